@@ -1,0 +1,139 @@
+"""One message being handled: what its handler reads and leaves behind.
+
+The dispatcher makes a `Call` for each message; an actor's methods (`emit`, `query`, `state` …) are views on it. Nothing
+in it leaves the process before the turn has committed.
+"""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from .errors import DeclarationError
+from .ids import derived_id
+from .message import Command, Event, Message, contract_of
+
+
+class Requests(Protocol):
+    """Sends queries and commands for a handler (the bus, or a recording one in tests)."""
+
+    def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: "Call") -> Awaitable[Any]: ...
+
+
+class Lists(Protocol):
+    """Answers list queries over all keys of an actor."""
+
+    async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Any: ...
+
+
+class Timer:
+    """A command that the actor sends to itself, `after` seconds from the commit (0: at once); or the cancelling of one."""
+
+    __slots__ = ("after", "cancel", "message", "name", "schedule", "zone")
+
+    def __init__(
+        self, name: str, message: Message | None, after: float = 0.0, schedule: str = "", zone: str = "", cancel: bool = False
+    ) -> None:
+        self.name = name
+        self.message = message
+        self.after = after
+        self.schedule = schedule
+        self.zone = zone
+        self.cancel = cancel
+
+
+class Call:
+    """The context of one running handler. Owned by the dispatcher; ends with the reply."""
+
+    __slots__ = (
+        "actor",
+        "attempt",
+        "attempts",
+        "callbacks",
+        "chain",
+        "deadline",
+        "emitted",
+        "key",
+        "lists",
+        "message_id",
+        "ordinal",
+        "requests",
+        "source",
+        "started",
+        "state",
+        "timers",
+        "writable",
+    )
+
+    def __init__(
+        self,
+        actor: str,
+        requests: Requests,
+        *,
+        writable: bool,
+        source: str,
+        key: str = "",
+        state: Any = None,
+        message_id: str = "",
+        deadline: float = 0.0,
+        chain: str = "",
+        lists: Lists | None = None,
+        attempt: int = 1,
+        attempts: int = 1,
+    ) -> None:
+        self.actor = actor
+        self.requests = requests
+        self.writable = writable
+        self.source = source
+        """The operation that runs, e.g. ``command.create_order``; for messages to people."""
+        self.key = key
+        self.state = state
+        self.message_id = message_id
+        self.deadline = deadline
+        """Unix seconds after which nobody waits for the answer; 0 for none."""
+        self.chain = chain
+        self.lists = lists
+        self.attempt = attempt
+        self.attempts = attempts
+        self.ordinal = 0
+        self.started = 0.0
+        self.emitted: list[tuple[str, Event]] = []
+        self.timers: list[Timer] = []
+        self.callbacks: list[Callable[[], object]] = []
+
+    @property
+    def now(self) -> float:
+        """Unix seconds, the same at every look during one run of the handler."""
+        if not self.started:
+            self.started = time.time()
+        return self.started
+
+    def next_id(self) -> str:
+        """Return the id of the next message that this handler gives rise to; the same ones when it is run again."""
+        self.ordinal += 1
+        return derived_id(self.message_id, self.ordinal)
+
+    def require_writable(self, what: str) -> None:
+        """Raise where a query handler is about to change something."""
+        if not self.writable:
+            raise DeclarationError(f"{self.actor} {self.source}: a query changes nothing: it cannot {what}")
+
+    def emit(self, event: Event) -> None:
+        """Put `event` into the turn's outbox."""
+        self.require_writable("emit")
+        contract = contract_of(event)
+        if contract.op != "event":
+            raise DeclarationError(f"{type(event).__name__} is a {contract.op}: only events are emitted")
+        if contract.actor != self.actor:
+            raise DeclarationError(f"{type(event).__name__} belongs to {contract.actor!r}: {self.actor!r} cannot emit it")
+        self.emitted.append((self.next_id(), event))
+
+    def remind(self, timer: Timer) -> None:
+        """Put `timer` into the turn's outbox."""
+        self.require_writable("set a timer")
+        if timer.message is not None:
+            contract = contract_of(timer.message)
+            if not isinstance(timer.message, Command) or contract.actor != self.actor:
+                raise DeclarationError(
+                    f"{type(timer.message).__name__} is no command of {self.actor!r}: a timer is a command to oneself"
+                )
+        self.timers.append(timer)

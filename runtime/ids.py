@@ -1,0 +1,56 @@
+"""Message ids: minted (UUIDv7), derived (UUIDv8), and the time that they carry. Source: RFC 9562.
+
+An id minted here carries the time of its minting, so that a key can tell an id that it cannot have handled from one that
+it may have forgotten (architecture.md §4). Derived ids are a function of their parent and an ordinal: a message that is
+handled again derives the same ones, and so repeats nothing.
+"""
+
+import time
+from hashlib import blake2b
+from random import getrandbits
+from uuid import NAMESPACE_OID, UUID, uuid5
+
+_KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
+
+
+def new_id() -> str:
+    """Return a fresh UUIDv7 in its 36-character form."""
+    bits = getrandbits(74)
+    text = f"{time.time_ns() // 1_000_000:012x}7{bits >> 62:03x}{0x8000000000000000 | (bits & 0x3FFFFFFFFFFFFFFF):016x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def derived_id(parent: str, ordinal: int) -> str:
+    """Return the id of the `ordinal`-th message that handling `parent` gives rise to.
+
+    It carries the parent's time; where the parent has none, the time is 0, which `id_time` reads as none.
+    """
+    millis = int((id_time(parent) or 0.0) * 1000)
+    digest = blake2b(f"{parent}/{ordinal}".encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+    variant = "89ab"[int(digest[3], 16) & 3]
+    text = f"{millis:012x}8{digest[:3]}{variant}{digest[4:19]}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def id_time(message_id: str) -> float | None:
+    """Return the time that `message_id` carries, in unix seconds (to a millisecond), or None where it carries none."""
+    if len(message_id) != 36 or message_id[14] not in "78" or message_id[8] != "-" or message_id[13] != "-":
+        return None
+    try:
+        millis = int(message_id[:8] + message_id[9:13], 16)
+    except ValueError:
+        return None
+    return millis / 1000 if millis else None
+
+
+def key_for(command_id: str) -> str:
+    """Return the key that a command with ``key=new_key`` creates: a UUIDv5 of its id, the same at every retry."""
+    return str(uuid5(_KEYS, command_id.encode("utf-8", "backslashreplace").decode()))
+
+
+def is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID in its canonical form."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

@@ -1,0 +1,112 @@
+"""Names on the wire: subjects, streams and key tokens.
+
+The kind of a message stands in its subject, so that a permission on ``*.query.>`` is a read-only client.
+"""
+
+import re
+from typing import Final
+
+NO_KEY: Final = "_"
+"""The key token of a message that has no key."""
+
+QUEUE: Final = "q"
+"""The queue group of all endpoints (the default of NATS ADR-32)."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_KEEP: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-=+@,;:")
+
+
+def snake_case(name: str) -> str:
+    """Return the operation's name for a class name: ``GetOrder`` is ``get_order``, ``SKUAdded`` is ``sku_added``."""
+    return _WORD.sub("_", name).lower()
+
+
+def valid_name(name: str) -> bool:
+    """Whether `name` can be an actor's name: one lower-case token, also valid as an ADR-32 service name."""
+    return _NAME.match(name) is not None
+
+
+def valid_namespace(name: str) -> bool:
+    """Whether `name` can stand in front of subjects and streams."""
+    return _NAMESPACE.match(name) is not None
+
+
+def key_token(key: str) -> str:
+    """Return `key` as one subject token: characters that are not legal or not plain are percent-encoded.
+
+    The empty key is ``%``, which no other key encodes to; ``_`` is encoded where it is the whole key, as it means *no key*.
+    """
+    if not key:
+        return "%"
+    if key == NO_KEY:
+        return "%5F"
+    if key.isalnum() and key.isascii():
+        return key
+    # surrogatepass: JSON may carry a lone surrogate in a string; it must round-trip, not crash.
+    data = key.encode("utf-8", "surrogatepass")
+    return "".join(chr(byte) if byte in _KEEP else f"%{byte:02X}" for byte in data)
+
+
+def token_key(token: str) -> str:
+    """Return the key that `key_token` made `token` from."""
+    if token == "%":
+        return ""
+    if "%" not in token:
+        return token
+    head, *rest = token.split("%")
+    data = bytearray(head.encode())
+    for part in rest:
+        data.append(int(part[:2], 16))
+        data += part[2:].encode()
+    return data.decode("utf-8", "surrogatepass")
+
+
+class Names:
+    """All subjects and streams of one actor, under an optional namespace.
+
+    ``prefix`` is empty or ends in a dot; streams join namespace and actor with a dash, as a stream's name has no dots.
+    """
+
+    __slots__ = ("actor", "dead_stream", "events_stream", "prefix", "stream_prefix", "turns_stream")
+
+    def __init__(self, actor: str, namespace: str = "") -> None:
+        self.actor = actor
+        self.prefix = f"{namespace}." if namespace else ""
+        self.stream_prefix = f"{namespace}-" if namespace else ""
+        self.events_stream = f"{self.stream_prefix}{actor}-events"
+        self.turns_stream = f"{self.stream_prefix}{actor}-turns"
+        self.dead_stream = f"{self.stream_prefix}{actor}-dead"
+
+    def request(self, op: str, name: str) -> str:
+        """``orders.query.get_order``."""
+        return f"{self.prefix}{self.actor}.{op}.{name}"
+
+    def event(self, name: str, token: str) -> str:
+        """``orders.event.order_created.<key token>``."""
+        return f"{self.prefix}{self.actor}.event.{name}.{token}"
+
+    def turn(self, token: str) -> str:
+        """``orders.turn.<key token>``: the record of a key."""
+        return f"{self.prefix}{self.actor}.turn.{token}"
+
+    def mark(self, token: str, message_id: str) -> str:
+        """``orders.done.<key token>.<id token>``: a handled message that has left its record."""
+        return f"{self.prefix}{self.actor}.done.{token}.{key_token(message_id)}"
+
+    def checkpoint(self) -> str:
+        """``orders.relay.checkpoint``: up to which sequence all events of this actor have been published."""
+        return f"{self.prefix}{self.actor}.relay.checkpoint"
+
+    def timer(self, token: str, timer_id: str) -> str:
+        """``orders.timer.<key token>.<id>``: where a timer that fires is stored."""
+        return f"{self.prefix}{self.actor}.timer.{token}.{timer_id}"
+
+    def schedule(self, token: str, timer_id: str) -> str:
+        """``orders.schedule.<key token>.<id>``: where a timer that waits is stored."""
+        return f"{self.prefix}{self.actor}.schedule.{token}.{timer_id}"
+
+    def dead(self, name: str) -> str:
+        """``orders.dead.<event or command>``."""
+        return f"{self.prefix}{self.actor}.dead.{name}"
