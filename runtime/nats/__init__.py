@@ -1,0 +1,1 @@
+"""Everything that knows NATS, and nothing that knows actors."""

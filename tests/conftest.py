@@ -1,0 +1,35 @@
+"""Fixtures for all tests: one real nats-server per session, one namespace per test."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.nats.server import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A nats-server with JetStream on a free port, shared by all tests: keep to your `namespace`, and never end it."""
+    server = EmbeddedServer(port=0, store_dir=tmp_path_factory.mktemp("nats"))
+    asyncio.run(server.start())
+    try:
+        yield server
+    finally:
+        asyncio.run(server.stop())
+
+
+@pytest.fixture
+def namespace() -> str:
+    """A token of this test alone, to put in front of its subjects and streams."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see none of the developer's own NATS, OpenTelemetry and Actorloom variables."""
+    for name in os.environ:
+        if name.startswith(("NATS_", "OTEL_")) or (name.startswith("ACTORLOOM_") and name != "ACTORLOOM_NATS_SERVER"):
+            monkeypatch.delenv(name)
