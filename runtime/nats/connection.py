@@ -1,0 +1,369 @@
+"""One connection to NATS: publish, request, subscribe; it heals, or says that it is closed."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+import nats.errors
+from nats.aio.client import Client
+
+from runtime.errors import PublishError
+from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
+from runtime.nats.options import ConnectionOptions
+from runtime.nats.public import PublicTransport
+from runtime.nats.receive import Receiver
+from runtime.nats.requests import ReplyTable, Response
+
+__all__ = [
+    "Connection",
+    "ConnectionLost",
+    "ConnectionOptions",
+    "NoResponders",
+    "NotConnected",
+    "PermissionDenied",
+    "Receiver",
+    "Response",
+    "Subscription",
+]
+
+logger = logging.getLogger("actorloom.nats")
+
+_CLOSE_TIMEOUT = 2.0
+
+
+class Transport(Protocol):
+    """What carries the messages: the fast path, or nats-py's public API."""
+
+    def start(self) -> None: ...
+    def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None: ...
+    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[], None]: ...
+    def barrier(self) -> asyncio.Future[None]: ...
+    async def drained(self) -> None: ...
+    def disconnected(self) -> None: ...
+    def reconnected(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Subscription:
+    """Interest in one subject; it is restored on reconnect. `error` is set where the server refused it."""
+
+    def __init__(self, subject: str, queue: str, unsubscribe: Callable[[], None]) -> None:
+        self.subject = subject
+        self.queue = queue
+        self.error: PermissionDenied | None = None
+        self._unsubscribe = unsubscribe
+        self._ended = False
+        self.on_end: Callable[[Subscription], None] | None = None
+
+    def unsubscribe(self) -> None:
+        """End it: nothing is delivered from now on. Safe to call twice, or when closed."""
+        if not self._ended:
+            self._ended = True
+            self._unsubscribe()
+            if self.on_end is not None:
+                self.on_end(self)
+
+
+class Connection:
+    """A connection to NATS, made by `Connection.connect` and ended by `close` (or `async with`).
+
+    It reconnects without end; subscriptions are restored, requests in flight fail with `ConnectionLost`, and nothing is
+    kept for later: publishing while down raises `NotConnected`. Only credentials that the server refuses (or a protocol
+    violation) close it for good: then `wait_closed` ends with the reason, and the process should exit.
+    """
+
+    def __init__(self, options: ConnectionOptions, name: str) -> None:
+        """Use `connect`; this does nothing on the network."""
+        self.options = options
+        self.name = options.name or name
+        self.on_reconnect: list[Callable[[], None]] = []
+        self.on_disconnect: list[Callable[[], None]] = []
+        self.on_error: list[Callable[[Exception], None]] = []
+        self._loop = asyncio.get_running_loop()
+        self._client = Client()
+        self._transport: Transport = PublicTransport(self._client)
+        self._replies = ReplyTable(self._loop, options.inbox_prefix)
+        self._subscriptions: set[Subscription] = set()
+        self._change = asyncio.Event()
+        self._closed: asyncio.Future[Exception | None] = self._loop.create_future()
+        self._refused: asyncio.Future[Exception] = self._loop.create_future()
+        self._closing = False
+        self._address: tuple[str, int] = ("", 0)
+        self._last_error: Exception | None = None
+
+    @classmethod
+    async def connect(cls, options: ConnectionOptions, *, name: str = "actorloom") -> "Connection":
+        """Return an open connection.
+
+        Raises `NotConnected` where no server is reached or lets us in within `options.connect_timeout` seconds, and
+        `ConfigurationError` for TLS or credential files that cannot be used.
+        """
+        connection = cls(options, name)
+        await connection._open()
+        return connection
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._client.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+        return self._closed.done()
+
+    @property
+    def max_payload(self) -> int:
+        """The most bytes (headers and payload) that the server takes in one message."""
+        return self._client.max_payload
+
+    @property
+    def server_address(self) -> tuple[str, int]:
+        """Host and port of the server, the last one while down. Never a user, password or token."""
+        return self._address
+
+    def publish(
+        self,
+        subject: bytes | str,
+        payload: bytes = b"",
+        *,
+        reply: bytes = b"",
+        headers: bytes | None = None,
+    ) -> None:
+        """Send one message; not waited for. Order is kept.
+
+        Raises `NotConnected` while down, and `PublishError` for a subject that is none, for more bytes than the server
+        takes (headers included), or where too much waits to be written (await `drained` to avoid it).
+        """
+        self._transport.publish(subject.encode() if isinstance(subject, str) else subject, reply, headers, payload)
+
+    def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None:
+        """Send a reply to the reply subject of a received message: `publish` without checks but those of size."""
+        self._transport.publish(reply, b"", headers, payload)
+
+    async def request(
+        self,
+        subject: bytes | str,
+        payload: bytes,
+        *,
+        headers: bytes | None = None,
+        timeout: float,
+    ) -> Response:
+        """Send a request and return its first reply, within `timeout` seconds.
+
+        Raises `NoResponders` where nobody subscribes, `TimeoutError` without a reply in time (`ConnectionLost` as soon
+        as it cannot come any more), and `PublishError` where it was not sent: `NotConnected` while down for all of the
+        timeout, `PermissionDenied` where the server refused it.
+        """
+        expires_at = self._loop.time() + timeout
+        if not self._client.is_connected:
+            await self.wait_connected(timeout)
+        return await self.request_nowait(subject, payload, headers, expires_at)
+
+    def request_nowait(
+        self,
+        subject: bytes | str,
+        payload: bytes,
+        headers: bytes | None,
+        expires_at: float,
+    ) -> "asyncio.Future[Response]":
+        """Send a request and return the future of its reply; `expires_at` is in the loop's time.
+
+        Raises as `publish`; the future ends as `request` does.
+        """
+        if isinstance(subject, str):
+            subject = subject.encode()
+        reply, future = self._replies.expect(subject, expires_at)
+        try:
+            self._transport.publish(subject, reply, headers, payload)
+        except PublishError:
+            self._replies.forget(reply)
+            raise
+        return future
+
+    async def subscribe(self, subject: str, receiver: Receiver, *, queue: str = "") -> Subscription:
+        """Subscribe `receiver` to `subject`, in `queue` if given.
+
+        The server has it before anything that is published after this; a refusal by permissions is set as `error` of
+        the subscription, logged and told to `on_error`. Raises `PublishError` where closed, or no subject.
+        """
+        if self.is_closed:
+            raise NotConnected(f"closed: cannot subscribe to {subject}")
+        try:
+            unsubscribe = await self._transport.subscribe(subject, queue, receiver)
+        except nats.errors.Error as error:
+            raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): {error}") from error
+        subscription = Subscription(subject, queue, unsubscribe)
+        subscription.on_end = self._subscriptions.discard
+        self._subscriptions.add(subscription)
+        return subscription
+
+    async def flush(self, timeout: float = 5.0) -> None:
+        """Wait until the server has seen all that was published and subscribed before: a barrier.
+
+        Raises `TimeoutError` after `timeout` seconds, `ConnectionLost` where the connection went meanwhile, and
+        `NotConnected` while down.
+        """
+        if not self._client.is_connected:
+            raise NotConnected("not connected to NATS: nothing to flush to")
+        barrier = self._transport.barrier()
+        # Not wait_for: it would cancel the future, and a late PONG that meets a cancelled future deafens nats-py.
+        await asyncio.wait({barrier}, timeout=timeout)
+        if not barrier.done():
+            raise TimeoutError(f"no answer from NATS at {self.server_address} within {timeout:g} s")
+        if barrier.cancelled() or barrier.exception() is not None:
+            raise ConnectionLost("the connection went while flushing")
+
+    async def drained(self) -> None:
+        """Wait until what was published has mostly been written; for those who publish much in a row."""
+        await self._transport.drained()
+
+    async def wait_connected(self, timeout: float) -> None:
+        """Return when connected. Raises `NotConnected` after `timeout` seconds, or at once where closed."""
+        until = self._loop.time() + timeout
+        while not self._client.is_connected:
+            left = until - self._loop.time()
+            if self.is_closed or left <= 0:
+                state = "closed" if self.is_closed else f"not connected within {timeout:g} s"
+                raise NotConnected(f"NATS at {self.options.address}: {state} ({self._last_error or 'no error'})")
+            self._change.clear()
+            try:
+                await asyncio.wait_for(self._change.wait(), left)
+            except TimeoutError:
+                continue
+
+    async def wait_closed(self) -> Exception | None:
+        """Wait until it is closed for good; return the reason, or None where `close` was called."""
+        return await asyncio.shield(self._closed)
+
+    async def close(self) -> None:
+        """Write what is queued and close, within seconds whatever the server does. Requests in flight fail."""
+        if not self._closing:
+            self._closing = True
+            await self._transport.stop()
+            await _bounded(self._client.close())
+            self._end(None)
+
+    async def __aenter__(self) -> "Connection":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _open(self) -> None:
+        opening = self._loop.create_task(self._connect_client(), name="actorloom nats connect")
+        await asyncio.wait(
+            {opening, self._refused}, timeout=self.options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
+            self._note_address()
+            self._transport.start()
+            await self._transport.subscribe(self._replies.subject, "", self._replies.receive)
+            return
+        error = opening.exception() if opening.done() else None
+        opening.cancel()
+        await asyncio.wait({opening})
+        await self.close()
+        if error is not None and not isinstance(error, nats.errors.Error | OSError):
+            raise error
+        reason = self._refused.result() if self._refused.done() else error or self._last_error or "no answer in time"
+        raise NotConnected(f"cannot connect to NATS at {self.options.address}: {reason}")
+
+    async def _connect_client(self) -> None:
+        options = self.options
+        await self._client.connect(
+            servers=options.servers,
+            name=self.name,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_closed,
+            connect_timeout=options.connect_timeout,  # pyright: ignore[reportArgumentType] - any number of seconds
+            reconnect_time_wait=options.reconnect_wait,  # pyright: ignore[reportArgumentType]
+            max_reconnect_attempts=-1,
+            ping_interval=options.ping_interval,  # pyright: ignore[reportArgumentType]
+            max_outstanding_pings=2,
+            pending_size=-1,  # keep nothing while down: it would run after its caller gave up
+            tls=options.tls_context(),
+            user=options.user,
+            password=options.password,
+            token=options.token,
+            user_credentials=options.creds,
+            nkeys_seed=options.nkey,
+        )
+
+    def _note_address(self) -> None:
+        url = self._client.connected_url
+        if url is not None:
+            self._address = (url.hostname or "", url.port or 4222)
+
+    async def _on_error(self, error: Exception) -> None:
+        text = str(error)
+        refused = "permissions violation for " in text
+        if refused:
+            error = self._on_refusal(text)
+        elif "authorization violation" in text.lower() and not self._refused.done():
+            self._refused.set_result(error)
+        # While down the same error comes with every attempt: once is enough.
+        if refused or str(self._last_error) != text:
+            logger.warning("NATS at %s: %s", self.options.address, text or repr(error))
+        self._last_error = error
+        for told in self.on_error:
+            told(error)
+
+    def _on_refusal(self, text: str) -> PermissionDenied:
+        denied = PermissionDenied(f"the server refused: {text.removeprefix('nats: ')}")
+        subject = text.split('"')[1] if text.count('"') >= 2 else ""
+        if "for publish to" in text:
+            self._replies.fail(denied, subject)
+        else:
+            for subscription in self._subscriptions:
+                if subscription.subject.lower() == subject.lower():
+                    subscription.error = denied
+        return denied
+
+    async def _on_disconnected(self) -> None:
+        if self._closing or self._closed.done():
+            return
+        logger.warning("NATS at %s: disconnected", self.options.address)
+        self._transport.disconnected()
+        self._replies.fail(ConnectionLost("the connection to NATS went before the reply came"))
+        for told in self.on_disconnect:
+            told()
+
+    async def _on_reconnected(self) -> None:
+        self._note_address()
+        logger.info("NATS at %s:%d: reconnected", *self._address)
+        self._last_error = None
+        self._transport.reconnected()
+        self._change.set()
+        for told in self.on_reconnect:
+            told()
+
+    async def _on_closed(self) -> None:
+        self._end(self._client.last_error or self._last_error)
+        if not self._closing:
+            self._closing = True
+            await self._transport.stop()
+
+    def _end(self, reason: Exception | None) -> None:
+        if self._closed.done():
+            return
+        if self._closing:
+            reason = None
+        else:
+            logger.error("NATS at %s: closed for good: %s", self.options.address, reason)
+        self._closed.set_result(reason)
+        self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
+        self._change.set()
+
+
+async def _bounded(closing: Coroutine[Any, Any, None]) -> None:
+    """Await `closing`, for two seconds at most: a peer that is gone must not hold up the end."""
+    task = asyncio.ensure_future(closing)
+    await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
+    if not task.done():
+        task.cancel()
+    elif task.exception() is not None:
+        logger.warning("NATS: while closing: %s", task.exception())

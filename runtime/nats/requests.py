@@ -1,0 +1,120 @@
+"""Requests in flight: reply subjects out, replies in, deadlines in one table swept by one timer."""
+
+import asyncio
+from secrets import token_hex
+from typing import NamedTuple
+
+from runtime.errors import PublishError
+from runtime.nats.errors import NoResponders
+
+# More than this in flight is a caller without back-pressure, not load.
+MAX_IN_FLIGHT = 262_144
+
+# Sweeps are at least this far apart (seconds): a late timeout costs nothing, a sweep per request would.
+MIN_SWEEP = 0.005
+
+_NEVER = float("inf")
+
+
+class Response(NamedTuple):
+    """A reply: its header block (None without headers) and its payload."""
+
+    headers: bytes | None
+    payload: bytes
+
+
+class ReplyTable:
+    """The replies that one connection waits for, under one wildcard inbox.
+
+    A request costs one future and one dictionary entry. Its deadline needs no timer of its own: the sweep runs at the
+    earliest deadline in the table, so with equal time-outs about once in that time-out, however many requests there are.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, inbox_prefix: str) -> None:
+        self._loop = loop
+        self._prefix = f"{inbox_prefix}.{token_hex(11)}.".encode()
+        self._skip = len(self._prefix)
+        self._waiting: dict[bytes, tuple[asyncio.Future[Response], float, bytes]] = {}
+        self._counter = 0
+        self._due = _NEVER
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def subject(self) -> str:
+        """The wildcard subject to subscribe `receive` to."""
+        return self._prefix.decode() + "*"
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def expect(self, subject: bytes, expires_at: float) -> tuple[bytes, asyncio.Future[Response]]:
+        """Return a new reply subject and the future of its reply; `expires_at` is in the loop's time.
+
+        The future ends with a `Response`, or with `NoResponders`, `TimeoutError` or what `fail` was given. Raises
+        `PublishError` where too many requests are in flight.
+        """
+        waiting = self._waiting
+        if len(waiting) >= MAX_IN_FLIGHT:
+            raise PublishError(f"{MAX_IN_FLIGHT} requests are in flight: {subject.decode()} was not sent")
+        self._counter = counter = self._counter + 1
+        token = b"%x" % counter
+        future: asyncio.Future[Response] = self._loop.create_future()
+        waiting[token] = (future, expires_at, subject)
+        if expires_at < self._due:
+            self._arm(expires_at)
+        return self._prefix + token, future
+
+    def forget(self, reply: bytes) -> None:
+        """Take back what `expect` gave out: the request could not be sent."""
+        self._waiting.pop(reply[self._skip :], None)
+
+    def receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        """Hand a reply to its future; replies that nobody waits for any more are dropped."""
+        entry = self._waiting.pop(subject[self._skip :], None)
+        if entry is None:
+            return
+        future = entry[0]
+        if future.done():
+            return
+        if headers is not None and not payload and headers.startswith(b"NATS/1.0 503"):
+            future.set_exception(NoResponders(f"nobody serves {entry[2].decode()}"))
+        else:
+            future.set_result(Response(headers, payload))
+
+    def fail(self, error: Exception, subject: str | None = None) -> None:
+        """Fail all that wait, or those of one request subject (compared without case: nats-py lowers it)."""
+        for token, (future, _, requested) in list(self._waiting.items()):
+            if subject is None or requested.decode().lower() == subject.lower():
+                del self._waiting[token]
+                if not future.done():
+                    future.set_exception(error)
+
+    def close(self, error: Exception) -> None:
+        """Fail all that wait and stop the timer."""
+        self.fail(error)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due = None, _NEVER
+
+    def _arm(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due = at
+        self._timer = self._loop.call_at(max(at, self._loop.time() + MIN_SWEEP), self._sweep)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        self._timer, self._due = None, _NEVER
+        earliest = _NEVER
+        overdue: list[bytes] = []
+        for token, (future, expires_at, _) in self._waiting.items():
+            if expires_at <= now or future.done():
+                overdue.append(token)
+            elif expires_at < earliest:
+                earliest = expires_at
+        for token in overdue:
+            future, _, subject = self._waiting.pop(token)
+            if not future.done():
+                future.set_exception(TimeoutError(f"no reply to {subject.decode()} in time"))
+        if earliest < _NEVER:
+            self._arm(earliest)
