@@ -12,7 +12,7 @@ declares a reply.
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, dataclass_transform, get_args, get_origin
 
 import msgspec
 
@@ -78,6 +78,8 @@ def path_reader(root: type, path: str, what: str) -> Callable[[Any], str]:
         if fields is not None and name not in fields:
             raise DeclarationError(f"{what}: key {path!r}: {kind.__name__} has no field {name!r}")
         kind = fields[name] if fields is not None else Any
+        if get_origin(kind) is Annotated:  # constraints of msgspec: a key may have them
+            kind = get_args(kind)[0]
     if kind not in (str, int, Any):
         raise DeclarationError(f"{what}: key {path!r} must be a str or int, not {kind!r}")
     if len(names) == 1 and kind is str:
