@@ -1,0 +1,1 @@
+"""Delivery: what it costs, and the parcels on their way."""

@@ -1,0 +1,87 @@
+"""The delivery service: prices deliveries, and follows each from the packed parcel to the door."""
+
+from functools import partial
+
+from msgspec.structs import replace
+from opentelemetry import metrics
+
+from actors.changes import stamp
+from actors.delivery.messages import (
+    CompleteDelivery,
+    Delivery,
+    DeliveryCompleted,
+    DeliveryFailed,
+    DeliveryPage,
+    Done,
+    FailDelivery,
+    GetDelivery,
+    GetDeliveryPricing,
+    ListNewDeliveries,
+    Pricing,
+    StartDelivery,
+    Status,
+)
+from actors.delivery.pricing import delivery_price
+from actors.orders.messages import GetOrder
+from actors.warehouse.messages import PackageCreated
+from runtime import Actor, Index, NotFound, Rejected, Retry, command, not_found, query, react
+
+DELIVERIES = metrics.get_meter("actors.delivery").create_counter(
+    "shop.deliveries", unit="{delivery}", description="Deliveries that ended, by outcome"
+)
+
+
+class Deliveries(Actor[Delivery], indexes=[Index("status", order="created_date")]):
+    """One delivery for each order: NEW, IN_PROGRESS, then COMPLETED or FAILED."""
+
+    name = "delivery"
+
+    @query
+    async def get_delivery_pricing(self, message: GetDeliveryPricing) -> Pricing:
+        return Pricing(delivery_price(message.products, message.address))
+
+    @query
+    async def get_delivery(self, message: GetDelivery) -> Delivery:
+        return self.state or not_found("Delivery not found")
+
+    @query
+    async def list_new_deliveries(self, message: ListNewDeliveries) -> DeliveryPage:
+        page = await self.list(status="NEW", order="created_date", after=message.next_token)
+        return DeliveryPage(page.items, page.next)
+
+    @react
+    async def on_package_created(self, event: PackageCreated) -> None:
+        """The event says what was packed and not where it goes: that is asked of the order."""
+        if self.state is not None:
+            return
+        try:
+            order = await self.query(GetOrder(event.order_id))
+        except NotFound as error:
+            raise Retry(f"no order {event.order_id} to deliver") from error
+        self.state = Delivery(event.order_id, order.address, "NEW", stamp(self.now))
+
+    @command
+    async def start_delivery(self, message: StartDelivery) -> Done:
+        self._advance("NEW", "IN_PROGRESS")
+        return Done()
+
+    @command
+    async def complete_delivery(self, message: CompleteDelivery) -> Done:
+        delivery = self._advance("IN_PROGRESS", "COMPLETED")
+        self.emit(DeliveryCompleted(delivery.order_id, delivery.address))
+        self.on_commit(partial(DELIVERIES.add, 1, {"outcome": "completed"}))
+        return Done()
+
+    @command
+    async def fail_delivery(self, message: FailDelivery) -> Done:
+        delivery = self._advance("IN_PROGRESS", "FAILED")
+        self.emit(DeliveryFailed(delivery.order_id, delivery.address))
+        self.on_commit(partial(DELIVERIES.add, 1, {"outcome": "failed"}))
+        return Done()
+
+    def _advance(self, expected: Status, status: Status) -> Delivery:
+        delivery = self.state or not_found("Delivery not found")
+        if delivery.status != expected:
+            raise Rejected(f"Delivery is {delivery.status}, not {expected}")
+        self.state = delivery = replace(delivery, status=status)
+        return delivery

@@ -1,0 +1,156 @@
+"""The orders service: creates orders that are right, and keeps them up with packing and delivery."""
+
+import asyncio
+from functools import partial
+
+from msgspec import convert
+from msgspec.structs import replace
+from opentelemetry import metrics
+
+from actors.changes import changed, stamp
+from actors.delivery.messages import DeliveryCompleted, DeliveryFailed, GetDeliveryPricing
+from actors.orders.messages import (
+    CreateOrder,
+    DeleteOrder,
+    GetOrder,
+    ListOrders,
+    Order,
+    OrderCreated,
+    OrderCreation,
+    OrderDeleted,
+    OrderModified,
+    OrderPage,
+    OrderRequest,
+    Status,
+)
+from actors.orders.order import advanced, packed, repeated, total
+from actors.payment.messages import ValidatePayment
+from actors.products.messages import PartialProduct, ValidateProducts
+from actors.warehouse.messages import PackageCreated, PackagingFailed
+from runtime import Actor, Index, Rejected, RequestError, command, not_found, query, react
+
+_METER = metrics.get_meter("actors.orders")
+CREATED = _METER.create_counter("shop.orders.created", unit="{order}", description="Orders created")
+ORDERED = _METER.create_counter("shop.orders.ordered", unit="{cent}", description="The sum of the orders' totals")
+FULFILLED = _METER.create_counter("shop.orders.fulfilled", unit="{order}", description="Orders delivered")
+FAILED = _METER.create_counter("shop.orders.failed", unit="{order}", description="Orders that failed, by status")
+
+
+class Orders(Actor[Order], indexes=[Index("user_id", order="created_date")]):
+    """One order, from creation to delivery."""
+
+    name = "orders"
+
+    @query
+    async def get_order(self, message: GetOrder) -> Order:
+        return self.state or not_found("Order not found")
+
+    @query
+    async def list_orders(self, message: ListOrders) -> OrderPage:
+        page = await self.list(user_id=message.user_id, order="-created_date", after=message.next_token)
+        return OrderPage(page.items, page.next)
+
+    @command
+    async def create_order(self, message: CreateOrder) -> OrderCreation:
+        """Ask three services at once, and collect every error: an invalid order is an answer and no exception."""
+        if self.state is not None:  # the same command, after its id was forgotten
+            return OrderCreation(True, "Order created", self.state)
+        request = message.order
+        amount = total(request.products, request.delivery_price)
+        errors = await self._errors(request, amount)
+        if errors:
+            return OrderCreation(False, "Validation errors", errors=errors)
+        now = stamp(self.now)
+        order = Order(
+            order_id=self.key,
+            user_id=message.user_id,
+            status="NEW",
+            created_date=now,
+            modified_date=now,
+            products=request.products,
+            address=request.address,
+            delivery_price=request.delivery_price,
+            payment_token=request.payment_token,
+            total=amount,
+        )
+        self.state = order
+        self.emit(OrderCreated.of(order))
+        self.on_commit(partial(CREATED.add, 1))
+        self.on_commit(partial(ORDERED.add, amount))
+        return OrderCreation(True, "Order created", order)
+
+    @command
+    async def delete_order(self, message: DeleteOrder) -> None:
+        order = self.state or not_found("Order not found")
+        if order.status != "NEW":
+            raise Rejected(f"Order is {order.status}, not NEW")
+        self.state = None
+        self.emit(OrderDeleted.of(order))
+
+    @react
+    async def on_package_created(self, event: PackageCreated) -> None:
+        """Fewer pieces may have been packed than were ordered: that counts, however far the order has come."""
+        if self.state is not None:
+            self._modify(self.state, advanced(packed(self.state, event.products), "PACKAGED"))
+
+    @react
+    async def on_packaging_failed(self, event: PackagingFailed) -> None:
+        self._end("PACKAGING_FAILED")
+
+    @react
+    async def on_delivery_completed(self, event: DeliveryCompleted) -> None:
+        self._end("FULFILLED")
+
+    @react
+    async def on_delivery_failed(self, event: DeliveryFailed) -> None:
+        self._end("DELIVERY_FAILED")
+
+    async def _errors(self, request: OrderRequest, amount: int) -> tuple[str, ...]:
+        async with asyncio.TaskGroup() as group:
+            checks = [
+                group.create_task(self._delivery_errors(request)),
+                group.create_task(self._payment_errors(request, amount)),
+                group.create_task(self._product_errors(request)),
+            ]
+        return (*repeated(request.products), *(error for check in checks for error in check.result()))
+
+    async def _delivery_errors(self, request: OrderRequest) -> list[str]:
+        try:
+            expected = (await self.query(GetDeliveryPricing(request.products, request.address))).pricing
+        except RequestError:
+            return ["Failure to contact the delivery service"]
+        if request.delivery_price == expected:
+            return []
+        return [f"Wrong delivery price: got {request.delivery_price}, expected {expected}"]
+
+    async def _payment_errors(self, request: OrderRequest, amount: int) -> list[str]:
+        try:
+            valid = (await self.query(ValidatePayment(request.payment_token, amount))).ok
+        except RequestError:
+            return ["Failure to contact the payment service"]
+        return [] if valid else ["Wrong payment token"]
+
+    async def _product_errors(self, request: OrderRequest) -> list[str]:
+        claims = tuple(convert(product, PartialProduct, from_attributes=True) for product in request.products)
+        try:
+            validation = await self.query(ValidateProducts(claims))
+        except RequestError:
+            return ["Failure to contact the products service"]
+        return [validation.message] if validation.products else []
+
+    def _end(self, status: Status) -> None:
+        order = self.state
+        if order is None:  # taken back meanwhile
+            return
+        ended = advanced(order, status)
+        self._modify(order, ended)
+        if ended.status != order.status:
+            count = partial(FULFILLED.add, 1) if status == "FULFILLED" else partial(FAILED.add, 1, {"status": status})
+            self.on_commit(count)
+
+    def _modify(self, old: Order, new: Order) -> None:
+        if new == old:
+            return
+        new = replace(new, modified_date=stamp(self.now, after=old.modified_date))
+        self.state = new
+        self.emit(OrderModified(old, new, changed(old, new)))

@@ -1,0 +1,1 @@
+"""Payment: takes the money for what was delivered, through the provider."""

@@ -1,0 +1,124 @@
+"""The payment service: keeps each order's token, and has the provider take, lower or return the amount."""
+
+import logging
+from functools import partial
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+from opentelemetry import metrics
+
+from actors.delivery.messages import DeliveryCompleted, DeliveryFailed
+from actors.orders.messages import OrderCreated, OrderDeleted, OrderModified
+from actors.payment.messages import Operation, PaymentAlertRaised, PaymentValidation, ValidatePayment
+from actors.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
+from actors.warehouse.messages import PackagingFailed
+from runtime import Actor, Command, RequestError, Retry, query, react
+
+log = logging.getLogger(__name__)
+
+PAYMENTS = metrics.get_meter("actors.payment").create_counter(
+    "shop.payments", unit="{payment}", description="What became of payments: processed, cancelled, updated, alert"
+)
+
+
+class Payment(Struct, frozen=True):
+    """The stored state: the token of an order, and what became of it."""
+
+    order_id: str
+    payment_token: str
+    status: Literal["PENDING", "PROCESSED", "CANCELLED"] = "PENDING"
+
+
+class Payments(Actor[Payment]):
+    """One payment for each order. What the provider does not do is tried again, then an alert is raised."""
+
+    name = "payment"
+
+    @query
+    async def validate_payment(self, message: ValidatePayment) -> PaymentValidation:
+        return PaymentValidation((await self.query(Check(message.payment_token, message.total))).ok)
+
+    @react
+    async def on_order_created(self, event: OrderCreated) -> None:
+        if self.state is None:
+            self.state = Payment(event.order_id, event.payment_token)
+
+    @react(where={"changed": ["total"]})
+    async def on_order_modified(self, event: OrderModified) -> None:
+        """A refusal is the provider's last word: it is not asked again, but a person is."""
+        payment = self._known("update_amount")
+        if payment is None:
+            return
+        try:
+            outcome = await self.command(UpdateAmount(payment.payment_token, event.new.total))
+        except RequestError as error:
+            self._retry_or_alert("update_amount", _reason(error))
+            return
+        if outcome.ok:
+            self._count("updated")
+        else:
+            self._alert("update_amount", f"refused to change the amount from {event.old.total} to {event.new.total}")
+
+    @react
+    async def on_delivery_completed(self, event: DeliveryCompleted) -> None:
+        payment = self._known("process_payment")
+        if payment is None or payment.status == "PROCESSED":
+            return
+        if await self._told("process_payment", ProcessPayment(payment.payment_token)):
+            self.state = replace(payment, status="PROCESSED")
+            self._count("processed")
+
+    @react
+    async def on_delivery_failed(self, event: DeliveryFailed) -> None:
+        await self._cancel()
+
+    @react
+    async def on_packaging_failed(self, event: PackagingFailed) -> None:
+        await self._cancel()
+
+    @react
+    async def on_order_deleted(self, event: OrderDeleted) -> None:
+        await self._cancel()
+
+    async def _cancel(self) -> None:
+        payment = self._known("cancel_payment")
+        if payment is None or payment.status == "CANCELLED":
+            return
+        if await self._told("cancel_payment", CancelPayment(payment.payment_token)):
+            self.state = replace(payment, status="CANCELLED")
+            self._count("cancelled")
+
+    async def _told(self, operation: Operation, command: Command[Outcome]) -> bool:
+        """Tell the provider, and return whether it did it. A retry is the same command, so nothing is done twice."""
+        try:
+            outcome = await self.command(command)
+        except RequestError as error:
+            self._retry_or_alert(operation, _reason(error))
+            return False
+        if not outcome.ok:
+            self._retry_or_alert(operation, "refused")
+        return outcome.ok
+
+    def _known(self, operation: Operation) -> Payment | None:
+        """Return the payment. There is none while the order's own event is to come: those of other services may be first."""
+        if self.state is None:
+            self._retry_or_alert(operation, "the payment token of the order is not known")
+        return self.state
+
+    def _retry_or_alert(self, operation: Operation, reason: str) -> None:
+        if self.attempt < self.attempts:
+            raise Retry(f"{operation}: {reason}")
+        self._alert(operation, reason)
+
+    def _alert(self, operation: Operation, reason: str) -> None:
+        self.emit(PaymentAlertRaised(self.key, operation, reason))
+        self._count("alert")
+        self.on_commit(partial(log.error, "payment of order %s needs a person: %s: %s", self.key, operation, reason))
+
+    def _count(self, outcome: str) -> None:
+        self.on_commit(partial(PAYMENTS.add, 1, {"outcome": outcome}))
+
+
+def _reason(error: RequestError) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,1 @@
+"""The catalogue: what can be bought, and at what price."""

@@ -1,0 +1,41 @@
+"""Compares what a caller says of products with what the catalogue holds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from actors.products.messages import PartialProduct, Product, ProductsValidation
+
+VALID = "All products are valid"
+
+_COMPARED = ("name", "package", "price")  # the id is what they were found by
+
+
+def validate(claimed: Sequence[PartialProduct], stored: Mapping[str, Product]) -> ProductsValidation:
+    """Compare each product with the one of `stored` (by id); the reasons are joined in the order of the products."""
+    reasons = [reason for claim in claimed for reason in _reasons(claim, stored.get(claim.product_id))]
+    if not reasons:
+        return ProductsValidation(VALID, [])
+    corrected = [_partial(stored[claim.product_id]) if claim.product_id in stored else claim for claim in claimed]
+    return ProductsValidation(". ".join(reasons), corrected)
+
+
+def _reasons(claim: PartialProduct, product: Product | None) -> Iterator[str]:
+    place = f"product '{claim.product_id}'"
+    if product is None:
+        yield f"Product '{claim.product_id}' not found"
+        return
+    for name in _COMPARED:
+        want, got = getattr(product, name), getattr(claim, name)
+        if got is msgspec.UNSET:
+            yield f"Missing '{name}' in {place}"
+        elif got != want:
+            yield f"Invalid value for '{name}': want '{_show(want)}', got '{_show(got)}' in {place}"
+
+
+def _show(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _partial(product: Product) -> PartialProduct:
+    return msgspec.convert(product, PartialProduct, from_attributes=True)
