@@ -1,0 +1,48 @@
+"""Tracing, metrics and logs: OpenTelemetry to users and collectors, a few slots and one append to the event loop.
+
+    tracing = Tracing.from_env()                  # one per process; Tracing(in_memory=True) in tests, then .finished()
+    tracing.install()                             # user spans become lean spans, and nest in ours
+    service = tracing.service("orders", version="1.2.0")
+    template = service.template("orders/get_order", SpanKind.SERVER, conventions.rpc_attributes("orders/get_order"))
+
+    span = template.receive(block)                # SERVER, CONSUMER: parent from the header block (bytes or None)
+    token = attach(span, block)                   # get_current_span() is `span` in this task; baggage from the block
+    ...                                           # run the handler
+    detach(token)
+    reply_headers = response_line(span)           # b"traceresponse: 00-...-01\\r\\n", or b""
+    finish(span)                                  # ended well; finish(span, 409, "OutOfStock", "text") where not
+
+    span = client_template.child()                # CLIENT, PRODUCER, INTERNAL: under the current span
+    span = client_template.start(parent)          # under a given span, or None for a root
+    lines = inject(span)                          # b"traceparent: ...\\r\\n" and so on, to join into a block
+    pairs = inject_pairs(span)                    # the same as pairs, for headers.encode
+    span.add_event("lane.wait")                   # cheap; also set_attribute, set_status, record_exception, ...
+
+`receive`, `start` and `child` take `attributes` that vary (a dict that the span then owns). Whatever is not recorded
+(unsampled, or nothing configured) gets a span object that still carries the context on: never test for None.
+"""
+
+from runtime.tracing.context import attach, attached, current, detach, inject, inject_pairs, response_line
+from runtime.tracing.memory import SpanRecord
+from runtime.tracing.outcome import finish
+from runtime.tracing.span import CarriedSpan, LeanSpan
+from runtime.tracing.template import Hop, Template
+from runtime.tracing.tracer import ServiceTracer, Tracing
+
+__all__ = [
+    "CarriedSpan",
+    "Hop",
+    "LeanSpan",
+    "ServiceTracer",
+    "SpanRecord",
+    "Template",
+    "Tracing",
+    "attach",
+    "attached",
+    "current",
+    "detach",
+    "finish",
+    "inject",
+    "inject_pairs",
+    "response_line",
+]

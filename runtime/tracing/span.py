@@ -1,0 +1,335 @@
+"""Spans that cost little while they run: real OpenTelemetry spans to user code, a few slots to the event loop.
+
+A `LeanSpan` refers to its `Origin` for all that does not vary, and is encoded in the background (`otlp.py`). A
+`CarriedSpan` records nothing and passes on the context that its message came with.
+"""
+
+import random
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from types import TracebackType
+
+from opentelemetry.trace import Link, SpanKind
+from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, SpanContext
+from opentelemetry.trace.status import Status, StatusCode
+from opentelemetry.util.types import Attributes, AttributeValue
+
+from runtime.tracing import conventions as names
+from runtime.tracing.context import Parent, WireSpan, extract, span_context, tracestate
+
+# Counts per span, as in the specification's defaults: memory stays bounded whatever a handler does.
+MAX_ATTRIBUTES = 128
+MAX_EVENTS = 128
+MAX_LINKS = 128
+
+# Looked up once: each is called per span.
+_now = time.time_ns
+_bits = random.getrandbits
+
+
+class Origin:
+    """What all spans of one operation share: name, kind, fixed attributes, and where they go when they end."""
+
+    __slots__ = ("attributes", "kind", "name", "put")
+
+    name: str
+    kind: SpanKind
+    attributes: dict[str, AttributeValue]
+    put: Callable[["LeanSpan"], None]
+
+
+class Details:
+    """What few spans have: events, links, a status, another name, and counts of what was too much."""
+
+    __slots__ = (
+        "description",
+        "dropped_attributes",
+        "dropped_events",
+        "dropped_links",
+        "events",
+        "links",
+        "name",
+        "status",
+    )
+
+    def __init__(self) -> None:
+        self.events: list[tuple[int, str, dict[str, AttributeValue]]] = []
+        self.links: list[Link] = []
+        self.status = StatusCode.UNSET
+        self.description: str | None = None
+        self.name: str | None = None
+        self.dropped_attributes = 0
+        self.dropped_events = 0
+        self.dropped_links = 0
+
+
+class LeanSpan(WireSpan):
+    """A recorded span. Ids are lower-case hex bytes, times are unix nanoseconds.
+
+    `parent` is the parent's span id or None; `remote` is True where it lives in another process or message; `carry` is
+    the header block the trace came with, if it may have a tracestate. Nothing changes after `end`.
+    """
+
+    __slots__ = ("carry", "details", "ended", "extra", "id", "origin", "parent", "remote", "started", "trace")
+
+    def __init__(
+        self,
+        origin: Origin,
+        trace: bytes,
+        parent: bytes | None,
+        remote: bool,
+        carry: bytes | None,
+        extra: dict[str, AttributeValue] | None,
+    ) -> None:
+        self.origin = origin
+        self.trace = trace
+        self.parent = parent
+        self.remote = remote
+        self.carry = carry
+        self.extra = extra
+        self.id = _bits(64).to_bytes(8, "big").hex().encode()
+        self.details: Details | None = None
+        self.ended = 0
+        self.started = _now()
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span, now or at `end_time` (unix ns), and hand it to the background. Later calls do nothing."""
+        if not self.ended:
+            self.ended = end_time or _now()
+            self.origin.put(self)
+
+    def lines(self) -> bytes:
+        """The header lines that make this span a parent: traceparent, and tracestate if the trace came with one."""
+        line = b"-".join((b"traceparent: 00", self.trace, self.id, b"01\r\n"))
+        if self.carry is not None and (state := tracestate(self.carry)):
+            line += b"tracestate: " + state.encode() + b"\r\n"
+        return line
+
+    def traceresponse(self) -> bytes:
+        """The header line that tells the caller which span served it."""
+        return b"-".join((b"traceresponse: 00", self.trace, self.id, b"01\r\n"))
+
+    def is_recording(self) -> bool:
+        """True until the span has ended."""
+        return not self.ended
+
+    def get_span_context(self) -> SpanContext:
+        """The ids in OpenTelemetry's form; made at each call."""
+        state = tracestate(self.carry) if self.carry is not None else ""
+        return span_context(self.trace, self.id, sampled=True, remote=False, state=state)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set one attribute: a str, bool, int, float or bytes, or a sequence of one of them."""
+        if self.ended:
+            return
+        extra = self.extra
+        if extra is None:
+            extra = self.extra = {}
+        if len(extra) >= MAX_ATTRIBUTES and key not in extra:
+            self.detail().dropped_attributes += 1
+        else:
+            extra[key] = tuple(value) if isinstance(value, list) else value
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set several attributes."""
+        for key, value in attributes.items():
+            self.set_attribute(key, value)
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Add an event at `timestamp` (unix ns), or now."""
+        if self.ended:
+            return
+        detail = self.detail()
+        if len(detail.events) >= MAX_EVENTS:
+            detail.dropped_events += 1
+        else:
+            detail.events.append((timestamp or _now(), name, dict(attributes) if attributes else {}))
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Link to another span."""
+        if self.ended:
+            return
+        detail = self.detail()
+        if len(detail.links) >= MAX_LINKS:
+            detail.dropped_links += 1
+        else:
+            detail.links.append(Link(context, attributes))
+
+    def update_name(self, name: str) -> None:
+        """Replace the name."""
+        if not self.ended:
+            self.detail().name = name
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the status. OK is final and UNSET is ignored, as the specification has it."""
+        code = status.status_code if isinstance(status, Status) else status
+        detail = self.detail()
+        if self.ended or code is StatusCode.UNSET or detail.status is StatusCode.OK:
+            return
+        detail.status = code
+        text = status.description if isinstance(status, Status) else description
+        detail.description = text if code is StatusCode.ERROR else None
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Add an `exception` event with type, message and stack trace."""
+        kind = type(exception)
+        module = kind.__module__
+        event: dict[str, AttributeValue] = {
+            names.EXCEPTION_TYPE: kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}",
+            names.EXCEPTION_MESSAGE: str(exception),
+            names.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
+            names.EXCEPTION_ESCAPED: str(escaped),
+        }
+        self.add_event(names.EXCEPTION_EVENT, {**event, **(attributes or {})}, timestamp)
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        if isinstance(exc_val, Exception):
+            self.record_exception(exc_val, escaped=True)
+            self.set_status(StatusCode.ERROR, f"{type(exc_val).__name__}: {exc_val}")
+        self.end()
+
+    def detail(self) -> Details:
+        """The details, made at first use."""
+        details = self.details
+        if details is None:
+            details = self.details = Details()
+        return details
+
+    @property
+    def name(self) -> str:
+        """The name, as last set."""
+        return self.details.name if self.details is not None and self.details.name else self.origin.name
+
+    @property
+    def kind(self) -> SpanKind:
+        """The kind."""
+        return self.origin.kind
+
+    @property
+    def attributes(self) -> Mapping[str, AttributeValue]:
+        """All attributes, the fixed ones and the span's own."""
+        return {**self.origin.attributes, **self.extra} if self.extra else self.origin.attributes
+
+
+class CarriedSpan(WireSpan):
+    """A span that records nothing, and hands on the trace context of its message unchanged.
+
+    The header block is not looked at before somebody asks: an unsampled request pays for one small object.
+    """
+
+    __slots__ = ("_parent", "block")
+
+    def __init__(self, block: bytes | None) -> None:
+        self.block = block
+
+    def context(self) -> Parent | None:
+        """The parent that came, or None; read from the block at first use."""
+        try:
+            return self._parent
+        except AttributeError:
+            self._parent: Parent | None = self.resolve()
+            return self._parent
+
+    def resolve(self) -> Parent | None:
+        """The context to carry."""
+        return extract(self.block)
+
+    def lines(self) -> bytes:
+        """The header lines that carry the context on; b"" where there is none."""
+        parent = self.context()
+        if parent is None:
+            return b""
+        line = b"-".join((b"traceparent: 00", parent.trace, parent.span, b"01\r\n" if parent.sampled else b"00\r\n"))
+        return line + b"tracestate: " + parent.tracestate.encode() + b"\r\n" if parent.tracestate else line
+
+    def traceresponse(self) -> bytes:
+        """Nothing: there is no span here to tell of."""
+        return b""
+
+    def get_span_context(self) -> SpanContext:
+        """The carried context, or the invalid one."""
+        parent = self.context()
+        if parent is None:
+            return INVALID_SPAN_CONTEXT
+        return span_context(
+            parent.trace, parent.span, sampled=parent.sampled, remote=self.block is not None, state=parent.tracestate
+        )
+
+    def is_recording(self) -> bool:
+        """Never."""
+        return False
+
+    def end(self, end_time: int | None = None) -> None:
+        """Do nothing."""
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Do nothing."""
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Do nothing."""
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        """Do nothing."""
+
+    def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
+        """Do nothing."""
+
+    def update_name(self, name: str) -> None:
+        """Do nothing."""
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Do nothing."""
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Do nothing."""
+
+
+class UnsampledSpan(CarriedSpan):
+    """A span that the sampler refused: without a valid parent it is the root of a trace that nobody records.
+
+    Its ids are made when somebody asks, and say "not sampled", so that no service further on starts a trace of its own.
+    """
+
+    __slots__ = ()
+
+    def resolve(self) -> Parent:
+        """The parent that came, or new unsampled ids."""
+        parent = extract(self.block)
+        if parent is None:
+            return Parent(new_trace(), _new_id(), False, "")
+        return parent._replace(sampled=False)
+
+    @classmethod
+    def of(cls, parent: Parent | None, trace: bytes, state: str) -> "UnsampledSpan":
+        """The refused span in `trace`: under `parent`, or as its root."""
+        span = cls(None)
+        span._parent = Parent(trace, _new_id() if parent is None else parent.span, False, state)
+        return span
+
+
+def new_trace() -> bytes:
+    """A new trace id: 32 hex digits."""
+    return _bits(128).to_bytes(16, "big").hex().encode()
+
+
+def _new_id() -> bytes:
+    return _bits(64).to_bytes(8, "big").hex().encode()
+
+
+NOTHING = CarriedSpan(None)
+"""No trace at all: nothing came and nothing is exported."""
