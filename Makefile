@@ -1,0 +1,106 @@
+# Everything is done in .venv, which `make setup` makes from constraints/dev.txt (exact versions, with hashes).
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+STAMP := .venv/.set-up
+BENCH_STAMP := .venv/.set-up-bench
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
+CODE := runtime actors examples bench tests
+PRESENT = $(wildcard $(CODE))
+
+##@ Start here
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  \033[36m%-13s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@printf '\n'
+
+.PHONY: setup
+setup: $(STAMP) ## A virtual environment in .venv with all that is needed (the other targets do it by themselves)
+
+.PHONY: demo
+demo: $(STAMP) ## The shop on an embedded NATS, one order from pricing to paid, its trace (ARGS=--exit ends it there)
+	@$(BIN)/python -m runtime demo $(ARGS)
+
+##@ Work on it
+.PHONY: test
+test: $(STAMP) ## The tests (ARGS="-k name -x" goes to pytest)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+.PHONY: check
+check: check-format check-lint check-types check-docker test ## Format, lint, types, Dockerfile, layers and all tests: what CI runs
+
+.PHONY: check-format
+check-format: $(STAMP) ## Is it formatted?
+	@echo '· format'
+	@$(BIN)/ruff format --quiet --check $(PRESENT) || { $(BIN)/ruff format --diff $(PRESENT) || true; echo 'run: make format' >&2; exit 1; }
+
+.PHONY: check-lint
+check-lint: $(STAMP) ## ruff
+	@echo '· lint'
+	@$(BIN)/ruff check --quiet $(PRESENT)
+
+.PHONY: check-types
+check-types: $(STAMP) ## basedpyright, strict, over runtime, actors and examples
+	@echo '· types'
+	@$(BIN)/basedpyright --level error
+
+.PHONY: check-docker
+check-docker: $(STAMP) ## hadolint
+	@echo '· Dockerfile'
+	@$(BIN)/hadolint Dockerfile
+
+.PHONY: format
+format: $(STAMP) ## Format, and mend what ruff can mend
+	@$(BIN)/ruff check --quiet --fix-only $(PRESENT)
+	@$(BIN)/ruff format $(PRESENT)
+
+##@ Figures, and other people's software
+.PHONY: bench
+bench: $(BENCH_STAMP) ## Throughput, latency and CPU beside raw nats-py (ARGS=--quick)
+	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: test-jaeger
+test-jaeger: $(STAMP) ## One order is one trace, in a real Jaeger (built once into your cache; needs Go)
+	@tests/jaeger/build.sh >/dev/null || [[ $$? == 3 ]]
+	@$(BIN)/python -m pytest -q -m jaeger tests/jaeger $(ARGS)
+
+##@ Housekeeping
+find-python = for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 ''; do \
+		if command -v "$$python" >/dev/null && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then break; fi; \
+	done; \
+	[[ -n $$python ]] || { echo 'Python 3.11 or later is needed (PYTHON=… names one)' >&2; exit 1; }
+compile = echo '· constraints/$(1)'; .cache/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
+	--no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS) \
+	--output-file constraints/$(1) $(2) pyproject.toml
+
+.PHONY: lock
+lock: ## Choose the versions in constraints/ anew, within the ranges of pyproject.toml (ARGS=--upgrade: the newest)
+	@$(find-python); [[ -d .cache/lock ]] || "$$python" -m venv .cache/lock
+	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.6,<8'
+	@$(call compile,dev.txt,--extra dev --extra uvloop)
+	@$(call compile,run.txt,--extra uvloop --constraint constraints/dev.txt)
+	@$(call compile,bench.txt,--extra bench --constraint constraints/dev.txt)
+	@$(call compile,build.txt,--only-build-deps --build-deps-for wheel --constraint constraints/dev.txt)
+
+.PHONY: clean
+clean: ## Remove .venv, caches and what builds left
+	@rm -rf .venv .cache build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Redone only when the locked versions or the project's declaration change. --require-hashes takes nothing but what is
+# listed; the project itself comes after, built by the locked hatchling.
+$(STAMP): constraints/dev.txt pyproject.toml
+	@$(find-python); [[ -x $(BIN)/python ]] || { echo "· .venv with $$($$python --version)"; "$$python" -m venv .venv; }
+	@echo '· packages of constraints/dev.txt (a minute the first time)'
+	@$(PIP) install --require-hashes -r constraints/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP) constraints/bench.txt
+	@echo '· packages of constraints/bench.txt'
+	@$(PIP) install --require-hashes -r constraints/bench.txt
+	@touch $@
