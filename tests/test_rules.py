@@ -104,8 +104,16 @@ def test_patterns_match_as_eventbridge_documents(pattern: dict[str, Any], expect
 
 @pytest.mark.parametrize(
     ("pattern", "text", "expected"),
-    [("a*b", "ab", True), ("a*b", "a-b", True), ("ab*ba", "aba", False), ("a\\*b", "a*b", True)]
-    + [("a\\*b", "axb", False), ("a\\\\*", "a\\x", True), ("*a*b*", "-b-a-", False), ("*a*b*", "-a-b-", True)],
+    [
+        ("a*b", "ab", True),
+        ("a*b", "a-b", True),
+        ("ab*ba", "aba", False),
+        ("a\\*b", "a*b", True),
+        ("a\\*b", "axb", False),
+        ("a\\\\*", "a\\x", True),
+        ("*a*b*", "-b-a-", False),
+        ("*a*b*", "-a-b-", True),
+    ],
 )
 def test_wildcards_do_not_overlap_and_can_be_escaped(pattern: str, text: str, expected: bool) -> None:
     assert compile_pattern({"f": [{"wildcard": pattern}]})({"f": text}) is expected
@@ -168,10 +176,9 @@ bodies = st.dictionaries(plain, literals | st.lists(literals | st.text("ab", max
 def test_compiling_raises_declaration_errors_only_and_matching_never_raises(pattern: object, body: object) -> None:
     try:
         matches = compile_pattern(pattern)
-    except DeclarationError as error:
-        assert str(error).startswith("where")
-    else:
-        assert matches(body) in (True, False)
+    except DeclarationError:
+        return
+    assert matches(body) in (True, False)
 
 
 @given(patterns, bodies)

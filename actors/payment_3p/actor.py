@@ -27,7 +27,7 @@ class PaymentProvider(Actor[Authorization]):
     """One authorization for each payment token, until it is spent."""
 
     name = "payment-3p"
-    faults: Faults
+    faults: Faults = Faults({}, 0)
 
     async def on_start(self) -> None:
         self.faults = Faults.from_env(os.environ)

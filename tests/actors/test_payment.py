@@ -1,0 +1,110 @@
+"""The payment service: the right command to the provider for each event, retry, and alert."""
+
+import logging
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from actors.delivery.messages import DeliveryCompleted, DeliveryFailed
+from actors.orders.messages import OrderCreated, OrderDeleted, OrderModified
+from actors.payment.actor import Payment, Payments
+from actors.payment.messages import PaymentAlertRaised, PaymentValidation, ValidatePayment
+from actors.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
+from actors.warehouse.messages import PackagingFailed
+from runtime import HandlerFailed, NotDelivered, RequestError, Retry
+from runtime.testing import worker
+from tests.actors.samples import ADDRESS, ORDER, order
+
+PENDING = Payment("1", "token")
+MODIFIED = OrderModified(ORDER, order(total=4000), ("total",))
+DELIVERED = DeliveryCompleted("1", ADDRESS)
+
+# Every event that makes payment tell the provider something, and what it tells.
+TOLD: list[tuple[Any, Any, str]] = [
+    (DELIVERED, ProcessPayment("token"), "PROCESSED"),
+    (DeliveryFailed("1", ADDRESS), CancelPayment("token"), "CANCELLED"),
+    (PackagingFailed("1"), CancelPayment("token"), "CANCELLED"),
+    (OrderDeleted.of(ORDER), CancelPayment("token"), "CANCELLED"),
+    (MODIFIED, UpdateAmount("token", 4000), "PENDING"),
+]
+
+
+def react(payments: Any, event: Any) -> Any:
+    return getattr(payments, f"on_{event.__contract__.name}")(event)
+
+
+@pytest.mark.parametrize("ok", [True, False])
+async def test_a_token_is_checked_with_the_provider(ok: bool) -> None:
+    payments = worker(Payments, replies={Check: Outcome(ok)})
+    assert await payments.validate_payment(ValidatePayment("token", 5000)) == PaymentValidation(ok)
+    assert payments.sent == [Check("token", 5000)]
+
+
+async def test_the_token_of_an_order_is_kept() -> None:
+    payments = worker(Payments, key="1")
+    await payments.on_order_created(OrderCreated.of(ORDER))
+    assert payments.state == PENDING
+
+
+@pytest.mark.parametrize(("event", "told", "status"), TOLD)
+async def test_what_the_provider_is_told(event: Any, told: Any, status: Any) -> None:
+    payments = worker(Payments, key="1", state=PENDING, replies={type(told): Outcome(True)})
+    await react(payments, event)
+    assert payments.sent == [told]
+    assert payments.state == replace(PENDING, status=status)
+    assert payments.emitted == []
+
+
+@pytest.mark.parametrize(("event", "told"), [(event, told) for event, told, status in TOLD if status != "PENDING"])
+async def test_refused_means_retry_then_alert(event: Any, told: Any, caplog: pytest.LogCaptureFixture) -> None:
+    refused = {type(told): Outcome(False)}
+    payments = worker(Payments, key="1", state=PENDING, replies=refused, attempt=4, attempts=5)
+    with pytest.raises(Retry, match="refused"):
+        await react(payments, event)
+    assert payments.emitted == []
+    payments = worker(Payments, key="1", state=PENDING, replies=refused, attempt=5, attempts=5)
+    with caplog.at_level(logging.ERROR):
+        await react(payments, event)
+    assert payments.emitted == [PaymentAlertRaised("1", told.__contract__.name, "refused")]
+    assert payments.state == PENDING
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [
+        f"payment of order 1 needs a person: {told.__contract__.name}: refused"
+    ]
+
+
+@pytest.mark.parametrize("error", [HandlerFailed("out of order"), NotDelivered("nobody")])
+@pytest.mark.parametrize(("event", "told", "status"), TOLD)
+async def test_no_answer_means_retry_then_alert(event: Any, told: Any, status: str, error: RequestError) -> None:
+    payments = worker(Payments, key="1", state=PENDING, replies={type(told): error}, attempt=1, attempts=5)
+    with pytest.raises(Retry, match=str(error)):
+        await react(payments, event)
+    payments = worker(Payments, key="1", state=PENDING, replies={type(told): error}, attempt=5, attempts=5)
+    await react(payments, event)
+    reason = f"{type(error).__name__}: {error}"
+    assert payments.emitted == [PaymentAlertRaised("1", told.__contract__.name, reason)]
+
+
+@pytest.mark.parametrize(("event", "told", "status"), TOLD)
+async def test_an_order_that_is_not_known_yet_means_retry_then_alert(event: Any, told: Any, status: str) -> None:
+    with pytest.raises(Retry, match="not known"):
+        await react(worker(Payments, key="1", attempt=1, attempts=5), event)
+    payments = worker(Payments, key="1", attempt=5, attempts=5)
+    await react(payments, event)
+    assert payments.sent == []
+    assert [type(event) for event in payments.emitted] == [PaymentAlertRaised]
+
+
+@pytest.mark.parametrize(("event", "told", "status"), [row for row in TOLD if row[2] != "PENDING"])
+async def test_what_is_settled_is_not_settled_again(event: Any, told: Any, status: Any) -> None:
+    payments = worker(Payments, key="1", state=replace(PENDING, status=status))
+    await react(payments, event)
+    assert payments.sent == []
+    assert payments.emitted == []
+
+
+def test_only_changes_of_the_total_are_reacted_to() -> None:
+    [handler] = Payments.handlers.reactions[OrderModified]
+    assert handler.matches is not None
+    assert handler.matches({"changed": ["products", "total"]})
+    assert not handler.matches({"changed": ["status", "products"]})
