@@ -1,0 +1,260 @@
+"""JetStream by a few JSON calls: acknowledged publish, reads at the stream's leader, streams and consumers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from runtime.errors import ConfigurationError, PublishError
+from runtime.nats import reader
+from runtime.nats.connection import Connection, NoResponders, Response
+from runtime.nats.streams import (
+    Ack,
+    Answer,
+    ApiError,
+    ConsumerConfig,
+    ConsumerInfo,
+    Fault,
+    Stored,
+    StreamConfig,
+    StreamInfo,
+    changed_consumer,
+    widen_stream,
+)
+
+API: Final = "$JS.API."
+
+_WRONG_SEQUENCE: Final = (10071, 10164)
+_NO_MESSAGE: Final = 10037
+_STREAM_EXISTS: Final = 10058
+_CONSUMER_EXISTS: Final = 10148
+
+# The API level of nats-server 2.14, the first with CONSUMER.RESET (ADR-44).
+_RESET_LEVEL: Final = 4
+
+# The status by which a server says that nobody subscribes.
+_NOBODY: Final = 503
+
+_AnswerT = TypeVar("_AnswerT", bound=Answer)
+
+
+class WrongSequence(PublishError):
+    """Another message was stored on the subject since the sequence that was expected: nothing was stored now.
+
+    `last` is the sequence that the server found, or None where it does not say.
+    """
+
+    def __init__(self, message: str, last: int | None) -> None:
+        super().__init__(message)
+        self.last = last
+
+
+class _Message(msgspec.Struct):
+    subject: str
+    seq: int
+    time: datetime
+    hdrs: bytes | None = None
+    data: bytes = b""
+
+
+class _MessageAnswer(Answer):
+    message: _Message | None = None
+
+
+class _Deleted(Answer):
+    success: bool = False
+
+
+_encode = msgspec.json.Encoder().encode
+_ack_decoder = msgspec.json.Decoder(Ack)
+
+
+def decode_ack(response: Response, subject: str | bytes = "") -> Ack:
+    """Return the acknowledgement in the reply to a publish on `subject` (named in errors only).
+
+    Raises `WrongSequence` where an expected sequence was refused, and `PublishError` for any other refusal.
+    """
+    try:
+        ack = _ack_decoder.decode(response.payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise PublishError(f"{_text(subject)}: the reply is no acknowledgement of JetStream: {error}") from error
+    if ack.error is not None:
+        raise _refusal(ack.error, _text(subject))
+    if not ack.stream:
+        raise PublishError(f"{_text(subject)}: the reply is no acknowledgement of JetStream")
+    return ack
+
+
+class JetStream:
+    """JetStream over one `Connection`, which the caller closes. `timeout` (seconds) is each call's default.
+
+    Beside what they say, all calls raise `TimeoutError` where no answer came in time (whether it was done is unknown),
+    `PublishError` where the request was not sent, and `ApiError` where JetStream refused it.
+    """
+
+    def __init__(self, connection: Connection, timeout: float = 5.0) -> None:
+        self.connection = connection
+        self.timeout = timeout
+        self._loop = asyncio.get_running_loop()
+
+    async def publish(
+        self, subject: str | bytes, payload: bytes, *, headers: bytes | None = None, timeout: float | None = None
+    ) -> Ack:
+        """Store a message; return when the server has it.
+
+        Raises `WrongSequence`, `PublishError` with the server's reason (nothing was stored), or `TimeoutError` (it may
+        have been stored).
+        """
+        try:
+            response = await self.connection.request(
+                subject, payload, headers=headers, timeout=self.timeout if timeout is None else timeout
+            )
+        except NoResponders as error:
+            raise no_stream(subject) from error
+        return decode_ack(response, subject)
+
+    def publish_nowait(
+        self, subject: str | bytes, payload: bytes, headers: bytes | None, expires_at: float
+    ) -> asyncio.Future[Response]:
+        """Send a message; the future's reply is for `decode_ack`. `expires_at` is in the loop's time.
+
+        For the hot path: no task and no other await. Raises `PublishError` where it was not sent; the future ends with
+        `NoResponders` where no stream takes the subject (`no_stream` is the error to raise), or `TimeoutError`.
+        """
+        return self.connection.request_nowait(subject, payload, headers, expires_at)
+
+    async def get_last(self, stream: str, subject: str, timeout: float | None = None) -> Stored | None:
+        """Return the last message on `subject` (wildcards allowed), read at the stream's leader; None where none is."""
+        return await self._get(stream, {"last_by_subj": subject}, timeout)
+
+    async def get(self, stream: str, sequence: int, timeout: float | None = None) -> Stored | None:
+        """Return the message at `sequence`, read at the stream's leader; None where it is not there."""
+        return await self._get(stream, {"seq": sequence}, timeout)
+
+    def read(
+        self, stream: str, subject_filter: str, *, start_sequence: int = 1, last_per_subject: bool = False
+    ) -> AsyncIterator[Stored]:
+        """Iterate over the messages on `subject_filter` from `start_sequence` on, in the order of the stream.
+
+        It ends at the last one that the leader had when it began. With `last_per_subject` only the newest of each
+        subject is read. Memory is bounded however many there are. Raises `TimeoutError` where nothing comes for long.
+        """
+        return reader.read(self, stream, subject_filter, start_sequence, last_per_subject)
+
+    async def stream_info(self, stream: str, timeout: float | None = None) -> StreamInfo:
+        """Return a stream's configuration and state."""
+        return await self._call(f"STREAM.INFO.{stream}", None, StreamInfo, timeout)
+
+    async def ensure_stream(self, config: StreamConfig, timeout: float | None = None) -> StreamInfo:
+        """Create the stream, or widen the one that stands so that it covers `config`.
+
+        Raises `StreamConflict` where it stands with a field that cannot be had by widening.
+        """
+        try:
+            return await self._call(f"STREAM.CREATE.{config.name}", config, StreamInfo, timeout)
+        except ApiError as error:
+            if error.err_code != _STREAM_EXISTS:
+                raise
+        info = await self.stream_info(config.name, timeout)
+        changed = widen_stream(config, info.config)
+        if changed is None:
+            return info
+        return await self._call(f"STREAM.UPDATE.{config.name}", changed, StreamInfo, timeout)
+
+    async def delete_stream(self, stream: str, timeout: float | None = None) -> None:
+        """Delete a stream with all that it holds."""
+        await self._call(f"STREAM.DELETE.{stream}", None, _Deleted, timeout)
+
+    async def consumer_info(self, stream: str, consumer: str, timeout: float | None = None) -> ConsumerInfo:
+        """Return a consumer's configuration and how far it is."""
+        return await self._call(f"CONSUMER.INFO.{stream}.{consumer}", None, ConsumerInfo, timeout)
+
+    async def ensure_consumer(self, stream: str, config: ConsumerConfig, timeout: float | None = None) -> ConsumerInfo:
+        """Create the durable consumer, or change the one that stands to `config`; its place in the stream is kept.
+
+        Raises `StreamConflict` where it began elsewhere or acknowledges otherwise.
+        """
+        operation = f"CONSUMER.CREATE.{stream}.{config.durable}"
+        body = {"stream_name": stream, "config": config, "action": "create"}
+        try:
+            return await self._call(operation, body, ConsumerInfo, timeout)
+        except ApiError as error:
+            if error.err_code != _CONSUMER_EXISTS:
+                raise
+        info = await self.consumer_info(stream, config.durable, timeout)
+        changed = changed_consumer(config, info.config)
+        if changed is None:
+            return info
+        body = {"stream_name": stream, "config": changed, "action": "update"}
+        return await self._call(operation, body, ConsumerInfo, timeout)
+
+    async def delete_consumer(self, stream: str, consumer: str, timeout: float | None = None) -> None:
+        """Delete a consumer."""
+        await self._call(f"CONSUMER.DELETE.{stream}.{consumer}", None, _Deleted, timeout)
+
+    async def reset_consumer(
+        self, stream: str, consumer: str, sequence: int = 0, timeout: float | None = None
+    ) -> ConsumerInfo:
+        """Let a consumer deliver again, in order, from `sequence` on, or from its ack floor (0).
+
+        Nothing is pending then and delivery counts begin at one again; what was acknowledged above the floor comes
+        again too. `sequence` needs a consumer that began with `all` or at a sequence. Source: ADR-60.
+
+        Raises `ConfigurationError` where the server is older than 2.14.
+        """
+        # An older server, or one without this consumer, would not answer at all.
+        info = await self.consumer_info(stream, consumer, timeout)
+        level = info.config.get("metadata", {}).get("_nats.level", "0")
+        if int(level) < _RESET_LEVEL:
+            raise ConfigurationError(
+                f"consumer {stream}/{consumer} cannot be reset: nats-server 2.14 or later is needed"
+            )
+        body = {"seq": sequence} if sequence else None
+        return await self._call(f"CONSUMER.RESET.{stream}.{consumer}", body, ConsumerInfo, timeout)
+
+    async def _get(self, stream: str, body: dict[str, Any], timeout: float | None) -> Stored | None:
+        try:
+            answer = await self._call(f"STREAM.MSG.GET.{stream}", body, _MessageAnswer, timeout)
+        except ApiError as error:
+            if error.err_code == _NO_MESSAGE:
+                return None
+            raise
+        found = answer.message
+        if found is None:
+            return None
+        return Stored(found.subject, found.seq, found.hdrs, found.data, found.time.timestamp())
+
+    async def _call(self, operation: str, body: Any, answer: type[_AnswerT], timeout: float | None) -> _AnswerT:
+        payload = b"" if body is None else _encode(body)
+        try:
+            response = await self.connection.request(
+                API + operation, payload, timeout=self.timeout if timeout is None else timeout
+            )
+        except NoResponders as error:
+            raise ApiError(operation, Fault(_NOBODY, 0, "nobody answers: JetStream is not enabled there")) from error
+        try:
+            found = msgspec.json.decode(response.payload, type=answer)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ApiError(operation, Fault(500, 0, f"the answer cannot be read: {error}")) from error
+        if found.error is not None:
+            raise ApiError(operation, found.error)
+        return found
+
+
+def no_stream(subject: str | bytes) -> PublishError:
+    """Return the error for a publish that nobody answered."""
+    return PublishError(f"no stream takes {_text(subject)}, or JetStream is not enabled: nothing was stored")
+
+
+def _refusal(fault: Fault, subject: str) -> PublishError:
+    message = f"{subject} was not stored: {fault.description} ({fault.err_code})"
+    if fault.err_code in _WRONG_SEQUENCE:
+        last = fault.description.rpartition(": ")[2]
+        return WrongSequence(message, int(last) if last.isdigit() else None)
+    return PublishError(message)
+
+
+def _text(subject: str | bytes) -> str:
+    return subject if isinstance(subject, str) else subject.decode("utf-8", "replace")
