@@ -22,9 +22,10 @@
 (unsampled, or nothing configured) gets a span object that still carries the context on: never test for None.
 """
 
-from runtime.tracing.context import attach, attached, current, detach, inject, inject_pairs, response_line
+from runtime.tracing.context import attach, attached, current, detach
 from runtime.tracing.memory import SpanRecord
 from runtime.tracing.outcome import finish
+from runtime.tracing.propagate import inject, inject_pairs, response_line
 from runtime.tracing.span import CarriedSpan, LeanSpan
 from runtime.tracing.template import Hop, Template
 from runtime.tracing.tracer import ServiceTracer, Tracing

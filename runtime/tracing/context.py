@@ -1,20 +1,19 @@
-"""W3C trace context: read it from a header block, carry it in the task, write it into the next header block.
+"""W3C trace context as it comes: read from a header block, and current in the task that handles the message.
 
 The hot path does not come through `extract`: `Template.receive` reads a well-formed header itself. Sources: W3C Trace
 Context level 1, W3C Baggage; the contextvar is the one of the OpenTelemetry API, so that user spans and logs see ours.
 """
 
 import re
-from abc import abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import Token
+from contextvars import ContextVar, Token
 from typing import NamedTuple
 
-from opentelemetry import baggage
 from opentelemetry import context as otel_context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context.context import Context
+from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import propagation
 from opentelemetry.trace.span import Span, SpanContext, TraceFlags, TraceState
 
@@ -25,14 +24,20 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _MAX_TRACESTATE = 8192
 _BAGGAGE = W3CBaggagePropagator()
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 
-# The API makes a dictionary copy, a lookup and two calls of what is one write to a contextvar; its own key is needed so
-# that `trace.get_current_span()` finds the span.
+# The API makes a copy of a dictionary, two look-ups and three calls of what is one write to a contextvar. Its own key and
+# variable are used, so that `trace.get_current_span()` finds the span.
 _SPAN_KEY: str = propagation._SPAN_KEY
 _RUNTIME = otel_context._RUNTIME_CONTEXT
-_get_context = _RUNTIME.get_current
-_attach = _RUNTIME.attach
-_detach = _RUNTIME.detach
+_VARIABLE: ContextVar[Context] | None = (
+    _RUNTIME._current_context if isinstance(_RUNTIME, ContextVarsRuntimeContext) else None
+)
+get_context = _RUNTIME.get_current if _VARIABLE is None else _VARIABLE.get
+_attach = _RUNTIME.attach if _VARIABLE is None else _VARIABLE.set
+detach = _RUNTIME.detach if _VARIABLE is None else _VARIABLE.reset
+"""Make current again what was so before the `attach` that gave the token, in the same task."""
 
 
 class Parent(NamedTuple):
@@ -42,20 +47,6 @@ class Parent(NamedTuple):
     span: bytes
     sampled: bool
     tracestate: str
-
-
-class WireSpan(Span):
-    """A span that writes its own header lines."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def lines(self) -> bytes:
-        """The traceparent line, and the tracestate line if there is one; b"" without a trace."""
-
-    @abstractmethod
-    def traceresponse(self) -> bytes:
-        """The traceresponse line; b"" where this span is not recorded."""
 
 
 def extract(block: bytes | None) -> Parent | None:
@@ -82,15 +73,14 @@ def span_context(trace: bytes, span: bytes, *, sampled: bool, remote: bool, stat
         int(trace, 16),
         int(span, 16),
         remote,
-        TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT),
+        _SAMPLED if sampled else _UNSAMPLED,
         TraceState.from_header([state]) if state else TraceState(),
     )
 
 
 def current() -> Span | None:
     """The span that is current in this task, or None."""
-    span = _get_context().get(_SPAN_KEY)
-    return span if isinstance(span, Span) else None
+    return get_context().get(_SPAN_KEY)  # pyright: ignore[reportReturnType]  # the API keeps nothing else there
 
 
 def attach(span: Span, block: bytes | None = None) -> Token[Context]:
@@ -106,63 +96,11 @@ def attach(span: Span, block: bytes | None = None) -> Token[Context]:
     return _attach(Context({_SPAN_KEY: span}))
 
 
-def detach(token: Token[Context]) -> None:
-    """Make current again what was so before the `attach` that gave `token`, in the same task."""
-    _detach(token)
-
-
 @contextmanager
 def attached(span: Span, block: bytes | None = None) -> Generator[Span]:
-    """`attach` and `detach` around a block; the span is not ended."""
+    """`attach` and `detach` around a `with` block; the span is not ended."""
     token = attach(span, block)
     try:
         yield span
     finally:
         detach(token)
-
-
-def inject(span: Span | None = None) -> bytes:
-    """Header lines that make `span` (None: the current one) the parent at the receiver.
-
-    They are traceparent, tracestate and baggage (of the current context), each ending in CRLF, for joining into a
-    block; b"" where there is nothing to carry.
-    """
-    context = _get_context()
-    if span is None:
-        found = context.get(_SPAN_KEY)
-        span = found if isinstance(found, Span) else None
-    lines = b"" if span is None else span_lines(span)
-    # Nothing but the span is in most contexts.
-    if len(context) > 1 and baggage.get_all(context):
-        carrier: dict[str, str] = {}
-        _BAGGAGE.inject(carrier, context)
-        if "baggage" in carrier:
-            lines += b"baggage: " + carrier["baggage"].encode() + b"\r\n"
-    return lines
-
-
-def inject_pairs(span: Span | None = None) -> list[tuple[str, str]]:
-    """The headers of `inject` as pairs, for `headers.encode`."""
-    lines = inject(span).decode().split("\r\n")[:-1]
-    return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
-
-
-def response_line(span: Span) -> bytes:
-    """The `traceresponse` line for the reply to the request whose span this is; b"" where it is not recorded."""
-    return span.traceresponse() if isinstance(span, WireSpan) else _format(b"traceresponse", span.get_span_context())
-
-
-def span_lines(span: Span) -> bytes:
-    """The traceparent and tracestate lines of any span: ours write their own, others are asked for their context."""
-    if isinstance(span, WireSpan):
-        return span.lines()
-    context = span.get_span_context()
-    state = context.trace_state.to_header()
-    lines = _format(b"traceparent", context)
-    return lines + b"tracestate: " + state.encode() + b"\r\n" if lines and state else lines
-
-
-def _format(name: bytes, context: SpanContext) -> bytes:
-    if not context.is_valid:
-        return b""
-    return b"%b: 00-%032x-%016x-%02x\r\n" % (name, context.trace_id, context.span_id, context.trace_flags & 1)

@@ -7,16 +7,17 @@ A `LeanSpan` refers to its `Origin` for all that does not vary, and is encoded i
 import random
 import time
 import traceback
+from binascii import hexlify
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from opentelemetry.trace import Link, SpanKind
-from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, SpanContext
+from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, Span, SpanContext
 from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from runtime.tracing import conventions as names
-from runtime.tracing.context import Parent, WireSpan, extract, span_context, tracestate
+from runtime.tracing.context import Parent, extract, span_context, tracestate
 
 # Counts per span, as in the specification's defaults: memory stays bounded whatever a handler does.
 MAX_ATTRIBUTES = 128
@@ -64,7 +65,7 @@ class Details:
         self.dropped_links = 0
 
 
-class LeanSpan(WireSpan):
+class LeanSpan(Span):
     """A recorded span. Ids are lower-case hex bytes, times are unix nanoseconds.
 
     `parent` is the parent's span id or None; `remote` is True where it lives in another process or message; `carry` is
@@ -88,7 +89,7 @@ class LeanSpan(WireSpan):
         self.remote = remote
         self.carry = carry
         self.extra = extra
-        self.id = _bits(64).to_bytes(8, "big").hex().encode()
+        self.id = hexlify(_bits(64).to_bytes(8, "big"))
         self.details: Details | None = None
         self.ended = 0
         self.started = _now()
@@ -105,10 +106,6 @@ class LeanSpan(WireSpan):
         if self.carry is not None and (state := tracestate(self.carry)):
             line += b"tracestate: " + state.encode() + b"\r\n"
         return line
-
-    def traceresponse(self) -> bytes:
-        """The header line that tells the caller which span served it."""
-        return b"-".join((b"traceresponse: 00", self.trace, self.id, b"01\r\n"))
 
     def is_recording(self) -> bool:
         """True until the span has ended."""
@@ -220,7 +217,7 @@ class LeanSpan(WireSpan):
         return {**self.origin.attributes, **self.extra} if self.extra else self.origin.attributes
 
 
-class CarriedSpan(WireSpan):
+class CarriedSpan(Span):
     """A span that records nothing, and hands on the trace context of its message unchanged.
 
     The header block is not looked at before somebody asks: an unsampled request pays for one small object.
@@ -228,8 +225,7 @@ class CarriedSpan(WireSpan):
 
     __slots__ = ("_parent", "block")
 
-    def __init__(self, block: bytes | None) -> None:
-        self.block = block
+    block: bytes | None
 
     def context(self) -> Parent | None:
         """The parent that came, or None; read from the block at first use."""
@@ -250,10 +246,6 @@ class CarriedSpan(WireSpan):
             return b""
         line = b"-".join((b"traceparent: 00", parent.trace, parent.span, b"01\r\n" if parent.sampled else b"00\r\n"))
         return line + b"tracestate: " + parent.tracestate.encode() + b"\r\n" if parent.tracestate else line
-
-    def traceresponse(self) -> bytes:
-        """Nothing: there is no span here to tell of."""
-        return b""
 
     def get_span_context(self) -> SpanContext:
         """The carried context, or the invalid one."""
@@ -315,21 +307,23 @@ class UnsampledSpan(CarriedSpan):
         return parent._replace(sampled=False)
 
     @classmethod
-    def of(cls, parent: Parent | None, trace: bytes, state: str) -> "UnsampledSpan":
+    def under(cls, parent: Parent | None, trace: bytes, state: str) -> "UnsampledSpan":
         """The refused span in `trace`: under `parent`, or as its root."""
-        span = cls(None)
+        span = cls()
+        span.block = None
         span._parent = Parent(trace, _new_id() if parent is None else parent.span, False, state)
         return span
 
 
 def new_trace() -> bytes:
     """A new trace id: 32 hex digits."""
-    return _bits(128).to_bytes(16, "big").hex().encode()
+    return hexlify(_bits(128).to_bytes(16, "big"))
 
 
 def _new_id() -> bytes:
-    return _bits(64).to_bytes(8, "big").hex().encode()
+    return hexlify(_bits(64).to_bytes(8, "big"))
 
 
-NOTHING = CarriedSpan(None)
+NOTHING = CarriedSpan()
+NOTHING.block = None
 """No trace at all: nothing came and nothing is exported."""

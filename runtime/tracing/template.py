@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Extra = dict[str, AttributeValue] | None
 Hop = Literal["parent", "parent+link", "link"]
 
-_START = b"\r\ntraceparent: 00-"
-_IDS = re.compile(rb"(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-").match
+# The first header of a block, which is where the runtime writes it: 8 bytes of version, CRLF, then the 55 of the value.
+_FIRST = re.compile(rb"NATS/1.0\r\ntraceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-01\r").match
 
 # Compared on the hot path, where an attribute of an enum costs a look-up each time.
 _CARRY, _DROP, _RECORD = Choice.CARRY, Choice.DROP, Choice.RECORD
@@ -62,21 +62,27 @@ class Template(Origin):
         """Start the span of a received message under the parent that its header block names, or as a new root."""
         sampling = self.recorder.sampling
         if sampling.root is _CARRY:
-            return NOTHING if block is None else CarriedSpan(block)
+            if block is None:
+                return NOTHING
+            carried = CarriedSpan()
+            carried.block = block
+            return carried
         if block is not None:
-            at = block.find(_START)
-            if at > 0:
-                flags = block[at + 67 : at + 71]
-                if flags == b"-01\r":
-                    if sampling.sampled is _RECORD and not self.rooted and (ids := _IDS(block, at + 18)) is not None:
-                        trace, parent = ids.groups()
-                        # A tracestate has an "=", and few other headers do: one byte is looked for instead of a name.
-                        span = LeanSpan(self, trace, parent, True, block if 61 in block else None, attributes)
-                        if self.recorder.processors:
-                            self._started(span)
-                        return span
-                elif flags == b"-00\r" and sampling.unsampled is _DROP:
-                    return UnsampledSpan(block)
+            flag = block[77:79]
+            if flag == b"1\r":
+                if sampling.sampled is _RECORD and not self.rooted and (ids := _FIRST(block)) is not None:
+                    trace, parent = ids.groups()
+                    # A tracestate has an "=", and few other headers do: one byte is looked for instead of a name.
+                    span = LeanSpan(self, trace, parent, True, block if 61 in block else None, attributes)
+                    if self.recorder.processors:
+                        self._started(span)
+                    return span
+            elif flag == b"0\r" and sampling.unsampled is _DROP and block.startswith(b"traceparent: 00-", 10):
+                span = UnsampledSpan()
+                span.block = block
+                return span
+        elif sampling.root is _RECORD:
+            return self._root(attributes)
         return self._receive(block, attributes)
 
     def start(self, parent: Span | None = None, attributes: Extra = None, links: Sequence[Link] = ()) -> Span:
@@ -89,6 +95,8 @@ class Template(Origin):
             if links or self.recorder.processors:
                 self._started(span, links)
             return span
+        if parent is None and sampling.root is _RECORD:
+            return self._root(attributes, links)
         if isinstance(parent, UnsampledSpan) and sampling.unsampled is _DROP:
             return parent
         context = None if parent is None else parent.get_span_context()
@@ -99,6 +107,12 @@ class Template(Origin):
     def child(self, attributes: Extra = None, links: Sequence[Link] = ()) -> Span:
         """Start a span under the current span of this task; a root where there is none."""
         return self.start(current(), attributes, links)
+
+    def _root(self, attributes: Extra, links: Sequence[Link] = ()) -> LeanSpan:
+        span = LeanSpan(self, new_trace(), None, False, None, attributes)
+        if links or self.recorder.processors:
+            self._started(span, links)
+        return span
 
     def _receive(self, block: bytes | None, attributes: Extra) -> LeanSpan | CarriedSpan:
         parent = extract(block)
@@ -126,7 +140,7 @@ class Template(Origin):
         elif choice is Choice.ASK:
             choice, attributes, state = self._ask(sampling, parent, trace, remote, attributes, links)
         if choice is not _RECORD:
-            return UnsampledSpan.of(parent, trace, state)
+            return UnsampledSpan.under(parent, trace, state)
         carry = b"NATS/1.0\r\ntracestate: " + state.encode() + b"\r\n\r\n" if state else None
         above = None if parent is None else parent.span
         span = LeanSpan(self, trace, above, remote and parent is not None, carry, attributes)
