@@ -10,6 +10,7 @@ from nats.aio.client import Client
 
 from runtime.errors import PublishError
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
+from runtime.nats.fast import FastTransport, unusable
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.public import PublicTransport
 from runtime.nats.receive import Receiver
@@ -37,6 +38,7 @@ class Transport(Protocol):
 
     def start(self) -> None: ...
     def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None: ...
+    def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None: ...
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[], None]: ...
     def barrier(self) -> asyncio.Future[None]: ...
     async def drained(self) -> None: ...
@@ -82,7 +84,7 @@ class Connection:
         self.on_error: list[Callable[[Exception], None]] = []
         self._loop = asyncio.get_running_loop()
         self._client = Client()
-        self._transport: Transport = PublicTransport(self._client)
+        self._transport = _transport(self._client, options)
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
         self._subscriptions: set[Subscription] = set()
         self._change = asyncio.Event()
@@ -140,7 +142,7 @@ class Connection:
 
     def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None:
         """Send a reply to the reply subject of a received message: `publish` without checks but those of size."""
-        self._transport.publish(reply, b"", headers, payload)
+        self._transport.respond(reply, payload, headers)
 
     async def request(
         self,
@@ -357,6 +359,16 @@ class Connection:
         self._closed.set_result(reason)
         self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
         self._change.set()
+
+
+def _transport(client: Client, options: ConnectionOptions) -> Transport:
+    if options.wants_public_api():
+        return PublicTransport(client)
+    reason = unusable(client, options.servers)
+    if reason is None:
+        return FastTransport(client)
+    logger.warning("the slower public API of nats-py is used: %s", reason)
+    return PublicTransport(client)
 
 
 async def _bounded(closing: Coroutine[Any, Any, None]) -> None:

@@ -16,5 +16,10 @@ def deliver(receiver: Receiver, subject: bytes, reply: bytes, headers: bytes | N
     """Call `receiver`; log what it raises."""
     try:
         receiver(subject, reply, headers, payload)
-    except Exception:  # noqa: BLE001 - a receiver is a handler: whatever it raises must not deafen the connection
-        logger.exception("a receiver of %s raised", subject.decode("utf-8", "backslashreplace"))
+    except Exception as error:  # noqa: BLE001 - a receiver is a handler
+        report(subject, error)
+
+
+def report(subject: bytes, error: Exception) -> None:
+    """Log what a receiver raised: it is a handler, and whatever it raises must not deafen the connection."""
+    logger.error("a receiver of %s raised", subject.decode("utf-8", "backslashreplace"), exc_info=error)
