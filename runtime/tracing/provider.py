@@ -10,13 +10,14 @@ from opentelemetry.trace.span import Span
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
+from runtime.tracing.scope import Scope
 from runtime.tracing.span import LeanSpan
 from runtime.tracing.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runtime.tracing.tracer import ServiceTracer, Tracing
+    from runtime.tracing.tracer import Tracing
 
 # User span names may hold ids; beyond this many a template is made for the one span.
 _TEMPLATES = 1000
@@ -28,7 +29,7 @@ class LeanTracer(Tracer):
     def __init__(self, provider: "LeanProvider", name: str, version: str) -> None:
         self._provider = provider
         self._scope = (name, version)
-        self._templates: dict[tuple[ServiceTracer, str, SpanKind], Template] = {}
+        self._templates: dict[tuple[Scope, str, SpanKind], Template] = {}
 
     def start_span(
         self,
@@ -45,10 +46,11 @@ class LeanTracer(Tracer):
         parent = get_current_span(context)
         origin = parent.origin if isinstance(parent, LeanSpan) else None
         service = origin.scope.service if isinstance(origin, Template) else self._provider.tracing.service()
-        key = (service, name, kind)
+        scope = service.scope(*self._scope)
+        key = (scope, name, kind)
         template = self._templates.get(key)
         if template is None:
-            template = service.template(name, kind, scope=self._scope, hop="parent")
+            template = Template(scope, name, kind, {}, "parent")
             if len(self._templates) < _TEMPLATES:
                 self._templates[key] = template
         span = template.start(parent, dict(attributes) if attributes else None, links or ())

@@ -1,7 +1,6 @@
 """Lean spans as the SDK's `ReadableSpan`, for span processors and exporters that the user brings."""
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -10,11 +9,9 @@ from opentelemetry.trace import Link
 from opentelemetry.trace.status import Status, StatusCode
 
 from runtime.tracing.context import span_context, tracestate
+from runtime.tracing.scope import Scope
 from runtime.tracing.span import LeanSpan
 from runtime.tracing.template import Template
-
-if TYPE_CHECKING:
-    from runtime.tracing.tracer import Scope
 
 
 def readable(span: LeanSpan) -> ReadableSpan:
@@ -51,5 +48,5 @@ def readable(span: LeanSpan) -> ReadableSpan:
 
 
 @lru_cache(maxsize=256)
-def _scope(scope: "Scope") -> tuple[Resource, InstrumentationScope]:
+def _scope(scope: Scope) -> tuple[Resource, InstrumentationScope]:
     return Resource(scope.service.resource), InstrumentationScope(scope.name, scope.version)

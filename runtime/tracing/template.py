@@ -6,7 +6,7 @@ else, and every sampler that has to be asked, takes the longer way below it.
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from opentelemetry.context.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, propagation
@@ -14,12 +14,9 @@ from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
 from runtime.tracing.context import Parent, current, extract, span_context
-from runtime.tracing.recorder import Recorder
 from runtime.tracing.sampling import Choice, Sampling
+from runtime.tracing.scope import Scope
 from runtime.tracing.span import NOTHING, CarriedSpan, LeanSpan, Origin, UnsampledSpan, new_trace
-
-if TYPE_CHECKING:
-    from runtime.tracing.tracer import Scope
 
 Extra = dict[str, AttributeValue] | None
 Hop = Literal["parent", "parent+link", "link"]
@@ -35,28 +32,28 @@ class Template(Origin):
     """Starts the spans of one operation of one service. Made once by `ServiceTracer.template`, used for each message.
 
     `linked` adds a link to the remote parent (asynchronous hops), `rooted` starts a new trace that only links to it.
+    `shape` belongs to `otlp.py`.
     """
 
-    __slots__ = ("head", "linked", "recorder", "rooted", "scope")
+    __slots__ = ("linked", "recorder", "rooted", "scope", "shape")
 
     def __init__(
         self,
-        scope: "Scope",
-        recorder: Recorder,
+        scope: Scope,
         name: str,
         kind: SpanKind,
         attributes: dict[str, AttributeValue],
         hop: Hop,
     ) -> None:
         self.scope = scope
-        self.recorder = recorder
+        self.recorder = recorder = scope.service.recorder
         self.name = name
         self.kind = kind
         self.attributes = attributes
         self.linked = hop == "parent+link"
         self.rooted = hop == "link"
         self.put = recorder.put
-        self.head: bytes | None = None
+        self.shape: object | None = None
 
     def receive(self, block: bytes | None, attributes: Extra = None) -> LeanSpan | CarriedSpan:
         """Start the span of a received message under the parent that its header block names, or as a new root."""

@@ -14,6 +14,7 @@ from runtime.tracing.memory import SpanRecord, record_of
 from runtime.tracing.provider import install
 from runtime.tracing.recorder import Recorder
 from runtime.tracing.sampling import Sampler, Sampling
+from runtime.tracing.scope import Service
 from runtime.tracing.template import Hop, Template
 
 if TYPE_CHECKING:
@@ -22,26 +23,12 @@ if TYPE_CHECKING:
 DEFAULT_SERVICE = "actorloom"
 
 
-class Scope:
-    """An instrumentation scope within a service: what OTLP groups spans by. `encoded` belongs to `otlp.py`."""
-
-    __slots__ = ("encoded", "name", "service", "version")
-
-    def __init__(self, service: "ServiceTracer", name: str, version: str) -> None:
-        self.service = service
-        self.name = name
-        self.version = version
-        self.encoded: tuple[bytes, bytes] | None = None
-
-
-class ServiceTracer:
+class ServiceTracer(Service):
     """The templates of one service (one actor type); its name and version are the resource of its spans."""
 
     def __init__(self, tracing: "Tracing", name: str, resource: dict[str, AttributeValue]) -> None:
+        super().__init__(name, resource, tracing.recorder)
         self.tracing = tracing
-        self.name = name
-        self.resource = resource
-        self._scopes: dict[tuple[str, str], Scope] = {}
 
     def template(
         self,
@@ -50,19 +37,15 @@ class ServiceTracer:
         attributes: Mapping[str, AttributeValue] | None = None,
         *,
         hop: Hop | None = None,
-        scope: tuple[str, str] | None = None,
     ) -> Template:
         """Prepare the spans of an operation. Make it once per handler; starting spans is then cheap.
 
         `hop` says what a received span makes of its remote parent: "parent"; "parent+link" (the default of CONSUMER,
         since the conventions ask for a link and Jaeger's graph looks at parents only); "link": a trace of its own.
-        `scope` is the instrumentation scope's name and version; the runtime's own by default.
         """
         chosen = hop or (self.tracing.async_hop if kind is SpanKind.CONSUMER else "parent")
-        key = scope or (names.SCOPE, self.tracing.version)
-        if key not in self._scopes:
-            self._scopes[key] = Scope(self, *key)
-        return Template(self._scopes[key], self.tracing.recorder, name, kind, dict(attributes or {}), chosen)
+        own = self.scope(names.SCOPE, self.tracing.version)
+        return Template(own, name, kind, dict(attributes or {}), chosen)
 
 
 class Tracing:
