@@ -4,20 +4,19 @@ FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
 
-# The locked packages first: this layer changes only with the lock.
+# The locked packages first: this layer changes only with the lock. Nothing is built with anything that is not locked.
 COPY constraints/run.txt constraints/build.txt constraints/
-RUN python -m venv /opt/actorloom \
-    && /opt/actorloom/bin/python -m pip install --require-hashes -r constraints/run.txt \
-    && python -m venv /opt/build \
-    && /opt/build/bin/python -m pip install --require-hashes -r constraints/build.txt
+RUN python -m venv /opt/build \
+    && /opt/build/bin/python -m pip install --require-hashes -r constraints/build.txt \
+    && /opt/build/bin/python -m pip wheel --require-hashes --no-build-isolation --wheel-dir wheels -r constraints/run.txt
 
 COPY pyproject.toml README.md LICENSE ./
 COPY runtime/ runtime/
 COPY actors/ actors/
-RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
-    && /opt/actorloom/bin/python -m pip install --no-deps dist/*.whl \
-    && /opt/actorloom/bin/python -m pip uninstall --yes pip setuptools \
-    && /opt/build/bin/python -m compileall -q /opt/actorloom/lib
+RUN /opt/build/bin/python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
+    && python -m venv --without-pip /opt/actorloom \
+    && /opt/build/bin/python -m pip --python /opt/actorloom/bin/python install --no-index --no-deps wheels/*.whl \
+    && /opt/actorloom/bin/python -m compileall -q /opt/actorloom/lib
 
 FROM python:3.11-slim
 

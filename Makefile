@@ -75,16 +75,16 @@ find-python = for python in $(PYTHON) python3.11 python3.12 python3.13 python3.1
 	[[ -n $$python ]] || { echo 'Python 3.11 or later is needed (PYTHON=… names one)' >&2; exit 1; }
 compile = echo '· constraints/$(1)'; .cache/lock/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe \
 	--no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(ARGS) \
-	--output-file constraints/$(1) $(2) pyproject.toml
+	--output-file constraints/$(1) $(2)
 
 .PHONY: lock
 lock: ## Choose the versions in constraints/ anew, within the ranges of pyproject.toml (ARGS=--upgrade: the newest)
 	@$(find-python); [[ -d .cache/lock ]] || "$$python" -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.6,<8'
-	@$(call compile,dev.txt,--extra dev --extra uvloop)
-	@$(call compile,run.txt,--extra uvloop --constraint constraints/dev.txt)
-	@$(call compile,bench.txt,--extra bench --constraint constraints/dev.txt)
-	@$(call compile,build.txt,--only-build-deps --build-deps-for wheel --constraint constraints/dev.txt)
+	@$(call compile,dev.txt,--extra dev --extra uvloop pyproject.toml)
+	@$(call compile,run.txt,--extra uvloop --constraint constraints/dev.txt pyproject.toml)
+	@$(call compile,bench.txt,--extra bench --constraint constraints/dev.txt pyproject.toml)
+	@$(call compile,build.txt,--constraint constraints/dev.txt constraints/build.in)
 
 .PHONY: clean
 clean: ## Remove .venv, caches and what builds left
@@ -92,15 +92,16 @@ clean: ## Remove .venv, caches and what builds left
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Redone only when the locked versions or the project's declaration change. --require-hashes takes nothing but what is
-# listed; the project itself comes after, built by the locked hatchling.
-$(STAMP): constraints/dev.txt pyproject.toml
+# listed, --no-build-isolation builds with nothing but constraints/build.txt; the project itself comes last.
+$(STAMP): constraints/build.txt constraints/dev.txt pyproject.toml
 	@$(find-python); [[ -x $(BIN)/python ]] || { echo "· .venv with $$($$python --version)"; "$$python" -m venv .venv; }
 	@echo '· packages of constraints/dev.txt (a minute the first time)'
-	@$(PIP) install --require-hashes -r constraints/dev.txt
+	@$(PIP) install --require-hashes -r constraints/build.txt
+	@$(PIP) install --require-hashes --no-build-isolation -r constraints/dev.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP) constraints/bench.txt
 	@echo '· packages of constraints/bench.txt'
-	@$(PIP) install --require-hashes -r constraints/bench.txt
+	@$(PIP) install --require-hashes --no-build-isolation -r constraints/bench.txt
 	@touch $@
