@@ -97,7 +97,7 @@ class Call:
         self.ordinal = 0
         self.started = 0.0
         self.emitted: list[tuple[str, Event]] = []
-        self.timers: list[Timer] = []
+        self.timers: list[tuple[str, Timer]] = []
         self.callbacks: list[Callable[[], object]] = []
 
     @property
@@ -136,4 +136,8 @@ class Call:
                 raise DeclarationError(
                     f"{type(timer.message).__name__} is no command of {self.actor!r}: a timer is a command to oneself"
                 )
-        self.timers.append(timer)
+        self.timers.append((self.next_id(), timer))
+
+
+def unmetered(seconds: float) -> None:
+    """Record nothing."""

@@ -42,6 +42,8 @@ class RequestError(ActorError):
 
     code: int = 500
     executed: bool | None = None
+    remote: bool = False
+    """Whether it came from the wire: a handler that lets a nested call's error pass has failed itself."""
 
 
 class NotDelivered(RequestError):
@@ -163,4 +165,5 @@ def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_a
         if isinstance(error, RemoteError):
             error.kind = kind
     error.executed = executed
+    error.remote = True
     return error

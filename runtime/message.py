@@ -31,6 +31,9 @@ class NewKey:
         return "new_key"
 
 
+declared: dict[str, dict[str, "Contract"]] = {}
+"""All contracts declared in this process, by actor and then by operation and name (``command.create_order``)."""
+
 new_key = NewKey()
 """``key=new_key``: the command creates its key, which is derived from the command's id (a UUIDv5)."""
 
@@ -116,7 +119,8 @@ class MessageMeta(msgspec.StructMeta):
     ) -> Any:
         cls = cast(Any, super().__new__(mcls, name, bases, namespace, **config))
         if actor is not None:
-            cls.__contract__ = _contract(cls, namespace, actor, key)
+            contract = cls.__contract__ = _contract(cls, namespace, actor, key)
+            declared.setdefault(actor, {})[f"{contract.op}.{contract.name}"] = contract
             if naming:
                 _check_naming(cls.__contract__)
         elif key is not None:

@@ -1,0 +1,289 @@
+"""The journal of keyed turns: load a key's record, know what it has handled, commit the next record.
+
+A commit is one JetStream publish with `Nats-Expected-Last-Subject-Sequence`; whoever else wrote in between wins, and this
+side forgets, reloads and runs again. `ack` or not, the newest record tells what happened (architecture.md §3, §4).
+"""
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from .errors import ActorError, CodecError, ConfigurationError, PublishError
+from .ids import id_time, new_id
+from .mailbox import Lane
+from .nats.connection import Response
+from .nats.jetstream import JetStream, WrongSequence, decode_ack
+from .options import Options
+from .record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record, is_null
+from .subject import Names
+
+T = TypeVar("T")
+
+CLOCK_MARGIN = 5.0
+"""Seconds by which the clocks of two machines may differ."""
+
+_RECENT = 65_536
+"""Ids of handled messages that a busy key keeps in memory at most, to spare the look-up of their marks."""
+
+
+class Conflict(ActorError):
+    """Another writer has committed to this key: forget, reload, run again."""
+
+
+class Unsettled(ActorError):
+    """It is not known whether the commit is stored: the server cannot be asked."""
+
+
+class Key(Lane[T], Generic[T]):
+    """What is kept in memory for one key while it is in use. Owned by the turns; leaves when idle."""
+
+    __slots__ = (
+        "forgotten", "handled", "key", "left", "loaded", "loading", "marked", "marking", "outbox", "queries", "recent", "relaying", "sequence",
+        "state", "token", "touched",
+    )  # fmt: skip
+
+    def __init__(self, key: str, token: str) -> None:
+        super().__init__()
+        self.key = key
+        self.token = token
+        self.loaded = False
+        self.loading: asyncio.Future[None] | None = None
+        self.touched = 0.0
+        self.queries = 0
+        """Queries that run on this key now."""
+        self.relaying = False
+        self.outbox: deque[tuple[Outgoing, int]] | None = None
+        """Not yet confirmed events and timers, with the sequence of the record that they came with."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what was read from the stream; the next turn loads it again."""
+        self.loaded = False
+        self.state: Any = None
+        self.sequence = 0
+        self.handled: list[Handled] = []
+        self.marking: set[str] | None = None
+        """Ids whose mark is being written."""
+        self.marked: set[str] | None = None
+        """Ids still in the record whose mark is confirmed: they leave with the next commit."""
+        self.recent: OrderedDict[str, float] | None = None
+        """Ids that left the record lately, with their commit time: their replies are in their marks."""
+        self.left = 0.0
+        self.forgotten = 0.0
+        """Latest commit time of a handled message that is neither in the record nor in `recent`."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing runs on this key, waits for it or is still to be published."""
+        return not (self.active or self.queries or self.outbox or self.loading is not None)
+
+    def find(self, message_id: str) -> Handled | None:
+        """Return the entry of a handled message that is in memory."""
+        for entry in reversed(self.handled):
+            if entry.id == message_id:
+                return entry
+        return None
+
+    def may_be_marked(self, message_id: str, born: float | None) -> bool:
+        """Whether a message that is not in the record may have been handled all the same: then its mark tells.
+
+        `born` is its time where its id does not carry one (the stream time of an event).
+        """
+        if self.recent is not None and message_id in self.recent:
+            return True
+        if not self.forgotten:
+            return False
+        minted = id_time(message_id) or born
+        return minted is None or minted <= self.forgotten + CLOCK_MARGIN
+
+
+class Journal:
+    """Loads and commits the records of one actor type."""
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        names: Names,
+        state_type: Any,
+        version: int,
+        upgrades: dict[int, Callable[[dict[str, Any]], dict[str, Any]]],
+        options: Options,
+        stored: Callable[[int], None],
+    ) -> None:
+        self._jetstream = jetstream
+        self._loop = asyncio.get_running_loop()
+        self._stored = stored
+        """Told the sequence of every mark, for the account of the relay's checkpoint."""
+        self._names = names
+        self._decode_state = msgspec.json.Decoder(state_type).decode if state_type is not None else None
+        self._state_type = state_type
+        self._version = version
+        self._upgrades = upgrades
+        self._options = options
+        self._ttl = b"Nats-TTL: %ds\r\n" % max(int(options.remember), 1)
+
+    @property
+    def max_body(self) -> int:
+        """The most bytes that an event's or timer's body may have, so that it can be published with its headers."""
+        return self._jetstream.connection.max_payload - 4096
+
+    def subject(self, key: Key[Any]) -> str:
+        """``orders.turn.<key>``."""
+        return self._names.turn(key.token)
+
+    async def load(self, key: Key[Any]) -> Record | None:
+        """Read the newest record of `key` from the stream leader into it. Raises `PublishError` or `TimeoutError`."""
+        stored = await self._jetstream.get_last(self._names.turns_stream, self.subject(key))
+        key.forget()
+        record = None
+        if stored is not None:
+            record = decode_record(stored.payload, stored.subject)
+            key.sequence = stored.sequence
+            self._take(key, record)
+        key.loaded = True
+        return record
+
+    def decode_state(self, record: Record, subject: str) -> Any:
+        """Return the state in `record`, upgraded where an older version wrote it.
+
+        Raises `ConfigurationError` where a newer version did, or where no upgrade leads here.
+        """
+        if self._decode_state is None or is_null(record.state):
+            return None
+        if record.version == self._version:
+            try:
+                return self._decode_state(record.state)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise CodecError(f"{subject}: stored state does not fit {self._state_type.__name__}: {error}") from None
+        if record.version > self._version:
+            raise ConfigurationError(
+                f"{subject}: stored state has version {record.version}, this actor knows {self._version}: deploy the newer one"
+            )
+        value = msgspec.json.decode(record.state)
+        for version in range(record.version, self._version):
+            upgrade = self._upgrades.get(version)
+            if upgrade is None:
+                raise ConfigurationError(f"{subject}: no upgrade from state version {version} to {version + 1}")
+            value = upgrade(value)
+        try:
+            return msgspec.convert(value, self._state_type)
+        except msgspec.ValidationError as error:
+            raise CodecError(f"{subject}: upgraded state does not fit {self._state_type.__name__}: {error}") from None
+
+    async def marked(self, key: Key[Any], message_id: str) -> Handled | None:
+        """Look up the mark of a message at the stream leader: was it handled before it left the record?"""
+        stored = await self._jetstream.get_last(self._names.turns_stream, self._names.mark(key.token, message_id))
+        return msgspec.json.decode(stored.payload, type=Handled) if stored is not None else None
+
+    async def commit(
+        self, key: Key[Any], state: Any, done: Handled | None, outbox: list[Outgoing], *, expires: bool = False
+    ) -> int:
+        """Write the next record of `key` and return its stream sequence; the key then holds it.
+
+        Raises `Conflict` (another writer; reload and run again), `PublishError` (certainly not stored) or `Unsettled`.
+        """
+        handled, gone = self._kept(key)
+        left = max([key.left, *(entry.time for entry in gone)])
+        if done is not None:
+            handled.append(done)
+        record = Record(
+            turn=new_id(),
+            version=self._version,
+            state=msgspec.Raw(encode_record(state)) if state is not None else NO_STATE,
+            handled=handled,
+            outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
+            left=left,
+        )
+        headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n" % key.sequence
+        if expires or (state is None and not record.outbox):
+            headers += self._ttl
+        subject = self.subject(key)
+        try:
+            ack = await self._jetstream.publish(subject, encode_record(record), headers=headers + b"\r\n")
+            sequence = ack.sequence
+        except WrongSequence:
+            sequence = await self._settle(subject, record)
+        except TimeoutError:
+            sequence = await self._settle(subject, record)
+        key.sequence = sequence
+        key.state = state
+        key.left = left
+        self._remember(key, handled, gone)
+        return sequence
+
+    async def _settle(self, subject: str, record: Record) -> int:
+        """Was the commit stored? The newest record tells. Raises `Conflict` where it is another's."""
+        for pause in (0.0, 0.1, 0.5, 1.0):
+            await asyncio.sleep(pause)
+            try:
+                stored = await self._jetstream.get_last(self._names.turns_stream, subject)
+            except (TimeoutError, PublishError):
+                continue
+            if stored is not None and decode_record(stored.payload, subject).turn == record.turn:
+                return stored.sequence
+            raise Conflict(f"{subject}: another writer has committed")
+        raise Unsettled(f"{subject}: it is not known whether the commit is stored")
+
+    def _take(self, key: Key[Any], record: Record) -> None:
+        key.state = self.decode_state(record, self.subject(key))
+        key.handled = record.handled
+        key.left = key.forgotten = record.left
+
+    def _kept(self, key: Key[Any]) -> tuple[list[Handled], list[Handled]]:
+        """Split the handled list: what the next record carries, and what leaves it since its mark is confirmed."""
+        surplus = len(key.handled) - (self._options.handled - 1)
+        if surplus <= 0:
+            return list(key.handled), []
+        marked = key.marked or ()
+        gone = [entry for entry in key.handled[:surplus] if entry.id in marked]
+        if not gone:
+            return list(key.handled), gone
+        return [entry for entry in key.handled[:surplus] if entry.id not in marked] + key.handled[surplus:], gone
+
+    def _remember(self, key: Key[Any], handled: list[Handled], gone: list[Handled]) -> None:
+        """After a commit: keep the ids of what has left the record, and write marks for what is about to leave."""
+        key.handled = handled
+        if gone:
+            recent = key.recent = key.recent if key.recent is not None else OrderedDict()
+            for entry in gone:
+                recent[entry.id] = entry.time
+                if key.marked is not None:
+                    key.marked.discard(entry.id)
+            horizon = time.time() - 2 * CLOCK_MARGIN
+            while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
+                key.forgotten = max(key.forgotten, recent.popitem(last=False)[1])
+        surplus = len(handled) - self._options.handled
+        if surplus > 0:
+            key.marking = key.marking if key.marking is not None else set()
+            key.marked = key.marked if key.marked is not None else set()
+            for entry in handled[:surplus]:
+                if entry.id not in key.marking and entry.id not in key.marked:
+                    self._mark(key, entry)
+
+    def _mark(self, key: Key[Any], entry: Handled) -> None:
+        marking, marked = key.marking, key.marked
+        assert marking is not None and marked is not None
+        marking.add(entry.id)
+        subject = self._names.mark(key.token, entry.id)
+        headers = b"NATS/1.0\r\n" + self._ttl + b"\r\n"
+        try:
+            future = self._jetstream.publish_nowait(subject, encode_record(entry), headers, self._loop.time() + self._jetstream.timeout)
+        except PublishError:
+            marking.discard(entry.id)
+            return
+
+        def written(future: asyncio.Future[Response]) -> None:
+            marking.discard(entry.id)
+            # A mark that failed is written again after the next commit; until then its entry stays in the record.
+            if not future.cancelled() and future.exception() is None:
+                try:
+                    self._stored(decode_ack(future.result(), subject).sequence)
+                except PublishError:
+                    return
+                marked.add(entry.id)
+
+        future.add_done_callback(written)

@@ -1,0 +1,142 @@
+"""Mailboxes: where messages wait, and the worker tasks that drain them.
+
+One wake-up serves a whole burst (a queue hop for each message costs more than its dispatch). A worker is a real task, so
+that timeouts and context variables in a handler are its own; when a handler suspends while others wait, the next worker
+is woken, up to the bound.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_SPARE = 32
+"""Parked workers that are kept for the next burst; more end."""
+
+
+class Workers(Generic[T]):
+    """Runs `run(item)` for each item put, in order of arrival, at most `bound` at once.
+
+    `run` must not raise: whatever a handler does is answered inside it. One that does raise ends its worker, and
+    `on_crash` is told.
+    """
+
+    __slots__ = ("_bound", "_draining", "_loop", "_on_crash", "_parked", "_queue", "_quiet", "_run", "_tasks", "busy")
+
+    def __init__(self, run: Callable[[T], Awaitable[None]], bound: int, on_crash: Callable[[BaseException], None]) -> None:
+        self._run = run
+        self._bound = bound
+        self._on_crash = on_crash
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[T] = deque()
+        self._parked: list[asyncio.Future[None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._draining = False
+        self._quiet: list[asyncio.Future[None]] = []
+        self.busy = 0
+        """Items whose `run` has begun and not ended."""
+
+    def __len__(self) -> int:
+        """Return how many items wait."""
+        return len(self._queue)
+
+    def put(self, item: T) -> None:
+        """Add an item; the caller has checked the bound of what may wait."""
+        self._queue.append(item)
+        if not self._draining:
+            self._wake()
+
+    async def quiet(self) -> None:
+        """Return when nothing waits and nothing runs."""
+        while self._queue or self.busy:
+            future = self._loop.create_future()
+            self._quiet.append(future)
+            await future
+
+    async def close(self) -> None:
+        """Cancel what still runs, and end all workers."""
+        self._queue.clear()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _wake(self) -> None:
+        if self._parked:
+            self._parked.pop().set_result(None)
+        elif len(self._tasks) < self._bound:
+            task = self._loop.create_task(self._work())
+            self._tasks.add(task)
+            task.add_done_callback(self._ended)
+        else:
+            return
+        self._draining = True
+
+    def _release(self) -> None:
+        # Runs when the woken worker has yielded: it has either drained the queue or suspended in a handler.
+        self._draining = False
+        if self._queue:
+            self._wake()
+
+    async def _work(self) -> None:
+        queue, run, loop = self._queue, self._run, self._loop
+        while True:
+            loop.call_soon(self._release)
+            while queue:
+                item = queue.popleft()
+                self.busy += 1
+                try:
+                    await run(item)
+                finally:
+                    self.busy -= 1
+            if self._quiet and not self.busy:
+                for waiting in self._quiet:
+                    if not waiting.done():
+                        waiting.set_result(None)
+                self._quiet.clear()
+            if len(self._parked) >= _SPARE:
+                return
+            parked: asyncio.Future[None] = loop.create_future()
+            self._parked.append(parked)
+            await parked
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._on_crash(error)
+            if self._queue and not self._draining:
+                self._wake()
+
+
+class Lane(Generic[T]):
+    """The messages of one key, one at a time. Mixed into what is kept for a key, so that an idle key costs no queue."""
+
+    __slots__ = ("active", "waiting")
+
+    def __init__(self) -> None:
+        self.active = False
+        self.waiting: deque[T] | None = None
+
+    def enter(self, item: T) -> bool:
+        """Return True where `item` may run now; else it waits its turn."""
+        if not self.active:
+            self.active = True
+            return True
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append(item)
+        return False
+
+    def leave(self) -> T | None:
+        """The running item is done: return the next, or None when the lane is empty."""
+        if self.waiting:
+            return self.waiting.popleft()
+        self.waiting = None
+        self.active = False
+        return None
+
+    def depth(self) -> int:
+        """Return how many items wait behind the running one."""
+        return len(self.waiting) if self.waiting is not None else 0

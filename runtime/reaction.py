@@ -1,0 +1,275 @@
+"""Reactions: a durable subscription to another actor's events, each handled once in effect, in order per key.
+
+A failing event of a keyed actor is tried again in its lane, after a growing delay, while the rest of its key waits; an
+actor without state gives it back to the server with that delay. What cannot succeed, or has failed too often, becomes a
+dead letter: published and acknowledged before the original is terminated.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from opentelemetry.trace import Span, SpanKind
+
+from . import headers
+from .answer import is_internal
+from .call import unmetered
+from .errors import ActorError, CodecError, DeclarationError, PublishError, Rejected, Retry
+from .handler import Handler
+from .ids import new_id
+from .message import Event
+from .nats.jetstream import JetStream
+from .nats.puller import Delivery
+from .options import Options
+from .subject import Names, snake_case, token_key
+from .tracing import ServiceTracer, Template, finish
+from .tracing import conventions as semconv
+from .turn import Turns, Work
+
+log = logging.getLogger("actorloom.reaction")
+
+_decode_json = msgspec.json.Decoder().decode
+
+PERMANENT = (DeclarationError, CodecError)
+"""What no further attempt can mend; `Rejected` also, where the reaction itself raised it."""
+
+
+class EventRoute:
+    """One event type that this actor reacts to."""
+
+    __slots__ = ("handlers", "name", "record", "template")
+
+    def __init__(self, name: str, handlers: list[Handler], template: Template, record: Callable[[float], None]) -> None:
+        self.name = name
+        self.handlers = handlers
+        self.template = template
+        self.record = record
+
+
+class Outcome:
+    """Finishes a delivery when all handlers that it reached are done with it."""
+
+    __slots__ = ("delivery", "left")
+
+    def __init__(self, delivery: Delivery, left: int) -> None:
+        self.delivery = delivery
+        self.left = left
+
+    def done(self) -> None:
+        """One handler is done."""
+        self.left -= 1
+        if not self.left:
+            self.delivery.ack()
+
+
+class EventWork(Work):
+    """An event, or a timer that fired, on its way through a turn of one handler."""
+
+    __slots__ = ("begun", "outcome", "reactions", "route")
+
+    def __init__(self, reactions: "Reactions", route: EventRoute, handler: Handler, message: Any, outcome: Outcome) -> None:
+        delivery = outcome.delivery
+        super().__init__(handler, message, reactions.span(route, delivery), delivery.headers)
+        self.reactions = reactions
+        self.route = route
+        self.outcome = outcome
+        self.begun = time.perf_counter_ns()
+        self.attempt = max(delivery.delivered, 1)
+        self.attempts = handler.attempts or reactions.options.retry.attempts
+
+    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
+        """Acknowledge the delivery."""
+        if repeated and self.span.is_recording():
+            self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
+        self.span.end()
+        self.route.record((time.perf_counter_ns() - self.begun) / 1e9)
+        self.outcome.done()
+        self.reactions.handled += 1
+
+    async def failed(self, error: BaseException) -> float | None:
+        """Return the seconds after which to try again in the lane, or None: given back, or a dead letter."""
+        self.route.record((time.perf_counter_ns() - self.begun) / 1e9)
+        finish(self.span, None, type(error).__name__, str(error))
+        permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected) and not error.remote)
+        if not permanent and self.attempt < self.attempts:
+            return self._again(error)
+        if not await self.reactions.bury(self, error):
+            # The dead letter is not acknowledged: the original stays until it is.
+            return self._again(error)
+        return None
+
+    def abandon(self) -> None:
+        """Give the event back at once: this process stops."""
+        self.span.end()
+        self.outcome.delivery.nak()
+
+    def _again(self, error: BaseException) -> float | None:
+        delay = self.reactions.options.retry.delay(self.attempt, random.random())
+        if isinstance(error, Retry) and error.after is not None:
+            delay = error.after
+        log.warning(
+            "%s: attempt %d of %d at %s %s failed, next in %.1f s: %s",
+            self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay, error,
+            exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
+        )  # fmt: skip
+        if not self.reactions.keyed:
+            self.outcome.delivery.nak(delay)
+            return None
+        self.attempt += 1
+        self.span = self.reactions.span(self.route, self.outcome.delivery)
+        return delay
+
+
+class Reactions:
+    """The subscription of one actor to one stream: another actor's events, or its own timers."""
+
+    def __init__(
+        self, turns: Turns, jetstream: JetStream, names: Names, options: Options, tracer: ServiceTracer, keyed: bool, stream: str
+    ) -> None:
+        self.turns = turns
+        self.names = names
+        self.options = options
+        self.keyed = keyed
+        self.stream = stream
+        self.handled = 0
+        self.dead = 0
+        self._jetstream = jetstream
+        self._tracer = tracer
+        self._routes: dict[str, EventRoute] = {}
+
+    def add(self, subject: str, kind: str, handlers: list[Handler]) -> None:
+        """React to messages on ``<subject>.<key>`` with `handlers`; `kind` names them in logs and dead letters."""
+        attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
+        template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
+        self._routes[subject] = EventRoute(kind, handlers, template, unmetered)
+
+    def span(self, route: EventRoute, delivery: Delivery) -> Span:
+        """Start the span of one attempt."""
+        attributes = {
+            semconv.MESSAGING_DESTINATION_NAME: _text(delivery),
+            semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
+            semconv.MESSAGING_NATS_SEQUENCE: delivery.stream_sequence,
+            semconv.MESSAGING_NATS_DELIVERY_COUNT: delivery.delivered,
+        }
+        return route.template.receive(delivery.headers, attributes)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take one delivery from the puller: to the lanes of the handlers whose patterns it matches. Never raises."""
+        route = self._routes.get(_text(delivery).rpartition(".")[0])
+        if route is None:
+            delivery.ack()  # an event type that this version does not react to
+            return
+        try:
+            handlers = route.handlers
+            if any(handler.matches is not None for handler in handlers):
+                body = _decode_json(delivery.payload)
+                handlers = [handler for handler in handlers if handler.matches is None or handler.matches(body)]
+            messages = [handler.codec.decode(delivery.payload) for handler in handlers]
+        except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self.turns.spawn(self._undecodable(route, delivery, CodecError(f"{_text(delivery)}: {error}")))
+            return
+        if not handlers:
+            delivery.ack()
+            return
+        outcome = Outcome(delivery, len(handlers))
+        event_id = headers.get(delivery.headers, b"ce-id") or f"{self.stream}:{delivery.stream_sequence}"
+        for handler, message in zip(handlers, messages, strict=True):
+            work = EventWork(self, route, handler, message, outcome)
+            work.id = event_id + handler.mark_suffix
+            work.born = delivery.time
+            work.key = handler.key_of(message) if handler.key_of is not None else ""
+            work.chain = ""
+            self.turns.admit(work, forced=True)
+
+    async def _undecodable(self, route: EventRoute, delivery: Delivery, error: CodecError) -> None:
+        handler = route.handlers[0]
+        work = EventWork(self, route, handler, None, Outcome(delivery, 1))
+        work.id = headers.get(delivery.headers, b"ce-id") or ""
+        finish(work.span, None, type(error).__name__, str(error))
+        if not await self.bury(work, error):
+            delivery.nak(self.options.retry.longest)
+
+    async def bury(self, work: EventWork, error: BaseException) -> bool:
+        """Publish a dead letter, and then terminate the original; return False where it is not acknowledged."""
+        delivery = work.outcome.delivery
+        reason = f"{type(error).__name__}: {error}"
+        own = dict(headers.parse(delivery.headers))
+        pairs = [(name, value) for name, value in own.items() if not name.startswith("Nats-")]
+        pairs += [
+            ("Nats-Msg-Id", f"{self.names.actor}:{self.stream}:{delivery.stream_sequence}:{work.handler.name}"),
+            ("Dead-Reason", " ".join(reason.split())[:500]),
+            ("Dead-Attempts", str(work.attempt)),
+            ("Dead-Subject", _text(delivery)),
+            ("Dead-Stream", self.stream),
+            ("Dead-Sequence", str(delivery.stream_sequence)),
+            ("Dead-Reaction", work.handler.name),
+            ("Dead-Id", work.id or new_id()),
+        ]
+        subject = self.names.dead(work.route.name)
+        try:
+            await self._jetstream.publish(subject, delivery.payload, headers=headers.encode(pairs))
+        except (PublishError, TimeoutError, CodecError) as unacknowledged:
+            log.error("%s: a dead letter could not be stored: %s", subject, unacknowledged)
+            return False
+        log.error(
+            "%s: %s %s is a dead letter after %d attempts: %s", self.names.actor, work.route.name, work.id, work.attempt, reason,
+            exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
+        )  # fmt: skip
+        self.dead += 1
+        work.outcome.left -= 1
+        if work.outcome.left <= 0:
+            delivery.term(f"dead letter: {type(error).__name__}")
+        return True
+
+
+class Timers(Reactions):
+    """The subscription of an actor to its own timers: commands to itself that are due."""
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take one timer that fired to its key's lane."""
+        rest = _text(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
+        kind = headers.get(delivery.headers, b"Actorloom-Command") or ""
+        route = self._routes.get(kind)
+        if route is None:
+            self.turns.spawn(self._unknown(delivery, kind))
+            return
+        try:
+            message = route.handlers[0].codec.decode(delivery.payload)
+        except CodecError as error:
+            self.turns.spawn(self._undecodable(route, delivery, error))
+            return
+        work = EventWork(self, route, route.handlers[0], message, Outcome(delivery, 1))
+        timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or f"{self.stream}:{delivery.stream_sequence}"
+        recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
+        work.id = f"{timer_id}:{delivery.stream_sequence}" if recurring else timer_id
+        work.born = delivery.time
+        work.key = token_key(rest[2]) if self.keyed else ""
+        self.turns.admit(work, forced=True)
+
+    def add_command(self, handler: Handler) -> None:
+        """Let timers send `handler`'s command."""
+        name = handler.contract.name
+        subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
+        attributes = semconv.process_attributes(subject, durable="timers", stream=self.stream)
+        template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
+        self._routes[handler.contract.type.__name__] = EventRoute(
+            name, [handler], template, unmetered
+        )
+
+    async def _unknown(self, delivery: Delivery, kind: str) -> None:
+        log.error("%s: a timer for %r, which this version does not handle", self.names.actor, kind)
+        delivery.nak(self.options.retry.longest)
+
+
+def _text(delivery: Delivery) -> str:
+    return delivery.subject.decode("utf-8", "backslashreplace")
+
+
+def event_subject(event: type[Event], namespace: str) -> tuple[str, str, str]:
+    """Return source actor, wire name and subject (without the key) of an event type."""
+    contract = event.__contract__
+    name = snake_case(contract.type.__name__)
+    return contract.actor, name, f"{Names(contract.actor, namespace).prefix}{contract.actor}.event.{name}"

@@ -1,0 +1,318 @@
+"""The relay: publishes what committed turns left in their outbox, each with its fixed id, in order per key.
+
+Nothing here is needed for correctness while the process lives: the newest record of a key has all that may be
+unpublished. After a crash, the checkpoint (all that lies at or below it is published) says which records to look at.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from datetime import UTC, datetime
+from heapq import heappop, heappush
+from typing import Any
+from urllib.parse import quote
+
+from opentelemetry.trace import SpanKind
+
+from .errors import ActorError, CodecError, PublishError
+from .journal import Key
+from .nats.connection import Response
+from .nats.jetstream import JetStream, decode_ack
+from .record import Outgoing, decode_record
+from .subject import NO_KEY, Names, key_token, snake_case, token_key
+from .tracing import ServiceTracer, Template, finish
+from .tracing import conventions as semconv
+
+log = logging.getLogger("actorloom.relay")
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 5.0
+_PUBLISH_TIMEOUT = 5.0
+_CE_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
+"""Characters that the CloudEvents binding leaves as they are in a header value."""
+
+
+class Checkpoint:
+    """Accounts for each sequence of the turns stream, and so knows the one up to which nothing is left to publish.
+
+    Every sequence is ours and relayed, or another's and looked at (`strangers`). Without `begin` it accounts for nothing.
+    """
+
+    __slots__ = ("_done", "_done_set", "position", "tracking")
+
+    def __init__(self) -> None:
+        self.position = 0
+        self.tracking = False
+        self._done: list[int] = []
+        self._done_set: set[int] = set()
+
+    def begin(self, position: int) -> None:
+        """All at or below `position` is known to be published."""
+        self.position = position
+        self.tracking = True
+        self._advance()
+
+    def account(self, sequence: int) -> None:
+        """Nothing is left to do for `sequence`."""
+        if sequence > self.position and sequence not in self._done_set:
+            self._done_set.add(sequence)
+            heappush(self._done, sequence)
+            if self.tracking:
+                self._advance()
+            elif len(self._done) > 100_000:
+                # Not the accountant (another process is): keep only what may still matter when we become it.
+                self._done_set.discard(heappop(self._done))
+
+    def covers(self, sequence: int) -> bool:
+        """Whether all that the record at `sequence` had to publish is known to be published."""
+        return sequence <= self.position or sequence in self._done_set
+
+    def strangers(self, last: int, mine: set[int]) -> list[int]:
+        """Return the sequences up to `last` that are neither accounted for nor in `mine` (being published)."""
+        return [n for n in range(self.position + 1, last + 1) if n not in self._done_set and n not in mine]
+
+    @property
+    def newest(self) -> int:
+        """The highest sequence accounted for."""
+        return max(self._done_set, default=self.position)
+
+    def _advance(self) -> None:
+        while self._done and self._done[0] <= self.position + 1:
+            sequence = heappop(self._done)
+            self._done_set.discard(sequence)
+            self.position = max(self.position, sequence)
+
+
+class Relay:
+    """Publishes outboxes of one actor type. All state is in memory; `Key.outbox` holds what is not confirmed."""
+
+    def __init__(self, jetstream: JetStream, names: Names, tracer: ServiceTracer) -> None:
+        self._jetstream = jetstream
+        self._loop = asyncio.get_running_loop()
+        self._names = names
+        self._tracer = tracer
+        self._templates: dict[str, Template] = {}
+        self._keys: set[Key[Any]] = set()
+        self._saved = 0
+        self._quiet: list[asyncio.Future[None]] = []
+        self._stopped = False
+        self.checkpoint = Checkpoint()
+        self.published = 0
+        self.failed = 0
+
+    def send(self, key: Key[Any], outgoing: list[Outgoing], sequence: int) -> None:
+        """Publish what the record at `sequence` added; a record that added nothing is accounted for at once."""
+        if not outgoing:
+            self.checkpoint.account(sequence)
+            return
+        if key.outbox is None:
+            key.outbox = deque()
+        key.outbox.extend((entry, sequence) for entry in outgoing)
+        self.resume(key)
+
+    def resume(self, key: Key[Any]) -> None:
+        """Publish the outbox of `key` from its head, unless that is under way."""
+        if key.outbox and not key.relaying and not self._stopped:
+            key.relaying = True
+            self._keys.add(key)
+            self._publish(key, _FIRST_PAUSE)
+
+    def pending(self) -> set[int]:
+        """Return the sequences of records that still have something to publish."""
+        return {sequence for key in self._keys if key.outbox for _, sequence in key.outbox}
+
+    async def quiet(self) -> None:
+        """Return when nothing is left to publish."""
+        while self._keys:
+            future = self._loop.create_future()
+            self._quiet.append(future)
+            await future
+
+    def stop(self) -> None:
+        """Publish nothing more; what is left is in the records, for the next owner."""
+        self._stopped = True
+        self._keys.clear()
+        self._settle()
+
+    def _publish(self, key: Key[Any], pause: float) -> None:
+        assert key.outbox
+        entry, _ = key.outbox[0]
+        subject, template, headers = self._message(entry)
+        carried = entry.trace.encode()
+        span = template.receive(b"NATS/1.0\r\n" + carried + b"\r\n", {semconv.MESSAGING_MESSAGE_ID: entry.id})
+        headers += span.lines() + carried[carried.find(b"baggage:") :] if b"baggage:" in carried else span.lines()
+        try:
+            expires_at = self._loop.time() + _PUBLISH_TIMEOUT
+            future = self._jetstream.publish_nowait(subject, bytes(entry.body), headers + b"\r\n", expires_at)
+        except PublishError as error:
+            finish(span, 500, type(error).__name__, str(error))
+            self._later(key, pause, error)
+            return
+
+        def answered(future: asyncio.Future[Response]) -> None:
+            if future.cancelled():
+                return
+            try:
+                sequence = decode_ack(future.result(), subject).sequence
+            except (ActorError, TimeoutError) as error:
+                finish(span, 500, type(error).__name__, str(error))
+                self._later(key, pause, error)
+                return
+            finish(span)
+            self._confirmed(key, entry, sequence)
+
+        future.add_done_callback(answered)
+
+    def _confirmed(self, key: Key[Any], entry: Outgoing, sequence: int) -> None:
+        outbox = key.outbox
+        if outbox is None or not outbox or outbox[0][0] is not entry:
+            return  # forgotten meanwhile: another writer has this key now
+        self.published += 1
+        _, origin = outbox.popleft()
+        if entry.kind != "e":
+            self.checkpoint.account(sequence)
+        if not outbox or outbox[0][1] != origin:
+            self.checkpoint.account(origin)
+        if outbox:
+            if not self._stopped:
+                self._publish(key, _FIRST_PAUSE)
+            return
+        key.outbox = None
+        key.relaying = False
+        self._keys.discard(key)
+        self._settle()
+
+    def _later(self, key: Key[Any], pause: float, error: Exception) -> None:
+        self.failed += 1
+        if self._stopped:
+            return
+        if pause > 1.0:
+            log.warning("%s: events of key %s wait to be published: %s", self._names.actor, key.token, error)
+        delay = pause * (0.5 + random.random() / 2)
+        self._loop.call_later(delay, self._again, key, min(pause * 2, _LONGEST_PAUSE))
+
+    def _again(self, key: Key[Any], pause: float) -> None:
+        if key.outbox and not self._stopped:
+            self._publish(key, pause)
+
+    def _settle(self) -> None:
+        if not self._keys:
+            for future in self._quiet:
+                if not future.done():
+                    future.set_result(None)
+            self._quiet.clear()
+
+    # What is published.
+
+    def _message(self, entry: Outgoing) -> tuple[str, Template, bytes]:
+        if entry.kind == "e":
+            return self._event(entry)
+        command = f"Actorloom-Command: {entry.name}\r\n"
+        recurring = "Actorloom-Recurring: 1\r\n" if entry.schedule else ""
+        lines = [b"NATS/1.0\r\n"]
+        if entry.kind == "t":
+            lines.append(f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\n{command}".encode())
+            return self._names.timer(entry.token, key_token(entry.timer)), self._template(entry), b"".join(lines)
+        subject = self._names.schedule(entry.token, key_token(entry.timer))
+        if entry.kind == "x":
+            # A schedule is replaced by the next message on its subject; one in the past with no target ends it.
+            return subject, self._template(entry), b"NATS/1.0\r\nNats-TTL: 1s\r\n"
+        when = entry.schedule or f"@at {rfc3339(entry.time)}"
+        lines.append(f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {self._names.timer(entry.token, key_token(entry.timer))}\r\n".encode())
+        if entry.zone:
+            lines.append(f"Nats-Schedule-Time-Zone: {entry.zone}\r\n".encode())
+        lines.append(f"Idempotency-Key: {entry.id}\r\n{command}{recurring}".encode())
+        return subject, self._template(entry), b"".join(lines)
+
+    def _event(self, entry: Outgoing) -> tuple[str, Template, bytes]:
+        subject = self._names.event(snake_case(entry.name), entry.token)
+        headers = event_headers(self._names.actor, entry.name, entry.id, entry.token, entry.time)
+        return subject, self._template(entry), headers
+
+    def _template(self, entry: Outgoing) -> Template:
+        template = self._templates.get(entry.kind + entry.name)
+        if template is None:
+            kind = "event" if entry.kind == "e" else "timer"
+            destination = f"{self._names.prefix}{self._names.actor}.{kind}.{snake_case(entry.name)}"
+            attributes = {**semconv.send_attributes(destination)}
+            template = self._tracer.template(f"publish {destination}", SpanKind.PRODUCER, attributes)
+            self._templates[entry.kind + entry.name] = template
+        return template
+
+    # After a crash, and for what other writers left.
+
+    async def recover(self) -> int:
+        """Publish what was left by former owners, from the saved checkpoint on; return how many records had something.
+
+        Raises `PublishError` or `TimeoutError` where the stream cannot be read.
+        """
+        stream = self._names.turns_stream
+        saved = await self._jetstream.get_last(stream, self._names.checkpoint())
+        start = int(saved.payload) if saved is not None and saved.payload.isdigit() else 0
+        last = (await self._jetstream.stream_info(stream)).state.last_seq
+        newest: dict[str, tuple[int, list[Outgoing]]] = {}
+        if last > start:
+            async for stored in self._jetstream.read(stream, self._names.turn("*"), start_sequence=start + 1):
+                outbox = decode_record(stored.payload, stored.subject).outbox
+                newest[stored.subject] = (stored.sequence, outbox)
+        left = {subject: found for subject, found in newest.items() if found[1]}
+        for subject, (sequence, outbox) in left.items():
+            self._adopt(subject, outbox, sequence)
+        await self.quiet()
+        self._saved = start
+        self.checkpoint.begin(max(last, start))
+        return len(left)
+
+    async def sweep(self) -> None:
+        """Look at sequences that are nobody's (a former owner that woke up, a crashed peer), and save the checkpoint."""
+        checkpoint = self.checkpoint
+        if not checkpoint.tracking:
+            return
+        stream = self._names.turns_stream
+        last = checkpoint.newest
+        suspects = checkpoint.strangers(last, self.pending())
+        for sequence in suspects:
+            stored = await self._jetstream.get(stream, sequence)
+            if stored is not None and stored.subject.startswith(self._names.turn("")):
+                try:
+                    outbox = decode_record(stored.payload, stored.subject).outbox
+                except CodecError as error:
+                    log.error("%s", error)
+                    outbox = []
+                if outbox:
+                    self._adopt(stored.subject, outbox, sequence)
+                    continue
+            checkpoint.account(sequence)
+        await self.save()
+
+    async def save(self) -> None:
+        """Store the checkpoint, where it has moved."""
+        position = self.checkpoint.position
+        if self.checkpoint.tracking and position > self._saved:
+            ack = await self._jetstream.publish(self._names.checkpoint(), b"%d" % position)
+            self._saved = position
+            self.checkpoint.account(ack.sequence)
+
+    def _adopt(self, subject: str, outbox: list[Outgoing], sequence: int) -> None:
+        token = subject.rpartition(".")[2]
+        orphan: Key[Any] = Key(token_key(token), token)
+        self.send(orphan, outbox, sequence)
+
+
+def event_headers(actor: str, type_name: str, event_id: str, token: str, time: float) -> bytes:
+    """Return the header block of an event, not yet closed: CloudEvents 1.0 in binary mode, and the id for deduplication.
+
+    `token` is the event's key as a subject token; `time` is in unix seconds.
+    """
+    key = "" if token == NO_KEY else quote(token_key(token), safe=_CE_SAFE, errors="surrogatepass")
+    return (
+        f"NATS/1.0\r\nNats-Msg-Id: {event_id}\r\nce-specversion: 1.0\r\nce-id: {event_id}\r\nce-source: /{actor}\r\n"
+        f"ce-type: {actor}.{type_name}\r\nce-time: {rfc3339(time)}\r\nce-datacontenttype: application/json\r\n"
+        + (f"ce-subject: {key}\r\n" if key else "")
+    ).encode()
+
+
+def rfc3339(seconds: float) -> str:
+    """Return unix seconds as RFC 3339 in UTC, to a microsecond, ending in Z."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
