@@ -75,10 +75,10 @@ async def test_pricing_is_a_query() -> None:
 
 
 async def test_a_package_asks_the_order_for_the_address() -> None:
-    delivery = worker(Deliveries, key="1", replies={GetOrder: ORDER}, now=0.0)
+    delivery = worker(Deliveries, key="1", replies={GetOrder: ORDER}, now=1.0)
     await delivery.on_package_created(PACKED)
     assert delivery.sent == [GetOrder("1")]
-    assert delivery.state == Delivery("1", ADDRESS, "NEW", "1970-01-01T00:00:00.000000Z")
+    assert delivery.state == Delivery("1", ADDRESS, "NEW", "1970-01-01T00:00:01.000000Z")
     assert delivery.emitted == []
 
 

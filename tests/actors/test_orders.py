@@ -38,9 +38,9 @@ PACKED = PackageCreated("1", (PackedProduct("shirt", 2), PackedProduct("shoes", 
 
 
 async def test_a_valid_order_is_created() -> None:
-    orders = worker(Orders, key="1", replies=VALID, now=0.0)
+    orders = worker(Orders, key="1", replies=VALID, now=1.0)
     creation = await orders.create_order(CREATE)
-    date = "1970-01-01T00:00:00.000000Z"
+    date = "1970-01-01T00:00:01.000000Z"
     created = order(created_date=date, modified_date=date)
     assert (creation.success, creation.message, creation.order, creation.errors) == (True, "Order created", created, ())
     assert orders.state == created
@@ -118,7 +118,7 @@ def test_an_order_on_the_wire_is_flat_and_camel_case() -> None:
 
 
 async def test_a_package_makes_the_order_packaged() -> None:
-    orders = worker(Orders, key="1", state=ORDER, now=0.0)
+    orders = worker(Orders, key="1", state=ORDER, now=1.0)
     await orders.on_package_created(PACKED)
     new = order(status="PACKAGED", modified_date="2026-01-01T00:00:00.000001Z")
     assert orders.state == new

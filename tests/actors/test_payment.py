@@ -64,8 +64,9 @@ async def test_refused_means_retry_then_alert(event: Any, told: Any, caplog: pyt
         await react(payments, event)
     assert payments.emitted == []
     payments = worker(Payments, key="1", state=PENDING, replies=refused, attempt=5, attempts=5)
+    await react(payments, event)
     with caplog.at_level(logging.ERROR):
-        await react(payments, event)
+        payments.commit()
     assert payments.emitted == [PaymentAlertRaised("1", told.__contract__.name, "refused")]
     assert payments.state == PENDING
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR] == [

@@ -28,8 +28,8 @@ SHIRT = Product(
     "Shirt",
     PACKAGE,
     500,
-    created_date="1970-01-01T00:00:00.000000Z",
-    modified_date="1970-01-01T00:00:00.000000Z",
+    created_date="1970-01-01T00:00:01.000000Z",
+    modified_date="1970-01-01T00:00:01.000000Z",
 )
 CLAIM = PartialProduct("shirt", "Shirt", PACKAGE, 500)
 STORED = {"shirt": SHIRT}
@@ -80,7 +80,7 @@ CREATE = CreateProduct("shirt", "Shirt", PACKAGE, 500)
 
 
 async def test_create() -> None:
-    products = worker(Products, key="shirt", now=0.0)
+    products = worker(Products, key="shirt", now=1.0)
     assert await products.create_product(CREATE) == SHIRT
     assert products.state == SHIRT
     assert products.emitted == [ProductCreated.of(SHIRT)]
