@@ -66,6 +66,10 @@ class Subscription:
             if self.on_end is not None:
                 self.on_end(self)
 
+    async def drain(self) -> None:
+        """Have no more routed here, handle what was routed before, and end."""
+        self.unsubscribe()
+
 
 class Connection:
     """A connection to NATS, made by `Connection.connect` and ended by `close` (or `async with`).
@@ -138,6 +142,8 @@ class Connection:
         Raises `NotConnected` while down, and `PublishError` for a subject that is none, for more bytes than the server
         takes (headers included), or where too much waits to be written (await `drained` to avoid it).
         """
+        if reply and reply.split() != [reply]:
+            raise PublishError(f"reply subject {reply!r} is no subject")
         self._transport.publish(subject.encode() if isinstance(subject, str) else subject, reply, headers, payload)
 
     def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None:

@@ -141,7 +141,10 @@ class FastTransport:
         """Wait until the socket's buffer is small again."""
         self._write()
         while self._client._status == _CONNECTED and self._outbound() > HIGH_WATER:
-            await self._client._transport.drain()
+            try:
+                await self._client._transport.drain()
+            except ConnectionError:
+                return  # the read loop sees it too, and connects again
 
     def disconnected(self) -> None:
         """End the waits that the old connection would have answered; what it had not sent is lost with it."""
@@ -184,7 +187,7 @@ class FastTransport:
         return self._client._transport._io_writer.transport.get_write_buffer_size()
 
     def _check(self, subject: bytes) -> None:
-        if len(subject.split()) != 1 or subject.strip() != subject:
+        if subject.split() != [subject]:
             raise PublishError(f"{subject!r} is no subject")
         if len(self._subjects) >= _KNOWN_SUBJECTS:
             self._subjects.clear()

@@ -56,8 +56,8 @@ class PublicTransport:
             )
         if self._size + size > MAX_OUTBOUND:
             raise PublishError(f"{self._size} bytes wait to be written: {subject.decode()} was not sent")
-        if not subject or len(subject.split()) != 1 or len(reply.split()) > 1:
-            raise PublishError(f"{subject!r} (reply {reply!r}) is no subject")
+        if subject.split() != [subject]:
+            raise PublishError(f"{subject!r} is no subject")
         fields = None if headers is None else header_block.parse(headers)
         self._add(partial(self._client.publish, subject.decode(), payload, reply.decode(), fields), size)
 

@@ -1,0 +1,184 @@
+"""The frame scanner against nats-py's own parser: the same byte streams, cut at every place, the same deliveries."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from nats.aio.client import Client
+from nats.errors import ProtocolError
+from nats.protocol.parser import Parser
+
+from runtime.nats import protocol
+from runtime.nats.fast import _Parser
+from runtime.nats.protocol import FrameScanner
+
+OURS, FOREIGN = b"7", b"12"
+
+words = st.text("abcXYZ019.-_$%", min_size=1, max_size=12).map(str.encode)
+payloads = st.binary(max_size=40) | st.sampled_from([b"", b"\r\n", b"MSG a 7 3\r\nabc\r\n", b"PING\r\n", b"\r"])
+blocks = st.lists(st.tuples(words, words), max_size=3).map(
+    lambda pairs: b"NATS/1.0\r\n" + b"".join(name + b": " + value + b"\r\n" for name, value in pairs) + b"\r\n"
+) | st.sampled_from([b"NATS/1.0", b"NATS/1.0 503\r\n\r\n", b"NATS/1.0 100 Idle Heartbeat\r\nA: b\r\n\r\n", b"\xff\x00"])
+spaces = st.sampled_from([b" ", b" ", b"  ", b"\t"])
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> bytes:
+    sid = draw(st.sampled_from([OURS, FOREIGN]))
+    space, payload = draw(spaces), draw(payloads)
+    line = [draw(words), sid, *draw(st.lists(words, max_size=1))]
+    if draw(st.booleans()):
+        block = draw(blocks)
+        sizes = [b"%d" % len(block), b"%d" % (len(block) + len(payload))]
+        return space.join([b"HMSG", *line, *sizes]) + b"\r\n" + block + payload + b"\r\n"
+    return space.join([b"MSG", *line, b"%d" % len(payload)]) + b"\r\n" + payload + b"\r\n"
+
+
+controls = st.sampled_from(
+    [b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b"-ERR 'Permissions Violation for Publish to \"x\"'\r\n", b'INFO {"a":1}\r\n']
+)
+streams = st.lists(messages() | messages() | controls, max_size=8)
+
+
+class Recorder:
+    """What a client is told by its parser."""
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self._status = Client.CONNECTED
+
+    def receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        self.seen.append((int(OURS), subject, reply, payload, headers))
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, payload: bytes, headers: bytes | None) -> None:
+        self.seen.append((sid, subject, reply, payload, headers))
+
+    async def _process_ping(self) -> None:
+        self.seen.append("ping")
+
+    async def _process_pong(self) -> None:
+        self.seen.append("pong")
+
+    async def _process_err(self, text: str) -> None:
+        self.seen.append(text)
+
+    async def _process_info(self, info: dict[str, Any]) -> None:
+        self.seen.append(info)
+
+
+async def nothing() -> None:
+    """There is no socket to wait for."""
+
+
+def by_nats_py(chunks: list[bytes]) -> list[Any]:
+    recorder = Recorder()
+    parser = Parser(recorder)
+
+    async def feed() -> None:
+        for chunk in chunks:
+            await parser.parse(chunk)
+
+    asyncio.run(feed())
+    return recorder.seen
+
+
+def ours(recorder: Recorder, chunks: list[bytes]) -> list[Any]:
+    client: Any = recorder
+    parser = _Parser(client, FrameScanner({OURS: recorder.receive}), nothing)
+
+    async def feed() -> None:
+        for chunk in chunks:
+            await parser.parse(chunk)
+
+    asyncio.run(feed())
+    return recorder.seen
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    bounds = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
+    return [stream[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams, st.lists(st.integers(0, 10_000), max_size=6))
+def test_delivers_what_nats_py_delivers(frames: list[bytes], places: list[int]) -> None:
+    stream = b"".join(frames)
+    expected = by_nats_py([stream])
+    assert len(expected) >= len(frames) - frames.count(b"+OK\r\n")
+    assert ours(Recorder(), cut(stream, places)) == expected
+
+
+def test_cut_at_every_place_and_byte_by_byte() -> None:
+    stream = (
+        b"MSG a 7 5\r\nhello\r\nHMSG b.c 7 _INBOX.1 15 17\r\nNATS/1.0\r\na:b\r\nhi\r\nPING\r\n"
+        b"MSG x 12 4\r\n\r\n\r\n\r\nMSG a 7 r 0\r\n\r\nINFO {}\r\nMSG a 7 2\r\nok\r\n"
+    )
+    expected = by_nats_py([stream])
+    assert len(expected) == 7
+    for place in range(len(stream) + 1):
+        assert ours(Recorder(), [stream[:place], stream[place:]]) == expected
+    assert ours(Recorder(), [stream[at : at + 1] for at in range(len(stream))]) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams, st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=4)), max_size=3))
+def test_a_mangled_stream_ends_in_a_protocol_error_or_goes_on(frames: list[bytes], edits: list[Any]) -> None:
+    """nats-py reconnects on a `ProtocolError`; anything else that comes out of its parser would end its reading."""
+    stream = bytearray(b"".join(frames))
+    for place, new in edits:
+        at = place % (len(stream) + 1)
+        stream[at : at + len(new)] = new
+    recorder = Recorder()
+    try:
+        ours(recorder, [bytes(stream)])
+    except ProtocolError:
+        return
+    assert ours(Recorder(), cut(bytes(stream), [3, 50, 111])) == recorder.seen
+
+
+@pytest.mark.parametrize("size", [b"99999999999", b"9" * 5000])
+def test_a_size_beyond_reason_is_a_protocol_error(size: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        ours(Recorder(), [b"MSG a 7 " + size + b"\r\n"])
+
+
+def test_a_line_without_end_is_a_protocol_error() -> None:
+    with pytest.raises(ProtocolError):
+        ours(Recorder(), [b"x" * (protocol.MAX_LINE // 2)] * 3)
+
+
+def test_a_large_payload_in_many_reads_is_joined_once() -> None:
+    payload = b"z" * 3_000_000
+    stream = b"MSG a 7 3000000\r\n" + payload + b"\r\nPING\r\n"
+    seen = ours(Recorder(), [stream[at : at + 32768] for at in range(0, len(stream), 32768)])
+    assert seen == [(7, b"a", b"", payload, None), "ping"]
+
+
+def test_a_receiver_that_raises_is_logged_and_the_next_message_comes(caplog: pytest.LogCaptureFixture) -> None:
+    got: list[bytes] = []
+
+    def receive(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        got.append(payload)
+        if payload == b"1":
+            raise KeyError("mine")
+
+    scanner = FrameScanner({OURS: receive})
+    assert list(scanner.feed(b"MSG a 7 1\r\n1\r\nMSG a 7 1\r\n2\r\nPING\r\n")) == [b"PING\r\n"]
+    assert got == [b"1", b"2"]
+    assert caplog.text.count("a receiver of a raised") == 1
+
+
+def test_a_receiver_may_end_itself_and_others() -> None:
+    got: list[bytes] = []
+    receivers: dict[bytes, Any] = {}
+
+    def receive(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        got.append(payload)
+        receivers.clear()
+
+    receivers[OURS] = receive
+    scanner = FrameScanner(receivers)
+    assert list(scanner.feed(b"MSG a 7 1\r\n1\r\nMSG a 7 1\r\n2\r\n")) == [b"MSG a 7 1\r\n2\r\n"]
+    assert got == [b"1"]
