@@ -183,7 +183,8 @@ async def running(
             raise TimeoutError("the actors did not begin to serve within 30 s")
         yield System(runner, Bus(connection, traces.service("test"), namespace=namespace), traces)
         runner.stop()
-        await asyncio.wait({serving}, timeout=30)
+        async with asyncio.timeout(30):
+            await serving
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
