@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from opentelemetry import metrics
 
 from actors.delivery.messages import DeliveryCompleted, DeliveryFailed
-from actors.orders.messages import OrderCreated, OrderDeleted, OrderModified
+from actors.orders.messages import GetOrder, OrderCreated, OrderDeleted, OrderModified
 from actors.payment.messages import Operation, PaymentAlertRaised, PaymentValidation, ValidatePayment
 from actors.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
 from actors.warehouse.messages import PackagingFailed
@@ -47,11 +47,8 @@ class Payments(Actor[Payment]):
     @react(where={"changed": ["total"]})
     async def on_order_modified(self, event: OrderModified) -> None:
         """A refusal is the provider's last word: it is not asked again, but a person is."""
-        payment = self._known("update_amount")
-        if payment is None:
-            return
         try:
-            outcome = await self.command(UpdateAmount(payment.payment_token, event.new.total))
+            outcome = await self.command(UpdateAmount(event.new.payment_token, event.new.total))
         except RequestError as error:
             self._retry_or_alert("update_amount", _reason(error))
             return
@@ -62,7 +59,7 @@ class Payments(Actor[Payment]):
 
     @react
     async def on_delivery_completed(self, event: DeliveryCompleted) -> None:
-        payment = self._known("process_payment")
+        payment = await self._payment("process_payment")
         if payment is None or payment.status == "PROCESSED":
             return
         if await self._told("process_payment", ProcessPayment(payment.payment_token)):
@@ -79,10 +76,12 @@ class Payments(Actor[Payment]):
 
     @react
     async def on_order_deleted(self, event: OrderDeleted) -> None:
+        if self.state is None:
+            self.state = Payment(event.order_id, event.payment_token)
         await self._cancel()
 
     async def _cancel(self) -> None:
-        payment = self._known("cancel_payment")
+        payment = await self._payment("cancel_payment")
         if payment is None or payment.status == "CANCELLED":
             return
         if await self._told("cancel_payment", CancelPayment(payment.payment_token)):
@@ -100,11 +99,17 @@ class Payments(Actor[Payment]):
             self._retry_or_alert(operation, "refused")
         return outcome.ok
 
-    def _known(self, operation: Operation) -> Payment | None:
-        """Return the payment. There is none while the order's own event is to come: those of other services may be first."""
-        if self.state is None:
-            self._retry_or_alert(operation, "the payment token of the order is not known")
-        return self.state
+    async def _payment(self, operation: Operation) -> Payment | None:
+        """Return the payment, None where an alert was raised. Events of two services come in any order: that of the
+        order itself, which has the token, may wait behind this one in the key's lane. Then the order is asked."""
+        if self.state is not None:
+            return self.state
+        try:
+            order = await self.query(GetOrder(self.key))
+        except RequestError as error:
+            self._retry_or_alert(operation, f"the payment token is not known: {_reason(error)}")
+            return None
+        return Payment(order.order_id, order.payment_token)
 
     def _retry_or_alert(self, operation: Operation, reason: str) -> None:
         if self.attempt < self.attempts:

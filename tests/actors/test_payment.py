@@ -7,12 +7,12 @@ import pytest
 from msgspec.structs import replace
 
 from actors.delivery.messages import DeliveryCompleted, DeliveryFailed
-from actors.orders.messages import OrderCreated, OrderDeleted, OrderModified
+from actors.orders.messages import GetOrder, OrderCreated, OrderDeleted, OrderModified
 from actors.payment.actor import Payment, Payments
 from actors.payment.messages import PaymentAlertRaised, PaymentValidation, ValidatePayment
 from actors.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
 from actors.warehouse.messages import PackagingFailed
-from runtime import HandlerFailed, NotDelivered, RequestError, Retry
+from runtime import HandlerFailed, NotDelivered, NotFound, RequestError, Retry
 from runtime.testing import worker
 from tests.actors.samples import ADDRESS, ORDER, order
 
@@ -87,12 +87,24 @@ async def test_no_answer_means_retry_then_alert(event: Any, told: Any, status: s
 
 
 @pytest.mark.parametrize(("event", "told", "status"), TOLD)
-async def test_an_order_that_is_not_known_yet_means_retry_then_alert(event: Any, told: Any, status: str) -> None:
-    with pytest.raises(Retry, match="not known"):
-        await react(worker(Payments, key="1", attempt=1, attempts=5), event)
-    payments = worker(Payments, key="1", attempt=5, attempts=5)
+async def test_an_event_that_overtook_the_orders_own_finds_the_token(event: Any, told: Any, status: str) -> None:
+    payments = worker(Payments, key="1", replies={GetOrder: ORDER, type(told): Outcome(True)})
     await react(payments, event)
-    assert payments.sent == []
+    assert payments.sent[-1] == told
+    settled = payments.state
+    assert settled is None if status == "PENDING" else settled == replace(PENDING, status=status)
+    await payments.on_order_created(OrderCreated.of(ORDER))
+    assert payments.state == (settled or PENDING)
+
+
+@pytest.mark.parametrize("event", [DELIVERED, DeliveryFailed("1", ADDRESS), PackagingFailed("1")])
+async def test_an_unknown_order_means_retry_then_alert(event: Any) -> None:
+    replies = {GetOrder: NotFound("Order not found")}
+    with pytest.raises(Retry, match="not known: NotFound: Order not found"):
+        await react(worker(Payments, key="1", replies=replies, attempt=1, attempts=5), event)
+    payments = worker(Payments, key="1", replies=replies, attempt=5, attempts=5)
+    await react(payments, event)
+    assert payments.sent == [GetOrder("1")]
     assert [type(event) for event in payments.emitted] == [PaymentAlertRaised]
 
 
