@@ -66,7 +66,9 @@ class Actor(Generic[S]):
         if name is None:
             return  # an abstract actor: a base class of others
         if not isinstance(name, str) or not valid_name(name):
-            raise DeclarationError(f"{cls.__name__}.name = {name!r}: one token of lower-case letters, digits, '-' and '_'")
+            raise DeclarationError(
+                f"{cls.__name__}.name = {name!r}: one token of lower-case letters, digits, '-' and '_'"
+            )
         cls.state_type = _state_type(cls)
         cls.indexes = tuple(indexes) or cls.indexes
         _check_indexes(cls)
@@ -170,7 +172,9 @@ class Actor(Generic[S]):
         """Call `callback` once when the turn has committed (to count a metric, say); never when it is refused or fails."""
         self._running.callbacks.append(callback)
 
-    async def list(self, *, order: str | None = None, limit: int = 20, after: str | None = None, **filters: Any) -> Page[S]:
+    async def list(
+        self, *, order: str | None = None, limit: int = 20, after: str | None = None, **filters: Any
+    ) -> Page[S]:
         """Return a page of the states of all keys, by a declared `Index`: filtered by equality, ordered by an attribute.
 
         ``order="-created_date"``: newest first. `after` is the `next` of the page before. Every turn committed before the
@@ -212,8 +216,12 @@ def _state_type(cls: type) -> Any:
                 state = get_args(generic)[0]
                 if isinstance(state, TypeVar):
                     continue
-                if not (isinstance(state, type) and issubclass(state, msgspec.Struct) and state.__struct_config__.frozen):
-                    raise DeclarationError(f"{cls.__name__}: the state {state!r} must be a msgspec.Struct with frozen=True")
+                if not (
+                    isinstance(state, type) and issubclass(state, msgspec.Struct) and state.__struct_config__.frozen
+                ):
+                    raise DeclarationError(
+                        f"{cls.__name__}: the state {state!r} must be a msgspec.Struct with frozen=True"
+                    )
                 return state
     return None
 
@@ -224,4 +232,6 @@ def _check_indexes(cls: type[Actor[Any]]) -> None:
             raise DeclarationError(f"{cls.__name__}: an actor without state has nothing to index")
         for field in (index.field, index.order):
             if field is not None and field not in cls.state_type.__struct_fields__:
-                raise DeclarationError(f"{cls.__name__}: index on {field!r}, which {cls.state_type.__name__} does not have")
+                raise DeclarationError(
+                    f"{cls.__name__}: index on {field!r}, which {cls.state_type.__name__} does not have"
+                )

@@ -53,7 +53,11 @@ def error_body(error: BaseException, subject: str) -> ErrorBody:
     if isinstance(error, RequestError) and not error.remote:
         kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
         retry_after = error.retry_after if isinstance(error, Overloaded) else None
-        code = error.code if isinstance(error, Overloaded | DeadlineExceeded | NotDelivered | CallCycle | RemoteError) else 500
+        code = (
+            error.code
+            if isinstance(error, Overloaded | DeadlineExceeded | NotDelivered | CallCycle | RemoteError)
+            else 500
+        )
         return ErrorBody(code, kind, str(error)[:_MAX_TEXT], error.executed, retry_after)
     if isinstance(error, RequestError) and error.code < 500 and isinstance(error, CallCycle):
         return ErrorBody(error.code, type(error).__name__, str(error)[:_MAX_TEXT], error.executed)
@@ -95,4 +99,6 @@ def invalid(subject: str, text: str) -> InvalidMessage:
 
 def is_internal(error: BaseException) -> bool:
     """Whether an error is the actor's own failure (to be logged with its trace), not something it said on purpose."""
-    return not isinstance(error, RequestError) and not (isinstance(error, ActorError) and type(error).__name__ == "Retry")
+    return not isinstance(error, RequestError) and not (
+        isinstance(error, ActorError) and type(error).__name__ == "Retry"
+    )

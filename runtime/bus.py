@@ -7,7 +7,7 @@ A request carries its trace, deadline and call chain, and a command its id; the 
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -18,7 +18,6 @@ from .answer import read_error
 from .call import Call, unmetered
 from .codec import MSGPACK, Codec, encode
 from .errors import (
-
     CodecError,
     DeadlineExceeded,
     DeclarationError,
@@ -92,7 +91,12 @@ class Bus:
         return await self.request(message, command_id=id or new_id(), timeout=timeout, call=None)
 
     async def retry(
-        self, message: Command[R], *, id: str | None = None, policy: RetryPolicy = RetryPolicy(), timeout: float | None = None
+        self,
+        message: Command[R],
+        *,
+        id: str | None = None,
+        policy: RetryPolicy = RetryPolicy(),
+        timeout: float | None = None,
     ) -> R:
         """Send a command until its outcome is known, each time under the same id; `timeout` is that of one attempt.
 
@@ -126,7 +130,9 @@ class Bus:
         subject = names.event(contract.name, token)
         template = self._route(contract).template
         span = template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
-        block = event_headers(contract.actor, contract.type.__name__, event_id, token, time.time()) + inject(span) + b"\r\n"
+        block = (
+            event_headers(contract.actor, contract.type.__name__, event_id, token, time.time()) + inject(span) + b"\r\n"
+        )
         try:
             await self._jetstream.publish(subject, encode(event), headers=block, timeout=self.timeout)
         except (PublishError, TimeoutError) as error:
@@ -135,7 +141,9 @@ class Bus:
         finish(span)
         return event_id
 
-    async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call | None) -> Any:
+    async def request(
+        self, message: Message, *, command_id: str | None, timeout: float | None, call: Call | None
+    ) -> Any:
         """Send a query or command for `call` (None: a plain program); `Actor.query` and `Actor.command` come here."""
         route = self._routes.get(type(message)) or self._route(contract_of(message))
         now = time.time()
@@ -183,7 +191,9 @@ class Bus:
             block += b"Idempotency-Key: " + command_id.encode() + b"\r\n"
         if call is not None:
             here = f"{call.actor}/{key_token(call.key)}" if call.key else call.actor
-            block += f"Call-Chain: {call.chain},{here}\r\n".encode() if call.chain else f"Call-Chain: {here}\r\n".encode()
+            block += (
+                f"Call-Chain: {call.chain},{here}\r\n".encode() if call.chain else f"Call-Chain: {here}\r\n".encode()
+            )
         return block + b"\r\n"
 
     def _read(self, route: Route, response: Response) -> Any:
@@ -208,7 +218,9 @@ class Bus:
             names = Names(contract.actor, self.namespace)
             if contract.op == "event":
                 subject = f"{names.prefix}{contract.actor}.event.{contract.name}"
-                template = self._tracer.template(f"publish {subject}", SpanKind.PRODUCER, semconv.send_attributes(subject))
+                template = self._tracer.template(
+                    f"publish {subject}", SpanKind.PRODUCER, semconv.send_attributes(subject)
+                )
             else:
                 subject = names.request(contract.op, contract.name)
                 host, port = self.connection.server_address
@@ -228,7 +240,7 @@ async def connect(
     timeout: float = DEFAULT_TIMEOUT,
     service: str = "client",
     options: ConnectionOptions | None = None,
-) -> AsyncIterator[Bus]:
+) -> AsyncGenerator[Bus]:
     """Connect a plain program: ``async with connect() as bus: await bus.query(GetOrder("1"))``.
 
     Without `url` or `options`, natscli's variables say where (`NATS_URL`, `NATS_CREDS`, `NATS_CONTEXT` …), else
@@ -244,5 +256,3 @@ async def connect(
     finally:
         await connection.close()
         await asyncio.to_thread(tracing.shutdown)
-
-

@@ -16,7 +16,9 @@ from .message import Command, Event, Message, contract_of
 class Requests(Protocol):
     """Sends queries and commands for a handler (the bus, or a recording one in tests)."""
 
-    def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: "Call") -> Awaitable[Any]: ...
+    def request(
+        self, message: Message, *, command_id: str | None, timeout: float | None, call: "Call"
+    ) -> Awaitable[Any]: ...
 
 
 class Lists(Protocol):
@@ -31,7 +33,13 @@ class Timer:
     __slots__ = ("after", "cancel", "message", "name", "schedule", "zone")
 
     def __init__(
-        self, name: str, message: Message | None, after: float = 0.0, schedule: str = "", zone: str = "", cancel: bool = False
+        self,
+        name: str,
+        message: Message | None,
+        after: float = 0.0,
+        schedule: str = "",
+        zone: str = "",
+        cancel: bool = False,
     ) -> None:
         self.name = name
         self.message = message
@@ -124,7 +132,9 @@ class Call:
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is a {contract.op}: only events are emitted")
         if contract.actor != self.actor:
-            raise DeclarationError(f"{type(event).__name__} belongs to {contract.actor!r}: {self.actor!r} cannot emit it")
+            raise DeclarationError(
+                f"{type(event).__name__} belongs to {contract.actor!r}: {self.actor!r} cannot emit it"
+            )
         self.emitted.append((self.next_id(), event))
 
     def remind(self, timer: Timer) -> None:

@@ -18,7 +18,16 @@ from .actor import Actor, view
 from .answer import error_body, error_reply, invalid, is_internal
 from .call import Call, Lists, Requests, Timer, unmetered
 from .codec import encode, encode_msgpack, is_msgpack
-from .errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, NotDelivered, Overloaded, PublishError, RequestError
+from .errors import (
+    CallCycle,
+    CodecError,
+    DeadlineExceeded,
+    InvalidMessage,
+    NotDelivered,
+    Overloaded,
+    PublishError,
+    RequestError,
+)
 from .handler import Handler
 from .ids import key_for, new_id
 from .mailbox import Workers
@@ -290,7 +299,9 @@ class CommandEndpoint(Endpoint):
             raise CallCycle(f"{self.subject}: {len(path)} calls within calls: {' > '.join(path[:4])} > …")
         turns = self.dispatcher.turns
         if turns is not None and here in path and (entry := turns.keys.get(key_token(work.key))) and entry.active:
-            raise CallCycle(f"{self.subject}: the call comes back to a key that waits for it: {' > '.join([*path, here])}")
+            raise CallCycle(
+                f"{self.subject}: the call comes back to a key that waits for it: {' > '.join([*path, here])}"
+            )
 
 
 def accepting(handler: Handler) -> Handler:

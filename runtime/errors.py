@@ -1,21 +1,21 @@
 """The errors of Actorloom, in one tree.
 
-    ActorError
-    ├ DeclarationError     a wrong declaration; raised at import
-    ├ ConfigurationError   a setting, or what stands on the server, that we cannot work with
-    ├ RequestError         .executed: True, False, or None for unknown
-    │ ├ NotDelivered         False: nobody is there; safe to retry
-    │ ├ Overloaded           False: the mailbox is full
-    │ ├ DeadlineExceeded     None: unknown; retry under the same id
-    │ ├ CallCycle            False
-    │ └ RemoteError          code, kind, detail
-    │   ├ Rejected             False: the domain says no (subclass it)
-    │   │ └ NotFound             False: 404
-    │   ├ InvalidMessage       False
-    │   └ HandlerFailed        None
-    ├ Retry                a reaction asks for another attempt
-    ├ PublishError         not acknowledged
-    └ CodecError
+ActorError
+├ DeclarationError     a wrong declaration; raised at import
+├ ConfigurationError   a setting, or what stands on the server, that we cannot work with
+├ RequestError         .executed: True, False, or None for unknown
+│ ├ NotDelivered         False: nobody is there; safe to retry
+│ ├ Overloaded           False: the mailbox is full
+│ ├ DeadlineExceeded     None: unknown; retry under the same id
+│ ├ CallCycle            False
+│ └ RemoteError          code, kind, detail
+│   ├ Rejected             False: the domain says no (subclass it)
+│   │ └ NotFound             False: 404
+│   ├ InvalidMessage       False
+│   └ HandlerFailed        None
+├ Retry                a reaction asks for another attempt
+├ PublishError         not acknowledged
+└ CodecError
 """
 
 from typing import ClassVar, NoReturn
@@ -159,11 +159,11 @@ def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_a
     else:
         known = RemoteError.kinds.get(kind) or {400: InvalidMessage, 404: NotFound, 409: Rejected}.get(code)
         # A subclass may have its own constructor: it is not called, only its type tells the caller what happened.
-        error = Exception.__new__(known or HandlerFailed, message)
-        error.args = (message,)
-        error.code = code
-        if isinstance(error, RemoteError):
-            error.kind = kind
+        remote = Exception.__new__(known or HandlerFailed, message)
+        remote.args = (message,)
+        remote.code = code
+        remote.kind = kind
+        error = remote
     error.executed = executed
     error.remote = True
     return error

@@ -48,7 +48,9 @@ class Handler:
         "where",
     )
 
-    def __init__(self, name: str, function: Callable[..., Awaitable[Any]], mark: Mark, contract: Contract, keyed: bool) -> None:
+    def __init__(
+        self, name: str, function: Callable[..., Awaitable[Any]], mark: Mark, contract: Contract, keyed: bool
+    ) -> None:
         self.name = name
         self.function = function
         self.verb: Verb = mark.verb
@@ -64,7 +66,9 @@ class Handler:
         self.mark_suffix = ""
         """Follows the event's id in the record where an actor has several reactions to one event."""
         if keyed and self.key_of is None and mark.verb != "query" and not isinstance(contract.key, NewKey):
-            raise DeclarationError(f"{name}: {contract.type.__name__} has no key, but the actor has a state for each key")
+            raise DeclarationError(
+                f"{name}: {contract.type.__name__} has no key, but the actor has a state for each key"
+            )
 
 
 def query(function: Function) -> Function:
@@ -134,7 +138,9 @@ class HandlerTable:
         contract = contract_of(message_type)
         expected = "event" if mark.verb == "react" else mark.verb
         if contract.op != expected:
-            raise DeclarationError(f"{where}: @{mark.verb} cannot handle {message_type.__name__}, which is a {contract.op}")
+            raise DeclarationError(
+                f"{where}: @{mark.verb} cannot handle {message_type.__name__}, which is a {contract.op}"
+            )
         handler = Handler(attribute, function, mark, contract, keyed)
         if mark.verb == "react":
             if returns not in (None, type(None)):
@@ -163,7 +169,9 @@ def _check_reply(where: str, handler: Handler, returns: Any) -> None:
     if returns is None:
         returns = type(None)
     if returns != declared:
-        raise DeclarationError(f"{where} returns {_show(returns)}, but {handler.contract.type.__name__} promises {_show(declared)}")
+        raise DeclarationError(
+            f"{where} returns {_show(returns)}, but {handler.contract.type.__name__} promises {_show(declared)}"
+        )
 
 
 def _show(kind: Any) -> str:
@@ -177,7 +185,9 @@ def _signature(where: str, function: Any) -> tuple[type, Any]:
     try:
         hints = typing.get_type_hints(function)
     except NameError as error:
-        raise DeclarationError(f"{where}: {error}; message types are imported at run time, not under TYPE_CHECKING") from None
+        raise DeclarationError(
+            f"{where}: {error}; message types are imported at run time, not under TYPE_CHECKING"
+        ) from None
     if parameters[1].name not in hints or "return" not in hints:
         raise DeclarationError(f"{where}: annotate the message and the reply")
     return hints[parameters[1].name], hints["return"]

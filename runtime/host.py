@@ -175,7 +175,9 @@ class Host:
         now = time.monotonic()
         log.warning("%s: back to standby: %s", self.name, error)
         if len(self._restarts) == _RESTARTS and now - self._restarts[0] < _WITHIN:
-            raise HostFailed(f"{self.name} failed {_RESTARTS + 1} times within {_WITHIN:.0f} s, last: {error}") from error
+            raise HostFailed(
+                f"{self.name} failed {_RESTARTS + 1} times within {_WITHIN:.0f} s, last: {error}"
+            ) from error
         self._restarts.append(now)
         await self._unless_draining(asyncio.sleep(min(0.1 * 2 ** len(self._restarts), 2.0)))
 
@@ -370,7 +372,12 @@ class _Serving:
             endpoints.append(endpoint)
         described = (host.actor_type.__doc__ or "").strip().partition("\n")[0]
         return MicroService(
-            host.connection, host.name, host.actor_type.version, described, metadata=self._service_metadata(), endpoints=endpoints
+            host.connection,
+            host.name,
+            host.actor_type.version,
+            described,
+            metadata=self._service_metadata(),
+            endpoints=endpoints,
         )
 
     def _service_metadata(self) -> dict[str, str]:
@@ -433,5 +440,3 @@ def _metadata(handler: Handler) -> dict[str, str]:
 
 def _where(handler: Handler) -> str:
     return f" where {msgspec.json.encode(handler.where).decode()}" if handler.where else ""
-
-

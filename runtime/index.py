@@ -31,7 +31,9 @@ Place = tuple[bool, Any, str]
 class Indexes:
     """All declared indexes of one actor type. `read` returns the states of keys, given their tokens."""
 
-    def __init__(self, actor: str, indexes: tuple[Index, ...], read: Callable[[list[str]], Awaitable[list[Any]]]) -> None:
+    def __init__(
+        self, actor: str, indexes: tuple[Index, ...], read: Callable[[list[str]], Awaitable[list[Any]]]
+    ) -> None:
         self._actor = actor
         self._indexes = indexes
         self._read = read
@@ -119,5 +121,3 @@ def _read_token(text: str) -> Place:
         return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=tuple[bool, Any, str])
     except (ValueError, msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidMessage("the page token is not one that a list gave out") from None
-
-

@@ -121,6 +121,7 @@ class Journal:
         self._names = names
         self._decode_state = msgspec.json.Decoder(state_type).decode if state_type is not None else None
         self._state_type = state_type
+        self._state_name = getattr(state_type, "__name__", "")
         self._version = version
         self._upgrades = upgrades
         self._options = options
@@ -158,7 +159,7 @@ class Journal:
             try:
                 return self._decode_state(record.state)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise CodecError(f"{subject}: stored state does not fit {self._state_type.__name__}: {error}") from None
+                raise CodecError(f"{subject}: stored state does not fit {self._state_name}: {error}") from None
         if record.version > self._version:
             raise ConfigurationError(
                 f"{subject}: stored state has version {record.version}, this actor knows {self._version}: deploy the newer one"
@@ -172,7 +173,7 @@ class Journal:
         try:
             return msgspec.convert(value, self._state_type)
         except msgspec.ValidationError as error:
-            raise CodecError(f"{subject}: upgraded state does not fit {self._state_type.__name__}: {error}") from None
+            raise CodecError(f"{subject}: upgraded state does not fit {self._state_name}: {error}") from None
 
     async def marked(self, key: Key[Any], message_id: str) -> Handled | None:
         """Look up the mark of a message at the stream leader: was it handled before it left the record?"""
@@ -271,7 +272,9 @@ class Journal:
         subject = self._names.mark(key.token, entry.id)
         headers = b"NATS/1.0\r\n" + self._ttl + b"\r\n"
         try:
-            future = self._jetstream.publish_nowait(subject, encode_record(entry), headers, self._loop.time() + self._jetstream.timeout)
+            future = self._jetstream.publish_nowait(
+                subject, encode_record(entry), headers, self._loop.time() + self._jetstream.timeout
+            )
         except PublishError:
             marking.discard(entry.id)
             return

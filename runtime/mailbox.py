@@ -25,7 +25,9 @@ class Workers(Generic[T]):
 
     __slots__ = ("_bound", "_draining", "_loop", "_on_crash", "_parked", "_queue", "_quiet", "_run", "_tasks", "busy")
 
-    def __init__(self, run: Callable[[T], Awaitable[None]], bound: int, on_crash: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, run: Callable[[T], Awaitable[None]], bound: int, on_crash: Callable[[BaseException], None]
+    ) -> None:
         self._run = run
         self._bound = bound
         self._on_crash = on_crash

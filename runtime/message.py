@@ -12,7 +12,19 @@ declares a reply.
 import re
 import warnings
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar, cast, dataclass_transform, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    cast,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 import msgspec
 
@@ -188,7 +200,9 @@ def _reply_type(cls: type, namespace: dict[str, Any], op: Op) -> Any:
     inherited = getattr(cls, "__contract__", None)
     if isinstance(inherited, Contract):
         return inherited.reply
-    raise DeclarationError(f"{cls.__name__}: say what the reply is: {op.capitalize()}[Reply], or {op.capitalize()}[None]")
+    raise DeclarationError(
+        f"{cls.__name__}: say what the reply is: {op.capitalize()}[Reply], or {op.capitalize()}[None]"
+    )
 
 
 # Past participles that do not end in -ed, as far as events are usually named.
@@ -204,7 +218,9 @@ def _check_naming(contract: Contract) -> None:
     last, first = words[-1], words[0]
     if contract.op == "event" and not (last.endswith("ed") or last in _IRREGULAR):
         _warn(f"event {contract.type.__name__} is not in the past tense (e.g. OrderCreated)")
-    if contract.op == "command" and (re.search(r"(ed|ing)$", first) and first not in {"feed", "need", "bring", "ring", "seed"}):
+    if contract.op == "command" and (
+        re.search(r"(ed|ing)$", first) and first not in {"feed", "need", "bring", "ring", "seed"}
+    ):
         _warn(f"command {contract.type.__name__} is not an imperative (e.g. CreateOrder)")
 
 

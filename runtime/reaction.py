@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 from opentelemetry.trace import Span, SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from . import headers
 from .answer import is_internal
@@ -70,7 +71,9 @@ class EventWork(Work):
 
     __slots__ = ("begun", "outcome", "reactions", "route")
 
-    def __init__(self, reactions: "Reactions", route: EventRoute, handler: Handler, message: Any, outcome: Outcome) -> None:
+    def __init__(
+        self, reactions: "Reactions", route: EventRoute, handler: Handler, message: Any, outcome: Outcome
+    ) -> None:
         delivery = outcome.delivery
         super().__init__(handler, message, reactions.span(route, delivery), delivery.headers)
         self.reactions = reactions
@@ -127,7 +130,14 @@ class Reactions:
     """The subscription of one actor to one stream: another actor's events, or its own timers."""
 
     def __init__(
-        self, turns: Turns, jetstream: JetStream, names: Names, options: Options, tracer: ServiceTracer, keyed: bool, stream: str
+        self,
+        turns: Turns,
+        jetstream: JetStream,
+        names: Names,
+        options: Options,
+        tracer: ServiceTracer,
+        keyed: bool,
+        stream: str,
     ) -> None:
         self.turns = turns
         self.names = names
@@ -148,7 +158,7 @@ class Reactions:
 
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
-        attributes = {
+        attributes: dict[str, AttributeValue] = {
             semconv.MESSAGING_DESTINATION_NAME: _text(delivery),
             semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
             semconv.MESSAGING_NATS_SEQUENCE: delivery.stream_sequence,
@@ -255,9 +265,7 @@ class Timers(Reactions):
         subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
         attributes = semconv.process_attributes(subject, durable="timers", stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[handler.contract.type.__name__] = EventRoute(
-            name, [handler], template, unmetered
-        )
+        self._routes[handler.contract.type.__name__] = EventRoute(name, [handler], template, unmetered)
 
     async def _unknown(self, delivery: Delivery, kind: str) -> None:
         log.error("%s: a timer for %r, which this version does not handle", self.names.actor, kind)

@@ -219,7 +219,9 @@ class Relay:
             # A schedule is replaced by the next message on its subject; one in the past with no target ends it.
             return subject, self._template(entry), b"NATS/1.0\r\nNats-TTL: 1s\r\n"
         when = entry.schedule or f"@at {rfc3339(entry.time)}"
-        lines.append(f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {self._names.timer(entry.token, key_token(entry.timer))}\r\n".encode())
+        lines.append(
+            f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {self._names.timer(entry.token, key_token(entry.timer))}\r\n".encode()
+        )
         if entry.zone:
             lines.append(f"Nats-Schedule-Time-Zone: {entry.zone}\r\n".encode())
         lines.append(f"Idempotency-Key: {entry.id}\r\n{command}{recurring}".encode())

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -71,9 +71,10 @@ class Runner:
                     await host
                 waiting -= done
         finally:
-            for task in (*hosts, closed):
+            closed.cancel()
+            for task in hosts:
                 task.cancel()
-            await asyncio.gather(*hosts, closed, return_exceptions=True)
+            await asyncio.gather(*hosts, return_exceptions=True)
 
     async def ready(self) -> None:
         """Return when every host serves, or stands by for another process that does."""
@@ -128,7 +129,7 @@ async def run(
 
 
 @asynccontextmanager
-async def _announced(runner: Runner, on_ready: Any) -> AsyncIterator[None]:
+async def _announced(runner: Runner, on_ready: Any) -> AsyncGenerator[None]:
     async def announce() -> None:
         await runner.ready()
         if on_ready is not None:

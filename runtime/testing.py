@@ -1,16 +1,16 @@
 """The test kit: handlers called directly with a recording bus, and actors run against a real server.
 
-    orders = worker(Orders, key="1", state=Order(...), replies={GetPrice: Price(5)})
-    await orders.create_order(CreateOrder(...))
-    assert orders.emitted == [OrderCreated(...)]
+orders = worker(Orders, key="1", state=Order(...), replies={GetPrice: Price(5)})
+await orders.create_order(CreateOrder(...))
+assert orders.emitted == [OrderCreated(...)]
 
-    async with running(Orders, Payment, url=server.url, namespace=namespace) as system:
-        await system.bus.command(CreateOrder(...))
-        await system.until(lambda: ...)
+async with running(Orders, Payment, url=server.url, namespace=namespace) as system:
+    await system.bus.command(CreateOrder(...))
+    await system.until(lambda: ...)
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar, cast
 
@@ -110,7 +110,9 @@ def worker(
     )
     if now is not None:
         call.started = now
-    recorded = type(f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name})
+    recorded = type(
+        f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name}
+    )
     return cast(Any, view(recorded(), call))
 
 
@@ -168,7 +170,7 @@ async def running(
     options: Mapping[str, Options] | None = None,
     tracing: Tracing | None = None,
     lease_ttl: float = 4.0,
-) -> AsyncIterator[System]:
+) -> AsyncGenerator[System]:
     """Run actors against the server at `url` until the block ends, then drain them. Spans are kept in memory."""
     traces = tracing or Tracing(in_memory=True)
     connection = await Connection.connect(ConnectionOptions(url=url), name="test")

@@ -119,7 +119,9 @@ class Turns:
     def admit(self, work: Work, *, forced: bool = False) -> None:
         """Put a message into its key's lane. Raises `Overloaded` where that, or the mailbox, is full (unless `forced`)."""
         if not forced and self.waiting >= self._options.mailbox:
-            raise Overloaded(f"{self._names.actor}: the mailbox is full ({self.waiting} messages wait)", self._retry_after())
+            raise Overloaded(
+                f"{self._names.actor}: the mailbox is full ({self.waiting} messages wait)", self._retry_after()
+            )
         if not self._keyed:
             entry: Key[Work] = Key(work.id, key_token(work.id))
             entry.active = entry.loaded = True
@@ -257,7 +259,7 @@ class Turns:
             entry.forget()
             work.abandon()
             raise
-        except Exception as error:  # the one place where a handler's failure is caught
+        except Exception as error:  # noqa: BLE001 - the one place where a handler's failure is caught
             return await work.failed(error)
 
     async def _attempt(self, entry: Key[Work], work: Work) -> None:
@@ -285,7 +287,9 @@ class Turns:
         )
         reply = await work.handler.function(view(self._actor, call), work.message)
         if work.deadline and time.time() > work.deadline:
-            raise DeadlineExceeded("the deadline passed while the message was handled; nothing was committed", executed=False)
+            raise DeadlineExceeded(
+                "the deadline passed while the message was handled; nothing was committed", executed=False
+            )
         await self._commit(entry, work, call, reply)
 
     async def _known(self, entry: Key[Work], work: Work) -> Handled | None:
@@ -297,7 +301,12 @@ class Turns:
     async def _commit(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> None:
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         changed = call.state is not entry.state and call.state != entry.state
-        if not (changed or call.emitted or call.timers or (work.remembered and (self._keyed or work.handler.verb == "command"))):
+        if not (
+            changed
+            or call.emitted
+            or call.timers
+            or (work.remembered and (self._keyed or work.handler.verb == "command"))
+        ):
             self._committed(call)
             work.succeeded(reply, raw, False)
             return
@@ -333,7 +342,9 @@ class Turns:
             token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
             body = encode(event)
             if len(body) > limit:
-                raise PublishError(f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})")
+                raise PublishError(
+                    f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
+                )
             outgoing.append(Outgoing(event_id, "e", contract.type.__name__, token, msgspec.Raw(body), now, trace))
         token = entry.token if self._keyed else NO_KEY
         for timer_id, timer in call.timers:
@@ -344,7 +355,9 @@ class Turns:
             name = type(timer.message).__name__
             body = msgspec.Raw(encode(timer.message))
             outgoing.append(
-                Outgoing(timer_id, kind, name, token, body, now + timer.after, trace, timer.name, timer.schedule, timer.zone)
+                Outgoing(
+                    timer_id, kind, name, token, body, now + timer.after, trace, timer.name, timer.schedule, timer.zone
+                )
             )
         return outgoing
 
