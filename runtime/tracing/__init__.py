@@ -18,22 +18,37 @@
     pairs = inject_pairs(span)                    # the same as pairs, for headers.encode
     span.add_event("lane.wait")                   # cheap; also set_attribute, set_status, record_exception, ...
 
+    metrics = Metrics.from_env(); metrics.install(service)
+    calls = metrics.durations(service, conventions.RPC_SERVER_CALL_DURATION, conventions.rpc_attributes("orders/get_order"))
+    calls.record(seconds)                         # or calls.record_error(seconds, 409, "OutOfStock")
+    sent = metrics.counter(service, conventions.MESSAGING_CLIENT_SENT_MESSAGES, {...}); sent.value += 1
+    prometheus.render(metrics.collect())          # the text of /metrics
+
+    tracing.flush(5), tracing.shutdown(5)         # and the same of metrics: they block, so use asyncio.to_thread
+
 `receive`, `start` and `child` take `attributes` that vary (a dict that the span then owns). Whatever is not recorded
 (unsampled, or nothing configured) gets a span object that still carries the context on: never test for None.
 """
 
+from runtime.tracing.carried import CarriedSpan
 from runtime.tracing.context import attach, attached, current, detach
+from runtime.tracing.instruments import Counter, Durations
+from runtime.tracing.logs import setup_logging
 from runtime.tracing.memory import SpanRecord
+from runtime.tracing.metrics import Metrics
 from runtime.tracing.outcome import finish
 from runtime.tracing.propagate import inject, inject_pairs, response_line
-from runtime.tracing.span import CarriedSpan, LeanSpan
+from runtime.tracing.span import LeanSpan
 from runtime.tracing.template import Hop, Template
 from runtime.tracing.tracer import ServiceTracer, Tracing
 
 __all__ = [
     "CarriedSpan",
+    "Counter",
+    "Durations",
     "Hop",
     "LeanSpan",
+    "Metrics",
     "ServiceTracer",
     "SpanRecord",
     "Template",
@@ -46,4 +61,5 @@ __all__ = [
     "inject",
     "inject_pairs",
     "response_line",
+    "setup_logging",
 ]

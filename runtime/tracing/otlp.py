@@ -5,6 +5,7 @@ them. Field numbers are those of opentelemetry-proto 1.x (trace.proto, common.pr
 the SDK's own encoder.
 """
 
+import logging
 import struct
 from binascii import unhexlify
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,9 @@ _LOCAL, _REMOTE = 0x100, 0x300
 _KIND = {SpanKind.INTERNAL: 1, SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.PRODUCER: 4, SpanKind.CONSUMER: 5}
 # A slice of this many spans takes about 0.1 ms with the GIL held; then the encoder rests, and the event loop goes on.
 _SLICE = 64
-_INT64 = range(-(1 << 63), 1 << 63)
+_UNFIT = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, struct.error)
+_DEPTH = 8
+_log = logging.getLogger(__name__)
 
 
 def encode(spans: Sequence[LeanSpan], rest: Callable[[], None] | None = None) -> bytes:
@@ -35,7 +38,11 @@ def encode(spans: Sequence[LeanSpan], rest: Callable[[], None] | None = None) ->
         group = groups.get(template.scope)
         if group is None:
             group = groups[template.scope] = []
-        _encode_span(span, template, group)
+        try:
+            _encode_span(span, template, group)
+        except _UNFIT as error:
+            # What user code put there cannot be encoded: that span alone is left out.
+            _log.warning("a span named %r is left out of the export: %r", template.name, error)
         if rest is not None and index % _SLICE == _SLICE - 1:
             rest()
     services: dict[bytes, list[bytes]] = {}
@@ -153,22 +160,24 @@ def _attributes(number: int, attributes: Mapping[str, Any]) -> bytes:
     return b"".join([_field(number, _text(1, key) + _field(2, _value(value))) for key, value in attributes.items()])
 
 
-def _value(value: Any) -> bytes:
+def _value(value: Any, depth: int = _DEPTH) -> bytes:
     """An AnyValue. What OTLP has no type for is sent as its text: better than a span without it."""
     if isinstance(value, str):
         return _text(1, value)
     if isinstance(value, bool):
         return b"\x10\x01" if value else b"\x10\x00"
-    if isinstance(value, int) and value in _INT64:
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
         return b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
     if isinstance(value, float):
         return b"\x21" + struct.pack("<d", value)
     if isinstance(value, bytes):
         return _field(7, value)
-    if isinstance(value, Mapping):
-        return _field(6, _attributes(1, {str(key): item for key, item in value.items()}))
-    if isinstance(value, Sequence):
-        return _field(5, b"".join([_field(1, _value(item)) for item in value]))
+    if isinstance(value, Mapping) and depth:
+        return _field(
+            6, b"".join([_field(1, _text(1, str(k)) + _field(2, _value(v, depth - 1))) for k, v in value.items()])
+        )
+    if isinstance(value, Sequence) and depth:
+        return _field(5, b"".join([_field(1, _value(item, depth - 1)) for item in value]))
     return b"" if value is None else _text(1, str(value))
 
 

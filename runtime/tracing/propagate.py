@@ -4,8 +4,9 @@ from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace.span import Span, SpanContext
 
+from runtime.tracing.carried import CarriedSpan
 from runtime.tracing.context import current, get_context
-from runtime.tracing.span import CarriedSpan, LeanSpan
+from runtime.tracing.span import LeanSpan
 
 _BAGGAGE = W3CBaggagePropagator()
 

@@ -111,4 +111,4 @@ def install(tracing: "Tracing") -> None:
     else:
         processor = getattr(present, "_active_span_processor", None)
         if processor is not None:
-            tracing.add_span_processor(processor)
+            tracing.add_span_processor(processor, owned=False)

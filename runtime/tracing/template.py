@@ -13,10 +13,11 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, propagation
 from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
+from runtime.tracing.carried import NOTHING, CarriedSpan, UnsampledSpan
 from runtime.tracing.context import Parent, current, extract, span_context
 from runtime.tracing.sampling import Choice, Sampling
 from runtime.tracing.scope import Scope
-from runtime.tracing.span import NOTHING, CarriedSpan, LeanSpan, Origin, UnsampledSpan, new_trace
+from runtime.tracing.span import LeanSpan, Origin, new_trace
 
 Extra = dict[str, AttributeValue] | None
 Hop = Literal["parent", "parent+link", "link"]

@@ -1,26 +1,31 @@
 """The tracing of a process, and of each service in it: from `OTEL_*` variables to templates."""
 
+import logging
 import os
 import uuid
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Self
-from urllib.parse import unquote
 
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from runtime.tracing import conventions as names
+from runtime.tracing import settings
+from runtime.tracing.export import SpanExporter
 from runtime.tracing.memory import SpanRecord, record_of
 from runtime.tracing.provider import install
 from runtime.tracing.recorder import Recorder
 from runtime.tracing.sampling import Sampler, Sampling
 from runtime.tracing.scope import Service
+from runtime.tracing.settings import Batching, Endpoint
 from runtime.tracing.template import Hop, Template
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
 DEFAULT_SERVICE = "actorloom"
+_log = logging.getLogger(__name__)
 
 
 class ServiceTracer(Service):
@@ -59,6 +64,8 @@ class Tracing:
         *,
         sampler: Sampler | Sampling | None = None,
         in_memory: bool = False,
+        endpoint: Endpoint | None = None,
+        batching: Batching | None = None,
         resource: Mapping[str, AttributeValue] | None = None,
         async_hop: Hop = "parent+link",
         version: str = "0.1.0",
@@ -72,17 +79,31 @@ class Tracing:
         self._resource = dict(resource or {})
         self._instance = str(uuid.uuid4())
         self._services: dict[str, ServiceTracer] = {}
+        self._processors: list[SpanProcessor] = []
+        self.exporter: SpanExporter | None = None
+        if endpoint is not None:
+            self.exporter = SpanExporter(self.recorder, endpoint, batching or Batching())
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, *, in_memory: bool = False, version: str = "0.1.0") -> Self:
-        """Read the standard `OTEL_*` variables."""
+        """Read the standard `OTEL_*` variables: SDK_DISABLED, TRACES_EXPORTER, EXPORTER_OTLP_*, TRACES_SAMPLER, BSP_*.
+
+        Exporters besides `otlp` (`console`, or what is installed) are the SDK's, each behind its own batch processor.
+        """
         env = os.environ if env is None else env
-        return cls(
+        wanted = [] if settings.disabled(env) else settings.exporters(env, "traces")
+        tracing = cls(
             sampler=Sampling.from_env(env),
             in_memory=in_memory,
-            resource=resource_from_env(env),
+            endpoint=settings.endpoint(env, "traces") if "otlp" in wanted else None,
+            batching=settings.batching(env),
+            resource=dict(settings.pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))),
             version=version,
         )
+        for name in wanted:
+            if name != "otlp":
+                tracing._add_exporter(name)
+        return tracing
 
     def service(self, name: str = DEFAULT_SERVICE, *, version: str = "", namespace: str = "") -> ServiceTracer:
         """The tracer of a service; the same object for the same name. The name overrides `OTEL_SERVICE_NAME`."""
@@ -111,24 +132,30 @@ class Tracing:
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Export all that has ended, within `timeout` seconds; blocks, so call it in a thread. False: not all got out."""
-        return all(processor.force_flush(int(timeout * 1000)) for processor in self.recorder.processors)
+        flushed = [processor.force_flush(int(timeout * 1000)) for processor in self.recorder.processors]
+        return all([*flushed, self.exporter is None or self.exporter.flush(timeout)])
 
     def shutdown(self, timeout: float = 5.0) -> bool:
         """`flush`, then stop the background thread; False where spans were lost. Blocks for at most `timeout` seconds."""
-        return self.flush(timeout)
+        for processor in self._processors:
+            processor.shutdown()
+        return self.exporter is None or self.exporter.shutdown(timeout)
 
-    def add_span_processor(self, processor: "SpanProcessor") -> None:
-        """Tell an SDK span processor of every span, in the thread that ends it. Slower: each span is converted."""
+    def add_span_processor(self, processor: "SpanProcessor", *, owned: bool = True) -> None:
+        """Tell an SDK span processor of every span, in the thread that ends it. Slower: each span is converted.
+
+        An `owned` one is shut down with this tracing.
+        """
         from runtime.tracing.sdk import readable
 
+        if owned:
+            self._processors.append(processor)
         self.recorder.add_processor(processor, readable)
 
+    def _add_exporter(self, name: str) -> None:
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-def resource_from_env(env: Mapping[str, str]) -> dict[str, AttributeValue]:
-    """The attributes of `OTEL_RESOURCE_ATTRIBUTES` (`key=value,key=value`, values percent-encoded)."""
-    found: dict[str, AttributeValue] = {}
-    for item in env.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
-        key, equals, value = item.partition("=")
-        if equals and key.strip():
-            found[key.strip()] = unquote(value.strip())
-    return found
+        for entry in entry_points(group="opentelemetry_traces_exporter", name=name):
+            self.add_span_processor(BatchSpanProcessor(entry.load()()))
+            return
+        _log.warning("OTEL_TRACES_EXPORTER=%s is not known: nothing is exported to it", name)
