@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from actors.products.messages import Id, OrderedProducts
 from runtime import Command, Event, Query
@@ -39,7 +39,7 @@ class Pricing(Struct, frozen=True):
 class DeliveryPage(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Some deliveries, and the token of those that follow."""
 
-    deliveries: list[Delivery] = field(default_factory=list)
+    deliveries: list[Delivery]
     next_token: str | None = None
 
 

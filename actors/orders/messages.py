@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from actors.delivery.messages import Address
 from actors.products.messages import Amount, Id, OrderedProduct, OrderedProducts
@@ -47,7 +47,7 @@ class OrderCreation(Struct, frozen=True, omit_defaults=True):
 class OrderPage(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Some orders, and the token of those that follow."""
 
-    orders: list[Order] = field(default_factory=list)
+    orders: list[Order]
     next_token: str | None = None
 
 

@@ -72,7 +72,7 @@ class PartialProduct(Struct, frozen=True, rename="camel"):
 class ProductPage(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Some products, and the token of those that follow."""
 
-    products: list[Product] = field(default_factory=list)
+    products: list[Product]
     next_token: str | None = None
 
 

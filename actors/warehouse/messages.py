@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from actors.products.messages import Id
 from runtime import Command, Event, Query
@@ -28,7 +28,7 @@ class PackagingRequest(Struct, frozen=True, rename="camel"):
 class PackagingRequestPage(Struct, frozen=True, rename="camel", omit_defaults=True):
     """Some packaging requests, and the token of those that follow."""
 
-    packaging_requests: list[PackagingRequest] = field(default_factory=list)
+    packaging_requests: list[PackagingRequest]
     next_token: str | None = None
 
 

@@ -1,0 +1,15 @@
+"""The `shop` fixture: the six services of the reference shop, against the session's server."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from runtime.nats.server import EmbeddedServer
+from tests.actors.shop import Shop, open_shop
+
+
+@pytest.fixture
+async def shop(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Shop]:
+    """The running shop, with a filled catalogue."""
+    async with open_shop(nats_server.url, namespace) as running:
+        yield running

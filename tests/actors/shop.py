@@ -1,0 +1,184 @@
+"""The whole shop run against a real server, and driven as a customer does: plain JSON over NATS."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from actors.delivery.actor import Deliveries
+from actors.orders.actor import Orders
+from actors.payment.actor import Payments
+from actors.payment_3p.actor import PaymentProvider
+from actors.products.actor import Products
+from actors.warehouse.actor import Warehouse
+from runtime import Options, RetryPolicy, headers
+from runtime.nats.jetstream import JetStream, Stored
+from runtime.testing import System, running
+
+SERVICES = (Products, Deliveries, Orders, Warehouse, Payments, PaymentProvider)
+QUICK = Options(retry=RetryPolicy(attempts=4, first=0.01, longest=0.05))
+
+PACKAGE = {"width": 100, "length": 200, "height": 300, "weight": 1000}
+SHIRT = {"productId": "shirt", "name": "Shirt", "package": PACKAGE, "price": 500}
+SHOES = {"productId": "shoes", "name": "Shoes", "package": PACKAGE, "price": 3000}
+LINES = [{**SHIRT, "quantity": 2, "tags": ["summer"]}, {**SHOES, "quantity": 1}]
+ADDRESS = {"name": "Ann", "streetAddress": "Street 1", "city": "Paris", "country": "FR", "phoneNumber": "+33 1"}
+CARD = "1234567890123456"
+
+
+class Refused(Exception):
+    """An error reply: code, kind and text."""
+
+    def __init__(self, code: int, kind: str, text: str) -> None:
+        super().__init__(f"{code} {kind}: {text}")
+        self.code = code
+        self.kind = kind
+        self.text = text
+
+
+class Shop:
+    """The running shop; `trace` is sent as the trace context of every request."""
+
+    def __init__(self, system: System, namespace: str) -> None:
+        self.system = system
+        self.trace: str | None = None
+        self.namespace = namespace
+        self.jetstream = JetStream(system.connection)
+
+    async def ask(self, subject: str, body: Any = None, *, id: str | None = None) -> Any:
+        """Send JSON to e.g. ``orders.query.get_order`` and return the JSON of the reply; raise `Refused`."""
+        payload = body if isinstance(body, bytes) else msgspec.json.encode(body if body is not None else {})
+        named = {"traceparent": self.trace, "Idempotency-Key": id}
+        pairs = [(name, value) for name, value in named.items() if value is not None]
+        reply = await self.system.connection.request(
+            f"{self.namespace}.{subject}", payload, headers=headers.encode(pairs) if pairs else None, timeout=10
+        )
+        answer = msgspec.json.decode(reply.payload) if reply.payload else None
+        if headers.get(reply.headers, headers.SERVICE_ERROR_CODE) is not None:
+            error = answer["error"]
+            raise Refused(error["code"], error["kind"], error["message"])
+        return answer
+
+    async def seed(self) -> None:
+        """Fill the catalogue."""
+        for product in (SHIRT, SHOES):
+            await self.ask("products.command.create_product", product)
+
+    async def preauth(self, amount: int = 5000) -> str:
+        """Return a token that is good for `amount`."""
+        reply = await self.ask("payment-3p.command.preauth", {"cardNumber": CARD, "amount": amount})
+        return reply["paymentToken"]
+
+    async def create(self, *, total: int = 5000, user: str = "ann") -> Any:
+        """Order the two sample products, with `total` reserved, and return the order."""
+        request = {
+            "products": LINES,
+            "address": ADDRESS,
+            "deliveryPrice": 1000,
+            "paymentToken": await self.preauth(total),
+        }
+        reply = await self.ask("orders.command.create_order", {"userId": user, "order": request})
+        assert reply["success"], reply
+        return reply["order"]
+
+    async def pack(self, order_id: str, quantities: Mapping[str, int] | None = None) -> None:
+        """Pack an order as soon as the warehouse has it, with other quantities if given."""
+        await self.request(order_id)
+        await self.ask("warehouse.command.start_packaging", {"orderId": order_id})
+        for product_id, quantity in (quantities or {}).items():
+            body = {"orderId": order_id, "productId": product_id, "quantity": quantity}
+            await self.ask("warehouse.command.update_packaging_product", body)
+        await self.ask("warehouse.command.complete_packaging", {"orderId": order_id})
+
+    async def deliver(self, order_id: str, outcome: str = "complete") -> None:
+        """Deliver (or ``"fail"`` to) as soon as the delivery is known."""
+        await self.found("delivery.query.get_delivery", order_id)
+        await self.ask("delivery.command.start_delivery", {"orderId": order_id})
+        await self.ask(f"delivery.command.{outcome}_delivery", {"orderId": order_id})
+
+    async def request(self, order_id: str) -> Any:
+        """Return the packaging request as soon as it is there."""
+        return await self.found("warehouse.query.get_packaging_request", order_id)
+
+    async def found(self, subject: str, order_id: str) -> Any:
+        """Return the answer about an order as soon as it is not 404."""
+
+        async def answer() -> Any:
+            try:
+                return await self.ask(subject, {"orderId": order_id})
+            except Refused as refused:
+                if refused.code != 404:
+                    raise
+                return None
+
+        return await self.system.until(answer)
+
+    async def order(self, order_id: str) -> Any:
+        """Return the order as it is."""
+        return await self.ask("orders.query.get_order", {"orderId": order_id})
+
+    async def order_in(self, order_id: str, status: str) -> Any:
+        """Return the order as soon as it has `status`."""
+
+        async def reached() -> Any:
+            order = await self.order(order_id)
+            return order if order["status"] == status else None
+
+        return await self.system.until(reached)
+
+    async def good_for(self, token: str, amount: int) -> bool:
+        """Whether the provider has that much reserved."""
+        return (await self.ask("payment-3p.query.check", {"paymentToken": token, "amount": amount}))["ok"]
+
+    async def spent(self, token: str) -> None:
+        """Return as soon as a token is good for nothing."""
+
+        async def gone() -> bool:
+            return not await self.good_for(token, 0)
+
+        await self.system.until(gone)
+
+    async def lowered(self, token: str, amount: int) -> None:
+        """Return as soon as a token is good for no more than `amount`; it must be good for that."""
+
+        async def low() -> bool:
+            return not await self.good_for(token, amount + 1)
+
+        await self.system.until(low)
+        assert await self.good_for(token, amount)
+
+    async def events(self, service: str, name: str = "*") -> list[Stored]:
+        """Return the events that a service has emitted so far."""
+        stream, subject = f"{self.namespace}-{service}-events", f"{self.namespace}.{service}.event.{name}.*"
+        return [stored async for stored in self.jetstream.read(stream, subject)]
+
+    async def event(self, service: str, name: str, order_id: str) -> Any:
+        """Return the body of the one event of that name and order, as soon as it is there."""
+
+        async def bodies() -> list[Any]:
+            found = [stored for stored in await self.events(service, name) if stored.subject.endswith(f".{order_id}")]
+            return [msgspec.json.decode(stored.payload) for stored in found]
+
+        [body] = await self.system.until(bodies)
+        return body
+
+    async def dead_letters(self) -> list[Stored]:
+        """Return every dead letter of every service."""
+        return [
+            stored
+            for service in SERVICES
+            async for stored in self.jetstream.read(
+                f"{self.namespace}-{service.name}-dead", f"{self.namespace}.{service.name}.dead.*"
+            )
+        ]
+
+
+@asynccontextmanager
+async def open_shop(url: str, namespace: str) -> AsyncIterator[Shop]:
+    """Run the six services in their own namespace, with quick retries and a filled catalogue."""
+    options = {service.name: QUICK for service in SERVICES}
+    async with running(*SERVICES, url=url, namespace=namespace, options=options) as system:
+        shop = Shop(system, namespace)
+        await shop.seed()
+        yield shop
