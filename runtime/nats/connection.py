@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import nats.errors
@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from runtime.errors import PublishError
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
-from runtime.nats.fast import FastTransport, unusable
+from runtime.nats.fast import FastTransport, abandon, unusable
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.public import PublicTransport
 from runtime.nats.receive import Receiver
@@ -39,7 +39,10 @@ class Transport(Protocol):
     def start(self) -> None: ...
     def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None: ...
     def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None: ...
-    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[], None]: ...
+    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
+        """Subscribe; return what ends it: with True nothing more is routed here, but what was is still delivered."""
+        ...
+
     def barrier(self) -> asyncio.Future[None]: ...
     async def drained(self) -> None: ...
     def disconnected(self) -> None: ...
@@ -50,11 +53,14 @@ class Transport(Protocol):
 class Subscription:
     """Interest in one subject; it is restored on reconnect. `error` is set where the server refused it."""
 
-    def __init__(self, subject: str, queue: str, unsubscribe: Callable[[], None]) -> None:
+    def __init__(
+        self, subject: str, queue: str, unsubscribe: Callable[[bool], None], flush: Callable[[float], Awaitable[None]]
+    ) -> None:
         self.subject = subject
         self.queue = queue
         self.error: PermissionDenied | None = None
         self._unsubscribe = unsubscribe
+        self._flush = flush
         self._ended = False
         self.on_end: Callable[[Subscription], None] | None = None
 
@@ -62,13 +68,24 @@ class Subscription:
         """End it: nothing is delivered from now on. Safe to call twice, or when closed."""
         if not self._ended:
             self._ended = True
-            self._unsubscribe()
+            self._unsubscribe(False)
             if self.on_end is not None:
                 self.on_end(self)
 
-    async def drain(self) -> None:
-        """Have no more routed here, handle what was routed before, and end."""
-        self.unsubscribe()
+    async def drain(self, timeout: float = 2.0) -> None:
+        """End it without loss: nothing more is routed here, and what was is delivered before this returns.
+
+        Where the server does not say within `timeout` seconds that it has seen the end, it ends without.
+        """
+        if self._ended:
+            return
+        self._unsubscribe(True)
+        try:
+            await self._flush(timeout)
+        except (PublishError, TimeoutError) as error:
+            logger.debug("subscription %s ended without the server's word: %s", self.subject, error)
+        finally:
+            self.unsubscribe()
 
 
 class Connection:
@@ -94,6 +111,8 @@ class Connection:
         self._change = asyncio.Event()
         self._closed: asyncio.Future[Exception | None] = self._loop.create_future()
         self._refused: asyncio.Future[Exception] = self._loop.create_future()
+        self._refusals = 0
+        self._giving_up: asyncio.Task[None] | None = None
         self._closing = False
         self._address: tuple[str, int] = ("", 0)
         self._last_error: Exception | None = None
@@ -202,7 +221,7 @@ class Connection:
             unsubscribe = await self._transport.subscribe(subject, queue, receiver)
         except nats.errors.Error as error:
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): {error}") from error
-        subscription = Subscription(subject, queue, unsubscribe)
+        subscription = Subscription(subject, queue, unsubscribe, self.flush)
         subscription.on_end = self._subscriptions.discard
         self._subscriptions.add(subscription)
         return subscription
@@ -252,6 +271,8 @@ class Connection:
             await self._transport.stop()
             await _bounded(self._client.close())
             self._end(None)
+        if self._giving_up is not None:
+            await asyncio.wait({self._giving_up})
 
     async def __aenter__(self) -> "Connection":
         return self
@@ -307,18 +328,31 @@ class Connection:
             self._address = (url.hostname or "", url.port or 4222)
 
     async def _on_error(self, error: Exception) -> None:
+        abandon(self._client)
         text = str(error)
         refused = "permissions violation for " in text
         if refused:
             error = self._on_refusal(text)
-        elif "authorization violation" in text.lower() and not self._refused.done():
-            self._refused.set_result(error)
+        elif "authorization violation" in text.lower():
+            self._on_unauthorized(error)
         # While down the same error comes with every attempt: once is enough.
         if refused or str(self._last_error) != text:
             logger.warning("NATS at %s: %s", self.options.address, text or repr(error))
         self._last_error = error
         for told in self.on_error:
             told(error)
+
+    def _on_unauthorized(self, error: Exception) -> None:
+        if not self._refused.done():
+            self._refused.set_result(error)
+        # nats-py would knock for ever, or close without a word. A second chance each, for a file that is being replaced.
+        self._refusals += 1
+        if self._refusals == 2 * len(self.options.servers):
+            self._giving_up = self._loop.create_task(self._give_up(error), name="actorloom nats give up")
+
+    async def _give_up(self, error: Exception) -> None:
+        self._end(error)
+        await _bounded(self._client.close())
 
     def _on_refusal(self, text: str) -> PermissionDenied:
         denied = PermissionDenied(f"the server refused: {text.removeprefix('nats: ')}")
@@ -344,6 +378,7 @@ class Connection:
         self._note_address()
         logger.info("NATS at %s:%d: reconnected", *self._address)
         self._last_error = None
+        self._refusals = 0
         self._transport.reconnected()
         self._change.set()
         for told in self.on_reconnect:

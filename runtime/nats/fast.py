@@ -53,6 +53,13 @@ def unusable(client: Client, servers: list[str]) -> str | None:
     return None
 
 
+def abandon(client: Client) -> None:
+    """Close the socket of a handshake that failed: nats-py leaves it to the garbage collector and opens the next."""
+    transport: Any = getattr(client, "_transport", None)
+    if client.is_connecting and transport:
+        transport.close()
+
+
 class FastTransport:
     """Publishes and subscribes beside one nats-py client; made before it connects."""
 
@@ -102,8 +109,8 @@ class FastTransport:
         if size > _MAX_JOINED or len(buffer) > _MAX_PARTS:
             self._write()
 
-    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[], None]:
-        """Subscribe; return what ends it. nats-py restores it on reconnect."""
+    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
+        """Subscribe; return what ends it (see `Transport`). nats-py restores it on reconnect."""
         words = f"{subject} {queue}".split()
         if words != [word for word in (subject, queue) if word] or "" in subject.split("."):
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): not a subject")
@@ -118,12 +125,13 @@ class FastTransport:
         else:
             self._late.add(sid)
 
-        def unsubscribe() -> None:
-            if self._receivers.pop(key, None) is not None:
-                client._subs.pop(sid, None)
+        def unsubscribe(keep: bool) -> None:
+            if client._subs.pop(sid, None) is not None:
                 self._late.discard(sid)
                 if client._status == _CONNECTED:
                     self._command(b"UNSUB %d\r\n" % sid)
+            if not keep:
+                self._receivers.pop(key, None)
 
         return unsubscribe
 

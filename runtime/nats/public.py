@@ -10,6 +10,7 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from runtime import headers as header_block
 from runtime.errors import PublishError
@@ -39,6 +40,7 @@ class PublicTransport:
         self._room = asyncio.Event()
         self._room.set()
         self._barriers: set[asyncio.Task[None]] = set()
+        self._draining: set[asyncio.Task[None]] = set()
         self._writer: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -65,9 +67,9 @@ class PublicTransport:
         """Publish to the reply subject of a received message."""
         self.publish(reply, b"", headers, payload)
 
-    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[], None]:
-        """Subscribe; return what ends it. nats-py restores it on reconnect."""
-        active = True
+    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
+        """Subscribe; return what ends it (see `Transport`). nats-py restores it on reconnect."""
+        active = wanted = True
 
         async def on_message(message: Msg) -> None:
             if active:
@@ -76,11 +78,11 @@ class PublicTransport:
 
         subscription = await self._client.subscribe(subject, queue=queue, cb=on_message)
 
-        def unsubscribe() -> None:
-            nonlocal active
-            if active:
-                active = False
-                self._add(subscription.unsubscribe, 0)
+        def unsubscribe(keep: bool) -> None:
+            nonlocal active, wanted
+            if wanted:
+                self._add(partial(self._begin_drain, subscription) if keep else subscription.unsubscribe, 0)
+            active, wanted = keep, False
 
         return unsubscribe
 
@@ -140,11 +142,24 @@ class PublicTransport:
         task.add_done_callback(self._barriers.discard)
         return task
 
+    async def _begin_drain(self, subscription: Subscription) -> None:
+        draining = self._track(self._drain(subscription))
+        self._draining.add(draining)
+        draining.add_done_callback(self._draining.discard)
+
+    async def _drain(self, subscription: Subscription) -> None:
+        try:
+            await subscription.drain()
+        except nats.errors.Error as error:
+            logger.debug("not drained: %s", error)
+
     async def _barrier(self) -> None:
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._add(partial(_resolve, written), 0)
         await written
         await self._round_trips()
+        if self._draining:
+            await asyncio.wait(self._draining)
 
     async def _round_trips(self) -> None:
         # nats-py writes a PING ahead of what its flusher still holds: only the second one comes after it.
