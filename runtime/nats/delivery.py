@@ -1,0 +1,73 @@
+"""One message of a durable consumer in hand: what it holds, and how it is acknowledged."""
+
+from typing import TYPE_CHECKING
+
+from runtime.nats.streams import SECOND, ack_fields
+
+if TYPE_CHECKING:
+    from runtime.nats.puller import Puller
+
+
+class Delivery:
+    """One message in hand. It is finished by exactly one of `ack`, `nak` and `term`; the later ones do nothing.
+
+    An acknowledgement is sent and not waited for. One that gets lost makes the server deliver again, as a crash does:
+    so does one that cannot be sent, which is told to the puller's `on_error`.
+    """
+
+    __slots__ = ("_puller", "born", "delivered", "headers", "payload", "reply", "stream_sequence", "subject")
+
+    def __init__(
+        self,
+        puller: "Puller",
+        born: int,
+        subject: bytes,
+        reply: bytes,
+        headers: bytes | None,
+        payload: bytes,
+        stream_sequence: int,
+        delivered: int,
+    ) -> None:
+        self._puller = puller
+        self.born = born
+        self.reply = reply
+        self.subject = subject
+        self.headers = headers
+        self.payload = payload
+        self.stream_sequence = stream_sequence
+        self.delivered = delivered
+        """How often it was delivered, this time included; counted anew after a reset of the consumer."""
+
+    @property
+    def time(self) -> float:
+        """When it was stored, in Unix seconds."""
+        return int(ack_fields(self.reply)[3]) / SECOND
+
+    @property
+    def pending(self) -> int:
+        """How many messages the consumer had after it."""
+        return int(ack_fields(self.reply)[4])
+
+    def ack(self) -> None:
+        """It is done."""
+        self._puller.finish(self, self.reply, b"+ACK")
+
+    async def ack_sync(self, timeout: float = 5.0) -> None:
+        """It is done, and the server has said that it knows (in memory: it may still forget when killed).
+
+        Raises `TimeoutError`, `NoResponders` or `PublishError`, and stays in hand then.
+        """
+        await self._puller.connection.request(self.reply, b"+ACK", timeout=timeout)
+        self._puller.finish(self, self.reply, None)
+
+    def nak(self, delay: float = 0.0) -> None:
+        """It failed: deliver it again after `delay` seconds."""
+        self._puller.finish(self, self.reply, b'-NAK {"delay":%d}' % (delay * SECOND) if delay > 0 else b"-NAK")
+
+    def term(self, reason: str = "") -> None:
+        """Never deliver it again. `reason` stands in the server's advisory."""
+        self._puller.finish(self, self.reply, f"+TERM {reason}".encode() if reason else b"+TERM")
+
+    def in_progress(self) -> None:
+        """It is being worked on: the server's `ack_wait` begins anew. The puller does this by itself."""
+        self._puller.send(self.reply, b"+WPI")

@@ -1,0 +1,335 @@
+"""An endless pull on a durable consumer: deliveries to a function, never more in hand than the limit."""
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from runtime import headers as header_block
+from runtime.errors import ActorError, ConfigurationError, PublishError
+from runtime.nats.connection import Subscription
+from runtime.nats.delivery import Delivery
+from runtime.nats.jetstream import API, JetStream
+from runtime.nats.streams import SECOND, ApiError, ConsumerInfo, Fault, ack_fields
+
+__all__ = ["Delivery", "Puller"]
+
+logger = logging.getLogger("actorloom.nats")
+
+# Heartbeats that may be missing in a row before the requests are given up and made anew.
+_MISSES: Final = 3
+
+# Seconds before a request is made anew after a failure: doubled each time, up to the longest.
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+
+_EXPIRED: Final = (404, 408)
+_HEARTBEAT: Final = 100
+
+
+class Puller:
+    """Pulls from the durable consumer `durable` of `stream` and calls `deliver` with each `Delivery`.
+
+    `deliver` is called from the read loop, in the order of the stream; it must not block. At most `limit` deliveries are
+    in hand (delivered and not finished) at any time; whatever is in hand for longer than a third of the consumer's
+    `ack_wait` is reported to be in progress. A deleted consumer, a lost leader, a server that restarts or falls silent:
+    the pull begins anew, ever slower, and `on_error` is told once for each reason.
+
+    `exclusive` says that nobody else pulls from this consumer. Then each begin first resets it to its ack floor
+    (nats-server 2.14): what an earlier owner or a broken connection had in hand comes at once and in order, rather than
+    after `ack_wait` behind newer messages. What is still in hand here is not delivered twice.
+
+    A request expires on the server after `expires` seconds. Shorter than a lease: a paused owner has no open request
+    left when another takes over.
+    """
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        stream: str,
+        durable: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        limit: int = 256,
+        exclusive: bool = False,
+        expires: float = 3.0,
+        heartbeat: float = 1.0,
+        on_error: Callable[[ActorError], None] | None = None,
+    ) -> None:
+        if limit < 1 or heartbeat * 2 > expires:
+            raise ConfigurationError(f"puller of {stream}/{durable}: limit {limit}, heartbeat {heartbeat}/{expires} s")
+        self.connection = jetstream.connection
+        self.stream = stream
+        self.durable = durable
+        self._jetstream = jetstream
+        self._deliver = deliver
+        self._limit = limit
+        self._half = (limit + 1) // 2
+        self._exclusive = exclusive
+        self._heartbeat = heartbeat
+        self._times = {"expires": int(expires * SECOND), "idle_heartbeat": int(heartbeat * SECOND)}
+        self._on_error = on_error or self._log_error
+        self._loop = asyncio.get_running_loop()
+        self._next = f"{API}CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
+        self._inbox = b""
+        self._subscription: Subscription | None = None
+        self._in_hand: dict[int, Delivery] = {}
+        # After a reset, or a kill that made it forget, the server heeds no acknowledgement of what it has not delivered
+        # again: what is in hand of these, and how it was finished since, to be said again when it comes.
+        self._stale: set[int] = set()
+        self._finished: dict[int, bytes] = {}
+        self._asked = 0
+        self._topping_up = False
+        self._heard = False
+        self._misses = 0
+        self._failures = 0
+        self._reported = ""
+        self._running = False
+        self._recovery: asyncio.Task[None] | None = None
+        self._beats = 0
+        self._beat_every = 10.0
+        self._watch_timer: asyncio.TimerHandle | None = None
+        self._beat_timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def in_hand(self) -> int:
+        """How many deliveries are not finished."""
+        return len(self._in_hand)
+
+    async def start(self) -> None:
+        """Begin to pull.
+
+        Raises `ApiError` where there is no such consumer, and what `reset` raises where `exclusive`.
+        """
+        self._running = True
+        self.connection.on_reconnect.append(self._begin_anew)
+        try:
+            await self._begin()
+        except BaseException:
+            self._end_timers_and_recovery()
+            raise
+        self._watch_timer = self._loop.call_later(self._heartbeat, self._watch)
+        self._beat_timer = self._loop.call_later(self._beat_every, self._beat)
+
+    async def reset(self) -> ConsumerInfo:
+        """Let the consumer deliver again from its ack floor; nothing happens where nothing is outstanding.
+
+        For a new owner of the consumer; with `exclusive` it is part of each begin. Raises `ConfigurationError` where
+        the server is older than 2.14.
+        """
+        info = await self._info()
+        if info.num_ack_pending == 0:
+            return info
+        return await self._jetstream.reset_consumer(self.stream, self.durable)
+
+    async def stop(self) -> None:
+        """End pulling at once; what arrives from now on is given back to the server.
+
+        What is in hand stays in hand, and reported in progress, until the caller finishes it: see `wait_idle`.
+        """
+        self._end_timers_and_recovery()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.drain()
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is in hand. The caller bounds the wait."""
+        await self._idle.wait()
+
+    def finish(self, delivery: Delivery, reply: bytes, payload: bytes | None) -> None:
+        """Take `delivery` out of hand and send `payload` on its ack subject; for `Delivery` only."""
+        in_hand = self._in_hand
+        if in_hand.pop(delivery.stream_sequence, None) is None:
+            return
+        if delivery.stream_sequence in self._stale:
+            self._stale.discard(delivery.stream_sequence)
+            self._finished[delivery.stream_sequence] = payload or b"+ACK"
+        if payload is not None:
+            self.send(reply, payload)
+        if self._running:
+            asked = self._asked
+            # Half of the room at once, or what there is once nothing is asked for: few requests, and no free place idle.
+            if self._limit - len(in_hand) - asked >= self._half:
+                self._request()
+            elif asked <= 0:
+                self._top_up_soon()
+        if not in_hand:
+            self._idle.set()
+
+    def send(self, reply: bytes, payload: bytes) -> None:
+        """Send `payload` on the ack subject `reply`; for `Delivery` only."""
+        try:
+            self.connection.publish(reply, payload)
+        except PublishError as error:
+            self._report(error)
+
+    async def _info(self) -> ConsumerInfo:
+        return await self._jetstream.consumer_info(self.stream, self.durable)
+
+    def _receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        if not reply.startswith(b"$JS.ACK."):
+            self._receive_status(headers)
+            return
+        self._heard = True
+        self._asked -= 1
+        delivered, sequence, _, _, _ = ack_fields(reply)
+        stream_sequence = int(sequence)
+        known = self._in_hand.get(stream_sequence)
+        if known is not None or stream_sequence in self._finished:
+            self._receive_again(stream_sequence, reply, known)
+            return
+        delivery = Delivery(self, self._beats, subject, reply, headers, payload, stream_sequence, int(delivered))
+        self._in_hand[stream_sequence] = delivery
+        if not self._running:
+            delivery.nak()
+            return
+        self._idle.clear()
+        try:
+            self._deliver(delivery)
+        except BaseException:
+            # Unfinished it would be kept alive for ever.
+            delivery.nak(1.0)
+            raise
+        if self._asked <= 0:
+            self._top_up_soon()
+
+    def _receive_again(self, stream_sequence: int, reply: bytes, known: Delivery | None) -> None:
+        """Take a delivery of what is in hand, or was finished while the server would not hear of it."""
+        if known is not None:
+            # The newest ack subject is the valid one.
+            known.reply = reply
+            self._stale.discard(stream_sequence)
+        else:
+            self.send(reply, self._finished.pop(stream_sequence))
+        self._top_up()
+
+    def _receive_status(self, headers: bytes | None) -> None:
+        status = header_block.status(headers)
+        if not self._running or not status:
+            return
+        if status == _HEARTBEAT:
+            self._heard = True
+        elif status in _EXPIRED:
+            self._heard = True
+            unserved = header_block.get(headers, b"Nats-Pending-Messages")
+            self._asked -= int(unserved) if unserved else self._asked
+            self._top_up()
+        else:
+            # 409 deleted, push based, leader changed, server stops; 503 nobody there; 400 not understood.
+            fault = Fault(status, 0, header_block.description(headers) or "no responders")
+            self._report(ApiError(f"pull on {self.stream}/{self.durable}", fault))
+            self._begin_anew()
+
+    def _top_up_soon(self) -> None:
+        # At the end of this turn of the loop: what finishes together is asked for together.
+        if not self._topping_up:
+            self._topping_up = True
+            self._loop.call_soon(self._top_up)
+
+    def _top_up(self) -> None:
+        self._topping_up = False
+        if self._running and (self._asked <= 0 or self._limit - len(self._in_hand) - self._asked >= self._half):
+            self._request()
+
+    def _request(self) -> None:
+        room = self._limit - len(self._in_hand) - self._asked
+        if room <= 0 or self._recovery is not None or not self.connection.is_connected:
+            return
+        self._asked += room
+        try:
+            self.connection.publish(self._next, msgspec.json.encode({"batch": room, **self._times}), reply=self._inbox)
+        except PublishError as error:
+            self._report(error)
+            self._begin_anew()
+
+    async def _begin(self) -> None:
+        """Give up all requests, and make one under a new inbox, which nothing of before can reach."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.drain()
+        self._asked = 0
+        info = await (self.reset() if self._exclusive else self._info())
+        self._beat_every = info.config.get("ack_wait", 30 * SECOND) / SECOND / 3
+        delivered, floor = info.delivered.stream_seq, info.ack_floor.stream_seq
+        self._stale = {sequence for sequence in self._in_hand if sequence > delivered}
+        self._finished = {sequence: how for sequence, how in self._finished.items() if sequence > floor}
+        inbox = f"{self.connection.options.inbox_prefix}.{secrets.token_hex(11)}"
+        self._inbox = inbox.encode()
+        self._subscription = await self.connection.subscribe(inbox, self._receive)
+        self._misses = 0
+        self._recovery = None
+        self._request()
+
+    def _begin_anew(self) -> None:
+        if self._running and self._recovery is None:
+            name = f"actorloom pull {self.stream}/{self.durable}"
+            self._recovery = self._loop.create_task(self._recover(), name=name)
+            self._recovery.add_done_callback(self._recovered)
+
+    async def _recover(self) -> None:
+        while self._running:
+            if self._failures:
+                pause = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
+                await asyncio.sleep(pause * (0.5 + random.random() / 2))
+            self._failures += 1
+            try:
+                await self.connection.wait_connected(self._jetstream.timeout)
+                await self._begin()
+                return
+            except TimeoutError as error:
+                self._report(PublishError(f"pull on {self.stream}/{self.durable}: {error}"))
+            except ActorError as error:
+                self._report(error)
+
+    def _recovered(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._report(ActorError(f"pull on {self.stream}/{self.durable}: {error!r}"))
+            self._recovery = None
+            self._begin_anew()
+
+    def _watch(self) -> None:
+        self._watch_timer = self._loop.call_later(self._heartbeat, self._watch)
+        if self._heard:
+            self._heard = False
+            self._misses = self._failures = 0
+            self._reported = ""
+        elif self._asked > 0 and self._recovery is None and self.connection.is_connected:
+            self._misses += 1
+            if self._misses >= _MISSES:
+                self._report(ActorError(f"pull on {self.stream}/{self.durable}: no heartbeat, asking anew"))
+                self._begin_anew()
+
+    def _beat(self) -> None:
+        self._beats += 1
+        for delivery in self._in_hand.values():
+            # In hand for a whole period at least: a short one costs nothing.
+            if self._beats - delivery.born > 1:
+                delivery.in_progress()
+        if self._running or self._in_hand:
+            self._beat_timer = self._loop.call_later(self._beat_every, self._beat)
+
+    def _end_timers_and_recovery(self) -> None:
+        if self._running:
+            self._running = False
+            self.connection.on_reconnect.remove(self._begin_anew)
+        if self._watch_timer is not None:
+            self._watch_timer.cancel()
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+
+    def _report(self, error: ActorError) -> None:
+        # While down the same error comes with every attempt: once is enough, until something was heard again.
+        if str(error) != self._reported:
+            self._reported = str(error)
+            self._on_error(error)
+
+    def _log_error(self, error: ActorError) -> None:
+        logger.warning("%s", error)
