@@ -16,7 +16,8 @@ PUBLIC_API_VARIABLE = "ACTORLOOM_NATS_PUBLIC_API"
 
 _VARIABLES = ("url", "creds", "nkey", "user", "password", "token", "cert", "key", "ca")
 _FILES = ("creds", "nkey", "cert", "key", "ca")
-_SECRETS = ("password", "token")
+SECRETS = ("password", "token")
+"""Fields that nobody is to see."""
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,24 +49,22 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
         `NATS_CONTEXT` names a file of natscli (`<config>/nats/context/<name>.json`). Raises `ConfigurationError` where
         a file that is named does not exist, or the context cannot be read.
         """
-        environ = os.environ if environ is None else environ
-        values: dict[str, Any] = {}
-        origin: dict[str, str] = {}
-        if context := environ.get("NATS_CONTEXT"):
-            path = _context_path(context, environ)
-            values |= _read_context(path)
-            origin |= dict.fromkeys(values, str(path))
-        for field in _VARIABLES:
-            variable = f"NATS_{field.upper()}"
-            if value := environ.get(variable):
-                values[field], origin[field] = value, variable
-        for field, value in overrides.items():
-            if value is not None:
-                values[field], origin[field] = value, f"option {field}"
-        for field in _FILES:
-            if field in values:
-                values[field] = _existing(values[field], origin[field])
-        return cls(**values)
+        values = environment(os.environ if environ is None else environ)
+        given = {field: (value, f"option {field}") for field, value in overrides.items() if value is not None}
+        return cls.of({**values, **given})
+
+    @classmethod
+    def of(cls, values: Mapping[str, tuple[Any, str]]) -> "ConnectionOptions":
+        """Return options from values and their origins, which errors name.
+
+        Raises `ConfigurationError` where a file that is named does not exist.
+        """
+        return cls(
+            **{
+                field: _existing(value, origin) if field in _FILES else value
+                for field, (value, origin) in values.items()
+            }
+        )
 
     @property
     def servers(self) -> list[str]:
@@ -75,7 +74,7 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def address(self) -> str:
         """The servers as text for people: without user, password or token."""
-        return ", ".join(_without_userinfo(url) for url in self.servers)
+        return ", ".join(without_userinfo(url) for url in self.servers)
 
     def wants_public_api(self, environ: Mapping[str, str] | None = None) -> bool:
         """Whether only nats-py's public API is to be used (`public_api`, else ACTORLOOM_NATS_PUBLIC_API=1)."""
@@ -105,13 +104,30 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
                 continue
             if field == "url":
                 value = self.address
-            elif field in _SECRETS:
+            elif field in SECRETS:
                 value = "***"
             shown.append(f"{field}={value!r}")
         return f"ConnectionOptions({', '.join(shown)})"
 
 
-def _without_userinfo(url: str) -> str:
+def environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    """Return what natscli's variables, and the context that they name, say, with the variable or file that said it.
+
+    Raises `ConfigurationError` where the context cannot be read.
+    """
+    values: dict[str, tuple[Any, str]] = {}
+    if context := environ.get("NATS_CONTEXT"):
+        path = _context_path(context, environ)
+        values |= {field: (value, str(path)) for field, value in _read_context(path).items()}
+    for field in _VARIABLES:
+        variable = f"NATS_{field.upper()}"
+        if value := environ.get(variable):
+            values[field] = (value, variable)
+    return values
+
+
+def without_userinfo(url: str) -> str:
+    """Return a server's URL without user, password and token."""
     if "@" not in url:
         return url
     if "://" not in url:

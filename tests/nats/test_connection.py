@@ -1,11 +1,14 @@
 """The connection against a real nats-server, on the fast path and on nats-py's public API alike."""
 
 import asyncio
+import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import nats
 import pytest
 
@@ -48,6 +51,17 @@ async def until(condition: Callable[[], object]) -> None:
     """Wait for a condition; the test's own time-out bounds it."""
     while not condition():
         await asyncio.sleep(0.002)
+
+
+@contextmanager
+def stopped(server: EmbeddedServer) -> Iterator[None]:
+    """The server is silent, its sockets open."""
+    os.kill(server.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, server.pid, os.WSTOPPED)  # all its threads
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
 
 
 async def echo(connection: Connection, subject: str, *, queue: str = "") -> Subscription:
@@ -255,19 +269,18 @@ async def test_close_is_quick_final_and_told(nats_server: EmbeddedServer, public
 async def test_memory_is_bounded_where_the_server_takes_nothing(own_server: EmbeddedServer, public_api: bool) -> None:
     options = ConnectionOptions(url=own_server.url, public_api=public_api)
     async with await Connection.connect(options) as connection:
-        import os
 
-        os.kill(own_server.pid, signal.SIGSTOP)
-        try:
+        async def publish_without_end() -> None:
+            while True:
+                connection.publish("a", b"x" * 1_000_000)
+                await asyncio.sleep(0)
+
+        with stopped(own_server):
             with pytest.raises(PublishError, match="bytes wait to be written"):
-                for _ in range(200):
-                    connection.publish("a", b"x" * 1_000_000)
-                    await asyncio.sleep(0)
+                await publish_without_end()
             draining = asyncio.ensure_future(connection.drained())
             await asyncio.wait({draining}, timeout=0.05)
             assert not draining.done()
-        finally:
-            os.kill(own_server.pid, signal.SIGCONT)
         await draining
         await connection.flush()
         connection.publish("a", b"again")
@@ -287,7 +300,7 @@ async def test_refused_credentials_are_told_at_once(tmp_path: Path, public_api: 
         await server.start()
         options = ConnectionOptions(url=server.url, public_api=public_api, connect_timeout=30, user="me")
         started = time.monotonic()
-        with pytest.raises(NotConnected, match="(?i)authorization violation"):
+        with pytest.raises(NotConnected, match=r"(?i)authorization violation"):
             await Connection.connect(_with(options, password="wrong"))
         assert time.monotonic() - started < 15  # not the 30 seconds for an unreachable server
         async with await Connection.connect(_with(options, password="right")) as connection:
@@ -296,7 +309,9 @@ async def test_refused_credentials_are_told_at_once(tmp_path: Path, public_api: 
         await server.stop()
 
 
-async def test_nats_py_may_be_used_beside_us(connection: Connection, nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_nats_py_may_be_used_beside_us(
+    connection: Connection, nats_server: EmbeddedServer, namespace: str
+) -> None:
     """Subscriptions of nats-py's own on the same client go on working."""
     received: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -317,6 +332,4 @@ async def test_broken_tls_files_are_named(tmp_path: Path) -> None:
 
 
 def _with(options: ConnectionOptions, **changes: str) -> ConnectionOptions:
-    import msgspec
-
     return msgspec.structs.replace(options, **changes)

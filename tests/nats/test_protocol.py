@@ -1,6 +1,7 @@
 """The frame scanner against nats-py's own parser: the same byte streams, cut at every place, the same deliveries."""
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,7 +38,13 @@ def messages(draw: st.DrawFn) -> bytes:
 
 
 controls = st.sampled_from(
-    [b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b"-ERR 'Permissions Violation for Publish to \"x\"'\r\n", b'INFO {"a":1}\r\n']
+    [
+        b"PING\r\n",
+        b"PONG\r\n",
+        b"+OK\r\n",
+        b"-ERR 'Permissions Violation for Publish to \"x\"'\r\n",
+        b'INFO {"a":1}\r\n',
+    ]
 )
 streams = st.lists(messages() | messages() | controls, max_size=8)
 
@@ -98,7 +105,7 @@ def ours(recorder: Recorder, chunks: list[bytes]) -> list[Any]:
 
 def cut(stream: bytes, places: list[int]) -> list[bytes]:
     bounds = [0, *sorted({place % (len(stream) + 1) for place in places}), len(stream)]
-    return [stream[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [stream[start:end] for start, end in pairwise(bounds)]
 
 
 @settings(max_examples=150, deadline=None)

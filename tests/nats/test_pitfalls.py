@@ -1,0 +1,312 @@
+"""What ends or deafens raw nats-py does not end or deafen a connection; raw nats-py beside it is the control."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import nats
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from runtime import headers
+from runtime.errors import PublishError
+from runtime.nats import fast
+from runtime.nats.connection import Connection, ConnectionLost, ConnectionOptions, NotConnected, PermissionDenied
+from runtime.nats.server import EmbeddedServer
+
+ACCOUNTS = """
+authorization { users: [
+  { user: reader, password: secret, permissions: { publish: ["*.query.>", "_INBOX.>"], subscribe: ["_INBOX.>", "a.>"] } }
+  { user: all, password: secret }
+] }
+"""
+
+
+@pytest.fixture(params=["fast", "public"])
+def public_api(request: pytest.FixtureRequest) -> bool:
+    return request.param == "public"
+
+
+@pytest.fixture
+async def own_server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+    async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
+        yield server
+
+
+def options_of(server: EmbeddedServer, public_api: bool, **more: object) -> ConnectionOptions:
+    """Options with which what needs healing is healed soon."""
+    return ConnectionOptions(url=server.url, public_api=public_api, reconnect_wait=0.02, ping_interval=0.1, **more)  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.002)
+
+
+async def quiet(_: Exception) -> None:
+    """The control's errors are expected."""
+
+
+@asynccontextmanager
+async def raw_nats_py(server: EmbeddedServer, **options: object) -> AsyncIterator[Client]:
+    client = await nats.connect(server.url, error_cb=quiet, **options)  # type: ignore[arg-type]
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def send_raw(server: EmbeddedServer, frames: bytes) -> None:
+    """Send bytes as a client that no library keeps from mistakes; return when the server has taken them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n' + frames + b"PING\r\n")
+    async with asyncio.timeout(10):
+        while await reader.readline() not in (b"PONG\r\n", b""):
+            continue
+    writer.close()
+    await writer.wait_closed()
+
+
+@contextmanager
+def stopped(server: EmbeddedServer) -> Iterator[None]:
+    """The server is silent, its sockets open: as a machine that hangs, or a network that swallows packets."""
+    os.kill(server.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, server.pid, os.WSTOPPED)  # all its threads
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"HPUB poison 8 9\r\nNATS/1.0x\r\n", b"PUB poison.\xff\xfe 1\r\nx\r\n"],
+    ids=["header block of 8 bytes", "subject that is not UTF-8"],
+)
+async def test_a_poisonous_message_deafens_nobody(
+    own_server: EmbeddedServer, public_api: bool, frame: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "nats.aio.client")
+    async with (
+        raw_nats_py(own_server) as raw,
+        await Connection.connect(options_of(own_server, public_api)) as connection,
+    ):
+        await raw.subscribe("poison", cb=quiet)
+        await raw.subscribe("poison.>", cb=quiet)
+        await raw.flush()
+        got: list[tuple[bytes, bytes | None]] = []
+        for subject in ("poison", "poison.>", "fine"):
+            await connection.subscribe(subject, lambda name, _, block, __: got.append((name, block)))
+        await connection.flush()
+        await send_raw(own_server, frame)
+        await until(lambda: raw._reading_task is not None and raw._reading_task.done())
+        assert raw.is_connected  # the control: deaf, and says nothing
+        if not public_api:
+            await until(lambda: got)  # on the fast path it is a message like any other
+            assert got == [(frame.split()[1], b"NATS/1.0" if frame.startswith(b"H") else None)]
+            got.clear()
+        while not got:  # on the public API the reader is lost and noticed by nats-py's pings
+            await asyncio.sleep(0.02)
+            if connection.is_connected:
+                connection.publish("fine", b"x")
+        assert got[0] == (b"fine", None)
+
+
+async def test_a_late_pong_deafens_nobody(
+    own_server: EmbeddedServer, public_api: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "nats.aio.client")
+    options = ConnectionOptions(url=own_server.url, public_api=public_api)
+    async with raw_nats_py(own_server) as raw, await Connection.connect(options) as connection:
+        got: list[bytes] = []
+        await connection.subscribe("a", lambda *message: got.append(message[3]))
+        await connection.flush()
+        reading = connection._client._reading_task
+        with stopped(own_server):
+            with pytest.raises(TimeoutError):
+                await connection.flush(timeout=0.05)
+            with pytest.raises(nats.errors.TimeoutError):
+                await raw.flush(timeout=0.05)  # type: ignore[arg-type]
+        await until(lambda: raw._reading_task is not None and raw._reading_task.done())
+        assert raw.is_connected  # the control: deaf
+        await connection.flush()
+        connection.publish("a", b"x")
+        await until(lambda: got == [b"x"])
+        assert connection._client._reading_task is reading
+
+
+async def test_a_dead_reader_is_noticed_and_replaced(own_server: EmbeddedServer, public_api: bool) -> None:
+    async with await Connection.connect(options_of(own_server, public_api)) as connection:
+        back: list[bool] = []
+        connection.on_reconnect.append(lambda: back.append(True))
+        got: list[bytes] = []
+        await connection.subscribe("a", lambda *message: got.append(message[3]))
+        await connection.flush()
+        reading = connection._client._reading_task
+        assert reading is not None
+        reading.cancel()
+        await until(lambda: back)
+        connection.publish("a", b"x")
+        await until(lambda: got == [b"x"])
+
+
+async def test_a_silent_server_is_noticed(own_server: EmbeddedServer, public_api: bool) -> None:
+    async with await Connection.connect(options_of(own_server, public_api)) as connection:
+        await connection.subscribe("silent", lambda *_: None)
+        waiting = asyncio.ensure_future(connection.request("silent", b"", timeout=50))
+        await connection.flush()
+        with stopped(own_server), pytest.raises(ConnectionLost):
+            await waiting
+        await connection.wait_connected(20)
+
+
+async def test_headers_count_for_the_size_and_the_connection_stays(
+    own_server: EmbeddedServer, public_api: bool
+) -> None:
+    async with await Connection.connect(options_of(own_server, public_api)) as connection:
+        payload = b"x" * connection.max_payload
+        connection.publish("a", payload)
+        block = headers.encode([("a", "b")])
+        with pytest.raises(PublishError, match="headers included"):
+            connection.publish("a", payload, headers=block)
+        with pytest.raises(PublishError, match="headers included"):
+            await connection.request("a", payload + b"x", timeout=1)
+        with pytest.raises(PublishError, match="headers included"):
+            connection.respond(b"a", payload, block)
+        connection.publish("a", payload[len(block) :], headers=block)
+        await connection.flush()
+        assert len(connection._replies) == 0
+    async with raw_nats_py(own_server, max_reconnect_attempts=-1) as raw:
+        await raw.publish("a", payload, headers={"a": "b"})
+        await until(lambda: raw.is_closed)  # the control
+
+
+async def test_nothing_is_kept_while_down_and_run_later(own_server: EmbeddedServer, public_api: bool) -> None:
+    options = options_of(own_server, public_api)
+    async with (
+        raw_nats_py(own_server, reconnect_time_wait=0.02) as raw,
+        await Connection.connect(options) as connection,
+    ):
+        got: list[bytes] = []
+        await connection.subscribe("do", lambda *message: got.append(message[3]))
+        await connection.flush()
+        own_server.kill()
+        await until(lambda: not raw.is_connected and not connection.is_connected)
+        with pytest.raises(NotConnected):
+            connection.publish("do", b"ours")
+        with pytest.raises(NotConnected):
+            await connection.request("do", b"ours", timeout=0.02)
+        await raw.publish("do", b"raw")
+        assert raw.pending_data_size > 0  # the control: it will run, though its caller may have given up
+        await own_server.start()
+        await connection.wait_connected(20)
+        await connection.flush()
+        connection.publish("do", b"new")
+        await until(lambda: b"new" in got)
+        assert set(got) <= {b"raw", b"new"}
+
+
+async def test_rotated_credentials_close_with_the_reason(tmp_path: Path, public_api: bool) -> None:
+    users = tmp_path / "users.conf"
+    users.write_text("authorization { user: me, password: old }")
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config='include "users.conf"') as server:
+        connection = await Connection.connect(options_of(server, public_api, user="me", password="old"))
+        waiting = asyncio.ensure_future(connection.wait_closed())
+        users.write_text("authorization { user: me, password: new }")
+        os.kill(server.pid, signal.SIGHUP)
+        reason = await waiting
+        assert "authorization" in str(reason).lower()
+        assert connection.is_closed
+        with pytest.raises(NotConnected, match="closed"):
+            await connection.request("a", b"", timeout=1)
+        await connection.close()
+
+
+async def test_a_refused_request_is_told_at_once(tmp_path: Path, public_api: bool) -> None:
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config=ACCOUNTS) as server:
+        options = options_of(server, public_api, user="reader", password="secret")
+        async with await Connection.connect(options) as connection:
+            told: list[Exception] = []
+            connection.on_error.append(told.append)
+            with pytest.raises(PermissionDenied, match=r"(?i)orders\.command\.createOrder"):
+                await connection.request("orders.command.createOrder", b"", timeout=50)
+            refused = await connection.subscribe("Other.>", lambda *_: None)
+            allowed = await connection.subscribe("a.b", lambda *_: None)
+            queued = await connection.subscribe("other.*", lambda *_: None, queue="q")
+            await connection.flush()
+            await until(lambda: refused.error and queued.error)
+            assert allowed.error is None
+            assert len(told) == 3
+            assert connection.is_connected
+        async with raw_nats_py(server, user="reader", password="secret") as raw:
+            with pytest.raises(nats.errors.TimeoutError):  # the control
+                await raw.request("orders.command.createOrder", b"", timeout=0.1)
+
+
+async def test_flush_is_a_barrier(own_server: EmbeddedServer, public_api: bool) -> None:
+    options = options_of(own_server, public_api)
+    async with await Connection.connect(options) as connection, await Connection.connect(options) as other:
+        got: list[bytes] = []
+        await other.subscribe("a", lambda *message: got.append(message[3]))
+        await other.flush()
+        for _ in range(20):
+            got.clear()
+            for _ in range(50):
+                connection.publish("a", b"x" * 1000)
+            await connection.flush()
+            await other.flush()  # the server put its PONG behind what it had taken before
+            await until(lambda: len(got) == 50 or not public_api)  # the public API hands on by a queue
+            assert len(got) == 50
+
+
+async def test_close_does_not_wait_for_a_silent_server(own_server: EmbeddedServer, public_api: bool) -> None:
+    connection = await Connection.connect(ConnectionOptions(url=own_server.url, public_api=public_api))
+    with stopped(own_server):
+        for _ in range(100):
+            connection.publish("a", b"x" * 100_000)
+        started = time.monotonic()
+        await connection.close()
+        assert time.monotonic() - started < 15  # nats-py's drain takes 30 seconds by default
+
+
+async def test_no_secret_in_the_address_or_the_log(
+    tmp_path: Path, public_api: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config=ACCOUNTS) as server:
+        url = f"nats://all:secret@127.0.0.1:{server.port}"
+        options = ConnectionOptions(url=url, public_api=public_api, reconnect_wait=0.02)
+        async with await Connection.connect(options) as connection:
+            assert connection.server_address == ("127.0.0.1", server.port)
+            server.kill()
+            await until(lambda: not connection.is_connected)
+            with pytest.raises(NotConnected) as caught:
+                await connection.request("a", b"", timeout=0.05)
+            await server.start()
+            await connection.wait_connected(20)
+        assert "secret" not in caplog.text + str(caught.value) + repr(options)
+
+
+def test_the_internals_of_the_installed_nats_py_are_as_known() -> None:
+    """Where this fails, read `runtime/nats/fast.py` beside the new nats-py, then widen SUPPORTED or mend it."""
+    assert fast.unusable(Client(), ["nats://127.0.0.1:4222"]) is None
+
+
+async def test_unknown_internals_mean_the_public_api(
+    own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(fast, "_PROBES", (*fast._PROBES, "_gone"))
+    async with await Connection.connect(ConnectionOptions(url=own_server.url)) as connection:
+        await connection.flush()
+    assert "the slower public API of nats-py is used" in caplog.text
+    assert "lacks _gone" in caplog.text
+    monkeypatch.setattr(fast, "SUPPORTED", ((3, 0), (4, 0)))
+    assert "not a version" in str(fast.unusable(Client(), []))
+    monkeypatch.undo()
+    assert "WebSocket" in str(fast.unusable(Client(), ["ws://127.0.0.1:1"]))
