@@ -97,16 +97,15 @@ class Metrics:
             series.append(instrument)
             if isinstance(instrument, Durations):
                 series.extend(tuple(instrument.errors.values()))
-        ours = [
-            ResourceMetrics(
-                resource=Resource(service.resource),
-                scope_metrics=[ScopeMetrics(scope, [_metric(series, now) for series in named.values()], "")],
-                schema_url="",
-            )
-            for service, named in services.items()
-        ]
+        scopes: dict[Resource, list[ScopeMetrics]] = {}
+        for service, named in services.items():
+            metrics = [_metric(series, now) for series in named.values()]
+            scopes.setdefault(Resource(service.resource), []).append(ScopeMetrics(scope, metrics, ""))
         users = self._reader.get_metrics_data() if self._reader is not None else None
-        return MetricsData([*ours, *(users.resource_metrics if users is not None else ())])
+        # A resource may be there once only: the SDK's encoder keeps the last of equal ones.
+        for one in users.resource_metrics if users is not None else ():
+            scopes.setdefault(one.resource, []).extend(one.scope_metrics)
+        return MetricsData([ResourceMetrics(resource, found, "") for resource, found in scopes.items()])
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Export now, within about `timeout` seconds; blocks. True where nothing is to be exported, or all was."""
@@ -142,8 +141,12 @@ class MetricExport:
         data = self._metrics.collect()
         if not data.resource_metrics:
             return True
-        with self._sending:
+        if not self._sending.acquire(timeout=timeout):
+            return False
+        try:
             answer = self._transport.post(encode_metrics(data).SerializeToString(), timeout)
+        finally:
+            self._sending.release()
         if answer.error and not self._down:
             _log.warning("metrics are not exported to %s: %s", self._endpoint.url, answer.error)
         elif self._down and not answer.error:
@@ -158,6 +161,9 @@ class MetricExport:
         self._stop.set()
         sent = self.send(timeout)
         self._thread.join(timeout)
+        # A thread that is still in a post ends with the process, and its socket too.
+        if not self._thread.is_alive():
+            self._transport.close()
         return sent
 
     def _run(self) -> None:

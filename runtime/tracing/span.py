@@ -3,6 +3,7 @@
 A `LeanSpan` refers to its `Origin` for all that does not vary, and is encoded in the background (`otlp.py`).
 """
 
+import os
 import random
 import time
 import traceback
@@ -25,7 +26,10 @@ MAX_LINKS = 128
 
 # Looked up once: each is called per span.
 _now = time.time_ns
-_bits = random.getrandbits
+# Our own generator: a handler that seeds the module's must not make two processes mint the same ids.
+_random = random.Random()
+os.register_at_fork(after_in_child=_random.seed)
+_bits = _random.getrandbits
 
 
 class Origin:

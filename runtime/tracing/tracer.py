@@ -1,4 +1,4 @@
-"""The tracing of a process, and of each service in it: from `OTEL_*` variables to templates."""
+"""The tracing and metrics of a process, and of each service in it: from `OTEL_*` variables to templates."""
 
 import logging
 import os
@@ -13,7 +13,9 @@ from opentelemetry.util.types import AttributeValue
 from runtime.tracing import conventions as names
 from runtime.tracing import settings
 from runtime.tracing.export import SpanExporter
+from runtime.tracing.instruments import Counter, Durations
 from runtime.tracing.memory import SpanRecord, record_of
+from runtime.tracing.metrics import Metrics
 from runtime.tracing.provider import install
 from runtime.tracing.recorder import Recorder
 from runtime.tracing.sampling import Sampler, Sampling
@@ -34,6 +36,7 @@ class ServiceTracer(Service):
     def __init__(self, tracing: "Tracing", name: str, resource: dict[str, AttributeValue]) -> None:
         super().__init__(name, resource, tracing.recorder)
         self.tracing = tracing
+        self._instruments: dict[tuple[str, str], Durations | Counter] = {}
 
     def template(
         self,
@@ -52,6 +55,22 @@ class ServiceTracer(Service):
         own = self.scope(names.SCOPE, self.tracing.version)
         return Template(own, name, kind, dict(attributes or {}), chosen)
 
+    def durations(self, name: str, attributes: Mapping[str, AttributeValue]) -> Durations:
+        """The histogram `name` (seconds) of these attributes; the same one at every call."""
+        series = (name, repr(sorted(attributes.items())))
+        found = self._instruments.get(series)
+        if not isinstance(found, Durations):
+            found = self._instruments[series] = self.tracing.metrics.durations(self, name, attributes)
+        return found
+
+    def counter(self, name: str, attributes: Mapping[str, AttributeValue]) -> Counter:
+        """The counter `name` of these attributes; the same one at every call."""
+        series = (name, repr(sorted(attributes.items())))
+        found = self._instruments.get(series)
+        if not isinstance(found, Counter):
+            found = self._instruments[series] = self.tracing.metrics.counter(self, name, attributes)
+        return found
+
 
 class Tracing:
     """The tracing of a process: one sampler, one queue to the exporter, one `ServiceTracer` per service name.
@@ -68,6 +87,7 @@ class Tracing:
         batching: Batching | None = None,
         resource: Mapping[str, AttributeValue] | None = None,
         async_hop: Hop = "parent+link",
+        metrics: Metrics | None = None,
         version: str = "0.1.0",
     ) -> None:
         if sampler is None:
@@ -75,6 +95,7 @@ class Tracing:
         sampling = sampler if isinstance(sampler, Sampling) else Sampling.of(sampler)
         self.recorder = Recorder(sampling, in_memory=in_memory)
         self.async_hop: Hop = async_hop
+        self.metrics = metrics or Metrics(version=version)
         self.version = version
         self._resource = dict(resource or {})
         self._instance = str(uuid.uuid4())
@@ -98,6 +119,7 @@ class Tracing:
             endpoint=settings.endpoint(env, "traces") if "otlp" in wanted else None,
             batching=settings.batching(env),
             resource=dict(settings.pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))),
+            metrics=Metrics.from_env(env, version=version),
             version=version,
         )
         for name in wanted:
@@ -129,9 +151,11 @@ class Tracing:
     def install(self) -> None:
         """Serve the OpenTelemetry API: user spans are lean ones, and nest in ours. The last one installed serves."""
         install(self)
+        self.metrics.install(self.service())
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Export all that has ended, within `timeout` seconds; blocks, so call it in a thread. False: not all got out."""
+        self.metrics.flush(timeout)
         flushed = [processor.force_flush(int(timeout * 1000)) for processor in self.recorder.processors]
         return all([*flushed, self.exporter is None or self.exporter.flush(timeout)])
 
@@ -139,6 +163,7 @@ class Tracing:
         """`flush`, then stop the background thread; False where spans were lost. Blocks for at most `timeout` seconds."""
         for processor in self._processors:
             processor.shutdown()
+        self.metrics.shutdown(timeout)
         return self.exporter is None or self.exporter.shutdown(timeout)
 
     def add_span_processor(self, processor: "SpanProcessor", *, owned: bool = True) -> None:
