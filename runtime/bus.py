@@ -7,17 +7,20 @@ A request carries its trace, deadline and call chain, and a command its id; the 
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from . import headers
 from .answer import read_error
-from .call import Call, unmetered
+from .breaker import Breaker, BreakerPolicy, RetryBudget
+from .call import Call
 from .codec import MSGPACK, Codec, encode
 from .errors import (
+    CircuitOpen,
     CodecError,
     DeadlineExceeded,
     DeclarationError,
@@ -34,7 +37,7 @@ from .nats.errors import ConnectionLost
 from .nats.jetstream import JetStream
 from .options import RetryPolicy
 from .subject import NO_KEY, Names, key_token
-from .tracing import ServiceTracer, Template, Tracing, finish, inject
+from .tracing import Durations, ServiceTracer, Template, Tracing, finish, inject
 from .tracing import conventions as semconv
 
 R = TypeVar("R")
@@ -42,18 +45,24 @@ R = TypeVar("R")
 DEFAULT_TIMEOUT = 5.0
 """Seconds that a request may take where nothing else is said."""
 
+PATIENCE = 1.0
+"""Seconds for which a handler's request is sent again while nobody serves its subject."""
+
 
 class Route:
     """What sending one message type needs, prepared at its first use."""
 
-    __slots__ = ("contract", "decode", "record", "subject", "subject_text", "template")
+    __slots__ = ("breaker", "contract", "decode", "durations", "subject", "subject_text", "template")
 
-    def __init__(self, contract: Contract, subject: str, template: Template, record: Callable[[float], None]) -> None:
+    def __init__(
+        self, contract: Contract, subject: str, template: Template, durations: Durations, policy: BreakerPolicy
+    ) -> None:
         self.contract = contract
         self.subject = subject.encode()
         self.subject_text = subject
         self.template = template
-        self.record = record
+        self.durations = durations
+        self.breaker = Breaker(policy)
         self.decode: Codec[Any] | None = Codec(contract.reply) if contract.reply not in (None, type(None)) else None
 
 
@@ -61,7 +70,13 @@ class Bus:
     """Sends messages over one connection, which its maker closes. Use `connect` in plain programs."""
 
     def __init__(
-        self, connection: Connection, tracer: ServiceTracer, *, namespace: str = "", timeout: float = DEFAULT_TIMEOUT
+        self,
+        connection: Connection,
+        tracer: ServiceTracer,
+        *,
+        namespace: str = "",
+        timeout: float = DEFAULT_TIMEOUT,
+        breaker: BreakerPolicy = BreakerPolicy(),
     ) -> None:
         self.connection = connection
         self.namespace = namespace
@@ -70,6 +85,9 @@ class Bus:
         self._jetstream = JetStream(connection)
         self._loop = asyncio.get_running_loop()
         self._routes: dict[type, Route] = {}
+        self._policy = breaker
+        self._budget = RetryBudget()
+        self._retries = tracer.counter("actorloom.client.retries", {})
 
     async def query(self, message: Query[R], *, timeout: float | None = None) -> R:
         """Ask, and return the reply. `timeout` in seconds.
@@ -108,8 +126,9 @@ class Bus:
             try:
                 return await self.command(message, id=command_id, timeout=timeout)
             except (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed) as error:
-                if attempt == policy.attempts:
+                if attempt == policy.attempts or not self._budget.spend():
                     raise
+                self._retries.value += 1
                 pause = policy.delay(attempt, random.random())
                 await asyncio.sleep(max(pause, error.retry_after) if isinstance(error, Overloaded) else pause)
         raise AssertionError("unreachable: a policy has at least one attempt")
@@ -152,19 +171,51 @@ class Bus:
             deadline = call.deadline
             if deadline <= now:
                 raise DeadlineExceeded(f"{route.subject_text}: the caller's deadline has passed", executed=False)
+        self._budget.earn()
+        if call is None:
+            return await self._attempt(route, message, deadline, command_id, None)
+        patience = min(now + PATIENCE, deadline)
+        pause = 0.01
+        while True:
+            try:
+                return await self._attempt(route, message, deadline, command_id, call)
+            except NotDelivered as error:
+                # A handler is not failed by the moment in which an actor changes hands; plain programs are told at once.
+                if isinstance(error, CircuitOpen) or time.time() + pause > patience or not self._budget.spend():
+                    raise
+            self._retries.value += 1
+            await asyncio.sleep(pause * (0.5 + random.random() / 2))
+            pause *= 2
+
+    async def _attempt(
+        self, route: Route, message: Message, deadline: float, command_id: str | None, call: Call | None
+    ) -> Any:
+        """Send a request once; one attempt is one CLIENT span."""
+        breaker = route.breaker
         span = route.template.child()
+        begun = time.perf_counter()
         try:
-            response = await self._send(route, message, self._headers(span, deadline, command_id, call), deadline - now)
+            if not breaker.allows():
+                raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
+            block = self._headers(span, deadline, command_id, call)
+            response = await self._send(route, message, block, deadline - time.time())
+            breaker.answered()
             value = self._read(route, response)
         except RequestError as error:
+            if isinstance(error, NotDelivered | DeadlineExceeded) and not error.remote:
+                if not isinstance(error, CircuitOpen):
+                    breaker.failed()
+            else:
+                breaker.answered()
             finish(span, error.code, type(error).__name__, str(error))
-            route.record(time.time() - now)
+            route.durations.record_error(time.perf_counter() - begun, error.code, type(error).__name__)
             raise
         except BaseException as error:
+            breaker.released()
             finish(span, None, type(error).__name__)
             raise
         span.end()
-        route.record(time.time() - now)
+        route.durations.record(time.perf_counter() - begun)
         return value
 
     async def _send(self, route: Route, message: Message, block: bytes, timeout: float) -> Response:
@@ -218,17 +269,18 @@ class Bus:
             names = Names(contract.actor, self.namespace)
             if contract.op == "event":
                 subject = f"{names.prefix}{contract.actor}.event.{contract.name}"
-                template = self._tracer.template(
-                    f"publish {subject}", SpanKind.PRODUCER, semconv.send_attributes(subject)
-                )
+                attributes: Mapping[str, AttributeValue] = semconv.send_attributes(subject)
+                template = self._tracer.template(f"publish {subject}", SpanKind.PRODUCER, attributes)
+                metric = semconv.MESSAGING_CLIENT_OPERATION_DURATION
             else:
                 subject = names.request(contract.op, contract.name)
                 host, port = self.connection.server_address
                 method = f"{contract.actor}/{contract.name}"
                 attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
                 template = self._tracer.template(method, SpanKind.CLIENT, attributes)
-            record = unmetered
-            route = self._routes[contract.type] = Route(contract, subject, template, record)
+                metric = semconv.RPC_CLIENT_CALL_DURATION
+            durations = self._tracer.durations(metric, attributes)
+            route = self._routes[contract.type] = Route(contract, subject, template, durations, self._policy)
         return route
 
 

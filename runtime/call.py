@@ -147,7 +147,3 @@ class Call:
                     f"{type(timer.message).__name__} is no command of {self.actor!r}: a timer is a command to oneself"
                 )
         self.timers.append((self.next_id(), timer))
-
-
-def unmetered(seconds: float) -> None:
-    """Record nothing."""

@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind
 from . import headers
 from .actor import Actor, view
 from .answer import error_body, error_reply, invalid, is_internal
-from .call import Call, Lists, Requests, Timer, unmetered
+from .call import Call, Lists, Requests, Timer
 from .codec import encode, encode_msgpack, is_msgpack
 from .errors import (
     CallCycle,
@@ -85,7 +85,7 @@ class Endpoint:
         attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
         self.template = dispatcher.tracer.template(method, SpanKind.SERVER, attributes)
         self._respond = dispatcher.connection.respond
-        self._record = unmetered
+        self._durations = dispatcher.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
 
     def answer(self, span: Span, reply: bytes, begun: int, value: Any, msgpack: bool) -> None:
         """Send the reply of a handler that returned `value`."""
@@ -105,7 +105,11 @@ class Endpoint:
             self.refuse(span, reply, begun, RequestError(f"{self.subject}: the reply could not be sent"), msgpack)
             return
         span.end()
-        self.count(begun, None)
+        taken = time.perf_counter_ns() - begun
+        stats = self.stats
+        stats.requests += 1
+        stats.processing_ns += taken
+        self._durations.record(taken / 1e9)
 
     def refuse(self, span: Span, reply: bytes, begun: int, error: BaseException, msgpack: bool) -> None:
         """Send an error reply. What is the actor's own failure is logged in full here and said in short there."""
@@ -118,23 +122,18 @@ class Endpoint:
         block, payload = error_reply(body, response_line(span), msgpack)
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
-        self.count(begun, body.message)
+        taken = time.perf_counter_ns() - begun
+        stats = self.stats
+        stats.requests += 1
+        stats.errors += 1
+        stats.processing_ns += taken
+        stats.last_error = body.message
+        self._durations.record_error(taken / 1e9, body.code, kind)
         try:
             self._respond(reply, payload, block)
         except PublishError as unsent:
             # The caller learns by its deadline; there is no other way to it.
             log.warning("%s: an error reply could not be sent: %s", self.subject, unsent)
-
-    def count(self, begun: int, error: str | None) -> None:
-        """Count one request for discovery and metrics."""
-        taken = time.perf_counter_ns() - begun
-        stats = self.stats
-        stats.requests += 1
-        stats.processing_ns += taken
-        if error is not None:
-            stats.errors += 1
-            stats.last_error = error
-        self._record(taken / 1e9)
 
     def unanswerable(self, reply: bytes) -> bool:
         """Whether a request has no reply subject, or one that is no inbox: it is not handled, and nothing is sent."""
@@ -198,7 +197,7 @@ class QueryEndpoint(Endpoint):
             else:
                 result = await self.handler.function(view(dispatcher.actor, call), query.message)
             self.answer(span, query.reply, query.begun, result, query.msgpack)
-        except Exception as error:  # where a query's handler is called: its failure is answered
+        except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
             self.refuse(span, query.reply, query.begun, _unavailable(error), query.msgpack)
         finally:
             detach(token)

@@ -5,6 +5,7 @@ ActorError
 ├ ConfigurationError   a setting, or what stands on the server, that we cannot work with
 ├ RequestError         .executed: True, False, or None for unknown
 │ ├ NotDelivered         False: nobody is there; safe to retry
+│ │ └ CircuitOpen          False: not sent, after failures in a row
 │ ├ Overloaded           False: the mailbox is full
 │ ├ DeadlineExceeded     None: unknown; retry under the same id
 │ ├ CallCycle            False
@@ -51,6 +52,10 @@ class NotDelivered(RequestError):
 
     code = 503
     executed = False
+
+
+class CircuitOpen(NotDelivered):
+    """Not sent: the target did not answer several times in a row, and is left alone for a while."""
 
 
 class Overloaded(RequestError):

@@ -8,7 +8,6 @@ dead letter: published and acknowledged before the original is terminated.
 import logging
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -17,7 +16,6 @@ from opentelemetry.util.types import AttributeValue
 
 from . import headers
 from .answer import is_internal
-from .call import unmetered
 from .errors import ActorError, CodecError, DeclarationError, PublishError, Rejected, Retry
 from .handler import Handler
 from .ids import new_id
@@ -26,7 +24,7 @@ from .nats.jetstream import JetStream
 from .nats.puller import Delivery
 from .options import Options
 from .subject import Names, snake_case, token_key
-from .tracing import ServiceTracer, Template, finish
+from .tracing import Durations, ServiceTracer, Template, finish
 from .tracing import conventions as semconv
 from .turn import Turns, Work
 
@@ -41,13 +39,13 @@ PERMANENT = (DeclarationError, CodecError)
 class EventRoute:
     """One event type that this actor reacts to."""
 
-    __slots__ = ("handlers", "name", "record", "template")
+    __slots__ = ("durations", "handlers", "name", "template")
 
-    def __init__(self, name: str, handlers: list[Handler], template: Template, record: Callable[[float], None]) -> None:
+    def __init__(self, name: str, handlers: list[Handler], template: Template, durations: Durations) -> None:
         self.name = name
         self.handlers = handlers
         self.template = template
-        self.record = record
+        self.durations = durations
 
 
 class Outcome:
@@ -88,13 +86,14 @@ class EventWork(Work):
         if repeated and self.span.is_recording():
             self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
         self.span.end()
-        self.route.record((time.perf_counter_ns() - self.begun) / 1e9)
+        self.route.durations.record((time.perf_counter_ns() - self.begun) / 1e9)
         self.outcome.done()
         self.reactions.handled += 1
 
     async def failed(self, error: BaseException) -> float | None:
         """Return the seconds after which to try again in the lane, or None: given back, or a dead letter."""
-        self.route.record((time.perf_counter_ns() - self.begun) / 1e9)
+        taken = (time.perf_counter_ns() - self.begun) / 1e9
+        self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
         permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected) and not error.remote)
         if not permanent and self.attempt < self.attempts:
@@ -154,7 +153,10 @@ class Reactions:
         """React to messages on ``<subject>.<key>`` with `handlers`; `kind` names them in logs and dead letters."""
         attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[subject] = EventRoute(kind, handlers, template, unmetered)
+        self._routes[subject] = EventRoute(kind, handlers, template, self._durations(attributes))
+
+    def _durations(self, attributes: dict[str, str]) -> Durations:
+        return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
 
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
@@ -265,7 +267,9 @@ class Timers(Reactions):
         subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
         attributes = semconv.process_attributes(subject, durable="timers", stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[handler.contract.type.__name__] = EventRoute(name, [handler], template, unmetered)
+        self._routes[handler.contract.type.__name__] = EventRoute(
+            name, [handler], template, self._durations(attributes)
+        )
 
     async def _unknown(self, delivery: Delivery, kind: str) -> None:
         log.error("%s: a timer for %r, which this version does not handle", self.names.actor, kind)

@@ -95,6 +95,7 @@ class Relay:
         self._templates: dict[str, Template] = {}
         self._keys: set[Key[Any]] = set()
         self._saved = 0
+        self._swept = 0
         self._quiet: list[asyncio.Future[None]] = []
         self._stopped = False
         self.checkpoint = Checkpoint()
@@ -271,22 +272,30 @@ class Relay:
         checkpoint = self.checkpoint
         if not checkpoint.tracking:
             return
-        stream = self._names.turns_stream
-        last = checkpoint.newest
-        suspects = checkpoint.strangers(last, self.pending())
-        for sequence in suspects:
-            stored = await self._jetstream.get(stream, sequence)
-            if stored is not None and stored.subject.startswith(self._names.turn("")):
-                try:
-                    outbox = decode_record(stored.payload, stored.subject).outbox
-                except CodecError as error:
-                    log.error("%s", error)
-                    outbox = []
-                if outbox:
-                    self._adopt(stored.subject, outbox, sequence)
-                    continue
-            checkpoint.account(sequence)
+        # What was there a sweep ago and is still nobody's: a commit whose acknowledgement is on its way is not.
+        limit, self._swept = self._swept, (await self._jetstream.stream_info(self._names.turns_stream)).state.last_seq
+        suspects = set(checkpoint.strangers(limit, self.pending()))
+        if suspects:
+            await self._look_at(suspects)
         await self.save()
+
+    async def _look_at(self, suspects: set[int]) -> None:
+        first, last = min(suspects), max(suspects)
+        async for stored in self._jetstream.read(self._names.turns_stream, self._names.turn("*"), start_sequence=first):
+            if stored.sequence > last:
+                break
+            if stored.sequence not in suspects:
+                continue
+            try:
+                outbox = decode_record(stored.payload, stored.subject).outbox
+            except CodecError as error:
+                log.error("%s", error)
+                continue
+            if outbox:
+                suspects.discard(stored.sequence)
+                self._adopt(stored.subject, outbox, stored.sequence)
+        for sequence in suspects:
+            self.checkpoint.account(sequence)
 
     async def save(self) -> None:
         """Store the checkpoint, where it has moved."""

@@ -108,11 +108,13 @@ class Turns:
     def key(self, key: str) -> Key[Work]:
         """Return what is kept for `key`, and make it where there is nothing."""
         token = key_token(key)
-        entry = self.keys.get(token)
+        entry = self.keys.pop(token, None)
         if entry is None:
             if len(self.keys) >= self._options.resident:
                 self.evict(0.0, 1 + len(self.keys) // 100)
-            entry = self.keys[token] = Key(key, token)
+            entry = Key(key, token)
+        # Put back at the end: the dictionary's order is that of last use.
+        self.keys[token] = entry
         entry.touched = time.monotonic()
         return entry
 
@@ -181,9 +183,14 @@ class Turns:
             self._crashed(error)
 
     def evict(self, idle: float, most: int = 10_000) -> int:
-        """Let keys leave memory to which nothing happened for `idle` seconds; return how many did."""
+        """Let at most `most` keys leave memory to which nothing happened for `idle` seconds; return how many did."""
         horizon = time.monotonic() - idle
-        leaving = [token for token, entry in self.keys.items() if entry.idle and entry.touched <= horizon][:most]
+        leaving: list[str] = []
+        for token, entry in self.keys.items():
+            if entry.touched > horizon or len(leaving) >= most:
+                break
+            if entry.idle:
+                leaving.append(token)
         for token in leaving:
             del self.keys[token]
         return len(leaving)

@@ -15,7 +15,7 @@ FLOORS: dict[int, set[str]] = {
     6: {"runner", "demo", "testing", "client", "reload"},
     5: {"host"},
     4: {"dispatch", "turn", "reaction"},
-    3: {"mailbox", "journal", "index", "relay", "bus"},
+    3: {"mailbox", "journal", "index", "relay", "bus", "breaker"},
     2: {"nats"},
     1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record"},
     0: {"message", "subject", "headers", "errors", "config", "options"},
