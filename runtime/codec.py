@@ -83,7 +83,7 @@ def _check(kind: Any, seen: set[int]) -> None:
         return
     seen.add(id(kind))
     arguments = get_args(kind)
-    if get_origin(kind) is dict and arguments and arguments[0] in (int, float):
+    if get_origin(kind) is dict and arguments and {int, float} & {arguments[0], *get_args(arguments[0])}:
         raise DeclarationError(f"{kind} on the wire is a hash-collision bomb: use string keys")
     for argument in arguments:
         _check(argument, seen)

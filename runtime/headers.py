@@ -37,7 +37,10 @@ def encode(pairs: Iterable[tuple[str, str]]) -> bytes:
         line = f"{name}: {value}"
         if "\r" in line or "\n" in line or ":" in name or not name:
             raise CodecError(f"header {name!r} has a value that cannot stand in a header line")
-        lines.append(line.encode() + END)
+        try:
+            lines.append(line.encode() + END)
+        except UnicodeEncodeError:
+            raise CodecError(f"header {name!r} has a value that cannot stand in a header line") from None
     lines.append(END)
     return b"".join(lines)
 

@@ -5,11 +5,13 @@ it may have forgotten (architecture.md §4). Derived ids are a function of their
 handled again derives the same ones, and so repeats nothing.
 """
 
+import re
 import time
 from hashlib import blake2b
 from random import getrandbits
 from uuid import NAMESPACE_OID, UUID, uuid5
 
+_TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?:\..*)?\Z", re.DOTALL)
 _KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
 
 
@@ -25,7 +27,7 @@ def derived_id(parent: str, ordinal: int) -> str:
 
     It carries the parent's time; where the parent has none, the time is 0, which `id_time` reads as none.
     """
-    millis = int((id_time(parent) or 0.0) * 1000)
+    millis = round((id_time(parent) or 0.0) * 1000)
     digest = blake2b(f"{parent}/{ordinal}".encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
     variant = "89ab"[int(digest[3], 16) & 3]
     text = f"{millis:012x}8{digest[:3]}{variant}{digest[4:19]}"
@@ -33,14 +35,13 @@ def derived_id(parent: str, ordinal: int) -> str:
 
 
 def id_time(message_id: str) -> float | None:
-    """Return the time that `message_id` carries, in unix seconds (to a millisecond), or None where it carries none."""
-    if len(message_id) != 36 or message_id[14] not in "78" or message_id[8] != "-" or message_id[13] != "-":
+    """Return the time that `message_id` carries, in unix seconds (to a millisecond), or None where it carries none.
+
+    A dot and a reaction's name may follow: that is how the reactions to one event are told apart.
+    """
+    if _TIMED.match(message_id) is None:
         return None
-    try:
-        millis = int(message_id[:8] + message_id[9:13], 16)
-    except ValueError:
-        return None
-    return millis / 1000 if millis else None
+    return int(message_id[:8] + message_id[9:13], 16) / 1000 or None
 
 
 def key_for(command_id: str) -> str:

@@ -6,11 +6,16 @@ The kind of a message stands in its subject, so that a permission on ``*.query.>
 import re
 from typing import Final
 
+from .errors import CodecError
+
 NO_KEY: Final = "_"
 """The key token of a message that has no key."""
 
 QUEUE: Final = "q"
 """The queue group of all endpoints (the default of NATS ADR-32)."""
+
+MAX_TOKEN: Final = 1024
+"""The longest key token, in bytes. A subject holds two at most; the server ends a connection for a line above 4096."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -37,15 +42,22 @@ def key_token(key: str) -> str:
     """Return `key` as one subject token: characters that are not legal or not plain are percent-encoded.
 
     The empty key is ``%``, which no other key encodes to; ``_`` is encoded where it is the whole key, as it means *no key*.
+    Raises `CodecError` where it does not fit a subject (`MAX_TOKEN`).
     """
     if not key:
         return "%"
     if key == NO_KEY:
         return "%5F"
-    if key.isalnum() and key.isascii():
+    if key.isalnum() and key.isascii() and len(key) <= MAX_TOKEN:
         return key
     # surrogatepass: JSON may carry a lone surrogate in a string; it must round-trip, not crash.
     data = key.encode("utf-8", "surrogatepass")
+    if len(data) > MAX_TOKEN or len(token := _encoded(data)) > MAX_TOKEN:
+        raise CodecError(f"the key {key[:40]!r}… is too long: encoded, more than {MAX_TOKEN} bytes")
+    return token
+
+
+def _encoded(data: bytes) -> str:
     return "".join(chr(byte) if byte in _KEEP else f"%{byte:02X}" for byte in data)
 
 
