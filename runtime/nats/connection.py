@@ -38,7 +38,8 @@ class Transport(Protocol):
 
     def start(self) -> None: ...
     def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None: ...
-    def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None: ...
+    @property
+    def respond(self) -> "Respond": ...
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
         """Subscribe; return what ends it: with True nothing more is routed here, but what was is still delivered."""
         ...
@@ -48,6 +49,12 @@ class Transport(Protocol):
     def disconnected(self) -> None: ...
     def reconnected(self) -> None: ...
     async def stop(self) -> None: ...
+
+
+class Respond(Protocol):
+    """Send a reply: `publish` to the reply subject of a received message, without checks but those of size."""
+
+    def __call__(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None: ...
 
 
 class Subscription:
@@ -106,6 +113,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._client = Client()
         self._transport = _transport(self._client, options)
+        # Not a method: the reply of every query goes this way, and a call more would be a tenth of its cost.
+        self.respond: Respond = self._transport.respond
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
         self._subscriptions: set[Subscription] = set()
         self._change = asyncio.Event()
@@ -164,10 +173,6 @@ class Connection:
         if reply and reply.split() != [reply]:
             raise PublishError(f"reply subject {reply!r} is no subject")
         self._transport.publish(subject.encode() if isinstance(subject, str) else subject, reply, headers, payload)
-
-    def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None:
-        """Send a reply to the reply subject of a received message: `publish` without checks but those of size."""
-        self._transport.respond(reply, payload, headers)
 
     async def request(
         self,
@@ -336,7 +341,7 @@ class Connection:
         elif "authorization violation" in text.lower():
             self._on_unauthorized(error)
         # While down the same error comes with every attempt: once is enough.
-        if refused or str(self._last_error) != text:
+        if refused or self._client.is_connected or str(self._last_error) != text:
             logger.warning("NATS at %s: %s", self.options.address, text or repr(error))
         self._last_error = error
         for told in self.on_error:

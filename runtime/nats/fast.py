@@ -85,13 +85,10 @@ class FastTransport:
         """Add one message to what is written at the end of this loop tick. Raises `PublishError`."""
         if subject not in self._subjects:
             self._check(subject)
-        self._put(subject, reply, headers, payload)
+        self.respond(subject, payload, headers, reply)
 
-    def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None:
-        """Publish to a reply subject that came in a frame, so it is known to be one word."""
-        self._put(reply, b"", headers, payload)
-
-    def _put(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    def respond(self, subject: bytes, payload: bytes, headers: bytes | None = None, reply: bytes = b"") -> None:
+        """The same, unchecked: for a reply subject that came in a frame, which is one word."""
         if self._client._status != _CONNECTED or self._full:
             self._refuse(subject)
         size = len(payload) if headers is None else len(payload) + len(headers)

@@ -59,12 +59,10 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises `ConfigurationError` where a file that is named does not exist.
         """
-        return cls(
-            **{
-                field: _existing(value, origin) if field in _FILES else value
-                for field, (value, origin) in values.items()
-            }
-        )
+        fields: dict[str, Any] = {
+            field: _existing(value, origin) if field in _FILES else value for field, (value, origin) in values.items()
+        }
+        return cls(**fields)
 
     @property
     def servers(self) -> list[str]:

@@ -54,30 +54,32 @@ class FrameScanner:
 
     def _scan(self, data: bytes, at: int, end: int) -> int:
         """Deliver the whole frames of ours from `at` on; return where the first other or unfinished one begins."""
-        find, receivers = data.find, self._receivers
+        find, receivers, last = data.find, self._receivers, end - 2
         while at < end:
             eol = find(b"\r\n", at)
             if eol < 0:
                 return at
             words = data[at:eol].split()
-            count = len(words)
-            if not 4 <= count <= 6 or not words[-1].isdigit():
-                return at
-            receiver = receivers.get(words[2])
             start = eol + 2
-            stop = start + int(words[-1])
-            if receiver is None or stop + 2 > end:
-                return at
-            verb = words[0]
-            if verb == b"MSG" and count < 6:
-                body, headers = start, None
-                reply = words[3] if count == 5 else b""
-            elif verb == b"HMSG" and count > 4 and words[-2].isdigit():
-                body = start + int(words[-2])
-                if body > stop:
+            try:
+                receiver = receivers[words[2]]
+                stop = start + int(words[-1])
+                if words[0] == b"MSG":
+                    body, headers, bare = start, None, 4
+                elif words[0] == b"HMSG":
+                    body, bare = start + int(words[-2]), 5
+                    headers = data[start:body]
+                else:
                     return at
-                headers = data[start:body]
-                reply = words[3] if count == 6 else b""
+            except (LookupError, ValueError):
+                return at
+            if not start <= body <= stop <= last:
+                return at
+            count = len(words)
+            if count == bare + 1:
+                reply = words[3]
+            elif count == bare:
+                reply = b""
             else:
                 return at
             at = stop + 2

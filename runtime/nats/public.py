@@ -63,9 +63,9 @@ class PublicTransport:
         fields = None if headers is None else header_block.parse(headers)
         self._add(partial(self._client.publish, subject.decode(), payload, reply.decode(), fields), size)
 
-    def respond(self, reply: bytes, payload: bytes, headers: bytes | None = None) -> None:
+    def respond(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
         """Publish to the reply subject of a received message."""
-        self.publish(reply, b"", headers, payload)
+        self.publish(subject, b"", headers, payload)
 
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
         """Subscribe; return what ends it (see `Transport`). nats-py restores it on reconnect."""
