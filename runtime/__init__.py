@@ -1,5 +1,7 @@
 """Actorloom: long-lived actors that query and command each other over NATS, emit events and react to them."""
 
+from typing import TYPE_CHECKING, Any
+
 from .actor import Actor, Index, Page
 from .errors import (
     ActorError,
@@ -24,10 +26,15 @@ from .handler import command, query, react
 from .message import Accepted, Command, Event, Query, new_key
 from .options import Options, RetryPolicy
 
+if TYPE_CHECKING:
+    from .bus import Bus, connect
+    from .in_process import local
+
 __all__ = [
     "Accepted",
     "Actor",
     "ActorError",
+    "Bus",
     "CallCycle",
     "CodecError",
     "Command",
@@ -51,8 +58,23 @@ __all__ = [
     "Retry",
     "RetryPolicy",
     "command",
+    "connect",
+    "local",
     "new_key",
     "not_found",
     "query",
     "react",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # These bring the NATS client, three times the import of all else, which a module of messages does without.
+    if name in ("Bus", "connect"):
+        from . import bus
+
+        return getattr(bus, name)
+    if name == "local":
+        from .in_process import local
+
+        return local
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,7 @@ A handler is a plain coroutine method; what it does to the world goes through `s
 """
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
@@ -16,8 +16,13 @@ from .message import Command, Event, Query
 from .options import Options
 from .subject import valid_name
 
-S = TypeVar("S")
 R = TypeVar("R")
+if TYPE_CHECKING:  # a default, so that ``Actor`` alone is an actor without state to a type checker too (PEP 696)
+    from typing_extensions import TypeVar as DefaultTypeVar
+
+    S = DefaultTypeVar("S", default=None)
+else:
+    S = TypeVar("S")
 
 
 class Index(msgspec.Struct, frozen=True):

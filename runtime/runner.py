@@ -5,21 +5,23 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from .actor import Actor
 from .errors import ActorError, ConfigurationError
+from .health import HealthServer
 from .host import Host
 from .ids import new_id
 from .nats.connection import Connection, ConnectionOptions
 from .options import Options
-from .tracing import Tracing
+from .tracing import Tracing, prometheus
 
 log = logging.getLogger("actorloom")
 
 _FLUSH = 5.0
+_START = 30.0
 
 
 class Runner:
@@ -42,6 +44,7 @@ class Runner:
             raise ConfigurationError(f"two actors have the same name: {', '.join(sorted(twice))}")
         self.connection = connection
         self.tracing = tracing
+        self._stopping = False
         holder = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self.hosts = [
             Host(
@@ -86,10 +89,51 @@ class Runner:
         for host in self.hosts:
             await host.ready.wait()
 
+    def reasons(self) -> list[str]:
+        """Return why this process is not ready for messages; nothing where it is, or stands by for one that is."""
+        if not self.connection.is_connected:
+            return ["not connected to NATS"]
+        if self._stopping:
+            return ["draining"]
+        return [f"{host.name} is starting" for host in self.hosts if not host.ready.is_set() and not host.standby]
+
     def stop(self) -> None:
         """Drain all hosts; `run` ends when they have."""
+        self._stopping = True
         for host in self.hosts:
             host.drain()
+
+
+@asynccontextmanager
+async def serving(
+    actors: Sequence[type[Actor[Any]]],
+    connection: Connection,
+    tracing: Tracing,
+    *,
+    namespace: str = "",
+    options: Mapping[str, Options] | None = None,
+    lease_ttl: float = 4.0,
+) -> AsyncGenerator[Runner]:
+    """Serve `actors` over `connection` until the block ends, then drain them; the caller closes the connection.
+
+    Raises `ActorError` where they cannot serve, `TimeoutError` where they do not within 30 s.
+    """
+    runner = Runner(actors, connection, tracing, namespace=namespace, options=options, lease_ttl=lease_ttl)
+    work = asyncio.ensure_future(runner.run())
+    try:
+        ready = asyncio.ensure_future(runner.serving())
+        await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=_START)
+        if work.done():
+            await work
+        if not ready.done():
+            raise TimeoutError(f"the actors did not begin to serve within {_START:.0f} s")
+        yield runner
+        runner.stop()
+        async with asyncio.timeout(_START):
+            await work
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
 
 
 async def run(
@@ -99,12 +143,14 @@ async def run(
     namespace: str = "",
     actor_options: Mapping[str, Options] | None = None,
     tracing: Tracing | None = None,
-    on_ready: Any = None,
+    on_ready: Callable[[Runner], object] | None = None,
     lease_ttl: float = 4.0,
     replicas: int = 1,
+    health: tuple[str, int] | None = None,
 ) -> None:
     """Connect, and serve `actors` until SIGTERM or SIGINT; a second signal ends the process at once.
 
+    `health` is host and port of `/livez`, `/readyz` and `/metrics`. `on_ready` is called when all serve or stand by.
     Raises `ActorError` where it cannot serve (any more): the process should exit non-zero.
     """
     traces = tracing or Tracing.from_env()
@@ -121,7 +167,7 @@ async def run(
     )
     with _signals(runner):
         try:
-            async with _announced(runner, on_ready):
+            async with _announced(runner, on_ready), _healthy(runner, health):
                 await runner.run()
         finally:
             await connection.close()
@@ -129,7 +175,7 @@ async def run(
 
 
 @asynccontextmanager
-async def _announced(runner: Runner, on_ready: Any) -> AsyncGenerator[None]:
+async def _announced(runner: Runner, on_ready: Callable[[Runner], object] | None) -> AsyncGenerator[None]:
     async def announce() -> None:
         await runner.ready()
         if on_ready is not None:
@@ -141,6 +187,20 @@ async def _announced(runner: Runner, on_ready: Any) -> AsyncGenerator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _healthy(runner: Runner, address: tuple[str, int] | None) -> AsyncGenerator[None]:
+    if address is None:
+        yield
+        return
+    metrics = runner.tracing.metrics
+
+    def text() -> tuple[str, str]:
+        return prometheus.CONTENT_TYPE, prometheus.render(metrics.collect())
+
+    async with HealthServer(*address, reasons=runner.reasons, metrics=text):
+        yield
 
 
 class _signals:

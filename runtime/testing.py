@@ -22,7 +22,7 @@ from .ids import new_id
 from .message import Event, Message
 from .nats.connection import Connection, ConnectionOptions
 from .options import Options
-from .runner import Runner
+from .runner import Runner, serving
 from .tracing import SpanRecord, Tracing
 
 A = TypeVar("A", bound=Actor[Any])
@@ -174,21 +174,11 @@ async def running(
     """Run actors against the server at `url` until the block ends, then drain them. Spans are kept in memory."""
     traces = tracing or Tracing(in_memory=True)
     connection = await Connection.connect(ConnectionOptions(url=url), name="test")
-    runner = Runner(actors, connection, traces, namespace=namespace, options=options, lease_ttl=lease_ttl)
-    serving = asyncio.ensure_future(runner.run())
     try:
-        ready = asyncio.ensure_future(runner.serving())
-        await asyncio.wait({serving, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=30)
-        if serving.done():
-            await serving
-        if not ready.done():
-            raise TimeoutError("the actors did not begin to serve within 30 s")
-        yield System(runner, Bus(connection, traces.service("test"), namespace=namespace), traces)
-        runner.stop()
-        async with asyncio.timeout(30):
-            await serving
+        async with serving(
+            actors, connection, traces, namespace=namespace, options=options, lease_ttl=lease_ttl
+        ) as runner:
+            yield System(runner, Bus(connection, traces.service("test"), namespace=namespace), traces)
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
         await connection.close()
         await asyncio.to_thread(traces.shutdown, 1.0)

@@ -12,13 +12,13 @@ ROOT = Path(__file__).parent.parent / "runtime"
 FLOORS: dict[int, set[str]] = {
     8: {"__init__"},  # re-exports the public names: nothing inside imports it
     7: {"__main__", "cli"},
-    6: {"runner", "demo", "testing", "client", "reload"},
-    5: {"host"},
+    6: {"runner", "in_process", "demo", "testing", "config", "health"},
+    5: {"host", "serving"},
     4: {"dispatch", "turn", "reaction"},
     3: {"mailbox", "journal", "index", "relay", "bus", "breaker"},
     2: {"nats"},
     1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record"},
-    0: {"message", "subject", "headers", "errors", "config", "options"},
+    0: {"message", "subject", "headers", "errors", "options"},
 }
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
 
