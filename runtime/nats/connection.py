@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import nats.errors
 from nats.aio.client import Client
 
 from runtime.errors import PublishError
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
-from runtime.nats.fast import FastTransport, abandon, unusable
+from runtime.nats.fast import FastTransport, unusable
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.public import PublicTransport
 from runtime.nats.receive import Receiver
 from runtime.nats.requests import ReplyTable, Response
+from runtime.nats.session import Session
 
 __all__ = [
     "Connection",
@@ -29,8 +30,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger("actorloom.nats")
-
-_CLOSE_TIMEOUT = 2.0
 
 
 class Transport(Protocol):
@@ -107,9 +106,6 @@ class Connection:
         """Use `connect`; this does nothing on the network."""
         self.options = options
         self.name = options.name or name
-        self.on_reconnect: list[Callable[[], None]] = []
-        self.on_disconnect: list[Callable[[], None]] = []
-        self.on_error: list[Callable[[Exception], None]] = []
         self._loop = asyncio.get_running_loop()
         self._client = Client()
         self._transport = _transport(self._client, options)
@@ -117,14 +113,15 @@ class Connection:
         self.respond: Respond = self._transport.respond
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
         self._subscriptions: set[Subscription] = set()
-        self._change = asyncio.Event()
-        self._closed: asyncio.Future[Exception | None] = self._loop.create_future()
-        self._refused: asyncio.Future[Exception] = self._loop.create_future()
-        self._refusals = 0
-        self._giving_up: asyncio.Task[None] | None = None
-        self._closing = False
-        self._address: tuple[str, int] = ("", 0)
-        self._last_error: Exception | None = None
+        self._session = session = Session(self._client, options, self.name, self._transport.stop)
+        session.on_ended.append(self._on_ended)
+        # After our own, in order; what is put there must not raise.
+        self.on_disconnect = session.on_lost
+        self.on_reconnect = session.on_found
+        self.on_error = session.on_error
+        self.on_disconnect.append(self._on_lost)
+        self.on_reconnect.append(self._on_found)
+        self.on_error.append(self._on_error)
 
     @classmethod
     async def connect(cls, options: ConnectionOptions, *, name: str = "actorloom") -> "Connection":
@@ -134,7 +131,9 @@ class Connection:
         `ConfigurationError` for TLS or credential files that cannot be used.
         """
         connection = cls(options, name)
-        await connection._open()
+        await connection._session.open()
+        connection._transport.start()
+        await connection._transport.subscribe(connection._replies.subject, "", connection._replies.receive)
         return connection
 
     @property
@@ -145,7 +144,7 @@ class Connection:
     @property
     def is_closed(self) -> bool:
         """Whether it is closed for good."""
-        return self._closed.done()
+        return self._session.is_closed
 
     @property
     def max_payload(self) -> int:
@@ -155,7 +154,7 @@ class Connection:
     @property
     def server_address(self) -> tuple[str, int]:
         """Host and port of the server, the last one while down. Never a user, password or token."""
-        return self._address
+        return self._session.address
 
     def publish(
         self,
@@ -253,31 +252,15 @@ class Connection:
 
     async def wait_connected(self, timeout: float) -> None:
         """Return when connected. Raises `NotConnected` after `timeout` seconds, or at once where closed."""
-        until = self._loop.time() + timeout
-        while not self._client.is_connected:
-            left = until - self._loop.time()
-            if self.is_closed or left <= 0:
-                state = "closed" if self.is_closed else f"not connected within {timeout:g} s"
-                raise NotConnected(f"NATS at {self.options.address}: {state} ({self._last_error or 'no error'})")
-            self._change.clear()
-            try:
-                await asyncio.wait_for(self._change.wait(), left)
-            except TimeoutError:
-                continue
+        await self._session.wait_connected(timeout)
 
     async def wait_closed(self) -> Exception | None:
         """Wait until it is closed for good; return the reason, or None where `close` was called."""
-        return await asyncio.shield(self._closed)
+        return await self._session.wait_closed()
 
     async def close(self) -> None:
         """Write what is queued and close, within seconds whatever the server does. Requests in flight fail."""
-        if not self._closing:
-            self._closing = True
-            await self._transport.stop()
-            await _bounded(self._client.close())
-            self._end(None)
-        if self._giving_up is not None:
-            await asyncio.wait({self._giving_up})
+        await self._session.close()
 
     async def __aenter__(self) -> "Connection":
         return self
@@ -285,126 +268,26 @@ class Connection:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _open(self) -> None:
-        opening = self._loop.create_task(self._connect_client(), name="actorloom nats connect")
-        await asyncio.wait(
-            {opening, self._refused}, timeout=self.options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        if opening.done() and not opening.cancelled() and opening.exception() is None:
-            self._note_address()
-            self._transport.start()
-            await self._transport.subscribe(self._replies.subject, "", self._replies.receive)
-            return
-        error = opening.exception() if opening.done() else None
-        opening.cancel()
-        await asyncio.wait({opening})
-        await self.close()
-        if error is not None and not isinstance(error, nats.errors.Error | OSError):
-            raise error
-        reason = self._refused.result() if self._refused.done() else error or self._last_error or "no answer in time"
-        raise NotConnected(f"cannot connect to NATS at {self.options.address}: {reason}")
-
-    async def _connect_client(self) -> None:
-        options = self.options
-        await self._client.connect(
-            servers=options.servers,
-            name=self.name,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            closed_cb=self._on_closed,
-            connect_timeout=options.connect_timeout,  # pyright: ignore[reportArgumentType] - any number of seconds
-            reconnect_time_wait=options.reconnect_wait,  # pyright: ignore[reportArgumentType]
-            max_reconnect_attempts=-1,
-            ping_interval=options.ping_interval,  # pyright: ignore[reportArgumentType]
-            max_outstanding_pings=2,
-            pending_size=-1,  # keep nothing while down: it would run after its caller gave up
-            tls=options.tls_context(),
-            user=options.user,
-            password=options.password,
-            token=options.token,
-            user_credentials=options.creds,
-            nkeys_seed=options.nkey,
-        )
-
-    def _note_address(self) -> None:
-        url = self._client.connected_url
-        if url is not None:
-            self._address = (url.hostname or "", url.port or 4222)
-
-    async def _on_error(self, error: Exception) -> None:
-        abandon(self._client)
-        text = str(error)
-        refused = "permissions violation for " in text
-        if refused:
-            error = self._on_refusal(text)
-        elif "authorization violation" in text.lower():
-            self._on_unauthorized(error)
-        # While down the same error comes with every attempt: once is enough.
-        if refused or self._client.is_connected or str(self._last_error) != text:
-            logger.warning("NATS at %s: %s", self.options.address, text or repr(error))
-        self._last_error = error
-        for told in self.on_error:
-            told(error)
-
-    def _on_unauthorized(self, error: Exception) -> None:
-        if not self._refused.done():
-            self._refused.set_result(error)
-        # nats-py would knock for ever, or close without a word. A second chance each, for a file that is being replaced.
-        self._refusals += 1
-        if self._refusals == 2 * len(self.options.servers):
-            self._giving_up = self._loop.create_task(self._give_up(error), name="actorloom nats give up")
-
-    async def _give_up(self, error: Exception) -> None:
-        self._end(error)
-        await _bounded(self._client.close())
-
-    def _on_refusal(self, text: str) -> PermissionDenied:
-        denied = PermissionDenied(f"the server refused: {text.removeprefix('nats: ')}")
-        subject = text.split('"')[1] if text.count('"') >= 2 else ""
-        if "for publish to" in text:
-            self._replies.fail(denied, subject)
-        else:
-            for subscription in self._subscriptions:
-                if subscription.subject.lower() == subject.lower():
-                    subscription.error = denied
-        return denied
-
-    async def _on_disconnected(self) -> None:
-        if self._closing or self._closed.done():
-            return
-        logger.warning("NATS at %s: disconnected", self.options.address)
+    def _on_lost(self) -> None:
         self._transport.disconnected()
         self._replies.fail(ConnectionLost("the connection to NATS went before the reply came"))
-        for told in self.on_disconnect:
-            told()
 
-    async def _on_reconnected(self) -> None:
-        self._note_address()
-        logger.info("NATS at %s:%d: reconnected", *self._address)
-        self._last_error = None
-        self._refusals = 0
+    def _on_found(self) -> None:
         self._transport.reconnected()
-        self._change.set()
-        for told in self.on_reconnect:
-            told()
 
-    async def _on_closed(self) -> None:
-        self._end(self._client.last_error or self._last_error)
-        if not self._closing:
-            self._closing = True
-            await self._transport.stop()
-
-    def _end(self, reason: Exception | None) -> None:
-        if self._closed.done():
-            return
-        if self._closing:
-            reason = None
-        else:
-            logger.error("NATS at %s: closed for good: %s", self.options.address, reason)
-        self._closed.set_result(reason)
+    def _on_ended(self) -> None:
         self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
-        self._change.set()
+
+    def _on_error(self, error: Exception) -> None:
+        if not isinstance(error, PermissionDenied):
+            return
+        text = str(error)
+        subject = text.split('"')[1] if text.count('"') >= 2 else ""
+        if "for publish to" in text:
+            self._replies.fail(error, subject)
+        for subscription in self._subscriptions:
+            if "for subscription to" in text and subscription.subject.lower() == subject.lower():
+                subscription.error = error
 
 
 def _transport(client: Client, options: ConnectionOptions) -> Transport:
@@ -415,13 +298,3 @@ def _transport(client: Client, options: ConnectionOptions) -> Transport:
         return FastTransport(client)
     logger.warning("the slower public API of nats-py is used: %s", reason)
     return PublicTransport(client)
-
-
-async def _bounded(closing: Coroutine[Any, Any, None]) -> None:
-    """Await `closing`, for two seconds at most: a peer that is gone must not hold up the end."""
-    task = asyncio.ensure_future(closing)
-    await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
-    if not task.done():
-        task.cancel()
-    elif task.exception() is not None:
-        logger.warning("NATS: while closing: %s", task.exception())

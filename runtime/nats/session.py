@@ -1,0 +1,196 @@
+"""The life of one nats-py client: opened, lost and found again, closed for good with a reason."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+
+from runtime.nats.errors import NotConnected, PermissionDenied
+from runtime.nats.fast import abandon
+from runtime.nats.options import ConnectionOptions
+
+logger = logging.getLogger("actorloom.nats")
+
+_CLOSE_TIMEOUT = 2.0
+
+
+class Session:
+    """Opens, watches and closes `client`. The lists of callables are the owner's: called in order, they must not raise.
+
+    `stop` is awaited before the client is closed, and when it closed by itself.
+    """
+
+    def __init__(
+        self, client: Client, options: ConnectionOptions, name: str, stop: Callable[[], Awaitable[None]]
+    ) -> None:
+        self.address: tuple[str, int] = ("", 0)  # host and port of the server, the last one while down
+        self.on_lost: list[Callable[[], None]] = []
+        self.on_found: list[Callable[[], None]] = []
+        self.on_ended: list[Callable[[], None]] = []
+        self.on_error: list[Callable[[Exception], None]] = []
+        self._client = client
+        self._options = options
+        self._name = name
+        self._stop = stop
+        loop = asyncio.get_running_loop()
+        self._change = asyncio.Event()
+        self._closed: asyncio.Future[Exception | None] = loop.create_future()
+        self._closing = False
+        self._unauthorized: asyncio.Future[Exception] = loop.create_future()
+        self._refusals = 0
+        self._giving_up: asyncio.Task[None] | None = None
+        self._last_error: Exception | None = None
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is closed for good."""
+        return self._closed.done()
+
+    async def open(self) -> None:
+        """Connect. Raises `NotConnected` with the reason, or `ConfigurationError` for files that cannot be used."""
+        opening = asyncio.create_task(self._connect(), name="actorloom nats connect")
+        await asyncio.wait(
+            {opening, self._unauthorized}, timeout=self._options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if opening.done() and opening.exception() is None:
+            self._note_address()
+            return
+        error = opening.exception() if opening.done() else None
+        opening.cancel()
+        await asyncio.wait({opening})
+        await self.close()
+        if error is not None and not isinstance(error, nats.errors.Error | OSError):
+            raise error
+        refusal = self._unauthorized.result() if self._unauthorized.done() else None
+        reason = refusal or error or self._last_error or "no answer in time"
+        raise NotConnected(f"cannot connect to NATS at {self._options.address}: {reason}")
+
+    async def wait_connected(self, timeout: float) -> None:
+        """Return when connected. Raises `NotConnected` after `timeout` seconds, or at once where closed."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while not self._client.is_connected:
+            left = until - loop.time()
+            if self.is_closed or left <= 0:
+                state = "closed" if self.is_closed else f"not connected within {timeout:g} s"
+                raise NotConnected(f"NATS at {self._options.address}: {state} ({self._last_error or 'no error'})")
+            self._change.clear()
+            try:
+                await asyncio.wait_for(self._change.wait(), left)
+            except TimeoutError:
+                continue
+
+    async def wait_closed(self) -> Exception | None:
+        """Wait until it is closed for good; return the reason, or None where `close` was called."""
+        return await asyncio.shield(self._closed)
+
+    async def close(self) -> None:
+        """Stop and close, within seconds whatever the server does."""
+        if not self._closing:
+            self._closing = True
+            await self._stop()
+            await _bounded(self._client.close())
+            self._end(None)
+        if self._giving_up is not None:
+            await asyncio.wait({self._giving_up})
+
+    async def _connect(self) -> None:
+        options = self._options
+        await self._client.connect(
+            servers=options.servers,
+            name=self._name,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnected,
+            reconnected_cb=self._on_reconnected,
+            closed_cb=self._on_closed,
+            connect_timeout=options.connect_timeout,  # pyright: ignore[reportArgumentType] - any number of seconds
+            reconnect_time_wait=options.reconnect_wait,  # pyright: ignore[reportArgumentType]
+            max_reconnect_attempts=-1,
+            ping_interval=options.ping_interval,  # pyright: ignore[reportArgumentType]
+            max_outstanding_pings=2,
+            pending_size=-1,  # keep nothing while down: it would run after its caller gave up
+            tls=options.tls_context(),
+            user=options.user,
+            password=options.password,
+            token=options.token,
+            user_credentials=options.creds,
+            nkeys_seed=options.nkey,
+        )
+
+    def _note_address(self) -> None:
+        url = self._client.connected_url
+        if url is not None:
+            self.address = (url.hostname or "", url.port or 4222)
+
+    async def _on_error(self, error: Exception) -> None:
+        abandon(self._client)
+        text = str(error)
+        if "permissions violation for " in text:
+            error = PermissionDenied(f"the server refused: {text.removeprefix('nats: ')}")
+        elif "authorization violation" in text.lower():
+            self._on_unauthorized(error)
+        # While down the same error comes with every attempt: once is enough.
+        if self._client.is_connected or str(self._last_error) != text:
+            logger.warning("NATS at %s: %s", self._options.address, text or repr(error))
+        self._last_error = error
+        for told in self.on_error:
+            told(error)
+
+    def _on_unauthorized(self, error: Exception) -> None:
+        if not self._unauthorized.done():
+            self._unauthorized.set_result(error)
+        # nats-py would knock for ever, or close without a word. A second chance each, for a file that is being replaced.
+        self._refusals += 1
+        if self._refusals == 2 * len(self._options.servers):
+            self._giving_up = asyncio.create_task(self._give_up(error), name="actorloom nats give up")
+
+    async def _give_up(self, error: Exception) -> None:
+        self._end(error)
+        await _bounded(self._client.close())
+
+    async def _on_disconnected(self) -> None:
+        if self._closing or self.is_closed:
+            return
+        logger.warning("NATS at %s: disconnected", self._options.address)
+        for told in self.on_lost:
+            told()
+
+    async def _on_reconnected(self) -> None:
+        self._note_address()
+        logger.info("NATS at %s:%d: reconnected", *self.address)
+        self._last_error = None
+        self._refusals = 0
+        self._change.set()
+        for told in self.on_found:
+            told()
+
+    async def _on_closed(self) -> None:
+        self._end(self._client.last_error or self._last_error)
+        if not self._closing:
+            self._closing = True
+            await self._stop()
+
+    def _end(self, reason: Exception | None) -> None:
+        if self.is_closed:
+            return
+        if self._closing:
+            reason = None
+        else:
+            logger.error("NATS at %s: closed for good: %s", self._options.address, reason)
+        self._closed.set_result(reason)
+        self._change.set()
+        for told in self.on_ended:
+            told()
+
+
+async def _bounded(closing: Coroutine[Any, Any, None]) -> None:
+    """Await `closing`, for two seconds at most: a peer that is gone must not hold up the end."""
+    task = asyncio.ensure_future(closing)
+    await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
+    if not task.done():
+        task.cancel()
+    elif task.exception() is not None:
+        logger.warning("NATS: while closing: %s", task.exception())
