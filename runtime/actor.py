@@ -5,14 +5,16 @@ A handler is a plain coroutine method; what it does to the world goes through `s
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
 from .call import Call, Timer
+from .codec import check_type
 from .errors import DeclarationError
 from .handler import HandlerTable
-from .message import Command, Event, Query
+from .message import Command, Event, Query, contract_of
 from .options import Options
 from .subject import valid_name
 
@@ -143,6 +145,8 @@ class Actor(Generic[S]):
         Raises a `RequestError`: `NotFound`, `NotDelivered`, `DeadlineExceeded` …
         """
         call = self._running
+        if contract_of(message).op != "query":
+            raise DeclarationError(f"{type(message).__name__} is no query")
         return await call.requests.request(message, command_id=None, timeout=timeout, call=call)
 
     async def command(self, message: Command[R], *, timeout: float | None = None) -> R:
@@ -153,6 +157,8 @@ class Actor(Generic[S]):
         """
         call = self._running
         call.require_writable("command")
+        if contract_of(message).op != "command":
+            raise DeclarationError(f"{type(message).__name__} is no command")
         return await call.requests.request(message, command_id=call.next_id(), timeout=timeout, call=call)
 
     def remind(self, after: float, message: Command[Any], *, name: str | None = None) -> str:
@@ -227,6 +233,7 @@ def _state_type(cls: type) -> Any:
                     raise DeclarationError(
                         f"{cls.__name__}: the state {state!r} must be a msgspec.Struct with frozen=True"
                     )
+                check_type(state)
                 return state
     return None
 
@@ -235,8 +242,29 @@ def _check_indexes(cls: type[Actor[Any]]) -> None:
     for index in cls.indexes:
         if cls.state_type is None:
             raise DeclarationError(f"{cls.__name__}: an actor without state has nothing to index")
+        kinds = {field.name: field.type for field in msgspec.structs.fields(cls.state_type)}
         for field in (index.field, index.order):
-            if field is not None and field not in cls.state_type.__struct_fields__:
+            if field is None:
+                continue
+            if field not in kinds:
                 raise DeclarationError(
                     f"{cls.__name__}: index on {field!r}, which {cls.state_type.__name__} does not have"
                 )
+            if _scalar(kinds[field]) is None:
+                raise DeclarationError(f"{cls.__name__}: index on {field!r}: only text, numbers and None have an order")
+
+
+def _scalar(kind: Any) -> type | None:
+    """Return what values of `kind` are ordered as, ``str`` or ``float``, or None where that is mixed or neither."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _scalar(get_args(kind)[0])
+    if origin is Literal:
+        found = {_scalar(type(value)) for value in get_args(kind)}
+    elif origin is Union or origin is UnionType:
+        found = {_scalar(part) for part in get_args(kind) if part is not type(None)}
+    elif not isinstance(kind, type):
+        return None
+    else:
+        return str if issubclass(kind, str) else float if issubclass(kind, int | float) else None
+    return found.pop() if len(found) == 1 else None

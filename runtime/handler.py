@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
-from .codec import Codec
+from .codec import Codec, check_type
 from .errors import DeclarationError
 from .message import Accepted, Contract, Event, NewKey, contract_of, path_reader
 from .rules import compile_pattern
@@ -59,12 +59,13 @@ class Handler:
         self.reply: Any = contract.reply
         self.doc = inspect.getdoc(function) or ""
         self.codec: Codec[Any] = Codec(contract.type)
+        check_type(contract.reply)
         self.where = mark.where
         self.matches = compile_pattern(mark.where) if mark.where is not None else None
         self.attempts = mark.attempts
         self.key_of = path_reader(contract.type, mark.key, name) if mark.key else contract.key_of
-        self.mark_suffix = ""
-        """Follows the event's id in the record where an actor has several reactions to one event."""
+        self.mark_suffix = f".{name}" if mark.verb == "react" else ""
+        """Follows an event's id in the record: each reaction to it is handled for itself, also one that is added later."""
         if keyed and self.key_of is None and mark.verb != "query" and not isinstance(contract.key, NewKey):
             raise DeclarationError(
                 f"{name}: {contract.type.__name__} has no key, but the actor has a state for each key"
@@ -146,7 +147,6 @@ class HandlerTable:
             if returns not in (None, type(None)):
                 raise DeclarationError(f"{where}: a reaction returns nothing: an event has no reply")
             handlers = self.reactions.setdefault(contract.type, [])  # type: ignore[arg-type]
-            handler.mark_suffix = f".{attribute}" if handlers else ""
             handlers.append(handler)
             return
         if contract.actor != actor:

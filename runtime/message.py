@@ -28,7 +28,7 @@ from typing import (
 
 import msgspec
 
-from .errors import DeclarationError
+from .errors import CodecError, DeclarationError
 from .subject import snake_case, valid_name
 
 R = TypeVar("R", covariant=True)
@@ -84,7 +84,8 @@ class Contract(msgspec.Struct, frozen=True, eq=False):
 def path_reader(root: type, path: str, what: str) -> Callable[[Any], str]:
     """Return a function that reads the dotted attribute `path` of a `root` as a key (a string).
 
-    Raises `DeclarationError` where a field of the path does not exist; integers are written in decimal.
+    Raises `DeclarationError` where a field of the path does not exist; integers are written in decimal. The function
+    raises `CodecError` for a message that has none there (an optional part of the path that is absent).
     """
     names = path.split(".")
     kind: Any = root
@@ -103,9 +104,12 @@ def path_reader(root: type, path: str, what: str) -> Callable[[Any], str]:
         return attrgetter(path)
 
     def read(message: Any) -> str:
+        value = message
         for name in names:
-            message = getattr(message, name)
-        return str(message)
+            value = getattr(value, name, None)
+        if not isinstance(value, str | int):
+            raise CodecError(f"{type(message).__name__}: there is no key at {path!r}")
+        return str(value)
 
     return read
 
@@ -183,6 +187,8 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
         raise DeclarationError(f"{name}: subclass Query[…], Command[…] or Event")
     if not valid_name(actor):
         raise DeclarationError(f"{name}: actor={actor!r} is no valid name: lower-case letters, digits, '-' and '_'")
+    if not valid_name(snake_case(name)):
+        raise DeclarationError(f"{name} gives no valid name on the wire: letters and digits of ASCII, and a letter first")
     if isinstance(key, NewKey) and op != "command":
         raise DeclarationError(f"{name}: only a command creates its key (key=new_key)")
     if not cls.__struct_config__.frozen:
@@ -225,7 +231,7 @@ def _check_naming(contract: Contract) -> None:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"{text}; opt out with naming=False", NamingWarning, stacklevel=5)
+    warnings.warn(f"{text}; opt out with naming=False", NamingWarning, stacklevel=4)
 
 
 _OPS: dict[type, Op] = {Query: "query", Command: "command", Event: "event"}

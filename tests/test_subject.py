@@ -37,8 +37,11 @@ def test_two_keys_never_share_a_token(one: str, other: str) -> None:
         ("*", "%2A"),
         (">", "%3E"),
         ("%", "%25"),
-    ]
-    + [("ü", "%C3%BC"), (" ", "%20"), ("$JS", "%24JS"), ("a@b.org", "a@b%2Eorg")],
+        ("ü", "%C3%BC"),
+        (" ", "%20"),
+        ("$JS", "%24JS"),
+        ("a@b.org", "a@b%2Eorg"),
+    ],
 )
 def test_tokens(key: str, token: str) -> None:
     assert key_token(key) == token
@@ -60,8 +63,9 @@ def test_a_key_that_does_not_fit_a_subject_is_refused() -> None:
         ("Get", "get"),
         ("Order2Created", "order2_created"),
         ("A", "a"),
-    ]
-    + [("GetHTTPStatus", "get_http_status"), ("Payment3PFailed", "payment3_p_failed")],
+        ("GetHTTPStatus", "get_http_status"),
+        ("Payment3PFailed", "payment3_p_failed"),
+    ],
 )
 def test_snake_case(name: str, snake: str) -> None:
     assert snake_case(name) == snake

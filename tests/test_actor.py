@@ -1,0 +1,169 @@
+"""Actors: what their classes must be, and what `self` is inside and outside a handler."""
+
+import msgspec
+import pytest
+
+from runtime import Actor, Command, DeclarationError, Event, Index, Options, Query, command, query
+from runtime.testing import worker
+
+
+class Box(msgspec.Struct, frozen=True):
+    name: str
+    size: int = 0
+    tags: list[str] = []
+
+
+class GetBox(Query[int], actor="boxes", key="name"):
+    name: str
+
+
+class ResizeBox(Command[int], actor="boxes", key="name"):
+    name: str
+    size: int
+
+
+class BoxResized(Event, actor="boxes", key="name"):
+    name: str
+
+
+class LidOpened(Event, actor="lids", key="name"):
+    name: str
+
+
+class OpenLid(Command[None], actor="lids", key="name"):
+    name: str
+
+
+class Boxes(Actor[Box], indexes=[Index("name", order="size"), Index()]):
+    """Boxes."""
+
+    name = "boxes"
+
+    @query
+    async def get(self, message: GetBox) -> int:
+        return self.state.size if self.state else 0
+
+    @command
+    async def resize(self, message: ResizeBox) -> int:
+        self.state = Box(message.name, message.size)
+        self.emit(BoxResized(message.name))
+        return message.size
+
+
+@pytest.mark.parametrize("name", ["Boxes", "my boxes", "a.b", "", "3d", 7])
+def test_a_name_is_one_lower_case_token(name: object) -> None:
+    with pytest.raises(DeclarationError, match=r"Wrong\.name = .*: one token of lower-case letters"):
+        type("Wrong", (Actor,), {"name": name})
+
+
+def test_a_state_is_a_frozen_struct() -> None:
+    class Open(msgspec.Struct):
+        pass
+
+    for state in (Open, dict, int):
+        with pytest.raises(DeclarationError, match=r"must be a msgspec\.Struct with frozen=True"):
+
+            class Wrong(Actor[state]):  # type: ignore[valid-type]
+                name = "wrong"
+
+
+def test_a_state_that_is_a_bomb_when_it_is_read() -> None:
+    class Open(msgspec.Struct, frozen=True):
+        by_number: dict[int, int]
+
+    with pytest.raises(DeclarationError, match="hash-collision bomb"):
+
+        class Wrong(Actor[Open]):
+            name = "wrong"
+
+
+def test_an_index_is_over_attributes_that_can_be_ordered() -> None:
+    with pytest.raises(DeclarationError, match="index on 'weight', which Box does not have"):
+
+        class Wrong(Actor[Box], indexes=[Index("weight")]):
+            name = "wrong"
+
+    with pytest.raises(DeclarationError, match="without state has nothing to index"):
+
+        class Without(Actor, indexes=[Index()]):  # type: ignore[type-arg]
+            name = "wrong"
+
+    for index in (Index("tags"), Index("name", order="tags")):
+        with pytest.raises(DeclarationError, match="index on 'tags': only text, numbers"):
+
+            class Wrong2(Actor[Box], indexes=[index]):
+                name = "wrong"
+
+
+def test_a_class_without_name_is_a_base_of_others() -> None:
+    class Base(Actor[Box]):
+        pass
+
+    class Real(Base):
+        name = "real"
+
+    assert Real.state_type is Box and not hasattr(Base, "handlers")
+
+
+async def test_a_handler_is_called_directly_in_a_test() -> None:
+    boxes = worker(Boxes, key="a", state=Box("a", 3))
+    assert await boxes.get(GetBox("a")) == 3
+    assert await boxes.resize(ResizeBox("a", 5)) == 5
+    assert boxes.state == Box("a", 5) and boxes.emitted == [BoxResized("a")]
+
+
+async def test_a_query_changes_nothing() -> None:
+    boxes = worker(Boxes, key="a", writable=False)
+    for what, act in {
+        "change state": lambda: setattr(boxes, "state", Box("a")),
+        "emit": lambda: boxes.emit(BoxResized("a")),
+        "set a timer": lambda: boxes.remind(1, ResizeBox("a", 1)),
+    }.items():
+        with pytest.raises(DeclarationError, match=f"a query changes nothing: it cannot {what}"):
+            act()
+    with pytest.raises(DeclarationError, match="it cannot command"):
+        await boxes.command(OpenLid("a"))
+    assert boxes.state is None and not boxes.emitted and not boxes.timers and not boxes.sent
+
+
+def test_what_an_actor_may_not_do() -> None:
+    boxes = worker(Boxes, key="a")
+    with pytest.raises(DeclarationError, match="LidOpened belongs to 'lids': 'boxes' cannot emit it"):
+        boxes.emit(LidOpened("a"))
+    with pytest.raises(DeclarationError, match="ResizeBox is a command: only events are emitted"):
+        boxes.emit(ResizeBox("a", 1))
+    with pytest.raises(DeclarationError, match="OpenLid is no command of 'boxes'"):
+        boxes.remind(1, OpenLid("a"))
+    with pytest.raises(DeclarationError, match=r"the state is a .*Box.*, not a int"):
+        boxes.state = 5
+    with pytest.raises(AttributeError, match=r"Boxes.*\.cache: a handler's own attributes end with it"):
+        boxes.cache = {}
+
+
+async def test_a_command_is_not_asked_and_a_query_not_told() -> None:
+    boxes = worker(Boxes, key="a", replies={GetBox: 1, OpenLid: None})
+    with pytest.raises(DeclarationError, match="GetBox is no command"):
+        await boxes.command(GetBox("a"))
+    with pytest.raises(DeclarationError, match="OpenLid is no query"):
+        await boxes.query(OpenLid("a"))
+
+
+def test_outside_a_handler_nothing_works() -> None:
+    boxes = Boxes()
+    boxes.pool = "what lives as long as the service"  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match="only while a message is being handled"):
+        _ = boxes.state
+    with pytest.raises(RuntimeError, match="only while a message is being handled"):
+        boxes.emit(BoxResized("a"))
+
+
+def test_ids_of_nested_messages_are_the_same_at_every_run() -> None:
+    one, two = (worker(Boxes, key="a", message_id="m1") for _ in range(2))
+    other = worker(Boxes, key="a", message_id="m2")
+    names = [[actor.remind(1, ResizeBox("a", 1)) for _ in range(3)] for actor in (one, two, other)]
+    assert names[0] == names[1] and not set(names[0]) & set(names[2]) and len(set(names[0])) == 3
+
+
+def test_options_refuse_what_cannot_be() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"lane": 1, "lanes": 2}, Options)

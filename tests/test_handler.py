@@ -1,0 +1,229 @@
+"""The handler table: what is declared wrongly is refused at import, with what is wrong."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import Accepted, Actor, Command, DeclarationError, Event, Query, command, new_key, query, react
+
+
+class Thing(msgspec.Struct, frozen=True):
+    name: str
+
+
+class GetThing(Query[Thing], actor="things", key="name"):
+    name: str
+
+
+class FindThing(Query[Thing | None], actor="things"):
+    name: str
+
+
+class MakeThing(Command[Thing], actor="things", key=new_key):
+    name: str
+
+
+class DropThing(Command[None], actor="things", key="name"):
+    name: str
+
+
+class ShipThings(Command[None], actor="things"):
+    pass
+
+
+class ImportThings(Command[Accepted], actor="things", key="name"):
+    name: str
+
+
+class ThingMade(Event, actor="things", key="name"):
+    name: str
+
+
+class DayEnded(Event, actor="calendar"):
+    pass
+
+
+class GetBox(Query[Thing], actor="boxes", key="name"):
+    name: str
+
+
+class Things(Actor[Thing]):
+    """Right in all respects."""
+
+    name = "things"
+
+    @query
+    async def get_thing(self, message: GetThing) -> Thing:
+        """Return a thing."""
+        raise NotImplementedError
+
+    @query
+    async def find(self, message: FindThing) -> Thing | None: ...
+
+    @command
+    async def make(self, message: MakeThing) -> Thing:
+        raise NotImplementedError
+
+    @command
+    async def drop(self, message: DropThing) -> None: ...
+
+    @command(accept=True)
+    async def import_things(self, message: ImportThings) -> None: ...
+
+    @react
+    async def on_thing_made(self, event: ThingMade) -> None: ...
+
+    @react(where={"name": [{"prefix": "x"}]}, attempts=2)
+    async def on_thing_made_too(self, event: ThingMade) -> None: ...
+
+    async def not_a_handler(self, message: int) -> None: ...
+
+
+def test_the_table_of_an_actor() -> None:
+    table = Things.handlers
+    assert sorted(table.queries) == ["find_thing", "get_thing"]
+    assert sorted(table.commands) == ["drop_thing", "import_things", "make_thing"]
+    first, second = table.reactions[ThingMade]
+    assert {first.name, second.name} == {"on_thing_made", "on_thing_made_too"}
+    assert second.attempts == 2 and second.matches is not None and second.matches({"name": "xy"})
+    assert table.queries["get_thing"].doc == "Return a thing."
+    assert table.commands["import_things"].accept
+
+
+def test_two_reactions_to_an_event_are_told_apart_whatever_is_added_later() -> None:
+    class Before(Actor[Thing]):
+        name = "things"
+
+        @react
+        async def on_made(self, event: ThingMade) -> None: ...
+
+    class After(Before):
+        name = "things"
+
+        @react
+        async def a_new_reaction(self, event: ThingMade) -> None: ...
+
+    before = {handler.name: handler.mark_suffix for handler in Before.handlers.reactions[ThingMade]}
+    after = {handler.name: handler.mark_suffix for handler in After.handlers.reactions[ThingMade]}
+    assert before["on_made"] == after["on_made"] != after["a_new_reaction"]
+
+
+def test_a_marked_method_is_still_the_method() -> None:
+    async def method(self: Any, message: GetThing) -> Thing:
+        raise NotImplementedError
+
+    assert query(method) is method
+
+
+def make(
+    actor: str, mark: Callable[[Any], Any], message: Any, returns: Any, state: Any = Thing, name: str = "handle"
+) -> Any:
+    """Declare an actor with one handler of `message`."""
+
+    async def handle(self: Any, message: Any) -> Any: ...
+
+    handle.__annotations__ = {"message": message, "return": returns}
+    handle.__qualname__ = name
+    base = Actor[state] if state is not None else Actor
+    namespace = {"name": actor, "handle": mark(handle), "__orig_bases__": (base,), "__module__": __name__}
+    return type("Wrong", (Actor,), namespace)
+
+
+@pytest.mark.parametrize(
+    ("mark", "message", "returns", "text"),
+    [
+        (query, DropThing, None, "Wrong.handle: @query cannot handle DropThing, which is a command"),
+        (command, GetThing, Thing, "Wrong.handle: @command cannot handle GetThing, which is a query"),
+        (react, GetThing, None, "Wrong.handle: @react cannot handle GetThing, which is a query"),
+        (query, ThingMade, None, "Wrong.handle: @query cannot handle ThingMade, which is a event"),
+        (query, GetThing, None, "Wrong.handle returns None, but GetThing promises Thing"),
+        (query, GetThing, dict, "Wrong.handle returns dict, but GetThing promises Thing"),
+        (query, FindThing, Thing, "Wrong.handle returns Thing, but FindThing promises .*Thing | None"),
+        (command, DropThing, Thing, "Wrong.handle returns Thing, but DropThing promises None"),
+        (react, ThingMade, Thing, "Wrong.handle: a reaction returns nothing: an event has no reply"),
+        (query, GetBox, Thing, "Wrong.handle: GetBox belongs to 'boxes', not to 'things'"),
+        (command, ShipThings, None, "handle: ShipThings has no key, but the actor has a state for each key"),
+        (react, DayEnded, None, "handle: DayEnded has no key, but the actor has a state for each key"),
+        (command(accept=True), DropThing, None, r"a long job is a Command\[Accepted\], and its handler returns None"),
+        (command(accept=True), ImportThings, Accepted, r"a long job is a Command\[Accepted\]"),
+        (react(key="nam"), ThingMade, None, "handle: key 'nam': ThingMade has no field 'nam'"),
+        (react(where={"name": []}), ThingMade, None, "name"),
+        (query, Thing, Thing, "Thing is not a message"),
+        (query, int, Thing, "int is not a message"),
+    ],
+)
+def test_wrong_declarations(mark: Any, message: Any, returns: Any, text: str) -> None:
+    with pytest.raises(DeclarationError, match=text):
+        make("things", mark, message, returns)
+
+
+def test_an_actor_without_state_needs_no_key() -> None:
+    assert make("things", command, ShipThings, None, state=None).handlers.commands["ship_things"].key_of is None
+
+
+def test_a_handler_is_async() -> None:
+    with pytest.raises(DeclarationError, match=r"on_it: a handler is an async function"):
+
+        @query
+        def on_it(self: Any, message: GetThing) -> Thing: ...  # type: ignore[empty-body]
+
+
+def test_one_handler_of_a_message() -> None:
+    with pytest.raises(DeclarationError, match=r"Twice\.two: GetThing has a handler already: one"):
+
+        class Twice(Actor[Thing]):
+            name = "things"
+
+            @query
+            async def one(self, message: GetThing) -> Thing: ...  # type: ignore[empty-body]
+
+            @query
+            async def two(self, message: GetThing) -> Thing: ...  # type: ignore[empty-body]
+
+
+def test_a_handler_takes_one_message() -> None:
+    with pytest.raises(DeclarationError, match=r"Wrong\.get: a handler takes self and one message"):
+
+        class Wrong(Actor[Thing]):
+            name = "things"
+
+            @query
+            async def get(self, message: GetThing, more: int) -> Thing: ...  # type: ignore[empty-body]
+
+
+def test_a_handler_is_annotated() -> None:
+    with pytest.raises(DeclarationError, match=r"Wrong\.get: annotate the message and the reply"):
+
+        class Wrong(Actor[Thing]):
+            name = "things"
+
+            @query
+            async def get(self, message): ...  # type: ignore[no-untyped-def]
+
+
+def test_a_name_that_only_the_type_checker_knows() -> None:
+    with pytest.raises(DeclarationError, match="not under TYPE_CHECKING"):
+
+        class Wrong(Actor[Thing]):
+            name = "things"
+
+            @query
+            async def get(self, message: "OnlyChecked") -> Thing: ...  # type: ignore[name-defined,empty-body]  # noqa: F821
+
+
+def test_a_message_that_is_a_bomb_on_the_wire() -> None:
+    class CountThings(Query[int], actor="things"):
+        counts: dict[int, int]
+
+    with pytest.raises(DeclarationError, match="hash-collision bomb"):
+        make("things", query, CountThings, int)
+
+
+def test_a_reply_that_is_a_bomb_for_its_caller() -> None:
+    class CountThings(Query[dict[int, int]], actor="things"):
+        pass
+
+    with pytest.raises(DeclarationError, match="hash-collision bomb"):
+        make("things", query, CountThings, dict[int, int])
