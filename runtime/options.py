@@ -3,7 +3,7 @@
 import msgspec
 
 
-class RetryPolicy(msgspec.Struct, frozen=True):
+class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a failing reaction is tried again: `attempts` in all, the delay doubling from `first` to at most `longest`.
 
     Delays are in seconds; each is drawn between half and the whole of its nominal length.

@@ -186,7 +186,7 @@ class EmbeddedServer:
                 stderr=output,
                 pass_fds=[lock.fileno()],  # the child keeps the lock as long as it lives, whatever becomes of us
                 process_group=0,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - takes no lock: one C call, resolved at import
+                preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - takes no lock: one C call, resolved at import
             )
 
     async def _ready(self, store: Path, process: subprocess.Popen[bytes]) -> int:
@@ -254,8 +254,11 @@ _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def _die_with(parent: int) -> Callable[[], None] | None:
-    """Return what the child runs before it becomes nats-server, so that the kernel ends it when its parent has gone."""
+def die_with(parent: int) -> Callable[[], None] | None:
+    """Return what a child runs before it becomes its program, so that the kernel ends it (SIGTERM) when `parent` has gone.
+
+    None where the kernel is not Linux.
+    """
     prctl = _prctl
     if prctl is None:
         return None

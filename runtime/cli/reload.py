@@ -1,0 +1,83 @@
+"""`run --reload`: the actors in a child process, begun anew when a file changes."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Mapping
+from pathlib import Path
+
+from runtime.cli.serving import connection_options
+from runtime.config import Configuration
+from runtime.errors import ConfigurationError
+from runtime.nats.server import die_with
+from runtime.tracing import setup_logging
+
+log = logging.getLogger("actorloom.reload")
+
+_DRAIN = 25.0
+"""Seconds that a child has to drain, before it is killed."""
+
+
+def serve_and_reload(configuration: Configuration) -> None:
+    """Run this command line without ``--reload`` in a child, anew after each change, until a signal."""
+    settings = configuration.settings
+    setup_logging(settings.log_level, settings.log_format)
+    asyncio.run(_serve(configuration))
+
+
+async def _serve(configuration: Configuration) -> None:
+    try:
+        from watchfiles import PythonFilter, awatch
+    except ImportError:
+        raise ConfigurationError("--reload needs watchfiles: run `pip install actorloom[reload]`") from None
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    async with connection_options(configuration) as connection:
+        # An embedded server stays up meanwhile: the child is told where it is.
+        environ = {**os.environ, "NATS_URL": connection.url} if configuration.embedded else os.environ
+        child = await _start(environ)
+
+        def received(number: int) -> None:
+            if stop.is_set():
+                if child.returncode is None:
+                    child.kill()
+                os._exit(128 + number)
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, received, number)
+        here = Path.cwd()
+        log.info("watching %s", here)
+        async for changes in awatch(here, watch_filter=PythonFilter(extra_extensions=(".toml",)), stop_event=stop):
+            log.info("changed: %s", ", ".join(sorted({os.path.relpath(path) for _, path in changes})))
+            await _end(child)
+            child = await _start(environ)
+        await _end(child)
+
+
+async def _start(environ: Mapping[str, str]) -> Process:
+    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "runtime",
+        *arguments,
+        env=environ,
+        process_group=0,  # Ctrl-C comes to us alone, and SIGTERM from us to it
+        preexec_fn=die_with(os.getpid()),
+    )
+
+
+async def _end(child: Process) -> None:
+    if child.returncode is None:
+        child.terminate()
+    try:
+        async with asyncio.timeout(_DRAIN):
+            await child.wait()
+    except TimeoutError:
+        log.warning("it did not drain within %.0f s: killed", _DRAIN)
+        child.kill()
+        await child.wait()

@@ -1,0 +1,32 @@
+"""`run`: actors of one process, from start to drain."""
+
+import click
+
+from runtime.cli.flags import configured
+from runtime.config import Configuration
+
+_FLAGS = (
+    "nats.url", "namespace", "data", "nats_server", "sync_always", "lease_ttl", "replicas", "health_port",
+    "health_host", "log_level", "log_format", "uvloop",
+)  # fmt: skip
+
+
+@click.command("run")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("--reload", is_flag=True, help="Restart when a Python file below the working directory changes.")
+@configured(*_FLAGS)
+def command(configuration: Configuration, targets: tuple[str, ...], reload: bool) -> None:
+    """Run actors until Ctrl-C or SIGTERM; they drain, a second one ends at once.
+
+    TARGET is a package of services (actors), a part of it (actors.orders), or a class (my_package.module:MyActor).
+    Without a URL (--nats, NATS_URL, nats.url in the file) a nats-server is embedded.
+    """
+    from runtime.cli.serving import serve
+    from runtime.cli.targets import find_actors
+
+    if reload:
+        from runtime.cli.reload import serve_and_reload
+
+        serve_and_reload(configuration)
+    else:
+        serve(configuration, find_actors(targets))

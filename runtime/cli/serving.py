@@ -1,0 +1,81 @@
+"""Runs actors as configured: logging, the event loop, an embedded nats-server where there is no other."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from runtime import runner
+from runtime.actor import Actor
+from runtime.config import Configuration
+from runtime.errors import ConfigurationError
+from runtime.nats.options import ConnectionOptions
+from runtime.nats.server import EmbeddedServer
+from runtime.runner import Runner
+from runtime.tracing import setup_logging
+
+log = logging.getLogger("actorloom")
+
+
+def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> None:
+    """Serve `actors` until a signal. Raises `ActorError` where that is not possible (any more)."""
+    settings = configuration.settings
+    setup_logging(settings.log_level, settings.log_format)
+    options = {actor.name: configuration.options(actor) for actor in actors}
+    for name in sorted(configuration.actors - options.keys()):
+        log.info("the settings of %s are not used: it is not run here", name)
+
+    async def main() -> None:
+        async with connection_options(configuration) as connection:
+            await runner.run(
+                actors,
+                connection,
+                namespace=settings.namespace,
+                actor_options=options,
+                on_ready=_announce,
+                lease_ttl=settings.lease_ttl,
+                replicas=settings.replicas,
+                health=None if settings.health_port is None else (settings.health_host, settings.health_port),
+            )
+            log.info("stopped")
+
+    run_loop(main, uvloop=settings.uvloop)
+
+
+@asynccontextmanager
+async def connection_options(configuration: Configuration) -> AsyncGenerator[ConnectionOptions]:
+    """Where to connect to: the NATS that is configured, else one that is embedded for as long as the block."""
+    if not configuration.embedded:
+        yield configuration.connection
+        return
+    settings = configuration.settings
+    server = EmbeddedServer(store_dir=settings.data, binary=settings.nats_server, sync_always=settings.sync_always)
+    async with server:
+        log.info("embedded nats-server on %s, its data in %s", server.url, server.store_dir)
+        yield ConnectionOptions(url=server.url)
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool) -> None:
+    """Run `main` on the event loop that is wished for."""
+    with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as loop:
+        loop.run(main())
+
+
+def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        raise ConfigurationError(
+            "uvloop is not installed: run `pip install actorloom[uvloop]`, or leave it off"
+        ) from None
+    return new_event_loop
+
+
+def _announce(running: Runner) -> None:
+    standby = [host.name for host in running.hosts if host.standby]
+    names = ", ".join(host.name for host in running.hosts)
+    host, port = running.connection.server_address
+    log.info("ready: %s on nats://%s:%d (Ctrl-C to drain and stop)", names, host, port)
+    if standby:
+        log.info("standing by, another process serves: %s", ", ".join(standby))
