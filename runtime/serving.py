@@ -5,16 +5,12 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from .bus import Bus
-from .codec import schema
+from .describe import endpoint_metadata, service_metadata
 from .dispatch import Dispatcher
 from .errors import ActorError, PublishError
-from .handler import Handler
 from .index import Indexes
 from .journal import Journal
-from .message import declared
 from .nats.connection import Subscription
 from .nats.lease import Lease
 from .nats.puller import Puller
@@ -176,7 +172,7 @@ class Serving:
         host = self.host
         endpoints: list[Endpoint] = []
         for served in self.dispatcher.endpoints:
-            endpoint = Endpoint(served.handler.contract.name, served.subject, QUEUE, _metadata(served.handler))
+            endpoint = Endpoint(served.handler.contract.name, served.subject, QUEUE, endpoint_metadata(served.handler))
             endpoint.stats = served.stats
             endpoints.append(endpoint)
         described = (host.actor_type.__doc__ or "").strip().partition("\n")[0]
@@ -185,29 +181,9 @@ class Serving:
             host.name,
             host.actor_type.version,
             described,
-            metadata=self._service_metadata(),
+            metadata=service_metadata(host.actor_type, host.namespace),
             endpoints=endpoints,
         )
-
-    def _service_metadata(self) -> dict[str, str]:
-        reactions = sorted(
-            f"{event.__contract__.type_name}{_where(handler)}"
-            for event, handlers in self.host.actor_type.handlers.reactions.items()
-            for handler in handlers
-        )
-        metadata = {"runtime": "actorloom", "keyed": "true" if self.host.keyed else "false"}
-        if self.host.namespace:
-            metadata["namespace"] = self.host.namespace
-        events = {
-            contract.type_name: schema(contract.type)
-            for contract in declared.get(self.host.name, {}).values()
-            if contract.op == "event"
-        }
-        if events:
-            metadata["emits"] = msgspec.json.encode(events).decode()
-        if reactions:
-            metadata["reacts"] = msgspec.json.encode(reactions).decode()
-        return metadata
 
     async def _become_accountant(self) -> None:
         """Among the processes of an actor without state, one looks after what a crashed one left unpublished."""
@@ -233,19 +209,3 @@ class Serving:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.host.crashed(error)
-
-
-def _metadata(handler: Handler) -> dict[str, str]:
-    contract = handler.contract
-    metadata = {
-        "op": contract.op,
-        "request": msgspec.json.encode(schema(contract.type)).decode(),
-        "response": msgspec.json.encode(schema(contract.reply if contract.reply is not None else type(None))).decode(),
-    }
-    if handler.doc:
-        metadata["description"] = handler.doc.partition("\n")[0]
-    return metadata
-
-
-def _where(handler: Handler) -> str:
-    return f" where {msgspec.json.encode(handler.where).decode()}" if handler.where else ""

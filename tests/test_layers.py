@@ -17,7 +17,7 @@ FLOORS: dict[int, set[str]] = {
     4: {"dispatch", "turn", "reaction"},
     3: {"mailbox", "journal", "index", "relay", "bus", "breaker"},
     2: {"nats"},
-    1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record"},
+    1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record", "describe"},
     0: {"message", "subject", "headers", "errors", "options"},
 }
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
