@@ -9,6 +9,7 @@ from .bus import Bus
 from .describe import endpoint_metadata, service_metadata
 from .dispatch import Dispatcher
 from .errors import ActorError, PublishError
+from .handler import Handler
 from .index import Indexes
 from .journal import Journal
 from .nats.connection import Subscription
