@@ -19,13 +19,15 @@ async def local(
     *actors: type[Actor[Any]],
     url: str | None = None,
     namespace: str = "",
+    service: str = "local",
     options: Mapping[str, Options] | None = None,
     tracing: Tracing | None = None,
 ) -> AsyncGenerator[Bus]:
     """Run `actors` until the block ends, then drain them: ``async with local(Hello) as bus: await bus.query(Greet("Ada"))``.
 
-    Without `url` it starts a nats-server of its own on a free port, whose data ends with the block. Spans go where the
-    `OTEL_*` variables say, unless `tracing` is given. Raises `ActorError` where there is no server, or the actors fail.
+    Without `url` it starts a nats-server of its own on a free port, whose data ends with the block. `service` names in
+    traces who sends through the bus; spans go where the `OTEL_*` variables say, unless `tracing` is given. Raises
+    `ActorError` where there is no server, or the actors fail.
     """
     async with AsyncExitStack() as stack:
         if url is None:
@@ -36,4 +38,4 @@ async def local(
         connection = await Connection.connect(ConnectionOptions(url=url), name="local")
         stack.push_async_callback(connection.close)
         await stack.enter_async_context(serving(actors, connection, traces, namespace=namespace, options=options))
-        yield Bus(connection, traces.service("local"), namespace=namespace)
+        yield Bus(connection, traces.service(service), namespace=namespace)

@@ -1,0 +1,95 @@
+"""Plain client: a program in another process that knows nothing of Actorloom, only NATS and JSON.
+
+In any language it is the same four things: a request to a subject, a body of JSON, headers where one wants more, and a
+consumer on a stream. Here it is plain nats-py. First the counter (see counter.py), then, in another terminal, this::
+
+    python -m runtime run examples.counter
+    python examples/plain_client.py          # NATS_URL says where, nats://127.0.0.1:4222 if it does not
+
+It prints::
+
+    counter.add: {'name': 'figs', 'value': 2}
+    counter.add again, under the same id: {'name': 'figs', 'value': 2}
+    counter.get_count: {'name': 'figs', 'value': 2}
+    400 InvalidMessage: counter.command.add: Expected `int`, got `str` - at `$.by`
+    404 NotFound: nothing was counted as dates
+    409 Rejected: figs cannot be less than 0
+    nobody there: counter.command.multiply
+    event counter.CountChanged figs {'name': 'figs', 'value': 2}
+    event counter.CountChanged figs {'name': 'figs', 'value': 5}
+"""
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+from nats.errors import NoRespondersError, NoServersError
+
+
+class Refused(Exception):
+    """An error reply."""
+
+
+async def ask(client: Client, subject: str, body: dict[str, Any], **headers: str) -> Any:
+    """Send JSON and return the JSON of the reply."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    reply = await client.request(subject, json.dumps(body).encode(), timeout=5, headers=named or None)
+    # An error says so in its headers, with a code as in HTTP, and in its body says more: what kind it is, in words, and
+    # whether the command took effect (true, false, or null where nobody can know: send it again under its id).
+    if reply.headers and "Nats-Service-Error-Code" in reply.headers:
+        error = json.loads(reply.data)["error"]
+        raise Refused(f"{error['code']} {error['kind']}: {error['message']}")
+    return json.loads(reply.data)
+
+
+async def events(client: Client, stream: str, subject: str, count: int) -> None:
+    """Print `count` events from the beginning of the stream. They are CloudEvents: the body is data, all else headers."""
+    # A durable name would make the server remember how far one has come, from one start of the program to the next.
+    subscription = await client.jetstream().pull_subscribe(subject, stream=stream)
+    for message in await subscription.fetch(count, timeout=5):
+        headers = message.headers or {}
+        print("event", headers["ce-type"], headers["ce-subject"], json.loads(message.data))
+        await message.ack()
+    await subscription.unsubscribe()
+
+
+async def main() -> None:
+    url = os.environ.get("NATS_URL", "nats://127.0.0.1:4222")
+    try:
+        client = await nats.connect(url, allow_reconnect=False)
+    except (NoServersError, OSError):
+        sys.exit(f"no NATS server at {url}; first run: python -m runtime run examples.counter")
+
+    # With a key of its own a command is safe to send again: it takes effect once, and is answered twice.
+    add = {"name": "figs", "by": 2}
+    print("counter.add:", await ask(client, "counter.command.add", add, Idempotency_Key="figs-1"))
+    reply = await ask(client, "counter.command.add", add, Idempotency_Key="figs-1")
+    print("counter.add again, under the same id:", reply)
+    print("counter.get_count:", await ask(client, "counter.query.get_count", {"name": "figs"}))
+
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("counter.command.add", {"name": "figs", "by": "two"}),
+        ("counter.query.get_count", {"name": "dates"}),
+        ("counter.command.add", {"name": "figs", "by": -10}),
+        ("counter.command.multiply", {"name": "figs", "by": 2}),
+    ]
+    for subject, body in wrong:
+        try:
+            await ask(client, subject, body)
+        except Refused as refusal:
+            print(refusal)
+        except NoRespondersError:
+            print("nobody there:", subject)
+
+    # Without an id a command is given one; it then cannot be recognised when it is sent again.
+    await ask(client, "counter.command.add", {"name": "figs", "by": 3})
+    await events(client, "counter-events", "counter.event.count_changed.figs", count=2)
+    await client.drain()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,102 @@
+"""Every example is run as its docstring says, and prints what its docstring says."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from runtime.nats.server import EmbeddedServer
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+TIMEOUT = 50
+
+
+def promised(name: str) -> str:
+    """What an example's docstring says that it prints: the indented block after the last ``::``."""
+    text = (ROOT / "examples" / f"{name}.py").read_text().split('"""')[1]
+    return dedent(text.rpartition("::\n")[2]).strip()
+
+
+async def output(name: str, **variables: str) -> str:
+    """Run an example in a process of its own; it must end well and say nothing on stderr."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        ROOT / "examples" / f"{name}.py",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", **variables},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            out, error = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert (error.decode(), process.returncode) == ("", 0)
+    return out.decode().strip()
+
+
+@asynccontextmanager
+async def served(target: str, url: str) -> AsyncIterator[None]:
+    """Serve a module's actors by the command line, in a process of its own, from its first answer to its drain."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "runtime", "run", target, "--nats", url),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    name = target.rpartition(".")[2]
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            while not await healthy(name, url):
+                assert process.returncode is None, f"run {target} ended with {process.returncode}"
+        yield
+        process.terminate()
+        async with asyncio.timeout(TIMEOUT):
+            await process.communicate()
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def healthy(name: str, url: str) -> bool:
+    """Whether the service answers, by the command line."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "runtime", "health", name, "--nats", url),
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    return await process.wait() == 0
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
+async def test_an_example_prints_what_it_says(name: str) -> None:
+    assert await output(name) == promised(name)
+
+
+async def test_a_plain_client_drives_an_actor_of_another_process(tmp_path: Path) -> None:
+    async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served("examples.counter", server.url):
+        assert await output("plain_client", NATS_URL=server.url) == promised("plain_client")
+
+
+def test_the_plain_client_knows_nothing_of_the_runtime() -> None:
+    source = (ROOT / "examples" / "plain_client.py").read_text()
+    assert "import runtime" not in source
+    assert "from runtime" not in source
+
+
+def test_every_example_is_in_the_list_of_the_documentation() -> None:
+    listed = (ROOT / "docs" / "index.md").read_text()
+    assert [name for name in EXAMPLES if f"examples/{name}.py" not in listed] == []
