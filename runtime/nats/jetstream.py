@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.errors import ConfigurationError, PublishError
 from runtime.nats import reader
-from runtime.nats.connection import Connection, NoResponders, Response
+from runtime.nats.connection import Connection, NoResponders, NotConnected, Response
 from runtime.nats.streams import (
     Ack,
     Answer,
@@ -107,13 +107,15 @@ class JetStream:
         Raises `WrongSequence`, `PublishError` with the server's reason (nothing was stored), or `TimeoutError` (it may
         have been stored).
         """
+        timeout = self.timeout if timeout is None else timeout
         try:
-            response = await self.connection.request(
-                subject, payload, headers=headers, timeout=self.timeout if timeout is None else timeout
-            )
+            try:
+                reply = self.connection.request_nowait(subject, payload, headers, self._loop.time() + timeout)
+            except NotConnected:
+                reply = self.connection.request(subject, payload, headers=headers, timeout=timeout)
+            return decode_ack(await reply, subject)
         except NoResponders as error:
             raise no_stream(subject) from error
-        return decode_ack(response, subject)
 
     def publish_nowait(
         self, subject: str | bytes, payload: bytes, headers: bytes | None, expires_at: float

@@ -37,7 +37,7 @@ async def read(
     end = 0 if last is None else last.sequence
     seen = start - 1
     silent_since = loop.time()
-    while last is not None and last.sequence > seen and seen < end:
+    while last is not None and last.sequence > seen:
         async with _Pass(jetstream, stream, _config(subject_filter, seen + 1, last_per_subject)) as messages:
             async for stored in messages:
                 if stored.sequence > seen:

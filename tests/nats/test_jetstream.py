@@ -9,6 +9,7 @@ import pytest
 
 from runtime import headers
 from runtime.errors import ActorError, PublishError
+from runtime.nats import reader
 from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, Response
 from runtime.nats.jetstream import JetStream, WrongSequence, decode_ack
 from runtime.nats.server import EmbeddedServer
@@ -203,7 +204,7 @@ async def test_ensure_consumer_changes_what_may_change(jetstream: JetStream, str
 
 
 async def test_read_ends_at_what_the_leader_had(jetstream: JetStream, stream: str) -> None:
-    for number in range(1, 1301):
+    for number in range(1, 4001):
         jetstream.connection.publish(f"{stream}.{number % 3}", b"%d" % number)
     await jetstream.publish(f"{stream}.end", b"")
     read = []
@@ -212,10 +213,10 @@ async def test_read_ends_at_what_the_leader_had(jetstream: JetStream, stream: st
         if len(read) == 1:
             # Stored after it began: not part of it.
             await jetstream.publish(f"{stream}.1", b"9999")
-    assert read == list(range(1, 1301, 3))
-    tail = [stored async for stored in jetstream.read(stream, f"{stream}.*", start_sequence=1299)]
-    assert [stored.sequence for stored in tail] == [1299, 1300, 1301, 1302]
-    assert tail[0].subject == f"{stream}.{1299 % 3}" and tail[0].time > 0
+    assert read == list(range(1, 4001, 3))
+    tail = [stored async for stored in jetstream.read(stream, f"{stream}.*", start_sequence=3999)]
+    assert [stored.sequence for stored in tail] == [3999, 4000, 4001, 4002]
+    assert tail[0].subject == f"{stream}.{3999 % 3}" and tail[0].time > 0
     assert [stored async for stored in jetstream.read(stream, f"{stream}.none")] == []
     assert [stored async for stored in jetstream.read(stream, f"{stream}.*", start_sequence=9999)] == []
     with pytest.raises(ApiError, match="stream not found"):
@@ -246,6 +247,36 @@ async def test_read_goes_on_when_its_consumer_is_deleted(jetstream: JetStream, s
             await jetstream.delete_consumer(stream, consumer)
     assert read == list(range(1, 3001))
     assert await consumers(jetstream, stream) == []
+
+
+async def test_a_pass_ends_where_a_delivery_is_missing(jetstream: JetStream, stream: str) -> None:
+    config = ConsumerConfig(durable="read-1", ack_policy="none")
+    await jetstream.publish(f"{stream}.a", b"")
+    reading = reader._Pass(jetstream, stream, config)
+    async with reading as messages:
+        assert (await anext(messages)).sequence == 1
+        reading._receive(b"a", f"$JS.ACK.{stream}.read-1.1.2.2.0.5".encode(), None, b"")
+        reading._receive(b"a", f"$JS.ACK.{stream}.read-1.1.4.4.0.3".encode(), None, b"")
+        reading._receive(b"a", f"$JS.ACK.{stream}.read-1.1.5.5.0.2".encode(), None, b"")
+        assert [stored.sequence async for stored in messages] == [2]
+
+
+async def test_read_goes_on_when_the_server_restarts(tmp_path: Path) -> None:
+    async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
+        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
+            jetstream = JetStream(connection, timeout=2.0)
+            await jetstream.ensure_stream(StreamConfig(name="s", subjects=("s",)))
+            for _ in range(1499):
+                connection.publish("s", b"")
+            await jetstream.publish("s", b"")
+            read: list[int] = []
+            async for stored in jetstream.read("s", "s"):
+                read.append(stored.sequence)
+                if len(read) == 10:
+                    server.kill()
+                    await server.start()
+                    await connection.wait_connected(10)
+            assert read == list(range(1, 1501))
 
 
 async def test_a_reset_delivers_again_from_the_floor(jetstream: JetStream, stream: str) -> None:

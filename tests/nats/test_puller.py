@@ -118,6 +118,21 @@ async def test_never_more_in_hand_than_the_limit_and_no_place_idle(jetstream: Je
     await puller.stop()
 
 
+async def test_places_freed_while_requests_are_out_are_filled_too(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 10)
+    await consumer(jetstream, stream)
+    taken = Taken()
+    puller = Puller(jetstream, stream, "c", taken, limit=4)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 4)
+    # The second makes it ask for two, the third frees a place that was not asked for.
+    for delivery in taken.deliveries[:3]:
+        delivery.ack()
+    await taken.until(lambda: len(taken.deliveries) == 7)
+    assert puller.in_hand == 4
+    await puller.stop()
+
+
 async def test_a_nak_comes_again_after_its_delay(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 1)
     await consumer(jetstream, stream)
@@ -261,6 +276,8 @@ async def test_a_deleted_consumer_is_reported_and_healed_when_it_is_back(jetstre
     await taken.until(lambda: len(taken.errors) >= 2)
     assert "Consumer Deleted" in str(taken.errors[0])
     assert "consumer not found" in str(taken.errors[1])
+    # It goes on trying, and says so once.
+    await eventually(lambda: _tries(puller, 4))
     assert len(taken.errors) == 2
     await jetstream.ensure_consumer(
         stream, ConsumerConfig(durable="c", deliver_policy="by_start_sequence", opt_start_seq=2)
@@ -270,11 +287,16 @@ async def test_a_deleted_consumer_is_reported_and_healed_when_it_is_back(jetstre
     await puller.stop()
 
 
+async def _tries(puller: Puller, count: int) -> bool:
+    return puller._failures >= count
+
+
 async def test_without_a_consumer_it_does_not_start(jetstream: JetStream, stream: str) -> None:
+    before = list(jetstream.connection.on_reconnect)
     puller = Puller(jetstream, stream, "none", Taken())
     with pytest.raises(ApiError, match="consumer not found"):
         await puller.start()
-    assert jetstream.connection.on_reconnect == []
+    assert jetstream.connection.on_reconnect == before
     with pytest.raises(ConfigurationError, match="limit 0"):
         Puller(jetstream, stream, "none", Taken(), limit=0)
 
@@ -418,3 +440,34 @@ async def _is_pulling_again(puller: Puller, inbox: bytes) -> bool:
 async def _are_in_hand(jetstream: JetStream, count: int) -> bool:
     info = await jetstream.consumer_info("s", "c")
     return info.num_ack_pending == count and info.num_pending == 0
+
+
+async def test_what_the_server_delivers_again_while_in_hand_is_given_back_by_its_newest_name(tmp_path: Path) -> None:
+    async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
+        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
+            jetstream = JetStream(connection, timeout=1.0)
+            await jetstream.ensure_stream(StreamConfig(name="s", subjects=("s.>",)))
+            await consumer(jetstream, "s")
+            await store(jetstream, "s", 10)
+            taken = Taken()
+            puller = Puller(jetstream, "s", "c", taken, limit=20, exclusive=True)
+            await puller.start()
+            await taken.until(lambda: len(taken.deliveries) == 10)
+            for delivery in taken.deliveries[:5]:
+                await delivery.ack_sync()
+            last = taken.deliveries[9]
+            old = last.reply
+            await server.stop()
+            await server.start()
+            await connection.wait_connected(10)
+            await eventually(lambda: _is_renamed(last, old))
+            assert taken.sequences == list(range(1, 11))
+            # By its old name the server would not know it: the count of deliveries began anew.
+            last.nak()
+            await taken.until(lambda: len(taken.deliveries) == 11)
+            assert (taken.deliveries[10].stream_sequence, taken.deliveries[10].delivered) == (10, 2)
+            await puller.stop()
+
+
+async def _is_renamed(delivery: Delivery, old: bytes) -> bool:
+    return delivery.reply != old
