@@ -1,0 +1,26 @@
+"""What does a query cost the actor's process, when the load comes from a fast client of another language?"""
+
+from bench.sides import go
+from bench.suite import Suite, exchange
+
+SUBJECT = "pricing.query.get_quote"
+
+
+async def run(suite: Suite) -> None:
+    """A raw nats-py callback and ours, untraced and traced, under load from nats.go, 64 in flight."""
+    url = await suite.server()
+    binary = await go.built(suite)
+    if binary is None:
+        return
+    raw = await suite.side("raw:pricing", url=url, subject="raw.quote")
+    sides = {"raw nats-py": (raw, await go.side(suite, binary, "caller", url, "raw.quote", False), False)}
+    for name, share in (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0)):
+        space = f"own{share or 0:g}".replace(".", "_")
+        actor = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing")
+        load = await go.side(suite, binary, "caller", url, f"{space}.{SUBJECT}", False, share)
+        sides[f"actorloom{name}"] = actor, load, share is not None
+    rounds = {
+        name: exchange(load, actor, "quotes", spans=spans, in_flight=64, seconds=suite.seconds)
+        for name, (actor, load, spans) in sides.items()
+    }
+    await suite.compare("actor", "64 in flight", rounds)

@@ -1,0 +1,40 @@
+"""What does a query cost, both ends in Python: throughput, latency and CPU at 1, 32 and 256 in flight?"""
+
+from bench.sides import go
+from bench.suite import Round, Suite, exchange, has_uvloop
+
+IN_FLIGHT = (1, 32, 256)
+
+
+async def run(suite: Suite) -> None:
+    """Raw nats-py and ours, untraced, 1% and 100% traced, on asyncio and uvloop, and nats.go."""
+    url = await suite.server()
+    loops = [("", False), (" uvloop", True)]
+    if not has_uvloop():
+        suite.skip("query uvloop", "uvloop is not installed")
+        loops.pop()
+    pairs: dict[str, tuple] = {}
+    for suffix, uvloop in loops:
+        subject = f"raw{uvloop}.quote"
+        actor = await suite.side("raw:pricing", url=url, subject=subject, uvloop=uvloop)
+        pairs["raw nats-py" + suffix] = (
+            await suite.side("raw:caller", url=url, subject=subject, uvloop=uvloop),
+            actor,
+            False,
+        )
+        for name, share in (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0)):
+            space = f"own{uvloop}{share or 0:g}".replace(".", "_")
+            served = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing", uvloop=uvloop)
+            asks = await suite.side("own:caller", trace=share, url=url, namespace=space, uvloop=uvloop)
+            pairs[f"actorloom{name}{suffix}"] = asks, served, share is not None
+    if (binary := await go.built(suite)) is not None:
+        for name, decodes in (("nats.go", True), ("nats.go, bytes only", False)):
+            subject = f"go{decodes}.quote"
+            actor = await go.side(suite, binary, "pricing", url, subject, decodes)
+            pairs[name] = await go.side(suite, binary, "caller", url, subject, decodes), actor, False
+    for in_flight in IN_FLIGHT:
+        rounds: dict[str, Round] = {
+            name: exchange(caller, actor, "quotes", spans=spans, in_flight=in_flight, seconds=suite.seconds)
+            for name, (caller, actor, spans) in pairs.items()
+        }
+        await suite.compare("query", f"{in_flight} in flight", rounds)

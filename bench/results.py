@@ -1,0 +1,139 @@
+"""What a run found: measures by round, with machine, versions and commit, as JSON."""
+
+import datetime
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+
+import msgspec
+
+from bench.process import ROOT
+from runtime.nats.server import find_nats_server
+
+RESULTS = ROOT / "bench" / "results"
+_PACKAGES = ("nats-py", "msgspec", "uvloop", "opentelemetry-sdk")
+
+Sample = dict[str, float]
+"""One round of one contender. ``rate``: per second; ``p50`` and ``p99``: microseconds; ``actor`` and ``caller``:
+microseconds of CPU per message in that process, and ``cpu`` in both; others as the question says."""
+
+
+class Measure(msgspec.Struct):
+    """All rounds of one contender at one setting of one question."""
+
+    question: str
+    setting: str
+    contender: str
+    rounds: list[Sample]
+
+    def middle(self, metric: str) -> float | None:
+        """The median over the rounds, or None where the metric was not measured."""
+        values = [sample[metric] for sample in self.rounds if metric in sample]
+        return median(values) if values else None
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """How two contenders compare: the median of the ratios of their rounds, and the lowest and highest of them."""
+
+    middle: float
+    low: float
+    high: float
+
+
+class Report(msgspec.Struct):
+    """A run of the suite."""
+
+    when: str
+    commit: str
+    quick: bool
+    machine: dict[str, str]
+    versions: dict[str, str]
+    measures: list[Measure] = []
+    skipped: list[str] = []
+    failed: list[str] = []
+    seconds: float = 0.0
+
+    def find(self, question: str, setting: str, contender: str) -> Measure | None:
+        """The measure of a contender, or None where it did not run."""
+        for measure in self.measures:
+            if (measure.question, measure.setting, measure.contender) == (question, setting, contender):
+                return measure
+        return None
+
+    def ratio(self, question: str, setting: str, ours: str, against: str, metric: str) -> Ratio | None:
+        """How `ours` compares to `against`, paired round by round since these ran side by side."""
+        pair = self.find(question, setting, ours), self.find(question, setting, against)
+        if pair[0] is None or pair[1] is None:
+            return None
+        both = zip(pair[0].rounds, pair[1].rounds, strict=False)
+        ratios = [a[metric] / b[metric] for a, b in both if metric in a and b.get(metric)]
+        return Ratio(median(ratios), min(ratios), max(ratios)) if ratios else None
+
+
+def new_report(quick: bool) -> Report:
+    """A report of this machine, now, without measures."""
+    return Report(
+        when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        commit=_commit(),
+        quick=quick,
+        machine={
+            "cpu": _cpu(),
+            "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+            "load": f"{os.getloadavg()[0]:.1f}",
+            "system": f"{platform.system()} {platform.release().split('-')[0]} {platform.machine()}",
+        },
+        versions=_versions(),
+    )
+
+
+def save(report: Report, path: Path) -> None:
+    """Write a report as JSON that people can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(_rounded(report)), indent=1) + b"\n")
+
+
+def load(path: Path) -> Report:
+    """Read a report."""
+    return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def _rounded(report: Report) -> Report:
+    for measure in report.measures:
+        measure.rounds = [{name: float(f"{value:.5g}") for name, value in s.items()} for s in measure.rounds]
+    return report
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    shown = _said([str(find_nats_server()), "--version"])
+    return {**found, "nats-server": shown.rpartition(" v")[2]}
+
+
+def _commit() -> str:
+    name = _said(["git", "rev-parse", "--short=12", "HEAD"])
+    changed = _said(["git", "status", "--porcelain", "--untracked-files=no", "runtime"])
+    return (name or "unknown") + (" and changes" if changed else "")
+
+
+def _said(argv: list[str]) -> str:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=10, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,81 @@
+"""Prints a report: the figures of each question, and the goals with verdicts."""
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.goals import judged
+from bench.results import Measure, Report
+
+_COLOURS = {"met": "green", "met within noise": "green", "missed": "red", "missed within noise": "yellow"}
+_COLUMNS = {
+    "rate": "per second",
+    "p50": "p50 µs",
+    "p99": "p99 µs",
+    "actor": "actor CPU µs",
+    "caller": "caller CPU µs",
+    "cpu": "both",
+    "exported": "spans exported",
+    "dropped": "dropped",
+}
+
+
+def show(report: Report, console: Console) -> None:
+    """Print all figures and then the goals."""
+    machine = report.machine
+    console.print(
+        f"\n{machine['cpu']}, {machine['cores']} cores, {machine['system']}, load {machine['load']} at the start; commit {report.commit}"
+    )
+    console.print(", ".join(f"{name} {found}" for name, found in report.versions.items()))
+    for question in dict.fromkeys(measure.question for measure in report.measures):
+        _show_question(report, question, console)
+    _show_goals(report, console)
+    for skipped in report.skipped:
+        console.print(f"[dim]skipped: {skipped}[/dim]")
+
+
+def _show_question(report: Report, question: str, console: Console) -> None:
+    measures = [measure for measure in report.measures if measure.question == question]
+    metrics = list(dict.fromkeys(metric for m in measures for sample in m.rounds for metric in sample))
+    table = Table(title=question, title_justify="left", title_style="bold")
+    for column in ("setting", "contender", "× first", "CPU × first"):
+        table.add_column(column, justify="right" if "×" in column else "left", no_wrap=True)
+    for metric in metrics:
+        table.add_column(_COLUMNS.get(metric, metric), justify="right", no_wrap=True)
+    for setting in dict.fromkeys(measure.setting for measure in measures):
+        group = [measure for measure in measures if measure.setting == setting]
+        for measure in group:
+            ratios = [
+                report.ratio(question, setting, measure.contender, group[0].contender, metric)
+                for metric in ("rate", "cpu" if "cpu" in metrics else "caller")
+            ]
+            table.add_row(
+                setting if measure is group[0] else "",
+                measure.contender,
+                *(f"{ratio.middle:.2f}" if ratio else "" for ratio in ratios),
+                *(_cell(measure, metric) for metric in metrics),
+            )
+        table.add_section()
+    console.print(table)
+
+
+def _cell(measure: Measure, metric: str) -> str:
+    value = measure.middle(metric)
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _show_goals(report: Report, console: Console) -> None:
+    table = Table(
+        title="goals (median of the ratios of the rounds; in brackets the lowest and the highest)", title_justify="left"
+    )
+    for column in ("work", "against", "goal", "here", "", "verdict"):
+        table.add_column(column, justify="right" if column in ("goal", "here") else "left", no_wrap=True)
+    for goal, ratio, verdict in judged(report):
+        sign = "≥" if goal.above else "≤"
+        here, spread = (f"{ratio.middle:.2f}×", f"({ratio.low:.2f}–{ratio.high:.2f})") if ratio else ("", "")
+        colour = _COLOURS.get(verdict, "dim")
+        table.add_row(
+            goal.work, goal.against, f"{sign} {goal.wanted:.2f}×", here, spread, f"[{colour}]{verdict}[/{colour}]"
+        )
+    console.print(table)
