@@ -94,10 +94,7 @@ class UnsampledSpan(CarriedSpan):
 
     def resolve(self) -> Parent:
         """The parent that came, or new unsampled ids."""
-        parent = extract(self.block)
-        if parent is None:
-            return Parent(new_trace(), new_id(), False, "")
-        return parent._replace(sampled=False)
+        return extract(self.block) or Parent(new_trace(), new_id(), False, "")
 
     @classmethod
     def under(cls, parent: Parent | None, trace: bytes, state: str) -> "UnsampledSpan":

@@ -17,7 +17,7 @@ from runtime.tracing.span import LeanSpan
 from runtime.tracing.transport import Answer, Transport
 
 _log = logging.getLogger(__name__)
-_REST = 0.0002
+_REST = 0.0001
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 

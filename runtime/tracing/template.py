@@ -60,7 +60,7 @@ class Template(Origin):
         """Start the span of a received message under the parent that its header block names, or as a new root."""
         sampling = self.recorder.sampling
         if sampling.root is _CARRY:
-            if block is None:
+            if block is None or b"traceparent" not in block.lower():
                 return NOTHING
             carried = CarriedSpan()
             carried.block = block

@@ -106,7 +106,14 @@ class Tracing:
             self.exporter = SpanExporter(self.recorder, endpoint, batching or Batching())
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None, *, in_memory: bool = False, version: str = "0.1.0") -> Self:
+    def from_env(
+        cls,
+        env: Mapping[str, str] | None = None,
+        *,
+        in_memory: bool = False,
+        async_hop: Hop = "parent+link",
+        version: str = "0.1.0",
+    ) -> Self:
         """Read the standard `OTEL_*` variables: SDK_DISABLED, TRACES_EXPORTER, EXPORTER_OTLP_*, TRACES_SAMPLER, BSP_*.
 
         Exporters besides `otlp` (`console`, or what is installed) are the SDK's, each behind its own batch processor.
@@ -118,6 +125,7 @@ class Tracing:
             in_memory=in_memory,
             endpoint=settings.endpoint(env, "traces") if "otlp" in wanted else None,
             batching=settings.batching(env),
+            async_hop=async_hop,
             resource=dict(settings.pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))),
             metrics=Metrics.from_env(env, version=version),
             version=version,

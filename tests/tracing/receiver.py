@@ -38,6 +38,8 @@ class Receiver:
                 for key, value in {"content-length": "0", **headers}.items():
                     self.send_header(key, value)
                 self.end_headers()
+                # Close without a word, as a receiver does whose patience with an idle connection is over.
+                self.close_connection = self.close_connection or "x-hang-up" in headers
 
             def log_message(self, format: str, *args: object) -> None:
                 """Say nothing."""

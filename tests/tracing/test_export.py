@@ -143,11 +143,14 @@ def test_a_receiver_that_hangs_holds_up_nobody(receiver: Receiver, caplog: pytes
         assert tracing.flush(10)
 
 
-def test_a_closed_kept_connection_is_opened_again(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("how", ["connection", "x-hang-up"])
+def test_a_closed_kept_connection_is_opened_again(
+    receiver: Receiver, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with exporting(receiver, OTEL_BSP_SCHEDULE_DELAY="600000") as tracing:
         for index in range(3):
             spans(tracing, 1)
-            receiver.answers = [(200, {"connection": "close"})] if index == 0 else []
+            receiver.answers = [(200, {how: "close"})] if index == 0 else []
             assert tracing.flush(10)
     assert len(receiver.names()) == 3
     assert warnings(caplog) == []
