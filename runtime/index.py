@@ -23,6 +23,7 @@ from .subject import Names
 log = logging.getLogger("actorloom.index")
 
 _MAX_PAGE = 1000
+_NO_TOKEN = "the page token is not one that a list gave out"
 
 Place = tuple[bool, Any, str]
 """Where a key stands in an index: whether it has a value to order by, that value, and its token (which breaks ties)."""
@@ -69,11 +70,11 @@ class Indexes:
         limit = max(1, min(limit, _MAX_PAGE))
         start = _read_token(after) if after else None
         if descending:
-            end = bisect_left(members, start) if start else len(members)
+            end = _find(bisect_left, members, start) if start else len(members)
             chosen = members[max(end - limit, 0) : end][::-1]
             more = end - limit > 0
         else:
-            begin = bisect_right(members, start) if start else 0
+            begin = _find(bisect_right, members, start) if start else 0
             chosen = members[begin : begin + limit]
             more = begin + limit < len(members)
         states = await self._read([place[2] for place in chosen])
@@ -111,6 +112,9 @@ class Indexes:
         raise DeclarationError(f"{self._actor}: this list needs a declared {wanted}")
 
 
+_decode_place = msgspec.json.Decoder(tuple[bool, str | int | float | None, str]).decode
+
+
 def _token(place: Place) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
 
@@ -118,6 +122,16 @@ def _token(place: Place) -> str:
 def _read_token(text: str) -> Place:
     try:
         padded = text + "=" * (-len(text) % 4)
-        return msgspec.json.decode(base64.b64decode(padded, altchars=b"-_", validate=True), type=tuple[bool, Any, str])
+        place = _decode_place(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidMessage("the page token is not one that a list gave out") from None
+        raise InvalidMessage(_NO_TOKEN) from None
+    if place[0] != (place[1] is not None):
+        raise InvalidMessage(_NO_TOKEN)
+    return place
+
+
+def _find(bisect: Callable[[list[Place], Place], int], members: list[Place], start: Place) -> int:
+    try:
+        return bisect(members, start)
+    except TypeError:  # a value of another type: the token of another list
+        raise InvalidMessage(_NO_TOKEN) from None
