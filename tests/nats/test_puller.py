@@ -105,16 +105,17 @@ async def test_all_is_delivered_in_order_and_acknowledged(jetstream: JetStream, 
 async def test_never_more_in_hand_than_the_limit_and_no_place_idle(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 100)
     await consumer(jetstream, stream)
-    taken = Taken()
+    in_hand: list[int] = []
+    taken = Taken(lambda delivery: in_hand.append(puller.in_hand))
     puller = Puller(jetstream, stream, "c", taken, limit=5)
     await puller.start()
     await taken.until(lambda: len(taken.deliveries) == 5)
     # Four stay; the one free place must go on serving all the others.
-    for expected in range(6, 101):
+    for count in range(6, 101):
+        await jetstream.connection.flush()
         taken.deliveries[-1].ack()
-        await taken.until(lambda: len(taken.deliveries) == expected)  # noqa: B023
-        assert puller.in_hand == 5
-        assert (await jetstream.consumer_info(stream, "c")).num_ack_pending <= 6
+        await taken.until(lambda: len(taken.deliveries) == count)  # noqa: B023
+    assert max(in_hand) == 5
     await puller.stop()
 
 
