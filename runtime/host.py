@@ -63,7 +63,6 @@ class Host:
         self.jetstream = JetStream(connection)
         self.ready = asyncio.Event()
         """Set while it serves."""
-        self.standby = False
         self.tracer = tracing.service(actor.name, version=actor.version, namespace=namespace)
         self.namespace = namespace
         self._holder = holder
@@ -75,6 +74,7 @@ class Host:
         self._broken: asyncio.Future[BaseException] | None = None
         self._restarts: deque[float] = deque(maxlen=_RESTARTS)
         self._serving: Serving | None = None
+        self._wanted: Lease | None = None
 
     async def run(self) -> None:
         """Serve until `drain`. Raises `HostFailed` past the restart intensity, and what a wrong configuration raises."""
@@ -94,6 +94,11 @@ class Host:
         self._drain.set()
 
     @property
+    def standby(self) -> bool:
+        """Whether another process serves, and this one waits for it to go."""
+        return self._wanted is not None and self._wanted.waiting
+
+    @property
     def serving(self) -> "Serving | None":
         """What runs while this process is the owner; None in standby."""
         return self._serving
@@ -102,10 +107,9 @@ class Host:
         """One ownership, from the lease to its loss or the drain."""
         lease = self.lease("0")
         if self.keyed:
-            self.standby = True
+            self._wanted = lease
             if not await self._unless_draining(lease.acquire()):
                 return
-            self.standby = False
         serving = Serving(self, lease if self.keyed else None)
         self._broken = asyncio.get_running_loop().create_future()
         try:

@@ -58,6 +58,8 @@ class Lease:
         self.holder = holder
         self.lost = asyncio.Event()
         """Set when a renewal was refused, or none was confirmed for `ttl` seconds; never by `release`."""
+        self.waiting = False
+        """Whether somebody else was seen to hold it, and `acquire` waits."""
         self._jetstream = jetstream
         self._loop = asyncio.get_running_loop()
         self._bucket = bucket
@@ -98,12 +100,14 @@ class Lease:
                         watch = await self._jetstream.connection.subscribe(self._subject, self._on_change)
                     if await self._take():
                         break
+                    self.waiting = True
                 except ConfigurationError:
                     raise
                 except (ActorError, TimeoutError) as error:
                     self._complain(f"cannot be acquired now: {error}")
                 await self._changed()
         finally:
+            self.waiting = False
             if watch is not None:
                 watch.unsubscribe()
         self._renewal = self._loop.create_task(self._renew(), name=f"actorloom lease {self.key}")

@@ -77,6 +77,22 @@ async def test_one_holds_and_the_other_waits_until_it_is_given_back(jetstream: J
     assert await stored(jetstream, namespace) is None
 
 
+async def test_who_waits_says_so_and_only_then(jetstream: JetStream, namespace: str) -> None:
+    first, second = lease(jetstream, namespace, "first"), lease(jetstream, namespace, "second")
+    acquiring = asyncio.create_task(first.acquire())
+    while not acquiring.done():
+        assert not first.waiting
+        await asyncio.sleep(0)
+    waiting = asyncio.create_task(second.acquire())
+    async with asyncio.timeout(10):
+        while not second.waiting:
+            await asyncio.sleep(0.005)
+        await first.release()
+        await waiting
+    assert not second.waiting
+    await second.release()
+
+
 async def test_of_many_exactly_one_holds_at_any_time(jetstream: JetStream, namespace: str) -> None:
     held: list[str] = []
     order: list[str] = []
