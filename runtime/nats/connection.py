@@ -106,6 +106,10 @@ class Connection:
         """Use `connect`; this does nothing on the network."""
         self.options = options
         self.name = options.name or name
+        # Called in order; what is put there must not raise.
+        self.on_reconnect: list[Callable[[], None]] = []
+        self.on_disconnect: list[Callable[[], None]] = []
+        self.on_error: list[Callable[[Exception], None]] = []
         self._loop = asyncio.get_running_loop()
         self._client = Client()
         self._transport = _transport(self._client, options)
@@ -114,14 +118,10 @@ class Connection:
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
         self._subscriptions: set[Subscription] = set()
         self._session = session = Session(self._client, options, self.name, self._transport.stop)
+        session.on_lost.append(self._on_lost)
+        session.on_found.append(self._on_found)
         session.on_ended.append(self._on_ended)
-        # After our own, in order; what is put there must not raise.
-        self.on_disconnect = session.on_lost
-        self.on_reconnect = session.on_found
-        self.on_error = session.on_error
-        self.on_disconnect.append(self._on_lost)
-        self.on_reconnect.append(self._on_found)
-        self.on_error.append(self._on_error)
+        session.on_error.append(self._on_error)
 
     @classmethod
     async def connect(cls, options: ConnectionOptions, *, name: str = "actorloom") -> "Connection":
@@ -271,23 +271,28 @@ class Connection:
     def _on_lost(self) -> None:
         self._transport.disconnected()
         self._replies.fail(ConnectionLost("the connection to NATS went before the reply came"))
+        for told in self.on_disconnect:
+            told()
 
     def _on_found(self) -> None:
         self._transport.reconnected()
+        for told in self.on_reconnect:
+            told()
 
     def _on_ended(self) -> None:
         self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
 
     def _on_error(self, error: Exception) -> None:
-        if not isinstance(error, PermissionDenied):
-            return
         text = str(error)
-        subject = text.split('"')[1] if text.count('"') >= 2 else ""
-        if "for publish to" in text:
-            self._replies.fail(error, subject)
-        for subscription in self._subscriptions:
-            if "for subscription to" in text and subscription.subject.lower() == subject.lower():
-                subscription.error = error
+        if isinstance(error, PermissionDenied) and text.count('"') >= 2:
+            subject = text.split('"')[1]
+            if "for publish to" in text:
+                self._replies.fail(error, subject)
+            for subscription in self._subscriptions:
+                if "for subscription to" in text and subscription.subject.lower() == subject.lower():
+                    subscription.error = error
+        for told in self.on_error:
+            told(error)
 
 
 def _transport(client: Client, options: ConnectionOptions) -> Transport:

@@ -69,7 +69,6 @@ class FastTransport:
         self._receivers: dict[bytes, Receiver] = {}
         self._buffer: list[bytes] = []
         self._subjects: set[bytes] = set()
-        self._late: set[int] = set()
         self._barriers: set[asyncio.Future[None]] = set()
         self._healing: asyncio.Task[None] | None = None
         self._full = False
@@ -117,16 +116,13 @@ class FastTransport:
         key = b"%d" % sid
         client._subs[sid] = _Interest(subject, queue)
         self._receivers[key] = receiver
+        # Otherwise nats-py sends it: between restoring `_subs` and calling itself connected it never lets others run.
         if client._status == _CONNECTED:
             self._command(f"SUB {subject} {queue} {sid}\r\n".encode())
-        else:
-            self._late.add(sid)
 
         def unsubscribe(keep: bool) -> None:
-            if client._subs.pop(sid, None) is not None:
-                self._late.discard(sid)
-                if client._status == _CONNECTED:
-                    self._command(b"UNSUB %d\r\n" % sid)
+            if client._subs.pop(sid, None) is not None and client._status == _CONNECTED:
+                self._command(b"UNSUB %d\r\n" % sid)
             if not keep:
                 self._receivers.pop(key, None)
 
@@ -158,13 +154,8 @@ class FastTransport:
             pong.cancel()
 
     def reconnected(self) -> None:
-        """Send what was subscribed while nats-py was restoring the others; the server takes a repetition as one."""
+        """Take note of the new connection; nats-py restored the subscriptions."""
         self.start()
-        for sid in self._late:
-            interest = self._client._subs.get(sid)
-            if interest is not None:
-                self._command(f"SUB {interest._subject} {interest._queue} {sid}\r\n".encode())
-        self._late.clear()
 
     async def stop(self) -> None:
         """Write what is left, and end the waits."""

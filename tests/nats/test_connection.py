@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import nats
 import pytest
 
 from runtime import headers
@@ -239,6 +238,17 @@ async def test_subscriptions_come_back_with_the_server(own_server: EmbeddedServe
         assert connection.server_address == ("127.0.0.1", own_server.port)
 
 
+async def test_a_flush_ends_with_its_connection(own_server: EmbeddedServer, public_api: bool) -> None:
+    options = ConnectionOptions(url=own_server.url, public_api=public_api, ping_interval=1000)
+    async with await Connection.connect(options) as connection:
+        os.kill(own_server.pid, signal.SIGSTOP)
+        flushing = asyncio.ensure_future(connection.flush(timeout=1000))
+        await asyncio.wait({flushing}, timeout=0.02)
+        own_server.kill()
+        with pytest.raises(ConnectionLost):
+            await flushing
+
+
 async def test_close_is_quick_final_and_told(nats_server: EmbeddedServer, public_api: bool, namespace: str) -> None:
     connection = await Connection.connect(ConnectionOptions(url=nats_server.url, public_api=public_api))
     other = await Connection.connect(ConnectionOptions(url=nats_server.url, public_api=public_api))
@@ -307,21 +317,6 @@ async def test_refused_credentials_are_told_at_once(tmp_path: Path, public_api: 
             assert connection.is_connected
     finally:
         await server.stop()
-
-
-async def test_nats_py_may_be_used_beside_us(
-    connection: Connection, nats_server: EmbeddedServer, namespace: str
-) -> None:
-    """Subscriptions of nats-py's own on the same client go on working."""
-    received: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def on_message(message: nats.aio.msg.Msg) -> None:
-        await received.put(message.data)
-
-    await connection._client.subscribe(namespace, cb=on_message)
-    await connection.flush()
-    connection.publish(namespace, b"x", headers=BLOCK)
-    assert await asyncio.wait_for(received.get(), 5) == b"x"
 
 
 async def test_broken_tls_files_are_named(tmp_path: Path) -> None:

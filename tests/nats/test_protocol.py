@@ -151,6 +151,48 @@ def test_a_size_beyond_reason_is_a_protocol_error(size: bytes) -> None:
         ours(Recorder(), [b"MSG a 7 " + size + b"\r\n"])
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"HMSG a 7 20 5\r\nhello\r\n",  # more header than there is in all
+        b"HMSG a 7 -2 5\r\nhello\r\n",
+        b"MSG a 7 r x 5\r\nhello\r\n",
+        b"HMSG a 7 5\r\nhello\r\n",
+        b"XMSG a 7 r 5\r\n",
+        b"MSG a 7 -20\r\n",
+        b"MSG a 7 x\r\n",
+    ],
+)
+def test_a_frame_of_ours_that_is_none_is_left_to_nats_py(frame: bytes) -> None:
+    recorder = Recorder()
+    scanner = FrameScanner({OURS: recorder.receive})
+    assert list(scanner.feed(frame + b"PING\r\n")) == [frame, b"PING\r\n"]
+    assert recorder.seen == []
+
+
+def test_what_follows_the_end_of_a_connection_is_not_read_into_the_next() -> None:
+    class Reconnecting(Recorder):
+        parser: Any
+
+        async def _process_err(self, text: str) -> None:
+            await super()._process_err(text)
+            self.parser.reset()
+
+    recorder = Reconnecting()
+    client: Any = recorder
+    recorder.parser = _Parser(client, FrameScanner({OURS: recorder.receive}), nothing)
+
+    async def feed() -> None:
+        await recorder.parser.parse(b"-ERR 'Stale Connection'\r\nMSG a 7 50\r\nhalf of")
+        recorder._status = Client.RECONNECTING
+        await recorder.parser.parse(b"MSG a 7 50\r\nhalf of")
+        recorder._status = Client.CONNECTED
+        await recorder.parser.parse(b"MSG a 7 2\r\nok\r\n")
+
+    asyncio.run(feed())
+    assert recorder.seen == ["'stale connection'", (7, b"a", b"", b"ok", None)]
+
+
 def test_a_line_without_end_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
         ours(Recorder(), [b"x" * (protocol.MAX_LINE // 2)] * 3)
