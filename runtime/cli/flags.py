@@ -66,3 +66,35 @@ def configured(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 def _parameter(key: str) -> str:
     return f"set_{key.replace('.', '_')}"
+
+
+def tracing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--trace`` and ``--jaeger``."""
+    function = click.option(
+        "--jaeger",
+        metavar="URL",
+        help="Jaeger's address, as http://localhost:16686: prints the request's trace as a tree.",
+    )(function)
+    return click.option("--trace", is_flag=True, help="Print the id of the request's trace on stderr.")(function)
+
+
+def header(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--header``, as `headers`."""
+    return click.option(
+        "--header",
+        "headers",
+        multiple=True,
+        callback=_pairs,
+        metavar="NAME:VALUE",
+        help="A further header; repeatable.",
+    )(function)
+
+
+def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip():
+            raise click.BadParameter(f"{text!r}: write NAME:VALUE")
+        pairs.append((name.strip(), value.strip()))
+    return pairs

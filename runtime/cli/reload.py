@@ -25,6 +25,7 @@ def serve_and_reload(configuration: Configuration) -> None:
     """Run this command line without ``--reload`` in a child, anew after each change, until a signal."""
     settings = configuration.settings
     setup_logging(settings.log_level, settings.log_format)
+    logging.getLogger("watchfiles").setLevel("WARNING")  # we say what changed
     asyncio.run(_serve(configuration))
 
 

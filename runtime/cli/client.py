@@ -1,0 +1,56 @@
+"""A connection for one command, and the names that it is given."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from runtime.cli.failures import usage
+from runtime.config import Configuration
+from runtime.nats.connection import Connection
+from runtime.subject import Names, snake_case, valid_name
+
+_OPS = ("query", "command", "event")
+
+
+class Target(NamedTuple):
+    """A service and the name of an operation or event of it: ``orders.get_order``, ``orders.OrderCreated``."""
+
+    service: str
+    name: str
+
+    @property
+    def word(self) -> str:
+        """The name as it stands in subjects."""
+        return snake_case(self.name)
+
+    def __str__(self) -> str:
+        return f"{self.service}.{self.name}"
+
+
+def target(text: str, op: str) -> Target:
+    """Return what `text` names; ``orders.query.get_order``, as in the subject, is understood, too."""
+    service, *path = text.split(".")
+    if len(path) == 2 and path[0] in _OPS:
+        if path[0] != op:
+            usage(f"{text} is no {op}: use `actorloom {'emit' if path[0] == 'event' else path[0]}`")
+        path = path[1:]
+    if len(path) != 1 or not path[0] or not valid_name(service):
+        usage(f"{text!r}: write service.name, as in orders.{'OrderCreated' if op == 'event' else 'get_order'}")
+    return Target(service, path[0])
+
+
+def names(configuration: Configuration, service: str) -> Names:
+    """Return the subjects of a service in the configured namespace."""
+    return Names(service, configuration.settings.namespace)
+
+
+@asynccontextmanager
+async def connected(configuration: Configuration) -> AsyncGenerator[Connection]:
+    """Connect for as long as the block. Raises `NotConnected`."""
+    logging.getLogger().addHandler(logging.NullHandler())  # what goes wrong is raised, and told once
+    connection = await Connection.connect(configuration.connection, name="actorloom command line")
+    try:
+        yield connection
+    finally:
+        await connection.close()

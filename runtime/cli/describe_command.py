@@ -1,0 +1,38 @@
+"""`describe`: what a service offers, emits and reacts to."""
+
+import asyncio
+
+import click
+
+from runtime.cli.flags import configured
+from runtime.config import Configuration
+
+
+@click.command("describe")
+@click.argument("name", metavar="SERVICE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with the full schemas.")
+@configured("nats.url", "namespace")
+def command(configuration: Configuration, name: str, as_json: bool) -> None:
+    """Show the operations of a service with their messages, the events that it emits, and what it reacts to."""
+    from difflib import get_close_matches
+
+    from runtime.cli import discovery
+    from runtime.cli.client import connected
+    from runtime.cli.description import as_data, as_text
+    from runtime.cli.failures import NOBODY, Failure
+    from runtime.cli.output import print_json
+
+    async def found() -> list[discovery.Service]:
+        async with connected(configuration) as connection:
+            return await discovery.services(connection)
+
+    wanted = configuration.settings.namespace
+    services = [each for each in asyncio.run(found()) if each.namespace == wanted]
+    instances = [each for each in services if each.name == name]
+    if not instances:
+        near = get_close_matches(name, sorted({each.name for each in services}), 1)
+        raise Failure(f"no service {name!r} is there{f': did you mean {near[0]}?' if near else ''}", NOBODY)
+    if as_json:
+        print_json(as_data(instances))
+    else:
+        click.echo(as_text(instances))

@@ -1,0 +1,133 @@
+"""A service in words: its operations, events and reactions, with JSON Schemas in short form."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import click
+import msgspec
+
+from runtime.cli.discovery import Endpoint, Service
+
+Schema = Mapping[str, Any]
+
+_WIDTH = 90
+
+
+def as_data(instances: Sequence[Service]) -> dict[str, Any]:
+    """Return what the instances of one service say, for JSON."""
+    service = instances[0]
+    return {
+        "name": service.name,
+        "namespace": service.namespace,
+        "version": service.version,
+        "description": service.description,
+        "instances": [each.id for each in instances],
+        "endpoints": [
+            {
+                "name": each.name,
+                "subject": each.subject,
+                "op": each.op,
+                "description": each.said("description"),
+                "key": each.said("key") or None,
+                "request": each.schema("request"),
+                "response": each.schema("response"),
+            }
+            for each in service.endpoints
+        ],
+        "emits": service.emits,
+        "reacts": service.reacts,
+    }
+
+
+def as_text(instances: Sequence[Service]) -> str:
+    """Return what the instances of one service say, for people."""
+    service = instances[0]
+    count = f"{len(instances)} instance{'s' * (len(instances) > 1)}"
+    lines = [f"{click.style(service.name, bold=True)} {service.version} ({count})"]
+    if service.description:
+        lines.append(service.description)
+    types: dict[str, Schema] = {}
+    for op, title in (("query", "Queries"), ("command", "Commands"), ("", "Endpoints")):
+        found = [each for each in service.endpoints if each.op == op]
+        if found:
+            lines += ["", click.style(title, bold=True)]
+            for each in found:
+                lines += _operation(each, types)
+    if service.emits:
+        lines += ["", click.style("Emits", bold=True)]
+        for name, schema in service.emits.items():
+            lines.append(f"  {name} {_fields(_whole(schema), 2)}")
+            types |= _others(schema)
+    if service.reacts:
+        lines += ["", click.style("Reacts to", bold=True), *(f"  {event}" for event in service.reacts)]
+    if types:
+        lines += ["", click.style("Types", bold=True)]
+        lines += [f"  {name} {_fields(schema, 2)}" for name, schema in sorted(types.items())]
+    return "\n".join(lines)
+
+
+def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
+    shapes: list[str] = []
+    for key in ("request", "response"):
+        schema = endpoint.schema(key)
+        if schema is not None:
+            # A request is written out here and named nowhere else; replies are the services' types.
+            shapes.append(_fields(_whole(schema)) if key == "request" else _type(schema))
+            types |= _others(schema) if key == "request" else schema.get("$defs", {})
+    shape = " → ".join(shapes)
+    lines = [f"  {endpoint.name} {shape}", click.style(f"      {endpoint.subject}", dim=True)]
+    if said := endpoint.said("description"):
+        lines.append(f"      {said}")
+    return lines
+
+
+def _whole(schema: Schema) -> Schema:
+    """The schema that a reference at the top stands for."""
+    return _object(schema.get("$defs", {}).get(_name(schema))) or schema
+
+
+def _others(schema: Schema) -> dict[str, Schema]:
+    """The types that a schema refers to, without the one that it is."""
+    return {name: each for name, each in schema.get("$defs", {}).items() if name != _name(schema)}
+
+
+def _name(schema: Schema) -> str:
+    return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _fields(schema: Schema, indent: int | None = None) -> str:
+    """An object by its fields; with an `indent`, a long one has a line for each."""
+    if "properties" not in schema:
+        return _type(schema)
+    required = schema.get("required", ())
+    fields = [f"{name}{'' if name in required else '?'}: {_type(each)}" for name, each in schema["properties"].items()]
+    line = f"{{{', '.join(fields)}}}"
+    if indent is None or len(line) <= _WIDTH:
+        return line
+    pad = " " * (indent + 4)
+    return "\n".join(["{", *(f"{pad}{field}" for field in fields), f"{' ' * indent}}}"])
+
+
+def _type(schema: Schema) -> str:
+    if "$ref" in schema:
+        return _name(schema)
+    if "anyOf" in schema:
+        return " | ".join(_type(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(msgspec.json.encode(value).decode() for value in schema["enum"])
+    match schema.get("type"):
+        case "array":
+            items = schema.get("items")
+            return f"[{_type(_object(items))}]" if items else "array"
+        case "object" if "properties" in schema:
+            return _fields(schema)
+        case "object" if schema.get("additionalProperties"):
+            return f"{{string: {_type(_object(schema['additionalProperties']))}}}"
+        case str() as kind:
+            return kind
+        case _:
+            return "any"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}

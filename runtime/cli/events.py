@@ -1,0 +1,83 @@
+"""Events from the command line: a CloudEvent in the stream of its service, acknowledged."""
+
+import time
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+import msgspec
+
+from runtime.cli import discovery
+from runtime.cli.client import Target, connected, names
+from runtime.cli.failures import NOBODY, TIMEOUT, Failure, usage
+from runtime.cli.output import print_json
+from runtime.cli.payload import body
+from runtime.config import Configuration
+from runtime.errors import PublishError
+from runtime.ids import new_id
+from runtime.nats.connection import Connection, NoResponders
+from runtime.nats.jetstream import JetStream
+from runtime.relay import event_headers
+from runtime.subject import NO_KEY, key_token, snake_case
+
+
+class _Declared(NamedTuple):
+    """An event as its service declares it."""
+
+    name: str
+    schema: dict[str, Any] | None
+
+
+async def emit(
+    configuration: Configuration, target: Target, arguments: Sequence[str], *, event_id: str | None, key: str | None
+) -> None:
+    """Publish an event and print where it is stored. Raises `Failure` where it is not."""
+    subjects = names(configuration, target.service)
+    timeout = configuration.settings.timeout
+    event_id = event_id or new_id()
+    async with connected(configuration) as connection:
+        declared = await _declared(connection, configuration, target)
+        payload = body(arguments, declared.schema)
+        token = _token(target, declared.schema, payload, key)
+        subject = subjects.event(snake_case(declared.name), token)
+        block = event_headers(target.service, declared.name, event_id, token, time.time()) + b"\r\n"
+        try:
+            ack = await JetStream(connection).publish(subject, payload, headers=block, timeout=timeout)
+        except PublishError as error:
+            if not isinstance(error.__cause__, NoResponders):
+                raise
+            raise Failure(f"nobody keeps the events of {target.service}: it has never run here", NOBODY) from None
+        except TimeoutError:
+            again = f"whether it is stored is unknown: the same with --id {event_id} is safe"
+            raise Failure(f"{subject}: not acknowledged within {timeout:g} s; {again}", TIMEOUT) from None
+    print_json({"id": event_id, "stream": ack.stream, "sequence": ack.sequence, "duplicate": ack.duplicate})
+
+
+async def _declared(connection: Connection, configuration: Configuration, target: Target) -> _Declared:
+    """Return the event as the service names it; as it was written where the service is not there."""
+    schemas: dict[str, dict[str, Any]] = {}
+    for service in await discovery.services(connection, target.service):
+        if service.namespace == configuration.settings.namespace:
+            schemas |= {kind.rpartition(".")[2]: schema for kind, schema in service.emits.items()}
+    for name, schema in schemas.items():
+        if target.name in (name, snake_case(name)):
+            return _Declared(name, schema)
+    if schemas:
+        near = get_close_matches(target.name, schemas, 1) or sorted(schemas)
+        raise Failure(f"{target.service} has no event {target.name}: did you mean {' or '.join(near)}?", NOBODY)
+    return _Declared(target.name, None)
+
+
+def _token(target: Target, schema: dict[str, Any] | None, payload: bytes, key: str | None) -> str:
+    """Return the key as a subject token: as given, else as it stands in the body."""
+    if key is not None:
+        return key_token(key)
+    if schema is None:
+        usage(f"{target.service} is not there to say which field of {target.name} is its key: give it by --key")
+    path = schema.get("x-key", "")
+    value: Any = msgspec.json.decode(payload) if path else None
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    if path and not isinstance(value, str | int):
+        usage(f"{target}: {path} is missing: it is the event's key")
+    return key_token(str(value)) if path else NO_KEY

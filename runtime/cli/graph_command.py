@@ -1,0 +1,49 @@
+"""`graph`: which service reacts to whose events, as Mermaid or DOT."""
+
+import asyncio
+
+import click
+
+from runtime.cli.flags import configured
+from runtime.config import Configuration
+
+
+@click.command("graph")
+@click.option("--format", "form", type=click.Choice(("mermaid", "dot")), default="mermaid")
+@configured("nats.url", "namespace")
+def command(configuration: Configuration, form: str) -> None:
+    """Draw which service reacts to whose events, from what the running services say."""
+    from runtime.cli import discovery
+    from runtime.cli.client import connected
+    from runtime.cli.failures import NOBODY, Failure
+
+    async def found() -> list[discovery.Service]:
+        async with connected(configuration) as connection:
+            return await discovery.services(connection)
+
+    services = [each for each in asyncio.run(found()) if each.namespace == configuration.settings.namespace]
+    if not services:
+        raise Failure("no service is there", NOBODY)
+    edges: dict[tuple[str, str], set[str]] = {}
+    for service in services:
+        for event in service.reacts:
+            source, _, name = event.partition(" ")[0].partition(".")
+            edges.setdefault((source, service.name), set()).add(name)
+    names = {service.name for service in services} | {source for source, _ in edges}
+    click.echo(_mermaid(names, edges) if form == "mermaid" else _dot(names, edges))
+
+
+def _mermaid(names: set[str], edges: dict[tuple[str, str], set[str]]) -> str:
+    lines = [f"  {_id(name)}[{name}]" for name in sorted(names)]
+    lines += [f"  {_id(a)} -- {'<br>'.join(sorted(events))} --> {_id(b)}" for (a, b), events in sorted(edges.items())]
+    return "\n".join(["flowchart LR", *lines])
+
+
+def _dot(names: set[str], edges: dict[tuple[str, str], set[str]]) -> str:
+    lines = [f'  "{name}";' for name in sorted(names)]
+    lines += [f'  "{a}" -> "{b}" [label="{", ".join(sorted(events))}"];' for (a, b), events in sorted(edges.items())]
+    return "\n".join(["digraph services {", "  rankdir=LR;", *lines, "}"])
+
+
+def _id(name: str) -> str:
+    return name.replace("-", "_")

@@ -1,0 +1,54 @@
+"""`health`: for containers and scripts, an exit code."""
+
+import asyncio
+
+import click
+
+from runtime.cli.flags import configured
+from runtime.config import Configuration
+
+
+@click.command("health")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@configured("nats.url", "timeout", "health_port")
+def command(configuration: Configuration, names: tuple[str, ...]) -> None:
+    """Exit with 0 if every named service answers in time.
+
+    Without a name: if this machine's process is ready, where it has a health port (--health-port,
+    ACTORLOOM_HEALTH_PORT), else if any service answers.
+    """
+    settings = configuration.settings
+    if not names and settings.health_port:
+        _probe(f"http://127.0.0.1:{settings.health_port}/readyz", settings.timeout)
+    else:
+        asyncio.run(_ping(configuration, names))
+
+
+async def _ping(configuration: Configuration, names: tuple[str, ...]) -> None:
+    from runtime.cli import discovery
+    from runtime.cli.client import connected
+    from runtime.cli.failures import NOBODY, Failure
+    from runtime.cli.output import print_json
+
+    async with connected(configuration) as connection:
+        counted = await discovery.instances(connection, names, timeout=configuration.settings.timeout)
+    missing = [name for name, count in counted.items() if not count]
+    if missing or not counted:
+        raise Failure(f"no answer from {', '.join(missing) or 'any service'}", NOBODY)
+    print_json(counted)
+
+
+def _probe(address: str, timeout: float) -> None:
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    from runtime.cli.failures import FAILED, NOBODY, Failure
+    from runtime.cli.output import print_json
+
+    try:
+        with urlopen(address, timeout=timeout) as answer:
+            print_json(answer.read())
+    except HTTPError as error:
+        raise Failure(f"{address}: {error.read().decode(errors='replace')}", FAILED) from None
+    except OSError as error:
+        raise Failure(f"{address}: {error}", NOBODY) from None

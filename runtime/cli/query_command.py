@@ -1,0 +1,30 @@
+"""`query`: ask a service."""
+
+import asyncio
+from typing import Any
+
+import click
+
+from runtime.cli.flags import configured, header, tracing
+from runtime.config import Configuration
+
+
+@click.command("query")
+@click.argument("target", metavar="SERVICE.NAME")
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
+@header
+@tracing
+@configured("nats.url", "namespace", "timeout")
+def command(configuration: Configuration, target: str, arguments: tuple[str, ...], **given: Any) -> None:
+    """Ask a service, and print its reply (JSON) on stdout.
+
+    \b
+    actorloom query orders.get_order orderId=1
+    actorloom query products.validate_products products:='[{"productId": "mug"}]'
+    echo '{"orderId": "1"}' | actorloom query orders.get_order -
+    """
+    from runtime.cli import client
+    from runtime.cli.requests import Request, send
+
+    request = Request(op="query", target=client.target(target, "query"), arguments=arguments, **given)
+    asyncio.run(send(configuration, request))
