@@ -52,11 +52,16 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.002)
 
 
-@contextmanager
-def stopped(server: EmbeddedServer) -> Iterator[None]:
-    """The server is silent, its sockets open."""
+def suspend(server: EmbeddedServer) -> None:
+    """Make the server silent, its sockets open."""
     os.kill(server.pid, signal.SIGSTOP)
     os.waitid(os.P_PID, server.pid, os.WSTOPPED)  # all its threads
+
+
+@contextmanager
+def suspended(server: EmbeddedServer) -> Iterator[None]:
+    """The server is silent within."""
+    suspend(server)
     try:
         yield
     finally:
@@ -241,7 +246,7 @@ async def test_subscriptions_come_back_with_the_server(own_server: EmbeddedServe
 async def test_a_flush_ends_with_its_connection(own_server: EmbeddedServer, public_api: bool) -> None:
     options = ConnectionOptions(url=own_server.url, public_api=public_api, ping_interval=1000)
     async with await Connection.connect(options) as connection:
-        os.kill(own_server.pid, signal.SIGSTOP)
+        suspend(own_server)
         flushing = asyncio.ensure_future(connection.flush(timeout=1000))
         await asyncio.wait({flushing}, timeout=0.02)
         own_server.kill()
@@ -285,7 +290,7 @@ async def test_memory_is_bounded_where_the_server_takes_nothing(own_server: Embe
                 connection.publish("a", b"x" * 1_000_000)
                 await asyncio.sleep(0)
 
-        with stopped(own_server):
+        with suspended(own_server):
             with pytest.raises(PublishError, match="bytes wait to be written"):
                 await publish_without_end()
             draining = asyncio.ensure_future(connection.drained())
