@@ -181,7 +181,7 @@ class Actor(Generic[S]):
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` once when the turn has committed (to count a metric, say); never when it is refused or fails."""
-        self._running.callbacks.append(callback)
+        self._running.on_commit(callback)
 
     async def list(
         self, *, order: str | None = None, limit: int = 20, after: str | None = None, **filters: Any
@@ -211,12 +211,16 @@ class Actor(Generic[S]):
         object.__setattr__(self, name, value)
 
 
-def view(actor: Actor[Any], call: Call) -> Actor[Any]:
-    """Return the actor as one call sees it: the service's attributes, and `call`."""
-    seen = object.__new__(type(actor))
-    attributes = seen.__dict__
-    attributes.update(actor.__dict__)
-    attributes["_call"] = call
+_new = object.__new__
+_set = object.__setattr__
+
+
+def view(kind: type[Actor[Any]], attributes: dict[str, Any], call: Call) -> Actor[Any]:
+    """Return the actor as one call sees it: `attributes` are those of the service, as `on_start` left them."""
+    seen = _new(kind)
+    if attributes:
+        seen.__dict__.update(attributes)
+    _set(seen, "_call", call)
     return seen
 
 

@@ -5,7 +5,7 @@ in it leaves the process before the turn has committed.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from .errors import DeclarationError
@@ -50,63 +50,30 @@ class Timer:
 
 
 class Call:
-    """The context of one running handler. Owned by the dispatcher; ends with the reply."""
+    """The context of one running handler. Owned by the dispatcher; ends with the reply.
 
-    __slots__ = (
-        "actor",
-        "attempt",
-        "attempts",
-        "callbacks",
-        "chain",
-        "deadline",
-        "emitted",
-        "key",
-        "lists",
-        "message_id",
-        "ordinal",
-        "requests",
-        "source",
-        "started",
-        "state",
-        "timers",
-        "writable",
-    )
+    What most calls leave at its default stands on the class: a request pays only for what it sets.
+    """
 
-    def __init__(
-        self,
-        actor: str,
-        requests: Requests,
-        *,
-        writable: bool,
-        source: str,
-        key: str = "",
-        state: Any = None,
-        message_id: str = "",
-        deadline: float = 0.0,
-        chain: str = "",
-        lists: Lists | None = None,
-        attempt: int = 1,
-        attempts: int = 1,
-    ) -> None:
-        self.actor = actor
-        self.requests = requests
-        self.writable = writable
-        self.source = source
-        """The operation that runs, e.g. ``command.create_order``; for messages to people."""
-        self.key = key
-        self.state = state
-        self.message_id = message_id
-        self.deadline = deadline
-        """Unix seconds after which nobody waits for the answer; 0 for none."""
-        self.chain = chain
-        self.lists = lists
-        self.attempt = attempt
-        self.attempts = attempts
-        self.ordinal = 0
-        self.started = 0.0
-        self.emitted: list[tuple[str, Event]] = []
-        self.timers: list[tuple[str, Timer]] = []
-        self.callbacks: list[Callable[[], object]] = []
+    actor: str
+    requests: Requests
+    source: str
+    """The operation that runs, e.g. ``command.create_order``; for messages to people."""
+    lists: Lists | None = None
+    writable = False
+    key = ""
+    state: Any = None
+    message_id = ""
+    deadline = 0.0
+    """Unix seconds after which nobody waits for the answer; 0 for none."""
+    chain = ""
+    attempt = 1
+    attempts = 1
+    ordinal = 0
+    started = 0.0
+    emitted: Sequence[tuple[str, Event]] = ()
+    timers: Sequence[tuple[str, Timer]] = ()
+    callbacks: Sequence[Callable[[], object]] = ()
 
     @property
     def now(self) -> float:
@@ -135,7 +102,7 @@ class Call:
             raise DeclarationError(
                 f"{type(event).__name__} belongs to {contract.actor!r}: {self.actor!r} cannot emit it"
             )
-        self.emitted.append((self.next_id(), event))
+        self.emitted = [*self.emitted, (self.next_id(), event)]
 
     def remind(self, timer: Timer) -> None:
         """Put `timer` into the turn's outbox."""
@@ -146,4 +113,18 @@ class Call:
                 raise DeclarationError(
                     f"{type(timer.message).__name__} is no command of {self.actor!r}: a timer is a command to oneself"
                 )
-        self.timers.append((self.next_id(), timer))
+        self.timers = [*self.timers, (self.next_id(), timer)]
+
+    def on_commit(self, callback: Callable[[], object]) -> None:
+        """Call `callback` when the turn has committed."""
+        self.callbacks = [*self.callbacks, callback]
+
+
+class ActorCall(Call):
+    """A call of a turn, or of a test."""
+
+    def __init__(self, actor: str, requests: Requests, *, writable: bool, source: str) -> None:
+        self.actor = actor
+        self.requests = requests
+        self.writable = writable
+        self.source = source

@@ -7,8 +7,8 @@ is woken, up to the bound.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -16,35 +16,37 @@ _SPARE = 32
 """Parked workers that are kept for the next burst; more end."""
 
 
-class Workers(Generic[T]):
-    """Runs `run(item)` for each item put, in order of arrival, at most `bound` at once.
+class Runnable(Protocol):
+    """What waits in a mailbox."""
 
-    `run` must not raise: whatever a handler does is answered inside it. One that does raise ends its worker, and
-    `on_crash` is told.
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Handle it; whatever the handler does is answered inside, so this must not raise."""
+        ...
+
+
+class Workers:
+    """Runs ``item.run()`` for each item put, in order of arrival, at most `bound` at once.
+
+    An item that raises all the same ends its worker, and `on_crash` is told.
     """
 
-    __slots__ = ("_bound", "_draining", "_loop", "_on_crash", "_parked", "_queue", "_quiet", "_run", "_tasks", "busy")
+    __slots__ = ("_bound", "_draining", "_loop", "_on_crash", "_parked", "_queue", "_quiet", "_tasks")
 
-    def __init__(
-        self, run: Callable[[T], Awaitable[None]], bound: int, on_crash: Callable[[BaseException], None]
-    ) -> None:
-        self._run = run
+    def __init__(self, bound: int, on_crash: Callable[[BaseException], None]) -> None:
         self._bound = bound
         self._on_crash = on_crash
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[T] = deque()
+        self._queue: deque[Runnable] = deque()
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._quiet: list[asyncio.Future[None]] = []
-        self.busy = 0
-        """Items whose `run` has begun and not ended."""
 
     def __len__(self) -> int:
         """Return how many items wait."""
         return len(self._queue)
 
-    def put(self, item: T) -> None:
+    def put(self, item: Runnable) -> None:
         """Add an item; the caller has checked the bound of what may wait."""
         self._queue.append(item)
         if not self._draining:
@@ -52,7 +54,7 @@ class Workers(Generic[T]):
 
     async def quiet(self) -> None:
         """Return when nothing waits and nothing runs."""
-        while self._queue or self.busy:
+        while self.busy:
             future = self._loop.create_future()
             self._quiet.append(future)
             await future
@@ -64,6 +66,18 @@ class Workers(Generic[T]):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything waits or runs."""
+        return bool(self._queue) or len(self._parked) < len(self._tasks)
+
+    def _settle(self) -> None:
+        if not self.busy:
+            for waiting in self._quiet:
+                if not waiting.done():
+                    waiting.set_result(None)
+            self._quiet.clear()
 
     def _wake(self) -> None:
         if self._parked:
@@ -83,29 +97,23 @@ class Workers(Generic[T]):
             self._wake()
 
     async def _work(self) -> None:
-        queue, run, loop = self._queue, self._run, self._loop
+        queue, loop = self._queue, self._loop
         while True:
             loop.call_soon(self._release)
             while queue:
-                item = queue.popleft()
-                self.busy += 1
-                try:
-                    await run(item)
-                finally:
-                    self.busy -= 1
-            if self._quiet and not self.busy:
-                for waiting in self._quiet:
-                    if not waiting.done():
-                        waiting.set_result(None)
-                self._quiet.clear()
+                await queue.popleft().run()
             if len(self._parked) >= _SPARE:
                 return
             parked: asyncio.Future[None] = loop.create_future()
             self._parked.append(parked)
+            if self._quiet:
+                self._settle()
             await parked
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if self._quiet:
+            self._settle()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._on_crash(error)
             if self._queue and not self._draining:

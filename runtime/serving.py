@@ -29,6 +29,8 @@ log = logging.getLogger("actorloom.host")
 
 _TICK = 5.0
 """Seconds between looks at idle keys and at the relay's checkpoint."""
+_DELAYED = 10_000
+"""Events that may wait at the server for another attempt, beside those in hand; more stall the subscription."""
 _DRAIN = 20.0
 """Seconds that a drain may take before what is unfinished is left to the next owner."""
 
@@ -106,7 +108,6 @@ class Serving:
 
     async def end(self) -> None:
         """Let go of everything; what is unfinished is redelivered or published by the next owner."""
-        self.dispatcher.draining = True
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -159,7 +160,10 @@ class Serving:
     async def _pull(self, reactions: Reactions, stream: str, durable: str, filters: tuple[str, ...]) -> None:
         host = self.host
         config = ConsumerConfig(
-            durable=durable, filter_subjects=filters, ack_wait=30 * SECOND, max_ack_pending=max(host.options.in_hand, 1)
+            durable=durable,
+            filter_subjects=filters,
+            ack_wait=30 * SECOND,
+            max_ack_pending=host.options.in_hand + _DELAYED,
         )
         await host.jetstream.ensure_consumer(stream, config)
         puller = Puller(

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from .actor import Actor, Page, view
 from .bus import Bus
-from .call import Call
+from .call import ActorCall, Call
 from .errors import NotDelivered
 from .ids import new_id
 from .message import Event, Message
@@ -96,24 +96,16 @@ def worker(
     `on_commit` callbacks). Nothing is on the network.
     """
     bus = RecordingBus(replies or {})
-    call = Call(
-        actor.name,
-        bus,
-        writable=writable,
-        source="test",
-        key=key,
-        state=state,
-        message_id=message_id or new_id(),
-        lists=RecordingLists(states or []),
-        attempt=attempt,
-        attempts=attempts,
-    )
-    if now is not None:
-        call.started = now
     recorded = type(
         f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name}
     )
-    return cast(Any, view(recorded(), call))
+    call = ActorCall(actor.name, bus, writable=writable, source="test")
+    call.key, call.state, call.message_id = key, state, message_id or new_id()
+    call.lists = RecordingLists(states or [])
+    call.attempt, call.attempts = attempt, attempts
+    if now is not None:
+        call.started = now
+    return cast(Any, view(recorded, recorded().__dict__, call))
 
 
 def _commit(self: Any) -> None:

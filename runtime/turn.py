@@ -14,7 +14,7 @@ import msgspec
 from opentelemetry.trace import Span, SpanKind
 
 from .actor import Actor, view
-from .call import Call, Lists, Requests
+from .call import ActorCall, Call, Lists, Requests
 from .codec import encode
 from .errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
 from .handler import Handler
@@ -37,7 +37,20 @@ class Work:
     """A message on its way through a turn. Made by the dispatcher or a reaction, which say what its end means."""
 
     __slots__ = (
-        "attempt", "attempts", "block", "born", "chain", "deadline", "handler", "id", "key", "message", "queued", "remembered", "span",
+        "attempt",
+        "attempts",
+        "block",
+        "born",
+        "chain",
+        "deadline",
+        "entry",
+        "handler",
+        "id",
+        "key",
+        "message",
+        "remembered",
+        "span",
+        "turns",
     )  # fmt: skip
 
     def __init__(self, handler: Handler, message: Any, span: Span, block: bytes | None) -> None:
@@ -55,7 +68,14 @@ class Work:
         self.chain = ""
         self.attempt = 1
         self.attempts = 1
-        self.queued = 0.0
+        self.turns: Turns | None = None
+        self.entry: Key[Work] | None = None
+        """Where it runs; set when it is admitted."""
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Run its turn (called by a worker)."""
+        assert self.turns is not None and self.entry is not None
+        return self.turns.run(self.entry, self)
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """It has committed. `reply` is the value, or None where only the stored `raw` is known (`repeated`)."""
@@ -93,7 +113,7 @@ class Turns:
         self._options = options
         self._lists = lists
         self._commit_span = tracer.template(f"commit {names.actor}", SpanKind.INTERNAL)
-        self._workers: Workers[tuple[Key[Work], Work]] = Workers(self._run, options.concurrency, crashed)
+        self._workers = Workers(options.concurrency, crashed)
         self._keyed = actor.state_type is not None
         self._crashed = crashed
         self._stopping = False
@@ -127,20 +147,25 @@ class Turns:
         if not self._keyed:
             entry: Key[Work] = Key(work.id, key_token(work.id))
             entry.active = entry.loaded = True
+            work.turns, work.entry = self, entry
             self.waiting += 1
-            self._workers.put((entry, work))
+            self._workers.put(work)
             return
         entry = self.key(work.key)
         if not forced and entry.depth() >= self._options.lane:
             raise Overloaded(f"{self._names.actor}: the lane of key {work.key!r} is full", self._retry_after())
         self.waiting += 1
+        work.turns, work.entry = self, entry
         if entry.enter(work):
-            self._workers.put((entry, work))
+            self._workers.put(work)
         elif work.span.is_recording():
             work.span.add_event("lane.wait", {"actorloom.lane.depth": entry.depth()})
 
     async def loaded(self, entry: Key[Work]) -> None:
-        """Have the record of a key in memory; who comes while it is being read waits for the same read."""
+        """Have the record of a key in memory; who comes while it is being read waits for the same read.
+
+        Raises `NotDelivered` where the stream does not answer, and what an unreadable record raises.
+        """
         while not entry.loaded:
             if entry.loading is not None:
                 await asyncio.shield(entry.loading)
@@ -148,6 +173,8 @@ class Turns:
             entry.loading = asyncio.get_running_loop().create_future()
             try:
                 await self._load(entry)
+            except (TimeoutError, PublishError) as error:
+                raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
             finally:
                 entry.loading.set_result(None)
                 entry.loading = None
@@ -207,8 +234,8 @@ class Turns:
         if left:
             self._relay.send(entry, left, entry.sequence)
 
-    async def _run(self, item: tuple[Key[Work], Work]) -> None:
-        entry, work = item
+    async def run(self, entry: Key[Work], work: Work) -> None:
+        """Run one message in its lane, and let the next one follow."""
         self.waiting -= 1
         token = attach(work.span, work.block)
         again = None
@@ -224,7 +251,7 @@ class Turns:
     def _follow(self, entry: Key[Work]) -> None:
         following = entry.leave() if self._keyed else None
         if following is not None:
-            self._workers.put((entry, following))
+            self._workers.put(following)
 
     def _hold(self, entry: Key[Work], work: Work, delay: float) -> None:
         """Keep the lane until `work` is tried again: what came after it on this key waits, other keys do not."""
@@ -235,7 +262,7 @@ class Turns:
         def again() -> None:
             del self._held[entry]
             self.waiting += 1
-            self._workers.put((entry, work))
+            self._workers.put(work)
 
         self._held[entry] = (asyncio.get_running_loop().call_later(delay, again), work)
 
@@ -258,11 +285,13 @@ class Turns:
                     if work.span.is_recording():
                         work.span.add_event("turn.conflict")
             raise Overloaded(f"{self._names.actor}: key {entry.key!r} is being written by another owner", 0.5)
-        except (TimeoutError, PublishError, Unsettled) as error:
+        except (NotStored, Unsettled) as error:
             entry.forget()
             log.error("%s: %s", self._names.actor, error)
             return await work.failed(_outage(self._names.actor, error))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not _cancelled():
+                return await work.failed(_stray(error))
             entry.forget()
             work.abandon()
             raise
@@ -278,21 +307,11 @@ class Turns:
         if known is not None:
             work.succeeded(None, known.reply, True)
             return
-        call = Call(
-            self._names.actor,
-            self._requests,
-            writable=True,
-            source=f"{work.handler.verb}.{work.handler.name}",
-            key=work.key,
-            state=entry.state,
-            message_id=work.id,
-            deadline=work.deadline,
-            chain=work.chain,
-            lists=self._lists,
-            attempt=work.attempt,
-            attempts=work.attempts,
-        )
-        reply = await work.handler.function(view(self._actor, call), work.message)
+        call = ActorCall(self._names.actor, self._requests, writable=True, source=f"{work.handler.verb}.{work.handler.name}")
+        call.key, call.state, call.message_id = work.key, entry.state, work.id
+        call.deadline, call.chain, call.lists = work.deadline, work.chain, self._lists
+        call.attempt, call.attempts = work.attempt, work.attempts
+        reply = await work.handler.function(view(type(self._actor), self._actor.__dict__, call), work.message)
         if work.deadline and time.time() > work.deadline:
             raise DeadlineExceeded(
                 "the deadline passed while the message was handled; nothing was committed", executed=False
@@ -302,7 +321,10 @@ class Turns:
     async def _known(self, entry: Key[Work], work: Work) -> Handled | None:
         known = entry.find(work.id)
         if known is None and work.remembered and entry.may_be_marked(work.id, work.born):
-            known = await self._journal.marked(entry, work.id)
+            try:
+                known = await self._journal.marked(entry, work.id)
+            except (TimeoutError, PublishError) as error:
+                raise NotDelivered(f"{self._names.actor}: it cannot be looked up now whether this was handled") from error
         return known
 
     async def _commit(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> None:
@@ -349,7 +371,7 @@ class Turns:
             token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
             body = encode(event)
             if len(body) > limit:
-                raise PublishError(
+                raise CodecError(
                     f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
                 )
             outgoing.append(Outgoing(event_id, "e", contract.type.__name__, token, msgspec.Raw(body), now, trace))
@@ -371,9 +393,22 @@ class Turns:
 
 def _outage(actor: str, error: Exception) -> RequestError:
     """Return what the caller learns where the stream does not answer: a refusal was not stored, a silence is unknown."""
-    if isinstance(error, PublishError):
+    if isinstance(error, NotStored):
         unavailable: RequestError = NotDelivered(f"{actor} could not store its turn")
     else:
         unavailable = DeadlineExceeded(f"{actor}: the outcome is unknown: the stream did not answer")
     unavailable.__cause__ = error
     return unavailable
+
+
+def _cancelled() -> bool:
+    """Whether the running task is being cancelled, rather than awaiting something of the handler's that was."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _stray(error: asyncio.CancelledError) -> RuntimeError:
+    """Return the failure of a handler that let the cancelling of something else out."""
+    failure = RuntimeError("the handler awaited something that was cancelled")
+    failure.__cause__ = error
+    return failure

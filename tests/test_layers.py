@@ -14,7 +14,7 @@ FLOORS: dict[int, set[str]] = {
     7: {"__main__", "cli"},
     6: {"runner", "in_process", "demo", "testing", "config", "health"},
     5: {"host", "serving"},
-    4: {"dispatch", "turn", "reaction"},
+    4: {"dispatch", "endpoint", "queries", "commands", "turn", "reaction"},
     3: {"mailbox", "journal", "index", "relay", "bus", "breaker"},
     2: {"nats"},
     1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record", "describe"},

@@ -1,0 +1,104 @@
+"""An endpoint: the subject of one query or command, and how its answers and errors leave.
+
+All that does not vary from message to message is prepared here once; the hot paths are in `queries` and `commands`.
+"""
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import Span, SpanKind
+
+from .answer import error_body, error_reply, is_internal
+from .codec import encode, encode_msgpack
+from .errors import PublishError, RequestError
+from .handler import Handler
+from .nats.service import EndpointStats
+from .tracing import CarriedSpan, finish, response_line
+from .tracing import conventions as semconv
+from .tracing.carried import UnsampledSpan
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatcher
+
+log = logging.getLogger("actorloom.dispatch")
+
+INBOXES = (b"_INBOX", b"_R_.", b"_GR_.")
+"""What a reply subject begins with (a client's inbox, or what a gateway or an imported service makes of it). A reply to
+anything else would let a caller publish with our permissions, into a stream or to the JetStream API."""
+
+
+_now = time.perf_counter_ns
+_SILENT = frozenset((CarriedSpan, UnsampledSpan))
+"""Spans that are not recorded: there is nothing to tell the caller of."""
+
+
+class Endpoint:
+    """What queries and commands share. Its methods are called for each message; none of them raises."""
+
+    def __init__(self, dispatcher: "Dispatcher", handler: Handler) -> None:
+        names = dispatcher.names
+        self.dispatcher = dispatcher
+        self.handler = handler
+        self.op = handler.contract.op
+        self.subject = names.request(self.op, handler.contract.name)
+        self.stats = EndpointStats()
+        method = f"{names.actor}/{handler.contract.name}"
+        host, port = dispatcher.connection.server_address
+        attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
+        self.template = dispatcher.tracer.template(method, SpanKind.SERVER, attributes)
+        self._durations = dispatcher.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
+        self._respond = dispatcher.connection.respond
+        self._inboxes = (*INBOXES, dispatcher.connection.options.inbox_prefix.encode() + b".")
+
+    def answer(self, span: Span, reply: bytes, begun: int, value: Any, msgpack: bool) -> None:
+        """Send the reply of a handler that returned `value`; `begun` is in `time.perf_counter_ns`."""
+        try:
+            if msgpack:
+                block = b"NATS/1.0\r\nContent-Type: application/msgpack\r\n" + response_line(span) + b"\r\n"
+                self._respond(reply, encode_msgpack(value), block)
+            else:
+                # Exact types: `isinstance` of an abstract class costs as much as the encoding.
+                silent = type(span) in _SILENT
+                block = None if silent else b"".join((b"NATS/1.0\r\n", response_line(span), b"\r\n"))
+                self._respond(reply, b"" if value is None else encode(value), block)
+        except PublishError as error:
+            log.error("%s: the reply could not be sent: %s", self.subject, error)
+            self.refuse(span, reply, begun, RequestError(f"{self.subject}: the reply could not be sent"), msgpack)
+            return
+        span.end()
+        taken = _now() - begun
+        stats = self.stats
+        stats.requests += 1
+        stats.processing_ns += taken
+        self._durations.record(taken / 1e9)
+
+    def refuse(self, span: Span, reply: bytes, begun: int, error: BaseException, msgpack: bool) -> None:
+        """Send an error reply. What is the actor's own failure is logged in full here, and said in short there."""
+        body = error_body(error, self.subject)
+        if is_internal(error):
+            span.record_exception(error)
+            log.error("%s failed", self.subject, exc_info=error)
+        elif body.code >= 500:
+            log.warning("%s: %s", self.subject, error)
+        block, payload = error_reply(body, response_line(span), msgpack)
+        kind = type(error).__name__ if body.code == 500 else body.kind
+        finish(span, body.code, kind, body.message)
+        taken = _now() - begun
+        stats = self.stats
+        stats.requests += 1
+        stats.errors += 1
+        stats.processing_ns += taken
+        stats.last_error = body.message
+        self._durations.record_error(taken / 1e9, body.code, kind)
+        try:
+            self._respond(reply, payload, block)
+        except PublishError as unsent:
+            # The caller learns by its deadline; there is no other way to it.
+            log.warning("%s: an error reply could not be sent: %s", self.subject, unsent)
+
+    def drop(self, reply: bytes) -> None:
+        """Take note of a request without a reply subject, or with one that is no inbox: nothing is run, nothing sent."""
+        self.stats.errors += 1
+        self.stats.last_error = "the reply subject is no inbox" if reply else "no reply subject"
+        log.warning("%s: a request was dropped: %s", self.subject, self.stats.last_error)

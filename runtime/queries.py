@@ -1,0 +1,141 @@
+"""Queries: from the read loop to the handler and its answer. The hottest path of the runtime."""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import Span
+
+from . import headers
+from .actor import view
+from .answer import invalid
+from .call import Call, Lists, Requests
+from .codec import is_msgpack
+from .endpoint import Endpoint
+from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
+from .handler import Handler
+from .tracing import attach, detach
+from .tracing.carried import NOTHING
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatcher
+
+_now = time.perf_counter_ns
+
+
+class QueryCall(Call):
+    """A query on its way, and the call that its handler sees: one object from the read loop to the reply."""
+
+    def __init__(self, endpoint: "QueryEndpoint", reply: bytes, block: bytes | None, span: Span) -> None:
+        self.endpoint = endpoint
+        self.reply = reply
+        self.block = block
+        self.span = span
+        self.begun = _now()
+
+    message: Any
+    msgpack = False
+
+    # What `Call` has as attributes comes from the endpoint: a query pays for it only where a handler asks.
+
+    @property
+    def actor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The actor's name."""
+        return self.endpoint.dispatcher.names.actor
+
+    @property
+    def requests(self) -> Requests:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The bus."""
+        return self.endpoint.dispatcher.requests
+
+    @property
+    def lists(self) -> Lists | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The indexes."""
+        return self.endpoint.dispatcher.lists
+
+    @property
+    def source(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The operation."""
+        return f"query.{self.endpoint.handler.name}"
+
+    async def run(self) -> None:
+        """Run the handler and answer. Never raises."""
+        endpoint = self.endpoint
+        span = self.span
+        # Without a trace or baggage (it has an "=") there is nothing to make current: a worker's own context is empty.
+        block = self.block
+        token = attach(span, block) if span is not NOTHING or (block is not None and 61 in block) else None
+        try:
+            if self.deadline and time.time() > self.deadline:
+                raise DeadlineExceeded(f"{endpoint.subject}: the deadline has passed", executed=False)
+            if endpoint.keyed:
+                result = await self._run_keyed()
+            else:
+                result = await endpoint.function(view(endpoint.kind, endpoint.attributes, self), self.message)
+            endpoint.answer(span, self.reply, self.begun, result, self.msgpack)
+        except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
+            endpoint.refuse(span, self.reply, self.begun, _unavailable(error), self.msgpack)
+        finally:
+            if token is not None:
+                detach(token)
+
+    async def _run_keyed(self) -> Any:
+        """Run on the last committed state of the key, beside whatever command runs there."""
+        endpoint = self.endpoint
+        turns, key_of = endpoint.dispatcher.work, endpoint.handler.key_of
+        assert key_of is not None
+        entry = turns.key(key_of(self.message))
+        entry.queries += 1
+        try:
+            if not entry.loaded:
+                await turns.loaded(entry)
+            self.key = entry.key
+            self.state = entry.state
+            return await endpoint.function(view(endpoint.kind, endpoint.attributes, self), self.message)
+        finally:
+            entry.queries -= 1
+
+
+class QueryEndpoint(Endpoint):
+    """Receives the queries of one subject."""
+
+    def __init__(self, dispatcher: "Dispatcher", handler: Handler) -> None:
+        super().__init__(dispatcher, handler)
+        self.kind = type(dispatcher.actor)
+        self.attributes = dispatcher.actor.__dict__
+        self.keyed = dispatcher.keyed and handler.key_of is not None
+        self.function = handler.function
+        self._decode = handler.codec.decode
+        self._receive = self.template.receive
+        self._workers = dispatcher.workers
+
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        """Decode a query and put it into the mailbox. Called from the read loop; never raises."""
+        if not reply.startswith(self._inboxes):
+            self.drop(reply)
+            return
+        span = self._receive(block)
+        call = QueryCall(self, reply, block, span)
+        try:
+            if block is None:
+                call.message = self._decode(payload)
+            else:
+                call.deadline, call.chain, _, content_type = headers.request_fields(block)
+                call.msgpack = content_type is not None and is_msgpack(content_type)
+                call.message = self._decode(payload, content_type)
+            workers = self._workers
+            if len(workers) >= self.dispatcher.options.mailbox:
+                raise Overloaded(f"{self.subject}: the mailbox is full", self.dispatcher.retry_after())
+            workers.put(call)
+        except CodecError as error:
+            self.refuse(span, reply, call.begun, invalid(self.subject, str(error)), call.msgpack)
+        except RequestError as error:
+            self.refuse(span, reply, call.begun, error, call.msgpack)
+
+
+def _unavailable(error: Exception) -> Exception:
+    """Return what a query that could not read its key answers: try again, rather than a failure of the handler."""
+    if isinstance(error, TimeoutError | PublishError) and not isinstance(error, RequestError):
+        unavailable = NotDelivered("the state of this key cannot be read now")
+        unavailable.__cause__ = error
+        return unavailable
+    return error
