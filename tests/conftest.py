@@ -29,7 +29,8 @@ def namespace() -> str:
 
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests see none of the developer's own NATS, OpenTelemetry and Actorloom variables."""
+    """Tests see none of the developer's own variables, but those that say what to test with."""
+    kept = {"ACTORLOOM_NATS_SERVER", "ACTORLOOM_NATS_PUBLIC_API"}
     for name in os.environ:
-        if name.startswith(("NATS_", "OTEL_")) or (name.startswith("ACTORLOOM_") and name != "ACTORLOOM_NATS_SERVER"):
+        if name.startswith(("NATS_", "OTEL_", "ACTORLOOM_")) and name not in kept:
             monkeypatch.delenv(name)
