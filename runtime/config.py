@@ -213,4 +213,5 @@ def _converted(key: str, said: Sourced, kind: Any) -> Any:
     try:
         return msgspec.convert(said.value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{said.origin}: {key} = {said.value!r}: {error}") from None
+        value = "***" if key.rpartition(".")[2] in SECRETS else repr(said.value)
+        raise ConfigurationError(f"{said.origin}: {key} = {value}: {error}") from None
