@@ -20,12 +20,13 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 class Breaker:
     """The circuit to one operation: closed, open, or half open with one probe under way. Not thread-safe."""
 
-    __slots__ = ("_clock", "_failures", "_opened", "_pause", "_policy", "_probing", "opened")
+    __slots__ = ("_clock", "_opened", "_pause", "_policy", "_probing", "failing", "opened")
 
     def __init__(self, policy: BreakerPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
         self._clock = clock
-        self._failures = 0
+        self.failing = 0
+        """Requests in a row that were not answered; 0 says that there is nothing to ask `allows`."""
         self._opened = 0.0
         self._pause = policy.pause
         self._probing = False
@@ -35,11 +36,11 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether requests are refused now (one probe excepted)."""
-        return self._failures >= self._policy.failures
+        return self.failing >= self._policy.failures
 
     def allows(self) -> bool:
         """Whether a request may be sent now; the first after the pause is the probe."""
-        if self._failures < self._policy.failures:
+        if self.failing < self._policy.failures:
             return True
         if self._probing or self._clock() < self._opened + self._pause:
             return False
@@ -48,7 +49,7 @@ class Breaker:
 
     def answered(self) -> None:
         """The target answered, be it with a refusal: the circuit is closed."""
-        self._failures = 0
+        self.failing = 0
         self._probing = False
         self._pause = self._policy.pause
 
@@ -58,12 +59,12 @@ class Breaker:
 
     def failed(self) -> None:
         """No answer in time, or nobody there."""
-        self._failures += 1
+        self.failing += 1
         if self._probing:
             self._probing = False
             self._pause = min(self._pause * 2, self._policy.longest)
             self._opened = self._clock()
-        elif self._failures == self._policy.failures:
+        elif self.failing == self._policy.failures:
             self._opened = self._clock()
             self.opened += 1
 

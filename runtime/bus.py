@@ -5,20 +5,20 @@ A request carries its trace, deadline and call chain, and a command its id; the 
 """
 
 import asyncio
+import os
 import random
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from . import headers
-from .answer import read_error
-from .breaker import Breaker, BreakerPolicy, RetryBudget
-from .call import Call
-from .codec import MSGPACK, Codec, encode
+from .breaker import BreakerPolicy, RetryBudget
+from .call import Call, link
+from .cloudevents import event_headers
+from .codec import encode
 from .errors import (
     CircuitOpen,
     CodecError,
@@ -32,12 +32,12 @@ from .errors import (
 )
 from .ids import new_id
 from .message import Command, Contract, Event, Message, Query, contract_of
-from .nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected, Response
-from .nats.errors import ConnectionLost
+from .nats.connection import Connection, ConnectionOptions, NoResponders
 from .nats.jetstream import JetStream
 from .options import RetryPolicy
+from .route import Route
 from .subject import NO_KEY, Names, key_token
-from .tracing import Durations, ServiceTracer, Template, Tracing, finish, inject
+from .tracing import ServiceTracer, Tracing, finish, inject
 from .tracing import conventions as semconv
 
 R = TypeVar("R")
@@ -47,23 +47,6 @@ DEFAULT_TIMEOUT = 5.0
 
 PATIENCE = 1.0
 """Seconds for which a handler's request is sent again while nobody serves its subject."""
-
-
-class Route:
-    """What sending one message type needs, prepared at its first use."""
-
-    __slots__ = ("breaker", "contract", "decode", "durations", "subject", "subject_text", "template")
-
-    def __init__(
-        self, contract: Contract, subject: str, template: Template, durations: Durations, policy: BreakerPolicy
-    ) -> None:
-        self.contract = contract
-        self.subject = subject.encode()
-        self.subject_text = subject
-        self.template = template
-        self.durations = durations
-        self.breaker = Breaker(policy)
-        self.decode: Codec[Any] | None = Codec(contract.reply) if contract.reply not in (None, type(None)) else None
 
 
 class Bus:
@@ -87,26 +70,32 @@ class Bus:
         self._routes: dict[type, Route] = {}
         self._policy = breaker
         self._budget = RetryBudget()
+        self._millis = 0
+        self._deadline = b""
         self._retries = tracer.counter("actorloom.client.retries", {})
 
-    async def query(self, message: Query[R], *, timeout: float | None = None) -> R:
+    def query(self, message: Query[R], *, timeout: float | None = None) -> Coroutine[Any, Any, R]:
         """Ask, and return the reply. `timeout` in seconds.
 
         Raises a `RequestError`: `NotFound`, `InvalidMessage`, `NotDelivered` (nobody serves it), `DeadlineExceeded` …
         """
-        if contract_of(message).op != "query":
+        route = self._routes.get(type(message)) or self._route(contract_of(message))
+        if route.op != "query":
             raise DeclarationError(f"{type(message).__name__} is no query")
-        return await self.request(message, command_id=None, timeout=timeout, call=None)
+        return self._send(route, message, self.timeout if timeout is None else timeout, None, None)
 
-    async def command(self, message: Command[R], *, id: str | None = None, timeout: float | None = None) -> R:
+    def command(
+        self, message: Command[R], *, id: str | None = None, timeout: float | None = None
+    ) -> Coroutine[Any, Any, R]:
         """Tell, and return the reply once it is done and durable. `timeout` in seconds.
 
         `id` makes it safe to send again: the same id takes effect once and gets the same reply. Without one it is given a
         new one; an error's ``executed`` of None then means *unknown*, which `retry` avoids. Raises a `RequestError`.
         """
-        if contract_of(message).op != "command":
+        route = self._routes.get(type(message)) or self._route(contract_of(message))
+        if route.op != "command":
             raise DeclarationError(f"{type(message).__name__} is no command")
-        return await self.request(message, command_id=id or new_id(), timeout=timeout, call=None)
+        return self._send(route, message, self.timeout if timeout is None else timeout, id or new_id(), None)
 
     async def retry(
         self,
@@ -141,8 +130,6 @@ class Bus:
         contract = contract_of(event)
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is no event")
-        from .relay import event_headers
-
         names = Names(contract.actor, self.namespace)
         event_id = id or new_id()
         token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
@@ -160,108 +147,96 @@ class Bus:
         finish(span)
         return event_id
 
-    async def request(
-        self, message: Message, *, command_id: str | None, timeout: float | None, call: Call | None
-    ) -> Any:
-        """Send a query or command for `call` (None: a plain program); `Actor.query` and `Actor.command` come here."""
+    async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:
+        """Send a query or command for a handler; `Actor.query` and `Actor.command` come here.
+
+        While nobody serves it, it is sent again for a moment: a handler is not failed by an actor that changes hands.
+        """
         route = self._routes.get(type(message)) or self._route(contract_of(message))
+        if route.op != ("query" if command_id is None else "command"):
+            raise DeclarationError(f"{type(message).__name__} is a {route.op}")
         now = time.time()
-        deadline = now + (timeout if timeout is not None else self.timeout)
-        if call is not None and call.deadline and call.deadline < deadline:
-            deadline = call.deadline
-            if deadline <= now:
-                raise DeadlineExceeded(f"{route.subject_text}: the caller's deadline has passed", executed=False)
-        self._budget.earn()
-        if call is None:
-            return await self._attempt(route, message, deadline, command_id, None)
+        wanted = self.timeout if timeout is None else timeout
+        deadline = min(call.deadline, now + wanted) if call.deadline else now + wanted
         patience = min(now + PATIENCE, deadline)
         pause = 0.01
+        self._budget.earn()
         while True:
+            if deadline <= now:
+                raise DeadlineExceeded(f"{route.subject_text}: the caller's deadline has passed", executed=False)
             try:
-                return await self._attempt(route, message, deadline, command_id, call)
+                return await self._send(route, message, deadline - now, command_id, call)
             except NotDelivered as error:
-                # A handler is not failed by the moment in which an actor changes hands; plain programs are told at once.
-                if isinstance(error, CircuitOpen) or time.time() + pause > patience or not self._budget.spend():
+                now = time.time()
+                if isinstance(error, CircuitOpen) or now + pause > patience or not self._budget.spend():
                     raise
             self._retries.value += 1
             await asyncio.sleep(pause * (0.5 + random.random() / 2))
             pause *= 2
+            now = time.time()
 
-    async def _attempt(
-        self, route: Route, message: Message, deadline: float, command_id: str | None, call: Call | None
+    async def _send(
+        self, route: Route, message: Message, timeout: float, command_id: str | None, call: Call | None
     ) -> Any:
-        """Send a request once; one attempt is one CLIENT span."""
+        """Send a request once, and return its reply. One attempt is one CLIENT span."""
         breaker = route.breaker
         span = route.template.child()
-        begun = time.perf_counter()
+        begun = self._loop.time()
         try:
-            if not breaker.allows():
+            if breaker.failing and not breaker.allows():
                 raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
-            block = self._headers(span, deadline, command_id, call)
-            response = await self._send(route, message, block, deadline - time.time())
-            breaker.answered()
-            value = self._read(route, response)
-        except RequestError as error:
-            if isinstance(error, NotDelivered | DeadlineExceeded) and not error.remote:
-                if not isinstance(error, CircuitOpen):
-                    breaker.failed()
-            else:
+            connection = self.connection
+            if not connection.is_connected:
+                await connection.wait_connected(timeout)
+            block = self._headers(span, time.time() + timeout, command_id, call)
+            response = await connection.request_nowait(route.subject, encode(message), block, begun + timeout)
+            if breaker.failing:
                 breaker.answered()
-            finish(span, error.code, type(error).__name__, str(error))
-            route.durations.record_error(time.perf_counter() - begun, error.code, type(error).__name__)
-            raise
+            value = route.read(response)
+        except (NoResponders, TimeoutError, PublishError, RequestError) as error:
+            told = self._failed(route, span, begun, error)
+            if told is error:
+                raise
+            raise told from error
         except BaseException as error:
             breaker.released()
             finish(span, None, type(error).__name__)
             raise
         span.end()
-        route.durations.record(time.perf_counter() - begun)
+        route.durations.record(self._loop.time() - begun)
         return value
 
-    async def _send(self, route: Route, message: Message, block: bytes, timeout: float) -> Response:
-        subject = route.subject_text
-        try:
-            if not self.connection.is_connected:
-                await self.connection.wait_connected(timeout)
-            expires_at = self._loop.time() + timeout
-            return await self.connection.request_nowait(route.subject, encode(message), block, expires_at)
-        except NoResponders:
-            raise NotDelivered(f"{subject}: nobody serves it") from None
-        except ConnectionLost as error:
-            raise DeadlineExceeded(f"{subject}: the connection was lost before the reply") from error
-        except (NotConnected, PublishError) as error:
-            raise NotDelivered(f"{subject}: {error}") from error
-        except TimeoutError:
-            raise DeadlineExceeded(f"{subject}: no reply within {timeout:.3g} s") from None
+    def _failed(self, route: Route, span: Span, begun: float, error: Exception) -> RequestError:
+        """Take note of a request that failed, and return what its sender is told."""
+        if isinstance(error, RequestError):
+            told = error
+            if not isinstance(error, CircuitOpen):
+                route.breaker.answered()
+        else:
+            told = route.unanswered(error)
+            route.breaker.failed()
+        kind = type(told).__name__
+        finish(span, told.code, kind, str(told))
+        route.durations.record_error(self._loop.time() - begun, told.code, kind)
+        return told
 
-    def _headers(self, span: Any, deadline: float, command_id: str | None, call: Call | None) -> bytes:
-        block = b"NATS/1.0\r\n%bDeadline: %d\r\n" % (inject(span), deadline * 1000)
+    def _headers(self, span: Span, deadline: float, command_id: str | None, call: Call | None) -> bytes:
+        millis = int(deadline * 1000)
+        if millis != self._millis:
+            # Requests of one millisecond, as most of a burst are, share their deadline's bytes.
+            self._millis, self._deadline = millis, b"Deadline: %d\r\n\r\n" % millis
+        if command_id is None and call is None:
+            return b"".join((b"NATS/1.0\r\n", inject(span), self._deadline))
+        lines = [b"NATS/1.0\r\n", inject(span)]
         if command_id is not None:
             if "\r" in command_id or "\n" in command_id:
                 raise CodecError("a command's id cannot contain a line break")
-            block += b"Idempotency-Key: " + command_id.encode() + b"\r\n"
+            lines.append(f"Idempotency-Key: {command_id}\r\n".encode())
         if call is not None:
-            here = f"{call.actor}/{key_token(call.key)}" if call.key else call.actor
-            block += (
-                f"Call-Chain: {call.chain},{here}\r\n".encode() if call.chain else f"Call-Chain: {here}\r\n".encode()
-            )
-        return block + b"\r\n"
-
-    def _read(self, route: Route, response: Response) -> Any:
-        block = response.headers
-        content_type = None
-        if block is not None:
-            if headers.SERVICE_ERROR_CODE in block:
-                raise read_error(block, response.payload)
-            content_type = MSGPACK if b"application/msgpack" in block else None
-        if route.decode is None:
-            return None
-        try:
-            return route.decode.decode(response.payload, content_type)
-        except CodecError as error:
-            failed = HandlerFailed(f"{route.subject_text}: the reply does not fit {route.contract.reply}: {error}")
-            failed.executed = True
-            raise failed from error
+            here = link(call.actor, call.key)
+            lines.append(f"Call-Chain: {call.chain}{',' if call.chain else ''}{here}\r\n".encode())
+        lines.append(self._deadline)
+        return b"".join(lines)
 
     def _route(self, contract: Contract) -> Route:
         route = self._routes.get(contract.type)
@@ -298,8 +273,6 @@ async def connect(
     Without `url` or `options`, natscli's variables say where (`NATS_URL`, `NATS_CREDS`, `NATS_CONTEXT` …), else
     ``nats://127.0.0.1:4222``. `service` names the program in traces. Raises `ActorError` where there is no server.
     """
-    import os
-
     chosen = options or ConnectionOptions.from_env(os.environ, **({"url": url} if url else {}))
     tracing = Tracing.from_env()
     connection = await Connection.connect(chosen, name=service)

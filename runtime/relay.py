@@ -8,19 +8,18 @@ import asyncio
 import logging
 import random
 from collections import deque
-from datetime import UTC, datetime
 from heapq import heappop, heappush
 from typing import Any
-from urllib.parse import quote
 
 from opentelemetry.trace import SpanKind
 
+from .cloudevents import event_headers, rfc3339
 from .errors import ActorError, CodecError, PublishError
 from .journal import Key
 from .nats.connection import Response
 from .nats.jetstream import JetStream, decode_ack
 from .record import Outgoing, decode_record
-from .subject import NO_KEY, Names, key_token, snake_case, token_key
+from .subject import Names, key_token, snake_case, token_key
 from .tracing import ServiceTracer, Template, finish
 from .tracing import conventions as semconv
 
@@ -29,8 +28,6 @@ log = logging.getLogger("actorloom.relay")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _PUBLISH_TIMEOUT = 5.0
-_CE_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
-"""Characters that the CloudEvents binding leaves as they are in a header value."""
 
 
 class Checkpoint:
@@ -309,21 +306,3 @@ class Relay:
         token = subject.rpartition(".")[2]
         orphan: Key[Any] = Key(token_key(token), token)
         self.send(orphan, outbox, sequence)
-
-
-def event_headers(actor: str, type_name: str, event_id: str, token: str, time: float) -> bytes:
-    """Return the header block of an event, not yet closed: CloudEvents 1.0 in binary mode, and the id for deduplication.
-
-    `token` is the event's key as a subject token; `time` is in unix seconds.
-    """
-    key = "" if token == NO_KEY else quote(token_key(token), safe=_CE_SAFE, errors="surrogatepass")
-    return (
-        f"NATS/1.0\r\nNats-Msg-Id: {event_id}\r\nce-specversion: 1.0\r\nce-id: {event_id}\r\nce-source: /{actor}\r\n"
-        f"ce-type: {actor}.{type_name}\r\nce-time: {rfc3339(time)}\r\nce-datacontenttype: application/json\r\n"
-        + (f"ce-subject: {key}\r\n" if key else "")
-    ).encode()
-
-
-def rfc3339(seconds: float) -> str:
-    """Return unix seconds as RFC 3339 in UTC, to a microsecond, ending in Z."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -15,9 +15,9 @@ FLOORS: dict[int, set[str]] = {
     6: {"runner", "in_process", "demo", "testing", "config", "health"},
     5: {"host", "serving"},
     4: {"dispatch", "endpoint", "queries", "commands", "turn", "reaction"},
-    3: {"mailbox", "journal", "index", "relay", "bus", "breaker"},
+    3: {"mailbox", "journal", "index", "relay", "bus", "route"},
     2: {"nats"},
-    1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record", "describe"},
+    1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record", "cloudevents", "breaker", "describe"},
     0: {"message", "subject", "headers", "errors", "options"},
 }
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}

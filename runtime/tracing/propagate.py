@@ -4,7 +4,7 @@ from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace.span import Span, SpanContext
 
-from runtime.tracing.carried import CarriedSpan
+from runtime.tracing.carried import NOTHING, CarriedSpan
 from runtime.tracing.context import current, get_context
 from runtime.tracing.span import LeanSpan
 
@@ -19,9 +19,11 @@ def inject(span: Span | None = None) -> bytes:
     """
     if span is None:
         span = current()
+    context = get_context()
+    if span is NOTHING and not context:
+        return b""
     # An exact type first: `isinstance` of an abstract class costs more than the line itself.
     lines = b"" if span is None else span.lines() if type(span) is LeanSpan else _lines(span)
-    context = get_context()
     # In most contexts there is nothing but the span.
     if len(context) > 1 and baggage.get_all(context):
         carrier: dict[str, str] = {}
