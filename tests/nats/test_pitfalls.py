@@ -332,7 +332,7 @@ async def test_unknown_internals_mean_the_public_api(
     own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fast, "_PROBES", (*fast._PROBES, "_gone"))
-    async with await Connection.connect(ConnectionOptions(url=own_server.url)) as connection:
+    async with await Connection.connect(ConnectionOptions(url=own_server.url, public_api=False)) as connection:
         await connection.flush()
     assert "the slower public API of nats-py is used" in caplog.text
     assert "lacks _gone" in caplog.text
