@@ -20,6 +20,7 @@ MAX_TOKEN: Final = 1024
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_PLAIN = re.compile(r"[A-Za-z0-9_\-=+@,;:]+\Z").match
 _KEEP: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-=+@,;:")
 
 
