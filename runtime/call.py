@@ -8,9 +8,25 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from .errors import DeclarationError
+from .errors import CallCycle, DeclarationError
 from .ids import derived_id
 from .message import Command, Event, Message, contract_of
+from .subject import key_token
+
+MAX_CHAIN = 32
+"""Calls within calls; more is a recursion that no key's lane can see."""
+
+
+def link(actor: str, key: str) -> str:
+    """Return what stands for one call in a `Call-Chain`: the actor, and the key's token where there is one."""
+    return f"{actor}/{key_token(key)}" if key else actor
+
+
+def check_depth(subject: str, chain: str) -> None:
+    """Raise `CallCycle` for a request at `subject` that is too many calls deep."""
+    depth = chain.count(",") + 1
+    if depth > MAX_CHAIN:
+        raise CallCycle(f"{subject}: {depth} calls within calls: {' > '.join(chain.split(',', 4)[:4])} > …")
 
 
 class Requests(Protocol):

@@ -9,10 +9,10 @@ from opentelemetry.trace import Span
 
 from . import headers
 from .answer import invalid
-from .call import Call, Timer
+from .call import Call, Timer, check_depth, link
 from .codec import is_msgpack
 from .endpoint import Endpoint
-from .errors import CallCycle, CodecError, InvalidMessage, NotDelivered, RequestError
+from .errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, NotDelivered, RequestError
 from .handler import Handler
 from .ids import key_for, new_id
 from .message import Accepted, NewKey
@@ -22,9 +22,6 @@ from .turn import Work
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher
-
-MAX_CHAIN = 32
-"""Calls within calls; more is a recursion that no key's lane can see."""
 
 _MAX_ID = 256
 
@@ -54,8 +51,10 @@ class CommandWork(Work):
         self.endpoint.refuse(self.span, self.reply, self.begun, error, self.msgpack)
 
     def abandon(self) -> None:
-        """Answer that it was not executed."""
-        stopping = NotDelivered(f"{self.endpoint.subject}: the service is stopping")
+        """Answer that it was not executed, or that this is unknown."""
+        stopping: RequestError = NotDelivered(f"{self.endpoint.subject}: the service is stopping")
+        if self.committing:
+            stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
         self.endpoint.refuse(self.span, self.reply, self.begun, stopping, self.msgpack)
 
 
@@ -81,8 +80,8 @@ class CommandEndpoint(Endpoint):
             if not work.id:
                 work.id = new_id()
                 work.remembered = False
-            elif len(work.id) > _MAX_ID or not work.id.isprintable():
-                raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {_MAX_ID} printable characters")
+            elif len(work.id.encode()) > _MAX_ID or not work.id.isprintable():
+                raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {_MAX_ID} bytes of printable text")
             work.message = self.handler.codec.decode(payload, content_type)
             self._admit(work)
         except CodecError as error:
@@ -101,10 +100,9 @@ class CommandEndpoint(Endpoint):
         self.dispatcher.work.admit(work)
 
     def _check_chain(self, work: CommandWork) -> None:
+        check_depth(self.subject, work.chain)
         path = work.chain.split(",")
-        here = f"{self.dispatcher.names.actor}/{key_token(work.key)}"
-        if len(path) > MAX_CHAIN:
-            raise CallCycle(f"{self.subject}: {len(path)} calls within calls: {' > '.join(path[:4])} > …")
+        here = link(self.dispatcher.names.actor, work.key)
         turns = self.dispatcher.work
         entry = turns.keys.get(key_token(work.key)) if self.dispatcher.keyed and here in path else None
         if entry is not None and entry.active:

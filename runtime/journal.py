@@ -34,6 +34,10 @@ class Conflict(ActorError):
     """Another writer has committed to this key: forget, reload, run again."""
 
 
+class NotStored(ActorError):
+    """The commit is certainly not stored: the server refused it, or was not there."""
+
+
 class Unsettled(ActorError):
     """It is not known whether the commit is stored: the server cannot be asked."""
 
@@ -185,7 +189,7 @@ class Journal:
     ) -> int:
         """Write the next record of `key` and return its stream sequence; the key then holds it.
 
-        Raises `Conflict` (another writer; reload and run again), `PublishError` (certainly not stored) or `Unsettled`.
+        Raises `Conflict` (another writer; reload and run again), `NotStored` or `Unsettled`.
         """
         handled, gone = self._kept(key)
         left = max([key.left, *(entry.time for entry in gone)])
@@ -210,6 +214,8 @@ class Journal:
             sequence = await self._settle(subject, record)
         except TimeoutError:
             sequence = await self._settle(subject, record)
+        except PublishError as error:
+            raise NotStored(str(error)) from error
         key.sequence = sequence
         key.state = state
         key.left = left

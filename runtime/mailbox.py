@@ -23,6 +23,10 @@ class Runnable(Protocol):
         """Handle it; whatever the handler does is answered inside, so this must not raise."""
         ...
 
+    def abandon(self) -> None:
+        """It will not be run."""
+        ...
+
 
 class Workers:
     """Runs ``item.run()`` for each item put, in order of arrival, at most `bound` at once.
@@ -30,7 +34,7 @@ class Workers:
     An item that raises all the same ends its worker, and `on_crash` is told.
     """
 
-    __slots__ = ("_bound", "_draining", "_loop", "_on_crash", "_parked", "_queue", "_quiet", "_tasks")
+    __slots__ = ("_bound", "_closed", "_draining", "_loop", "_on_crash", "_parked", "_queue", "_quiet", "_tasks")
 
     def __init__(self, bound: int, on_crash: Callable[[BaseException], None]) -> None:
         self._bound = bound
@@ -40,6 +44,7 @@ class Workers:
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._closed = False
         self._quiet: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
@@ -47,7 +52,7 @@ class Workers:
         return len(self._queue)
 
     def put(self, item: Runnable) -> None:
-        """Add an item; the caller has checked the bound of what may wait."""
+        """Add an item; the caller has checked the bound of what may wait. When closed it is abandoned at once."""
         self._queue.append(item)
         if not self._draining:
             self._wake()
@@ -60,12 +65,20 @@ class Workers:
             await future
 
     async def close(self) -> None:
-        """Cancel what still runs, and end all workers."""
-        self._queue.clear()
+        """Cancel what still runs, abandon what waits, and end all workers."""
+        self._closed = True
+        self._draining = False
+        self._parked.clear()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
+        self._abandon()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._settle()
+
+    def _abandon(self) -> None:
+        while self._queue:
+            self._queue.popleft().abandon()
 
     @property
     def busy(self) -> bool:
@@ -80,6 +93,9 @@ class Workers:
             self._quiet.clear()
 
     def _wake(self) -> None:
+        if self._closed:
+            self._abandon()
+            return
         if self._parked:
             self._parked.pop().set_result(None)
         elif len(self._tasks) < self._bound:
@@ -114,10 +130,23 @@ class Workers:
         self._tasks.discard(task)
         if self._quiet:
             self._settle()
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if self._closed:
+            return
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
             self._on_crash(error)
-            if self._queue and not self._draining:
-                self._wake()
+        if self._queue and not self._draining:
+            self._wake()
+
+
+def stray(error: asyncio.CancelledError) -> Exception | None:
+    """Return the failure of a handler that let the cancelling of something else out; None where its worker is ended."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        return None
+    failure = RuntimeError("the handler awaited something that was cancelled")
+    failure.__cause__ = error
+    return failure
 
 
 class Lane(Generic[T]):

@@ -1,5 +1,6 @@
 """Queries: from the read loop to the handler and its answer. The hottest path of the runtime."""
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +9,12 @@ from opentelemetry.trace import Span
 from . import headers
 from .actor import view
 from .answer import invalid
-from .call import Call, Lists, Requests
+from .call import Call, Lists, Requests, check_depth
 from .codec import is_msgpack
 from .endpoint import Endpoint
-from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
+from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, RequestError
 from .handler import Handler
+from .mailbox import stray
 from .tracing import attach, detach
 from .tracing.carried import NOTHING
 
@@ -72,18 +74,31 @@ class QueryCall(Call):
             else:
                 result = await endpoint.function(view(endpoint.kind, endpoint.attributes, self), self.message)
             endpoint.answer(span, self.reply, self.begun, result, self.msgpack)
+        except asyncio.CancelledError as error:
+            if (failure := stray(error)) is None:
+                self.abandon()
+                raise
+            endpoint.refuse(span, self.reply, self.begun, failure, self.msgpack)
         except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
-            endpoint.refuse(span, self.reply, self.begun, _unavailable(error), self.msgpack)
+            endpoint.refuse(span, self.reply, self.begun, error, self.msgpack)
         finally:
             if token is not None:
                 detach(token)
+
+    def abandon(self) -> None:
+        """Answer that this process stops."""
+        stopping = NotDelivered(f"{self.endpoint.subject}: the service is stopping")
+        self.endpoint.refuse(self.span, self.reply, self.begun, stopping, self.msgpack)
 
     async def _run_keyed(self) -> Any:
         """Run on the last committed state of the key, beside whatever command runs there."""
         endpoint = self.endpoint
         turns, key_of = endpoint.dispatcher.work, endpoint.handler.key_of
         assert key_of is not None
-        entry = turns.key(key_of(self.message))
+        try:
+            entry = turns.key(key_of(self.message))
+        except CodecError as error:
+            raise invalid(endpoint.subject, str(error)) from None
         entry.queries += 1
         try:
             if not entry.loaded:
@@ -122,6 +137,8 @@ class QueryEndpoint(Endpoint):
                 call.deadline, call.chain, _, content_type = headers.request_fields(block)
                 call.msgpack = content_type is not None and is_msgpack(content_type)
                 call.message = self._decode(payload, content_type)
+                if call.chain:
+                    check_depth(self.subject, call.chain)
             workers = self._workers
             if len(workers) >= self.dispatcher.options.mailbox:
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.dispatcher.retry_after())
@@ -130,12 +147,3 @@ class QueryEndpoint(Endpoint):
             self.refuse(span, reply, call.begun, invalid(self.subject, str(error)), call.msgpack)
         except RequestError as error:
             self.refuse(span, reply, call.begun, error, call.msgpack)
-
-
-def _unavailable(error: Exception) -> Exception:
-    """Return what a query that could not read its key answers: try again, rather than a failure of the handler."""
-    if isinstance(error, TimeoutError | PublishError) and not isinstance(error, RequestError):
-        unavailable = NotDelivered("the state of this key cannot be read now")
-        unavailable.__cause__ = error
-        return unavailable
-    return error

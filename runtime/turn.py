@@ -16,10 +16,10 @@ from opentelemetry.trace import Span, SpanKind
 from .actor import Actor, view
 from .call import ActorCall, Call, Lists, Requests
 from .codec import encode
-from .errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
+from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
 from .handler import Handler
-from .journal import Conflict, Journal, Key, Unsettled
-from .mailbox import Workers
+from .journal import Conflict, Journal, Key, NotStored, Unsettled
+from .mailbox import Workers, stray
 from .message import contract_of
 from .options import Options
 from .record import NO_REPLY, Handled, Outgoing
@@ -42,6 +42,7 @@ class Work:
         "block",
         "born",
         "chain",
+        "committing",
         "deadline",
         "entry",
         "handler",
@@ -60,6 +61,8 @@ class Work:
         self.block = block
         self.id = ""
         self.key = ""
+        self.committing = False
+        """Whether its commit is under way: until that is answered, its outcome is unknown."""
         self.remembered = True
         """Whether the id came with the message, and so may come again."""
         self.born: float | None = None
@@ -86,7 +89,7 @@ class Work:
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """It will not be run here: this process stops."""
+        """It will not be run to its end here: this process stops."""
         raise NotImplementedError
 
 
@@ -190,13 +193,17 @@ class Turns:
         await asyncio.gather(*self._spawned)
 
     async def close(self) -> None:
-        """End the workers; what still runs is cancelled."""
+        """End the workers; what still runs is cancelled, and what waits given back."""
         self._stopping = True
-        for timer, _ in self._held.values():
+        for entry, (timer, work) in self._held.items():
             timer.cancel()
+            self._abandon(entry, work)
+        self._held.clear()
         for task in self._spawned:
             task.cancel()
         await self._workers.close()
+        for entry in self.keys.values():
+            self._abandon(entry, entry.leave())
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something off the read loop that ends by itself; a failure of it is a crash."""
@@ -275,6 +282,7 @@ class Turns:
     async def _turn(self, entry: Key[Work], work: Work) -> float | None:
         """Run one message to its end; whatever happens, `work` is told. Return the seconds after which to try it again."""
         try:
+            _check_deadline(work, "before the message could be handled")
             for _ in range(_RERUNS):
                 try:
                     await self._attempt(entry, work)
@@ -290,8 +298,8 @@ class Turns:
             log.error("%s: %s", self._names.actor, error)
             return await work.failed(_outage(self._names.actor, error))
         except asyncio.CancelledError as error:
-            if not _cancelled():
-                return await work.failed(_stray(error))
+            if (failure := stray(error)) is not None:
+                return await work.failed(failure)
             entry.forget()
             work.abandon()
             raise
@@ -299,23 +307,21 @@ class Turns:
             return await work.failed(error)
 
     async def _attempt(self, entry: Key[Work], work: Work) -> None:
-        if work.deadline and time.time() > work.deadline:
-            raise DeadlineExceeded("the deadline has passed before the message could be handled", executed=False)
         if not entry.loaded:
             await self.loaded(entry)
         known = await self._known(entry, work)
         if known is not None:
             work.succeeded(None, known.reply, True)
             return
-        call = ActorCall(self._names.actor, self._requests, writable=True, source=f"{work.handler.verb}.{work.handler.name}")
+        _check_deadline(work, "before the message could be handled")
+        call = ActorCall(
+            self._names.actor, self._requests, writable=True, source=f"{work.handler.verb}.{work.handler.name}"
+        )
         call.key, call.state, call.message_id = work.key, entry.state, work.id
         call.deadline, call.chain, call.lists = work.deadline, work.chain, self._lists
         call.attempt, call.attempts = work.attempt, work.attempts
         reply = await work.handler.function(view(type(self._actor), self._actor.__dict__, call), work.message)
-        if work.deadline and time.time() > work.deadline:
-            raise DeadlineExceeded(
-                "the deadline passed while the message was handled; nothing was committed", executed=False
-            )
+        _check_deadline(work, "while the message was handled; nothing was committed")
         await self._commit(entry, work, call, reply)
 
     async def _known(self, entry: Key[Work], work: Work) -> Handled | None:
@@ -324,7 +330,9 @@ class Turns:
             try:
                 known = await self._journal.marked(entry, work.id)
             except (TimeoutError, PublishError) as error:
-                raise NotDelivered(f"{self._names.actor}: it cannot be looked up now whether this was handled") from error
+                raise NotDelivered(
+                    f"{self._names.actor}: it cannot be looked up now whether this was handled"
+                ) from error
         return known
 
     async def _commit(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> None:
@@ -343,10 +351,12 @@ class Turns:
         span = self._commit_span.child()
         try:
             done = Handled(work.id, raw, time.time())
+            work.committing = True
             sequence = await self._journal.commit(entry, call.state, done, outgoing, expires=not self._keyed)
         except BaseException as error:
             finish(span, None, type(error).__name__)
             raise
+        work.committing = False
         span.end()
         self._relay.send(entry, outgoing, sequence)
         if changed and self.on_change is not None:
@@ -391,6 +401,11 @@ class Turns:
         return outgoing
 
 
+def _check_deadline(work: Work, when: str) -> None:
+    if work.deadline and time.time() > work.deadline:
+        raise DeadlineExceeded(f"the deadline passed {when}", executed=False)
+
+
 def _outage(actor: str, error: Exception) -> RequestError:
     """Return what the caller learns where the stream does not answer: a refusal was not stored, a silence is unknown."""
     if isinstance(error, NotStored):
@@ -399,16 +414,3 @@ def _outage(actor: str, error: Exception) -> RequestError:
         unavailable = DeadlineExceeded(f"{actor}: the outcome is unknown: the stream did not answer")
     unavailable.__cause__ = error
     return unavailable
-
-
-def _cancelled() -> bool:
-    """Whether the running task is being cancelled, rather than awaiting something of the handler's that was."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _stray(error: asyncio.CancelledError) -> RuntimeError:
-    """Return the failure of a handler that let the cancelling of something else out."""
-    failure = RuntimeError("the handler awaited something that was cancelled")
-    failure.__cause__ = error
-    return failure
