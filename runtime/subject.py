@@ -49,7 +49,7 @@ def key_token(key: str) -> str:
         return "%"
     if key == NO_KEY:
         return "%5F"
-    if key.isalnum() and key.isascii() and len(key) <= MAX_TOKEN:
+    if len(key) <= MAX_TOKEN and _PLAIN(key):
         return key
     # surrogatepass: JSON may carry a lone surrogate in a string; it must round-trip, not crash.
     data = key.encode("utf-8", "surrogatepass")
