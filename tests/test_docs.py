@@ -1,0 +1,97 @@
+"""What the documents show is true: their files and commands are run, their lists compared with the code."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from msgspec.structs import fields
+
+import runtime
+from runtime.config import Settings
+from runtime.nats.options import ConnectionOptions
+from runtime.nats.server import EmbeddedServer
+from runtime.options import Options, RetryPolicy
+from tests.shell import ROOT, matches, steps, terminal
+
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+NATS = pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command line is not installed")
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("document", ["docs/tutorial.md", "docs/driving.md"])
+@pytest.mark.parametrize("stand_in", [True, pytest.param(False, marks=NATS)], ids=["stand-in", "nats"])
+async def test_a_document_does_what_it_says(document: str, stand_in: bool, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    async with (
+        EmbeddedServer(port=0, store_dir=tmp_path / "nats") as server,
+        terminal(home, server.url, stand_in=stand_in) as opened,
+    ):
+        played = 0
+        for step in steps(ROOT / document):
+            await opened.play(step)
+            played += 1
+        assert played > 10
+
+
+def test_an_output_is_compared_as_a_whole() -> None:
+    assert matches("a 17 b", "a … b")
+    assert not matches("a 17 c", "a … b")
+    assert not matches("a\nb", "a")
+
+
+def test_the_reference_lists_the_public_names() -> None:
+    assert first_column("Names") == sorted(runtime.__all__)
+
+
+def test_the_reference_lists_the_settings() -> None:
+    assert first_column("Settings of a process") == [field.name for field in fields(Settings)]
+    known = [field.name for field in fields(ConnectionOptions) if field.name not in ("name", "public_api")]
+    assert first_column("Connection") == known
+    assert first_column("Bounds of an actor") == [field.name for field in fields(Options)]
+    assert first_column("Retries") == [field.name for field in fields(RetryPolicy)]
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind"),
+    [
+        ("Settings of a process", Settings),
+        ("Connection", ConnectionOptions),
+        ("Bounds of an actor", Options),
+        ("Retries", RetryPolicy),
+    ],
+)
+def test_the_reference_knows_the_defaults(heading: str, kind: type) -> None:
+    shown = dict(re.findall(r"(?m)^\| `(\w+)` \| (?:`([^`]*)`)? ?\|", below(heading)))
+    defaults = {field.name: field.default for field in fields(kind) if field.name in shown and field.name != "retry"}
+    said = {
+        name: str(value).lower() if isinstance(value, bool) else str(value or "") for name, value in defaults.items()
+    }
+    assert {name: shown[name] for name in said} == said
+
+
+def below(heading: str) -> str:
+    """The text of the reference below a heading, before the next one."""
+    text = (DOCS / "reference.md").read_text()
+    found = re.search(rf"(?ms)^#+ {heading}\n(.*?)(?=^#|\Z)", text)
+    assert found is not None, f"no heading {heading!r}"
+    return found[1]
+
+
+def first_column(heading: str) -> list[str]:
+    """The names in the first column of the tables below a heading of the reference."""
+    return re.findall(r"(?m)^\| `(\w+)` ", below(heading))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "index.md").read_text() + (DOCS / "adr" / "README.md").read_text()
+    pages = [page for page in DOCS.rglob("*.md") if page.name not in ("index.md", "README.md")]
+    assert [page.name for page in pages if page.name not in index] == []
