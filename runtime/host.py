@@ -66,7 +66,7 @@ class Host:
         self.tracer = tracing.service(actor.name, version=actor.version, namespace=namespace)
         self.namespace = namespace
         self._holder = holder
-        self._lease_ttl = lease_ttl
+        self.lease_ttl = lease_ttl
         self._replicas = replicas
         self.actor: Actor[Any] = actor()
         self.keyed = actor.state_type is not None
@@ -178,7 +178,7 @@ class Host:
     def lease(self, partition: str) -> Lease:
         bucket = f"{self.names.stream_prefix}leases"
         return Lease(
-            self.jetstream, bucket=bucket, key=f"{self.name}.{partition}", holder=self._holder, ttl=self._lease_ttl
+            self.jetstream, bucket=bucket, key=f"{self.name}.{partition}", holder=self._holder, ttl=self.lease_ttl
         )
 
     async def _ensure_streams(self) -> None:

@@ -31,6 +31,9 @@ _TICK = 5.0
 """Seconds between looks at idle keys and at the relay's checkpoint."""
 _DELAYED = 10_000
 """Events that may wait at the server for another attempt, beside those in hand; more stall the subscription."""
+_OUTLIVED = 0.75
+"""The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
+was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
 _DRAIN = 20.0
 """Seconds that a drain may take before what is unfinished is left to the next owner."""
 
@@ -166,8 +169,16 @@ class Serving:
             max_ack_pending=host.options.in_hand + _DELAYED,
         )
         await host.jetstream.ensure_consumer(stream, config)
+        expires = host.lease_ttl * _OUTLIVED if host.keyed else 3.0
         puller = Puller(
-            host.jetstream, stream, durable, reactions.deliver, limit=host.options.in_hand, exclusive=host.keyed
+            host.jetstream,
+            stream,
+            durable,
+            reactions.deliver,
+            limit=host.options.in_hand,
+            exclusive=host.keyed,
+            expires=expires,
+            heartbeat=expires / 3,
         )
         await puller.start()
         self.reactions.append(reactions)
