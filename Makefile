@@ -63,6 +63,10 @@ format: $(STAMP) ## Format, and mend what ruff can mend
 bench: $(BENCH_STAMP) ## Throughput, latency and CPU beside raw nats-py (ARGS=--quick)
 	@$(BIN)/python -m bench $(ARGS)
 
+.PHONY: bench-check
+bench-check: $(BENCH_STAMP) ## A short run, held to the ratios in bench/ratios.json: for whoever changes the hot path
+	@$(BIN)/python -m bench check $(ARGS)
+
 .PHONY: test-jaeger
 test-jaeger: $(STAMP) ## One order is one trace, in a real Jaeger (built once into your cache; needs Go)
 	@tests/jaeger/build.sh >/dev/null || [[ $$? == 3 ]]

@@ -9,15 +9,12 @@ SUBJECT = "pricing.query.get_quote"
 async def run(suite: Suite) -> None:
     """A raw nats-py callback and ours, untraced and traced, under load from nats.go, 64 in flight."""
     url = await suite.server()
-    binary = await go.built(suite)
-    if binary is None:
-        return
     raw = await suite.side("raw:pricing", url=url, subject="raw.quote")
-    sides = {"raw nats-py": (raw, await go.side(suite, binary, "caller", url, "raw.quote", False), False)}
+    sides = {"raw nats-py": (raw, await go.caller(suite, url, "raw.quote"), False)}
     for name, share in (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0)):
         space = f"own{share or 0:g}".replace(".", "_")
         actor = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing")
-        load = await go.side(suite, binary, "caller", url, f"{space}.{SUBJECT}", False, share)
+        load = await go.caller(suite, url, f"{space}.{SUBJECT}", share)
         sides[f"actorloom{name}"] = actor, load, share is not None
     rounds = {
         name: exchange(load, actor, "quotes", spans=spans, in_flight=64, seconds=suite.seconds)

@@ -35,10 +35,42 @@ GOALS = [
     Goal("query, untraced, 256 in flight", "query", "256 in flight", "actorloom", "nats.go", 1.0),
     Goal("actor CPU per query, untraced", "actor", "64 in flight", "actorloom", RAW, 0.5, "actor", False),
     Goal("actor CPU per query, traced", "actor", "64 in flight", "actorloom 100% traced", RAW, 0.8, "actor", False),
+    Goal(
+        "traced query, 64 in flight", "peers", "64 in flight", "actorloom 100% traced", "faststream 100% traced", 15.0
+    ),
+    Goal("traced query, 64 in flight", "peers", "64 in flight", "actorloom 100% traced", "cliffracer 100% traced", 8.0),
     Goal("durable turn with an event, 32 keys", "turn", "32 keys", "actorloom", "raw nats-py by hand", 2.0),
     Goal("reactions to stored events", "reaction", "stored events", "actorloom", "raw nats-py fetch(64)", 4.0),
+    Goal("reactions to stored events", "peers", "stored events", "actorloom", "faststream pull", 15.0),
     Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish, same headers", 3.0),
     Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish", 3.0),
+    Goal("100,000 keys in memory, KiB a key", "keys", "100000 keys", "actorloom", "one KiB", 0.7, "kib", False),
+    Goal(
+        "CPU of a turn, 100,000 live keys", "keys", "turns", "100000 live keys", "100 live keys", 1.15, "actor", False
+    ),
+    Goal(
+        "CPU of a read, 100,000 live keys", "keys", "reads", "100000 live keys", "100 live keys", 1.15, "actor", False
+    ),
+    Goal(
+        "CPU of a query, 10,000 endpoints",
+        "growth",
+        "endpoints",
+        "10000 endpoints",
+        "10 endpoints",
+        1.15,
+        "actor",
+        False,
+    ),
+    Goal(
+        "CPU of a turn, most stored keys",
+        "growth",
+        "stored keys",
+        "most stored keys",
+        "1000 stored keys",
+        1.15,
+        "actor",
+        False,
+    ),
     Goal("one hot key", "hot key", "one after another", "actorloom", "raw nats-py CAS publish", 1.0),
 ]
 

@@ -55,6 +55,7 @@ class Child:
         *,
         python: str = sys.executable,
         env: dict[str, str] | None = None,
+        timeout: float = 60.0,
         **spec: Any,
     ) -> Self:
         """Start a side (``raw:pricing``) with `spec`. It sees none of the developer's OpenTelemetry or NATS variables."""
@@ -64,7 +65,7 @@ class Child:
         # Identical hashing in every process: one source of noise less.
         given = {**clean, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT), **(env or {})}
         argv = [python, "-m", "bench.child", f"bench.sides.{where}", json.dumps(spec)]
-        return await cls.start(argv, where.replace(":", "-"), logs, given)
+        return await cls.start(argv, where.replace(":", "-"), logs, given, timeout)
 
     @property
     def pid(self) -> int:

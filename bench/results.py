@@ -101,9 +101,14 @@ def load(path: Path) -> Report:
 
 
 def _rounded(report: Report) -> Report:
-    for measure in report.measures:
-        measure.rounds = [{name: float(f"{value:.5g}") for name, value in s.items()} for s in measure.rounds]
-    return report
+    measures = [
+        msgspec.structs.replace(
+            measure,
+            rounds=[{name: float(f"{value:.5g}") for name, value in sample.items()} for sample in measure.rounds],
+        )
+        for measure in report.measures
+    ]
+    return msgspec.structs.replace(report, measures=measures)
 
 
 def _versions() -> dict[str, str]:

@@ -24,13 +24,12 @@ Round = Callable[[], Awaitable[Sample]]
 class Suite:
     """One run of the bench. Figures go to `report` as they come."""
 
-    def __init__(
-        self, report: Report, progress: Progress, logs: Path, only_settings: frozenset[str] = frozenset()
-    ) -> None:
+    def __init__(self, report: Report, progress: Progress, logs: Path, only: frozenset[str] = frozenset()) -> None:
         self.report = report
         self.progress = progress
         self.logs = logs
         self.quick = report.quick
+        self.only = only
         self.rounds = 3 if report.quick else 5
         self.seconds = 0.25 if report.quick else 0.6
         self._stack: AsyncExitStack | None = None
@@ -83,6 +82,8 @@ class Suite:
         warm: bool = True,
     ) -> None:
         """Run all contenders in turns (A B C, A B C, …) after one round each that does not count."""
+        if self.only and setting not in self.only:
+            return
         wanted = rounds or self.rounds
         task = self.progress.add_task(f"{question}, {setting}", total=(wanted + warm) * len(contenders))
         measures = [Measure(question, setting, name, []) for name in contenders]
@@ -93,6 +94,10 @@ class Suite:
                     measure.rounds.append(sample)
                 self.progress.advance(task)
         self.report.measures += measures
+
+    def note(self, question: str, setting: str, contender: str, **figures: float) -> None:
+        """Add a figure that was found once, without rounds."""
+        self.report.measures.append(Measure(question, setting, contender, [figures]))
 
     async def _tracing(self, share: float) -> dict[str, str]:
         if self._sink is None:
@@ -119,8 +124,9 @@ def exchange(caller: Child, actor: Child | None, method: str, *, spans: bool = F
             begun = asyncio.get_running_loop().time()
             flushed = await asyncio.gather(*(side.call("flush") for side in (caller, actor) if side))
             found["seconds"] += asyncio.get_running_loop().time() - begun
-            for name in ("exported", "dropped"):
-                exported[name] = sum(one.get(name, 0) for one in flushed) / found["count"]
+            for name in ("exported", "dropped"):  # a peer's SDK does not say
+                if counts := [one[name] for one in flushed if name in one]:
+                    exported[name] = sum(counts) / found["count"]
         sample: Sample = {"rate": found["count"] / found["seconds"], **percentiles(found), **exported}
         sample["caller"] = found["cpu_us"] / found["count"]
         if actor is not None:

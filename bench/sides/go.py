@@ -62,3 +62,11 @@ async def side(
     """Start one side: `pricing` or `caller`. `decode`: JSON at both ends, else bytes; `trace`: the share sampled."""
     spec = {"side": name, "url": url, "subject": subject, "body": BODY.decode(), "decode": decode, "trace": trace}
     return await suite.own(await Child.start([str(binary), json.dumps(spec)], f"go-{name}", suite.logs))
+
+
+async def caller(suite: Suite, url: str, subject: str, trace: float | None = None) -> Child:
+    """Start the neutral load generator: nats.go, or without Go our own connection with ready-made bytes."""
+    binary = await built(suite)
+    if binary is not None:
+        return await side(suite, binary, "caller", url, subject, False, trace)
+    return await suite.side("own:sender", url=url, subject=subject, share=trace)

@@ -238,3 +238,21 @@ async def reactor(url: str) -> AsyncIterator[Reactor]:
     connection = await nats.connect(url)
     yield Reactor(connection)
     await connection.close()
+
+
+@asynccontextmanager
+async def micro(url: str) -> AsyncIterator[object]:
+    """Answer quotes by nats.micro on ``micro.quote``."""
+    import nats.micro
+
+    decode = msgspec.json.Decoder(QuoteRequest).decode
+
+    async def handle(request: nats.micro.Request) -> None:
+        await request.respond(encode(quote(decode(request.data))))
+
+    connection = await nats.connect(url)
+    service = await nats.micro.add_service(connection, name="micro", version="1.0.0")
+    await service.add_endpoint(name="quote", subject="micro.quote", handler=handle)
+    await connection.flush()
+    yield object()
+    await connection.close()

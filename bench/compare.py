@@ -1,0 +1,95 @@
+"""Compares two runs, knowing noise: ratios to the first contender of each setting, and how they spread by round."""
+
+from collections.abc import Iterator
+from statistics import median, quantiles
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from bench.results import Measure, Report
+
+LEAST = 0.05
+"""Changes below this share are never called one."""
+
+METRICS = {"rate": True, "cpu": False, "caller": False, "actor": False}
+"""What is compared, and whether more of it is better."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """How one figure moved from run A to run B; `better` is None where that is within the noise."""
+
+    question: str
+    setting: str
+    contender: str
+    metric: str
+    before: float
+    after: float
+    better: bool | None
+
+
+def changes(a: Report, b: Report) -> Iterator[Change]:
+    """Each figure that both runs have. It changed where the middle halves of its rounds do not overlap."""
+    for measure in b.measures:
+        first = next(m for m in b.measures if (m.question, m.setting) == (measure.question, measure.setting))
+        old, old_first = (a.find(m.question, m.setting, m.contender) for m in (measure, first))
+        if measure is first or old is None or old_first is None:
+            continue
+        for metric, more_is_better in METRICS.items():
+            before, after = _ratios(old, old_first, metric), _ratios(measure, first, metric)
+            if before and after and not (metric == "caller" and "cpu" in measure.rounds[0]):
+                better = _better(before, after, more_is_better)
+                yield Change(
+                    measure.question,
+                    measure.setting,
+                    measure.contender,
+                    metric,
+                    median(before),
+                    median(after),
+                    better,
+                )
+
+
+def show(a: Report, b: Report, console: Console) -> bool:
+    """Print what changed; return whether something got worse."""
+    found = list(changes(a, b))
+    table = Table(
+        title=f"{a.commit} → {b.commit}: × the first contender of each setting, in the same run", title_justify="left"
+    )
+    for column in ("question", "setting", "contender", "metric", "before", "after", "verdict"):
+        table.add_column(column, justify="right" if column in ("before", "after") else "left", no_wrap=True)
+    for change in found:
+        if change.better is not None:
+            verdict = "[green]better[/green]" if change.better else "[red]worse[/red]"
+            table.add_row(
+                change.question,
+                change.setting,
+                change.contender,
+                change.metric,
+                f"{change.before:.2f}",
+                f"{change.after:.2f}",
+                f"{verdict} {change.after / change.before - 1:+.0%}",
+            )
+    if table.row_count:
+        console.print(table)
+    same = sum(change.better is None for change in found)
+    console.print(f"{len(found)} figures compared, {same} the same within the noise of their rounds")
+    if a.machine["cpu"] != b.machine["cpu"]:
+        console.print(f"mind: {a.machine['cpu']} and {b.machine['cpu']}", style="yellow")
+    return any(change.better is False for change in found)
+
+
+def _ratios(measure: Measure, first: Measure, metric: str) -> list[float]:
+    both = zip(measure.rounds, first.rounds, strict=False)
+    return [m[metric] / f[metric] for m, f in both if metric in m and f.get(metric)]
+
+
+def _better(before: list[float], after: list[float], more_is_better: bool) -> bool | None:
+    if min(len(before), len(after)) < 3 or abs(median(after) / median(before) - 1) < LEAST:
+        return None
+    (low_a, _, high_a), (low_b, _, high_b) = (quantiles(one, n=4, method="inclusive") for one in (before, after))
+    if low_b > high_a:
+        return more_is_better
+    if high_b < low_a:
+        return not more_is_better
+    return None

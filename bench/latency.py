@@ -1,0 +1,31 @@
+"""How late is a reply at a fixed rate of requests? Open loop: a stall is seen by all who would have met it."""
+
+from bench.sides import go
+from bench.suite import Round, Suite, exchange
+
+SHARES = (0.25, 0.5, 0.75, 1.0, 1.25)
+"""Rates, as shares of what the raw callback takes at most."""
+
+
+async def run(suite: Suite) -> None:
+    """A raw nats-py callback and ours, under load from nats.go at rates around the raw callback's capacity."""
+    url = await suite.server()
+    sides = {"raw nats-py": (await suite.side("raw:pricing", url=url, subject="raw.quote"), "raw.quote", None)}
+    for name, share in (("actorloom", None), ("actorloom 100% traced", 1.0)):
+        space = f"own{share or 0:g}"
+        actor = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing")
+        sides[name] = actor, f"{space}.pricing.query.get_quote", share
+    loads = {
+        name: (await go.caller(suite, url, subject, share), actor, share)
+        for name, (actor, subject, share) in sides.items()
+    }
+    raw, _, _ = loads["raw nats-py"]
+    found = [await raw.call("quotes", in_flight=64, seconds=suite.seconds) for _ in range(4)]
+    most = sorted(one["count"] / one["seconds"] for one in found[1:])[1]
+    for share in SHARES:
+        rate = round(most * share, -2)
+        rounds: dict[str, Round] = {
+            name: exchange(load, actor, "open", spans=traced is not None, rate=rate, seconds=max(0.5, suite.seconds))
+            for name, (load, actor, traced) in loads.items()
+        }
+        await suite.compare("latency", f"{share:.0%} of raw: {rate:,.0f}/s", rounds, rounds=3, warm=False)

@@ -1,0 +1,125 @@
+"""Actors that have grown: thousands of endpoints, or an index over many stored keys."""
+
+import asyncio
+import itertools
+import time
+import types
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from bench import load
+from bench.sides.own import Accounts, Served
+from bench.work import Account, Quote
+from runtime import Actor, Index, Query, query
+from runtime.bus import Bus
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream import JetStream
+from runtime.options import Options
+from runtime.record import Handled, Record, encode_record
+from runtime.subject import Names
+from runtime.testing import running
+from runtime.tracing import Tracing
+
+
+def questions(count: int) -> list[type[Query[Quote]]]:
+    """Declare `count` queries of the actor ``wide``."""
+    declared: list[Any] = []
+    for number in range(count):
+        body = {"__module__": __name__, "__annotations__": {"order_id": str}}
+        declared.append(
+            types.new_class(f"GetQuote{number}", (Query[Quote],), {"actor": "wide"}, lambda ns, b=body: ns.update(b))
+        )
+    return declared
+
+
+def wide_actor(count: int) -> type[Actor[Any]]:
+    """Declare an actor that answers all of them."""
+    handlers: dict[str, Any] = {"__module__": __name__, "name": "wide"}
+    for number, question in enumerate(questions(count)):
+
+        async def handler(self: Any, message: Any) -> Any:
+            return Quote(message.order_id, 1)
+
+        handler.__name__ = handler.__qualname__ = f"get_quote{number}"
+        handler.__annotations__ = {"message": question, "return": Quote}
+        handlers[handler.__name__] = query(handler)
+    return types.new_class("Wide", (Actor,), {}, lambda namespace: namespace.update(handlers))
+
+
+@asynccontextmanager
+async def actor(url: str, namespace: str, count: int) -> AsyncIterator[object]:
+    """Serve `count` endpoints."""
+    async with running(wide_actor(count), url=url, namespace=namespace, tracing=Tracing.from_env()) as system:
+        yield Served(system)
+
+
+class Caller:
+    """Asks all endpoints in turn."""
+
+    def __init__(self, bus: Bus, kinds: list[type[Query[Quote]]]) -> None:
+        self.bus = bus
+        self.kinds = kinds
+
+    async def quotes(self, in_flight: int, seconds: float) -> dict[str, Any]:
+        """Ask in a closed loop."""
+        ask = self.bus.query
+        messages = itertools.cycle([kind(order_id="o-1") for kind in self.kinds])  # type: ignore[call-arg]
+        return await load.closed(lambda _: ask(next(messages)), in_flight, seconds)
+
+
+@asynccontextmanager
+async def caller(url: str, namespace: str, count: int) -> AsyncIterator[Caller]:
+    """The client side."""
+    async with await Connection.connect(ConnectionOptions(url=url), name="bench") as connection:
+        yield Caller(Bus(connection, Tracing.from_env().service("bench"), namespace=namespace), questions(count))
+
+
+class Listed(Accounts):
+    """Accounts with an index over all of them."""
+
+    name = "accounts"
+    indexes = [Index(order="balance")]  # noqa: RUF012 - as a user declares it
+    options = Options(resident=2_000_000, idle=3600.0)
+
+
+@asynccontextmanager
+async def listed(url: str, namespace: str) -> AsyncIterator[Served]:
+    """Serve accounts that may be in the stream already, with an index."""
+    async with running(Listed, url=url, namespace=namespace, tracing=Tracing.from_env()) as system:
+        yield Served(system)
+
+
+class Writer:
+    """Writes the records of many keys as turns would have left them."""
+
+    def __init__(self, connection: Connection, namespace: str) -> None:
+        self.jetstream = JetStream(connection)
+        self.names = Names("accounts", namespace)
+
+    async def store(self, first: int, count: int) -> dict[str, float]:
+        """Store `count` keys."""
+        numbers = iter(range(first, first + count))
+        begun = time.perf_counter()
+
+        async def worker() -> None:
+            for number in numbers:
+                key = f"stored-{number}"
+                state = msgspec.Raw(msgspec.json.encode(Account(key, number, 1)))
+                handled = [Handled(f"stored-by-bench-{number}", state, time.time())]
+                record = encode_record(Record(turn=str(number), state=state, handled=handled))
+                await self.jetstream.publish(self.names.turn(key), record)
+
+        await asyncio.gather(*(worker() for _ in range(256)))
+        return {"seconds": time.perf_counter() - begun}
+
+
+@asynccontextmanager
+async def writer(url: str, namespace: str) -> AsyncIterator[Writer]:
+    """Create the actor's streams by running it once, and write beside it."""
+    async with running(Accounts, url=url, namespace=namespace, tracing=Tracing.from_env()):
+        pass
+    async with await Connection.connect(ConnectionOptions(url=url), name="writer") as connection:
+        yield Writer(connection, namespace)
