@@ -73,6 +73,7 @@ class FastTransport:
         self._healing: asyncio.Task[None] | None = None
         self._full = False
         self._max_payload = 0
+        _keep_read_buffers()
         self._client._ps = _Parser(client, FrameScanner(self._receivers), self._after_read)
 
     def start(self) -> None:
@@ -211,6 +212,15 @@ class FastTransport:
         if self._client._reading_task is reading and self._client._status == _CONNECTED:
             logger.error("nats-py stopped reading: connecting again")
             self._healing = self._loop.create_task(self._client.force_reconnect(), name="actorloom nats heal")
+
+
+def _keep_read_buffers() -> None:
+    """Let the allocator keep the 256 KiB that asyncio asks for with every read and mostly gives back unused.
+
+    glibc takes blocks above 128 KiB from the kernel and returns them (three system calls and page faults a read), until
+    a larger one was freed once: mallopt(3), M_MMAP_THRESHOLD. At 1 in flight that is half of a request's CPU.
+    """
+    bytes(1024 * 1024)
 
 
 class _Parser:
