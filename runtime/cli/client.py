@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from runtime.cli.failures import usage
 from runtime.config import Configuration
 from runtime.nats.connection import Connection
@@ -49,7 +51,10 @@ def names(configuration: Configuration, service: str) -> Names:
 async def connected(configuration: Configuration) -> AsyncGenerator[Connection]:
     """Connect for as long as the block. Raises `NotConnected`."""
     logging.getLogger().addHandler(logging.NullHandler())  # what goes wrong is raised, and told once
-    connection = await Connection.connect(configuration.connection, name="actorloom command line")
+    options = configuration.connection
+    # A server that is just starting is waited for, but no longer than for an answer.
+    options = replace(options, connect_timeout=min(options.connect_timeout, configuration.settings.timeout))
+    connection = await Connection.connect(options, name="actorloom command line")
     try:
         yield connection
     finally:

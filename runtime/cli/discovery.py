@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,7 @@ PATIENCE = 1.0
 """Seconds to wait for a first answer where nobody says that there is none."""
 
 _QUIET = 0.1
+_AS_LIKE = 0.05
 
 
 class Endpoint(msgspec.Struct):
@@ -108,9 +109,11 @@ async def instances(connection: Connection, names: Sequence[str], *, timeout: fl
 
 
 def nearest(target: str, found: Sequence[Service]) -> list[str]:
-    """Return the operations whose names are most like `target`, best first."""
+    """Return the operations whose names are most like `target`: one, or the two or three that are as like it."""
     known = {f"{service.name}.{endpoint.name}" for service in found for endpoint in service.endpoints}
-    return get_close_matches(target, sorted(known), 3, 0.7)
+    near = get_close_matches(target, sorted(known), 3, 0.6)
+    likeness = [SequenceMatcher(None, name, target).ratio() for name in near]
+    return [name for name, like in zip(near, likeness, strict=True) if like > likeness[0] - _AS_LIKE]
 
 
 @asynccontextmanager

@@ -1,0 +1,237 @@
+"""`query`, `command` and `emit` as real processes, against running actors."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from runtime import Actor, Command, Event, Query, Rejected, command, not_found, query, react
+from runtime.message import new_key
+from runtime.nats.server import EmbeddedServer
+from runtime.testing import System, running
+from tests.process import Ended, ended
+
+
+class Note(msgspec.Struct, frozen=True, rename="camel"):
+    """A note."""
+
+    note_id: str
+    text: str
+    stars: int = 0
+
+
+class GetNote(Query[Note], actor="notes", key="note_id", rename="camel"):
+    note_id: str
+
+
+class WriteNote(Command[Note], actor="notes", key=new_key, rename="camel"):
+    text: str
+    stars: int = 0
+
+
+class BurnNote(Command[None], actor="notes", key="note_id", rename="camel"):
+    note_id: str
+
+
+class NoteRated(Event, actor="notes", key="note_id", rename="camel"):
+    note_id: str
+    stars: int
+
+
+class Notes(Actor[Note]):
+    """Keeps notes."""
+
+    name = "notes"
+
+    @query
+    async def get_note(self, message: GetNote) -> Note:
+        return self.state or not_found(f"no note {message.note_id}")
+
+    @command
+    async def write_note(self, message: WriteNote) -> Note:
+        self.state = Note(self.key, message.text, message.stars)
+        return self.state
+
+    @command
+    async def burn_note(self, message: BurnNote) -> None:
+        if self.state is not None and self.state.stars:
+            raise Rejected("it has stars")
+        self.state = None
+
+    @react
+    async def on_note_rated(self, event: NoteRated) -> None:
+        if self.state is not None:
+            self.state = msgspec.structs.replace(self.state, stars=event.stars)
+
+
+class Desk:
+    """The notes, and the command line in their namespace."""
+
+    def __init__(self, system: System, where: list[str], cwd: Path) -> None:
+        self.system = system
+        self._where = where
+        self.cwd = cwd
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> Ended:
+        return await ended(*arguments, *self._where, cwd=self.cwd, stdin=stdin)
+
+    async def note(self, *arguments: str) -> dict[str, object]:
+        """Write a note and return it."""
+        done = await self("command", "notes.write_note", *arguments)
+        assert done.code == 0, done
+        return json.loads(done.out)
+
+
+@pytest.fixture
+async def desk(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> AsyncIterator[Desk]:
+    async with running(Notes, url=nats_server.url, namespace=namespace) as system:
+        yield Desk(system, ["--nats", nats_server.url, "--namespace", namespace], tmp_path)
+
+
+async def test_a_reply_is_json_on_stdout_and_nothing_else(desk: Desk) -> None:
+    note = await desk.note("text=7", "stars=2")
+    assert (note["text"], note["stars"]) == ("7", 2)
+    for target in ("notes.get_note", "notes.GetNote", "notes.query.get_note"):
+        asked = await desk("query", target, f"noteId={note['noteId']}")
+        assert (asked.code, json.loads(asked.out), asked.err) == (0, note, "")
+    piped = await desk("query", "notes.get_note", "-", stdin=json.dumps({"noteId": note["noteId"]}))
+    assert json.loads(piped.out) == note
+
+
+async def test_no_result_is_null(desk: Desk) -> None:
+    assert await desk("command", "notes.burn_note", "noteId=1") == Ended(0, "null\n", "")
+
+
+async def test_a_command_of_the_same_id_takes_effect_once(desk: Desk) -> None:
+    first = await desk.note("text=a", "--id", "one")
+    assert await desk.note("text=b", "--id", "one") == first
+    assert await desk.note("text=b", "--id", "two") != first
+
+
+async def test_a_service_error_is_3(desk: Desk) -> None:
+    missing = await desk("query", "notes.get_note", "noteId=none")
+    assert missing == Ended(3, "", "Error: 404 NotFound: no note none\n")
+    note = await desk.note("text=a", "stars=1")
+    refused = await desk("command", "notes.burn_note", f"noteId={note['noteId']}")
+    assert refused == Ended(3, "", "Error: 409 Rejected: it has stars\n")
+    invalid = await desk("command", "notes.write_note", "stars=many")
+    assert invalid.code == 3
+    assert "400 InvalidMessage" in invalid.err
+
+
+NOBODY = [
+    (("query", "notes.get_not", "{}"), "nobody serves query notes.get_not: did you mean notes.get_note?"),
+    (("query", "nots.get_note", "noteId=1"), "did you mean notes.get_note?"),
+    (("query", "notes.write_note", "{}"), "it is a command, use `actorloom command`"),
+    (("command", "notes.get_note", "{}"), "it is a query, use `actorloom query`"),
+    (("query", "elsewhere.nothing", "{}"), "`actorloom ls` shows who is there"),
+    (("emit", "elsewhere.Happened", "a=1", "--key", "1"), "nobody keeps the events of elsewhere"),
+    (("emit", "notes.NoteRatd", "noteId=1"), "notes has no event NoteRatd: did you mean NoteRated?"),
+    (("describe", "nots"), "no service 'nots' is there: did you mean notes?"),
+]
+
+
+async def test_nobody_there_is_4_and_names_who_is(desk: Desk) -> None:
+    for arguments, text in NOBODY:
+        done = await desk(*arguments)
+        assert (done.code, done.out) == (4, "")
+        assert text in done.err
+
+
+async def test_no_server_is_4(tmp_path: Path) -> None:
+    for name in (("query", "a.b"), ("health",)):
+        done = await ended(*name, "--nats", "nats://127.0.0.1:1", "--timeout", "0.3", cwd=tmp_path)
+        assert done.code == 4
+        assert done.err.startswith("Error: cannot connect to NATS at nats://127.0.0.1:1")
+        assert done.err.count("\n") == 1
+
+
+async def test_no_answer_in_time_is_5(desk: Desk, namespace: str) -> None:
+    for op, text in (("query", "no answer within 0.2 s\n"), ("command", "the same with --id one is safe\n")):
+        silent = await desk.system.connection.subscribe(f"{namespace}.silent.{op}.nap", lambda *_: None)
+        await desk.system.connection.flush()
+        done = await desk(op, "silent.nap", "{}", "--timeout", "0.2", *(("--id", "one") if op == "command" else ()))
+        assert (done.code, done.out) == (5, "")
+        assert done.err.endswith(text)
+        silent.unsubscribe()
+
+
+USAGE = [
+    (("query",), "Missing argument"),
+    (("query", "notes"), "write service.name"),
+    (("query", "notes.get.note.x"), "write service.name"),
+    (("query", "notes.command.write_note"), "use `actorloom command`"),
+    (("query", "notes.get_note", "noteid=1"), "did you mean 'noteId'?"),
+    (("query", "notes.get_note", "{"), "the body is not JSON"),
+    (("query", "notes.get_note", "{}", "--header", "x"), "write NAME:VALUE"),
+    (("query", "notes.get_note", "{}", "--timeout", "0"), "timeout = 0.0"),
+    (("emit", "notes.NoteRated", "stars=1"), "noteId is missing"),
+    (("emit", "elsewhere.Happened", "a=1"), "give it by --key"),
+]
+
+
+async def test_wrong_usage_is_2(desk: Desk) -> None:
+    for arguments, text in USAGE:
+        done = await desk(*arguments)
+        assert (done.code, done.out) == (2, "")
+        assert text in done.err
+        assert "Traceback" not in done.err
+
+
+async def test_an_event_is_stored_and_reacted_to(desk: Desk) -> None:
+    note = await desk.note("text=a")
+    emitted = await desk("emit", "notes.NoteRated", f"noteId={note['noteId']}", "stars=5", "--id", "r1")
+    assert emitted.code == 0, emitted
+    stored = json.loads(emitted.out)
+    assert (stored["id"], stored["sequence"], stored["duplicate"]) == ("r1", 1, False)
+    again = await desk("emit", "notes.note_rated", f'{{"noteId":"{note["noteId"]}","stars":1}}', "--id", "r1")
+    assert json.loads(again.out)["duplicate"] is True
+
+    async def rated() -> bool:
+        asked = await desk("query", "notes.get_note", f"noteId={note['noteId']}")
+        return json.loads(asked.out)["stars"] == 5
+
+    await desk.system.until(rated)
+
+
+async def test_the_trace_is_named_and_headers_are_sent(desk: Desk) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    header = f"traceparent: 00-{trace}-b7ad6b7169203331-01"
+    asked = await desk("query", "notes.get_note", "noteId=1", "--trace", "--header", header)
+    assert f"trace {trace}\n" in asked.err
+    assert [span.name for span in desk.system.trace_of(trace)] == ["notes/get_note"]
+
+
+async def test_services_are_listed_and_described(desk: Desk) -> None:
+    listed = json.loads((await desk("ls", "--json")).out)
+    assert [(each["name"], len(each["instances"])) for each in listed] == [("notes", 1)]
+    table = (await desk("ls")).out.splitlines()
+    assert table[0].split() == ["service", "namespace", "version", "instances", "operations"]
+    assert table[1].split()[0] == "notes"
+    described = json.loads((await desk("describe", "notes", "--json")).out)
+    operations = {each["name"]: (each["op"], each["key"]) for each in described["endpoints"]}
+    assert operations["get_note"] == ("query", "noteId")
+    assert operations["write_note"] == ("command", None)
+    assert described["emits"]["notes.NoteRated"]["x-key"] == "noteId"
+    text = (await desk("describe", "notes")).out
+    for line in (
+        "Keeps notes.",
+        "  get_note {noteId: string} → Note",
+        "  write_note {text: string, stars?: integer} → Note",
+        "  notes.NoteRated {noteId: string, stars: integer}",
+        "  Note {noteId: string, text: string, stars?: integer}",
+    ):
+        assert line in text.splitlines()
+    drawn = await desk("graph")
+    assert drawn.out == "flowchart LR\n  notes[notes]\n  notes -- NoteRated --> notes\n"
+
+
+async def test_health_is_0_where_all_who_are_named_answer(desk: Desk, nats_server: EmbeddedServer) -> None:
+    where = ("--nats", nats_server.url)
+    good = await ended("health", "notes", *where, cwd=desk.cwd)
+    assert (good.code, json.loads(good.out)["notes"]) == (0, 1)
+    assert (await ended("health", *where, cwd=desk.cwd)).code == 0
+    bad = await ended("health", "notes", "absent", "--timeout", "0.3", *where, cwd=desk.cwd)
+    assert (bad.code, bad.err) == (4, "Error: no answer from absent\n")

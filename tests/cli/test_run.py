@@ -1,0 +1,230 @@
+"""`run` as a real process: what it finds, what it says, how it ends."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+from runtime.cli.targets import find_actors
+from runtime.errors import ConfigurationError, DeclarationError
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.server import EmbeddedServer
+from tests.process import ended, started
+
+HELLO = """
+import asyncio
+from runtime import Actor, Query, query
+
+class Greet(Query[str], actor="hello"):
+    name: str
+
+class Hello(Actor):
+    name = "hello"
+
+    @query
+    async def greet(self, message: Greet) -> str:
+        if message.name == "slow":
+            await asyncio.sleep(0.5)
+        if message.name == "stuck":
+            await asyncio.Event().wait()
+        return f"Hello {message.name}"
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with the package `greeting`, importable here, too."""
+    (tmp_path / "greeting" / "inner").mkdir(parents=True)
+    (tmp_path / "greeting" / "__init__.py").write_text("")
+    (tmp_path / "greeting" / "inner" / "__init__.py").write_text("")
+    (tmp_path / "greeting" / "inner" / "hello.py").write_text(HELLO)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def names(*targets: str) -> list[str]:
+    return [actor.name for actor in find_actors(targets)]
+
+
+def test_a_package_stands_for_all_its_services() -> None:
+    assert names("actors") == ["delivery", "orders", "payment", "payment-3p", "products", "warehouse"]
+    assert names("actors.orders") == names("actors.orders.actor") == names("actors.orders.actor:Orders") == ["orders"]
+    assert names("actors.payment", "actors.orders", "actors.orders") == ["payment", "orders"]
+
+
+def test_actors_are_found_anywhere_in_a_package(package: Path) -> None:
+    assert names("greeting") == names("greeting.inner.hello:Hello") == ["hello"]
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("nowhere", "there is no module 'nowhere'"),
+        ("actors.nowhere", "there is no module 'actors.nowhere'"),
+        ("actors.orders.messages", "actors.orders.messages has no actors"),
+        ("actors.orders.actor:Order", "actors.orders.actor:Order is no actor"),
+        ("actors.orders.actor:Nobody", "actors.orders.actor has no 'Nobody'"),
+    ],
+)
+def test_a_target_that_is_none_is_refused(target: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=text):
+        find_actors([target])
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("def x(:", r"cannot import broken\w*: invalid syntax \(.*broken\w*.py, line 1\)"),
+        ("\n1 / 0", r"cannot import broken\w*: ZeroDivisionError: .*broken\w*.py, line 2\)"),
+        ("import nowhere", r"cannot import broken\w*: ModuleNotFoundError: No module named 'nowhere'"),
+        (
+            "from runtime import Event\nclass A(Event, actor='A B'): ...",
+            r"cannot import broken\w*: A: actor='A B' is no",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, text: str
+) -> None:
+    name = f"broken{abs(hash(source))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DeclarationError, match=text):
+        find_actors([name])
+
+
+async def test_a_wrong_start_is_one_message_and_exit_code_2(package: Path) -> None:
+    (package / "broken.py").write_text("1 / 0")
+    (package / "bad.toml").write_text("namespce = 'a'")
+    for arguments in (("broken",), ("nowhere",), ("greeting", "--config", "bad.toml"), ("greeting", "--uvlop")):
+        done = await ended("run", *arguments, cwd=package)
+        assert (done.code, done.out) == (2, "")
+        assert "Error: " in done.err and "Traceback" not in done.err
+    shown = await ended("--debug", "run", "broken", cwd=package)
+    assert "ZeroDivisionError" in shown.err and "Traceback" in shown.err
+
+
+async def test_a_server_that_is_not_there_is_told_at_once(package: Path) -> None:
+    (package / "actorloom.toml").write_text("[nats]\nconnect_timeout = 0.3\n")
+    done = await ended("run", "greeting", "--nats", "nats://127.0.0.1:1", cwd=package)
+    assert done.code == 4
+    assert done.err.splitlines()[-1].startswith("Error: cannot connect to NATS at nats://127.0.0.1:1")
+    assert "Traceback" not in done.err
+
+
+async def test_without_a_url_a_server_is_embedded_and_keeps_its_data(package: Path) -> None:
+    for _ in range(2):
+        async with started("run", "actors.products", "--log-format", "text", cwd=package) as process:
+            line = await process.until("embedded nats-server on")
+            assert line.endswith(f"its data in {package / '.actorloom'}")
+            url = line.split(" on ")[1].split(",")[0]
+            mug = '{"productId":"mug","name":"Mug","price":1,"package":{"width":1,"length":1,"height":1,"weight":1}}'
+            created = await ended("command", "products.create_product", mug, "--nats", url, "--id", "1", cwd=package)
+            assert created.code == 0, created
+            process.signal(signal.SIGINT)
+            assert await process.wait() == 0
+            assert "draining" in process.text and process.text.endswith("stopped\n")
+
+
+async def test_a_request_in_hand_is_answered_before_it_stops(
+    nats_server: EmbeddedServer, package: Path, namespace: str
+) -> None:
+    where = ("--nats", nats_server.url, "--namespace", namespace)
+    async with (
+        started("run", "greeting", *where, cwd=package) as process,
+        await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
+    ):
+        asked = asyncio.ensure_future(client.request(f"{namespace}.hello.query.greet", b'{"name":"slow"}', timeout=20))
+        # The next answer shows that the one before it is in hand.
+        await client.request(f"{namespace}.hello.query.greet", b'{"name":"b"}', timeout=20)
+        process.signal(signal.SIGTERM)
+        assert (await asked).payload == b'"Hello slow"'
+        assert await process.wait() == 0
+
+
+async def test_a_second_signal_ends_it_at_once(nats_server: EmbeddedServer, package: Path, namespace: str) -> None:
+    where = ("--nats", nats_server.url, "--namespace", namespace)
+    async with (
+        started("run", "greeting", *where, cwd=package) as process,
+        await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
+    ):
+        client.publish(f"{namespace}.hello.query.greet", b'{"name":"stuck"}', reply=b"_INBOX.nobody")
+        # The next answer shows that the one before it is in hand.
+        await client.request(f"{namespace}.hello.query.greet", b'{"name":"b"}', timeout=20)
+        process.signal(signal.SIGINT)
+        await process.until("draining")
+        process.signal(signal.SIGINT)
+        assert await process.wait(timeout=10) == 128 + signal.SIGINT
+
+
+async def test_the_health_port_tells_of_readiness_and_metrics(
+    nats_server: EmbeddedServer, package: Path, namespace: str
+) -> None:
+    where = ("--nats", nats_server.url, "--namespace", namespace)
+    async with started("run", "greeting", *where, "--health-port", "0", cwd=package) as process:
+        port = (await process.until("health on")).split("127.0.0.1:")[1].split(" ")[0]
+
+        def get(path: str) -> str:
+            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+                return answer.read().decode()
+
+        assert json.loads(await asyncio.to_thread(get, "/readyz")) == {"status": "ok", "reasons": []}
+        await ended("query", "hello.greet", "name=Ada", *where, cwd=package)
+        assert "rpc_server_call_duration_seconds_count" in await asyncio.to_thread(get, "/metrics")
+        asked = await ended("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
+        assert (asked.code, json.loads(asked.out)["status"]) == (0, "ok")
+    refused = await ended("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
+    assert refused.code == 4
+
+
+async def test_it_runs_on_uvloop_and_logs_json_where_nobody_watches(
+    nats_server: EmbeddedServer, package: Path, namespace: str
+) -> None:
+    where = ("--nats", nats_server.url, "--namespace", namespace)
+    async with started("run", "greeting", *where, "--uvloop", cwd=package) as process:
+        assert await process.stop() == 0
+    lines = [json.loads(line) for line in process.text.splitlines()]
+    assert [line["message"] for line in lines if line["logger"] == "actorloom"][-1] == "stopped"
+
+
+async def test_settings_of_the_file_reach_the_actors(
+    nats_server: EmbeddedServer, package: Path, namespace: str
+) -> None:
+    (package / "actorloom.toml").write_text(
+        f'namespace = "{namespace}"\nlog_format = "text"\n[nats]\nurl = "{nats_server.url}"\n[actors.nobody]\nlane = 1\n'
+    )
+    async with started("run", "greeting", cwd=package) as process:
+        await process.until("the settings of nobody are not used")
+        asked = await ended("query", "hello.greet", "name=7", cwd=package)
+        assert asked.out == '"Hello 7"\n'
+
+
+async def test_reload_begins_anew_when_a_file_changes(package: Path) -> None:
+    source = package / "greeting" / "inner" / "hello.py"
+    async with started("run", "greeting", "--reload", "--log-format", "text", cwd=package) as process:
+        url = (await process.until("embedded nats-server on")).split(" on ")[1].split(",")[0]
+        await process.until("watching")
+        source.write_text(HELLO.replace("Hello {", "Goodbye {"))
+        await process.until("ready:", 2)
+        asked = await ended("query", "hello.greet", "name=Ada", "--nats", url, cwd=package)
+        assert asked.out == '"Goodbye Ada"\n'
+        source.write_text("1 / 0")
+        await process.until("Error: cannot import")
+        source.write_text(HELLO)
+        await process.until("ready:", 3)
+        process.signal(signal.SIGINT)
+        assert await process.wait() == 0
+        assert "Traceback" not in process.text
+
+
+async def test_help_and_version_are_quick_and_need_no_server(tmp_path: Path) -> None:
+    helped = await ended("--help", cwd=tmp_path)
+    assert helped.code == 0
+    assert "No such command 'nonsense'" in (await ended("nonsense", cwd=tmp_path)).err
+    assert all(f"\n  {name} " in helped.out for name in ("run", "query", "emit", "describe", "demo"))
+    loaded = await ended("--debug", "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    assert "| click" in loaded.err or " click" in loaded.err
+    assert not [line for line in loaded.err.splitlines() if line.endswith((" nats", " rich", " opentelemetry.sdk"))]
