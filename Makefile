@@ -30,6 +30,10 @@ demo: $(STAMP) ## The shop on an embedded NATS, one order from pricing to paid, 
 test: $(STAMP) ## The tests (ARGS="-k name -x" goes to pytest)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
+.PHONY: chaos
+chaos: $(STAMP) ## Kill, pause and cut off everything, and account for every effect (ARGS="--only zombie --seed 7"; minutes)
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: check
 check: check-format check-lint check-types check-docker test ## Format, lint, types, Dockerfile, layers and all tests: what CI runs
 

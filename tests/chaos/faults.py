@@ -1,0 +1,183 @@
+"""Fault points and switches inside an actor process: all of them patches of the runtime, made at the process's start.
+
+A point is reached before or after one step of a turn; ``arm("commit.sent", 7)`` lets the process kill itself (SIGKILL)
+when it is reached for the seventh time. A switch takes one protection away, for the control runs that must fail.
+"""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from runtime import relay as relay_module
+from runtime.actor import Actor
+from runtime.endpoint import Endpoint
+from runtime.journal import Journal
+from runtime.nats.jetstream import JetStream
+from runtime.nats.lease import Lease
+from runtime.nats.puller import Puller
+from runtime.relay import Relay
+from runtime.turn import Turns
+
+POINTS = (
+    "handler.before", "handler.after",
+    "commit.before", "commit.sent", "commit.after",
+    "reply.before", "reply.sent",
+    "relay.before", "relay.sent", "relay.confirmed",
+    "ack.before", "ack.sent",
+    "mark.before", "mark.sent", "mark.confirmed",
+    "checkpoint.before", "checkpoint.after",
+    "recover.before", "recover.after",
+)  # fmt: skip
+"""``before`` a step, when what it ``sent`` is on the wire and unanswered, and ``after`` it."""
+
+REACTING = frozenset(POINTS) - {"reply.before", "reply.sent"} - {p for p in POINTS if p.startswith(("relay", "check"))}
+"""The points that an actor which only reacts reaches (the ledger emits nothing)."""
+COMMANDED = frozenset(POINTS) - {"ack.before", "ack.sent"}
+"""The points that an actor which is only commanded reaches."""
+ONCE = frozenset({"checkpoint.before", "checkpoint.after", "recover.before", "recover.after"})
+"""Reached about once in seconds, or once in a process's life."""
+
+SWITCHES = ("deduplication", "check", "lease")
+
+_EXPECTED = re.compile(rb"Nats-Expected-Last-Subject-Sequence: \d+\r\n")
+_MESSAGE_ID = re.compile(rb"Nats-Msg-Id: [^\r]*\r\n")
+
+
+class _Armed:
+    def __init__(self, point: str, times: int) -> None:
+        self.point = point
+        self.left = times
+
+    def reach(self, point: str, *, written: bool = False) -> None:
+        if point != self.point:
+            return
+        self.left -= 1
+        if self.left == 0:
+            if written:
+                # Publishes are joined and written at the end of this loop tick: die in the next.
+                loop = asyncio.get_running_loop()
+                loop.call_soon(loop.call_soon, _die)
+            else:
+                _die()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
+    """Let this process kill itself when it reaches `point` for the `times`-th time."""
+    reach = _Armed(point, times).reach
+    for actor in actors:
+        handlers = [*actor.handlers.commands.values()]
+        handlers += [handler for group in actor.handlers.reactions.values() for handler in group]
+        for handler in handlers:
+            handler.function = _around(handler.function, reach, "handler.before", "handler.after")
+    _patch(Journal, "commit", lambda run: _commit(run, reach))
+    _patch(Endpoint, "answer", lambda run: _sending(run, reach, "reply"))
+    _patch(Relay, "_publish", lambda run: _sending(run, reach, "relay"))
+    _patch(Relay, "_confirmed", lambda run: _before(run, reach, "relay.confirmed"))
+    _patch(Puller, "finish", lambda run: _sending(run, reach, "ack"))
+    _patch(Journal, "_mark", lambda run: _sending(run, reach, "mark"))
+    _patch(Journal, "__init__", lambda run: _marked(run, reach))
+    _patch(Relay, "save", lambda run: _around(run, reach, "checkpoint.before", "checkpoint.after"))
+    _patch(Relay, "recover", lambda run: _around(run, reach, "recover.before", "recover.after"))
+
+
+def _patch(owner: type, name: str, wrap: Callable[[Any], Any]) -> None:
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def _around(run: Any, reach: Any, before: str, after: str) -> Any:
+    async def wrapped(*args: Any, **kwargs: Any) -> Any:
+        reach(before)
+        result = await run(*args, **kwargs)
+        reach(after)
+        return result
+
+    return wrapped
+
+
+def _before(run: Any, reach: Any, point: str) -> Any:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        reach(point)
+        return run(*args, **kwargs)
+
+    return wrapped
+
+
+def _sending(run: Any, reach: Any, step: str) -> Any:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        reach(f"{step}.before")
+        result = run(*args, **kwargs)
+        reach(f"{step}.sent", written=True)
+        return result
+
+    return wrapped
+
+
+def _commit(run: Any, reach: Any) -> Any:
+    async def commit(*args: Any, **kwargs: Any) -> Any:
+        reach("commit.before")
+        reach("commit.sent", written=True)  # the publish is made in this tick
+        result = await run(*args, **kwargs)
+        reach("commit.after")
+        return result
+
+    return commit
+
+
+def _marked(run: Any, reach: Any) -> Any:
+    def initialise(self: Journal, *args: Any, **kwargs: Any) -> None:
+        run(self, *args, **kwargs)
+        stored = self._stored
+
+        def confirmed(sequence: int) -> None:
+            reach("mark.confirmed")
+            stored(sequence)
+
+        self._stored = confirmed
+
+    return initialise
+
+
+def without(switch: str) -> None:
+    """Take one protection away from this process: ``deduplication``, the sequence ``check``, or the ``lease``."""
+    {"deduplication": _without_deduplication, "check": _without_check, "lease": _without_lease}[switch]()
+
+
+def _without_deduplication() -> None:
+    async def known(self: Turns, entry: Any, work: Any) -> None:
+        return None
+
+    headers = relay_module.event_headers
+
+    def unnamed(*args: Any) -> bytes:
+        return _MESSAGE_ID.sub(b"", headers(*args))
+
+    Turns._known = known
+    relay_module.event_headers = unnamed
+
+
+def _without_check() -> None:
+    publish = JetStream.publish
+
+    async def unchecked(
+        self: JetStream, subject: Any, payload: bytes, *, headers: Any = None, timeout: Any = None
+    ) -> Any:
+        if ".turn." in str(subject) and headers is not None:
+            headers = _EXPECTED.sub(b"", headers)
+        return await publish(self, subject, payload, headers=headers, timeout=timeout)
+
+    JetStream.publish = unchecked  # type: ignore[method-assign]
+
+
+def _without_lease() -> None:
+    async def nothing(self: Lease) -> None:
+        return None
+
+    Lease.acquire = nothing  # type: ignore[method-assign]
+    Lease.release = nothing  # type: ignore[method-assign]

@@ -1,0 +1,76 @@
+"""One actor process of the suite: ``python -m tests.chaos.process counter receipts --nats URL --namespace N …``."""
+
+import argparse
+import asyncio
+import ctypes
+import importlib
+import logging
+import signal
+import sys
+from typing import Any
+
+from runtime import runner
+from runtime.actor import Actor
+from runtime.errors import ActorError
+from runtime.nats.options import ConnectionOptions
+from runtime.tracing import setup_logging
+
+from . import faults
+from .actors import ACTORS
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    """Serve until SIGTERM, the armed fault or the end of the suite."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("actors", nargs="+", help="names of tests.chaos.actors, or module:Class")
+    parser.add_argument("--nats", required=True)
+    parser.add_argument("--namespace", required=True)
+    parser.add_argument("--lease-ttl", type=float, default=1.0)
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument(
+        "--kill", metavar="POINT:N", help="kill this process when it reaches the point for the n-th time"
+    )
+    parser.add_argument("--without", action="append", default=[], choices=faults.SWITCHES)
+    parser.add_argument("--ping", type=float, default=1.0, help="seconds between pings to the server")
+    arguments = parser.parse_args()
+
+    _die_with_parent()
+    setup_logging("INFO", "text")
+    actors = [_find(name) for name in arguments.actors]
+    for switch in arguments.without:
+        faults.without(switch)
+    if arguments.kill:
+        point, _, times = arguments.kill.partition(":")
+        faults.arm(actors, point, int(times))
+    serve = runner.run(
+        actors,
+        ConnectionOptions(url=arguments.nats, ping_interval=arguments.ping),
+        namespace=arguments.namespace,
+        lease_ttl=arguments.lease_ttl,
+        replicas=arguments.replicas,
+    )
+    try:
+        asyncio.run(serve)
+    except (ActorError, TimeoutError) as error:
+        logging.getLogger("chaos").error("cannot serve: %r", error)
+        return 1
+    return 0
+
+
+def _find(name: str) -> type[Actor[Any]]:
+    if ":" not in name:
+        return ACTORS[name]
+    module, _, cls = name.partition(":")
+    return getattr(importlib.import_module(module), cls)
+
+
+def _die_with_parent() -> None:
+    """A suite that is killed leaves nothing behind, not even what it had stopped."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,16 @@
+"""The scenarios, one module each group; all are listed in `ALL`."""
+
+from tests.chaos.cell import Scenario
+
+from .controls import control_check, control_deduplication
+from .kills import random_kills, steps
+from .owners import race, zombie
+
+ALL: dict[str, Scenario] = {
+    "steps": steps,
+    "kills": random_kills,
+    "control-deduplication": control_deduplication,
+    "control-check": control_check,
+    "race": race,
+    "zombie": zombie,
+}

@@ -1,0 +1,127 @@
+"""NATS servers of the suite: one, or three in a cluster on loopback; killed, paused, cut off and started again."""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.server import EmbeddedServer
+
+
+class Servers:
+    """One server (`nodes` 1) or a cluster. `async with`: they run for the block, their data stays in `directory`."""
+
+    def __init__(self, directory: Path, nodes: int = 1) -> None:
+        self.directory = directory
+        routes = [_free_port() for _ in range(nodes)] if nodes > 1 else []
+        self.nodes = [
+            EmbeddedServer(port=0, store_dir=directory / f"nats-{n}", config=_cluster(n, routes) if routes else "")
+            for n in range(nodes)
+        ]
+
+    @property
+    def url(self) -> str:
+        """All nodes, for `--nats`."""
+        return ",".join(node.url for node in self.nodes)
+
+    @property
+    def replicas(self) -> int:
+        return len(self.nodes)
+
+    async def __aenter__(self) -> "Servers":
+        await asyncio.gather(*(node.start() for node in self.nodes))
+        if len(self.nodes) > 1:
+            await self._meta_leader()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for node in self.nodes:
+            self.resume(node)
+            node.kill()
+
+    async def restart(self, node: EmbeddedServer) -> None:
+        """SIGKILL, and the same data again."""
+        node.kill()
+        await node.start()
+
+    def pause(self, node: EmbeddedServer) -> None:
+        os.kill(node.pid, signal.SIGSTOP)
+
+    def resume(self, node: EmbeddedServer) -> None:
+        if node._process is not None:
+            os.kill(node.pid, signal.SIGCONT)
+
+    async def lame_duck(self, node: EmbeddedServer) -> None:
+        """Ask a node to leave in an orderly way, wait until it has, and start it again."""
+        process = node._process
+        assert process is not None
+        os.kill(node.pid, signal.SIGUSR2)
+        async with asyncio.timeout(60):
+            while process.poll() is None:
+                await asyncio.sleep(0.05)
+        await self.restart(node)
+
+    async def leader(self, connection: Connection, stream: str) -> EmbeddedServer:
+        """Return the node that leads a stream."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    response = await connection.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=2)
+                    name = msgspec.json.decode(response.payload)["cluster"]["leader"]
+                    return self.nodes[int(name.removeprefix("n"))]
+                except (TimeoutError, KeyError, ValueError):
+                    await asyncio.sleep(0.1)
+
+    async def healthy(self, connection: Connection, streams: list[str]) -> None:
+        """Return when every stream has its leader and all its followers are current."""
+        async with asyncio.timeout(60):
+            for stream in streams:
+                while not await self._current(connection, stream):
+                    await asyncio.sleep(0.1)
+
+    async def _current(self, connection: Connection, stream: str) -> bool:
+        try:
+            response = await connection.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=2)
+        except TimeoutError:
+            return False
+        info: dict[str, Any] = msgspec.json.decode(response.payload)
+        cluster = info.get("cluster") or {}
+        replicas: list[dict[str, Any]] = cluster.get("replicas") or []
+        return (
+            bool(cluster.get("leader"))
+            and len(replicas) == len(self.nodes) - 1
+            and all(replica.get("current") and not replica.get("offline") for replica in replicas)
+        )
+
+    async def _meta_leader(self) -> None:
+        """Wait until the cluster can create streams."""
+        connection = await Connection.connect(ConnectionOptions(url=self.url), name="chaos")
+        async with connection, asyncio.timeout(30):
+            while True:
+                try:
+                    response = await connection.request("$JS.API.INFO", b"", timeout=1)
+                    if "error" not in msgspec.json.decode(response.payload):
+                        return
+                except Exception as error:  # noqa: BLE001 - whatever it is, the cluster is not there yet
+                    del error
+                await asyncio.sleep(0.1)
+
+
+def _cluster(number: int, routes: list[int]) -> str:
+    others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+    return (
+        f"server_name: n{number}\n"
+        f'cluster {{ name: chaos, listen: "127.0.0.1:{routes[number]}", routes: [{others}] }}\n'
+        'lame_duck_duration: "2s"\nlame_duck_grace_period: "1s"'
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
