@@ -49,6 +49,7 @@ def _probe(address: str, timeout: float) -> None:
         with urlopen(address, timeout=timeout) as answer:
             print_json(answer.read())
     except HTTPError as error:
-        raise Failure(f"{address}: {error.read().decode(errors='replace')}", FAILED) from None
+        with error:
+            raise Failure(f"{address}: {error.read().decode(errors='replace')}", FAILED) from None
     except OSError as error:
         raise Failure(f"{address}: {error}", NOBODY) from None

@@ -44,9 +44,10 @@ def _fetch(address: str) -> list[SpanRecord]:
         with urlopen(address, timeout=5) as answer:
             content: Any = msgspec.json.decode(answer.read())
     except HTTPError as error:
-        if error.code == 404:
-            return []
-        raise
+        with error:
+            if error.code == 404:
+                return []
+            raise
     return [
         _record(span, trace["processes"]) for trace in content.get("data") or () for span in trace.get("spans") or ()
     ]
