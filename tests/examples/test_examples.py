@@ -10,6 +10,7 @@ from textwrap import dedent
 
 import pytest
 
+from runtime.cli.targets import find_actors
 from runtime.nats.server import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
@@ -84,6 +85,11 @@ async def healthy(name: str, url: str) -> bool:
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
 async def test_an_example_prints_what_it_says(name: str) -> None:
     assert await output(name) == promised(name)
+
+
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
+def test_an_examples_actors_can_be_run_by_the_command_line(name: str) -> None:
+    assert find_actors([f"examples.{name}"])
 
 
 async def test_a_plain_client_drives_an_actor_of_another_process(tmp_path: Path) -> None:
