@@ -18,7 +18,7 @@ from .ids import key_for, new_id
 from .message import Accepted, NewKey
 from .record import is_null
 from .subject import key_token
-from .turn import Work
+from .work import Work
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher

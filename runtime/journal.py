@@ -46,8 +46,8 @@ class Key(Lane[T], Generic[T]):
     """What is kept in memory for one key while it is in use. Owned by the turns; leaves when idle."""
 
     __slots__ = (
-        "forgotten", "handled", "key", "left", "loaded", "loading", "marked", "marking", "outbox", "queries", "recent", "relaying", "sequence",
-        "state", "token", "touched",
+        "committing", "forgotten", "generation", "handled", "head", "key", "left", "loaded", "loading", "marked", "marking", "outbox", "pause", "pending", "queries", "recent", "relaying", "sequence",
+        "settling", "staged", "state", "token", "touched", "undoing",
     )  # fmt: skip
 
     def __init__(self, key: str, token: str) -> None:
@@ -59,6 +59,20 @@ class Key(Lane[T], Generic[T]):
         self.touched = 0.0
         self.queries = 0
         """Queries that run on this key now."""
+        self.committing = False
+        """Whether a commit of this key is under way; `head` is then the state that further turns run on."""
+        self.head: Any = None
+        self.staged: list[Any] | None = None
+        """Turns that have run on `head` and wait for the next commit."""
+        self.generation = 0
+        """Grows when what ran on `head` must run again."""
+        self.undoing = False
+        """Whether a commit has failed, and what runs again is being put in order."""
+        self.pending: set[str] | None = None
+        """Ids of the turns that are staged or being committed."""
+        self.pause = 0.0
+        """Seconds after which what must run again does."""
+        self.settling: asyncio.Future[None] | None = None
         self.relaying = False
         self.outbox: deque[tuple[Outgoing, int]] | None = None
         """Not yet confirmed events and timers, with the sequence of the record that they came with."""
@@ -83,7 +97,7 @@ class Key(Lane[T], Generic[T]):
     @property
     def idle(self) -> bool:
         """Whether nothing runs on this key, waits for it or is still to be published."""
-        return not (self.active or self.queries or self.outbox or self.loading is not None)
+        return not (self.active or self.committing or self.queries or self.outbox or self.loading is not None)
 
     def find(self, message_id: str) -> Handled | None:
         """Return the entry of a handled message that is in memory."""
@@ -185,16 +199,15 @@ class Journal:
         return msgspec.json.decode(stored.payload, type=Handled) if stored is not None else None
 
     async def commit(
-        self, key: Key[Any], state: Any, done: Handled | None, outbox: list[Outgoing], *, expires: bool = False
+        self, key: Key[Any], state: Any, done: list[Handled], outbox: list[Outgoing], *, expires: bool = False
     ) -> int:
-        """Write the next record of `key` and return its stream sequence; the key then holds it.
+        """Write the next record of `key`, after the turns of `done`, and return its sequence; the key then holds it.
 
         Raises `Conflict` (another writer; reload and run again), `NotStored` or `Unsettled`.
         """
         handled, gone = self._kept(key)
         left = max([key.left, *(entry.time for entry in gone)])
-        if done is not None:
-            handled.append(done)
+        handled += done
         record = Record(
             turn=new_id(),
             version=self._version,

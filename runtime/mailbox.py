@@ -152,11 +152,13 @@ def stray(error: asyncio.CancelledError) -> Exception | None:
 class Lane(Generic[T]):
     """The messages of one key, one at a time. Mixed into what is kept for a key, so that an idle key costs no queue."""
 
-    __slots__ = ("active", "waiting")
+    __slots__ = ("active", "again", "waiting")
 
     def __init__(self) -> None:
         self.active = False
         self.waiting: deque[T] | None = None
+        self.again: deque[T] | None = None
+        """What ran, and must run again before all that waits."""
 
     def enter(self, item: T) -> bool:
         """Return True where `item` may run now; else it waits its turn."""
@@ -170,6 +172,9 @@ class Lane(Generic[T]):
 
     def leave(self) -> T | None:
         """The running item is done: return the next, or None when the lane is empty."""
+        if self.again:
+            return self.again.popleft()
+        self.again = None
         if self.waiting:
             return self.waiting.popleft()
         self.waiting = None

@@ -8,18 +8,15 @@ from typing import TYPE_CHECKING, Any
 from .bus import Bus
 from .describe import endpoint_metadata, service_metadata
 from .dispatch import Dispatcher
-from .errors import ActorError, PublishError
-from .handler import Handler
+from .errors import ActorError, ConfigurationError, PublishError
 from .index import Indexes
 from .journal import Journal
 from .nats.connection import Subscription
 from .nats.lease import Lease
-from .nats.puller import Puller
 from .nats.service import Endpoint, MicroService
-from .nats.streams import SECOND, ConsumerConfig
-from .reaction import Reactions, Timers, event_subject
 from .relay import Relay
-from .subject import QUEUE, Names, token_key
+from .subject import QUEUE, token_key
+from .subscriptions import Subscriptions
 from .turn import Turns
 
 if TYPE_CHECKING:
@@ -28,12 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("actorloom.host")
 
 _TICK = 5.0
-"""Seconds between looks at idle keys and at the relay's checkpoint."""
-_DELAYED = 10_000
-"""Events that may wait at the server for another attempt, beside those in hand; more stall the subscription."""
-_OUTLIVED = 0.75
-"""The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
-was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
+"""Seconds between looks at idle keys, at the streams and consumers, and at the relay's checkpoint."""
 _DRAIN = 20.0
 """Seconds that a drain may take before what is unfinished is left to the next owner."""
 
@@ -56,12 +48,12 @@ class Serving:
             host.actor, host.names, self.journal, self.relay, bus, host.options, tracer, self.indexes, host.crashed
         )
         if self.indexes is not None:
-            self.turns.on_change = self.indexes.update
+            self.turns.commits.on_change = self.indexes.update
         self.dispatcher = Dispatcher(
             host.actor, host.names, host.connection, bus, self.turns, host.options, tracer, self.indexes, host.crashed
         )
-        self.reactions: list[Reactions] = []
-        self._pullers: list[Puller] = []
+        self.pulled = Subscriptions(host, self.turns)
+        self.reactions = self.pulled.reactions
         self._subscriptions: list[Subscription] = []
         self._service: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -70,6 +62,7 @@ class Serving:
     async def begin(self) -> None:
         """Catch up, and open for messages."""
         host = self.host
+        await host.storage.ensure()
         if host.keyed:
             left = await self.relay.recover()
             if left:
@@ -81,7 +74,7 @@ class Serving:
         for endpoint in self.dispatcher.endpoints:
             subscription = await host.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
-        await self._start_reactions()
+        await self.pulled.start()
         await host.connection.flush()
         for subscription in self._subscriptions:
             if subscription.error is not None:
@@ -93,8 +86,7 @@ class Serving:
     async def drain(self) -> None:
         """Take no more, finish what is in hand, publish what is committed."""
         host = self.host
-        for puller in self._pullers:
-            await puller.stop()
+        await self.pulled.stop()
         if self._service is not None:
             self._service.stop()
         try:
@@ -116,8 +108,7 @@ class Serving:
         await asyncio.gather(*self._background, return_exceptions=True)
         for subscription in self._subscriptions:
             subscription.unsubscribe()
-        for puller in self._pullers:
-            await puller.stop()
+        await self.pulled.stop()
         if self._service is not None:
             self._service.stop()
         self.relay.stop()
@@ -137,52 +128,6 @@ class Serving:
                 entry.queries -= 1
 
         return list(await asyncio.gather(*(state(token) for token in tokens)))
-
-    async def _start_reactions(self) -> None:
-        host = self.host
-        by_stream: dict[str, list[tuple[str, str, list[Handler]]]] = {}
-        for event, handlers in host.actor_type.handlers.reactions.items():
-            source, name, subject = event_subject(event, host.namespace)
-            by_stream.setdefault(Names(source, host.namespace).events_stream, []).append((subject, name, handlers))
-        for stream, routes in by_stream.items():
-            reactions = Reactions(self.turns, host.jetstream, host.names, host.options, host.tracer, host.keyed, stream)
-            for subject, name, handlers in routes:
-                reactions.add(subject, name, handlers)
-            filters = tuple(f"{subject}.*" for subject, _, _ in routes)
-            await self._pull(reactions, stream, host.name, filters)
-        commands = host.actor_type.handlers.commands
-        if commands:
-            timers = Timers(
-                self.turns, host.jetstream, host.names, host.options, host.tracer, host.keyed, host.names.turns_stream
-            )
-            for handler in commands.values():
-                timers.add_command(handler)
-            own = f"{host.names.prefix}{host.name}.timer.>"
-            await self._pull(timers, host.names.turns_stream, "timers", (own,))
-
-    async def _pull(self, reactions: Reactions, stream: str, durable: str, filters: tuple[str, ...]) -> None:
-        host = self.host
-        config = ConsumerConfig(
-            durable=durable,
-            filter_subjects=filters,
-            ack_wait=30 * SECOND,
-            max_ack_pending=host.options.in_hand + _DELAYED,
-        )
-        await host.jetstream.ensure_consumer(stream, config)
-        expires = host.lease_ttl * _OUTLIVED if host.keyed else 3.0
-        puller = Puller(
-            host.jetstream,
-            stream,
-            durable,
-            reactions.deliver,
-            limit=host.options.in_hand,
-            exclusive=host.keyed,
-            expires=expires,
-            heartbeat=expires / 3,
-        )
-        await puller.start()
-        self.reactions.append(reactions)
-        self._pullers.append(puller)
 
     def _micro_service(self) -> MicroService:
         host = self.host
@@ -212,7 +157,11 @@ class Serving:
             await asyncio.sleep(_TICK)
             self.turns.evict(self.host.options.idle)
             try:
+                await self.host.storage.check()
+                await self.pulled.check()
                 await self.relay.sweep()
+            except ConfigurationError:
+                raise
             except (ActorError, TimeoutError) as error:
                 log.warning("%s: the checkpoint could not be saved: %s", self.host.name, error)
 

@@ -7,90 +7,29 @@ stored reply and changes nothing.
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import msgspec
-from opentelemetry.trace import Span, SpanKind
-
 from .actor import Actor, view
-from .call import ActorCall, Call, Lists, Requests
-from .codec import encode
-from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
-from .handler import Handler
-from .journal import Conflict, Journal, Key, NotStored, Unsettled
+from .call import ActorCall, Lists, Requests
+from .commit import Commits
+from .errors import NotDelivered, Overloaded, PublishError
+from .journal import Journal, Key
 from .mailbox import Workers, stray
-from .message import contract_of
+from .nats.streams import ApiError
 from .options import Options
-from .record import NO_REPLY, Handled, Outgoing
+from .record import Handled
 from .relay import Relay
-from .subject import NO_KEY, Names, key_token
-from .tracing import ServiceTracer, attach, detach, finish, inject
+from .subject import Names, key_token
+from .tracing import ServiceTracer, attach, detach
+from .work import Work, check_deadline
 
 log = logging.getLogger("actorloom.turn")
 
-_RERUNS = 10
-"""How often a turn is run again since another writer was faster."""
 
-
-class Work:
-    """A message on its way through a turn. Made by the dispatcher or a reaction, which say what its end means."""
-
-    __slots__ = (
-        "attempt",
-        "attempts",
-        "block",
-        "born",
-        "chain",
-        "committing",
-        "deadline",
-        "entry",
-        "handler",
-        "id",
-        "key",
-        "message",
-        "remembered",
-        "span",
-        "turns",
-    )  # fmt: skip
-
-    def __init__(self, handler: Handler, message: Any, span: Span, block: bytes | None) -> None:
-        self.handler = handler
-        self.message = message
-        self.span = span
-        self.block = block
-        self.id = ""
-        self.key = ""
-        self.committing = False
-        """Whether its commit is under way: until that is answered, its outcome is unknown."""
-        self.remembered = True
-        """Whether the id came with the message, and so may come again."""
-        self.born: float | None = None
-        """The time of the message where its id carries none, in unix seconds."""
-        self.deadline = 0.0
-        self.chain = ""
-        self.attempt = 1
-        self.attempts = 1
-        self.turns: Turns | None = None
-        self.entry: Key[Work] | None = None
-        """Where it runs; set when it is admitted."""
-
-    def run(self) -> Coroutine[Any, Any, None]:
-        """Run its turn (called by a worker)."""
-        assert self.turns is not None and self.entry is not None
-        return self.turns.run(self.entry, self)
-
-    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
-        """It has committed. `reply` is the value, or None where only the stored `raw` is known (`repeated`)."""
-        raise NotImplementedError
-
-    async def failed(self, error: BaseException) -> float | None:
-        """It has had no effect, or an unknown one; the error says which. Seconds: try again in this lane after these."""
-        raise NotImplementedError
-
-    def abandon(self) -> None:
-        """It will not be run to its end here: this process stops."""
-        raise NotImplementedError
+class _Overtaken(Exception):
+    """What a handler ran on was not stored: it runs again."""
 
 
 class Turns:
@@ -115,7 +54,7 @@ class Turns:
         self._requests = requests
         self._options = options
         self._lists = lists
-        self._commit_span = tracer.template(f"commit {names.actor}", SpanKind.INTERNAL)
+        self.commits = Commits(names, journal, relay, tracer, actor.state_type is not None, self._resume)
         self._workers = Workers(options.concurrency, crashed)
         self._keyed = actor.state_type is not None
         self._crashed = crashed
@@ -125,8 +64,6 @@ class Turns:
         self.keys: dict[str, Key[Work]] = {}
         self.waiting = 0
         """Messages admitted and not yet running."""
-        self.on_change: Any = None
-        """Told ``(key token, state)`` after each commit (the indexes)."""
 
     def key(self, key: str) -> Key[Work]:
         """Return what is kept for `key`, and make it where there is nothing."""
@@ -244,21 +181,106 @@ class Turns:
     async def run(self, entry: Key[Work], work: Work) -> None:
         """Run one message in its lane, and let the next one follow."""
         self.waiting -= 1
+        if entry.undoing:
+            await self.commits.settled(entry)
+        if entry.again and not work.again:
+            self._once_more(entry, work)
+            return
+        work.again = False
         token = attach(work.span, work.block)
-        again = None
         try:
-            again = await self._turn(entry, work)
+            await self._turn(entry, work, entry.generation)
         finally:
             detach(token)
-            if again is None:
-                self._follow(entry)
-        if again is not None:
-            self._hold(entry, work, again)
+
+    async def _turn(self, entry: Key[Work], work: Work, generation: int) -> None:
+        """Run one message to its end, or until it is staged for a commit; whatever happens, `work` is told."""
+        staged, failure = False, None
+        try:
+            staged = await self._attempt(entry, work, generation)
+        except _Overtaken:
+            await self.commits.settled(entry)
+            self._once_more(entry, work)
+            return
+        except asyncio.CancelledError as error:
+            failure = stray(error)
+            if failure is None:
+                entry.forget()
+                work.abandon()
+                raise
+        except Exception as error:  # noqa: BLE001 - the one place where a handler's failure is caught
+            failure = error
+        if failure is not None:
+            # It failed on a state that must be stored before anybody is told of it.
+            await self.commits.settled(entry)
+            if entry.generation != generation:
+                self._once_more(entry, work)
+                return
+            pause = await work.failed(failure)
+            if pause is not None:
+                self._hold(entry, work, pause)
+                return
+        elif staged and entry.committing and self.commits.full(entry):
+            await self.commits.settled(entry)
+        self._follow(entry)
+        if staged and not entry.committing and entry.staged:
+            await self.commits.run(entry)
+
+    async def _attempt(self, entry: Key[Work], work: Work, generation: int) -> bool:
+        """Run the handler; return whether there is something to commit. Otherwise `work` has been told."""
+        if not entry.loaded:
+            await self.loaded(entry)
+        if entry.pending and work.id in entry.pending:
+            await self.commits.settled(entry)
+        known = await self._known(entry, work)
+        if known is not None:
+            work.succeeded(None, known.reply, True)
+            return False
+        check_deadline(work, "before the message could be handled")
+        state = entry.head if entry.committing else entry.state
+        call = ActorCall(
+            self._names.actor, self._requests, writable=True, source=f"{work.handler.verb}.{work.handler.name}"
+        )
+        call.key, call.state, call.message_id = work.key, state, work.id
+        call.deadline, call.chain, call.lists = work.deadline, work.chain, self._lists
+        call.attempt, call.attempts = work.attempt, work.attempts
+        reply = await work.handler.function(view(type(self._actor), self._actor.__dict__, call), work.message)
+        check_deadline(work, "while the message was handled; nothing was committed")
+        changes = self.commits.changes(state, work, call)
+        if not changes:
+            await self.commits.settled(entry)
+        if entry.generation != generation:
+            raise _Overtaken
+        if changes:
+            self.commits.stage(entry, work, call, reply)
+        else:
+            self.commits.nothing_to_commit(call, work, reply)
+        return changes
+
+    def _once_more(self, entry: Key[Work], work: Work) -> None:
+        """Put `work` behind what must run again before it, and let that follow."""
+        work.again = True
+        if entry.again is None:
+            entry.again = deque()
+        entry.again.append(work)
+        self._follow(entry)
+
+    def _resume(self, entry: Key[Work]) -> None:
+        """Have what must run again do so, in a lane in which nothing runs."""
+        entry.active = True
+        self._follow(entry)
 
     def _follow(self, entry: Key[Work]) -> None:
-        following = entry.leave() if self._keyed else None
-        if following is not None:
-            self._workers.put(following)
+        """Let the next message of the lane run."""
+        following = entry.leave()
+        if following is None:
+            return
+        pause, entry.pause = entry.pause, 0.0
+        if pause:
+            self._hold(entry, following, pause)
+            return
+        self.waiting += following.again
+        self._workers.put(following)
 
     def _hold(self, entry: Key[Work], work: Work, delay: float) -> None:
         """Keep the lane until `work` is tried again: what came after it on this key waits, other keys do not."""
@@ -277,52 +299,7 @@ class Turns:
         while work is not None:
             work.abandon()
             work = entry.leave()
-            self.waiting -= work is not None
-
-    async def _turn(self, entry: Key[Work], work: Work) -> float | None:
-        """Run one message to its end; whatever happens, `work` is told. Return the seconds after which to try it again."""
-        try:
-            _check_deadline(work, "before the message could be handled")
-            for _ in range(_RERUNS):
-                try:
-                    await self._attempt(entry, work)
-                    return None
-                except Conflict:
-                    # Another writer was here; its record is the truth. Without state, it is this message's own record.
-                    entry.forget()
-                    if work.span.is_recording():
-                        work.span.add_event("turn.conflict")
-            raise Overloaded(f"{self._names.actor}: key {entry.key!r} is being written by another owner", 0.5)
-        except (NotStored, Unsettled) as error:
-            entry.forget()
-            log.error("%s: %s", self._names.actor, error)
-            return await work.failed(_outage(self._names.actor, error))
-        except asyncio.CancelledError as error:
-            if (failure := stray(error)) is not None:
-                return await work.failed(failure)
-            entry.forget()
-            work.abandon()
-            raise
-        except Exception as error:  # noqa: BLE001 - the one place where a handler's failure is caught
-            return await work.failed(error)
-
-    async def _attempt(self, entry: Key[Work], work: Work) -> None:
-        if not entry.loaded:
-            await self.loaded(entry)
-        known = await self._known(entry, work)
-        if known is not None:
-            work.succeeded(None, known.reply, True)
-            return
-        _check_deadline(work, "before the message could be handled")
-        call = ActorCall(
-            self._names.actor, self._requests, writable=True, source=f"{work.handler.verb}.{work.handler.name}"
-        )
-        call.key, call.state, call.message_id = work.key, entry.state, work.id
-        call.deadline, call.chain, call.lists = work.deadline, work.chain, self._lists
-        call.attempt, call.attempts = work.attempt, work.attempts
-        reply = await work.handler.function(view(type(self._actor), self._actor.__dict__, call), work.message)
-        _check_deadline(work, "while the message was handled; nothing was committed")
-        await self._commit(entry, work, call, reply)
+            self.waiting -= work is not None and not work.again
 
     async def _known(self, entry: Key[Work], work: Work) -> Handled | None:
         known = entry.find(work.id)
@@ -334,83 +311,3 @@ class Turns:
                     f"{self._names.actor}: it cannot be looked up now whether this was handled"
                 ) from error
         return known
-
-    async def _commit(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> None:
-        raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
-        changed = call.state is not entry.state and call.state != entry.state
-        if not (
-            changed
-            or call.emitted
-            or call.timers
-            or (work.remembered and (self._keyed or work.handler.verb == "command"))
-        ):
-            self._committed(call)
-            work.succeeded(reply, raw, False)
-            return
-        outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
-        span = self._commit_span.child()
-        try:
-            done = Handled(work.id, raw, time.time())
-            work.committing = True
-            sequence = await self._journal.commit(entry, call.state, done, outgoing, expires=not self._keyed)
-        except BaseException as error:
-            finish(span, None, type(error).__name__)
-            raise
-        work.committing = False
-        span.end()
-        self._relay.send(entry, outgoing, sequence)
-        if changed and self.on_change is not None:
-            self.on_change(entry.token, call.state)
-        self._committed(call)
-        work.succeeded(reply, raw, False)
-
-    def _committed(self, call: Call) -> None:
-        for callback in call.callbacks:
-            try:
-                callback()
-            except Exception:  # the application's own code again; the turn has committed all the same
-                log.exception("%s: an on_commit callback failed", self._names.actor)
-
-    def _outgoing(self, entry: Key[Work], call: Call) -> list[Outgoing]:
-        trace = inject().decode()
-        now = time.time()
-        limit = self._journal.max_body
-        outgoing: list[Outgoing] = []
-        for event_id, event in call.emitted:
-            contract = contract_of(event)
-            token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
-            body = encode(event)
-            if len(body) > limit:
-                raise CodecError(
-                    f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
-                )
-            outgoing.append(Outgoing(event_id, "e", contract.type.__name__, token, msgspec.Raw(body), now, trace))
-        token = entry.token if self._keyed else NO_KEY
-        for timer_id, timer in call.timers:
-            if timer.message is None:
-                outgoing.append(Outgoing(timer_id, "x", "Cancelled", token, NO_REPLY, now, trace, timer.name))
-                continue
-            kind = "s" if timer.schedule or timer.after > 0 else "t"
-            name = type(timer.message).__name__
-            body = msgspec.Raw(encode(timer.message))
-            outgoing.append(
-                Outgoing(
-                    timer_id, kind, name, token, body, now + timer.after, trace, timer.name, timer.schedule, timer.zone
-                )
-            )
-        return outgoing
-
-
-def _check_deadline(work: Work, when: str) -> None:
-    if work.deadline and time.time() > work.deadline:
-        raise DeadlineExceeded(f"the deadline passed {when}", executed=False)
-
-
-def _outage(actor: str, error: Exception) -> RequestError:
-    """Return what the caller learns where the stream does not answer: a refusal was not stored, a silence is unknown."""
-    if isinstance(error, NotStored):
-        unavailable: RequestError = NotDelivered(f"{actor} could not store its turn")
-    else:
-        unavailable = DeadlineExceeded(f"{actor}: the outcome is unknown: the stream did not answer")
-    unavailable.__cause__ = error
-    return unavailable

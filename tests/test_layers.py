@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent / "runtime"
 FLOORS: dict[int, set[str]] = {
     8: {"__init__"},  # re-exports the public names: nothing inside imports it
     7: {"__main__", "cli"},
-    6: {"runner", "in_process", "demo", "testing", "config", "health"},
-    5: {"host", "serving"},
-    4: {"dispatch", "endpoint", "queries", "commands", "turn", "reaction"},
-    3: {"mailbox", "journal", "index", "relay", "bus", "route"},
+    6: {"doctor", "runner", "in_process", "demo", "testing", "config", "health"},
+    5: {"host", "serving", "subscriptions"},
+    4: {"dispatch", "endpoint", "queries", "commands", "commit", "turn", "work", "reaction", "redrive"},
+    3: {"storage", "deadletter", "mailbox", "journal", "index", "relay", "bus", "route"},
     2: {"nats"},
     1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record", "cloudevents", "breaker", "describe"},
     0: {"message", "subject", "headers", "errors", "options"},

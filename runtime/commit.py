@@ -1,0 +1,235 @@
+"""Commits: what turns have done becomes durable, all of it or nothing, and only then is anybody told.
+
+While one commit of a key is under way, the next messages of that key already run, on the state that it will leave; they
+are staged, and share the commit after it. If it fails, they run again, in order. So a key's turns are bounded by its
+handlers and not by the round trip to the stream.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from opentelemetry.trace import Span, SpanKind
+
+from .call import Call
+from .codec import encode
+from .errors import CodecError, Overloaded
+from .journal import Conflict, Journal, Key, NotStored, Unsettled
+from .message import contract_of
+from .record import NO_REPLY, Handled, Outgoing
+from .relay import Relay
+from .subject import NO_KEY, Names, key_token
+from .tracing import ServiceTracer, attach, detach, finish, inject
+from .work import Work, outage
+
+log = logging.getLogger("actorloom.turn")
+
+_MOST = 64
+"""Turns that may be staged behind one commit; their messages' lane waits at this."""
+
+_RERUNS = 10
+"""How often a turn is run again since another writer was faster."""
+
+
+class Staged:
+    """One turn that has run: what it leaves behind if its commit succeeds."""
+
+    __slots__ = ("call", "done", "outgoing", "reply", "span", "state", "work")
+
+    def __init__(self, work: Work, call: Call, reply: Any, done: Handled, outgoing: list[Outgoing], span: Span) -> None:
+        self.work = work
+        self.call = call
+        self.reply = reply
+        self.state = call.state
+        self.done = done
+        self.outgoing = outgoing
+        self.span = span
+
+
+class Commits:
+    """Stages and commits the turns of one actor type."""
+
+    def __init__(
+        self,
+        names: Names,
+        journal: Journal,
+        relay: Relay,
+        tracer: ServiceTracer,
+        keyed: bool,
+        resume: Callable[[Key[Work]], None],
+    ) -> None:
+        self._names = names
+        self._journal = journal
+        self._relay = relay
+        self._template = tracer.template(f"commit {names.actor}", SpanKind.INTERNAL)
+        self._keyed = keyed
+        self._resume = resume
+        """Told that a lane has messages to run again while nothing in it runs."""
+        self.on_change: Callable[[str, Any], None] | None = None
+        """Told ``(key token, state)`` after each commit (the indexes)."""
+
+    def changes(self, state: Any, work: Work, call: Call) -> bool:
+        """Whether a turn that began with `state` has anything to commit."""
+        if call.emitted or call.timers or (call.state is not state and call.state != state):
+            return True
+        return work.remembered and (self._keyed or work.handler.verb == "command")
+
+    def stage(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> None:
+        """Add a turn to the next commit of its key; called in its own trace context. Raises `CodecError`."""
+        raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
+        outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
+        staged = Staged(work, call, reply, Handled(work.id, raw, time.time()), outgoing, self._template.child())
+        if entry.staged is None:
+            entry.staged = []
+            entry.pending = entry.pending or set()
+        entry.staged.append(staged)
+        assert entry.pending is not None
+        entry.pending.add(work.id)
+        entry.head = call.state
+
+    def nothing_to_commit(self, call: Call, work: Work, reply: Any) -> None:
+        """End a turn that changed nothing."""
+        self._call_back(call)
+        work.succeeded(reply, NO_REPLY if reply is None else msgspec.Raw(encode(reply)), False)
+
+    async def settled(self, entry: Key[Work]) -> None:
+        """Return when no commit of this key is under way."""
+        while entry.committing:
+            if entry.settling is None:
+                entry.settling = asyncio.get_running_loop().create_future()
+            await asyncio.shield(entry.settling)
+
+    def full(self, entry: Key[Work]) -> bool:
+        """Whether no more turns should be staged before the commit under way is done."""
+        return entry.staged is not None and len(entry.staged) >= _MOST
+
+    async def run(self, entry: Key[Work]) -> None:
+        """Commit what is staged, and what is staged meanwhile, until there is no more; then all of it has been told."""
+        entry.committing = True
+        batch: list[Staged] = []
+        try:
+            while entry.staged:
+                batch, entry.staged = entry.staged, None
+                try:
+                    await self._commit(entry, batch)
+                except Conflict:
+                    # Another writer was here; its record is the truth.
+                    await self._undo(entry, batch, self._outrun)
+                except (NotStored, Unsettled) as error:
+                    log.error("%s: %s", self._names.actor, error)
+                    told = outage(self._names.actor, error)
+                    await self._undo(entry, batch, lambda work, told=told: work.failed(told))
+        except BaseException:
+            # This process stops: what was sent to the stream may be stored, the rest is not.
+            for work in [*(staged.work for staged in (*batch, *(entry.staged or ()))), *(entry.again or ())]:
+                work.abandon()
+            entry.staged = entry.again = None
+            entry.forget()
+            raise
+        finally:
+            entry.committing = entry.undoing = False
+            entry.head = entry.pending = None
+            if entry.settling is not None:
+                entry.settling.set_result(None)
+                entry.settling = None
+        if entry.again and not entry.active:
+            self._resume(entry)
+
+    async def _commit(self, entry: Key[Work], batch: list[Staged]) -> None:
+        for staged in batch:
+            staged.work.committing = True
+        before = entry.state
+        outgoing = [one for staged in batch for one in staged.outgoing]
+        done = [staged.done for staged in batch]
+        try:
+            sequence = await self._journal.commit(entry, batch[-1].state, done, outgoing, expires=not self._keyed)
+        except BaseException as error:
+            for staged in batch:
+                finish(staged.span, None, type(error).__name__)
+            raise
+        self._relay.send(entry, outgoing, sequence)
+        if self.on_change is not None and entry.state is not before:
+            self.on_change(entry.token, entry.state)
+        for staged in batch:
+            work = staged.work
+            work.committing = False
+            staged.span.end()
+            if staged.call.callbacks:
+                token = attach(work.span, work.block)
+                self._call_back(staged.call)
+                detach(token)
+            work.succeeded(staged.reply, staged.done.reply, False)
+
+    async def _undo(
+        self, entry: Key[Work], batch: list[Staged], failed: Callable[[Work], Awaitable[float | None]]
+    ) -> None:
+        """Forget the key. What ran on a state that was not stored runs again, in order, before all that waits.
+
+        Of the batch itself `failed` says for each turn whether it does: after how many seconds, or None.
+        """
+        entry.undoing = True
+        entry.generation += 1
+        later, entry.staged, entry.pending = entry.staged or [], None, None
+        entry.forget()
+        repeating: list[Work] = []
+        for staged in batch:
+            staged.work.committing = False
+            pause = await failed(staged.work)
+            if pause is not None:
+                entry.pause = max(entry.pause, pause)
+                repeating.append(staged.work)
+        for staged in later:
+            finish(staged.span, None, Conflict.__name__)
+            repeating.append(staged.work)
+        for work in repeating:
+            work.again = True
+        entry.again = deque([*repeating, *(entry.again or ())])
+
+    async def _outrun(self, work: Work) -> float | None:
+        """Run a turn again at once whose key another writer has changed, within a limit."""
+        work.reruns += 1
+        if work.span.is_recording():
+            work.span.add_event("turn.conflict")
+        if work.reruns <= _RERUNS:
+            return 0.0
+        return await work.failed(Overloaded(f"{self._names.actor}: the key is being written by another owner", 0.5))
+
+    def _call_back(self, call: Call) -> None:
+        for callback in call.callbacks:
+            try:
+                callback()
+            except Exception:  # the application's own code again; the turn has committed all the same
+                log.exception("%s: an on_commit callback failed", self._names.actor)
+
+    def _outgoing(self, entry: Key[Work], call: Call) -> list[Outgoing]:
+        trace = inject().decode()
+        now = time.time()
+        limit = self._journal.max_body
+        outgoing: list[Outgoing] = []
+        for event_id, event in call.emitted:
+            contract = contract_of(event)
+            token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
+            body = encode(event)
+            if len(body) > limit:
+                raise CodecError(
+                    f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
+                )
+            outgoing.append(Outgoing(event_id, "e", contract.type.__name__, token, msgspec.Raw(body), now, trace))
+        token = entry.token if self._keyed else NO_KEY
+        for timer_id, timer in call.timers:
+            if timer.message is None:
+                outgoing.append(Outgoing(timer_id, "x", "Cancelled", token, NO_REPLY, now, trace, timer.name))
+                continue
+            kind = "s" if timer.schedule or timer.after > 0 else "t"
+            name = type(timer.message).__name__
+            body = msgspec.Raw(encode(timer.message))
+            outgoing.append(
+                Outgoing(
+                    timer_id, kind, name, token, body, now + timer.after, trace, timer.name, timer.schedule, timer.zone
+                )
+            )
+        return outgoing

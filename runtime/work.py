@@ -1,0 +1,96 @@
+"""A message on its way through a turn, and what its end can be."""
+
+import time
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from opentelemetry.trace import Span
+
+from .errors import DeadlineExceeded, NotDelivered, RequestError
+from .handler import Handler
+from .journal import Key, NotStored
+
+if TYPE_CHECKING:
+    from .turn import Turns
+
+
+class Work:
+    """A message on its way through a turn. Made by the dispatcher or a reaction, which say what its end means."""
+
+    __slots__ = (
+        "again",
+        "attempt",
+        "attempts",
+        "block",
+        "born",
+        "chain",
+        "committing",
+        "deadline",
+        "entry",
+        "handler",
+        "id",
+        "key",
+        "message",
+        "remembered",
+        "reruns",
+        "span",
+        "turns",
+    )  # fmt: skip
+
+    def __init__(self, handler: Handler, message: Any, span: Span, block: bytes | None) -> None:
+        self.handler = handler
+        self.message = message
+        self.span = span
+        self.block = block
+        self.id = ""
+        self.key = ""
+        self.again = False
+        """Whether it has run, and waits to run again."""
+        self.reruns = 0
+        self.committing = False
+        """Whether its commit is under way: until that is answered, its outcome is unknown."""
+        self.remembered = True
+        """Whether the id came with the message, and so may come again."""
+        self.born: float | None = None
+        """The time of the message where its id carries none, in unix seconds."""
+        self.deadline = 0.0
+        self.chain = ""
+        self.attempt = 1
+        self.attempts = 1
+        self.turns: Turns | None = None
+        self.entry: Key[Work] | None = None
+        """Where it runs; set when it is admitted."""
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Run its turn (called by a worker)."""
+        assert self.turns is not None and self.entry is not None
+        return self.turns.run(self.entry, self)
+
+    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
+        """It has committed. `reply` is the value, or None where only the stored `raw` is known (`repeated`)."""
+        raise NotImplementedError
+
+    async def failed(self, error: BaseException) -> float | None:
+        """It has had no effect, or an unknown one; the error says which. Seconds: try again in this lane after these."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """It will not be run to its end here: this process stops."""
+        raise NotImplementedError
+
+
+def check_deadline(work: Work, when: str) -> None:
+    """Raise `DeadlineExceeded` where nobody waits for `work` any more."""
+    if work.deadline and time.time() > work.deadline:
+        raise DeadlineExceeded(f"the deadline passed {when}", executed=False)
+
+
+def outage(actor: str, error: Exception) -> RequestError:
+    """Return what the caller learns where the stream does not answer: a refusal was not stored, a silence is unknown."""
+    if isinstance(error, NotStored):
+        unavailable: RequestError = NotDelivered(f"{actor} could not store its turn")
+    else:
+        unavailable = DeadlineExceeded(f"{actor}: the outcome is unknown: the stream did not answer")
+    unavailable.__cause__ = error
+    return unavailable
