@@ -4,6 +4,7 @@ The dispatcher makes a `Call` for each message; an actor's methods (`emit`, `que
 in it leaves the process before the turn has committed.
 """
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
@@ -12,6 +13,14 @@ from .errors import CallCycle, DeclarationError
 from .ids import derived_id
 from .message import Command, Event, Message, contract_of
 from .subject import key_token
+
+_LONGEST = 100 * 365 * 86_400.0
+_SCHEDULE = re.compile(
+    r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every (\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+"
+    r"|[\d*/,?-]+ [\d*/,?-]+ [\d*/,?-]+ [\d*/,?L-]+ [\w*/,?-]+ [\w*/,?-]+"
+)
+"""The form of ADR-51; whether a month has that day only the server says, and the relay hears it."""
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]*")
 
 MAX_CHAIN = 32
 """Calls within calls; more is a recursion that no key's lane can see."""
@@ -121,8 +130,18 @@ class Call:
         self.emitted = [*self.emitted, (self.next_id(), event)]
 
     def remind(self, timer: Timer) -> None:
-        """Put `timer` into the turn's outbox."""
+        """Put `timer` into the turn's outbox. Raises `DeclarationError` for one that the server would not take."""
         self.require_writable("set a timer")
+        key_token(timer.name)
+        if not 0 <= timer.after <= _LONGEST:  # also for what is no number
+            raise DeclarationError(f"{self.actor}: a timer is due in 0 s to a hundred years, not in {timer.after} s")
+        if timer.schedule and _SCHEDULE.fullmatch(timer.schedule) is None:
+            raise DeclarationError(
+                f"{self.actor}: {timer.schedule!r} is no schedule: @every 1m30s (a second at least), @daily, "
+                "or a cron expression of six fields, seconds first"
+            )
+        if timer.zone and (_ZONE.fullmatch(timer.zone) is None or timer.schedule.startswith("@every")):
+            raise DeclarationError(f"{self.actor}: {timer.zone!r} is no time zone for {timer.schedule!r}")
         if timer.message is not None:
             contract = contract_of(timer.message)
             if not isinstance(timer.message, Command) or contract.actor != self.actor:

@@ -25,6 +25,9 @@ from .tracing import conventions as semconv
 
 log = logging.getLogger("actorloom.relay")
 
+_NO_SCHEDULE = ("(10189)", "(10223)")
+"""How the server says that it will never take a schedule: its pattern or time zone is invalid."""
+
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 _PUBLISH_TIMEOUT = 5.0
@@ -155,7 +158,13 @@ class Relay:
                 sequence = decode_ack(future.result(), subject).sequence
             except (ActorError, TimeoutError) as error:
                 finish(span, 500, type(error).__name__, str(error))
-                self._later(key, pause, error)
+                if str(error).endswith(_NO_SCHEDULE):
+                    log.error(
+                        "%s: the timer %s of key %s is not set: %s", self._names.actor, entry.timer, key.token, error
+                    )
+                    self._confirmed(key, entry, 0)
+                else:
+                    self._later(key, pause, error)
                 return
             finish(span)
             self._confirmed(key, entry, sequence)
@@ -168,7 +177,7 @@ class Relay:
             return  # forgotten meanwhile: another writer has this key now
         self.published += 1
         _, origin = outbox.popleft()
-        if entry.kind != "e":
+        if entry.kind != "e" and sequence:
             self.checkpoint.account(sequence)
         if not outbox or outbox[0][1] != origin:
             self.checkpoint.account(origin)
@@ -210,11 +219,13 @@ class Relay:
         recurring = "Actorloom-Recurring: 1\r\n" if entry.schedule else ""
         lines = [b"NATS/1.0\r\n"]
         if entry.kind == "t":
-            lines.append(f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\n{command}".encode())
+            # It replaces what was to come under this name: a message on behalf of a schedule can end that (ADR-51).
+            replaced = f"Nats-Scheduler: {self._names.schedule(entry.token, key_token(entry.timer))}\r\nNats-Schedule-Next: purge\r\n"
+            lines.append(f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\n{replaced}{command}".encode())
             return self._names.timer(entry.token, key_token(entry.timer)), self._template(entry), b"".join(lines)
         subject = self._names.schedule(entry.token, key_token(entry.timer))
         if entry.kind == "x":
-            # A schedule is replaced by the next message on its subject; one in the past with no target ends it.
+            # A schedule ends with the next message on its subject (the stream keeps one of each); this one then expires.
             return subject, self._template(entry), b"NATS/1.0\r\nNats-TTL: 1s\r\n"
         when = entry.schedule or f"@at {rfc3339(entry.time)}"
         lines.append(
