@@ -14,7 +14,6 @@ from bench import load
 from bench.work import BODY, ORDER, Account, Line, Quote, deposit, quote
 from runtime import Actor, Command, Event, Options, Query, command, query, react
 from runtime.bus import Bus
-from runtime.host import DUPLICATE_WINDOW, EVENTS_MAX_AGE, SECOND
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import JetStream
 from runtime.nats.streams import StreamConfig
@@ -230,16 +229,12 @@ class Publisher:
         self.namespace = namespace
 
     async def prepare(self) -> None:
-        """Create the stream of the events as their actor would, and one for bare messages."""
-        window = int(DUPLICATE_WINDOW * SECOND)
-        for name, subject in (("accounts-events", "accounts.event.>"), ("bare", "bare.>")):
-            config = StreamConfig(
-                name=f"{self.namespace}-{name}",
-                subjects=(f"{self.namespace}.{subject}",),
-                max_age=int(EVENTS_MAX_AGE * SECOND),
-                duplicate_window=window,
+        """Create a stream for bare messages, with the actor's window of deduplication."""
+        await self.jetstream.ensure_stream(
+            StreamConfig(
+                name=f"{self.namespace}-bare", subjects=(f"{self.namespace}.bare.>",), duplicate_window=120 * 10**9
             )
-            await self.jetstream.ensure_stream(config)
+        )
 
     async def events(self, in_flight: int, seconds: float) -> dict[str, Any]:
         """Emit in a closed loop, with all headers of an event."""
@@ -266,6 +261,8 @@ class Publisher:
 @asynccontextmanager
 async def publisher(url: str, namespace: str) -> AsyncIterator[Publisher]:
     """Acknowledged publishes, without anybody on the other side."""
+    async with running(Accounts, url=url, namespace=namespace, tracing=Tracing.from_env()):
+        pass  # the actor creates its streams
     async with await Connection.connect(ConnectionOptions(url=url), name="bench") as connection:
         publishing = Publisher(connection, namespace)
         await publishing.prepare()
