@@ -18,6 +18,7 @@ from opentelemetry.trace import Span, SpanKind
 from .call import Call
 from .codec import encode
 from .errors import CodecError, Overloaded
+from .ids import id_time
 from .journal import Conflict, Journal, Key, NotStored, Unsettled
 from .message import contract_of
 from .record import NO_REPLY, Handled, Outgoing
@@ -30,6 +31,9 @@ log = logging.getLogger("actorloom.turn")
 
 _MOST = 64
 """Turns that may be staged behind one commit; their messages' lane waits at this."""
+
+_BYTES = 131_072
+"""Bytes of replies and events that one commit adds at most, unless one turn has more: a record must fit one message."""
 
 _RERUNS = 10
 """How often a turn is run again since another writer was faster."""
@@ -82,7 +86,8 @@ class Commits:
         """Add a turn to the next commit of its key; called in its own trace context. Raises `CodecError`."""
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
-        staged = Staged(work, call, reply, Handled(work.id, raw, time.time()), outgoing, self._template.child())
+        done = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.born or 0.0))
+        staged = Staged(work, call, reply, done, outgoing, self._template.child())
         if entry.staged is None:
             entry.staged = []
             entry.pending = entry.pending or set()
@@ -113,7 +118,7 @@ class Commits:
         batch: list[Staged] = []
         try:
             while entry.staged:
-                batch, entry.staged = entry.staged, None
+                batch, entry.staged = _portion(entry.staged)
                 try:
                     await self._commit(entry, batch)
                 except Conflict:
@@ -214,7 +219,7 @@ class Commits:
             contract = contract_of(event)
             token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
             body = encode(event)
-            if len(body) > limit:
+            if len(body) + len(trace) > limit:
                 raise CodecError(
                     f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
                 )
@@ -233,3 +238,13 @@ class Commits:
                 )
             )
         return outgoing
+
+
+def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged] | None]:
+    """Split what is staged into what the next commit takes, and the rest."""
+    size = 0
+    for number, one in enumerate(staged):
+        size += memoryview(one.done.reply).nbytes + sum(memoryview(each.body).nbytes for each in one.outgoing)
+        if number and size > _BYTES:
+            return staged[:number], staged[number:]
+    return staged, None

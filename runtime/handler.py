@@ -44,6 +44,7 @@ class Handler:
         "matches",
         "name",
         "reply",
+        "source",
         "verb",
         "where",
     )
@@ -52,6 +53,7 @@ class Handler:
         self, name: str, function: Callable[..., Awaitable[Any]], mark: Mark, contract: Contract, keyed: bool
     ) -> None:
         self.name = name
+        self.source = f"{mark.verb}.{name}"
         self.function = function
         self.verb: Verb = mark.verb
         self.accept = mark.accept

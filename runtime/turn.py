@@ -71,7 +71,7 @@ class Turns:
         entry = self.keys.pop(token, None)
         if entry is None:
             if len(self.keys) >= self._options.resident:
-                self.evict(0.0, 1 + len(self.keys) // 100)
+                self.evict(0.0, 1 + len(self.keys) - self._options.resident + len(self.keys) // 100)
             entry = Key(key, token)
         # Put back at the end: the dictionary's order is that of last use.
         self.keys[token] = entry
@@ -84,18 +84,20 @@ class Turns:
             raise Overloaded(
                 f"{self._names.actor}: the mailbox is full ({self.waiting} messages wait)", self._retry_after()
             )
+        work.turns = self
         if not self._keyed:
-            entry: Key[Work] = Key(work.id, key_token(work.id))
-            entry.active = entry.loaded = True
-            work.turns, work.entry = self, entry
             self.waiting += 1
             self._workers.put(work)
             return
         entry = self.key(work.key)
+        if entry.active and work.remembered and (known := entry.find(work.id)) is not None:
+            # Done already: it need not wait for the message that runs now (the job that it was the acceptance of, say).
+            work.succeeded(None, known.reply, True)
+            return
         if not forced and entry.depth() >= self._options.lane:
             raise Overloaded(f"{self._names.actor}: the lane of key {work.key!r} is full", self._retry_after())
         self.waiting += 1
-        work.turns, work.entry = self, entry
+        work.entry = entry
         if entry.enter(work):
             self._workers.put(work)
         elif work.span.is_recording():
@@ -113,7 +115,7 @@ class Turns:
             entry.loading = asyncio.get_running_loop().create_future()
             try:
                 await self._load(entry)
-            except (TimeoutError, PublishError) as error:
+            except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
             finally:
                 entry.loading.set_result(None)
@@ -171,6 +173,9 @@ class Turns:
 
     async def _load(self, entry: Key[Work]) -> None:
         record = await self._journal.load(entry)
+        if self.commits.on_change is not None:
+            # Usually nothing new; after a conflict, what the other writer has done.
+            self.commits.on_change(entry.token, entry.state)
         if record is None or not record.outbox or self._relay.checkpoint.covers(entry.sequence):
             return
         known = {outgoing.id for outgoing, _ in entry.outbox or ()}
@@ -190,6 +195,32 @@ class Turns:
         token = attach(work.span, work.block)
         try:
             await self._turn(entry, work, entry.generation)
+        finally:
+            detach(token)
+
+    async def run_alone(self, work: Work) -> None:
+        """Run one message of an actor without state: beside all others, with a record only where it leaves something."""
+        self.waiting -= 1
+        token = attach(work.span, work.block)
+        try:
+            call, reply = await self._handle(work, None)
+            if not self.commits.changes(None, work, call):
+                self.commits.nothing_to_commit(call, work, reply)
+                return
+            # Its id is the key of its record: where there is one already, it was handled before.
+            entry: Key[Work] = Key(work.id, key_token(work.id))
+            entry.loaded = True
+            work.entry = entry
+            self.commits.stage(entry, work, call, reply)
+            await self.commits.run(entry)
+        except asyncio.CancelledError as error:
+            failure = stray(error)
+            if failure is None:
+                work.abandon()
+                raise
+            await work.failed(failure)
+        except Exception as error:  # noqa: BLE001 - the other place where a handler's failure is caught
+            await work.failed(error)
         finally:
             detach(token)
 
@@ -236,16 +267,8 @@ class Turns:
         if known is not None:
             work.succeeded(None, known.reply, True)
             return False
-        check_deadline(work, "before the message could be handled")
         state = entry.head if entry.committing else entry.state
-        call = ActorCall(
-            self._names.actor, self._requests, writable=True, source=f"{work.handler.verb}.{work.handler.name}"
-        )
-        call.key, call.state, call.message_id = work.key, state, work.id
-        call.deadline, call.chain, call.lists = work.deadline, work.chain, self._lists
-        call.attempt, call.attempts = work.attempt, work.attempts
-        reply = await work.handler.function(view(type(self._actor), self._actor.__dict__, call), work.message)
-        check_deadline(work, "while the message was handled; nothing was committed")
+        call, reply = await self._handle(work, state)
         changes = self.commits.changes(state, work, call)
         if not changes:
             await self.commits.settled(entry)
@@ -256,6 +279,20 @@ class Turns:
         else:
             self.commits.nothing_to_commit(call, work, reply)
         return changes
+
+    async def _handle(self, work: Work, state: Any) -> tuple[ActorCall, Any]:
+        """Run the handler on `state`; return what it leaves behind, and its reply."""
+        if work.deadline:
+            check_deadline(work, "before the message could be handled")
+        handler = work.handler
+        call = ActorCall(self._names.actor, self._requests, writable=True, source=handler.source)
+        call.key, call.state, call.message_id = work.key, state, work.id
+        call.deadline, call.chain, call.lists = work.deadline, work.chain, self._lists
+        call.attempt, call.attempts = work.attempt, work.attempts
+        reply = await handler.function(view(type(self._actor), self._actor.__dict__, call), work.message)
+        if work.deadline:
+            check_deadline(work, "while the message was handled; nothing was committed")
+        return call, reply
 
     def _once_more(self, entry: Key[Work], work: Work) -> None:
         """Put `work` behind what must run again before it, and let that follow."""
@@ -306,7 +343,7 @@ class Turns:
         if known is None and work.remembered and entry.may_be_marked(work.id, work.born):
             try:
                 known = await self._journal.marked(entry, work.id)
-            except (TimeoutError, PublishError) as error:
+            except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(
                     f"{self._names.actor}: it cannot be looked up now whether this was handled"
                 ) from error

@@ -64,8 +64,8 @@ class Work:
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Run its turn (called by a worker)."""
-        assert self.turns is not None and self.entry is not None
-        return self.turns.run(self.entry, self)
+        assert self.turns is not None
+        return self.turns.run_alone(self) if self.entry is None else self.turns.run(self.entry, self)
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """It has committed. `reply` is the value, or None where only the stored `raw` is known (`repeated`)."""
