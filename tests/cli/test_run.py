@@ -208,6 +208,7 @@ async def test_reload_begins_anew_when_a_file_changes(package: Path) -> None:
         url = (await process.until("embedded nats-server on")).split(" on ")[1].split(",")[0]
         await process.until("watching")
         source.write_text(HELLO.replace("Hello {", "Goodbye {"))
+        await process.until("stopped")
         await process.until("ready:", 2)
         asked = await ended("query", "hello.greet", "name=Ada", "--nats", url, cwd=package)
         assert asked.out == '"Goodbye Ada"\n'
