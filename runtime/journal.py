@@ -26,6 +26,12 @@ T = TypeVar("T")
 CLOCK_MARGIN = 5.0
 """Seconds by which the clocks of two machines may differ."""
 
+_REPLIES = 65_536
+"""Bytes of replies that a record carries, beyond those whose mark is not confirmed: a record must fit one message."""
+
+_ORPHANED = 30 * 86_400
+"""Seconds for which the record of a deleted key stays that still had events to publish: as long as events themselves."""
+
 _RECENT = 65_536
 """Ids of handled messages that a busy key keeps in memory at most, to spare the look-up of their marks."""
 
@@ -219,6 +225,8 @@ class Journal:
         headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n" % key.sequence
         if expires or (state is None and not record.outbox):
             headers += self._ttl
+        elif state is None:
+            headers += b"Nats-TTL: %ds\r\n" % max(int(self._options.remember), _ORPHANED)
         subject = self.subject(key)
         try:
             ack = await self._jetstream.publish(subject, encode_record(record), headers=headers + b"\r\n")
@@ -255,8 +263,8 @@ class Journal:
 
     def _kept(self, key: Key[Any]) -> tuple[list[Handled], list[Handled]]:
         """Split the handled list: what the next record carries, and what leaves it since its mark is confirmed."""
-        surplus = len(key.handled) - (self._options.handled - 1)
-        if surplus <= 0:
+        surplus = self._surplus(key.handled, self._options.handled - 1)
+        if not surplus:
             return list(key.handled), []
         marked = key.marked or ()
         gone = [entry for entry in key.handled[:surplus] if entry.id in marked]
@@ -264,20 +272,34 @@ class Journal:
             return list(key.handled), gone
         return [entry for entry in key.handled[:surplus] if entry.id not in marked] + key.handled[surplus:], gone
 
+    def _surplus(self, handled: list[Handled], most: int) -> int:
+        """Return how many of the oldest are more than `most`, or more than the bytes that replies may have."""
+        size = 0
+        for kept, entry in enumerate(reversed(handled)):
+            size += memoryview(entry.reply).nbytes
+            if kept >= most or size > _REPLIES:
+                return len(handled) - kept
+        return 0
+
     def _remember(self, key: Key[Any], handled: list[Handled], gone: list[Handled]) -> None:
         """After a commit: keep the ids of what has left the record, and write marks for what is about to leave."""
         key.handled = handled
         if gone:
             recent = key.recent = key.recent if key.recent is not None else OrderedDict()
+            now = time.time()
             for entry in gone:
-                recent[entry.id] = entry.time
+                if entry.time > now + CLOCK_MARGIN:
+                    # Of a clock that is far ahead: it would stay in memory as long. Its mark is looked up instead.
+                    key.forgotten = max(key.forgotten, entry.time)
+                else:
+                    recent[entry.id] = entry.time
                 if key.marked is not None:
                     key.marked.discard(entry.id)
-            horizon = time.time() - 2 * CLOCK_MARGIN
+            horizon = now - 2 * CLOCK_MARGIN
             while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
                 key.forgotten = max(key.forgotten, recent.popitem(last=False)[1])
-        surplus = len(handled) - self._options.handled
-        if surplus > 0:
+        surplus = self._surplus(handled, self._options.handled)
+        if surplus:
             key.marking = key.marking if key.marking is not None else set()
             key.marked = key.marked if key.marked is not None else set()
             for entry in handled[:surplus]:

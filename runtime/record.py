@@ -12,7 +12,11 @@ NO_STATE = NO_REPLY
 
 
 class Handled(msgspec.Struct, array_like=True):
-    """A message that this key has handled: its id, the reply's JSON, and the unix time of the commit."""
+    """A message that this key has handled: its id, the reply's JSON, and the unix time of the commit.
+
+    Where the message's own time is later (its sender's clock is ahead), it is that: no message that is newer than all that
+    left the list can then have been in it.
+    """
 
     id: str
     reply: msgspec.Raw

@@ -26,6 +26,8 @@ log = logging.getLogger("actorloom.host")
 
 _TICK = 5.0
 """Seconds between looks at idle keys, at the streams and consumers, and at the relay's checkpoint."""
+_UNROUTE = 0.5
+"""Seconds that the server has to say that it routes nothing here any more, where keys were lost."""
 _DRAIN = 20.0
 """Seconds that a drain may take before what is unfinished is left to the next owner."""
 
@@ -106,8 +108,8 @@ class Serving:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        for subscription in self._subscriptions:
-            subscription.unsubscribe()
+        # Drained, so that who was routed here already is told, and need not wait for a time-out.
+        await asyncio.gather(*(subscription.drain(_UNROUTE) for subscription in self._subscriptions))
         await self.pulled.stop()
         if self._service is not None:
             self._service.stop()
