@@ -16,21 +16,14 @@ from .errors import ActorError
 from .nats.connection import Connection
 from .nats.jetstream import JetStream
 from .nats.lease import Lease
-from .nats.streams import SECOND, StreamConfig
 from .options import Options
 from .serving import Serving
+from .storage import StateLost, Storage
 from .subject import Names
+from .subscriptions import Place
 from .tracing import Tracing
 
 log = logging.getLogger("actorloom.host")
-
-DAY = 86_400.0
-EVENTS_MAX_AGE = 30 * DAY
-"""Seconds for which events are kept."""
-DUPLICATE_WINDOW = 120.0
-"""Seconds for which the server itself drops a message of a known id; later repetitions are the receivers' to notice."""
-RECORDS_KEPT = 2
-"""Records kept per key: the newest is the truth, the one before it is for people."""
 
 _RESTARTS, _WITHIN = 5, 60.0
 """A host that fails more often than this within so many seconds is given up."""
@@ -61,15 +54,20 @@ class Host:
         self.options = options or actor.options
         self.names = Names(actor.name, namespace)
         self.jetstream = JetStream(connection)
+        sources = {event.__contract__.actor for event in actor.handlers.reactions} | {actor.name}
+        self.storage = Storage(
+            self.jetstream, self.names, [Names(source, namespace) for source in sorted(sources)], replicas
+        )
         self.ready = asyncio.Event()
         """Set while it serves."""
         self.tracer = tracing.service(actor.name, version=actor.version, namespace=namespace)
         self.namespace = namespace
         self._holder = holder
         self.lease_ttl = lease_ttl
-        self._replicas = replicas
         self.actor: Actor[Any] = actor()
         self.keyed = actor.state_type is not None
+        self.places: dict[tuple[str, str], Place] = {}
+        """How far each consumer was, by stream and name, when it was last looked at."""
         self._drain = asyncio.Event()
         self._broken: asyncio.Future[BaseException] | None = None
         self._restarts: deque[float] = deque(maxlen=_RESTARTS)
@@ -77,13 +75,18 @@ class Host:
         self._wanted: Lease | None = None
 
     async def run(self) -> None:
-        """Serve until `drain`. Raises `HostFailed` past the restart intensity, and what a wrong configuration raises."""
-        await self._ensure_streams()
+        """Serve until `drain`.
+
+        Raises `HostFailed` past the restart intensity, `StateLost`, and what a wrong configuration raises.
+        """
+        await self.storage.ensure()
         await self.actor.on_start()
         try:
             while not self._drain.is_set():
                 try:
                     await self._serve_once()
+                except StateLost:
+                    raise
                 except (ActorError, TimeoutError, OSError) as error:
                     await self._failed(error)
         finally:
@@ -139,7 +142,8 @@ class Host:
             if self._drain.is_set():
                 return None
             if self._broken.done():
-                return self._broken.result()
+                broken = self._broken.result()
+                return broken if isinstance(broken, ActorError) else ActorError(f"{self.name}: a part failed: {broken!r}")
             return ActorError(f"{self.name}: the lease was lost")
         finally:
             drain.cancel()
@@ -171,7 +175,8 @@ class Host:
 
     def crashed(self, error: BaseException) -> None:
         """Told of a part that failed: the host goes back to standby and begins anew."""
-        log.error("%s: a part failed", self.name, exc_info=error)
+        expected = isinstance(error, ActorError)
+        log.error("%s: a part failed: %s", self.name, error, exc_info=None if expected else error)
         if self._broken is not None and not self._broken.done():
             self._broken.set_result(error)
 
@@ -179,33 +184,4 @@ class Host:
         bucket = f"{self.names.stream_prefix}leases"
         return Lease(
             self.jetstream, bucket=bucket, key=f"{self.name}.{partition}", holder=self._holder, ttl=self.lease_ttl
-        )
-
-    async def _ensure_streams(self) -> None:
-        for config in self._streams():
-            await self.jetstream.ensure_stream(config)
-
-    def _streams(self) -> list[StreamConfig]:
-        names, own = self.names, f"{self.names.prefix}{self.name}"
-        turns = StreamConfig(
-            name=names.turns_stream,
-            subjects=tuple(f"{own}.{kind}.>" for kind in ("turn", "done", "relay", "timer", "schedule")),
-            max_msgs_per_subject=RECORDS_KEPT,
-            duplicate_window=int(DUPLICATE_WINDOW * SECOND),
-            allow_msg_ttl=True,
-            allow_msg_schedules=True,
-            replicas=self._replicas,
-        )
-        dead = StreamConfig(name=names.dead_stream, subjects=(f"{own}.dead.>",), replicas=self._replicas)
-        sources = {event.__contract__.actor for event in self.actor_type.handlers.reactions} | {self.name}
-        return [turns, dead, *(self._events_stream(source) for source in sorted(sources))]
-
-    def _events_stream(self, source: str) -> StreamConfig:
-        names = Names(source, self.namespace)
-        return StreamConfig(
-            name=names.events_stream,
-            subjects=(f"{names.prefix}{source}.event.>",),
-            max_age=int(EVENTS_MAX_AGE * SECOND),
-            duplicate_window=int(DUPLICATE_WINDOW * SECOND),
-            replicas=self._replicas,
         )

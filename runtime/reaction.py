@@ -16,7 +16,8 @@ from opentelemetry.util.types import AttributeValue
 
 from . import headers
 from .answer import is_internal
-from .errors import ActorError, CodecError, DeclarationError, PublishError, Rejected, Retry
+from .deadletter import DeadLetters, Death
+from .errors import ActorError, CodecError, DeclarationError, Rejected, Retry
 from .handler import Handler
 from .ids import new_id
 from .message import Event
@@ -26,7 +27,8 @@ from .options import Options
 from .subject import Names, snake_case, token_key
 from .tracing import Durations, ServiceTracer, Template, finish
 from .tracing import conventions as semconv
-from .turn import Turns, Work
+from .turn import Turns
+from .work import Work
 
 log = logging.getLogger("actorloom.reaction")
 
@@ -62,6 +64,12 @@ class Outcome:
         self.left -= 1
         if not self.left:
             self.delivery.ack()
+
+    def buried(self, reason: str) -> None:
+        """One handler has given it up, and its dead letter is acknowledged."""
+        self.left -= 1
+        if not self.left:
+            self.delivery.term(reason)
 
 
 class EventWork(Work):
@@ -145,7 +153,7 @@ class Reactions:
         self.stream = stream
         self.handled = 0
         self.dead = 0
-        self._jetstream = jetstream
+        self.letters = DeadLetters(jetstream, names)
         self._tracer = tracer
         self._routes: dict[str, EventRoute] = {}
 
@@ -161,7 +169,7 @@ class Reactions:
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
         attributes: dict[str, AttributeValue] = {
-            semconv.MESSAGING_DESTINATION_NAME: _text(delivery),
+            semconv.MESSAGING_DESTINATION_NAME: text(delivery),
             semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
             semconv.MESSAGING_NATS_SEQUENCE: delivery.stream_sequence,
             semconv.MESSAGING_NATS_DELIVERY_COUNT: delivery.delivered,
@@ -170,70 +178,68 @@ class Reactions:
 
     def deliver(self, delivery: Delivery) -> None:
         """Take one delivery from the puller: to the lanes of the handlers whose patterns it matches. Never raises."""
-        route = self._routes.get(_text(delivery).rpartition(".")[0])
+        route = self._routes.get(text(delivery).rpartition(".")[0])
         if route is None:
             delivery.ack()  # an event type that this version does not react to
             return
+        handlers = route.handlers
+        undecodable: CodecError | None = None
+        messages: list[Any] = []
         try:
-            handlers = route.handlers
             if any(handler.matches is not None for handler in handlers):
                 body = _decode_json(delivery.payload)
                 handlers = [handler for handler in handlers if handler.matches is None or handler.matches(body)]
             messages = [handler.codec.decode(delivery.payload) for handler in handlers]
         except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            self.turns.spawn(self._undecodable(route, delivery, CodecError(f"{_text(delivery)}: {error}")))
-            return
+            undecodable = CodecError(f"{text(delivery)}: {error}")
         if not handlers:
             delivery.ack()
             return
         outcome = Outcome(delivery, len(handlers))
         event_id = headers.get(delivery.headers, b"ce-id") or f"{self.stream}:{delivery.stream_sequence}"
-        for handler, message in zip(handlers, messages, strict=True):
-            work = EventWork(self, route, handler, message, outcome)
+        for number, handler in enumerate(handlers):
+            work = EventWork(self, route, handler, None, outcome)
             work.id = event_id + handler.mark_suffix
             work.born = delivery.time
-            work.key = handler.key_of(message) if handler.key_of is not None else ""
-            work.chain = ""
-            self.turns.admit(work, forced=True)
+            if undecodable is not None:
+                # A dead letter for each reaction: it is sent again to that one alone.
+                self.turns.spawn(self._undecodable(work, undecodable))
+                continue
+            work.message = messages[number]
+            self.admit(work)
 
-    async def _undecodable(self, route: EventRoute, delivery: Delivery, error: CodecError) -> None:
-        handler = route.handlers[0]
-        work = EventWork(self, route, handler, None, Outcome(delivery, 1))
-        work.id = headers.get(delivery.headers, b"ce-id") or ""
+    def admit(self, work: EventWork) -> None:
+        """Put `work` into the lane of its key; one without a key that a subject can hold is a dead letter."""
+        try:
+            if work.handler.key_of is not None and not work.key:
+                work.key = work.handler.key_of(work.message)
+            self.turns.admit(work, forced=True)
+        except CodecError as error:
+            self.turns.spawn(self._undecodable(work, error))
+
+    async def _undecodable(self, work: EventWork, error: CodecError) -> None:
         finish(work.span, None, type(error).__name__, str(error))
         if not await self.bury(work, error):
-            delivery.nak(self.options.retry.longest)
+            work.outcome.delivery.nak(self.options.retry.longest)
+
+    def origin(self, delivery: Delivery) -> tuple[str, str, int]:
+        """Return subject, stream and sequence of the message as it was first delivered to this actor."""
+        return text(delivery), self.stream, delivery.stream_sequence
 
     async def bury(self, work: EventWork, error: BaseException) -> bool:
         """Publish a dead letter, and then terminate the original; return False where it is not acknowledged."""
         delivery = work.outcome.delivery
-        reason = f"{type(error).__name__}: {error}"
-        own = dict(headers.parse(delivery.headers))
-        pairs = [(name, value) for name, value in own.items() if not name.startswith("Nats-")]
-        pairs += [
-            ("Nats-Msg-Id", f"{self.names.actor}:{self.stream}:{delivery.stream_sequence}:{work.handler.name}"),
-            ("Dead-Reason", " ".join(reason.split())[:500]),
-            ("Dead-Attempts", str(work.attempt)),
-            ("Dead-Subject", _text(delivery)),
-            ("Dead-Stream", self.stream),
-            ("Dead-Sequence", str(delivery.stream_sequence)),
-            ("Dead-Reaction", work.handler.name),
-            ("Dead-Id", work.id or new_id()),
-        ]
-        subject = self.names.dead(work.route.name)
-        try:
-            await self._jetstream.publish(subject, delivery.payload, headers=headers.encode(pairs))
-        except (PublishError, TimeoutError, CodecError) as unacknowledged:
-            log.error("%s: a dead letter could not be stored: %s", subject, unacknowledged)
+        subject, stream, sequence = self.origin(delivery)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        death = Death(reason, work.attempt, subject, stream, sequence, work.handler.name, work.id or new_id())
+        if not await self.letters.store(self.stream, delivery, work.route.name, death):
             return False
         log.error(
             "%s: %s %s is a dead letter after %d attempts: %s", self.names.actor, work.route.name, work.id, work.attempt, reason,
             exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         self.dead += 1
-        work.outcome.left -= 1
-        if work.outcome.left <= 0:
-            delivery.term(f"dead letter: {type(error).__name__}")
+        work.outcome.buried(f"dead letter: {type(error).__name__}")
         return True
 
 
@@ -242,23 +248,23 @@ class Timers(Reactions):
 
     def deliver(self, delivery: Delivery) -> None:
         """Take one timer that fired to its key's lane."""
-        rest = _text(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
+        rest = text(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
         kind = headers.get(delivery.headers, b"Actorloom-Command") or ""
         route = self._routes.get(kind)
         if route is None:
             self.turns.spawn(self._unknown(delivery, kind))
             return
-        try:
-            message = route.handlers[0].codec.decode(delivery.payload)
-        except CodecError as error:
-            self.turns.spawn(self._undecodable(route, delivery, error))
-            return
-        work = EventWork(self, route, route.handlers[0], message, Outcome(delivery, 1))
+        work = EventWork(self, route, route.handlers[0], None, Outcome(delivery, 1))
         timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or f"{self.stream}:{delivery.stream_sequence}"
         recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
         work.id = f"{timer_id}:{delivery.stream_sequence}" if recurring else timer_id
         work.born = delivery.time
         work.key = token_key(rest[2]) if self.keyed else ""
+        try:
+            work.message = work.handler.codec.decode(delivery.payload)
+        except CodecError as error:
+            self.turns.spawn(self._undecodable(work, error))
+            return
         self.turns.admit(work, forced=True)
 
     def add_command(self, handler: Handler) -> None:
@@ -276,7 +282,8 @@ class Timers(Reactions):
         delivery.nak(self.options.retry.longest)
 
 
-def _text(delivery: Delivery) -> str:
+def text(delivery: Delivery) -> str:
+    """Return the subject of a delivery."""
     return delivery.subject.decode("utf-8", "backslashreplace")
 
 

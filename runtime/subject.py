@@ -123,3 +123,7 @@ class Names:
     def dead(self, name: str) -> str:
         """``orders.dead.<event or command>``."""
         return f"{self.prefix}{self.actor}.dead.{name}"
+
+    def redrive(self, name: str) -> str:
+        """``orders.redrive.<event or command>``: a dead letter on its way back to the reaction that gave it up."""
+        return f"{self.prefix}{self.actor}.redrive.{name}"

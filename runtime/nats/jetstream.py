@@ -11,6 +11,7 @@ from runtime.errors import ConfigurationError, PublishError
 from runtime.nats import reader
 from runtime.nats.connection import Connection, NoResponders, NotConnected, Response
 from runtime.nats.streams import (
+    AccountInfo,
     Ack,
     Answer,
     ApiError,
@@ -28,6 +29,7 @@ API: Final = "$JS.API."
 
 _WRONG_SEQUENCE: Final = (10071, 10164)
 _NO_MESSAGE: Final = 10037
+_NO_SEQUENCE: Final = 10043
 _STREAM_EXISTS: Final = 10058
 _CONSUMER_EXISTS: Final = 10148
 
@@ -65,6 +67,16 @@ class _MessageAnswer(Answer):
 
 class _Deleted(Answer):
     success: bool = False
+
+
+class _Names(Answer):
+    total: int = 0
+    streams: list[str] | None = None
+
+
+class _Consumers(Answer):
+    total: int = 0
+    consumers: list[ConsumerInfo] | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -145,9 +157,35 @@ class JetStream:
         """
         return reader.read(self, stream, subject_filter, start_sequence, last_per_subject)
 
-    async def stream_info(self, stream: str, timeout: float | None = None) -> StreamInfo:
-        """Return a stream's configuration and state."""
-        return await self._call(f"STREAM.INFO.{stream}", None, StreamInfo, timeout)
+    async def account(self, timeout: float | None = None) -> AccountInfo:
+        """Return what this account uses of JetStream and may use."""
+        return await self._call("INFO", None, AccountInfo, timeout)
+
+    async def stream_names(self, subject: str, timeout: float | None = None) -> list[str]:
+        """Return the names of the streams with a subject that `subject` (wildcards allowed) overlaps, sorted."""
+        found: list[str] = []
+        while True:
+            page = await self._call("STREAM.NAMES", {"subject": subject, "offset": len(found)}, _Names, timeout)
+            found += page.streams or []
+            if not page.streams or len(found) >= page.total:
+                return sorted(found)
+
+    async def stream_info(self, stream: str, timeout: float | None = None, *, subjects: str = "") -> StreamInfo:
+        """Return a stream's configuration and state; with `subjects` (wildcards allowed) the messages of each of these."""
+        body = {"subjects_filter": subjects} if subjects else None
+        return await self._call(f"STREAM.INFO.{stream}", body, StreamInfo, timeout)
+
+    async def delete_message(self, stream: str, sequence: int, timeout: float | None = None) -> bool:
+        """Delete one message; return False where it is not there (any more)."""
+        body = {"seq": sequence, "no_erase": True}
+        try:
+            await self._call(f"STREAM.MSG.DELETE.{stream}", body, _Deleted, timeout)
+        except ApiError as error:
+            # Beyond the stream's end; or within it, which has a code that it shares with other failures.
+            if error.err_code == _NO_SEQUENCE or "no message found" in str(error):
+                return False
+            raise
+        return True
 
     async def ensure_stream(self, config: StreamConfig, timeout: float | None = None) -> StreamInfo:
         """Create the stream, or widen the one that stands so that it covers `config`.
@@ -172,6 +210,15 @@ class JetStream:
     async def consumer_info(self, stream: str, consumer: str, timeout: float | None = None) -> ConsumerInfo:
         """Return a consumer's configuration and how far it is."""
         return await self._call(f"CONSUMER.INFO.{stream}.{consumer}", None, ConsumerInfo, timeout)
+
+    async def consumers(self, stream: str, timeout: float | None = None) -> list[ConsumerInfo]:
+        """Return all consumers of a stream."""
+        found: list[ConsumerInfo] = []
+        while True:
+            page = await self._call(f"CONSUMER.LIST.{stream}", {"offset": len(found)}, _Consumers, timeout)
+            found += page.consumers or []
+            if not page.consumers or len(found) >= page.total:
+                return found
 
     async def ensure_consumer(self, stream: str, config: ConsumerConfig, timeout: float | None = None) -> ConsumerInfo:
         """Create the durable consumer, or change the one that stands to `config`; its place in the stream is kept.

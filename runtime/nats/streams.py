@@ -11,6 +11,10 @@ from runtime.errors import ActorError, ConfigurationError
 SECOND: Final = 1_000_000_000
 """Durations of JetStream are whole nanoseconds; multiply by this."""
 
+NO_STREAM: Final = 10059
+NO_CONSUMER: Final = 10014
+"""The `err_code` of an API call that names what is not there."""
+
 # Limits of which more is wider; those of the second set have none where they are zero or less.
 _LIMITS: Final = frozenset({"num_replicas", "duplicate_window", "subject_delete_marker_ttl"})
 _UNLIMITED: Final = frozenset({"max_age", "max_msgs", "max_bytes", "max_msgs_per_subject", "max_msg_size"})
@@ -98,6 +102,26 @@ class StreamState(msgspec.Struct):
     first_seq: int = 0
     last_seq: int = 0
     num_subjects: int = 0
+    subjects: dict[str, int] = {}
+    """Messages of each subject, where they were asked for."""
+
+
+class Peer(msgspec.Struct):
+    """Another server's copy of a stream; `active` is in nanoseconds since it was heard of, `lag` in operations."""
+
+    name: str = ""
+    current: bool = False
+    offline: bool = False
+    active: int = 0
+    lag: int = 0
+
+
+class Cluster(msgspec.Struct):
+    """Where the copies of a stream are; without a name the server is alone."""
+
+    name: str = ""
+    leader: str = ""
+    replicas: list[Peer] = []
 
 
 class StreamInfo(Answer):
@@ -105,6 +129,9 @@ class StreamInfo(Answer):
 
     config: dict[str, Any] = {}
     state: StreamState = msgspec.field(default_factory=StreamState)
+    created: str = ""
+    """When it was created, RFC 3339: another one of the same name has another time."""
+    cluster: Cluster | None = None
 
 
 class SequencePair(msgspec.Struct):
@@ -126,6 +153,36 @@ class ConsumerInfo(Answer):
     num_redelivered: int = 0
     num_waiting: int = 0
     num_pending: int = 0
+    paused: bool = False
+    created: str = ""
+    """When it was created, RFC 3339."""
+
+
+class AccountLimits(msgspec.Struct):
+    """What an account may store, in bytes; -1 for no limit of its own."""
+
+    max_memory: int = -1
+    max_storage: int = -1
+    max_streams: int = -1
+    max_consumers: int = -1
+
+
+class ApiLevel(msgspec.Struct):
+    """What JetStream can do: the API level of ADR-44."""
+
+    level: int = 0
+
+
+class AccountInfo(Answer):
+    """An account's use of JetStream, in bytes."""
+
+    storage: int = 0
+    reserved_storage: int = 0
+    streams: int = 0
+    consumers: int = 0
+    domain: str = ""
+    limits: AccountLimits = msgspec.field(default_factory=AccountLimits)
+    api: ApiLevel = msgspec.field(default_factory=ApiLevel)
 
 
 class ApiError(ActorError):
@@ -210,7 +267,10 @@ def _fields(config: StreamConfig | ConsumerConfig) -> list[tuple[str, Any]]:
 
 
 def _same(field: str, want: Any, have: Any) -> bool:
-    if field in ("subjects", "filter_subjects"):
+    if field == "subjects":
+        # More of them are a newer version's, which runs beside this one.
+        return set(want) <= set(have or ())
+    if field == "filter_subjects":
         return set(want) == set(have or ())
     if field in _UNLIMITED:
         return want == have or (want <= 0 and (have or 0) <= 0)
@@ -222,6 +282,8 @@ def _wider(field: str, want: Any, have: Any) -> bool:
         return set(want) > set(have or ())
     if field in _PERMISSIONS:
         return bool(want)
+    if field == "discard":
+        return want == "new"  # a full stream that refuses what comes gives up nothing that it holds
     if field in _UNLIMITED:
         return want <= 0 or 0 < (have or 0) < want
     return field == "metadata" or (field in _LIMITS and want > (have or 0))

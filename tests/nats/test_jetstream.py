@@ -146,6 +146,10 @@ async def test_ensure_stream_widens_what_stands(jetstream: JetStream, namespace:
     assert set(widened["subjects"]) == {f"{namespace}.a", f"{namespace}.b"}
     assert (widened["max_age"], widened["max_msgs_per_subject"]) == (7200 * SECOND, -1)
     assert widened["allow_msg_ttl"] and widened["allow_msg_schedules"] and widened["metadata"]["owner"] == "orders"
+    full = StreamConfig(name=f"{namespace}2", subjects=(f"{namespace}2",))
+    await jetstream.ensure_stream(full)
+    refusing = await jetstream.ensure_stream(msgspec.structs.replace(full, discard="new"))
+    assert refusing.config["discard"] == "new"
     # What is left out is left as it stands, and asking for the same again changes nothing.
     await jetstream.ensure_stream(StreamConfig(name=namespace, subjects=wide.subjects))
     assert (await jetstream.ensure_stream(wide)).config == widened
@@ -158,7 +162,7 @@ async def test_ensure_stream_widens_what_stands(jetstream: JetStream, namespace:
         ("max_msgs_per_subject", {"max_msgs_per_subject": 1}),
         ("storage", {"storage": "memory"}),
         ("retention", {"retention": "interest"}),
-        ("discard", {"discard": "new"}),
+        ("discard", {"discard": "old"}),
         ("allow_msg_ttl", {"allow_msg_ttl": False}),
         ("duplicate_window", {"duplicate_window": SECOND}),
         ("subjects", {"subjects": ("elsewhere",)}),
@@ -168,7 +172,12 @@ async def test_ensure_stream_never_narrows(
     jetstream: JetStream, namespace: str, field: str, wanted: dict[str, object]
 ) -> None:
     stands = StreamConfig(
-        name=namespace, subjects=(namespace,), max_age=3600 * SECOND, max_msgs_per_subject=2, allow_msg_ttl=True
+        name=namespace,
+        subjects=(namespace,),
+        max_age=3600 * SECOND,
+        max_msgs_per_subject=2,
+        allow_msg_ttl=True,
+        discard="new",
     )
     before = (await jetstream.ensure_stream(stands)).config
     with pytest.raises(StreamConflict, match=f"stream {namespace} has {field} ") as conflict:

@@ -1,0 +1,185 @@
+"""Dead letters: what a reaction gave up, stored with all that is needed to look at it, send it again, or drop it.
+
+One lies on ``<actor>.dead.<event or command>`` in the stream of the actor that gave up. Its body is the original's, and
+so are its headers, but for the server's own (``Nats-…``); what it died of stands in ``Dead-…``.
+"""
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import msgspec
+
+from . import headers
+from .errors import PublishError
+from .nats.delivery import Delivery
+from .nats.jetstream import JetStream
+from .nats.streams import Stored
+from .subject import Names, snake_case, valid_name
+
+log = logging.getLogger("actorloom.deadletter")
+
+_MAX_REASON: Final = 500
+_PREFIX: Final = "Dead-"
+
+
+class Death(msgspec.Struct, frozen=True):
+    """What a message died of, and where: each field is a header, ``Dead-Reason`` and so on."""
+
+    reason: str
+    attempts: int
+    subject: str
+    """The subject, stream and sequence of the message as it was first delivered."""
+    stream: str
+    sequence: int
+    reaction: str
+    """The method that gave it up."""
+    id: str
+    """The id under which the actor remembers it: sent again, it cannot do a thing twice."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """One dead letter as it is stored."""
+
+    service: str
+    sequence: int
+    """Its sequence in the stream of dead letters."""
+    name: str
+    """The event, or the command of a timer, as it stands in subjects."""
+    time: float
+    """When it became a dead letter, in unix seconds."""
+    death: Death
+    headers: dict[str, str]
+    """Those of the original."""
+    payload: bytes
+
+    @property
+    def id(self) -> str:
+        """What it is called: ``orders:17``."""
+        return f"{self.service}:{self.sequence}"
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which dead letters are meant: those that fit every field that is set. Times are unix seconds."""
+
+    services: tuple[str, ...] = ()
+    event: str = ""
+    """The event's or command's class name, or as it stands in subjects."""
+    reason: str = ""
+    """A regular expression found anywhere in the reason, in any case."""
+    since: float = 0.0
+    before: float = float("inf")
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether `letter` is meant (its service is not looked at)."""
+        return (
+            self.since <= letter.time < self.before
+            and (not self.event or letter.name in (self.event, snake_case(self.event)))
+            and (not self.reason or re.search(self.reason, letter.death.reason, re.IGNORECASE) is not None)
+        )
+
+
+class DeadLetters:
+    """The dead letters of one actor. Beside what they say, its methods raise what `JetStream` does."""
+
+    def __init__(self, jetstream: JetStream, names: Names) -> None:
+        self._jetstream = jetstream
+        self._names = names
+
+    async def store(self, stream: str, delivery: Delivery, name: str, death: Death) -> bool:
+        """Publish a delivery of `stream` as a dead letter; return whether it is stored for certain."""
+        subject = self._names.dead(name)
+        # Fixed for this delivery and reaction, so that it is stored once.
+        message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{death.reaction}"
+        block = headers.encode([*_kept(delivery.headers), ("Nats-Msg-Id", message_id), *_written(death)])
+        try:
+            await self._jetstream.publish(subject, delivery.payload, headers=block)
+        except (PublishError, TimeoutError) as unacknowledged:
+            log.error("%s: a dead letter could not be stored: %s", subject, unacknowledged)
+            return False
+        return True
+
+    async def get(self, sequence: int) -> DeadLetter | None:
+        """Return one, or None where it is not there (any more)."""
+        stored = await self._jetstream.get(self._names.dead_stream, sequence)
+        return self._letter(stored) if stored is not None and self._is_dead(stored) else None
+
+    async def read(self, selection: Selection = Selection()) -> AsyncIterator[DeadLetter]:
+        """Iterate over those of `selection`, the oldest first."""
+        async for stored in self._jetstream.read(self._names.dead_stream, self._names.dead(">")):
+            letter = self._letter(stored)
+            if selection.fits(letter):
+                yield letter
+
+    async def redrive(self, sequence: int) -> bool:
+        """Send it again to the reaction that gave it up, and to no other; return False where it is not there any more.
+
+        It leaves the dead letters only when it is stored on its way back. Two who do it at once send it once; whatever
+        is sent twice takes effect once, as its id is the same.
+        """
+        letter = await self.get(sequence)
+        if letter is None:
+            return False
+        pairs = [*letter.headers.items(), ("Nats-Msg-Id", f"redrive:{sequence}"), *_written(letter.death)]
+        await self._jetstream.publish(self._names.redrive(letter.name), letter.payload, headers=headers.encode(pairs))
+        await self.drop(sequence)
+        return True
+
+    async def drop(self, sequence: int) -> bool:
+        """Delete one for good; return False where it is not there any more."""
+        return await self._jetstream.delete_message(self._names.dead_stream, sequence)
+
+    def _is_dead(self, stored: Stored) -> bool:
+        return stored.subject.startswith(self._names.dead(""))
+
+    def _letter(self, stored: Stored) -> DeadLetter:
+        return DeadLetter(
+            service=self._names.actor,
+            sequence=stored.sequence,
+            name=stored.subject.removeprefix(self._names.dead("")),
+            time=stored.time,
+            death=read_death(stored.headers),
+            headers=dict(_kept(stored.headers)),
+            payload=stored.payload,
+        )
+
+
+async def services(jetstream: JetStream, namespace: str) -> list[str]:
+    """Return the names of the actors of `namespace` that have a stream of dead letters: all that have run."""
+    prefix = Names("", namespace)
+    found = await jetstream.stream_names(prefix.prefix + "*.dead.>")
+    actors = [name.removeprefix(prefix.stream_prefix).removesuffix("-dead") for name in found]
+    return [
+        actor
+        for actor, name in zip(actors, found, strict=True)
+        if valid_name(actor) and Names(actor, namespace).dead_stream == name
+    ]
+
+
+def read_death(block: bytes | None) -> Death:
+    """Return what the headers of a dead letter, or of one sent again, say. What is missing or odd is empty."""
+    found = {name.lower(): value for name, value in headers.parse(block).items()}
+
+    def said(field: str) -> Any:
+        text = found.get(f"{_PREFIX}{field}".lower(), "")
+        return (int(text) if text.isdecimal() else 0) if field in ("attempts", "sequence") else text
+
+    return Death(*(said(field) for field in Death.__struct_fields__))
+
+
+def _written(death: Death) -> list[tuple[str, str]]:
+    values = msgspec.structs.asdict(death) | {"reason": death.reason[:_MAX_REASON]}
+    return [
+        (f"{_PREFIX}{field.capitalize()}", str(value).encode(errors="replace").decode())
+        for field, value in values.items()
+    ]
+
+
+def _kept(block: bytes | None) -> list[tuple[str, str]]:
+    """Return the headers that a dead letter keeps: not the server's, nor those of an earlier death, nor what no line holds."""
+    return [
+        (name, value)
+        for name, value in headers.parse(block).items()
+        if not name.lower().startswith(("nats-", "dead-")) and "\r" not in name + value and "\n" not in name + value
+    ]

@@ -1,0 +1,154 @@
+"""What a host pulls: the durable consumers of its reactions, its timers, and its dead letters that are sent again.
+
+It also looks whether they still stand. One that was deleted under a running host is made anew at its last known place:
+from the start of the stream it would bring events that are older than the ids that are remembered.
+"""
+
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import ActorError
+from .handler import Handler
+from .nats.puller import Puller
+from .nats.streams import NO_CONSUMER, NO_STREAM, SECOND, ApiError, ConsumerConfig, ConsumerInfo, changed_consumer
+from .reaction import Reactions, Timers, event_subject
+from .redrive import DURABLE as REDRIVE
+from .redrive import Redriven
+from .storage import StreamChanged
+from .subject import Names
+from .turn import Turns
+
+if TYPE_CHECKING:
+    from .host import Host
+
+log = logging.getLogger("actorloom.host")
+
+_DELAYED = 10_000
+"""Events that may wait at the server for another attempt, beside those in hand; more stall the subscription."""
+_OUTLIVED = 0.75
+"""The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
+was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
+
+TIMERS = "timers"
+"""The consumer of timers that fired."""
+
+
+class Place(NamedTuple):
+    """How far a consumer was when it was last looked at: `floor` is the sequence up to which all is done."""
+
+    stream_created: str
+    created: str
+    floor: int
+
+
+class _Pull(NamedTuple):
+    stream: str
+    config: ConsumerConfig
+    puller: Puller
+
+
+class Subscriptions:
+    """All that one ownership of `host` pulls, from `start` to `stop`."""
+
+    def __init__(self, host: "Host", turns: Turns) -> None:
+        self._host = host
+        self._turns = turns
+        self._pulls: list[_Pull] = []
+        self.reactions: list[Reactions] = []
+
+    async def start(self) -> None:
+        """Make the consumers, and begin to pull."""
+        host, turns = self._host, self._turns
+        shared = (host.jetstream, host.names, host.options, host.tracer, host.keyed)
+        by_stream: dict[str, list[tuple[str, str, list[Handler]]]] = {}
+        handlers: list[Handler] = []
+        for event, reacting in host.actor_type.handlers.reactions.items():
+            source, name, subject = event_subject(event, host.namespace)
+            by_stream.setdefault(Names(source, host.namespace).events_stream, []).append((subject, name, reacting))
+            handlers += reacting
+        for stream, routes in by_stream.items():
+            reactions = Reactions(turns, *shared, stream)
+            for subject, name, reacting in routes:
+                reactions.add(subject, name, reacting)
+            await self._pull(reactions, host.name, tuple(f"{subject}.*" for subject, _, _ in routes))
+        commands = list(host.actor_type.handlers.commands.values())
+        own = f"{host.names.prefix}{host.name}"
+        if commands:
+            timers = Timers(turns, *shared, host.names.turns_stream)
+            for handler in commands:
+                timers.add_command(handler)
+            await self._pull(timers, TIMERS, (f"{own}.timer.>",))
+        if commands or handlers:
+            await self._pull(Redriven(turns, *shared, [*handlers, *commands]), REDRIVE, (f"{own}.redrive.*",))
+
+    async def stop(self) -> None:
+        """Pull no more; what is in hand stays there until it is finished."""
+        for pull in self._pulls:
+            await pull.puller.stop()
+
+    async def check(self) -> None:
+        """Look whether the consumers stand as they were made, and how far they are.
+
+        Raises `StreamChanged` where one does not, and what `consumer_info` raises.
+        """
+        host = self._host
+        for stream, config, _ in self._pulls:
+            try:
+                info = await host.jetstream.consumer_info(stream, config.durable)
+            except ApiError as error:
+                if error.err_code in (NO_CONSUMER, NO_STREAM):
+                    raise StreamChanged(f"consumer {stream}/{config.durable} was deleted") from None
+                raise
+            known = host.places.get((stream, config.durable))
+            if known is not None and known.created != info.created:
+                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
+            # Processes that share a consumer may be of different versions: the newest has set it.
+            if host.keyed and changed_consumer(config, info.config) is not None:
+                raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
+            self._note(stream, info)
+
+    async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
+        host, stream = self._host, reactions.stream
+        config = ConsumerConfig(
+            durable=durable,
+            filter_subjects=filters,
+            ack_wait=30 * SECOND,
+            max_ack_pending=host.options.in_hand + _DELAYED,
+        )
+        await self._make(stream, config)
+        expires = host.lease_ttl * _OUTLIVED if host.keyed else 3.0
+        puller = Puller(
+            host.jetstream,
+            stream,
+            durable,
+            reactions.deliver,
+            limit=host.options.in_hand,
+            exclusive=host.keyed,
+            expires=expires,
+            heartbeat=expires / 3,
+            on_error=self._failed,
+        )
+        await puller.start()
+        self.reactions.append(reactions)
+        self._pulls.append(_Pull(stream, config, puller))
+
+    async def _make(self, stream: str, config: ConsumerConfig) -> None:
+        host, durable = self._host, config.durable
+        info = await host.jetstream.ensure_consumer(stream, config)
+        known = host.places.get((stream, durable))
+        if known is not None and known.created != info.created:
+            floor = known.floor if known.stream_created == host.storage.created(stream) else 0
+            log.error("consumer %s/%s was deleted, and is made anew after sequence %d", stream, durable, floor)
+            if info.ack_floor.stream_seq < floor:
+                await host.jetstream.reset_consumer(stream, durable, floor + 1)
+                info = await host.jetstream.consumer_info(stream, durable)
+        self._note(stream, info)
+
+    def _note(self, stream: str, info: ConsumerInfo) -> None:
+        created = self._host.storage.created(stream)
+        self._host.places[stream, info.name] = Place(created, info.created, info.ack_floor.stream_seq)
+
+    def _failed(self, error: ActorError) -> None:
+        log.warning("%s: %s", self._host.name, error)
+        if isinstance(error, ApiError) and error.err_code in (NO_CONSUMER, NO_STREAM):
+            self._host.crashed(StreamChanged(str(error)))
