@@ -38,6 +38,10 @@ GOALS = [
     Goal(
         "traced query, 64 in flight", "peers", "64 in flight", "actorloom 100% traced", "faststream 100% traced", 15.0
     ),
+    Goal("actor instructions, untraced", "instructions", "queries", "actorloom", RAW, 0.5, "thousands", False),
+    Goal(
+        "actor instructions, traced", "instructions", "queries", "actorloom 100% traced", RAW, 0.8, "thousands", False
+    ),
     Goal("traced query, 64 in flight", "peers", "64 in flight", "actorloom 100% traced", "cliffracer 100% traced", 8.0),
     Goal("durable turn with an event, 32 keys", "turn", "32 keys", "actorloom", "raw nats-py by hand", 2.0),
     Goal("reactions to stored events", "reaction", "stored events", "actorloom", "raw nats-py fetch(64)", 4.0),

@@ -91,6 +91,7 @@ def _bars(measures: list[Measure], title: str, unit: str, metric: str, scale: fl
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    figure.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))  # type: ignore[union-attr] - room for the origin
     axes.set_title(title, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)

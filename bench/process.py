@@ -56,15 +56,16 @@ class Child:
         python: str = sys.executable,
         env: dict[str, str] | None = None,
         timeout: float = 60.0,
+        under: tuple[str, ...] = (),
         **spec: Any,
     ) -> Self:
-        """Start a side (``raw:pricing``) with `spec`. It sees none of the developer's OpenTelemetry or NATS variables."""
+        """Start a side (``raw:pricing``) with `spec`, `under` another program where given. It sees none of the developer's OpenTelemetry or NATS variables."""
         clean = {
             name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "NATS_", "ACTORLOOM_"))
         }
         # Identical hashing in every process: one source of noise less.
         given = {**clean, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT), **(env or {})}
-        argv = [python, "-m", "bench.child", f"bench.sides.{where}", json.dumps(spec)]
+        argv = [*under, python, "-m", "bench.child", f"bench.sides.{where}", json.dumps(spec)]
         return await cls.start(argv, where.replace(":", "-"), logs, given, timeout)
 
     @property
@@ -88,14 +89,14 @@ class Child:
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
         return 1024 * sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
 
-    async def stop(self) -> None:
-        """End it: first by closing its stdin, then by its pid."""
+    async def stop(self, grace: float = 5.0) -> None:
+        """End it: first by closing its stdin, after `grace` seconds by its pid."""
         if self.process.returncode is not None:
             return
         if self.process.stdin is not None:
             self.process.stdin.close()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(grace):
                 await self.process.wait()
         except TimeoutError:
             self.process.kill()

@@ -16,6 +16,7 @@ _COLUMNS = {
     "cpu": "both",
     "exported": "spans exported",
     "dropped": "dropped",
+    "thousands": "thousand instructions",
 }
 
 
@@ -46,7 +47,7 @@ def _show_question(report: Report, question: str, console: Console) -> None:
         for measure in group:
             ratios = [
                 report.ratio(question, setting, measure.contender, group[0].contender, metric)
-                for metric in ("rate", "cpu" if "cpu" in metrics else "caller")
+                for metric in ("rate" if "rate" in metrics else metrics[0], "cpu" if "cpu" in metrics else "caller")
             ]
             table.add_row(
                 setting if measure is group[0] else "",

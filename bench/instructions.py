@@ -1,0 +1,87 @@
+"""How many instructions does a query, and a turn, cost the actor's process? Without noise, by valgrind's callgrind.
+
+The absolute figures are of one build of Python; what a change to the hot path does to them shows on the busiest machine.
+"""
+
+import asyncio
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from bench.process import Child
+from bench.sides import go
+from bench.suite import Suite
+
+_TOTALS = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
+_SHARES = (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0))
+
+
+async def run(suite: Suite) -> None:
+    """A raw nats-py callback and ours, untraced and traced, 64 in flight; a turn by hand and ours, on 32 keys."""
+    valgrind, control = shutil.which("valgrind"), shutil.which("callgrind_control")
+    if valgrind is None or control is None:
+        suite.skip("instructions", "valgrind is not installed")
+        return
+    url = await suite.server()
+    count = Counting(suite, url, valgrind, control)
+    suite.progress.update(count.task, total=7)
+    raw = await go.caller(suite, url, "raw.quote")
+    await count.one("queries", "raw nats-py", raw, "raw:pricing", subject="raw.quote")
+    for name, share in _SHARES:
+        space = f"own{share or 0:g}".replace(".", "_")
+        load = await go.caller(suite, url, f"{space}.pricing.query.get_quote", share)
+        await count.one("queries", f"actorloom{name}", load, "own:actor", share, namespace=space, name="pricing")
+    raw = await suite.side("raw:caller", url=url, subject="raw.deposit")
+    await count.one("turns", "raw nats-py by hand", raw, "raw:accounts", subject="raw.deposit")
+    for name, share in (_SHARES[0], _SHARES[2]):
+        space = f"own{share or 0:g}"
+        own = await suite.side("own:caller", trace=share, url=url, namespace=space)
+        await count.one("turns", f"actorloom{name}", own, "own:actor", share, namespace=space, name="accounts")
+
+
+class Counting:
+    """Runs one side after another under callgrind."""
+
+    def __init__(self, suite: Suite, url: str, valgrind: str, control: str) -> None:
+        self.suite = suite
+        self.url = url
+        self.valgrind = valgrind
+        self.control = control
+        self.task = suite.progress.add_task("instructions", total=None)
+
+    async def one(
+        self, setting: str, contender: str, load: Child, where: str, share: float | None = None, **spec: Any
+    ) -> None:
+        """Count the instructions per message of one side, spans that it exports in the background included."""
+        output = self.suite.logs / f"callgrind-{len(self.suite.report.measures)}"
+        under = (self.valgrind, "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={output}")
+        actor = await self.suite.side(where, trace=share, under=under, timeout=180, url=self.url, **spec)
+        given = {"in_flight": 32, "keys": 32} if setting == "turns" else {"in_flight": 64}
+        method = "deposits" if setting == "turns" else "quotes"
+        await load.call(method, seconds=1.0, **given)
+        await self._switch("on", actor)
+        found = await load.call(method, seconds=5.0, timeout=120, **given)
+        if share is not None:
+            await actor.call("flush")
+        await self._switch("off", actor)
+        await actor.stop(60.0)
+        await load.stop()
+        total = _read(output)
+        self.suite.note("instructions", setting, contender, thousands=total / found["count"] / 1000)
+        self.suite.progress.advance(self.task)
+
+    async def _switch(self, state: str, actor: Child) -> None:
+        process = await asyncio.create_subprocess_exec(
+            self.control,
+            f"--instr={state}",
+            str(actor.pid),
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(60):
+            await process.wait()
+
+
+def _read(output: Path) -> int:
+    return max(int(total) for total in _TOTALS.findall(output.read_text()))
