@@ -19,7 +19,7 @@ from .answer import is_internal
 from .deadletter import DeadLetters, Death
 from .errors import ActorError, CodecError, DeclarationError, Rejected, Retry
 from .handler import Handler
-from .ids import new_id
+from .ids import MAX_ID, new_id
 from .message import Event
 from .nats.jetstream import JetStream
 from .nats.puller import Delivery
@@ -41,11 +41,12 @@ PERMANENT = (DeclarationError, CodecError)
 class EventRoute:
     """One event type that this actor reacts to."""
 
-    __slots__ = ("durations", "handlers", "name", "template")
+    __slots__ = ("durations", "filtered", "handlers", "name", "template")
 
     def __init__(self, name: str, handlers: list[Handler], template: Template, durations: Durations) -> None:
         self.name = name
         self.handlers = handlers
+        self.filtered = any(handler.matches is not None for handler in handlers)
         self.template = template
         self.durations = durations
 
@@ -75,7 +76,7 @@ class Outcome:
 class EventWork(Work):
     """An event, or a timer that fired, on its way through a turn of one handler."""
 
-    __slots__ = ("begun", "outcome", "reactions", "route")
+    __slots__ = ("begun", "outcome", "reactions", "route", "timed")
 
     def __init__(
         self, reactions: "Reactions", route: EventRoute, handler: Handler, message: Any, outcome: Outcome
@@ -86,8 +87,15 @@ class EventWork(Work):
         self.route = route
         self.outcome = outcome
         self.begun = time.perf_counter_ns()
+        self.timed = False
+        """Whether its id is of this delivery alone. Another's id may have been stored before, at another time."""
         self.attempt = max(delivery.delivered, 1)
         self.attempts = handler.attempts or reactions.options.retry.attempts
+
+    @property
+    def born(self) -> float | None:
+        """When the event was stored, in unix seconds."""
+        return self.outcome.delivery.time if self.timed else None
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """Acknowledge the delivery."""
@@ -155,19 +163,21 @@ class Reactions:
         self.dead = 0
         self.letters = DeadLetters(jetstream, names)
         self._tracer = tracer
-        self._routes: dict[str, EventRoute] = {}
+        self._routes: dict[bytes | str, EventRoute] = {}
 
     def add(self, subject: str, kind: str, handlers: list[Handler]) -> None:
         """React to messages on ``<subject>.<key>`` with `handlers`; `kind` names them in logs and dead letters."""
         attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[subject] = EventRoute(kind, handlers, template, self._durations(attributes))
+        self._routes[subject.encode()] = EventRoute(kind, handlers, template, self._durations(attributes))
 
     def _durations(self, attributes: dict[str, str]) -> Durations:
         return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
 
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
+        if not route.template.records:
+            return route.template.receive(delivery.headers)
         attributes: dict[str, AttributeValue] = {
             semconv.MESSAGING_DESTINATION_NAME: text(delivery),
             semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
@@ -178,7 +188,7 @@ class Reactions:
 
     def deliver(self, delivery: Delivery) -> None:
         """Take one delivery from the puller: to the lanes of the handlers whose patterns it matches. Never raises."""
-        route = self._routes.get(text(delivery).rpartition(".")[0])
+        route = self._routes.get(delivery.subject.rpartition(b".")[0])
         if route is None:
             delivery.ack()  # an event type that this version does not react to
             return
@@ -186,7 +196,7 @@ class Reactions:
         undecodable: CodecError | None = None
         messages: list[Any] = []
         try:
-            if any(handler.matches is not None for handler in handlers):
+            if route.filtered:
                 body = _decode_json(delivery.payload)
                 handlers = [handler for handler in handlers if handler.matches is None or handler.matches(body)]
             messages = [handler.codec.decode(delivery.payload) for handler in handlers]
@@ -196,11 +206,14 @@ class Reactions:
             delivery.ack()
             return
         outcome = Outcome(delivery, len(handlers))
-        event_id = headers.get(delivery.headers, b"ce-id") or f"{self.stream}:{delivery.stream_sequence}"
+        carried = headers.get(delivery.headers, b"ce-id") or ""
+        # An id that no subject could hold (a foreign publisher's) is as good as none.
+        own = not 0 < len(carried.encode()) <= MAX_ID
+        event_id = f"{self.stream}:{delivery.stream_sequence}" if own else carried
         for number, handler in enumerate(handlers):
             work = EventWork(self, route, handler, None, outcome)
             work.id = event_id + handler.mark_suffix
-            work.born = delivery.time
+            work.timed = own
             if undecodable is not None:
                 # A dead letter for each reaction: it is sent again to that one alone.
                 self.turns.spawn(self._undecodable(work, undecodable))
@@ -255,10 +268,10 @@ class Timers(Reactions):
             self.turns.spawn(self._unknown(delivery, kind))
             return
         work = EventWork(self, route, route.handlers[0], None, Outcome(delivery, 1))
-        timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or f"{self.stream}:{delivery.stream_sequence}"
+        timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or self.stream
         recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
-        work.id = f"{timer_id}:{delivery.stream_sequence}" if recurring else timer_id
-        work.born = delivery.time
+        work.timed = recurring or timer_id == self.stream
+        work.id = f"{timer_id}:{delivery.stream_sequence}" if work.timed else timer_id
         work.key = token_key(rest[2]) if self.keyed else ""
         try:
             work.message = work.handler.codec.decode(delivery.payload)

@@ -23,7 +23,6 @@ class Work:
         "attempt",
         "attempts",
         "block",
-        "born",
         "chain",
         "committing",
         "deadline",
@@ -52,8 +51,6 @@ class Work:
         """Whether its commit is under way: until that is answered, its outcome is unknown."""
         self.remembered = True
         """Whether the id came with the message, and so may come again."""
-        self.born: float | None = None
-        """The time of the message where its id carries none, in unix seconds."""
         self.deadline = 0.0
         self.chain = ""
         self.attempt = 1
@@ -61,6 +58,11 @@ class Work:
         self.turns: Turns | None = None
         self.entry: Key[Work] | None = None
         """Where it runs; set when it is admitted."""
+
+    @property
+    def born(self) -> float | None:
+        """The time of the message where its id carries none, in unix seconds; None where nothing tells it."""
+        return None
 
     def run(self) -> Coroutine[Any, Any, None]:
         """Run its turn (called by a worker)."""

@@ -56,6 +56,11 @@ class Template(Origin):
         self.put = recorder.put
         self.shape: object | None = None
 
+    @property
+    def records(self) -> bool:
+        """Whether spans may be recorded at all: where not, attributes that vary need not be put together."""
+        return self.recorder.sampling.root is not _CARRY
+
     def receive(self, block: bytes | None, attributes: Extra = None) -> LeanSpan | CarriedSpan:
         """Start the span of a received message under the parent that its header block names, or as a new root."""
         sampling = self.recorder.sampling
