@@ -24,7 +24,8 @@ LABEL org.opencontainers.image.title="actorloom" \
       org.opencontainers.image.description="Typed, durable, traced actors over NATS" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-ENV PATH=/opt/actorloom/bin:$PATH PYTHONUNBUFFERED=1
+# With a health port, the check below asks this very process, and not whoever answers on NATS.
+ENV PATH=/opt/actorloom/bin:$PATH PYTHONUNBUFFERED=1 ACTORLOOM_HEALTH_PORT=8080
 COPY --from=build /opt/actorloom /opt/actorloom
 
 # A number above 10000 is no user of the host; no home, no shell, nothing to write to.
