@@ -14,7 +14,7 @@ from .codec import is_msgpack
 from .endpoint import Endpoint
 from .errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, NotDelivered, RequestError
 from .handler import Handler
-from .ids import key_for, new_id
+from .ids import MAX_ID, key_for, new_id
 from .message import Accepted, NewKey
 from .record import is_null
 from .subject import key_token
@@ -22,8 +22,6 @@ from .work import Work
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher
-
-_MAX_ID = 256
 
 
 class CommandWork(Work):
@@ -80,8 +78,8 @@ class CommandEndpoint(Endpoint):
             if not work.id:
                 work.id = new_id()
                 work.remembered = False
-            elif len(work.id.encode()) > _MAX_ID or not work.id.isprintable():
-                raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {_MAX_ID} bytes of printable text")
+            elif len(work.id.encode()) > MAX_ID or not work.id.isprintable():
+                raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {MAX_ID} bytes of printable text")
             work.message = self.handler.codec.decode(payload, content_type)
             self._admit(work)
         except CodecError as error:

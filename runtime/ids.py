@@ -11,6 +11,9 @@ from hashlib import blake2b
 from random import getrandbits
 from uuid import NAMESPACE_OID, UUID, uuid5
 
+MAX_ID = 256
+"""The most bytes of an id from outside: it stands in the subject of its mark."""
+
 _TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?:\..*)?\Z", re.DOTALL)
 _KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
 
