@@ -25,6 +25,9 @@ encode: Callable[[Any], bytes] = _json.encode
 
 encode_msgpack: Callable[[Any], bytes] = _msgpack.encode
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that do not fit."""
+
 
 class Codec(Generic[T]):
     """Decodes one type from either format. An empty body reads as ``{}``."""
@@ -45,7 +48,7 @@ class Codec(Generic[T]):
             if is_msgpack(content_type):
                 return self.decode_msgpack(payload or b"\x80")
             return self.decode_json(payload or b"{}")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNDECODABLE as error:
             raise CodecError(explain(error)) from None
 
 

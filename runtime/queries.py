@@ -10,7 +10,7 @@ from . import headers
 from .actor import view
 from .answer import invalid
 from .call import Call, Lists, Requests, check_depth
-from .codec import is_msgpack
+from .codec import UNDECODABLE, explain, is_msgpack
 from .endpoint import Endpoint
 from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, RequestError
 from .handler import Handler
@@ -120,6 +120,7 @@ class QueryEndpoint(Endpoint):
         self.keyed = dispatcher.keyed and handler.key_of is not None
         self.function = handler.function
         self._decode = handler.codec.decode
+        self._decode_json = handler.codec.decode_json
         self._receive = self.template.receive
         self._workers = dispatcher.workers
 
@@ -132,7 +133,11 @@ class QueryEndpoint(Endpoint):
         call = QueryCall(self, reply, block, span)
         try:
             if block is None:
-                call.message = self._decode(payload)
+                call.message = self._decode_json(payload or b"{}")
+            elif len(block) == 37 and block[10:20] == b"Deadline: " and (digits := block[20:33]).isdigit():
+                # As our own bus sends it, untraced.
+                call.deadline = int(digits) / 1000
+                call.message = self._decode_json(payload or b"{}")
             else:
                 call.deadline, call.chain, _, content_type = headers.request_fields(block)
                 call.msgpack = content_type is not None and is_msgpack(content_type)
@@ -143,7 +148,7 @@ class QueryEndpoint(Endpoint):
             if len(workers) >= self.dispatcher.options.mailbox:
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.dispatcher.retry_after())
             workers.put(call)
-        except CodecError as error:
-            self.refuse(span, reply, call.begun, invalid(self.subject, str(error)), call.msgpack)
+        except (CodecError, *UNDECODABLE) as error:
+            self.refuse(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
         except RequestError as error:
             self.refuse(span, reply, call.begun, error, call.msgpack)
