@@ -183,5 +183,10 @@ class Host:
     def lease(self, partition: str) -> Lease:
         bucket = f"{self.names.stream_prefix}leases"
         return Lease(
-            self.jetstream, bucket=bucket, key=f"{self.name}.{partition}", holder=self._holder, ttl=self.lease_ttl
+            self.jetstream,
+            bucket=bucket,
+            key=f"{self.name}.{partition}",
+            holder=self._holder,
+            ttl=self.lease_ttl,
+            replicas=self._replicas,
         )

@@ -50,7 +50,14 @@ class Lease:
     """
 
     def __init__(
-        self, jetstream: JetStream, *, key: str, holder: str, bucket: str = "leases", ttl: float = 4.0
+        self,
+        jetstream: JetStream,
+        *,
+        key: str,
+        holder: str,
+        bucket: str = "leases",
+        ttl: float = 4.0,
+        replicas: int = 1,
     ) -> None:
         if ttl < 1.0:
             raise ConfigurationError(f"lease {key}: a ttl of {ttl} s is below the second that the server can count")
@@ -63,6 +70,7 @@ class Lease:
         self._jetstream = jetstream
         self._loop = asyncio.get_running_loop()
         self._bucket = bucket
+        self._replicas = replicas
         self._stream = f"KV_{bucket}"
         self._subject = f"$KV.{bucket}.{key}"
         self._ttl = ttl
@@ -94,7 +102,7 @@ class Lease:
                 self._freed.clear()
                 try:
                     if not ready:
-                        await self._jetstream.ensure_stream(bucket_config(self._bucket))
+                        await self._jetstream.ensure_stream(bucket_config(self._bucket, self._replicas))
                         ready = True
                     if watch is None:
                         watch = await self._jetstream.connection.subscribe(self._subject, self._on_change)
@@ -245,11 +253,12 @@ class Lease:
             logger.warning("lease %s %s", self.key, text)
 
 
-def bucket_config(bucket: str) -> StreamConfig:
+def bucket_config(bucket: str, replicas: int = 1) -> StreamConfig:
     """Return the stream of a KV bucket that holds leases: the newest value of each key, each with a TTL of its own."""
     return StreamConfig(
         name=f"KV_{bucket}",
         subjects=(f"$KV.{bucket}.>",),
+        replicas=replicas,
         max_msgs_per_subject=1,
         discard="new",
         allow_msg_ttl=True,
