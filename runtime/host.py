@@ -64,6 +64,7 @@ class Host:
         self.namespace = namespace
         self._holder = holder
         self.lease_ttl = lease_ttl
+        self._replicas = replicas
         self.actor: Actor[Any] = actor()
         self.keyed = actor.state_type is not None
         self.places: dict[tuple[str, str], Place] = {}
