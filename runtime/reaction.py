@@ -24,7 +24,7 @@ from .message import Event
 from .nats.jetstream import JetStream
 from .nats.puller import Delivery
 from .options import Options
-from .subject import Names, snake_case, token_key
+from .subject import Names, snake_case
 from .tracing import Durations, ServiceTracer, Template, finish
 from .tracing import conventions as semconv
 from .turn import Turns
@@ -162,6 +162,7 @@ class Reactions:
         self.handled = 0
         self.dead = 0
         self.letters = DeadLetters(jetstream, names)
+        self._jetstream = jetstream
         self._tracer = tracer
         self._routes: dict[bytes | str, EventRoute] = {}
 
@@ -254,45 +255,6 @@ class Reactions:
         self.dead += 1
         work.outcome.buried(f"dead letter: {type(error).__name__}")
         return True
-
-
-class Timers(Reactions):
-    """The subscription of an actor to its own timers: commands to itself that are due."""
-
-    def deliver(self, delivery: Delivery) -> None:
-        """Take one timer that fired to its key's lane."""
-        rest = text(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
-        kind = headers.get(delivery.headers, b"Actorloom-Command") or ""
-        route = self._routes.get(kind)
-        if route is None:
-            self.turns.spawn(self._unknown(delivery, kind))
-            return
-        work = EventWork(self, route, route.handlers[0], None, Outcome(delivery, 1))
-        timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or self.stream
-        recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
-        work.timed = recurring or timer_id == self.stream
-        work.id = f"{timer_id}:{delivery.stream_sequence}" if work.timed else timer_id
-        work.key = token_key(rest[2]) if self.keyed else ""
-        try:
-            work.message = work.handler.codec.decode(delivery.payload)
-        except CodecError as error:
-            self.turns.spawn(self._undecodable(work, error))
-            return
-        self.turns.admit(work, forced=True)
-
-    def add_command(self, handler: Handler) -> None:
-        """Let timers send `handler`'s command."""
-        name = handler.contract.name
-        subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
-        attributes = semconv.process_attributes(subject, durable="timers", stream=self.stream)
-        template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[handler.contract.type.__name__] = EventRoute(
-            name, [handler], template, self._durations(attributes)
-        )
-
-    async def _unknown(self, delivery: Delivery, kind: str) -> None:
-        log.error("%s: a timer for %r, which this version does not handle", self.names.actor, kind)
-        delivery.nak(self.options.retry.longest)
 
 
 def text(delivery: Delivery) -> str:

@@ -11,11 +11,12 @@ from .errors import ActorError
 from .handler import Handler
 from .nats.puller import Puller
 from .nats.streams import NO_CONSUMER, NO_STREAM, SECOND, ApiError, ConsumerConfig, ConsumerInfo, changed_consumer
-from .reaction import Reactions, Timers, event_subject
+from .reaction import Reactions, event_subject
 from .redrive import DURABLE as REDRIVE
 from .redrive import Redriven
 from .storage import StreamChanged
 from .subject import Names
+from .timers import Timers
 from .turn import Turns
 
 if TYPE_CHECKING:

@@ -187,6 +187,10 @@ class JetStream:
             raise
         return True
 
+    def forget(self, stream: str, sequence: int) -> None:
+        """Delete one message, without waiting for it. Raises `PublishError` where that was not sent."""
+        self.connection.publish(f"{API}STREAM.MSG.DELETE.{stream}", _encode({"seq": sequence, "no_erase": True}))
+
     async def ensure_stream(self, config: StreamConfig, timeout: float | None = None) -> StreamInfo:
         """Create the stream, or widen the one that stands so that it covers `config`.
 
