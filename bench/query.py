@@ -4,6 +4,7 @@ from bench.sides import go
 from bench.suite import Round, Suite, exchange, has_uvloop
 
 IN_FLIGHT = (1, 32, 256)
+SHARES = (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0))
 
 
 async def run(suite: Suite) -> None:
@@ -22,7 +23,7 @@ async def run(suite: Suite) -> None:
             actor,
             False,
         )
-        for name, share in (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0)):
+        for name, share in SHARES[:: 2 if uvloop else 1]:
             space = f"own{uvloop}{share or 0:g}".replace(".", "_")
             served = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing", uvloop=uvloop)
             asks = await suite.side("own:caller", trace=share, url=url, namespace=space, uvloop=uvloop)

@@ -31,7 +31,7 @@ class Suite:
         self.quick = report.quick
         self.only = only
         self.rounds = 3 if report.quick else 5
-        self.seconds = 0.25 if report.quick else 0.6
+        self.seconds = 0.25 if report.quick else 0.5
         self._stack: AsyncExitStack | None = None
         self._sink: Child | None = None
 
