@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from .actor import Index, Page
-from .errors import DeclarationError, InvalidMessage
+from .errors import CodecError, DeclarationError, InvalidMessage, NotDelivered
 from .journal import Journal
 from .nats.jetstream import JetStream
 from .record import decode_record
@@ -23,6 +23,7 @@ from .subject import Names
 log = logging.getLogger("actorloom.index")
 
 _MAX_PAGE = 1000
+_MAX_TOLD = 10
 _NO_TOKEN = "the page token is not one that a list gave out"
 
 Place = tuple[bool, Any, str]
@@ -83,16 +84,27 @@ class Indexes:
         return Page(items, _token(chosen[-1]) if more and chosen else None)
 
     async def rebuild(self, jetstream: JetStream, names: Names, journal: Journal) -> None:
-        """Read the newest record of each key. Raises `ActorError` where the stream cannot be read, or holds what we cannot."""
+        """Read the newest record of each key. Raises `ActorError` where the stream cannot be read.
+
+        A key whose state cannot be (a newer version's) is not listed, which is logged; the others are.
+        """
         begun = time.monotonic()
-        count = 0
+        count = unreadable = 0
         async for stored in jetstream.read(names.turns_stream, names.turn("*"), last_per_subject=True):
-            record = decode_record(stored.payload, stored.subject)
-            self.update(stored.subject.rpartition(".")[2], journal.decode_state(record, stored.subject))
             count += 1
+            try:
+                state = journal.decode_state(decode_record(stored.payload, stored.subject), stored.subject)
+            except (NotDelivered, CodecError) as error:
+                unreadable += 1
+                if unreadable <= _MAX_TOLD:
+                    log.error("%s: a key is not listed: %s", self._actor, error)
+                continue
+            self.update(stored.subject.rpartition(".")[2], state)
             if count % 50_000 == 0:
                 log.info("%s: indexing, %d keys so far", self._actor, count)
         taken = time.monotonic() - begun
+        if unreadable:
+            log.error("%s: %d of %d keys are not listed: their states cannot be read", self._actor, unreadable, count)
         if count:
             log.info("%s: indexed %d keys in %.2f s", self._actor, count, taken)
 

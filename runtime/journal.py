@@ -12,13 +12,14 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from .errors import ActorError, CodecError, ConfigurationError, PublishError
+from .errors import ActorError, PublishError
 from .ids import id_time, new_id
 from .mailbox import Lane
 from .nats.connection import Response
 from .nats.jetstream import JetStream, WrongSequence, decode_ack
 from .options import Options
-from .record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record, is_null
+from .record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
+from .state import States
 from .subject import Names
 
 T = TypeVar("T")
@@ -143,11 +144,9 @@ class Journal:
         self._stored = stored
         """Told the sequence of every mark, for the account of the relay's checkpoint."""
         self._names = names
-        self._decode_state = msgspec.json.Decoder(state_type).decode if state_type is not None else None
-        self._state_type = state_type
-        self._state_name = getattr(state_type, "__name__", "")
         self._version = version
-        self._upgrades = upgrades
+        self.decode_state = States(names.actor, state_type, version, upgrades).decode
+        """Returns the state in a record; see `States.decode`."""
         self._options = options
         self._ttl = b"Nats-TTL: %ds\r\n" % max(int(options.remember), 1)
 
@@ -171,33 +170,6 @@ class Journal:
             self._take(key, record)
         key.loaded = True
         return record
-
-    def decode_state(self, record: Record, subject: str) -> Any:
-        """Return the state in `record`, upgraded where an older version wrote it.
-
-        Raises `ConfigurationError` where a newer version did, or where no upgrade leads here.
-        """
-        if self._decode_state is None or is_null(record.state):
-            return None
-        if record.version == self._version:
-            try:
-                return self._decode_state(record.state)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                raise CodecError(f"{subject}: stored state does not fit {self._state_name}: {error}") from None
-        if record.version > self._version:
-            raise ConfigurationError(
-                f"{subject}: stored state has version {record.version}, this actor knows {self._version}: deploy the newer one"
-            )
-        value = msgspec.json.decode(record.state)
-        for version in range(record.version, self._version):
-            upgrade = self._upgrades.get(version)
-            if upgrade is None:
-                raise ConfigurationError(f"{subject}: no upgrade from state version {version} to {version + 1}")
-            value = upgrade(value)
-        try:
-            return msgspec.convert(value, self._state_type)
-        except msgspec.ValidationError as error:
-            raise CodecError(f"{subject}: upgraded state does not fit {self._state_name}: {error}") from None
 
     async def marked(self, key: Key[Any], message_id: str) -> Handled | None:
         """Look up the mark of a message at the stream leader: was it handled before it left the record?"""

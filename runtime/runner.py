@@ -124,6 +124,7 @@ async def serving(
         ready = asyncio.ensure_future(runner.serving())
         await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=_START)
         if work.done():
+            ready.cancel()
             await work
         if not ready.done():
             raise TimeoutError(f"the actors did not begin to serve within {_START:.0f} s")
