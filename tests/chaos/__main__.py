@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 from .cell import Result, Setting
@@ -42,7 +43,11 @@ def run(name: str, seed: int, *, short: bool = False, minutes: float = 2.0, keep
     setting = Setting(seed, directory, short=short, minutes=minutes, say=lambda text: print(f"    {text}", flush=True))
     print(f"\n{name}: {(ALL[name].__doc__ or '').strip()}", flush=True)
     begun = time.monotonic()
-    result = asyncio.run(ALL[name](setting))
+    try:
+        result = asyncio.run(ALL[name](setting))
+    except Exception as error:  # noqa: BLE001 - a scenario that cannot go on has failed, and the others are still to run
+        result = Result(name, seed)
+        result.problems += ["it could not go on:", *traceback.format_exception(error)]
     result.seconds = time.monotonic() - begun
     print(describe(result, short), flush=True)
     if result.good and not keep:

@@ -120,6 +120,8 @@ class Cell:
         result.figures["slowest command, s"] = round(
             max(result.figures.get("slowest command, s", 0.0), account.slowest), 2
         )
+        if account.failed:
+            result.problems.append(f"{len(account.failed)} times retry() failed, first: {account.failed[0]}")
         if not verdict.good:
             result.problems.append(
                 f"{self.namespace}: lost {verdict.lost}, twice {verdict.twice}, out of order {verdict.disorder}"

@@ -10,6 +10,7 @@ from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded
 from runtime.ids import new_id
 
 from .actors import Add
+from .fleet import until
 
 GIVE_UP = 0.1
 """The share of callers' certain failures ("not executed") that they believe: such an id must never take effect."""
@@ -38,6 +39,8 @@ class Account:
     """Certain failures: not delivered, overloaded, or too late to begin."""
     unknown: int = 0
     """Attempts of unknown outcome."""
+    failed: list[str] = field(default_factory=list)
+    """What `Bus.retry` raised to the callers that use it."""
     repeated: int = 0
     slowest: float = 0.0
     """Seconds from the first attempt to the outcome of a command, at most."""
@@ -60,7 +63,10 @@ class Account:
 
 
 class Load:
-    """`callers` callers over `keys` keys, each command retried until its outcome is known, until `stop`."""
+    """`callers` callers over `keys` keys, each command retried until its outcome is known, until `stop`.
+
+    The first `patient` callers leave the retrying to `Bus.retry`.
+    """
 
     def __init__(
         self,
@@ -71,6 +77,7 @@ class Load:
         callers: int = 16,
         pause: float = 0.0,
         timeout: float = 1.5,
+        patient: int = 0,
     ) -> None:
         self.bus = bus
         self.account = Account()
@@ -79,6 +86,7 @@ class Load:
         self._callers = callers
         self._pause = pause
         self._timeout = timeout
+        self._patient = patient
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self._tag = f"{rng.getrandbits(32):08x}"
@@ -102,9 +110,7 @@ class Load:
     async def reached(self, commands: int, timeout: float = 60.0) -> None:
         """Return when at least `commands` more commands have succeeded."""
         wanted = self.account.commands + commands
-        async with asyncio.timeout(timeout):
-            while self.account.commands < wanted:
-                await asyncio.sleep(0.02)
+        await until(lambda: self.account.commands >= wanted, timeout, f"{commands} more commands that succeed")
 
     async def _call(self, rng: random.Random, number: int) -> None:
         past: list[tuple[str, str]] = []
@@ -113,13 +119,28 @@ class Load:
             key = rng.choice(self.keys)
             count += 1
             command_id = f"{self._tag}-{number}-{count}" if rng.random() < FOREIGN else new_id()
-            if await self._settle(rng, key, command_id):
+            if number < self._patient:
+                await self._retry(key, command_id)
+            elif await self._settle(rng, key, command_id):
                 past.append((key, command_id))
             if past and rng.random() < AGAIN:
                 self.account.repeated += 1
                 await self._settle(rng, *rng.choice(past), again=True)
             if self._pause:
                 await asyncio.sleep(self._pause * rng.random() * 2)
+
+    async def _retry(self, key: str, command_id: str) -> None:
+        account = self.account
+        began = time.monotonic()
+        account.open[command_id] = key
+        account.sent += 1
+        try:
+            reply = await self.bus.retry(Add(key), id=command_id, timeout=self._timeout)
+        except RequestError as error:
+            account.failed.append(f"{type(error).__name__}: {error}")
+            return
+        account.succeeded(key, command_id, reply, began)
+        del account.open[command_id]
 
     async def _settle(self, rng: random.Random, key: str, command_id: str, *, again: bool = False) -> bool:
         """Send one command until its outcome is known; return whether it succeeded."""

@@ -117,7 +117,7 @@ def _cluster(number: int, routes: list[int]) -> str:
     return (
         f"server_name: n{number}\n"
         f'cluster {{ name: chaos, listen: "127.0.0.1:{routes[number]}", routes: [{others}] }}\n'
-        'lame_duck_duration: "2s"\nlame_duck_grace_period: "1s"'
+        'lame_duck_duration: "30s"\nlame_duck_grace_period: "1s"'
     )
 
 

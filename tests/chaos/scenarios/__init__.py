@@ -2,6 +2,7 @@
 
 from tests.chaos.cell import Scenario
 
+from .cluster import cluster_leaders, cluster_rolling
 from .controls import control_check, control_deduplication
 from .kills import random_kills, steps
 from .owners import race, zombie
@@ -13,4 +14,6 @@ ALL: dict[str, Scenario] = {
     "control-check": control_check,
     "race": race,
     "zombie": zombie,
+    "cluster-leaders": cluster_leaders,
+    "cluster-rolling": cluster_rolling,
 }
