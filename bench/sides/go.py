@@ -69,4 +69,4 @@ async def caller(suite: Suite, url: str, subject: str, trace: float | None = Non
     binary = await built(suite)
     if binary is not None:
         return await side(suite, binary, "caller", url, subject, False, trace)
-    return await suite.side("own:sender", url=url, subject=subject, share=trace)
+    return await suite.side("neutral:sender", url=url, subject=subject, share=trace)

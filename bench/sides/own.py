@@ -1,17 +1,15 @@
 """Actorloom: actors served by a runner, and callers on a bus, as a user writes them."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from random import getrandbits
 from typing import Any
 
 import msgspec
 
 from bench import load
-from bench.work import BODY, ORDER, Account, Line, Quote, deposit, quote
+from bench.work import ORDER, Account, Line, Quote, deposit, quote
 from runtime import Actor, Command, Event, Options, Query, command, query, react
 from runtime.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -178,46 +176,6 @@ async def caller(url: str, namespace: str) -> AsyncIterator[Caller]:
     async with await Connection.connect(ConnectionOptions(url=url), name="bench") as connection:
         yield Caller(Bus(connection, tracing.service("bench"), namespace=namespace), tracing)
         await asyncio.to_thread(tracing.shutdown)
-
-
-class Sender:
-    """A load generator where Go is missing: ready-made bytes over our own connection, the cheapest in Python."""
-
-    def __init__(self, connection: Connection, subject: str, share: float | None) -> None:
-        self.connection = connection
-        self.subject = subject.encode()
-        self.share = share
-
-    async def quotes(self, in_flight: int, seconds: float) -> dict[str, Any]:
-        """Send in a closed loop."""
-        return await load.closed(self._one, in_flight, seconds)
-
-    async def open(self, rate: float, seconds: float) -> dict[str, Any]:
-        """Send at a fixed rate."""
-        return await load.opened(self._one, rate, seconds)
-
-    async def flush(self) -> dict[str, float]:
-        """It has no spans."""
-        return {}
-
-    def _one(self, _: int) -> Any:
-        block = None
-        if self.share is not None:
-            flag = random.random() < self.share
-            block = b"NATS/1.0\r\ntraceparent: 00-%032x-%016x-%02x\r\n\r\n" % (
-                getrandbits(128),
-                getrandbits(64) | 1,
-                flag,
-            )
-        expires_at = self.connection._loop.time() + 5
-        return self.connection.request_nowait(self.subject, BODY, block, expires_at)
-
-
-@asynccontextmanager
-async def sender(url: str, subject: str, share: float | None) -> AsyncIterator[Sender]:
-    """The neutral load; `share` of the requests carry a sampled trace context, None: none does."""
-    async with await Connection.connect(ConnectionOptions(url=url), name="load") as connection:
-        yield Sender(connection, subject, share)
 
 
 class Publisher:

@@ -72,6 +72,14 @@ def test_compare_does_not_see_a_faster_machine() -> None:
     assert [change.better for change in compare.changes(before, after)] == [None]
 
 
+def test_compare_takes_what_is_not_ours_as_the_noise_between_runs() -> None:
+    before = report(raw=RAW, nats_go=[300.0] * 5, ours=[200.0] * 5)
+    calm = report(raw=RAW, nats_go=[310.0] * 5, ours=[150.0] * 5)
+    busy = report(raw=RAW, nats_go=[200.0] * 5, ours=[150.0] * 5)
+    assert [(change.contender, change.better) for change in compare.changes(before, calm)] == [("ours", False)]
+    assert [(change.contender, change.better) for change in compare.changes(before, busy)] == [("ours", None)]
+
+
 def test_percentiles_are_microseconds() -> None:
     ticks = array("I", [*range(10, 10_000, 10), 50_000])  # 1 µs to 1 ms, and one of 5 ms
     found = percentiles({"latencies": base64.b64encode(ticks.tobytes()).decode()})
