@@ -8,6 +8,7 @@ is woken, up to the bound.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextvars import copy_context
 from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -34,12 +35,25 @@ class Workers:
     An item that raises all the same ends its worker, and `on_crash` is told.
     """
 
-    __slots__ = ("_bound", "_closed", "_draining", "_loop", "_on_crash", "_parked", "_queue", "_quiet", "_tasks")
+    __slots__ = (
+        "_bound",
+        "_closed",
+        "_context",
+        "_draining",
+        "_loop",
+        "_on_crash",
+        "_parked",
+        "_queue",
+        "_quiet",
+        "_tasks",
+    )
 
     def __init__(self, bound: int, on_crash: Callable[[BaseException], None]) -> None:
         self._bound = bound
         self._on_crash = on_crash
         self._loop = asyncio.get_running_loop()
+        # Who puts an item may run in the context of a message of its own; a worker's begins without one.
+        self._context = copy_context()
         self._queue: deque[Runnable] = deque()
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +113,7 @@ class Workers:
         if self._parked:
             self._parked.pop().set_result(None)
         elif len(self._tasks) < self._bound:
-            task = self._loop.create_task(self._work())
+            task = self._loop.create_task(self._work(), context=self._context.copy())
             self._tasks.add(task)
             task.add_done_callback(self._ended)
         else:

@@ -162,10 +162,11 @@ async def running(
     options: Mapping[str, Options] | None = None,
     tracing: Tracing | None = None,
     lease_ttl: float = 4.0,
+    loopback: bool = False,
 ) -> AsyncGenerator[System]:
     """Run actors against the server at `url` until the block ends, then drain them. Spans are kept in memory."""
     traces = tracing or Tracing(in_memory=True)
-    connection = await Connection.connect(ConnectionOptions(url=url), name="test")
+    connection = await Connection.connect(ConnectionOptions(url=url, loopback=loopback), name="test")
     try:
         async with serving(
             actors, connection, traces, namespace=namespace, options=options, lease_ttl=lease_ttl

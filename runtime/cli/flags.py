@@ -36,6 +36,10 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         "--log-format",
         {"type": click.Choice(("auto", "json", "text")), "help": "auto: text on a terminal, JSON elsewhere."},
     ),
+    "nats.loopback": (
+        "--loopback/--no-loopback",
+        {"default": None, "help": "Whether requests between the actors of this process skip NATS."},
+    ),
     "uvloop": ("--uvloop/--no-uvloop", {"default": None, "help": "Whether to run on uvloop."}),
 }
 

@@ -7,7 +7,7 @@ from runtime.config import Configuration
 
 _FLAGS = (
     "nats.url", "namespace", "data", "nats_server", "sync_always", "lease_ttl", "replicas", "health_port",
-    "health_host", "log_level", "log_format", "uvloop",
+    "health_host", "log_level", "log_format", "nats.loopback", "uvloop",
 )  # fmt: skip
 
 

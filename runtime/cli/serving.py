@@ -53,7 +53,7 @@ async def connection_options(configuration: Configuration) -> AsyncGenerator[Con
     server = EmbeddedServer(store_dir=settings.data, binary=settings.nats_server, sync_always=settings.sync_always)
     async with server:
         log.info("embedded nats-server on %s, its data in %s", server.url, server.store_dir)
-        yield ConnectionOptions(url=server.url)
+        yield ConnectionOptions(url=server.url, loopback=configuration.connection.loopback)
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import nats.errors
 from nats.aio.client import Client
@@ -13,7 +13,7 @@ from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, Perm
 from runtime.nats.fast import FastTransport, unusable
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.public import PublicTransport
-from runtime.nats.receive import Receiver
+from runtime.nats.receive import Receiver, deliver
 from runtime.nats.requests import ReplyTable, Response
 from runtime.nats.session import Session
 
@@ -114,8 +114,10 @@ class Connection:
         self._client = Client()
         self._transport = _transport(self._client, options)
         # Not a method: the reply of every query goes this way, and a call more would be a tenth of its cost.
-        self.respond: Respond = self._transport.respond
+        self.respond: Respond = self._respond_near if options.loopback else self._transport.respond
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
+        self._near: dict[bytes, Receiver] = {}
+        """With `loopback`: who serves a subject in this process."""
         self._subscriptions: set[Subscription] = set()
         self._session = session = Session(self._client, options, self.name, self._transport.stop)
         session.on_lost.append(self._on_lost)
@@ -150,6 +152,11 @@ class Connection:
     def max_payload(self) -> int:
         """The most bytes (headers and payload) that the server takes in one message."""
         return self._client.max_payload
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """What the server said of itself when it greeted (its INFO): version, limits, cluster; the last one while down."""
+        return dict(self._client._server_info)
 
     @property
     def server_address(self) -> tuple[str, int]:
@@ -206,8 +213,13 @@ class Connection:
         if isinstance(subject, str):
             subject = subject.encode()
         reply, future = self._replies.expect(subject, expires_at)
+        near = self._near.get(subject)
         try:
-            self._transport.publish(subject, reply, headers, payload)
+            if near is not None:
+                self._check_size(subject, payload, headers)
+                deliver(near, subject, reply, headers, payload)
+            else:
+                self._transport.publish(subject, reply, headers, payload)
         except PublishError:
             self._replies.forget(reply)
             raise
@@ -225,10 +237,38 @@ class Connection:
             unsubscribe = await self._transport.subscribe(subject, queue, receiver)
         except nats.errors.Error as error:
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): {error}") from error
+        if queue and self.options.loopback:
+            unsubscribe = self._serve_near(subject.encode(), receiver, unsubscribe)
         subscription = Subscription(subject, queue, unsubscribe, self.flush)
         subscription.on_end = self._subscriptions.discard
         self._subscriptions.add(subscription)
         return subscription
+
+    def _serve_near(
+        self, subject: bytes, receiver: Receiver, unsubscribe: Callable[[bool], None]
+    ) -> Callable[[bool], None]:
+        """Hand requests from this process straight to `receiver`, until it takes no more from anybody."""
+        self._near[subject] = receiver
+
+        def leave(draining: bool) -> None:
+            if self._near.get(subject) is receiver:
+                del self._near[subject]
+            unsubscribe(draining)
+
+        return leave
+
+    def _respond_near(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
+        if self._replies.is_own(subject):
+            self._check_size(subject, payload, headers)
+            self._replies.receive(subject, b"", headers, payload)
+        else:
+            self._transport.respond(subject, payload, headers)
+
+    def _check_size(self, subject: bytes, payload: bytes, headers: bytes | None) -> None:
+        """Refuse what the server would have: a request is not to succeed only since its actor happens to be near."""
+        size = len(payload) + len(headers or b"")
+        if size > self.max_payload:
+            raise PublishError(f"{size} bytes (headers included) to {subject.decode()}: at most {self.max_payload}")
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server has seen all that was published and subscribed before: a barrier.

@@ -40,6 +40,7 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     connect_timeout: float = 5.0
     ping_interval: float = 5.0  # with two outstanding: a server that went silent is noticed within 15 s
     reconnect_wait: float = 0.25
+    loopback: bool = False  # requests to what this very connection serves are handed over without the server
     public_api: bool | None = None  # True: nats-py's public API only; None: as the environment says
 
     @classmethod

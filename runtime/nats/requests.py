@@ -47,6 +47,10 @@ class ReplyTable:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def is_own(self, reply: bytes) -> bool:
+        """Whether a reply subject is one of this table."""
+        return reply.startswith(self._prefix)
+
     def expect(self, subject: bytes, expires_at: float) -> tuple[bytes, asyncio.Future[Response]]:
         """Return a new reply subject and the future of its reply; `expires_at` is in the loop's time.
 
