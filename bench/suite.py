@@ -70,7 +70,8 @@ class Suite:
 
     def skip(self, what: str, why: str) -> None:
         """Say that something cannot be measured here."""
-        self.report.skipped.append(f"{what}: {why}")
+        if (said := f"{what}: {why}") not in self.report.skipped:
+            self.report.skipped.append(said)
 
     async def compare(
         self,
