@@ -13,8 +13,7 @@ from .answer import error_body, error_reply, is_internal
 from .codec import encode, encode_msgpack
 from .errors import PublishError, RequestError
 from .handler import Handler
-from .nats.service import EndpointStats
-from .tracing import CarriedSpan, finish, response_line
+from .tracing import CarriedSpan, Durations, finish, response_line
 from .tracing import conventions as semconv
 from .tracing.carried import UnsampledSpan
 
@@ -33,6 +32,36 @@ _SILENT = frozenset((CarriedSpan, UnsampledSpan))
 """Spans that are not recorded: there is nothing to tell the caller of."""
 
 
+class ServedStats:
+    """What discovery tells of an endpoint: requests that ended well are counted once, where metrics count them."""
+
+    def __init__(self, durations: Durations) -> None:
+        self._durations = durations
+        self._served_before = sum(durations.counts)
+        self._seconds_before = durations.sum
+        self._refused = 0
+        self._refused_ns = 0
+        self.errors = 0
+        self.last_error = ""
+
+    @property
+    def requests(self) -> int:
+        """Requests that were answered, well or with an error."""
+        return sum(self._durations.counts) - self._served_before + self._refused
+
+    @property
+    def processing_ns(self) -> int:
+        """Nanoseconds from receiving them to answering them."""
+        return int((self._durations.sum - self._seconds_before) * 1e9) + self._refused_ns
+
+    def refused(self, taken: int, text: str) -> None:
+        """Count one that was answered with an error, after `taken` nanoseconds."""
+        self._refused += 1
+        self._refused_ns += taken
+        self.errors += 1
+        self.last_error = text
+
+
 class Endpoint:
     """What queries and commands share. Its methods are called for each message; none of them raises."""
 
@@ -42,13 +71,13 @@ class Endpoint:
         self.handler = handler
         self.op = handler.contract.op
         self.subject = names.request(self.op, handler.contract.name)
-        self.stats = EndpointStats()
         method = f"{names.actor}/{handler.contract.name}"
         host, port = dispatcher.connection.server_address
         attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
         self.template = dispatcher.tracer.template(method, SpanKind.SERVER, attributes)
-        self._durations = dispatcher.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
-        self._respond = dispatcher.connection.respond
+        self.durations = dispatcher.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
+        self.stats = ServedStats(self.durations)
+        self.respond = dispatcher.connection.respond
         self._inboxes = (*INBOXES, dispatcher.connection.options.inbox_prefix.encode() + b".")
 
     def answer(self, span: Span, reply: bytes, begun: int, value: Any, msgpack: bool) -> None:
@@ -56,22 +85,22 @@ class Endpoint:
         try:
             if msgpack:
                 block = b"NATS/1.0\r\nContent-Type: application/msgpack\r\n" + response_line(span) + b"\r\n"
-                self._respond(reply, encode_msgpack(value), block)
+                self.respond(reply, encode_msgpack(value), block)
             else:
                 # Exact types: `isinstance` of an abstract class costs as much as the encoding.
                 silent = type(span) in _SILENT
                 block = None if silent else b"".join((b"NATS/1.0\r\n", response_line(span), b"\r\n"))
-                self._respond(reply, b"" if value is None else encode(value), block)
+                self.respond(reply, b"" if value is None else encode(value), block)
         except PublishError as error:
-            log.error("%s: the reply could not be sent: %s", self.subject, error)
-            self.refuse(span, reply, begun, RequestError(f"{self.subject}: the reply could not be sent"), msgpack)
+            self.unsent(span, reply, begun, error, msgpack)
             return
         span.end()
-        taken = _now() - begun
-        stats = self.stats
-        stats.requests += 1
-        stats.processing_ns += taken
-        self._durations.record(taken / 1e9)
+        self.durations.record((_now() - begun) / 1e9)
+
+    def unsent(self, span: Span, reply: bytes, begun: int, error: PublishError, msgpack: bool) -> None:
+        """Answer that there is a reply which cannot be sent (it is too large, say)."""
+        log.error("%s: the reply could not be sent: %s", self.subject, error)
+        self.refuse(span, reply, begun, RequestError(f"{self.subject}: the reply could not be sent"), msgpack)
 
     def refuse(self, span: Span, reply: bytes, begun: int, error: BaseException, msgpack: bool) -> None:
         """Send an error reply. What is the actor's own failure is logged in full here, and said in short there."""
@@ -85,14 +114,10 @@ class Endpoint:
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
         taken = _now() - begun
-        stats = self.stats
-        stats.requests += 1
-        stats.errors += 1
-        stats.processing_ns += taken
-        stats.last_error = body.message
-        self._durations.record_error(taken / 1e9, body.code, kind)
+        self.stats.refused(taken, body.message)
+        self.durations.record_error(taken / 1e9, body.code, kind)
         try:
-            self._respond(reply, payload, block)
+            self.respond(reply, payload, block)
         except PublishError as unsent:
             # The caller learns by its deadline; there is no other way to it.
             log.warning("%s: an error reply could not be sent: %s", self.subject, unsent)

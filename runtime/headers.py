@@ -65,13 +65,6 @@ def request_fields(block: bytes) -> tuple[float, str, str, str | None]:
 
     One pass in lower case for all four: a header that is absent, as most are, must cost next to nothing.
     """
-    if block[-28:-17] == b"\nDeadline: " and (
-        len(block) == 37
-        or (len(block) == 107 and block.startswith(b"NATS/1.0\r\ntraceparent: ") and block.find(b"\r", 10) == 78)
-    ):
-        # A query as our own bus sends it: at most a traceparent, then the deadline (13 digits until the year 2286).
-        digits = block[-17:-4]
-        return (int(digits) / 1000 if digits.isdigit() else 0.0), "", "", None
     lower = block.lower()
     deadline, chain, command_id, content_type = 0.0, "", "", None
     if (at := lower.find(b"\ndeadline:")) >= 0:

@@ -43,9 +43,9 @@ class Workers:
         "_loop",
         "_on_crash",
         "_parked",
-        "_queue",
         "_quiet",
         "_tasks",
+        "waiting",
     )
 
     def __init__(self, bound: int, on_crash: Callable[[BaseException], None]) -> None:
@@ -54,7 +54,8 @@ class Workers:
         self._loop = asyncio.get_running_loop()
         # Who puts an item may run in the context of a message of its own; a worker's begins without one.
         self._context = copy_context()
-        self._queue: deque[Runnable] = deque()
+        self.waiting: deque[Runnable] = deque()
+        """What has been put and does not run yet; for looking at."""
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
@@ -63,11 +64,11 @@ class Workers:
 
     def __len__(self) -> int:
         """Return how many items wait."""
-        return len(self._queue)
+        return len(self.waiting)
 
     def put(self, item: Runnable) -> None:
         """Add an item; the caller has checked the bound of what may wait. When closed it is abandoned at once."""
-        self._queue.append(item)
+        self.waiting.append(item)
         if not self._draining:
             self._wake()
 
@@ -91,13 +92,13 @@ class Workers:
         self._settle()
 
     def _abandon(self) -> None:
-        while self._queue:
-            self._queue.popleft().abandon()
+        while self.waiting:
+            self.waiting.popleft().abandon()
 
     @property
     def busy(self) -> bool:
         """Whether anything waits or runs."""
-        return bool(self._queue) or len(self._parked) < len(self._tasks)
+        return bool(self.waiting) or len(self._parked) < len(self._tasks)
 
     def _settle(self) -> None:
         if not self.busy:
@@ -123,11 +124,11 @@ class Workers:
     def _release(self) -> None:
         # Runs when the woken worker has yielded: it has either drained the queue or suspended in a handler.
         self._draining = False
-        if self._queue:
+        if self.waiting:
             self._wake()
 
     async def _work(self) -> None:
-        queue, loop = self._queue, self._loop
+        queue, loop = self.waiting, self._loop
         while True:
             loop.call_soon(self._release)
             while queue:
@@ -149,7 +150,7 @@ class Workers:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self._on_crash(error)
-        if self._queue and not self._draining:
+        if self.waiting and not self._draining:
             self._wake()
 
 

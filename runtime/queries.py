@@ -10,9 +10,9 @@ from . import headers
 from .actor import view
 from .answer import invalid
 from .call import Call, Lists, Requests, check_depth
-from .codec import UNDECODABLE, explain, is_msgpack
+from .codec import UNDECODABLE, encode, explain, is_msgpack
 from .endpoint import Endpoint
-from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, RequestError
+from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
 from .handler import Handler
 from .mailbox import stray
 from .tracing import attach, detach
@@ -73,7 +73,16 @@ class QueryCall(Call):
                 result = await self._run_keyed()
             else:
                 result = await endpoint.function(view(endpoint.kind, endpoint.attributes, self), self.message)
-            endpoint.answer(span, self.reply, self.begun, result, self.msgpack)
+            if span is NOTHING and not self.msgpack:
+                # What `answer` does, less what an untraced reply has no use for.
+                try:
+                    endpoint.respond(self.reply, b"" if result is None else encode(result), None)
+                except PublishError as error:
+                    endpoint.unsent(span, self.reply, self.begun, error, False)
+                else:
+                    endpoint.durations.record((_now() - self.begun) / 1e9)
+            else:
+                endpoint.answer(span, self.reply, self.begun, result, self.msgpack)
         except asyncio.CancelledError as error:
             if (failure := stray(error)) is None:
                 self.abandon()
@@ -122,20 +131,30 @@ class QueryEndpoint(Endpoint):
         self._decode = handler.codec.decode
         self._decode_json = handler.codec.decode_json
         self._receive = self.template.receive
-        self._workers = dispatcher.workers
+        self._traced = self.template.records
+        self._put = dispatcher.workers.put
+        self._waiting = dispatcher.workers.waiting
+        self._mailbox = dispatcher.options.mailbox
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a query and put it into the mailbox. Called from the read loop; never raises."""
         if not reply.startswith(self._inboxes):
             self.drop(reply)
             return
-        span = self._receive(block)
+        if block is None or len(block) == 37:  # no room for a trace
+            span = self._receive(None) if self._traced else NOTHING
+        else:
+            span = self._receive(block)
         call = QueryCall(self, reply, block, span)
         try:
             if block is None:
                 call.message = self._decode_json(payload or b"{}")
-            elif len(block) == 37 and block[10:20] == b"Deadline: " and (digits := block[20:33]).isdigit():
-                # As our own bus sends it, untraced.
+            elif (
+                block[-28:-17] == b"\nDeadline: "
+                and (len(block) == 37 or (len(block) == 107 and block[10:23] == b"traceparent: "))
+                and (digits := block[-17:-4]).isdigit()
+            ):
+                # As our own bus sends it: at most a trace, and the deadline (13 digits until the year 2286).
                 call.deadline = int(digits) / 1000
                 call.message = self._decode_json(payload or b"{}")
             else:
@@ -144,10 +163,9 @@ class QueryEndpoint(Endpoint):
                 call.message = self._decode(payload, content_type)
                 if call.chain:
                     check_depth(self.subject, call.chain)
-            workers = self._workers
-            if len(workers) >= self.dispatcher.options.mailbox:
+            if len(self._waiting) >= self._mailbox:
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.dispatcher.retry_after())
-            workers.put(call)
+            self._put(call)
         except (CodecError, *UNDECODABLE) as error:
             self.refuse(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
         except RequestError as error:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -25,6 +25,19 @@ _SEMVER: Final = re.compile(
 
 # What endpoint metadata may say at length, and leaves out where the answer would be too large to send.
 _SCHEMAS: Final = ("request", "response")
+
+
+class Stats(Protocol):
+    """What discovery tells of one endpoint; times in nanoseconds."""
+
+    @property
+    def requests(self) -> int: ...
+    @property
+    def errors(self) -> int: ...
+    @property
+    def last_error(self) -> str: ...
+    @property
+    def processing_ns(self) -> int: ...
 
 
 class EndpointStats:
@@ -56,7 +69,7 @@ class Endpoint:
         self.subject = subject
         self.queue_group = queue_group
         self.metadata = _checked_metadata(f"endpoint {name}", metadata)
-        self.stats = EndpointStats()
+        self.stats: Stats = EndpointStats()
 
 
 class MicroService:
