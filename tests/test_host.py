@@ -13,7 +13,6 @@ import pytest
 
 from runtime import Actor, ActorError, Command, Query, RequestError, command, query
 from runtime.bus import Bus
-from runtime.errors import ConfigurationError
 from runtime.host import Host, HostFailed
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import JetStream
@@ -276,12 +275,6 @@ async def test_a_server_that_restarts_is_waited_for(namespace: str) -> None:
                     return False
 
             await system.until(patient)
-
-
-async def test_two_actors_of_a_name_are_refused(nats_server: EmbeddedServer) -> None:
-    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
-        with pytest.raises(ConfigurationError, match="two actors have the same name: counter"):
-            Runner([Counter, Counter], connection, Tracing())
 
 
 class Ping(Query[str], actor="lifecycle"):

@@ -1,0 +1,115 @@
+"""The test kit: what it records, and what it runs."""
+
+import asyncio
+
+import pytest
+
+from runtime import DeclarationError, NotDelivered, NotFound, Page
+from runtime.nats.server import EmbeddedServer
+from runtime.testing import running, worker
+from tests.counting import (
+    Add,
+    Added,
+    AddTwice,
+    Around,
+    Circle,
+    Count,
+    Counter,
+    Forward,
+    Gateway,
+    GetCount,
+    ListCounts,
+    Rounds,
+    TooLow,
+)
+
+
+async def test_what_a_handler_does_is_recorded() -> None:
+    counter = worker(Counter, key="a", state=Count("a", 3), message_id="m1")
+    assert await counter.add(Add("a", 2)) == Count("a", 5)
+    assert counter.state == Count("a", 5) and counter.emitted == [Added("a", 2)] and counter.key == "a"
+    with pytest.raises(TooLow):
+        await counter.add(Add("a", 0))
+
+
+async def test_replies_are_values_errors_and_functions() -> None:
+    async def later(message: Add) -> Count:
+        await asyncio.sleep(0)
+        return Count(message.name, 40)
+
+    for reply, expected in ((Count("x", 4), 8), (lambda message: Count(message.name, 5), 10), (later, 80)):
+        counter = worker(Counter, key="a", replies={Add: reply})
+        assert await counter.add_twice(AddTwice("a", "one", "two")) == expected
+        assert counter.sent == [Add("one"), Add("two")] and len(set(counter.sent_ids)) == 2
+    with pytest.raises(NotFound, match="gone"):
+        await worker(Counter, replies={Add: NotFound("gone")}).add_twice(AddTwice("a", "one", "two"))
+    with pytest.raises(NotDelivered, match="the test has no reply to Add"):
+        await worker(Counter).add_twice(AddTwice("a", "one", "two"))
+
+
+async def test_ids_of_nested_commands_are_those_of_the_real_thing() -> None:
+    ids = []
+    for _ in range(2):
+        counter = worker(Counter, key="a", message_id="m1", replies={Add: Count("x", 1)})
+        await counter.add_twice(AddTwice("a", "one", "two"))
+        ids.append(counter.sent_ids)
+    assert ids[0] == ids[1]
+
+
+async def test_callbacks_run_when_the_test_says_so() -> None:
+    counter, called = worker(Counter, key="a"), []
+    counter.on_commit(lambda: called.append(1))
+    assert called == []
+    counter.commit()
+    assert called == [1]
+
+
+async def test_lists_are_filtered_and_ordered() -> None:
+    states = [Count("b", 1), Count("a", 2), Count("c", 3)]
+    counter = worker(Counter, states=states, writable=False)
+    assert await counter.list_counts(ListCounts()) == states
+    assert await counter.list(order="name") == Page([states[1], states[0], states[2]])
+    assert (await counter.list(order="-value", limit=2)).items == [states[2], states[1]]
+    assert (await counter.list(name="c")).items == [states[2]]
+    with pytest.raises(DeclarationError):
+        counter.emit(Added("a", 1))
+
+
+async def test_time_and_attempts_are_given() -> None:
+    counter = worker(Counter, now=12.5, attempt=3, attempts=4)
+    assert (counter.now, counter.attempt, counter.attempts, counter.deadline) == (12.5, 3, 4, None)
+
+
+async def test_an_actor_without_state() -> None:
+    gateway = worker(Gateway, replies={Add: Count("a", 1)})
+    assert await gateway.forward(Forward("a", 1)) == Count("a", 1) and gateway.sent == [Add("a", 1)]
+    rounds = worker(Rounds, key="a", replies={Circle: "round"})
+    assert await rounds.around(Around("a")) == "round"
+
+
+async def test_a_system_runs_drains_and_shows_its_traces(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, Gateway, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Forward("a", 2))
+        assert (await system.bus.query(GetCount("a"))).value == 2
+
+        def complete() -> bool:
+            return any(span.name.startswith("publish") for span in system.tracing.finished())
+
+        await system.until(complete)
+        spans = system.trace_of(
+            next(span.trace_id for span in system.tracing.finished() if span.name == "gateway/forward")
+        )
+        calls = [(span.service, span.name, span.kind.name) for span in spans]
+        assert ("gateway", "gateway/forward", "SERVER") in calls and ("gateway", "counter/add", "CLIENT") in calls
+        assert ("counter", "counter/add", "SERVER") in calls
+        assert system.host("counter").name == "counter"
+        with pytest.raises(TimeoutError):
+            await system.until(lambda: False, timeout=0.02)
+
+
+async def test_a_failure_in_the_block_is_the_tests_own(nats_server: EmbeddedServer, namespace: str) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with running(Counter, url=nats_server.url, namespace=namespace):
+            1 / 0  # noqa: B018
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        assert (await system.bus.command(Add("a"))).value == 1
