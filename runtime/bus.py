@@ -32,13 +32,15 @@ from .errors import (
 )
 from .ids import new_id
 from .message import Command, Contract, Event, Message, Query, contract_of
-from .nats.connection import Connection, ConnectionOptions, NoResponders
+from .nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected
 from .nats.jetstream import JetStream
 from .options import RetryPolicy
 from .route import Route
 from .subject import NO_KEY, Names, key_token
 from .tracing import ServiceTracer, Tracing, finish, inject
 from .tracing import conventions as semconv
+from .tracing.carried import NOTHING
+from .tracing.context import get_context
 
 R = TypeVar("R")
 
@@ -70,6 +72,8 @@ class Bus:
         self._routes: dict[type, Route] = {}
         self._policy = breaker
         self._budget = RetryBudget()
+        self._request = connection.request_nowait
+        self._traced = tracer.tracing.records
         self._millis = 0
         self._deadline = b""
         self._retries = tracer.counter("actorloom.client.retries", {})
@@ -181,16 +185,20 @@ class Bus:
     ) -> Any:
         """Send a request once, and return its reply. One attempt is one CLIENT span."""
         breaker = route.breaker
-        span = route.template.child()
+        # Where nothing is traced and nothing is to be carried on, there is nothing to ask for.
+        span = route.template.child() if self._traced or get_context() else NOTHING
         begun = self._loop.time()
         try:
             if breaker.failing and not breaker.allows():
                 raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
-            connection = self.connection
-            if not connection.is_connected:
-                await connection.wait_connected(timeout)
             block = self._headers(span, time.time() + timeout, command_id, call)
-            response = await connection.request_nowait(route.subject, encode(message), block, begun + timeout)
+            payload, expires_at = encode(message), begun + timeout
+            try:
+                reply = self._request(route.subject, payload, block, expires_at)
+            except NotConnected:
+                await self.connection.wait_connected(timeout)
+                reply = self._request(route.subject, payload, block, expires_at)
+            response = await reply
             if breaker.failing:
                 breaker.answered()
             value = route.read(response)
@@ -227,7 +235,8 @@ class Bus:
             # Requests of one millisecond, as most of a burst are, share their deadline's bytes.
             self._millis, self._deadline = millis, b"Deadline: %d\r\n\r\n" % millis
         if command_id is None and call is None:
-            return b"".join((b"NATS/1.0\r\n", inject(span), self._deadline))
+            lines = b"" if span is NOTHING else inject(span)
+            return b"".join((b"NATS/1.0\r\n", lines, self._deadline))
         lines = [b"NATS/1.0\r\n", inject(span)]
         if command_id is not None:
             if "\r" in command_id or "\n" in command_id:

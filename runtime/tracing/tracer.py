@@ -18,7 +18,7 @@ from runtime.tracing.memory import SpanRecord, record_of
 from runtime.tracing.metrics import Metrics
 from runtime.tracing.provider import install
 from runtime.tracing.recorder import Recorder
-from runtime.tracing.sampling import Sampler, Sampling
+from runtime.tracing.sampling import Choice, Sampler, Sampling
 from runtime.tracing.scope import Service
 from runtime.tracing.settings import Batching, Endpoint
 from runtime.tracing.template import Hop, Template
@@ -151,6 +151,11 @@ class Tracing:
             }
             found = self._services[name] = ServiceTracer(self, name, resource)
         return found
+
+    @property
+    def records(self) -> bool:
+        """Whether spans may be recorded at all."""
+        return self.recorder.sampling.root is not Choice.CARRY
 
     def finished(self) -> list[SpanRecord]:
         """The spans that ended so far, oldest first; for `in_memory` only."""
