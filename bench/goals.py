@@ -48,6 +48,8 @@ GOALS = [
     Goal("reactions to stored events", "peers", "stored events", "actorloom", "faststream pull", 15.0),
     Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish, same headers", 3.0),
     Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish", 3.0),
+    Goal("in-process tell", "in process", "tell", "actorloom, mailbox", "asyncio.Queue actor", 1.5),
+    Goal("in-process ask", "in process", "ask, 32 in flight", "actorloom, loopback", "pykka", 5.0),
     Goal("100,000 keys in memory, KiB a key", "keys", "100000 keys", "actorloom", "one KiB", 0.7, "kib", False),
     Goal(
         "CPU of a turn, 100,000 live keys", "keys", "turns", "100000 live keys", "100 live keys", 1.15, "actor", False

@@ -1,0 +1,119 @@
+"""Both sides in one process: our actors with the loopback and through NATS, our mailbox, and an `asyncio.Queue` actor."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from bench import load
+from bench.sides.own import GetQuote, Pricing
+from bench.work import ORDER, Quote, QuoteRequest, quote
+from runtime.bus import Bus
+from runtime.mailbox import Workers
+from runtime.testing import running
+from runtime.tracing import Tracing
+
+BURST = 64
+
+
+class Asker:
+    """Asks an actor of its own process."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    async def asks(self, in_flight: int, seconds: float) -> dict[str, Any]:
+        """Ask in a closed loop."""
+        ask, message = self.bus.query, GetQuote(**ORDER)
+        return await load.closed(lambda _: ask(message), in_flight, seconds)
+
+
+@asynccontextmanager
+async def own(url: str, namespace: str, loopback: bool) -> AsyncIterator[Asker]:
+    """Our actor, asked over the bus of its process."""
+    async with running(Pricing, url=url, namespace=namespace, tracing=Tracing.from_env(), loopback=loopback) as system:
+        yield Asker(system.bus)
+
+
+class Told:
+    """A message of a tell, as it waits in our mailbox."""
+
+    __slots__ = ("count",)
+
+    def __init__(self, count: list[int]) -> None:
+        self.count = count
+
+    async def run(self) -> None:
+        """Handle it."""
+        self.count[0] += 1
+
+
+class Floor:
+    """Our mailbox alone, and an actor that is a task and an `asyncio.Queue`."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[tuple[Any, asyncio.Future[Quote] | None]] = asyncio.Queue()
+        self.count = [0]
+        self.workers = Workers(256, _fail)
+        self.actor = asyncio.create_task(self._serve())
+
+    async def asks(self, in_flight: int, seconds: float) -> dict[str, Any]:
+        """Ask the queue actor in a closed loop."""
+        loop, put, message = asyncio.get_running_loop(), self.queue.put, QuoteRequest(**ORDER)
+
+        async def one(_: int) -> Quote:
+            reply = loop.create_future()
+            await put((message, reply))
+            return await reply
+
+        return await load.closed(one, in_flight, seconds)
+
+    async def tells_to_queue(self, seconds: float) -> dict[str, Any]:
+        """Tell the queue actor, in bursts."""
+        put = self.queue.put_nowait
+        return await self._tells(lambda: put((None, None)), seconds)
+
+    async def tells_to_mailbox(self, seconds: float) -> dict[str, Any]:
+        """Put messages into our mailbox, in bursts."""
+        put, count = self.workers.put, self.count
+        return await self._tells(lambda: put(Told(count)), seconds)
+
+    async def _tells(self, tell: Callable[[], None], seconds: float) -> dict[str, Any]:
+        count, told = self.count, 0
+        count[0] = 0
+        begun, cpu = time.perf_counter(), time.process_time_ns()
+        while time.perf_counter() - begun < seconds:
+            for _ in range(BURST):
+                tell()
+            told += BURST
+            while count[0] < told:
+                await asyncio.sleep(0)
+        return {
+            "count": told,
+            "seconds": time.perf_counter() - begun,
+            "cpu_us": (time.process_time_ns() - cpu) / 1e3,
+        }
+
+    async def _serve(self) -> None:
+        get, count = self.queue.get, self.count
+        while True:
+            message, reply = await get()
+            if reply is None:
+                count[0] += 1
+            else:
+                reply.set_result(quote(message))
+
+
+def _fail(error: BaseException) -> None:
+    raise error
+
+
+@asynccontextmanager
+async def floor() -> AsyncIterator[Floor]:
+    """Neither NATS nor an actor."""
+    made = Floor()
+    yield made
+    made.actor.cancel()
+    await asyncio.gather(made.actor, return_exceptions=True)
+    await made.workers.close()
