@@ -87,7 +87,11 @@ class Foreign:
                 await self.client.publish(message.reply, reply[0], headers=reply[1])
 
         await self.client.subscribe(f"{self.namespace}.foreign.{operation}", cb=handle)
-        await self.client.flush()
+        # flush() of nats-py is no barrier: what comes back to us was published after the server knew the subscription.
+        echo = await self.client.subscribe(inbox := self.client.new_inbox())
+        await self.client.publish(inbox)
+        await echo.next_msg(timeout=5)
+        await echo.unsubscribe()
 
 
 @pytest.fixture
