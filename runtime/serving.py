@@ -156,7 +156,7 @@ class Serving:
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(_TICK)
+            await self.pulled.doubted(_TICK)
             self.turns.evict(self.host.options.idle)
             try:
                 await self.host.storage.check()

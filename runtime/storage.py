@@ -4,12 +4,14 @@ State that somebody deleted is never made anew, empty, under a running actor, no
 `StateLost`. What can be put back without giving up anything (a setting, a stream of events) is put back, and said.
 """
 
+import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
 
 from .errors import ConfigurationError
 from .nats.jetstream import JetStream
-from .nats.streams import NO_STREAM, SECOND, ApiError, StreamConfig, StreamInfo, widen_stream
+from .nats.streams import NO_CONSUMER, NO_STREAM, SECOND, ApiError, StreamConfig, StreamInfo, widen_stream
 from .subject import Names
 
 log = logging.getLogger("actorloom.storage")
@@ -24,6 +26,12 @@ RECORDS_KEPT = 1
 expires (the state of a key that was deleted), or when the server restarts (a schedule that was replaced)."""
 
 
+_DOUBTS = (0.2, 0.5, 1.0)
+"""Seconds between looks at what is said to be gone: a server that has just become leader may not know all yet."""
+
+T = TypeVar("T")
+
+
 class StreamChanged(ConfigurationError):
     """A stream or consumer was deleted or changed while an actor worked on it; it is put back as the actor begins anew."""
 
@@ -33,8 +41,9 @@ class StateLost(ConfigurationError):
 
 
 def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
-    """Return the stream of the records. It has no limit of its own: to make room it would drop states (schedules forbid
-    the server to refuse instead); the account's limit does refuse.
+    """Return the stream of the records, without a limit.
+
+    To make room it would drop states: with schedules, the server does not let it refuse instead. The account's limit does.
     """
     own = f"{names.prefix}{names.actor}"
     return StreamConfig(
@@ -117,7 +126,7 @@ class Storage:
             if info is None or info.created != self._created[name]:
                 self._lost(name)
         # The stream made later is asked for first: another process may be making both right now.
-        elif await self._info(self._dead.name) is not None and await self._info(name) is None:
+        elif await self._stands(self._dead.name) and await self._info(name) is None:
             raise StateLost(
                 f"stream {name} is missing, but {self._dead.name} says that this actor has run here: its state was "
                 f"deleted, or is not restored yet. Restore it; to begin with no state, delete {self._dead.name} too"
@@ -130,9 +139,26 @@ class Storage:
             )
 
     async def _info(self, stream: str) -> StreamInfo | None:
+        return await unless_gone(lambda: self._jetstream.stream_info(stream))
+
+    async def _stands(self, stream: str) -> bool:
         try:
-            return await self._jetstream.stream_info(stream)
+            await self._jetstream.stream_info(stream)
         except ApiError as error:
             if error.err_code == NO_STREAM:
-                return None
+                return False
             raise
+        return True
+
+
+async def unless_gone(ask: Callable[[], Awaitable[T]]) -> T | None:
+    """Return what `ask` does, or None where it is said again and again that the stream or consumer is not there."""
+    for pause in (*_DOUBTS, None):
+        try:
+            return await ask()
+        except ApiError as error:
+            if error.err_code not in (NO_STREAM, NO_CONSUMER):
+                raise
+        if pause is not None:
+            await asyncio.sleep(pause)
+    return None

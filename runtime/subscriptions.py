@@ -4,7 +4,9 @@ It also looks whether they still stand. One that was deleted under a running hos
 from the start of the stream it would bring events that are older than the ids that are remembered.
 """
 
+import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ActorError
@@ -14,7 +16,7 @@ from .nats.streams import NO_CONSUMER, NO_STREAM, SECOND, ApiError, ConsumerConf
 from .reaction import Reactions, event_subject
 from .redrive import DURABLE as REDRIVE
 from .redrive import Redriven
-from .storage import StreamChanged
+from .storage import StreamChanged, unless_gone
 from .subject import Names
 from .timers import Timers
 from .turn import Turns
@@ -55,6 +57,7 @@ class Subscriptions:
         self._host = host
         self._turns = turns
         self._pulls: list[_Pull] = []
+        self._doubt = asyncio.Event()
         self.reactions: list[Reactions] = []
 
     async def start(self) -> None:
@@ -87,6 +90,15 @@ class Subscriptions:
         for pull in self._pulls:
             await pull.puller.stop()
 
+    async def doubted(self, timeout: float) -> None:
+        """Return after `timeout` seconds, or as soon as a consumer seems to be gone: then it is time to `check`."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._doubt.wait()
+        except TimeoutError:
+            return
+        self._doubt.clear()
+
     async def check(self) -> None:
         """Look whether the consumers stand as they were made, and how far they are.
 
@@ -94,12 +106,9 @@ class Subscriptions:
         """
         host = self._host
         for stream, config, _ in self._pulls:
-            try:
-                info = await host.jetstream.consumer_info(stream, config.durable)
-            except ApiError as error:
-                if error.err_code in (NO_CONSUMER, NO_STREAM):
-                    raise StreamChanged(f"consumer {stream}/{config.durable} was deleted") from None
-                raise
+            info = await unless_gone(partial(host.jetstream.consumer_info, stream, config.durable))
+            if info is None:
+                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
             known = host.places.get((stream, config.durable))
             if known is not None and known.created != info.created:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
@@ -152,4 +161,4 @@ class Subscriptions:
     def _failed(self, error: ActorError) -> None:
         log.warning("%s: %s", self._host.name, error)
         if isinstance(error, ApiError) and error.err_code in (NO_CONSUMER, NO_STREAM):
-            self._host.crashed(StreamChanged(str(error)))
+            self._doubt.set()

@@ -14,7 +14,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import Actor, Command, DeadlineExceeded, Event, NotDelivered, Options, Query, command, query, react
+from runtime import (
+    Actor,
+    Command,
+    DeadlineExceeded,
+    Event,
+    NotDelivered,
+    Options,
+    Query,
+    command,
+    query,
+    react,
+    storage,
+)
 from runtime import serving as serving_module
 from runtime.errors import ActorError, PublishError
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -82,6 +94,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     HANDLED.clear()
     STOPPED.clear()
     monkeypatch.setattr(serving_module, "_TICK", 0.1)
+    monkeypatch.setattr(storage, "_DOUBTS", (0.01, 0.1))
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ _COMMANDS: Final = {
     "describe": "Show what a service offers, emits and reacts to.",
     "graph": "Draw which service reacts to whose events.",
     "health": "Check that services answer.",
+    "dlq": "Look at dead letters, send them again, drop them.",
+    "doctor": "Check that NATS is as we need it, and what is risky.",
     "config": "Show the settings and where they come from.",
     "demo": "Run the shop, and one order through it.",
 }

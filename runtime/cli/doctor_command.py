@@ -1,0 +1,80 @@
+"""`doctor`: is NATS as we need it, and what is risky?"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from runtime.cli.flags import configured
+from runtime.config import Configuration
+
+if TYPE_CHECKING:
+    from runtime.cli.discovery import Service
+    from runtime.doctor import Finding, Running
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--monitor", default="", metavar="URL", help="NATS's monitoring port (default: port 8222 of the server).")
+@click.option("--no-probe", is_flag=True, help="Only look: do not make a stream for a moment to try what actors need.")
+@configured("nats.url", "namespace", "timeout", "replicas")
+def command(configuration: Configuration, as_json: bool, monitor: str, no_probe: bool) -> None:
+    """Check the NATS server and the services on it; exit with 0, or with 3 where something fails.
+
+    Each line is ok, warn (risky, or not to be seen from here) or fail, with what to do.
+    """
+    asyncio.run(_examine(configuration, as_json, monitor, not no_probe))
+
+
+async def _examine(configuration: Configuration, as_json: bool, monitor: str, probe: bool) -> None:
+    from runtime.cli import discovery
+    from runtime.cli.client import connected
+    from runtime.cli.failures import SERVICE_ERROR, Failure
+    from runtime.cli.output import print_json
+    from runtime.doctor import Finding, examine
+
+    settings = configuration.settings
+    findings: list[Finding] = []
+    async with connected(configuration) as connection:
+        found = await discovery.services(connection)
+        async for finding in examine(
+            connection,
+            namespace=settings.namespace,
+            replicas=settings.replicas,
+            running=[
+                _running(service) for service in found if service.namespace == settings.namespace and _ours(service)
+            ],
+            monitor=monitor,
+            probe=probe,
+            timeout=settings.timeout,
+        ):
+            findings.append(finding)
+            if not as_json:
+                _print(finding)
+    if as_json:
+        print_json(findings)
+    failed = sum(finding.status == "fail" for finding in findings)
+    if failed:
+        raise Failure(f"{failed} of {len(findings)} checks failed", SERVICE_ERROR)
+
+
+def _print(finding: "Finding") -> None:
+    colour = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.status]
+    click.echo(f"{click.style(f'{finding.status:<5}', fg=colour)} {finding.subject:<12} {finding.text}")
+    if finding.todo:
+        click.echo(f"{'':<19}→ {finding.todo}")
+
+
+def _ours(service: "Service") -> bool:
+    return (service.metadata or {}).get("runtime") == "actorloom"
+
+
+def _running(service: "Service") -> "Running":
+    from runtime.doctor import Running, source_of
+
+    return Running(
+        service.name,
+        keyed=(service.metadata or {}).get("keyed") == "true",
+        commands=any(endpoint.op == "command" for endpoint in service.endpoints),
+        sources=frozenset(source_of(reaction) for reaction in service.reacts),
+    )
