@@ -1,0 +1,74 @@
+"""Right code: the type checker has nothing to say, and knows every reply."""
+
+from typing import assert_type
+
+from runtime import Accepted, Actor, Index, Options, Page, RetryPolicy, command, connect, not_found, query, react
+from tests.typing.contracts import (
+    AskGateway,
+    CancelOrder,
+    CreateOrder,
+    FindOrder,
+    GetOrder,
+    ImportOrders,
+    ListOrders,
+    Order,
+    OrderCreated,
+)
+
+
+class Orders(Actor[Order], indexes=[Index(order="total")]):
+    name = "orders"
+    options = Options(lane=16, retry=RetryPolicy(attempts=3))
+
+    @query
+    async def get_order(self, message: GetOrder) -> Order:
+        assert_type(self.state, Order | None)
+        return self.state or not_found(message.order_id)
+
+    @query
+    async def list_orders(self, message: ListOrders) -> list[Order]:
+        page = await self.list(order="-total", limit=message.limit)
+        assert_type(page, Page[Order])
+        assert_type(page.next, str | None)
+        return page.items
+
+    @command
+    async def create_order(self, message: CreateOrder) -> Order:
+        other = await self.query(GetOrder("1"))
+        assert_type(other, Order)
+        assert_type(await self.query(FindOrder("1")), Order | None)
+        await self.command(CancelOrder("1"))
+        self.state = Order(self.key, message.total)
+        self.emit(OrderCreated.of(self.state, total=1))
+        self.remind(5, CancelOrder(self.key), name="cancel")
+        self.schedule("@daily", CancelOrder(self.key), name="daily", zone="Europe/Berlin")
+        self.cancel("daily")
+        self.on_commit(lambda: print("committed"))
+        return self.state
+
+    @command(accept=True)
+    async def import_orders(self, message: ImportOrders) -> None:
+        self.state = None
+
+    @react(where={"total": [{"numeric": [">", 5]}]}, attempts=2)
+    async def on_order_created(self, event: OrderCreated) -> None:
+        assert_type(event.total, int)
+
+
+class Gateway(Actor):
+    name = "gateway"
+
+    @query
+    async def ask(self, message: AskGateway) -> Order | None:
+        return await self.query(FindOrder(message.order_id))
+
+
+async def program() -> None:
+    async with connect("nats://127.0.0.1:4222", namespace="test") as bus:
+        assert_type(await bus.query(GetOrder("1")), Order)
+        assert_type(await bus.query(ListOrders()), list[Order])
+        assert_type(await bus.command(CreateOrder(5), id="x", timeout=2), Order)
+        assert_type(await bus.command(ImportOrders("1")), Accepted)
+        assert_type(await bus.retry(CreateOrder(5)), Order)
+        await bus.command(CancelOrder("1"))
+        await bus.emit(OrderCreated("1", 5))

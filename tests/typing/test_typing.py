@@ -1,0 +1,40 @@
+"""Right code passes the type checker, and wrong code fails it, line by line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+@pytest.fixture(scope="module")
+def reported() -> dict[str, set[int]]:
+    """The lines with errors of each snippet, as basedpyright says in the project's own strict settings."""
+    checked = subprocess.run(
+        [sys.executable, "-m", "basedpyright", "--outputjson", *sorted(str(path) for path in HERE.glob("[!t]*.py"))],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    found: dict[str, set[int]] = {}
+    for each in json.loads(checked.stdout)["generalDiagnostics"]:
+        if each["severity"] == "error":
+            found.setdefault(Path(each["file"]).name, set()).add(each["range"]["start"]["line"] + 1)
+    return found
+
+
+def test_right_code_passes(reported: dict[str, set[int]]) -> None:
+    assert "right.py" not in reported and "contracts.py" not in reported, reported
+
+
+def test_wrong_code_fails_where_it_is_wrong_and_nowhere_else(reported: dict[str, set[int]]) -> None:
+    lines = (HERE / "wrong.py").read_text().splitlines()
+    assert reported["wrong.py"] == {number for number, line in enumerate(lines, 1) if "# wrong: " in line}
+
+
+def test_the_right_code_is_right_at_run_time() -> None:
+    from tests.typing import right
+
+    assert set(right.Orders.handlers.commands) == {"create_order", "import_orders"}
