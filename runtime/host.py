@@ -144,7 +144,9 @@ class Host:
                 return None
             if self._broken.done():
                 broken = self._broken.result()
-                return broken if isinstance(broken, ActorError) else ActorError(f"{self.name}: a part failed: {broken!r}")
+                return (
+                    broken if isinstance(broken, ActorError) else ActorError(f"{self.name}: a part failed: {broken!r}")
+                )
             return ActorError(f"{self.name}: the lease was lost")
         finally:
             drain.cancel()

@@ -188,7 +188,9 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
     if not valid_name(actor):
         raise DeclarationError(f"{name}: actor={actor!r} is no valid name: lower-case letters, digits, '-' and '_'")
     if not valid_name(snake_case(name)):
-        raise DeclarationError(f"{name} gives no valid name on the wire: letters and digits of ASCII, and a letter first")
+        raise DeclarationError(
+            f"{name} gives no valid name on the wire: letters and digits of ASCII, and a letter first"
+        )
     if isinstance(key, NewKey) and op != "command":
         raise DeclarationError(f"{name}: only a command creates its key (key=new_key)")
     if not cls.__struct_config__.frozen:

@@ -17,7 +17,20 @@ FLOORS: dict[int, set[str]] = {
     4: {"dispatch", "endpoint", "queries", "commands", "commit", "turn", "work", "reaction", "redrive", "timers"},
     3: {"state", "storage", "deadletter", "mailbox", "journal", "index", "relay", "bus", "route"},
     2: {"nats"},
-    1: {"tracing", "codec", "answer", "rules", "handler", "actor", "call", "ids", "record", "cloudevents", "breaker", "describe"},
+    1: {
+        "tracing",
+        "codec",
+        "answer",
+        "rules",
+        "handler",
+        "actor",
+        "call",
+        "ids",
+        "record",
+        "cloudevents",
+        "breaker",
+        "describe",
+    },
     0: {"message", "subject", "headers", "errors", "options"},
 }
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
