@@ -104,11 +104,10 @@ class Storage:
             self._created[config.name] = info.created
 
     async def check(self) -> None:
-        """Look whether all stands as it was found: `StateLost` and `StreamChanged` say what does not."""
+        """Look whether all stands as it was found, and raise `StreamChanged` where it does not; `ensure` then decides."""
         for config in self._configs:
             info = await self._info(config.name)
             if info is None or info.created != self._created[config.name]:
-                self._lost(config.name)
                 raise StreamChanged(f"stream {config.name} was deleted")
             changes = widen_stream(config, info.config)
             if changes is not None:
@@ -124,18 +123,14 @@ class Storage:
         if name in self._created:
             info = await self._info(name)
             if info is None or info.created != self._created[name]:
-                self._lost(name)
+                raise StateLost(
+                    f"stream {name} was deleted while its actor ran: its state is gone. Nothing is made anew; restore it"
+                )
         # The stream made later is asked for first: another process may be making both right now.
         elif await self._stands(self._dead.name) and await self._info(name) is None:
             raise StateLost(
                 f"stream {name} is missing, but {self._dead.name} says that this actor has run here: its state was "
                 f"deleted, or is not restored yet. Restore it; to begin with no state, delete {self._dead.name} too"
-            )
-
-    def _lost(self, name: str) -> None:
-        if name == self._turns.name:
-            raise StateLost(
-                f"stream {name} was deleted while its actor ran: its state is gone. Nothing is made anew; restore it"
             )
 
     async def _info(self, stream: str) -> StreamInfo | None:

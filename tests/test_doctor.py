@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +24,7 @@ from runtime.subject import Names
 from runtime.testing import running
 from runtime.tracing import Tracing
 from tests.process import ended
-from tests.test_deadletter import FAILING, Books, NoteLater, Paid, Post
+from tests.test_deadletter import FAILING, RUNS, Books, NoteLater, Paid, Post
 
 PROFILES = Path(__file__).parent.parent / "deploy" / "nats"
 
@@ -34,6 +35,12 @@ POST = Running("post", keyed=False, commands=False, sources=frozenset({"shop"}))
 async def found(url: str, namespace: str = "", **options: Any) -> list[Finding]:
     async with await Connection.connect(ConnectionOptions(url=url)) as connection:
         return [finding async for finding in examine(connection, namespace=namespace, **options)]
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    FAILING.clear()
+    RUNS.clear()
 
 
 def of(findings: list[Finding], subject: str) -> Finding:
@@ -163,7 +170,6 @@ async def test_what_somebody_has_changed(
             answer = await jetstream.connection.request(f"$JS.API.STREAM.UPDATE.{stream}", payload, timeout=5)
             assert "error" not in msgspec.json.decode(answer.payload)
 
-        FAILING.clear()
         FAILING.add("on_paid")
         await system.bus.emit(Paid("1"))
 
@@ -227,6 +233,26 @@ async def test_the_command_line(nats_server: EmbeddedServer, namespace: str, tmp
     (port,) = free_ports(1)
     said = await ended("doctor", "--nats", f"nats://127.0.0.1:{port}", "--timeout", "0.5", cwd=tmp_path)
     assert said.code == 4 and "Traceback" not in said.err
+
+
+async def test_the_permissions_of_the_documentation_are_enough(tmp_path: Path) -> None:
+    shown = re.search(
+        r"(?s)```\n(\{ user: orders.*?)```", (PROFILES.parent.parent / "docs" / "operations.md").read_text()
+    )
+    assert shown is not None
+    user = shown[1].replace("orders", "books").replace("$ORDERS_PASSWORD", "secret")
+    config = f"authorization {{ users: [{{ user: admin, password: admin }}, {user}] }}\nno_auth_user: admin"
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
+        url = f"nats://books:secret@127.0.0.1:{server.port}"
+        async with running(Books, url=url) as system:
+            refused: list[Exception] = []
+            system.connection.on_error.append(refused.append)
+            async with await Connection.connect(ConnectionOptions(url=server.url)) as admin:
+                await JetStream(admin).publish("shop.event.paid.1", b'{"order": "1"}')
+            await system.bus.command(NoteLater("1"))
+            await system.until(lambda: RUNS["on_paid"] == 1 and RUNS["note"] == 1)
+            assert not_ok(await found(server.url, running=[BOOKS]))[1:] == [] and not refused
+        assert not refused
 
 
 # The profiles, as they are shipped but for ports and directories.

@@ -52,7 +52,8 @@ def _version(server: dict[str, Any]) -> Finding:
     numbers = tuple(int(part) for part in version.split("-", maxsplit=1)[0].split(".")[:2] if part.isdecimal())
     if numbers < LEAST:
         return fail("server", f"nats-server {version} is too old", "install 2.14 or later: actors with state need it")
-    return ok("server", f"nats-server {version} ({server.get('server_name', '?')})")
+    name = server.get("server_name", "")
+    return ok("server", f"nats-server {version}" + ("" if name == server.get("server_id") else f", {name}"))
 
 
 def _payload(most: int) -> Finding:
