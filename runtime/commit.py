@@ -192,7 +192,7 @@ class Commits:
             repeating.append(staged.work)
         for work in repeating:
             work.again = True
-        entry.again = deque([*repeating, *(entry.again or ())])
+        entry.again = deque(sorted([*repeating, *(entry.again or ())], key=lambda work: work.order))
 
     async def _outrun(self, work: Work) -> float | None:
         """Run a turn again at once whose key another writer has changed, within a limit."""

@@ -62,6 +62,7 @@ class Turns:
         self._held: dict[Key[Work], tuple[asyncio.TimerHandle, Work]] = {}
         self._spawned: set[asyncio.Task[None]] = set()
         self.keys: dict[str, Key[Work]] = {}
+        self._admitted = 0
         self.waiting = 0
         """Messages admitted and not yet running."""
 
@@ -97,7 +98,8 @@ class Turns:
         if not forced and entry.depth() >= self._options.lane:
             raise Overloaded(f"{self._names.actor}: the lane of key {work.key!r} is full", self._retry_after())
         self.waiting += 1
-        work.entry = entry
+        self._admitted += 1
+        work.entry, work.order = entry, self._admitted
         if entry.enter(work):
             self._workers.put(work)
         elif work.span.is_recording():
@@ -188,7 +190,7 @@ class Turns:
         self.waiting -= 1
         if entry.undoing:
             await self.commits.settled(entry)
-        if entry.again and not work.again:
+        if entry.again and entry.again[0].order < work.order:
             self._once_more(entry, work)
             return
         work.again = False
@@ -295,11 +297,13 @@ class Turns:
         return call, reply
 
     def _once_more(self, entry: Key[Work], work: Work) -> None:
-        """Put `work` behind what must run again before it, and let that follow."""
+        """Put `work` in its place among what must run again, and let the first of that follow."""
         work.again = True
-        if entry.again is None:
-            entry.again = deque()
-        entry.again.append(work)
+        again = entry.again = entry.again if entry.again is not None else deque()
+        place = len(again)
+        while place and again[place - 1].order > work.order:
+            place -= 1
+        again.insert(place, work)
         self._follow(entry)
 
     def _resume(self, entry: Key[Work]) -> None:

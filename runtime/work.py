@@ -31,6 +31,7 @@ class Work:
         "id",
         "key",
         "message",
+        "order",
         "remembered",
         "reruns",
         "span",
@@ -46,6 +47,8 @@ class Work:
         self.key = ""
         self.again = False
         """Whether it has run, and waits to run again."""
+        self.order = 0
+        """Its place in the order of arrival: what runs again keeps to it."""
         self.reruns = 0
         self.committing = False
         """Whether its commit is under way: until that is answered, its outcome is unknown."""

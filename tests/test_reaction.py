@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 from collections import defaultdict
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from runtime import Actor, Event, Options, Query, Rejected, Retry, RetryPolicy, query, react
 from runtime import headers as header_block
+from runtime.journal import Conflict, NotStored, Unsettled
 from runtime.nats.server import EmbeddedServer
 from runtime.relay import event_headers
 from runtime.testing import System, running
@@ -208,6 +210,32 @@ async def test_a_failing_event_holds_back_its_own_key_only(nats_server: Embedded
         assert (await get(system, "slow")).numbers == [1, 2, 3, 4]
         assert SEEN["slow"] == [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (4, 1)]
         assert await dead(system, namespace) == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_order_of_a_key_survives_commits_that_fail(
+    nats_server: EmbeddedServer, namespace: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = random.Random(seed)
+    options = {"summer": Options(retry=RetryPolicy(attempts=99, first=0.001, longest=0.005))}
+    async with running(Summer, url=nats_server.url, namespace=namespace, options=options) as system:
+        journal = system.host("summer").serving.journal
+        commit = journal.commit
+
+        async def failing(*args: Any, **kwargs: Any) -> int:
+            await asyncio.sleep(rng.choice([0, 0, 0.002]))
+            if rng.random() < 0.3:
+                raise rng.choice([NotStored("not now"), Unsettled("who knows"), Conflict("another")])
+            return await commit(*args, **kwargs)
+
+        monkeypatch.setattr(journal, "commit", failing)
+        for number in range(1, 61):
+            await publish(system, namespace, Noted(f"rough{number % 2}", number), id=f"e{number}")
+            if rng.random() < 0.2:
+                await asyncio.sleep(0.005)
+        await until_idle(system, namespace)
+        for key in range(2):
+            assert (await get(system, f"rough{key}")).numbers == [n for n in range(1, 61) if n % 2 == key]
 
 
 async def test_a_reaction_may_ask_for_another_attempt(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import Actor, Command, HandlerFailed, NotDelivered, NotFound, Options, Rejected, command
+from runtime import Actor, Command, DeadlineExceeded, HandlerFailed, NotDelivered, NotFound, Options, Rejected, command
 from runtime.host import Host
 from runtime.ids import derived_id, key_for, new_id
+from runtime.journal import Conflict, NotStored, Unsettled
 from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
 from runtime.record import decode_record, is_null
@@ -462,6 +463,41 @@ async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
     for number in range(1, 6):
         assert (await system.bus.command(Add("lost"))).value == number
     assert len(lost) == 3 and RUNS["add lost"] == 5
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [NotStored("refused, says the test"), Unsettled("nobody knows, says the test"), Conflict("another, says the test")],
+)
+async def test_what_ran_on_a_state_that_was_not_stored_runs_again(
+    system: System, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    key = f"head {type(failure).__name__}"
+    journal, held, failed = system.host("counter").serving.journal, asyncio.Event(), []
+    commit = journal.commit
+
+    async def failing(*args: Any, **kwargs: Any) -> int:
+        if not failed:
+            failed.append(args)
+            await held.wait()
+            raise failure
+        return await commit(*args, **kwargs)
+
+    monkeypatch.setattr(journal, "commit", failing)
+    first = asyncio.ensure_future(system.bus.command(Add(key, 100)))
+    await system.until(lambda: failed)
+    running_on_it = asyncio.ensure_future(system.bus.command(Wait(key)))
+    await system.until(lambda: RUNS[f"wait {key}"])
+    staged_behind = [asyncio.ensure_future(system.bus.command(Add(key, 10))) for _ in range(3)]
+    held.set()
+    if not isinstance(failure, Conflict):
+        with pytest.raises((NotDelivered, DeadlineExceeded)):
+            await first
+    gate(key).set()
+    begun = 0 if not isinstance(failure, Conflict) else 100
+    assert await running_on_it == begun + 1, "it ran again, on what is stored"
+    assert sorted([(await each).value for each in staged_behind]) == [begun + 11, begun + 21, begun + 31]
+    assert await value(system, key) == begun + 31
 
 
 async def test_a_stream_that_refuses_is_told_as_not_executed(system: System, namespace: str) -> None:

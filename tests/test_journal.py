@@ -1,0 +1,243 @@
+"""The journal: commits that are checked, and ids that are known however they left the record; against a naive model."""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import CodecError, NotDelivered, Options
+from runtime import headers as header_block
+from runtime.ids import derived_id, new_id
+from runtime.journal import Conflict, Journal, Key, NotStored, Unsettled
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream import JetStream
+from runtime.nats.server import EmbeddedServer
+from runtime.record import Handled, Outgoing, decode_record
+from runtime.storage import turns_config
+from runtime.subject import Names
+from runtime.testing import running
+from tests.counting import Add, Count, Counter, DropCount
+
+RAW = msgspec.Raw(b'{"ok":true}')
+
+
+def handled(message_id: str, at: float | None = None) -> Handled:
+    return Handled(message_id, RAW, time.time() if at is None else at)
+
+
+class Bench:
+    """A journal over a stream of its own."""
+
+    def __init__(self, connection: Connection, names: Names) -> None:
+        self.jetstream = JetStream(connection)
+        self.names = names
+        self.stored: list[int] = []
+
+    def journal(self, options: Options = Options(handled=2), version: int = 1, upgrades: Any = None) -> Journal:
+        return Journal(self.jetstream, self.names, Count, version, upgrades or {}, options, self.stored.append)
+
+    async def record(self, token: str = "k") -> Any:
+        stored = await self.jetstream.get_last(self.names.turns_stream, self.names.turn(token))
+        return None if stored is None else (stored, decode_record(stored.payload, stored.subject))
+
+
+@pytest.fixture
+async def bench(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Bench]:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        names = Names("counter", namespace)
+        bench = Bench(connection, names)
+        await bench.jetstream.ensure_stream(turns_config(names))
+        yield bench
+
+
+async def test_a_commit_is_what_the_next_load_finds(bench: Bench) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    assert await journal.load(key) is None and key.loaded and key.state is None
+    outbox = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)]
+    sequence = await journal.commit(key, Count("k", 1), [handled("m1")], outbox)
+    again = Key[Any]("k", "k")
+    record = await bench.journal().load(again)
+    assert record is not None and [each.id for each in record.outbox] == ["e1"]
+    assert (again.state, again.sequence) == (Count("k", 1), sequence) and again.find("m1") and not again.find("m2")
+
+
+async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
+    one, two = bench.journal(), bench.journal()
+    mine, theirs = Key[Any]("k", "k"), Key[Any]("k", "k")
+    await one.load(mine)
+    await two.load(theirs)
+    await one.commit(mine, Count("k", 1), [handled("m1")], [])
+    with pytest.raises(Conflict, match=r"turn\.k: another writer has committed"):
+        await two.commit(theirs, Count("k", 100), [handled("m2")], [])
+    await two.load(theirs)
+    await two.commit(theirs, Count("k", 2), [handled("m2")], [])
+    with pytest.raises(Conflict):
+        await one.commit(mine, Count("k", 50), [handled("m3")], [])
+    assert (await bench.record())[1].turn != "" and [each.id for each in (await bench.record())[1].handled] == [
+        "m1",
+        "m2",
+    ]
+
+
+async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    publish = bench.jetstream.publish
+
+    async def lost(*args: Any, **kwargs: Any) -> Any:
+        await publish(*args, **kwargs)
+        raise TimeoutError
+
+    monkeypatch.setattr(bench.jetstream, "publish", lost)
+    sequence = await journal.commit(key, Count("k", 1), [handled("m1")], [])
+    assert key.sequence == sequence == (await bench.record())[0].sequence
+
+    async def never(*args: Any, **kwargs: Any) -> Any:
+        raise TimeoutError
+
+    monkeypatch.setattr(bench.jetstream, "publish", never)
+    with pytest.raises(Conflict):
+        await journal.commit(key, Count("k", 2), [handled("m2")], [])
+    monkeypatch.setattr(bench.jetstream, "get_last", never)
+    with pytest.raises(Unsettled, match="it is not known"):
+        await journal.commit(key, Count("k", 2), [handled("m2")], [])
+
+
+async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    with pytest.raises(NotStored, match="the server takes"):
+        await journal.commit(key, Count("x" * 2_000_000, 1), [handled("m1")], [])
+    await bench.jetstream.delete_stream(bench.names.turns_stream)
+    with pytest.raises(NotStored, match="no stream takes"):
+        await journal.commit(key, Count("k", 1), [handled("m1")], [])
+
+
+async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    publish = bench.jetstream.publish_nowait
+    held: list[asyncio.Future[Any]] = []
+
+    def holding(*args: Any, **kwargs: Any) -> Any:
+        held.append(asyncio.get_running_loop().create_future())
+        return held[-1]
+
+    monkeypatch.setattr(bench.jetstream, "publish_nowait", holding)
+    for number in range(6):
+        await journal.commit(key, Count("k", number), [handled(f"m{number}")], [])
+    assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no mark is confirmed"
+    monkeypatch.setattr(bench.jetstream, "publish_nowait", publish)
+    for future in held:
+        future.set_exception(TimeoutError())
+    async with asyncio.timeout(5):
+        while len(key.handled) > 3:
+            await journal.commit(key, Count("k", 9), [handled(new_id())], [])
+            await asyncio.sleep(0.01)
+    marked = await journal.marked(key, "m0")
+    assert marked is not None and bytes(marked.reply) == bytes(RAW) and await journal.marked(key, "other") is None
+    stored = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", "m0"))
+    assert stored is not None and header_block.get(stored.headers, b"Nats-TTL") in ("86400s", "24h0m0s")
+    assert stored.sequence in bench.stored
+
+
+@pytest.mark.parametrize(
+    ("state", "outbox", "expires", "ttl"),
+    [
+        (Count("k"), False, False, None),
+        (None, False, False, 60),
+        (None, True, False, 30 * 86_400),
+        (None, False, True, 60),
+        (None, True, True, 60),
+    ],
+)
+async def test_what_is_gone_leaves_the_stream_in_time(
+    bench: Bench, state: Any, outbox: bool, expires: bool, ttl: int | None
+) -> None:
+    journal, key = bench.journal(Options(remember=60)), Key[Any]("k", "k")
+    await journal.load(key)
+    left = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)] if outbox else []
+    await journal.commit(key, state, [handled("m1")], left, expires=expires)
+    found = header_block.get((await bench.record())[0].headers, b"Nats-TTL")
+    assert found == (None if ttl is None else f"{ttl}s")
+
+
+async def test_states_of_other_versions(bench: Bench) -> None:
+    key = Key[Any]("k", "k")
+    await bench.journal(version=2).load(key)
+    await bench.journal(version=2).commit(key, Count("k", 5), [], [])
+    upgrades = {2: lambda old: {**old, "value": old["value"] * 10}, 3: lambda old: {**old, "name": "upgraded"}}
+    newer = Key[Any]("k", "k")
+    await bench.journal(version=4, upgrades=upgrades).load(newer)
+    assert newer.state == Count("upgraded", 50)
+    for version, text in ((1, "newer version"), (5, "no upgrade leads")):
+        with pytest.raises((CodecError, NotDelivered), match=text):
+            await bench.journal(version=version, upgrades=upgrades).load(Key("k", "k"))
+
+
+IDS = [
+    lambda rng: str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+    lambda rng: f"text {rng.random()}",
+    lambda rng: new_id(),
+    lambda rng: derived_id(new_id(), rng.randrange(99)),
+    lambda rng: derived_id("no time", rng.randrange(10**9)),
+    lambda rng: str(uuid.UUID(int=int((time.time() + rng.uniform(-9e5, 9e5)) * 1000) << 80 | 7 << 76 | 2 << 62 | rng.getrandbits(60))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_command_is_handled_once_whatever_is_forgotten(
+    nats_server: EmbeddedServer, namespace: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands of few ids, again and again, while memory is lost in every way that it may be: each id counts once."""
+    rng = random.Random(seed)
+    monkeypatch.setattr("runtime.journal.CLOCK_MARGIN", rng.choice([0.0, 5.0]))
+    options = {"counter": Options(handled=rng.randint(1, 4))}
+    ids = [rng.choice(IDS)(rng) for _ in range(40)]
+    replies: dict[tuple[str, str], Count | None] = {}
+    values = {"a": 0, "b": 0}
+    async with running(Counter, url=nats_server.url, namespace=namespace, options=options) as system:
+        bus, serving = system.bus, system.host("counter").serving
+
+        async def send(name: str, command_id: str) -> None:
+            message: Any = DropCount(name) if (known := drops.get((name, command_id))) else Add(name, 1)
+            reply = await bus.retry(message, id=command_id, timeout=5)
+            if (name, command_id) not in replies:
+                values[name] = 0 if known else values[name] + 1
+                replies[name, command_id] = None if known else Count(name, values[name])
+            assert reply == replies[name, command_id], (name, command_id)
+
+        drops = {(name, command_id): rng.random() < 0.05 for name in values for command_id in ids}
+        for _ in range(250):
+            name = rng.choice("ab")
+            await send(name, rng.choice(ids[: rng.randint(1, 40)]))
+            entry = serving.turns.keys.get(name)
+            match rng.randrange(8) if entry is not None else 7:
+                case 0:
+                    entry.forget()
+                case 1:
+                    await system.until(lambda entry=entry: not entry.outbox)
+                    serving.turns.evict(0.0)
+                case 2:
+                    while entry.recent:
+                        entry.forgotten = max(entry.forgotten, entry.recent.popitem(last=False)[1])
+                case 3:
+                    await system.until(lambda entry=entry: not entry.marking)
+        assert len(replies) > 40
+
+
+async def test_a_burst_shares_commits_and_keeps_its_order(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        counts = await asyncio.gather(*(system.bus.command(Add("k", 1), timeout=20) for _ in range(250)))
+        assert [count.value for count in counts] == list(range(1, 251))
+        host = system.host("counter")
+        stored = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("k"))
+        record = decode_record(stored.payload, stored.subject)
+        assert len(stored.payload) < 200_000 and msgspec.json.decode(record.state)["value"] == 250
+        await host.serving.relay.quiet()
+        assert (await host.jetstream.stream_info(host.names.events_stream)).state.messages == 250
