@@ -144,7 +144,9 @@ class Subscriptions:
 
     async def _make(self, stream: str, config: ConsumerConfig) -> None:
         host, durable = self._host, config.durable
-        info = await host.jetstream.ensure_consumer(stream, config)
+        await host.jetstream.ensure_consumer(stream, config)
+        # Asked for: the first answer to a creation after nats-server's restart has the time of the asking as `created`.
+        info = await host.jetstream.consumer_info(stream, durable)
         known = host.places.get((stream, durable))
         if known is not None and known.created != info.created:
             floor = known.floor if known.stream_created == host.storage.created(stream) else 0

@@ -366,3 +366,19 @@ async def _for_ever(act: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(30):
         while True:
             await act()
+
+
+async def test_a_restart_of_the_server_is_no_change_of_its_consumers(namespace: str, tmp_path: Path) -> None:
+    """Its first answer to a creation after a restart has a wrong time of creation (2.15.1)."""
+    server = EmbeddedServer(port=0, store_dir=tmp_path)
+    await server.start()
+    try:
+        async with running(Till, url=server.url, namespace=namespace) as system:
+            await system.bus.command(Pay("a"))
+        server.kill()
+        await server.start()
+        async with running(Till, url=server.url, namespace=namespace) as system:
+            await system.host("till").serving.pulled.check()
+            assert await system.bus.query(GetTotal("a")) == 1
+    finally:
+        await server.stop()
