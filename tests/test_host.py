@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import Actor, ActorError, Command, Query, RequestError, command, query
+from runtime import Actor, ActorError, Command, DeadlineExceeded, NotDelivered, Query, RequestError, command, query
 from runtime.bus import Bus
 from runtime.host import Host, HostFailed
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -117,6 +117,34 @@ async def test_a_drain_answers_what_it_was_sent(nats_server: EmbeddedServer, nam
         with pytest.raises(RequestError) as caught:
             await bus.command(Add("d"))
         assert caught.value.executed is False
+
+
+async def test_what_is_on_its_way_at_a_drain_is_handled(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        asking = [asyncio.ensure_future(system.bus.command(Add("way"), timeout=10)) for _ in range(100)]
+        await asyncio.sleep(0)  # they are sent, and not yet here
+        system.runner.stop()
+        assert sorted([(await each).value for each in asking]) == list(range(1, 101))
+
+
+async def test_what_is_on_its_way_to_an_owner_that_fails_is_told_so(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        asking = [asyncio.ensure_future(system.bus.command(Add("way"), timeout=10)) for _ in range(100)]
+        await asyncio.sleep(0)
+        system.host("counter").crashed(ActorError("a part of it, as the test says"))
+        begun = time.monotonic()
+        answers = await asyncio.gather(*asking, return_exceptions=True)
+        assert time.monotonic() - begun < 5 and {type(each) for each in answers} <= {
+            Count,
+            NotDelivered,
+            DeadlineExceeded,
+        }
+        await system.until(system.host("counter").ready.is_set)
+        done = sum(isinstance(each, Count) for each in answers)
+        unknown = sum(isinstance(each, DeadlineExceeded) for each in answers)
+        assert done <= (await system.bus.command(Add("way"))).value - 1 <= done + unknown
 
 
 async def test_events_are_reacted_to_once_over_a_hand_over(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from runtime import Actor, Command, DeclarationError, Event, HandlerFailed, command
 from runtime import headers as header_block
 from runtime.ids import new_id
+from runtime.journal import Key
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
@@ -198,6 +199,33 @@ async def test_an_unreadable_record_does_not_stop_the_sweep(nats_server: Embedde
         for _ in range(3):
             await host.serving.relay.sweep()
         assert amounts(await stored(system, namespace)) == [5]
+
+
+async def test_a_record_is_accounted_for_when_its_last_event_is_published(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        host = system.host("counter")
+        relay, publish, held = host.serving.relay, host.jetstream.publish_nowait, []
+
+        def holding(subject: Any, payload: bytes, headers: bytes, expires_at: float) -> Any:
+            done = asyncio.get_running_loop().create_future()
+            held.append(
+                lambda: publish(subject, payload, headers, expires_at).add_done_callback(
+                    lambda f: done.set_result(f.result())
+                )
+            )
+            return done
+
+        monkeypatch.setattr(host.jetstream, "publish_nowait", holding)
+        sequence = relay.checkpoint.newest + 1
+        relay.send(Key("k", "k"), outbox(1, 2), sequence)
+        for number in range(2):
+            await system.until(lambda number=number: len(held) == number + 1)
+            assert not relay.checkpoint.covers(sequence) and relay.pending() == {sequence}
+            held[number]()
+        assert amounts(await stored(system, namespace)) == [1, 2]
+        assert relay.checkpoint.covers(sequence) and not relay.pending()
 
 
 async def test_what_the_old_record_had_is_carried_by_the_next(nats_server: EmbeddedServer, namespace: str) -> None:
