@@ -97,7 +97,9 @@ class Storage:
         """
         await self._refuse_lost_state()
         for config in self._configs:
-            info = await self._jetstream.ensure_stream(config)
+            await self._jetstream.ensure_stream(config)
+            # Asked for: who creates at the same time as another may be told the time of the asking.
+            info = await self._jetstream.stream_info(config.name)
             known = self._created.get(config.name, info.created)
             if known != info.created:
                 log.error("stream %s was deleted, and is made anew: what it held is gone", config.name)
