@@ -5,7 +5,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -352,12 +352,22 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             assert not work.done()
             async with asyncio.timeout(30):
                 await runner.serving()
-            await runner.hosts[0].storage.check()
-            await runner.hosts[0].serving.pulled.check()
+            await answered(runner.hosts[0].storage.check)
+            await answered(runner.hosts[0].serving.pulled.check)
             assert dict(runner.hosts[0].storage._created) == created
             runner.stop()
             async with asyncio.timeout(30):
                 await work
+
+
+async def answered(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask until there is an answer: while a consumer elects its leader, there is none."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                return await ask()
+            except TimeoutError:
+                continue
 
 
 @contextmanager
