@@ -1,6 +1,7 @@
 """Events as CloudEvents 1.0 in NATS's binary mode: every attribute is a header, the body is the data."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import quote
 
 from .subject import NO_KEY, token_key
@@ -14,14 +15,22 @@ def event_headers(actor: str, type_name: str, event_id: str, token: str, time: f
 
     `token` is the event's key as a subject token; `time` is in unix seconds.
     """
-    key = "" if token == NO_KEY else quote(token_key(token), safe=_CE_SAFE, errors="surrogatepass")
+    # What needs no encoding in a subject needs none in a header.
+    key = token if "%" not in token else quote(token_key(token), safe=_CE_SAFE, errors="surrogatepass")
+    subject = f"ce-subject: {key}\r\n" if key and token != NO_KEY else ""
     return (
         f"NATS/1.0\r\nNats-Msg-Id: {event_id}\r\nce-specversion: 1.0\r\nce-id: {event_id}\r\nce-source: /{actor}\r\n"
         f"ce-type: {actor}.{type_name}\r\nce-time: {rfc3339(time)}\r\nce-datacontenttype: application/json\r\n"
-        + (f"ce-subject: {key}\r\n" if key else "")
+        f"{subject}"
     ).encode()
+
+
+@lru_cache(maxsize=8)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def rfc3339(seconds: float) -> str:
     """Return unix seconds as RFC 3339 in UTC, to a microsecond, ending in Z."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+    second, micros = divmod(int(seconds * 1_000_000), 1_000_000)
+    return f"{_second(second)}.{micros:06d}Z"

@@ -4,6 +4,7 @@ The kind of a message stands in its subject, so that a permission on ``*.query.>
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from .errors import CodecError
@@ -24,6 +25,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_\-=+@,;:]+\Z").match
 _KEEP: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-=+@,;:")
 
 
+@lru_cache(maxsize=4096)  # of class names, which are few
 def snake_case(name: str) -> str:
     """Return the operation's name for a class name: ``GetOrder`` is ``get_order``, ``SKUAdded`` is ``sku_added``."""
     return _WORD.sub("_", name).lower()
