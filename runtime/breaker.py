@@ -7,12 +7,14 @@ import msgspec
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True):
-    """When a circuit opens: after `failures` time-outs or missing responders in a row (a refusal is an answer).
+    """When a circuit opens: after `failures` time-outs or missing responders in a row (a refusal is an answer) that came over
+    `lasting` seconds at least: an actor that changes hands is away for a moment only, however many ask meanwhile.
 
     It stays open for `pause` seconds, doubled each time that the one probe let through then fails, up to `longest`.
     """
 
     failures: int = 20
+    lasting: float = 1.0
     pause: float = 0.5
     longest: float = 10.0
 
@@ -20,27 +22,25 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 class Breaker:
     """The circuit to one operation: closed, open, or half open with one probe under way. Not thread-safe."""
 
-    __slots__ = ("_clock", "_opened", "_pause", "_policy", "_probing", "failing", "opened")
+    __slots__ = ("_clock", "_opened", "_pause", "_policy", "_probing", "_since", "failing", "is_open", "opened")
 
     def __init__(self, policy: BreakerPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
         self._clock = clock
         self.failing = 0
         """Requests in a row that were not answered; 0 says that there is nothing to ask `allows`."""
+        self.is_open = False
+        """Whether requests are refused now (one probe excepted)."""
+        self._since = 0.0
         self._opened = 0.0
         self._pause = policy.pause
         self._probing = False
         self.opened = 0
         """How often it has opened."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether requests are refused now (one probe excepted)."""
-        return self.failing >= self._policy.failures
-
     def allows(self) -> bool:
         """Whether a request may be sent now; the first after the pause is the probe."""
-        if self.failing < self._policy.failures:
+        if not self.is_open:
             return True
         if self._probing or self._clock() < self._opened + self._pause:
             return False
@@ -50,7 +50,7 @@ class Breaker:
     def answered(self) -> None:
         """The target answered, be it with a refusal: the circuit is closed."""
         self.failing = 0
-        self._probing = False
+        self.is_open = self._probing = False
         self._pause = self._policy.pause
 
     def released(self) -> None:
@@ -59,13 +59,17 @@ class Breaker:
 
     def failed(self) -> None:
         """No answer in time, or nobody there."""
+        now = self._clock()
+        if not self.failing:
+            self._since = now
         self.failing += 1
         if self._probing:
             self._probing = False
             self._pause = min(self._pause * 2, self._policy.longest)
-            self._opened = self._clock()
-        elif self.failing == self._policy.failures:
-            self._opened = self._clock()
+            self._opened = now
+        elif not self.is_open and self.failing >= self._policy.failures and now >= self._since + self._policy.lasting:
+            self.is_open = True
+            self._opened = now
             self.opened += 1
 
 

@@ -120,7 +120,8 @@ class Bus:
             try:
                 return await self.command(message, id=command_id, timeout=timeout)
             except (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed) as error:
-                if attempt == policy.attempts or not self._budget.spend():
+                # What an open circuit refuses is not sent, and costs nobody anything.
+                if attempt == policy.attempts or not (isinstance(error, CircuitOpen) or self._budget.spend()):
                     raise
                 self._retries.value += 1
                 pause = policy.delay(attempt, random.random())

@@ -335,7 +335,7 @@ async def test_a_circuit_opens_after_silence_in_a_row_and_closes_with_an_answer(
             connection,
             Tracing(in_memory=True).service("t"),
             namespace=namespace,
-            breaker=BreakerPolicy(failures=3, pause=0.1),
+            breaker=BreakerPolicy(failures=3, lasting=0.0, pause=0.1),
         )
         for _ in range(3):
             with pytest.raises(NotDelivered, match="nobody serves it"):
@@ -349,7 +349,7 @@ async def test_a_circuit_opens_after_silence_in_a_row_and_closes_with_an_answer(
 
 def test_a_breaker_lets_one_probe_through() -> None:
     now = 0.0
-    breaker = Breaker(BreakerPolicy(failures=2, pause=1.0, longest=3.0), lambda: now)
+    breaker = Breaker(BreakerPolicy(failures=2, lasting=0.0, pause=1.0, longest=3.0), lambda: now)
     breaker.failed()
     assert breaker.allows() and not breaker.is_open
     breaker.failed()
@@ -365,6 +365,20 @@ def test_a_breaker_lets_one_probe_through() -> None:
     assert breaker.allows(), "a probe that was given up tells nothing"
     breaker.answered()
     assert not breaker.is_open and breaker.allows() and breaker.allows()
+
+
+def test_a_circuit_outlasts_a_moment_however_many_fail_in_it() -> None:
+    now = 0.0
+    breaker = Breaker(BreakerPolicy(failures=2, lasting=1.0), lambda: now)
+    for _ in range(100):
+        breaker.failed()
+    assert not breaker.is_open and breaker.allows()
+    now = 1.0
+    breaker.failed()
+    assert breaker.is_open and breaker.opened == 1
+    breaker.answered()
+    breaker.failed()
+    assert not breaker.is_open
 
 
 def test_a_budget_is_a_share_of_requests() -> None:
