@@ -63,6 +63,13 @@ class Worker:
     def kill(self) -> bool:
         return self.signal(signal.SIGKILL)
 
+    async def ready(self, timeout: float = 30.0) -> None:
+        """Return when the life that runs now serves or stands by. Raises `TimeoutError`."""
+        lives = len(self.deaths) + 1
+        await until(
+            lambda: self.log.exists() and self.log.read_text().count(" ready\n") >= lives, timeout, self.program.name
+        )
+
     async def ended(self, timeout: float) -> int:
         """Return the code with which the life that runs now ends. Raises `TimeoutError`."""
         assert self.process is not None

@@ -18,6 +18,8 @@ from runtime.tracing import setup_logging
 from . import faults
 from .actors import ACTORS
 
+log = logging.getLogger("chaos")
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -50,11 +52,12 @@ def main() -> int:
         namespace=arguments.namespace,
         lease_ttl=arguments.lease_ttl,
         replicas=arguments.replicas,
+        on_ready=lambda _: log.info("ready"),
     )
     try:
         asyncio.run(serve)
     except (ActorError, TimeoutError) as error:
-        logging.getLogger("chaos").error("cannot serve: %r", error)
+        log.error("cannot serve: %r", error)
         return 1
     return 0
 

@@ -4,6 +4,7 @@ from tests.chaos.cell import Scenario
 
 from .cluster import cluster_leaders, cluster_rolling
 from .controls import control_check, control_deduplication
+from .drains import drain
 from .kills import random_kills, steps
 from .owners import race, zombie
 
@@ -14,6 +15,7 @@ ALL: dict[str, Scenario] = {
     "control-check": control_check,
     "race": race,
     "zombie": zombie,
+    "drain": drain,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
 }
