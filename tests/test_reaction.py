@@ -66,6 +66,8 @@ class Summer(Actor[Sum]):
         match event.kind:
             case "rejected":
                 raise Rejected("never")
+            case "slow":
+                await asyncio.sleep(0.001)
             case "later" if self.attempt < 3:
                 raise Retry("not yet", after=0.01)
             case _:
@@ -230,7 +232,8 @@ async def test_the_order_of_a_key_survives_commits_that_fail(
 
         monkeypatch.setattr(journal, "commit", failing)
         for number in range(1, 61):
-            await publish(system, namespace, Noted(f"rough{number % 2}", number), id=f"e{number}")
+            event = Noted(f"rough{number % 2}", number, rng.choice(["plain", "slow"]))
+            await publish(system, namespace, event, id=f"e{number}")
             if rng.random() < 0.2:
                 await asyncio.sleep(0.005)
         await until_idle(system, namespace)

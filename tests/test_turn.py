@@ -18,6 +18,7 @@ from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
 from runtime.record import decode_record, is_null
 from runtime.storage import StateLost
+from runtime.subject import key_token
 from runtime.testing import System, running
 from tests.counting import (
     RUNS,
@@ -178,6 +179,13 @@ async def test_large_replies_do_not_fill_the_record(nats_server: EmbeddedServer,
             )
         for number in range(12):
             assert len((await system.bus.command(PutBlob("k", 1), id=f"i{number}")).text) == 250_000 + number
+
+
+async def test_a_burst_of_large_replies_is_no_commit_too_large(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Blobs, url=nats_server.url, namespace=namespace) as system:
+        sizes = [60_000 + number for number in range(40)]
+        replies = await asyncio.gather(*(system.bus.command(PutBlob("k", size), timeout=20) for size in sizes))
+        assert [len(reply.text) for reply in replies] == sizes
 
 
 async def test_a_new_key_is_the_ids(system: System) -> None:
@@ -435,15 +443,13 @@ async def test_a_list_sees_what_another_writer_did_once_it_is_known(
         await system.bus.command(Add("shared", 1))
         host = system.host("counter")
         last = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("shared"))
-        await host.jetstream.publish(
-            host.names.turn("shared"),
-            last.payload.replace(b'"value":1', b'"value":50').replace(b'"name":"shared"', b'"name":"renamed"'),
-        )
-        with pytest.raises(TooLow):
-            await system.bus.command(Add("shared", 0))
+        for name, value in (("shared", b"50"), ("made elsewhere", b"7")):
+            payload = last.payload.replace(b'"value":1', b'"value":' + value).replace(b'"shared"', f'"{name}"'.encode())
+            await host.jetstream.publish(host.names.turn(key_token(name)), payload)
         host.serving.turns.key("shared").forget()
         assert (await system.bus.query(GetCount("shared"))).value == 50
-        assert [count.value for count in await system.bus.query(ListCounts())] == [50]
+        assert (await system.bus.query(GetCount("made elsewhere"))).value == 7
+        assert [count.value for count in await system.bus.query(ListCounts())] == [7, 50]
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
