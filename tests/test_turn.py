@@ -443,12 +443,12 @@ async def test_a_list_sees_what_another_writer_did_once_it_is_known(
         await system.bus.command(Add("shared", 1))
         host = system.host("counter")
         last = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("shared"))
-        for name, value in (("shared", b"50"), ("made elsewhere", b"7")):
+        for name, value in (("shared", b"50"), ("elsewhere", b"7")):
             payload = last.payload.replace(b'"value":1', b'"value":' + value).replace(b'"shared"', f'"{name}"'.encode())
             await host.jetstream.publish(host.names.turn(key_token(name)), payload)
         host.serving.turns.key("shared").forget()
         assert (await system.bus.query(GetCount("shared"))).value == 50
-        assert (await system.bus.query(GetCount("made elsewhere"))).value == 7
+        assert (await system.bus.query(GetCount("elsewhere"))).value == 7
         assert [count.value for count in await system.bus.query(ListCounts())] == [7, 50]
 
 
