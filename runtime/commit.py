@@ -19,7 +19,8 @@ from .call import Call
 from .codec import encode
 from .errors import CodecError, Overloaded
 from .ids import id_time
-from .journal import Conflict, Journal, Key, NotStored, Unsettled
+from .journal import Conflict, Journal, NotStored, Unsettled
+from .key import Key
 from .message import contract_of
 from .record import NO_REPLY, Handled, Outgoing
 from .relay import Relay

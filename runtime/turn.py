@@ -15,7 +15,8 @@ from .actor import Actor, view
 from .call import ActorCall, Lists, Requests
 from .commit import Commits
 from .errors import NotDelivered, Overloaded, PublishError
-from .journal import Journal, Key
+from .journal import Journal
+from .key import Key
 from .mailbox import Workers, stray
 from .nats.streams import ApiError
 from .options import Options

@@ -9,7 +9,8 @@ from opentelemetry.trace import Span
 
 from .errors import DeadlineExceeded, NotDelivered, RequestError
 from .handler import Handler
-from .journal import Key, NotStored
+from .journal import NotStored
+from .key import Key
 
 if TYPE_CHECKING:
     from .turn import Turns

@@ -13,7 +13,8 @@ import pytest
 from runtime import CodecError, NotDelivered, Options
 from runtime import headers as header_block
 from runtime.ids import derived_id, new_id
-from runtime.journal import Conflict, Journal, Key, NotStored, Unsettled
+from runtime.journal import Conflict, Journal, NotStored, Unsettled
+from runtime.key import Key
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
@@ -196,7 +197,9 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
 ) -> None:
     """Commands of few ids, again and again, while memory is lost in every way that it may be: each id counts once."""
     rng = random.Random(seed)
-    monkeypatch.setattr("runtime.journal.CLOCK_MARGIN", rng.choice([0.0, 5.0]))
+    margin = rng.choice([0.0, 5.0])
+    monkeypatch.setattr("runtime.key.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.journal.CLOCK_MARGIN", margin)
     options = {"counter": Options(handled=rng.randint(1, 4))}
     ids = [rng.choice(IDS)(rng) for _ in range(40)]
     replies: dict[tuple[str, str], Count | None] = {}

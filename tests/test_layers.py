@@ -15,7 +15,7 @@ FLOORS: dict[int, set[str]] = {
     6: {"doctor", "runner", "in_process", "demo", "testing", "config", "health"},
     5: {"host", "serving", "subscriptions"},
     4: {"dispatch", "endpoint", "queries", "commands", "commit", "turn", "work", "reaction", "redrive", "timers"},
-    3: {"state", "storage", "deadletter", "mailbox", "journal", "index", "relay", "bus", "route"},
+    3: {"state", "storage", "deadletter", "mailbox", "key", "checkpoint", "journal", "index", "relay", "bus", "route"},
     2: {"nats"},
     1: {
         "tracing",

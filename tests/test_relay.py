@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime import Actor, Command, DeclarationError, Event, HandlerFailed, command
 from runtime import headers as header_block
 from runtime.ids import new_id
-from runtime.journal import Key
+from runtime.key import Key
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer

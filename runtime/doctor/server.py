@@ -9,7 +9,7 @@ from typing import Any, Final
 from runtime.doctor.finding import Finding, fail, ok, warn
 from runtime.doctor.monitoring import DEFAULT_PORT, Varz, read_varz
 from runtime.errors import ActorError
-from runtime.journal import CLOCK_MARGIN
+from runtime.key import CLOCK_MARGIN
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream import JetStream
 from runtime.nats.streams import SECOND, AccountInfo, ApiError, ConsumerConfig
