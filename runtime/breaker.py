@@ -16,7 +16,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
     failures: int = 20
     lasting: float = 1.0
     pause: float = 0.5
-    longest: float = 10.0
+    longest: float = 2.0
 
 
 class Breaker:
