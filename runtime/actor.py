@@ -176,7 +176,10 @@ class Actor(Generic[S]):
         self._running.remind(Timer(name, message, schedule=every, zone=zone))
 
     def cancel(self, name: str) -> None:
-        """Take back the timer or schedule `name` of this key, if and only if the turn commits."""
+        """Take back the timer or schedule `name` of this key, if and only if the turn commits.
+
+        What is due by then may still come: a handler looks at its state.
+        """
         self._running.remind(Timer(name, None, cancel=True))
 
     def on_commit(self, callback: Callable[[], object]) -> None:
