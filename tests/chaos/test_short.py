@@ -4,7 +4,7 @@ import pytest
 
 from tests.chaos.__main__ import describe, run
 
-SHORT = ("control-deduplication", "control-check", "race", "zombie", "steps", "kills")
+SHORT = ("control-deduplication", "control-check", "race", "zombie", "steps", "kills", "shop")
 
 
 @pytest.mark.timeout(120)

@@ -7,6 +7,7 @@ from .controls import control_check, control_deduplication
 from .drains import drain
 from .kills import random_kills, steps
 from .owners import race, zombie
+from .shop import shop
 
 ALL: dict[str, Scenario] = {
     "steps": steps,
@@ -16,6 +17,7 @@ ALL: dict[str, Scenario] = {
     "race": race,
     "zombie": zombie,
     "drain": drain,
+    "shop": shop,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
 }
