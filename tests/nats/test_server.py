@@ -78,7 +78,7 @@ async def test_one_directory_has_one_server(tmp_path: Path) -> None:
 
 async def test_says_why_it_did_not_start(tmp_path: Path) -> None:
     server = EmbeddedServer(port=0, store_dir=tmp_path, config="max_payload: nonsense")
-    with pytest.raises(ServerError, match=r"ended with code 1\n  nats-server: .*nats-server\.conf:6"):
+    with pytest.raises(ServerError, match=r"ended with code 1\n  nats-server: .*nats-server\.conf:\d"):
         await server.start()
     with pytest.raises(ServerError, match="without JetStream"):
         await EmbeddedServer(port=0, store_dir=tmp_path, config="jetstream: false").start()
