@@ -84,6 +84,7 @@ class Cell:
         lease_ttl: float = 1.0,
         keep: bool = True,
         url: str = "",
+        ping: float = 1.0,
     ) -> Worker:
         """Start one process that runs `actors`, and again each time it dies."""
         arguments = [
@@ -96,6 +97,7 @@ class Cell:
             self.namespace,
         ]
         arguments += ["--lease-ttl", str(lease_ttl), "--replicas", str(self.servers.replicas)]
+        arguments += ["--ping", str(ping)]
         for switch in without:
             arguments += ["--without", switch]
         name = f"{self.namespace}-{'-'.join(actor.rpartition(':')[2] for actor in actors)}"

@@ -8,6 +8,8 @@ from .drains import drain
 from .kills import random_kills, steps
 from .owners import race, zombie
 from .shop import shop
+from .silences import silence
+from .wire import wire
 
 ALL: dict[str, Scenario] = {
     "steps": steps,
@@ -17,6 +19,8 @@ ALL: dict[str, Scenario] = {
     "race": race,
     "zombie": zombie,
     "drain": drain,
+    "silence": silence,
+    "wire": wire,
     "shop": shop,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
