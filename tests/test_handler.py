@@ -227,3 +227,48 @@ def test_a_reply_that_is_a_bomb_for_its_caller() -> None:
 
     with pytest.raises(DeclarationError, match="hash-collision bomb"):
         make("things", query, CountThings, dict[int, int])
+
+
+def test_a_query_that_plainly_changes_something_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"Emitting\.get_thing: a query changes nothing: it cannot emit"):
+
+        class Emitting(Actor[Thing]):
+            name = "things"
+
+            @query
+            async def get_thing(self, message: GetThing) -> Thing:
+                self.emit(ThingMade(message.name))
+                return Thing(message.name)
+
+    with pytest.raises(DeclarationError, match=r"Writing\.get_thing: a query changes nothing: it cannot change state"):
+
+        class Writing(Actor[Thing]):
+            name = "things"
+
+            @query
+            async def get_thing(self, message: GetThing) -> Thing:
+                self.state = Thing(message.name)
+                return self.state
+
+    with pytest.raises(DeclarationError, match=r"Commanding\.get_thing: a query changes nothing: it cannot command"):
+
+        class Commanding(Actor[Thing]):
+            name = "things"
+
+            @query
+            async def get_thing(self, message: GetThing) -> Thing:
+                await self.command(DropThing(message.name))
+                return Thing(message.name)
+
+
+def test_a_query_may_read_what_is_named_alike() -> None:
+    class Reading(Actor[Thing]):
+        name = "things"
+
+        @query
+        async def get_thing(self, message: GetThing) -> Thing:
+            emit = message.name
+            state = self.state
+            return state or Thing(emit)
+
+    assert Reading.handlers.queries
