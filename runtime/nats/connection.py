@@ -268,7 +268,9 @@ class Connection:
         """Refuse what the server would have: a request is not to succeed only since its actor happens to be near."""
         size = len(payload) + len(headers or b"")
         if size > self.max_payload:
-            raise PublishError(f"{size} bytes (headers included) to {subject.decode()}: at most {self.max_payload}")
+            raise PublishError(
+                f"{size} bytes (headers included) to {subject.decode('utf-8', 'backslashreplace')}: at most {self.max_payload}"
+            )
 
     async def flush(self, timeout: float = 5.0) -> None:
         """Wait until the server has seen all that was published and subscribed before: a barrier.

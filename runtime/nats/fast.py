@@ -192,15 +192,17 @@ class FastTransport:
 
     def _refuse(self, subject: bytes) -> None:
         if self._client._status != _CONNECTED:
-            raise NotConnected(f"not connected to NATS: {subject.decode()} was not sent")
+            raise NotConnected(f"not connected to NATS: {subject.decode('utf-8', 'backslashreplace')} was not sent")
         waiting = self._outbound()
         self._full = waiting > MAX_OUTBOUND
         if self._full:
-            raise PublishError(f"{waiting} bytes wait to be written: {subject.decode()} was not sent")
+            raise PublishError(
+                f"{waiting} bytes wait to be written: {subject.decode('utf-8', 'backslashreplace')} was not sent"
+            )
 
     def _too_large(self, subject: bytes, size: int) -> None:
         raise PublishError(
-            f"{size} bytes (headers included) to {subject.decode()}: the server takes {self._max_payload}"
+            f"{size} bytes (headers included) to {subject.decode('utf-8', 'backslashreplace')}: the server takes {self._max_payload}"
         )
 
     async def _after_read(self) -> None:

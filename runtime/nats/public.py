@@ -50,18 +50,24 @@ class PublicTransport:
     def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         """Queue one message. Raises `PublishError` if it cannot go out."""
         if not self._client.is_connected:
-            raise NotConnected(f"not connected to NATS: {subject.decode()} was not sent")
+            raise NotConnected(f"not connected to NATS: {subject.decode('utf-8', 'backslashreplace')} was not sent")
         size = len(payload) + (len(headers) if headers is not None else 0)
         if size > self._client.max_payload:
             raise PublishError(
-                f"{size} bytes (headers included) to {subject.decode()}: the server takes {self._client.max_payload}"
+                f"{size} bytes (headers included) to {subject.decode('utf-8', 'backslashreplace')}: the server takes {self._client.max_payload}"
             )
         if self._size + size > MAX_OUTBOUND:
-            raise PublishError(f"{self._size} bytes wait to be written: {subject.decode()} was not sent")
+            raise PublishError(
+                f"{self._size} bytes wait to be written: {subject.decode('utf-8', 'backslashreplace')} was not sent"
+            )
         if subject.split() != [subject]:
             raise PublishError(f"{subject!r} is no subject")
         fields = None if headers is None else header_block.parse(headers)
-        self._add(partial(self._client.publish, subject.decode(), payload, reply.decode(), fields), size)
+        try:
+            publish = partial(self._client.publish, subject.decode(), payload, reply.decode(), fields)
+        except UnicodeDecodeError:
+            raise PublishError(f"{subject!r} (reply {reply!r}): nats-py sends to subjects in UTF-8 only") from None
+        self._add(publish, size)
 
     def respond(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
         """Publish to the reply subject of a received message."""

@@ -133,4 +133,5 @@ class _Pass:
         self._expected += 1
         self._asked -= 1
         self._more = pending != b"0"
-        self._arrived.append(Stored(subject.decode(), int(sequence), headers, payload, int(time) / SECOND))
+        text = subject.decode("utf-8", "backslashreplace")  # nobody keeps publishers to UTF-8, the server least of all
+        self._arrived.append(Stored(text, int(sequence), headers, payload, int(time) / SECOND))

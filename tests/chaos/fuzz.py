@@ -144,6 +144,7 @@ class Fuzzer:
             b"", b"$JS.API.STREAM.DELETE." + self._streams + b"turns", b"$JS.API.STREAM.PURGE." + self._streams + b"events", b"$JS.ACK.x.y.1.1.1.1.0",
             b"$SYS.REQ.SERVER.PING", prefix + b"mirror.event.stored.evil", prefix + b"mirror.turn.a", prefix + b"victim.x", b"$KV.leases.mirror.0", b"$SRV.PING",
             prefix + b"mirror.command.put", b"\xff\xfe", b"_INBO", b"x" * 2000, b"*", b">",
+            b"_INBOX.\xff", b"_INBOX", b"_INBOX.", b"_INBOX.*", b"_INBOX." + b"x" * 2000,
         ))  # fmt: skip
         op = self._rng.choice((b"query.show", b"command.put"))
         return Frame("evil reply", self._frame(prefix + b"mirror." + op, reply))
@@ -207,6 +208,7 @@ class Fuzzer:
         if rng.random() < 0.1:
             lines *= 30
         block = b"NATS/1.0\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+        block = block if len(block) < MAX_PAYLOAD // 2 else block[: MAX_PAYLOAD // 2]
         return (self._mutated(block, 3) if rng.random() < 0.15 else block), rng.random() < 0.3
 
     def _body(self, packed: bool) -> bytes:

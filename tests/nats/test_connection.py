@@ -208,6 +208,14 @@ async def test_what_is_no_subject_is_refused_and_injects_nothing(connection: Con
     assert len(connection._replies) == 0
 
 
+async def test_a_reply_subject_that_is_no_utf8_fails_as_any_other_does(connection: Connection) -> None:
+    with pytest.raises(PublishError, match=r"bytes \(headers included\) to _INBOX\.\\xff"):
+        connection.respond(b"_INBOX.\xff", bytes(connection.max_payload + 1), None)
+    await connection.close()
+    with pytest.raises(NotConnected, match=r"_INBOX\.\\xff was not sent"):
+        connection.respond(b"_INBOX.\xff", b"", None)
+
+
 async def test_subscriptions_come_back_with_the_server(own_server: EmbeddedServer, public_api: bool) -> None:
     options = ConnectionOptions(url=own_server.url, public_api=public_api, reconnect_wait=0.02)
     async with await Connection.connect(options) as connection:

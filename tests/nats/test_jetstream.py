@@ -310,3 +310,10 @@ async def test_a_server_that_is_away_is_an_error_within_the_timeout(tmp_path: Pa
                 await jetstream.publish("s", b"")
             with pytest.raises((ActorError, TimeoutError)):
                 await jetstream.get_last("s", "s")
+
+
+async def test_read_tells_of_what_lies_on_a_subject_that_is_no_utf8(jetstream: JetStream, stream: str) -> None:
+    jetstream.connection.publish(f"{stream}.".encode() + b"\xff", b"odd")
+    await jetstream.publish(f"{stream}.a", b"next")
+    read = [(stored.subject, stored.payload) async for stored in jetstream.read(stream, f"{stream}.*")]
+    assert read == [(f"{stream}.\\xff", b"odd"), (f"{stream}.a", b"next")]

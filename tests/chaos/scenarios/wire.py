@@ -128,7 +128,7 @@ class Attack:
             await self._answered([frame for frame in sent if frame.answer])
         else:
             self.broken += 1
-            self.refusals.update(self._client.refusals)
+            self.refusals.update(self._client.refusals[-1:])
 
     async def close(self) -> None:
         if self._client is not None:
