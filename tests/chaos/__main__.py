@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="repeats a run's faults (timing is the machine's own)")
     parser.add_argument("--only", action="append", choices=list(ALL), help="this scenario; may be repeated")
     parser.add_argument("--short", action="store_true", help="the version that CI runs")
-    parser.add_argument("--minutes", type=float, default=2.0, help="how long the soak lasts")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the soak lasts")
     parser.add_argument("--list", action="store_true", help="name the scenarios")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep data and logs there")
     arguments = parser.parse_args()
@@ -28,7 +28,7 @@ def main() -> int:
             print(f"{name:22} {(scenario.__doc__ or '').strip()}")
         return 0
     results = [
-        run(name, arguments.seed, short=arguments.short, minutes=arguments.minutes, keep=arguments.keep)
+        run(name, arguments.seed, short=arguments.short, seconds=arguments.seconds, keep=arguments.keep)
         for name in arguments.only or ALL
     ]
     bad = [result for result in results if not result.good]
@@ -36,11 +36,11 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def run(name: str, seed: int, *, short: bool = False, minutes: float = 2.0, keep: Path | None = None) -> Result:
+def run(name: str, seed: int, *, short: bool = False, seconds: float = 60.0, keep: Path | None = None) -> Result:
     """Run one scenario, print its result and return it."""
     directory = (keep / name) if keep else Path(tempfile.mkdtemp(prefix=f"actorloom-chaos-{name}-"))
     directory.mkdir(parents=True, exist_ok=True)
-    setting = Setting(seed, directory, short=short, minutes=minutes, say=lambda text: print(f"    {text}", flush=True))
+    setting = Setting(seed, directory, short=short, minutes=seconds / 60, say=lambda text: print(f"    {text}", flush=True))
     print(f"\n{name}: {(ALL[name].__doc__ or '').strip()}", flush=True)
     begun = time.monotonic()
     try:

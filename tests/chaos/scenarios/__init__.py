@@ -9,6 +9,7 @@ from .kills import random_kills, steps
 from .owners import race, zombie
 from .shop import shop
 from .silences import silence
+from .soak import soak
 from .wire import wire
 
 ALL: dict[str, Scenario] = {
@@ -24,4 +25,5 @@ ALL: dict[str, Scenario] = {
     "shop": shop,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
+    "soak": soak,
 }

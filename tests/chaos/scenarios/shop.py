@@ -49,7 +49,7 @@ async def shop(setting: Setting) -> Result:
         customers = Customers(connection, NAMESPACE, rng, setting.much(12, 4))
         await customers.seed()
         customers.start()
-        killed = await _kill(customers, fleet, servers, rng, setting.much(24, 3))
+        killed = await _kill(customers, fleet, servers, rng, setting.much(60, 3))
         await customers.stop()
         result.require(fleet.deaths == killed[0], f"{fleet.deaths} lives ended by SIGKILL, {killed[0]} were killed")
         await customers.repeat()

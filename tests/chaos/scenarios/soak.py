@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.chaos.audit import Verdict
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.fleet import Worker, paused
 from tests.chaos.proxy import Proxy
@@ -58,51 +57,57 @@ def slope(times: list[float], values: list[float]) -> float:
 
 
 async def soak(setting: Setting) -> Result:
-    """All faults mixed with a fixed seed, for --minutes: nothing lost or twice, no upward slope of memory or handles."""
+    """All faults mixed with a fixed seed, for --seconds: nothing lost or twice, no upward slope of memory or handles."""
     result = Result("soak", setting.seed)
     seconds = 12.0 if setting.short else setting.minutes * 60
     async with (
         measured(result),
         Servers(setting.directory) as servers,
         Proxy(servers.nodes[0].port) as proxy,
-        cell(setting, servers, "soak", keys=20, callers=8, pause=0.01) as here,
+        cell(setting, servers, "soak-ledger", keys=10, callers=4, pause=0.01) as ledger,
+        cell(setting, servers, "soak-counter", keys=10, callers=4, pause=0.01) as counter,
     ):
-        for actors in (("counter", "receipts"), ("counter", "ledger"), ("ledger", "receipts")):
-            here.start(*actors)
-        # Never killed, so that what it uses can be followed; what happens to its server and connections happens to it.
-        survivor = here.start("counter", "ledger", "receipts", url=proxy.url)
-        await survivor.ready()
-        here.load.start()
-        await here.load.reached(100)
-        mixed = _Mixed(here, proxy, survivor, setting.rng("soak"))
+        # A survivor is the only owner of what it runs and is never killed, so that what it uses can be followed; all that
+        # happens to its server, its connection and the others happens to it.
+        cells = [ledger, counter]
+        survivors = [ledger.start("ledger", url=proxy.url), counter.start("counter", "receipts", url=proxy.url)]
+        victims = [ledger.start("counter", "receipts") for _ in range(2)] + [counter.start("ledger") for _ in range(2)]
+        for worker in survivors:
+            await worker.ready()
+        for here in cells:
+            here.load.start()
+        mixed = _Mixed(cells, victims, survivors, proxy, setting.rng("soak"))
         await mixed.go_on(seconds, setting.say)
-        verdict: Verdict = await here.verdict()
-        here.report(result, verdict)
-        result.require(not survivor.deaths, f"the process that nobody killed ended with {survivor.deaths}")
+        for here in cells:
+            here.report(result, await here.verdict())
+        for worker in survivors:
+            result.require(not worker.deaths, f"{worker.program.name}, which nobody killed, ended with {worker.deaths}")
     result.load = f"8 callers over 20 keys for {seconds:.0f} s"
     result.faults = ", ".join(f"{number} {name}" for name, number in sorted(mixed.count.items()))
-    _judge(result, mixed.samples)
+    for worker, samples in mixed.samples.items():
+        _judge(result, worker.program.name, samples)
     return result
 
 
 class _Mixed:
-    """Faults of all kinds, one after the other, and samples of the survivor between them."""
+    """Faults of all kinds, one after the other, and samples of the survivors between them."""
 
-    def __init__(self, here: Cell, proxy: Proxy, survivor: Worker, rng: Random) -> None:
-        self.here = here
+    def __init__(
+        self, cells: list[Cell], victims: list[Worker], survivors: list[Worker], proxy: Proxy, rng: Random
+    ) -> None:
+        self.cells = cells
+        self.victims = victims
         self.proxy = proxy
-        self.survivor = survivor
-        self.samples = Samples()
+        self.samples = {worker: Samples() for worker in survivors}
         self.count: dict[str, int] = {}
         self._rng = rng
-        self._victims = [worker for worker in here.fleet.workers if worker is not survivor]
         self._faults: dict[str, tuple[float, Callable[[], Awaitable[object]]]] = {
             "kill -9 of a process": (6, self._kill),
             "kill -9 of the server": (1, self._restart),
             "kill -9 of both": (1, self._both),
             "SIGTERM of a process": (2, self._drain),
             "SIGSTOP of a process": (2, self._pause),
-            "SIGSTOP of the survivor": (1, self._pause_survivor),
+            "SIGSTOP of a survivor": (1, self._pause_survivor),
             "SIGSTOP of the server": (1, self._pause_server),
             "silence of the network": (1, self._freeze),
         }
@@ -118,63 +123,70 @@ class _Mixed:
             name = first.pop() if first else self._rng.choices(list(self._faults), weights)[0]
             await self._faults[name][1]()
             self.count[name] = self.count.get(name, 0) + 1
-            await self.here.load.reached(self._rng.randint(20, 200))
-            self.samples.take(self.survivor, loop.time() - begun)
+            for here in self.cells:
+                await here.load.reached(self._rng.randint(20, 200))
+            for worker, samples in self.samples.items():
+                samples.take(worker, loop.time() - begun)
             await asyncio.sleep(self._rng.uniform(0, 0.5))
             if loop.time() - said > 30:
                 said = loop.time()
-                say(
-                    f"{said - begun:.0f} s: {sum(self.count.values())} faults, {self.here.load.account.commands} commands, "
-                    f"{self.samples.rss[-1] / 2**20:.1f} MiB, {self.samples.handles[-1]:.0f} handles"
-                )
+                say(f"{said - begun:.0f} s: {sum(self.count.values())} faults; {self._used()}")
+
+    def _used(self) -> str:
+        return ", ".join(
+            f"{worker.program.name} {samples.rss[-1] / 2**20:.1f} MiB, {samples.handles[-1]:.0f} handles"
+            for worker, samples in self.samples.items()
+            if samples.times
+        )
 
     async def _kill(self) -> None:
-        self._rng.choice(self._victims).kill()
+        self._rng.choice(self.victims).kill()
 
     async def _restart(self) -> None:
-        await self.here.servers.restart(self.here.servers.nodes[0])
+        await self.cells[0].servers.restart(self.cells[0].servers.nodes[0])
 
     async def _both(self) -> None:
         await self._kill()
         await self._restart()
 
     async def _drain(self) -> None:
-        self._rng.choice(self._victims).signal(signal.SIGTERM)
+        self._rng.choice(self.victims).signal(signal.SIGTERM)
 
     async def _pause(self) -> None:
-        with paused([self._rng.choice(self._victims)]):
+        with paused([self._rng.choice(self.victims)]):
             await asyncio.sleep(self._rng.uniform(0.5, 2.5))
 
     async def _pause_survivor(self) -> None:
-        with paused([self.survivor]):
+        with paused([self._rng.choice(list(self.samples))]):
             await asyncio.sleep(self._rng.uniform(1.5, 2.5))
 
     async def _pause_server(self) -> None:
-        [node] = self.here.servers.nodes
-        self.here.servers.pause(node)
+        [node] = self.cells[0].servers.nodes
+        self.cells[0].servers.pause(node)
         await asyncio.sleep(self._rng.uniform(0.5, 3.0))
-        self.here.servers.resume(node)
+        self.cells[0].servers.resume(node)
 
     async def _freeze(self) -> None:
         self.proxy.freeze()
 
 
-def _judge(result: Result, samples: Samples) -> None:
+def _judge(result: Result, name: str, samples: Samples) -> None:
     """Print level and slope of memory and handles, and fail where they clearly grow; too few samples tell nothing."""
     if len(samples.times) < 2:
-        result.require(False, "the survivor could not be measured")
+        result.require(False, f"{name} could not be measured")
         return
     rss, rss_slope, rss_growth = samples.settled(samples.rss)
     handles, handles_slope, handles_growth = samples.settled(samples.handles)
-    result.figures["survivor's memory"] = f"{rss / 2**20:.1f} MiB, slope {rss_slope / 2**20:+.2f} MiB a minute"
-    result.figures["survivor's open handles"] = f"{handles:.0f}, slope {handles_slope:+.2f} a minute"
+    result.figures[f"{name}, memory"] = f"{rss / 2**20:.1f} MiB, slope {rss_slope / 2**20:+.2f} MiB a minute"
+    result.figures[f"{name}, open handles"] = f"{handles:.0f}, slope {handles_slope:+.2f} a minute"
     result.figures["samples"] = len(samples.times)
     if len(samples.times) < LEAST_SAMPLES:
         return
     result.require(
-        rss_growth < max(GROWTH_RSS * rss, LEAST_RSS), f"memory grew by {rss_growth / 2**20:.1f} MiB in half the time"
+        rss_growth < max(GROWTH_RSS * rss, LEAST_RSS),
+        f"{name}: memory grew by {rss_growth / 2**20:.1f} MiB in half the time",
     )
     result.require(
         handles_growth < max(GROWTH_HANDLES * handles, LEAST_HANDLES),
-        f"open handles grew by {handles_growth:.0f} in half the time",
+        f"{name}: open handles grew by {handles_growth:.0f} in half the time",
     )
