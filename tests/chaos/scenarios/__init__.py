@@ -7,6 +7,7 @@ from .controls import control_check, control_deduplication
 from .drains import drain
 from .kills import random_kills, steps
 from .owners import race, zombie
+from .poisons import poison
 from .shop import shop
 from .silences import silence
 from .soak import soak
@@ -23,6 +24,7 @@ ALL: dict[str, Scenario] = {
     "silence": silence,
     "wire": wire,
     "shop": shop,
+    "poison": poison,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
     "soak": soak,
