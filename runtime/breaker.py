@@ -22,7 +22,7 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
 class Breaker:
     """The circuit to one operation: closed, open, or half open with one probe under way. Not thread-safe."""
 
-    __slots__ = ("_clock", "_opened", "_pause", "_policy", "_probing", "_since", "failing", "is_open", "opened")
+    __slots__ = ("_clock", "_opened", "_pause", "_policy", "_probing", "_since", "failing", "is_open")
 
     def __init__(self, policy: BreakerPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
@@ -35,8 +35,6 @@ class Breaker:
         self._opened = 0.0
         self._pause = policy.pause
         self._probing = False
-        self.opened = 0
-        """How often it has opened."""
 
     def allows(self) -> bool:
         """Whether a request may be sent now; the first after the pause is the probe."""
@@ -57,8 +55,8 @@ class Breaker:
         """The request was given up by its sender: it tells nothing."""
         self._probing = False
 
-    def failed(self) -> None:
-        """No answer in time, or nobody there."""
+    def failed(self) -> bool:
+        """No answer in time, or nobody there; return whether that has opened the circuit."""
         now = self._clock()
         if not self.failing:
             self._since = now
@@ -67,10 +65,12 @@ class Breaker:
             self._probing = False
             self._pause = min(self._pause * 2, self._policy.longest)
             self._opened = now
-        elif not self.is_open and self.failing >= self._policy.failures and now >= self._since + self._policy.lasting:
+            return False
+        if not self.is_open and self.failing >= self._policy.failures and now >= self._since + self._policy.lasting:
             self.is_open = True
             self._opened = now
-            self.opened += 1
+            return True
+        return False
 
 
 class RetryBudget:

@@ -77,6 +77,7 @@ class Bus:
         self._millis = 0
         self._deadline = b""
         self._retries = tracer.counter("actorloom.client.retries", {})
+        self._circuits = tracer.counter("actorloom.client.circuits.opened", {})
 
     def query(self, message: Query[R], *, timeout: float | None = None) -> Coroutine[Any, Any, R]:
         """Ask, and return the reply. `timeout` in seconds.
@@ -224,7 +225,9 @@ class Bus:
                 route.breaker.answered()
         else:
             told = route.unanswered(error)
-            route.breaker.failed()
+            if route.breaker.failed():
+                self._circuits.value += 1
+                span.add_event("circuit.opened")
         kind = type(told).__name__
         finish(span, told.code, kind, str(told))
         route.durations.record_error(self._loop.time() - begun, told.code, kind)

@@ -6,12 +6,27 @@ import msgspec
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a failing reaction is tried again: `attempts` in all, the delay doubling from `first` to at most `longest`.
 
-    Delays are in seconds; each is drawn between half and the whole of its nominal length.
+    Delays are in seconds; each is drawn between half and the whole of its nominal length. `permanent` and `transient` name
+    exception classes (their subclasses count) that no further attempt can mend, or that one may although they say no.
     """
 
     attempts: int = 8
     first: float = 0.2
     longest: float = 30.0
+    permanent: tuple[str, ...] = ()
+    transient: tuple[str, ...] = ()
+
+    def classified(self, error: BaseException) -> bool | None:
+        """Return True where `error` is declared permanent, False where transient, None where nothing is said of it.
+
+        The most specific class decides.
+        """
+        for kind in type(error).__mro__:
+            if kind.__name__ in self.permanent:
+                return True
+            if kind.__name__ in self.transient:
+                return False
+        return None
 
     def delay(self, attempt: int, random: float) -> float:
         """Return the seconds to wait after attempt number `attempt` (1-based); `random` is in [0, 1)."""

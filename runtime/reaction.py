@@ -35,7 +35,7 @@ log = logging.getLogger("actorloom.reaction")
 _decode_json = msgspec.json.Decoder().decode
 
 PERMANENT = (DeclarationError, CodecError)
-"""What no further attempt can mend; `Rejected` also, where the reaction itself raised it."""
+"""What no further attempt can mend, unless the policy says otherwise; `Rejected` also, where the reaction itself raised it."""
 
 
 class EventRoute:
@@ -111,7 +111,9 @@ class EventWork(Work):
         taken = (time.perf_counter_ns() - self.begun) / 1e9
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
-        permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected) and not error.remote)
+        permanent = self.reactions.options.retry.classified(error)
+        if permanent is None:
+            permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected) and not error.remote)
         if not permanent and self.attempt < self.attempts:
             return self._again(error)
         if not await self.reactions.bury(self, error):
@@ -208,8 +210,8 @@ class Reactions:
             return
         outcome = Outcome(delivery, len(handlers))
         carried = headers.get(delivery.headers, b"ce-id") or ""
-        # An id that no subject could hold (a foreign publisher's) is as good as none.
-        own = not 0 < len(carried.encode()) <= MAX_ID
+        # An id that no subject or header could hold (a foreign publisher's) is as good as none.
+        own = not (0 < len(carried.encode()) <= MAX_ID and carried.isprintable())
         event_id = f"{self.stream}:{delivery.stream_sequence}" if own else carried
         for number, handler in enumerate(handlers):
             work = EventWork(self, route, handler, None, outcome)

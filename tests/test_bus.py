@@ -32,7 +32,7 @@ from runtime import (
     RetryPolicy,
     connect,
 )
-from runtime.breaker import Breaker, BreakerPolicy, RetryBudget
+from runtime.breaker import BreakerPolicy
 from runtime.bus import Bus
 from runtime.errors import CircuitOpen
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -345,47 +345,3 @@ async def test_a_circuit_opens_after_silence_in_a_row_and_closes_with_an_answer(
         await foreign.answer("query.ask", (b'{"value":1}', None))
         await asyncio.sleep(0.12)
         assert await bus.query(Ask()) == await bus.query(Ask()) == Value(1)
-
-
-def test_a_breaker_lets_one_probe_through() -> None:
-    now = 0.0
-    breaker = Breaker(BreakerPolicy(failures=2, lasting=0.0, pause=1.0, longest=3.0), lambda: now)
-    breaker.failed()
-    assert breaker.allows() and not breaker.is_open
-    breaker.failed()
-    assert breaker.is_open and not breaker.allows() and breaker.opened == 1
-    now = 1.0
-    assert breaker.allows() and not breaker.allows(), "one probe"
-    breaker.failed()
-    now = 2.5
-    assert not breaker.allows(), "the pause has doubled"
-    now = 3.0
-    assert breaker.allows()
-    breaker.released()
-    assert breaker.allows(), "a probe that was given up tells nothing"
-    breaker.answered()
-    assert not breaker.is_open and breaker.allows() and breaker.allows()
-
-
-def test_a_circuit_outlasts_a_moment_however_many_fail_in_it() -> None:
-    now = 0.0
-    breaker = Breaker(BreakerPolicy(failures=2, lasting=1.0), lambda: now)
-    for _ in range(100):
-        breaker.failed()
-    assert not breaker.is_open and breaker.allows()
-    now = 1.0
-    breaker.failed()
-    assert breaker.is_open and breaker.opened == 1
-    breaker.answered()
-    breaker.failed()
-    assert not breaker.is_open
-
-
-def test_a_budget_is_a_share_of_requests() -> None:
-    budget = RetryBudget(share=0.5, most=2.0)
-    assert [budget.spend() for _ in range(3)] == [True, True, False]
-    budget.earn()
-    assert not budget.spend()
-    for _ in range(10):
-        budget.earn()
-    assert [budget.spend() for _ in range(3)] == [True, True, False]

@@ -22,7 +22,7 @@ SEEN: dict[str, list[Any]] = defaultdict(list)
 """What reactions saw, by the name in the event."""
 FAILURES: dict[str, int] = {}
 """How many attempts of an event named so are still to fail."""
-OPTIONS = Options(retry=RetryPolicy(attempts=4, first=0.05, longest=0.2), handled=3)
+OPTIONS = Options(retry=RetryPolicy(attempts=4, first=0.05, longest=0.2, permanent=("OSError",)), handled=3)
 
 
 class Noted(Event, actor="notes", key="name"):
@@ -66,6 +66,8 @@ class Summer(Actor[Sum]):
         match event.kind:
             case "rejected":
                 raise Rejected("never")
+            case "unwritable":
+                raise FileNotFoundError("no such file")
             case "slow":
                 await asyncio.sleep(0.001)
             case "later" if self.attempt < 3:
@@ -278,6 +280,16 @@ async def test_what_the_domain_refuses_is_a_dead_letter_at_once(nats_server: Emb
         await until_idle(system, namespace)
         [(headers, _)] = await dead(system, namespace)
         assert headers["Dead-Reason"] == "Rejected: never" and headers["Dead-Attempts"] == "1"
+
+
+async def test_what_the_policy_calls_permanent_is_a_dead_letter_at_once(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Summer, url=nats_server.url, namespace=namespace) as system:
+        await publish(system, namespace, Noted("refused", 1, "unwritable"), id="r1")
+        await until_idle(system, namespace)
+        [(headers, _)] = await dead(system, namespace)
+        assert headers["Dead-Reason"] == "FileNotFoundError: no such file" and headers["Dead-Attempts"] == "1"
 
 
 @pytest.mark.parametrize(
