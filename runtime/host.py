@@ -1,7 +1,7 @@
 """The host of one actor type: owns its lease, streams, endpoints and subscriptions from start to drain.
 
-A host is in standby until it has the lease of its keys; then it catches up (relay, indexes) and serves. What it loses or
-what crashes takes it back to standby, within an intensity limit; past that it fails, and the process with it.
+A host is in standby until it has the lease of its keys; then it catches up (relay, indexes) and serves. A lost lease takes
+it back to standby, and what crashes too, within an intensity limit; past that it fails, and the process with it.
 """
 
 import asyncio
@@ -31,6 +31,10 @@ _RESTARTS, _WITHIN = 5, 60.0
 
 class HostFailed(ActorError):
     """A host failed more often than its restart intensity allows."""
+
+
+class LeaseLost(ActorError):
+    """The lease of the keys was lost: to another owner, or because NATS could not be reached in time to renew it."""
 
 
 class Host:
@@ -88,6 +92,10 @@ class Host:
                     await self._serve_once()
                 except StateLost:
                     raise
+                except LeaseLost as error:
+                    # No part of this process has failed, and ending it would not mend the network; to lose a lease takes
+                    # its time to live, so that it cannot go round fast either.
+                    log.warning("%s: back to standby: %s", self.name, error)
                 except (ActorError, TimeoutError, OSError) as error:
                     await self._failed(error)
         finally:
@@ -147,7 +155,7 @@ class Host:
                 return (
                     broken if isinstance(broken, ActorError) else ActorError(f"{self.name}: a part failed: {broken!r}")
                 )
-            return ActorError(f"{self.name}: the lease was lost")
+            return LeaseLost(f"{self.name}: the lease was lost")
         finally:
             drain.cancel()
             lost.cancel()

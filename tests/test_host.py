@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -240,6 +241,27 @@ async def test_a_lost_lease_means_standby_and_not_the_end(nats_server: EmbeddedS
         assert caught.value.executed is False and not work.done()
         await until(host.ready.is_set)  # the thief does not renew it
         assert (await bus.command(Add("a"))).value == 2
+
+
+async def test_leases_lost_again_and_again_are_no_failures_of_the_host(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
+        host: Host = runner.hosts[0]
+        bounded = deque[float](maxlen=1)
+        monkeypatch.setattr(host, "_restarts", bounded)
+        monkeypatch.setattr("runtime.host._RESTARTS", 1)  # the second failure would be the end
+        for number in range(3):
+            await until(host.ready.is_set)
+            assert (await bus.command(Add("a"))).value == number + 1
+            await JetStream(bus.connection).publish(
+                f"$KV.{namespace}-leases.counter.0",
+                b'{"holder":"thief","since":0,"host":"elsewhere","pid":1}',
+                headers=b"NATS/1.0\r\nNats-TTL: 1s\r\n\r\n",
+            )
+            await until(lambda: host.standby and not host.ready.is_set())
+        await until(host.ready.is_set)
+        assert not bounded and not work.done()
 
 
 async def test_a_part_that_fails_begins_anew_until_it_is_too_often(
