@@ -40,7 +40,9 @@ def run(name: str, seed: int, *, short: bool = False, seconds: float = 60.0, kee
     """Run one scenario, print its result and return it."""
     directory = (keep / name) if keep else Path(tempfile.mkdtemp(prefix=f"actorloom-chaos-{name}-"))
     directory.mkdir(parents=True, exist_ok=True)
-    setting = Setting(seed, directory, short=short, minutes=seconds / 60, say=lambda text: print(f"    {text}", flush=True))
+    setting = Setting(
+        seed, directory, short=short, minutes=seconds / 60, say=lambda text: print(f"    {text}", flush=True)
+    )
     print(f"\n{name}: {(ALL[name].__doc__ or '').strip()}", flush=True)
     begun = time.monotonic()
     try:

@@ -74,9 +74,18 @@ _VALUES: dict[bytes, list[bytes]] = {
     b"ce-time": [b"", b"yesterday", b"9999-99-99T99:99:99Z"],
     b"ce-source": [b"", b"/other", b"\xff"],
     b"ce-specversion": [b"", b"0.3", b"x"],
-    b"Dead-Attempts": [b"9" * 5000, b"x"],
-    b"Actorloom-Command": [b"put", b"\xff"],
+    b"Dead-Attempts": [b"1", b"9" * 5000, b"x", "٣".encode(), "²".encode()],
+    b"Dead-Sequence": [b"1", b"9" * 5000, b"9" * 19, b"-1"],
+    b"Dead-Reaction": [b"on_stored", b"put", b"put", b"show", b"\xff", b"", b"__init__"],
+    b"Dead-Id": [b"", b"same", b"x" * 256, b"x" * 2000, b"\xff\xfe", b"a b", b"*", "é".encode() * 400],
+    b"Dead-Subject": [b"", b"wire.mirror.timer.a.x", b"wire.mirror.timer.%ZZ.x", b"wire.mirror.timer.%FF.x", b"wire.mirror.timer", b"\xff", b"x" * 9000],
+    b"Dead-Stream": [b"", b"x", b"\xff"],
+    b"Dead-Reason": [b"", b"\xff", b"x" * 9000],
+    b"Actorloom-Command": [b"Put", b"Put", b"Put", b"put", b"Show", b"\xff", b""],
+    b"Actorloom-Recurring": [b"1", b""],
 }  # fmt: skip
+_DEAD = [name for name in _VALUES if name.startswith(b"Dead-")]
+_TIMER = [b"Actorloom-Command", b"Actorloom-Command", b"Actorloom-Recurring", b"Idempotency-Key"]
 _NAMES = list(_VALUES)
 _TOKENS = [
     b"a",
@@ -120,7 +129,7 @@ class Fuzzer:
         self._inbox = inbox
         self._count = 0
         self._kinds: list[tuple[Callable[[], Frame], int]] = [
-            (self._request, 56), (self._event, 18), (self._evil_reply, 9), (self._odd_subject, 8), (self._discovery, 6), (self._breaker, 1),
+            (self._request, 56), (self._event, 18), (self._returned, 3), (self._evil_reply, 8), (self._odd_subject, 8), (self._discovery, 6), (self._breaker, 1),
         ]  # fmt: skip
 
     def next(self) -> Frame:
@@ -137,6 +146,19 @@ class Fuzzer:
         reply = self._rng.choice((b"", b"%b.j.%d" % (self._inbox, self._count)))
         token = self._rng.choice(_TOKENS[:7]) if self._rng.random() < 0.9 else self._rng.choice(_TOKENS)
         return Frame("event", self._frame(self._prefix + b"mirror.event.stored." + token, reply))
+
+    def _returned(self) -> Frame:
+        """What claims to be a dead letter that is sent again, or a timer that is due."""
+        tail, names = self._rng.choice((
+            (b"passer.redrive.stored", _DEAD), (b"mirror.redrive.put", _DEAD), (b"mirror.redrive.\xff", _DEAD), (b"mirror.timer.a.x", _TIMER),
+            (b"mirror.timer.%ZZ.x", _TIMER), (b"mirror.timer.%FF.\xff", _TIMER), (b"mirror.timer.%s.x" % (b"k" * 1500), _TIMER),
+        ))  # fmt: skip
+        lines = b"".join(
+            b"%b: %b\r\n" % (name, self._rng.choice(_VALUES[name])) for name in names if self._rng.random() < 0.8
+        )
+        block, body = b"NATS/1.0\r\n" + lines + b"\r\n", self._body(False)[: MAX_PAYLOAD // 2]
+        sizes = len(block), len(block) + len(body)
+        return Frame("returned", b"HPUB %b %d %d\r\n%b%b\r\n" % (self._prefix + tail, *sizes, block, body))
 
     def _evil_reply(self) -> Frame:
         prefix = self._prefix

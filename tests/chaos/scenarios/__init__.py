@@ -6,6 +6,7 @@ from .cluster import cluster_leaders, cluster_rolling
 from .controls import control_check, control_deduplication
 from .drains import drain
 from .kills import random_kills, steps
+from .overloads import overload
 from .owners import race, zombie
 from .poisons import poison
 from .shop import shop
@@ -24,6 +25,7 @@ ALL: dict[str, Scenario] = {
     "silence": silence,
     "wire": wire,
     "shop": shop,
+    "overload": overload,
     "poison": poison,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
