@@ -85,8 +85,30 @@ async def soak(setting: Setting) -> Result:
     result.load = f"8 callers over 20 keys for {seconds:.0f} s"
     result.faults = ", ".join(f"{number} {name}" for name, number in sorted(mixed.count.items()))
     for worker, samples in mixed.samples.items():
-        _judge(result, worker.program.name, samples)
+        judge(result, worker.program.name, samples)
     return result
+
+
+def judge(result: Result, name: str, samples: Samples) -> None:
+    """Print level and slope of memory and handles, and fail where they clearly grow; too few samples tell nothing."""
+    if len(samples.times) < 2:
+        result.require(False, f"{name} could not be measured")
+        return
+    rss, rss_slope, rss_growth = samples.settled(samples.rss)
+    handles, handles_slope, handles_growth = samples.settled(samples.handles)
+    result.figures[f"{name}, memory"] = f"{rss / 2**20:.1f} MiB, slope {rss_slope / 2**20:+.2f} MiB a minute"
+    result.figures[f"{name}, open handles"] = f"{handles:.0f}, slope {handles_slope:+.2f} a minute"
+    result.figures["samples"] = len(samples.times)
+    if len(samples.times) < LEAST_SAMPLES:
+        return
+    result.require(
+        rss_growth < max(GROWTH_RSS * rss, LEAST_RSS),
+        f"{name}: memory grew by {rss_growth / 2**20:.1f} MiB in half the time",
+    )
+    result.require(
+        handles_growth < max(GROWTH_HANDLES * handles, LEAST_HANDLES),
+        f"{name}: open handles grew by {handles_growth:.0f} in half the time",
+    )
 
 
 class _Mixed:
@@ -168,25 +190,3 @@ class _Mixed:
 
     async def _freeze(self) -> None:
         self.proxy.freeze()
-
-
-def _judge(result: Result, name: str, samples: Samples) -> None:
-    """Print level and slope of memory and handles, and fail where they clearly grow; too few samples tell nothing."""
-    if len(samples.times) < 2:
-        result.require(False, f"{name} could not be measured")
-        return
-    rss, rss_slope, rss_growth = samples.settled(samples.rss)
-    handles, handles_slope, handles_growth = samples.settled(samples.handles)
-    result.figures[f"{name}, memory"] = f"{rss / 2**20:.1f} MiB, slope {rss_slope / 2**20:+.2f} MiB a minute"
-    result.figures[f"{name}, open handles"] = f"{handles:.0f}, slope {handles_slope:+.2f} a minute"
-    result.figures["samples"] = len(samples.times)
-    if len(samples.times) < LEAST_SAMPLES:
-        return
-    result.require(
-        rss_growth < max(GROWTH_RSS * rss, LEAST_RSS),
-        f"{name}: memory grew by {rss_growth / 2**20:.1f} MiB in half the time",
-    )
-    result.require(
-        handles_growth < max(GROWTH_HANDLES * handles, LEAST_HANDLES),
-        f"{name}: open handles grew by {handles_growth:.0f} in half the time",
-    )
