@@ -21,6 +21,10 @@ from .subject import Names, snake_case, valid_name
 log = logging.getLogger("actorloom.deadletter")
 
 _MAX_REASON: Final = 500
+_MAX_WRITTEN: Final = 2048
+"""Characters of what else it died of."""
+_MAX_HEADERS: Final = 64_000
+"""Bytes of a dead letter's headers; JetStream refuses more than 64 KiB, and the original may have had as many."""
 _PREFIX: Final = "Dead-"
 
 
@@ -92,7 +96,8 @@ class DeadLetters:
         subject = self._names.dead(name)
         # Fixed for this delivery and reaction, so that it is stored once.
         message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{death.reaction}"
-        block = headers.encode([*_kept(delivery.headers), ("Nats-Msg-Id", message_id), *_written(death)])
+        ours = [("Nats-Msg-Id", message_id), *_written(death)]
+        block = headers.encode([*_fitting(_kept(delivery.headers), _MAX_HEADERS - _size(ours)), *ours])
         try:
             await self._jetstream.publish(subject, delivery.payload, headers=block)
         except (PublishError, TimeoutError) as unacknowledged:
@@ -163,7 +168,8 @@ def read_death(block: bytes | None) -> Death:
 
     def said(field: str) -> Any:
         text = found.get(f"{_PREFIX}{field}".lower(), "")
-        return (int(text) if text.isdecimal() else 0) if field in ("attempts", "sequence") else text
+        # Anybody may write these; Python itself refuses numbers of more than 4300 digits.
+        return (int(text) if len(text) < 20 and text.isdecimal() else 0) if field in ("attempts", "sequence") else text
 
     return Death(*(said(field) for field in Death.__struct_fields__))
 
@@ -171,9 +177,28 @@ def read_death(block: bytes | None) -> Death:
 def _written(death: Death) -> list[tuple[str, str]]:
     values = msgspec.structs.asdict(death) | {"reason": death.reason[:_MAX_REASON]}
     return [
-        (f"{_PREFIX}{field.capitalize()}", str(value).encode(errors="replace").decode())
+        (f"{_PREFIX}{field.capitalize()}", _line(str(value)[:_MAX_WRITTEN]).encode(errors="replace").decode())
         for field, value in values.items()
     ]
+
+
+def _line(value: str) -> str:
+    """Return `value` on one line: a foreign publisher's id may have had more, and a dead letter must be stored."""
+    return value.replace("\r", " ").replace("\n", " ")
+
+
+def _size(pairs: list[tuple[str, str]]) -> int:
+    return sum(len(name.encode()) + len(value.encode()) + 4 for name, value in pairs)
+
+
+def _fitting(pairs: list[tuple[str, str]], room: int) -> list[tuple[str, str]]:
+    """Return those of `pairs` that fit into `room` bytes: one that is too long is left out, those after it need not be."""
+    found: list[tuple[str, str]] = []
+    for pair in pairs:
+        if (size := _size([pair])) <= room:
+            room -= size
+            found.append(pair)
+    return found
 
 
 def _kept(block: bytes | None) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from .nats.delivery import Delivery
 from .nats.jetstream import JetStream
 from .options import Options
 from .reaction import EventRoute, EventWork, Outcome, Reactions
-from .subject import Names, token_key
+from .subject import Names, key_token, token_key
 from .tracing import ServiceTracer
 from .tracing import conventions as semconv
 from .turn import Turns
@@ -58,8 +58,9 @@ class Redriven(Reactions):
         handler = route.handlers[0]
         work = EventWork(self, route, handler, None, _Redriven(self, delivery))
         # No `born`: its time in the stream says nothing about when it was first handled, so its mark is looked up.
-        work.id = death.id or f"{self.stream}:{delivery.stream_sequence}"
+        work.id = death.id if death.id and death.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:
+            key_token(work.id)  # its mark's subject must hold it
             work.message = handler.codec.decode(delivery.payload)
             work.key = self._key(handler, work, death)
         except CodecError as error:

@@ -65,17 +65,20 @@ def _encoded(data: bytes) -> str:
 
 
 def token_key(token: str) -> str:
-    """Return the key that `key_token` made `token` from."""
+    """Return the key that `key_token` made `token` from. Raises `CodecError` where it made no such token."""
     if token == "%":
         return ""
     if "%" not in token:
         return token
     head, *rest = token.split("%")
     data = bytearray(head.encode())
-    for part in rest:
-        data.append(int(part[:2], 16))
-        data += part[2:].encode()
-    return data.decode("utf-8", "surrogatepass")
+    try:
+        for part in rest:
+            data.append(int(part[:2], 16))
+            data += part[2:].encode()
+        return data.decode("utf-8", "surrogatepass")
+    except ValueError:
+        raise CodecError(f"{token[:80]!r} is no key of ours") from None
 
 
 class Names:

@@ -10,7 +10,7 @@ from .handler import Handler
 from .nats.delivery import Delivery
 from .nats.jetstream import JetStream
 from .reaction import EventRoute, EventWork, Outcome, Reactions, text
-from .subject import token_key
+from .subject import key_token, token_key
 from .tracing import conventions as semconv
 
 log = logging.getLogger("actorloom.timers")
@@ -32,13 +32,13 @@ class Timers(Reactions):
         recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
         work.timed = recurring or timer_id == self.stream
         work.id = f"{timer_id}:{delivery.stream_sequence}" if work.timed else timer_id
-        work.key = token_key(rest[2]) if self.keyed else ""
         try:
+            key_token(work.id)  # its mark's subject must hold it
+            work.key = token_key(rest[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
+            self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self._undecodable(work, error))
-            return
-        self.turns.admit(work, forced=True)
 
     def add_command(self, handler: Handler) -> None:
         """Let timers send `handler`'s command."""

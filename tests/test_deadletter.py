@@ -250,6 +250,38 @@ async def test_one_for_a_reaction_that_is_no_more_becomes_a_dead_letter_that_say
     assert (other.name, other.death.id, other.headers) == ("paid", "x.on_gone", {"ce-id": "x"})
 
 
+async def test_odd_headers_neither_stop_the_reaction_nor_its_dead_letters(shop: System, namespace: str) -> None:
+    desk = Desk(shop, "books", namespace)
+    jetstream = JetStream(shop.connection)
+    subject = f"{namespace}.shop.event.paid.1"
+    # An id of two lines cannot stand in the dead letter's headers; so many headers and its own are more than 64 KiB.
+    await jetstream.publish(subject, b"{}", headers=b"NATS/1.0\r\nce-id: a\nb\r\n\r\n")
+    assert all("\n" not in letter.death.id for letter in await desk.some(2))
+    long = b"NATS/1.0\r\nfirst: 1\r\nlong: %b\r\nlast: 2\r\n\r\n" % (b"x" * 65_000)
+    await jetstream.publish(subject, b"{}", headers=long)
+    letters = await desk.some(4)
+    assert letters[-1].headers == {"first": "1", "last": "2"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {"Dead-Reaction": "on_paid", "Dead-Sequence": "9" * 5000, "Dead-Id": "x" * 2000},
+        {"Dead-Reaction": "on_gone", "Dead-Id": "a\nb"},
+        {"Dead-Reaction": "note", "Dead-Subject": "NAMESPACE.books.timer.%ZZ.x", "Dead-Id": "x"},
+    ],
+)
+async def test_what_was_never_a_dead_letter_becomes_one(shop: System, namespace: str, lines: dict[str, str]) -> None:
+    desk = Desk(shop, "books", namespace)
+    block = "".join(f"{name}: {value.replace('NAMESPACE', namespace)}\r\n" for name, value in lines.items())
+    body = b'{"order":"1","amount":1,"key":"1"}'
+    await JetStream(shop.connection).publish(
+        desk.names.redrive("paid"), body, headers=f"NATS/1.0\r\n{block}\r\n".encode()
+    )
+    (letter,) = await desk.some()
+    assert letter.death.reaction == lines["Dead-Reaction"] and letter.death.sequence == 0
+
+
 async def test_what_no_reaction_can_read_is_a_dead_letter_for_each(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     jetstream = JetStream(shop.connection)

@@ -108,3 +108,9 @@ def test_the_subjects_of_the_wire_contract() -> None:
 def test_a_namespace_stands_in_front_of_subjects_and_streams() -> None:
     names = Names("orders", "test")
     assert names.turn("7") == "test.orders.turn.7" and names.turns_stream == "test-orders-turns"
+
+
+@pytest.mark.parametrize("token", ["%ZZ", "a%", "%FF", "%-1"])
+def test_a_token_that_no_key_has_is_refused(token: str) -> None:
+    with pytest.raises(CodecError, match="no key of ours"):
+        token_key(token)
