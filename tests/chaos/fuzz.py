@@ -1,283 +1,207 @@
-"""Mutated frames: a seeded source of requests, events and discovery requests that are wrong in every way we could think of."""
+"""Mutated frames: valid for the server as far as they must be to reach us, and wrong in every other way."""
 
-import random
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import struct
+from random import Random
 from typing import Any
 
 import msgspec
 
-MAX_PAYLOAD = 1024 * 1024
-"""What the server takes, headers included; it closes the socket for more."""
+from runtime.ids import new_id
 
-NUL_TO_FF = bytes(range(256))
-
-_KEYS: list[Any] = ["a", "b", "c", "d", "", "_", "%", "a.b", "*", ">", "a b", "\r\n", "\x00", "ключ", "🗝", "é" * 400, "x" * 1024,
-    "x" * 1025, "../..", "$JS.API", 7, None, True, [], {}, 1.5, "a\u2028b"]  # fmt: skip
-_NUMBERS = [b"0", b"-0", b"1e999", b"-1e999", b"1e-999", b"NaN", b"Infinity", b"-Infinity", b"9" * 19, b"9" * 20, b"9" * 400,
-    b"9" * 5000, b"18446744073709551616", b"-9223372036854775809", b"0x10", b"01", b"1.", b".5", b"1e", b"+1", b"1_000", b"true", b"null",
-    b'""', b"[]", b"{}", b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\u0000"', b'"\\q"', b'"\xff\xfe"', b'"\xed\xa0\x80"', b'"2024-13-45T99:99:99Z"']  # fmt: skip
-_TEXTS = [
-    "",
-    "a",
-    "abc",
-    "ü",
-    "😀" * 20,
-    "\x00\x01",
-    "\r\nNats-Service-Error-Code: 200",
-    "\u202e",
-    "%s%n{0}",
-    "x" * 3000,
-]
-_JSON: list[bytes] = [b"", b" ", b"null", b"true", b"0", b'"a"', b"[]", b"{}", b"{", b"}", b"[", b'{"key"', b'{"key":', b'{"key":"a"',
-    b'{"key":"a",}', b'{"key":"a"}{"key":"b"}', b"{'key':'a'}", b'{"key":"a"}//', b'\xef\xbb\xbf{"key":"a"}', b'{"key":"a"}\x00',
-    b'{"key":"a","key":"b"}', b'{"key":"a","text":"b","text":1}', b'{"key":"\\ud800"}', b'{"key":"\xff"}', b'{"key":"a","\xff":1}',
-    b"[" * 100_000, b'{"leaf":' * 20_000, b'{"key":"a","unknown":' + b"[" * 50_000, b'{"key":"a","unknown":' + b"[" * 900 + b"]" * 900 + b"}",
-    b'{"key":"a","unknown":' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}", b'{"key":"a","more":{"x":' * 5000, NUL_TO_FF,
-    b"{" + b",".join(b'"k%d":%d' % (n, n) for n in range(5000)) + b"}"]  # fmt: skip
-_LARGE: list[bytes] = [b" " * 1_000_000, b'{"key":"a","text":"' + b"x" * 1_000_000 + b'"}', b"[" * 1_000_000,
-    b'{"key":"a","unknown":[' + b"1," * 490_000 + b"1]}", b'{"key":"' + b"k" * 1_000_000 + b'"}', b"\x91" * 1_000_000,
-    b'{"key":"a","leaf":{"tags":[' + b'"",' * 300_000 + b'""]}}', b'{"key":"a","number":' + b"9" * 1_000_000 + b"}"]  # fmt: skip
-_PACKED: list[bytes] = [b"", b"\xc0", b"\xc1", b"\x80", b"\x90", b"\x81", b"\xdf\xff\xff\xff\xff", b"\xdd\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
-    b"\xc6\xff\xff\xff\xff", b"\x81\xa3key", b"\x81\xa3key\xc1", b"\x82\xa3key\xa1a\xa3key\xa1b", b"\x81\xa3key\xa2\xff\xfe", b"\x81\x90\x01",
-    b"\x82\xa3key\xa1a\x90\xc0", b"\x82\xa3key\xa1a\x81\x01\x02\x03", b"\x91" * 100_000, b"\x81\xa1a" * 30_000, b"\x81\xa3key\xd6\xff\0\0\0\0",
-    b"\x82\xa3key\xa1a\xa6number\xcf" + b"\xff" * 8, b"\x82\xa3key\xa1a\xa4when\xd7\xff" + b"\xff" * 8, b"\x82\xa3key\xa1a\xa5ratio\xcb\x7f\xf8\0\0\0\0\0\0",
-    b"\x82\xa3key\xa1a\xa4when\xc7\x05\x07hello", b"\x82\xa3key\xa1a\xa4text\xc4\x03abc", NUL_TO_FF]  # fmt: skip
-_TYPES = [b"application/msgpack", b"application/msgpack; v=1", b"APPLICATION/X-MSGPACK", b"application/json", b"application/json;charset=latin1", b"",
-    b"text/html", b"application/cloudevents+json", b"\xff\xfe", b"x" * 5000, b"application/", b";", b"application/msgpack\x00", b"multipart/x; a=\r"]  # fmt: skip
-_BLOCKS = [b"NATS/1.0", b"NATS/1.0\r\n", b"NATS/1.0\r\n\r\n", b"NATS/1.0\n\n", b"NATS/1.0 503\r\n\r\n", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n",
-    b"NATS/9.9\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"\r\n\r\n", b"\x00" * 37, b"\xff" * 107, b"NATS/1.0\r\nDeadline", b"NATS/1.0\r\nDeadline:",
-    b"NATS/1.0\r\nDeadline: 1", b"NATS/1.0\r\n:\r\n\r\n", b"NATS/1.0\r\n: x\r\n\r\n", b"NATS/1.0\r\n x: y\r\n\r\n", b"NATS/1.0\r\nIdempotency-Key: a",
-    b"NATS/1.0\r\nno colon at all\r\n\r\n", b"NATS/1.0\r\nA: b\r\n continued\r\n\r\n", b"NATS/1.0\r\nContent-Type: application/msgpack",
-    b"NATS/1.0\r\n\xff\xfe: \xff\r\n\r\n", b"NATS/1.0\r\nDeadline: 9999999999999\r\n", b"NATS/1.0\r\nDeadline: 0000000000000\r\n\r\n"]  # fmt: skip
-_SPAN = b"0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331"
-_VALUES: dict[bytes, list[bytes]] = {
-    b"Deadline": [b"", b"0", b"-1", b"abc", b"1e99", b"9" * 15, b"9" * 16, b"9" * 400, b"1.5", b"NaN", "１２３".encode(), b"\x00", b"1 2", b"0" * 13,
-        b"9" * 13, b"+1700000000000", b"\xb2\xb3"],
-    b"Idempotency-Key": [b"", b"same", b"x" * 256, b"x" * 257, "é".encode() * 128, "é".encode() * 129, b"\x00", b"\xff\xfe", b"*.>", b"a b", b"%", b"../..",
-        b"018f0000-0000-7000-8000-000000000000", b"ffffffff-ffff-7fff-bfff-ffffffffffff", b"00000000-0000-8000-8000-000000000000.x", b"x" * 60_000, b"\t"],
-    b"Call-Chain": [b"", b",", b"," * 31, b"," * 5000, b"mirror/a", b"mirror/%ZZ", b"mirror/" + b"a" * 9000, b"\xff\xff", b"mirror", b"/", b"a/b,mirror/b",
-        b"\x00,\x00"],
-    b"traceparent": [b"", b"00-" + _SPAN + b"-01", b"00-" + _SPAN, b"ff-" + _SPAN + b"-01", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01",
-        b"00-" + _SPAN.upper() + b"-01", b"00-" + _SPAN + b"-01-more", b"00-" + b"z" * 32 + b"-" + b"z" * 16 + b"-zz", b"\xff" * 55, b"-" * 55, b"0" * 9000],
-    b"tracestate": [b"", b"a=b", b"=", b"a=b," * 500, b"\xff=\xff", b"A B=c", b"a=" + b"x" * 9000],
-    b"baggage": [b"", b"a=b", b"=", b"%zz=%", b"a=%ff%fe", b"a=b;c;d=;", b"a=b," * 2000, b"\xff=\xff", b"a" * 9000],
-    b"Content-Type": _TYPES,
-    b"Nats-Service-Error-Code": [b"200", b"x"],
-    b"Nats-Msg-Id": [b"", b"same", b"x" * 300, b"\xff"],
-    b"Nats-Expected-Last-Subject-Sequence": [b"0", b"-1", b"x"],
-    b"Nats-Rollup": [b"all", b"sub", b"x"],
-    b"ce-id": [b"", b"same", b"x" * 256, b"x" * 257, b"x" * 40_000, b"\xff\xfe", b"%", b"*.>", b"a b", b"\x00", b"018f0000-0000-7000-8000-000000000000"],
-    b"ce-type": [b"", b"mirror.Other", b"\xff"],
-    b"ce-subject": [b"", b"b", b"%ZZ", b"\xff"],
-    b"ce-time": [b"", b"yesterday", b"9999-99-99T99:99:99Z"],
-    b"ce-source": [b"", b"/other", b"\xff"],
-    b"ce-specversion": [b"", b"0.3", b"x"],
-    b"Dead-Attempts": [b"1", b"9" * 5000, b"x", "٣".encode(), "²".encode()],
-    b"Dead-Sequence": [b"1", b"9" * 5000, b"9" * 19, b"-1"],
-    b"Dead-Reaction": [b"on_stored", b"put", b"put", b"show", b"\xff", b"", b"__init__"],
-    b"Dead-Id": [b"", b"same", b"x" * 256, b"x" * 2000, b"\xff\xfe", b"a b", b"*", "é".encode() * 400],
-    b"Dead-Subject": [b"", b"wire.mirror.timer.a.x", b"wire.mirror.timer.%ZZ.x", b"wire.mirror.timer.%FF.x", b"wire.mirror.timer", b"\xff", b"x" * 9000],
-    b"Dead-Stream": [b"", b"x", b"\xff"],
-    b"Dead-Reason": [b"", b"\xff", b"x" * 9000],
-    b"Actorloom-Command": [b"Put", b"Put", b"Put", b"put", b"Show", b"\xff", b""],
-    b"Actorloom-Recurring": [b"1", b""],
+PROBE: dict[str, Any] = {
+    "key": "k1", "count": 3, "ratio": 1.5, "when": "2026-03-01T12:00:00Z", "id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+    "price": "12.50", "colour": "red", "kind": "a", "part": {"name": "p", "weight": 7, "tags": ["x"], "parts": []},
+    "labels": {"a": "b"}, "raw": "aGk=", "anything": [1, None, {"z": "y"}],
 }  # fmt: skip
-_DEAD = [name for name in _VALUES if name.startswith(b"Dead-")]
-_TIMER = [b"Actorloom-Command", b"Actorloom-Command", b"Actorloom-Recurring", b"Idempotency-Key"]
-_NAMES = list(_VALUES)
-_TOKENS = [
-    b"a",
-    b"b",
-    b"_",
-    b"%",
-    b"%ZZ",
-    b"%2",
-    b"%FF",
-    b"\xff\xfe",
-    b"\xed\xa0\x80",
-    "ключ".encode(),
-    b"x" * 1500,
-    b"a.b",
-    b"*",
-    b">",
-    b"",
-    b"$JS",
-    b"\x00",
-    b"\x7f",
-]
+KEEP: dict[str, Any] = {name: PROBE[name] for name in ("key", "count", "ratio", "part", "labels")}
+
+ODD_TEXT = (
+    "", "\x00", "..", "a.b", "*", ">", "$SYS", "%", "%zz", "_", " ", "\ud800", "é", "𝒳" * 9, "\u202e", "a" * 1100, "../../x", "key with space",
+)  # fmt: skip
+ODD_VALUES: tuple[Any, ...] = (
+    None, True, -1, 0, 2**31, 2**63, 2**64, -(2**63) - 1, 10**30, 1e308, -0.0, "", "1", [], {}, [[]], {"": {}}, "NaN", b"x",
+    "9999-12-31T23:59:60Z", "0000-00-00T00:00:00Z",
+)  # fmt: skip
+HOSTILE_JSON = (
+    b"", b" ", b"null", b"[]", b"{", b"}", b'"', b"\xef\xbb\xbf{}", b"\xff\xfe", b"{}{}", b"{}\x00", b"NaN", b"1e999", b"-", b"tru",
+    b"[" * 100_000, b'{"key":' * 50_000, b'{"anything":' + b"[" * 20_000 + b"]" * 20_000 + b"}", b"9" * 5000, b'{"count":' + b"9" * 5000 + b"}",
+    b'{"count":1e400}', b'{"ratio":1e-400}', b'{"key":"\\ud800"}', b'{"key":"' + b"\\u0000" * 500 + b'"}', b'{"key":"\xc3\x28"}',
+    b'{"key":"a","key":"b"}', b'{"labels":{"a":"b","a":"c"},"key":"k1"}', b"\x00" * 64, bytes(range(256)),
+)  # fmt: skip
+HOSTILE_MSGPACK = (
+    b"\xc1", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\x91" * 50_000,
+    b"\x81\xa1a" * 30_000, b"\xc7\x08\x05" + b"\x00" * 8, b"\xd7\xff" + b"\xff" * 8, b"\xcf" + b"\xff" * 8, b"\xcb\x7f\xf8" + b"\x00" * 6,
+    b"\x82\xa3key\xa1a\xa3key\xa1b", b"\x81\x01\x02", b"\x81\xc0\xc0", b"\x81\xa3key\xc4\x02\xff\xfe", b"\xa2\xff\xfe", b"",
+)  # fmt: skip
+HEADER_NAMES = (
+    "traceparent", "tracestate", "baggage", "Idempotency-Key", "Deadline", "Call-Chain", "Content-Type", "Traceparent", "ce-id",
+    "ce-type", "Nats-Msg-Id", "Nats-Service-Error-Code", "deadline", "content-type", "IDEMPOTENCY-KEY", "X", "",
+)  # fmt: skip
+HEADER_VALUES = (
+    "", " ", "0", "-1", "1", "1e400", "NaN", "inf", "9" * 40, "9" * 5000, "٣", "0x10", "1.5", "99999999999999", "application/json",
+    "application/msgpack", "application/msgpack; charset=x", "application/xml", "text/plain;;;", "fuzzed/k1", "a,b,c", "," * 200,
+    ",".join(f"x/{n}" for n in range(60)), "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "00-" + "f" * 32 + "-" + "f" * 16 + "-ff",
+    "ff-" + "1" * 32 + "-" + "1" * 16 + "-01", "00-" + "g" * 32 + "-" + "1" * 16 + "-01", "k=v," * 200, "\x00", "\x1b[31m", "é", "x" * 3000,
+    "%" * 9, "=" * 50, "a=b;c=d", "\t", "*", ">",
+)  # fmt: skip
+SUBJECTS = (
+    "fuzzed.query.probe", "fuzzed.query.probe", "fuzzed.command.keep", "fuzzed.command.keep", "fuzzed.command.keep", "fuzzed.query.nope",
+    "fuzzed.command.probe", "fuzzed.query", "fuzzed.event.kept.k1", "fuzzed.event.kept.k%zz", "fuzzed.event.kept._", "fuzzed.event.other.x",
+    "$SRV.PING", "$SRV.INFO.fuzzed", "$SRV.STATS.fuzzed.x", "$SRV.NOPE",
+)  # fmt: skip
 
 
-@dataclass
-class Frame:
-    """What is written, and what must come of it."""
+class Frame(msgspec.Struct):
+    """One publish, and whether somebody is to answer it (an error counts as an answer)."""
 
-    kind: str
     data: bytes
-    answer: bytes = b""
-    """The reply subject on which exactly one answer must come; empty where none must."""
+    wants_reply: bool
 
 
 class Fuzzer:
-    """Yields frames. `namespace` is the actors', replies go below `inbox`."""
+    """Makes frames from a seed; `inbox` is where answers go."""
 
-    def __init__(self, rng: random.Random, namespace: str, inbox: bytes) -> None:
+    def __init__(self, rng: Random, namespace: str, inbox: str) -> None:
         self._rng = rng
-        self._prefix = namespace.encode() + b"."
-        self._streams = namespace.encode() + b"-mirror-"
+        self._prefix = f"{namespace}."
         self._inbox = inbox
-        self._count = 0
-        self._kinds: list[tuple[Callable[[], Frame], int]] = [
-            (self._request, 56), (self._event, 18), (self._returned, 3), (self._evil_reply, 8), (self._odd_subject, 8), (self._discovery, 6), (self._breaker, 1),
-        ]  # fmt: skip
+        self._number = 0
+        self._served = {f"{namespace}.fuzzed.query.probe", f"{namespace}.fuzzed.command.keep"}
 
-    def next(self) -> Frame:
-        """Return the next frame. One of kind "breaker" is what ends its socket."""
-        self._count += 1
-        return self._rng.choices([make for make, _ in self._kinds], [weight for _, weight in self._kinds])[0]()
-
-    def _request(self) -> Frame:
-        reply = b"%b.r.%d" % (self._inbox, self._count)
-        op = self._rng.choice((b"query.show", b"query.show", b"query.miss", b"command.put", b"command.put"))
-        return Frame(op.decode(), self._frame(self._prefix + b"mirror." + op, reply), reply)
-
-    def _event(self) -> Frame:
-        reply = self._rng.choice((b"", b"%b.j.%d" % (self._inbox, self._count)))
-        token = self._rng.choice(_TOKENS[:7]) if self._rng.random() < 0.9 else self._rng.choice(_TOKENS)
-        return Frame("event", self._frame(self._prefix + b"mirror.event.stored." + token, reply))
-
-    def _returned(self) -> Frame:
-        """What claims to be a dead letter that is sent again, or a timer that is due."""
-        tail, names = self._rng.choice((
-            (b"passer.redrive.stored", _DEAD), (b"mirror.redrive.put", _DEAD), (b"mirror.redrive.\xff", _DEAD), (b"mirror.timer.a.x", _TIMER),
-            (b"mirror.timer.%ZZ.x", _TIMER), (b"mirror.timer.%FF.\xff", _TIMER), (b"mirror.timer.%s.x" % (b"k" * 1500), _TIMER),
-        ))  # fmt: skip
-        lines = b"".join(
-            b"%b: %b\r\n" % (name, self._rng.choice(_VALUES[name])) for name in names if self._rng.random() < 0.8
-        )
-        block, body = b"NATS/1.0\r\n" + lines + b"\r\n", self._body(False)[: MAX_PAYLOAD // 2]
-        sizes = len(block), len(block) + len(body)
-        return Frame("returned", b"HPUB %b %d %d\r\n%b%b\r\n" % (self._prefix + tail, *sizes, block, body))
-
-    def _evil_reply(self) -> Frame:
-        prefix = self._prefix
-        reply = self._rng.choice((
-            b"", b"$JS.API.STREAM.DELETE." + self._streams + b"turns", b"$JS.API.STREAM.PURGE." + self._streams + b"events", b"$JS.ACK.x.y.1.1.1.1.0",
-            b"$SYS.REQ.SERVER.PING", prefix + b"mirror.event.stored.evil", prefix + b"mirror.turn.a", prefix + b"victim.x", b"$KV.leases.mirror.0", b"$SRV.PING",
-            prefix + b"mirror.command.put", b"\xff\xfe", b"_INBO", b"x" * 2000, b"*", b">",
-            b"_INBOX.\xff", b"_INBOX", b"_INBOX.", b"_INBOX.*", b"_INBOX." + b"x" * 2000,
-        ))  # fmt: skip
-        op = self._rng.choice((b"query.show", b"command.put"))
-        return Frame("evil reply", self._frame(prefix + b"mirror." + op, reply))
-
-    def _odd_subject(self) -> Frame:
-        reply = b"%b.s.%d" % (self._inbox, self._count)
-        tail = self._rng.choice((b"query.Show", b"query.show.x", b"query", b"query.nothing", b"event.stored", b"event.other.a", b"event.stored.a.b",
-            b"dead.stored", b"redrive.stored", b"redrive.put", b"command.\xff", b"query.*", b">", b"query.show\xff"))  # fmt: skip
-        return Frame("odd subject", self._frame(self._prefix + b"mirror." + tail, reply))
-
-    def _discovery(self) -> Frame:
-        reply = b"%b.d.%d" % (self._inbox, self._count)
-        subject = self._rng.choice((b"$SRV.PING", b"$SRV.INFO", b"$SRV.STATS", b"$SRV.INFO.mirror", b"$SRV.STATS.mirror", b"$SRV.PING.watcher", b"$SRV.PING.\xff",
-            b"$SRV.INFO.mirror.x", b"$SRV.WHAT"))  # fmt: skip
-        if self._rng.random() < 0.2:
-            reply = self._rng.choice(
-                (b"$JS.API.STREAM.DELETE." + self._streams + b"turns", b"_", b"_X", b"", b"_INBOX.\xff")
-            )
-        return Frame("discovery", self._frame(subject, reply))
-
-    def _breaker(self) -> Frame:
-        subject = self._prefix + b"mirror.query.show"
-        data = self._rng.choice((
-            b"PUB %b 5\r\nmore than five\r\n" % subject, b"HPUB %b 100 5\r\nabcde\r\n" % subject, b"HPUB %b -1 5\r\nabcde\r\n" % subject,
-            b"PUB %b 99999999\r\n" % subject, b"PUB %b abc\r\n" % subject, b"PUB\r\n", b"WHAT\r\n", b"PUB " + b"x" * 5000 + b" 0\r\n\r\n",
-            b"MSG a 1 0\r\n\r\n", b"INFO {}\r\n", b"-ERR 'x'\r\n", b"SUB\r\n", b"UNSUB \xff\r\n", b"CONNECT {\r\n", NUL_TO_FF + b"\r\n",
-            b"HPUB %b 12 12\r\nNATS/1.0\r\n\r\n" % subject, self._mutated(self._frame(subject, b"_INBOX.x")[:4000], 4),
-        ))  # fmt: skip
-        return Frame("breaker", data)
-
-    def _frame(self, subject: bytes, reply: bytes) -> bytes:
-        block, packed = self._headers()
-        body = self._body(packed)[: MAX_PAYLOAD - len(block or b"")]
-        if block is None:
-            return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(body), body)
-        return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, len(block), len(block) + len(body), block, body)
-
-    def _headers(self) -> tuple[bytes | None, bool]:
-        """Return a header block (or none), and whether it announces MessagePack (rightly or not)."""
+    def frame(self) -> Frame:
+        """Return the next one."""
         rng = self._rng
-        chance = rng.random()
-        if chance < 0.35:
-            return None, False
-        if chance < 0.5:
-            return rng.choice(_BLOCKS), rng.random() < 0.2
-        if chance < 0.65:
-            return b"NATS/1.0\r\nContent-Type: application/msgpack\r\n\r\n", True
-        lines: list[bytes] = []
-        for _ in range(rng.choice((1, 1, 2, 3, 8))):
-            name = rng.choice(_NAMES)
-            value = rng.choice(_VALUES[name])
-            if name == b"Deadline" and rng.random() < 0.5:
-                value = b"%d" % ((time.time() + rng.choice((-5, 0, 60))) * 1000)
-            elif name == b"Idempotency-Key" and rng.random() < 0.5:
-                value = b"id-%d" % rng.getrandbits(30)
-            lines.append(
-                rng.choice((name, name, name.lower(), name.upper()))
-                + rng.choice((b": ", b":", b":  \t", b" : "))
-                + value
-            )
-        if rng.random() < 0.1:
-            lines *= 30
-        block = b"NATS/1.0\r\n" + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
-        block = block if len(block) < MAX_PAYLOAD // 2 else block[: MAX_PAYLOAD // 2]
-        return (self._mutated(block, 3) if rng.random() < 0.15 else block), rng.random() < 0.3
-
-    def _body(self, packed: bool) -> bytes:
-        rng = self._rng
-        chance = rng.random()
-        if chance < 0.001:
-            return rng.choice(_LARGE)
-        if chance < 0.25:
-            # Large ones seldom: they would be all that is measured.
-            body = rng.choice(_PACKED if packed else _JSON)
-            return body if len(body) < 2000 or rng.random() < 0.05 else body[: rng.randrange(2000)]
-        value = self._value()
-        if packed:
-            body = msgspec.msgpack.encode(value)
+        self._number += 1
+        subject = rng.choice(SUBJECTS)
+        if not subject.startswith("$SRV"):
+            subject = self._prefix + subject
+        msgpack = rng.random() < 0.25
+        reply, wanted = self._reply(subject)
+        lines = self._headers(msgpack, subject)
+        payload = self._body(msgpack, KEEP if ".keep" in subject or ".kept" in subject else PROBE)
+        if lines is None:
+            data = f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
         else:
-            body = msgspec.json.encode(value)
-            if chance < 0.5:
-                body = body.replace(b'"@"', rng.choice(_NUMBERS))
-        return body if chance > 0.8 else self._mutated(body, rng.choice((1, 1, 2, 5)))
+            size = len(lines) + len(payload)
+            data = f"HPUB {subject} {reply} {len(lines)} {size}\r\n".encode() + lines + payload + b"\r\n"
+        return Frame(data, wanted and subject in self._served)
 
-    def _value(self) -> dict[str, Any]:
-        """Return a message that is right but for what is drawn for it; `@` is where a number may be put."""
+    def _reply(self, subject: str) -> tuple[str, bool]:
         rng = self._rng
-        value: dict[str, Any] = {"key": rng.choice(_KEYS[:4]) if rng.random() < 0.7 else rng.choice(_KEYS)}
-        for name, values in (("text", _TEXTS), ("value", [1, -1, 2**63, "@"]), ("number", [1, "@"]), ("ratio", [0.5, "@"]), ("when", ["2024-01-01T00:00:00Z", "@"]),
-                             ("leaf", [None, {"name": "x", "price": "@"}, {"tags": ["a", "@"]}]), ("more", [{}, {"x": {"name": "@"}}])):  # fmt: skip
-            if rng.random() < (0.9 if name == "value" else 0.3):
-                value[name] = rng.choice(values)
-        return value
+        if rng.random() < 0.9 or ".event." in subject or subject not in self._served:
+            # Elsewhere it is the server that answers, and to whatever subject.
+            return f"{self._inbox}.{self._number}", True
+        odd = (
+            "", f"{self._prefix}fuzzed.event.kept.forged", f"{self._prefix}fuzzed.command.keep", f"$JS.API.STREAM.DELETE.{self._prefix[:-1]}-fuzzed-turns",
+            "$JS.ACK.x", f"$KV.{self._prefix[:-1]}-leases.fuzzed.0", "_INBOX", f"{self._prefix}forged.{'x' * 500}",
+        )  # fmt: skip
+        return rng.choice(odd), False
 
-    def _mutated(self, data: bytes, times: int) -> bytes:
+    def _headers(self, msgpack: bool, subject: str) -> bytes | None:
         rng = self._rng
-        found = bytearray(data)
-        for _ in range(times):
-            at = rng.randrange(len(found) + 1)
-            match rng.randrange(6):
+        lines: list[str] = []
+        if msgpack:
+            lines.append("Content-Type: application/msgpack")
+        if ".event." in subject:
+            lines += [f"Nats-Msg-Id: {new_id()}", f"ce-id: {new_id()}"]
+        for _ in range(rng.choice((0, 0, 1, 1, 2, 5))):
+            lines.append(
+                rng.choice(HEADER_NAMES) + rng.choice((": ", ":", " : ", "", ":\t")) + rng.choice(HEADER_VALUES)
+            )
+        if not lines and rng.random() < 0.7:
+            return None
+        block = ("NATS/1.0\r\n" + "".join(f"{line}\r\n" for line in lines) + "\r\n").encode("utf-8", "surrogatepass")
+        if rng.random() < 0.15:
+            block = self._mutated(block)
+            if rng.random() < 0.5:
+                block = rng.choice(
+                    (
+                        b"NATS/1.0",
+                        b"NATS/1.0\r\n",
+                        b"\r\n\r\n",
+                        b"NATS/1.0 503\r\n\r\n",
+                        b"N",
+                        block.rstrip(),
+                        b"NATS/1.0\r\n\r\n\r\n",
+                    )
+                )
+        return block[:4000]
+
+    def _body(self, msgpack: bool, valid: dict[str, Any]) -> bytes:
+        rng = self._rng
+        kind = rng.random()
+        encode: Any = msgspec.msgpack.encode if msgpack else msgspec.json.encode
+        if kind < 0.1:
+            return encode({**valid, "key": f"k{rng.randint(1, 2000)}"})
+        if kind < 0.3:
+            # The bombs are large: a few of them are as good as many.
+            hostile = HOSTILE_MSGPACK if msgpack else HOSTILE_JSON
+            body = rng.choice(hostile)
+            return body if len(body) < 20_000 or rng.random() < 0.1 else body[:2000]
+        if kind < 0.65:
+            return self._encode(encode, self._changed(valid), valid)
+        return self._mutated(self._encode(encode, self._changed(valid) if rng.random() < 0.3 else valid, valid))
+
+    def _encode(self, encode: Any, value: Any, otherwise: Any) -> bytes:
+        try:
+            return encode(value)
+        except (UnicodeEncodeError, OverflowError, RecursionError, TypeError, msgspec.MsgspecError):
+            return encode(otherwise)
+
+    def _changed(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy in which one to three fields, at any depth, are missing, odd, new or nested."""
+        rng = self._rng
+        changed: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
+        for _ in range(rng.randint(1, 3)):
+            target = changed
+            if rng.random() < 0.3 and isinstance(target.get("part"), dict):
+                target = target["part"]
+            name = rng.choice([*target, "unknown", "__proto__", "constructor"])
+            match rng.randint(0, 6):
+                case 6:
+                    changed["part"] = _nested_part(rng.randint(1, 1100))
                 case 0:
-                    found[at : at + 1] = bytes([rng.randrange(256)])
+                    target.pop(name, None)
                 case 1:
-                    del found[at : at + rng.randrange(8)]
+                    target[name] = rng.choice(ODD_TEXT)
                 case 2:
-                    found[at:at] = rng.choice((b"\r\n", b"\x00", b"\xff", b'"', b"{", b"[", b"\\u", b"\x81", b"\xc1"))
+                    target[name] = _nested(rng.randint(1, 900))
                 case 3:
-                    found[at:at] = found[at : at + rng.randrange(1, 16)]
-                case 4:
-                    del found[at:]
+                    target[name] = {rng.choice(ODD_TEXT): rng.choice(ODD_VALUES) for _ in range(3)}
                 case _:
-                    end = at + rng.randrange(1, 4)
-                    found[at:end] = bytes(byte ^ (1 << rng.randrange(8)) for byte in found[at:end])
-        return bytes(found)
+                    target[name] = rng.choice(ODD_VALUES)
+        return changed
+
+    def _mutated(self, data: bytes) -> bytes:
+        """Return `data` with bits flipped, bytes cut out, doubled or put in."""
+        rng = self._rng
+        changed = bytearray(data)
+        for _ in range(rng.randint(1, 4)):
+            place = rng.randrange(len(changed) + 1)
+            match rng.randint(0, 4):
+                case 0 if place < len(changed):
+                    changed[place] ^= 1 << rng.randint(0, 7)
+                case 1:
+                    del changed[place : place + rng.randint(1, 8)]
+                case 2:
+                    changed[place:place] = changed[max(place - rng.randint(1, 16), 0) : place]
+                case 3:
+                    changed[place:place] = rng.randbytes(rng.randint(1, 6))
+                case _:
+                    changed[place:place] = struct.pack(">I", rng.getrandbits(32))
+        return bytes(changed)
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _nested_part(depth: int) -> Any:
+    """A part within parts: it fits the type, however deep."""
+    value: Any = {"name": "p", "weight": 1}
+    for _ in range(depth):
+        value = {"name": "p", "weight": 1, "parts": [value]}
+    return value

@@ -76,7 +76,9 @@ class RawClient:
             case b"PING":
                 self.send(b"PONG\r\n")
             case b"PONG" if self._pongs:
-                self._pongs.pop(0).set_result(True)
+                pong = self._pongs.pop(0)
+                if not pong.done():
+                    pong.set_result(True)
             case b"-ERR":
                 self.refusals.append(line)
         return True
