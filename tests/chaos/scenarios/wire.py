@@ -213,7 +213,8 @@ class Ledger:
                 self.bad.add(stored.sequence)
                 continue
             carried = headers.get(stored.headers, b"ce-id") or ""
-            self.decodable[event.key].add(carried if 0 < len(carried.encode()) <= 256 else f"#{stored.sequence}")
+            own = not (0 < len(carried.encode()) <= 256 and carried.isprintable())
+            self.decodable[event.key].add(f"#{stored.sequence}" if own else carried)
         async for letter in self._jetstream.read(self._watcher.dead_stream, self._watcher.dead("stored")):
             if headers.get(letter.headers, b"Dead-Stream") == stream:  # it may also be one of the fuzzer's
                 self.dead[int(headers.get(letter.headers, b"Dead-Sequence") or 0)] += 1
