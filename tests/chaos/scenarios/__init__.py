@@ -5,7 +5,6 @@ from tests.chaos.cell import Scenario
 from .cluster import cluster_leaders, cluster_rolling
 from .controls import control_check, control_deduplication
 from .drains import drain
-from .fuzzing import fuzz
 from .kills import random_kills, steps
 from .overloads import overload
 from .owners import race, zombie
@@ -28,7 +27,6 @@ ALL: dict[str, Scenario] = {
     "shop": shop,
     "overload": overload,
     "poison": poison,
-    "fuzz": fuzz,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
     "soak": soak,
