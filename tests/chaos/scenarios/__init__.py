@@ -9,7 +9,7 @@ from .kills import random_kills, steps
 from .overloads import overload
 from .owners import race, zombie
 from .poisons import poison
-from .shop import shop
+from .shop import shop, shop_steps
 from .silences import silence
 from .soak import soak
 from .wire import wire
@@ -25,6 +25,7 @@ ALL: dict[str, Scenario] = {
     "silence": silence,
     "wire": wire,
     "shop": shop,
+    "shop-steps": shop_steps,
     "overload": overload,
     "poison": poison,
     "cluster-leaders": cluster_leaders,

@@ -1,9 +1,10 @@
 """The real shop, killed in the middle of its orders: each is packed, delivered and paid once, and nothing is left over."""
 
 import asyncio
+import signal
 import time
 from collections import Counter as Tally
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -17,11 +18,16 @@ from runtime.record import Record, decode_record
 from runtime.subject import Names
 from tests.chaos.cell import Result, Setting, measured
 from tests.chaos.customers import Customers, Purchase
-from tests.chaos.fleet import Fleet, Program
+from tests.chaos.faults import ONCE, POINTS
+from tests.chaos.fleet import Fleet, Program, Worker, until
 from tests.chaos.servers import Servers
 
 NAMESPACE = "shop"
 SERVICES = ("products", "delivery", "orders", "warehouse", "payment", "payment-3p")
+ACTORS = (
+    "actors.products.actor:Products", "actors.delivery.actor:Deliveries", "actors.orders.actor:Orders",
+    "actors.warehouse.actor:Warehouse", "actors.payment.actor:Payments", "actors.payment_3p.actor:PaymentProvider",
+)  # fmt: skip
 EFFECTS = {
     "orders": ("FULFILLED", "order_created"),
     "warehouse": ("COMPLETED", "package_created"),
@@ -29,38 +35,66 @@ EFFECTS = {
     "payment": ("PROCESSED", None),
 }
 """By service: the status in which each order ends there, and the event that it has there exactly once."""
+Faults = Callable[[Customers, Worker, Servers], Awaitable[None]]
 SETTLE = 15.0
 """Seconds within which what reacts to the last step must have happened too."""
 
 
 async def shop(setting: Setting) -> Result:
     """The whole shop and the server, killed in the middle of orders: every order fulfilled and charged once."""
-    result = Result("shop", setting.seed)
     rng = setting.rng("shop")
+    killed = [0, 0]
+
+    async def kill(customers: Customers, worker: Worker, servers: Servers) -> None:
+        killed[:] = await _kill(customers, worker, servers, rng, setting.much(60, 3))
+
+    result = await _run(setting, "shop", ["-m", "runtime", "run", "actors"], kill)
+    result.faults = f"{killed[0]} kill -9 of the shop, {killed[1]} of the server"
+    result.require(all(killed), "no kills of each kind")
+    return result
+
+
+async def shop_steps(setting: Setting) -> Result:
+    """The whole shop killed at every step of its turns, in the middle of orders: every order fulfilled and charged once."""
+    rng = setting.rng("shop-steps")
+    points = [point for point in POINTS if not point.startswith("mark")]  # an order handles too few messages for marks
+    kills = [f"{p}:{1 if p in ONCE else rng.randint(1, 60)}" for p in points * setting.much(3, 1)]
+    rng.shuffle(kills)
+
+    async def wait(customers: Customers, worker: Worker, servers: Servers) -> None:
+        await until(lambda: len(worker.deaths) >= len(kills) or customers.ended, 10.0 * len(kills), "the armed kills")
+        await customers.reached(20)
+
+    result = await _run(setting, "shop-steps", ["-m", "tests.chaos.process", *ACTORS], wait, kills)
+    result.faults = f"{len(kills)} kill -9 at {len(points)} points of the turn"
+    return result
+
+
+async def _run(setting: Setting, name: str, program: list[str], faults: Faults, kills: Sequence[str] = ()) -> Result:
+    """Let customers order while the `faults` go on, and compare."""
+    result = Result(name, setting.seed)
+    number = setting.much(12, 4)
     async with (
         measured(result),
         Servers(setting.directory) as servers,
         _connected(servers) as connection,
         Fleet(setting.directory) as fleet,
     ):
-        arguments = ["-m", "runtime", "run", "actors", "--nats", servers.url, "--namespace", NAMESPACE]
-        arguments += ["--lease-ttl", "1"]
-        fleet.start(Program("shop", arguments))
-        customers = Customers(connection, NAMESPACE, rng, setting.much(12, 4))
+        arguments = [*program, "--nats", servers.url, "--namespace", NAMESPACE, "--lease-ttl", "1"]
+        worker = fleet.start(Program(name, arguments, list(kills)))
+        customers = Customers(connection, NAMESPACE, setting.rng("customers"), number)
         await customers.seed()
         customers.start()
-        killed = await _kill(customers, fleet, servers, rng, setting.much(60, 3))
+        await faults(customers, worker, servers)
         await customers.stop()
-        result.require(fleet.deaths == killed[0], f"{fleet.deaths} lives ended by SIGKILL, {killed[0]} were killed")
+        result.require(set(worker.deaths) <= {-signal.SIGKILL}, f"lives ended by themselves: {worker.deaths}")
         await customers.repeat()
         await _audit(result, connection, customers)
         result.problems += [f"a stack trace in the log: {line}" for line in fleet.complaints()[:5]]
     result.stall = customers.stall
-    result.load = f"{setting.much(12, 4)} customers, {len(customers.purchases)} orders, {customers.steps} steps"
-    result.faults = f"{killed[0]} kill -9 of the shop, {killed[1]} of the server"
+    result.load = f"{number} customers, {len(customers.purchases)} orders, {customers.steps} steps"
     result.figures["attempts without an outcome"] = customers.unknown
     result.figures["orders sent anew, a service was not there"] = customers.again
-    result.require(all(killed), "no kills of each kind")
     return result
 
 
@@ -70,9 +104,8 @@ async def _connected(servers: Servers) -> AsyncIterator[Connection]:
         yield it
 
 
-async def _kill(customers: Customers, fleet: Fleet, servers: Servers, rng: Random, times: int) -> tuple[int, int]:
+async def _kill(customers: Customers, worker: Worker, servers: Servers, rng: Random, times: int) -> tuple[int, int]:
     """Kill the shop, the server or both `times` times, after a random number of steps each; return how many of each."""
-    [worker] = fleet.workers
     plan = ["shop", "server", "both", *rng.choices(["shop", "server", "both"], [6, 1, 1], k=max(times - 3, 0))]
     rng.shuffle(plan)
     shops = nodes = 0
