@@ -11,7 +11,7 @@ from opentelemetry.trace import Span, SpanKind
 
 from .answer import error_body, error_reply, is_internal
 from .codec import encode, encode_msgpack
-from .errors import PublishError, RequestError
+from .errors import HandlerFailed, PublishError
 from .handler import Handler
 from .tracing import CarriedSpan, Durations, finish, response_line
 from .tracing import conventions as semconv
@@ -100,7 +100,9 @@ class Endpoint:
     def unsent(self, span: Span, reply: bytes, begun: int, error: PublishError, msgpack: bool) -> None:
         """Answer that there is a reply which cannot be sent (it is too large, say)."""
         log.error("%s: the reply could not be sent: %s", self.subject, error)
-        self.refuse(span, reply, begun, RequestError(f"{self.subject}: the reply could not be sent"), msgpack)
+        unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
+        unsent.executed = True  # a command has committed before it is answered
+        self.refuse(span, reply, begun, unsent, msgpack)
 
     def refuse(self, span: Span, reply: bytes, begun: int, error: BaseException, msgpack: bool) -> None:
         """Send an error reply. What is the actor's own failure is logged in full here, and said in short there."""
