@@ -41,7 +41,9 @@ class Puller:
 
     `exclusive` says that nobody else pulls from this consumer. Then each begin first resets it to its ack floor
     (nats-server 2.14): what an earlier owner or a broken connection had in hand comes at once and in order, rather than
-    after `ack_wait` behind newer messages. What is still in hand here is not delivered twice.
+    after `ack_wait` behind newer messages. What is still in hand here is not delivered twice. Where the consumer's count of
+    deliveries has a gap, one went to a request of before that nobody reads any more (a connection that vanished, an owner
+    that was paused): what follows is not delivered out of order, and the pull begins anew.
 
     A request expires on the server after `expires` seconds. Shorter than a lease: a paused owner has no open request
     left when another takes over.
@@ -83,6 +85,8 @@ class Puller:
         self._stale: set[int] = set()
         self._finished: dict[int, bytes] = {}
         self._asked = 0
+        self._count = 0
+        """The consumer's count of deliveries at the last one that came here."""
         self._topping_up = False
         self._heard = False
         self._misses = 0
@@ -178,7 +182,12 @@ class Puller:
             return
         self._heard = True
         self._asked -= 1
-        delivered, sequence, _, _, _ = ack_fields(reply)
+        delivered, sequence, count, _, _ = ack_fields(reply)
+        if self._exclusive:
+            if int(count) != self._count + 1:
+                self._missed(int(count) - 1)
+                return
+            self._count += 1
         stream_sequence = int(sequence)
         known = self._in_hand.get(stream_sequence)
         if known is not None or stream_sequence in self._finished:
@@ -215,6 +224,9 @@ class Puller:
             return
         if status == _HEARTBEAT:
             self._heard = True
+            last = header_block.get(headers, b"Nats-Last-Consumer")
+            if self._exclusive and last is not None and int(last) != self._count:
+                self._missed(int(last))
         elif status in _EXPIRED:
             self._heard = True
             unserved = header_block.get(headers, b"Nats-Pending-Messages")
@@ -224,6 +236,14 @@ class Puller:
             # 409 deleted, push based, leader changed, server stops; 503 nobody there; 400 not understood.
             fault = Fault(status, 0, header_block.description(headers) or "no responders")
             self._report(ApiError(f"pull on {self.stream}/{self.durable}", fault))
+            self._begin_anew()
+
+    def _missed(self, count: int) -> None:
+        if self._recovery is None:
+            where = f"{self.stream}/{self.durable}"
+            self._report(
+                ActorError(f"pull on {where}: delivery {self._count + 1} of {count} went elsewhere, asking anew")
+            )
             self._begin_anew()
 
     def _top_up_soon(self) -> None:
@@ -256,6 +276,7 @@ class Puller:
         self._asked = 0
         info = await (self.reset() if self._exclusive else self._info())
         self._beat_every = info.config.get("ack_wait", 30 * SECOND) / SECOND / 3
+        self._count = info.delivered.consumer_seq
         delivered, floor = info.delivered.stream_seq, info.ack_floor.stream_seq
         self._stale = {sequence for sequence in self._in_hand if sequence > delivered}
         self._finished = {sequence: how for sequence, how in self._finished.items() if sequence > floor}

@@ -356,6 +356,27 @@ async def test_a_new_owner_gets_at_once_and_in_order_what_the_old_one_had(jetstr
     await new.stop()
 
 
+@pytest.mark.parametrize("more", [0, 5])
+async def test_what_went_to_a_forgotten_request_comes_at_once_and_in_order(
+    jetstream: JetStream, stream: str, more: int
+) -> None:
+    """As after a connection that vanished without a word: the server still holds its request, and serves it first."""
+    await consumer(jetstream, stream)
+    forgotten: list[bytes] = []
+    await jetstream.connection.subscribe("_INBOX.forgotten", lambda *message: forgotten.append(message[3]))
+    request = b'{"batch":2,"expires":5000000000}'
+    jetstream.connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.c", request, reply=b"_INBOX.forgotten")
+    taken = Taken(lambda delivery: delivery.ack())
+    puller = Puller(
+        jetstream, stream, "c", taken, exclusive=True, expires=1.0, heartbeat=0.2, on_error=taken.failed
+    )
+    await puller.start()
+    await store(jetstream, stream, 2 + more)
+    await taken.until(lambda: len(taken.sequences) >= 2 + more)
+    assert len(forgotten) == 2 and taken.sequences == list(range(1, 3 + more))
+    await puller.stop()
+
+
 async def test_a_reset_of_a_new_consumer_changes_nothing(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 3)
     await jetstream.ensure_consumer(stream, ConsumerConfig(durable="c", deliver_policy="new"))
