@@ -367,9 +367,7 @@ async def test_what_went_to_a_forgotten_request_comes_at_once_and_in_order(
     request = b'{"batch":2,"expires":5000000000}'
     jetstream.connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.c", request, reply=b"_INBOX.forgotten")
     taken = Taken(lambda delivery: delivery.ack())
-    puller = Puller(
-        jetstream, stream, "c", taken, exclusive=True, expires=1.0, heartbeat=0.2, on_error=taken.failed
-    )
+    puller = Puller(jetstream, stream, "c", taken, exclusive=True, expires=1.0, heartbeat=0.2, on_error=taken.failed)
     await puller.start()
     await store(jetstream, stream, 2 + more)
     await taken.until(lambda: len(taken.sequences) >= 2 + more)
