@@ -6,7 +6,18 @@ from tests.chaos.__main__ import describe, run
 from tests.chaos.cell import Result
 from tests.chaos.scenarios.soak import Samples, judge
 
-SHORT = ("control-deduplication", "control-check", "race", "zombie", "steps", "kills", "drain", "poison", "shop", "wire")
+SHORT = (
+    "control-deduplication",
+    "control-check",
+    "race",
+    "zombie",
+    "steps",
+    "kills",
+    "drain",
+    "poison",
+    "shop",
+    "wire",
+)
 
 
 @pytest.mark.timeout(120)
