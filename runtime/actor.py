@@ -5,6 +5,7 @@ A handler is a plain coroutine method; what it does to the world goes through `s
 """
 
 from collections.abc import Callable
+from functools import partial
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
 
@@ -65,7 +66,7 @@ class Actor(Generic[S]):
     state_type: ClassVar[Any] = None
     indexes: ClassVar[tuple[Index, ...]] = ()
 
-    _call: Call | None = None
+    __slots__ = ("_call",)
 
     def __init_subclass__(cls, indexes: list[Index] | tuple[Index, ...] = (), **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -201,12 +202,13 @@ class Actor(Generic[S]):
 
     @property
     def _running(self) -> Call:
-        if self._call is None:
-            raise RuntimeError(f"{type(self).__name__}: this works only while a message is being handled")
-        return self._call
+        try:
+            return self._call
+        except AttributeError:
+            raise RuntimeError(f"{type(self).__name__}: this works only while a message is being handled") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if self._call is not None and name not in ("state", "_call"):
+        if name != "state" and hasattr(self, "_call"):
             raise AttributeError(
                 f"{type(self).__name__}.{name}: a handler's own attributes end with it; keep data in self.state, "
                 "and what lives as long as the service in on_start"
@@ -214,16 +216,25 @@ class Actor(Generic[S]):
         object.__setattr__(self, name, value)
 
 
-_new = object.__new__
-_set = object.__setattr__
+    _call: Call
+    """What a view is of; the actor itself has none."""
 
 
-def view(kind: type[Actor[Any]], attributes: dict[str, Any], call: Call) -> Actor[Any]:
-    """Return the actor as one call sees it: `attributes` are those of the service, as `on_start` left them."""
-    seen = _new(kind)
+set_call: Callable[[Actor[Any], Call], None] = Actor.__dict__["_call"].__set__  # past `__setattr__`
+"""Make what `maker` gives the view of a call."""
+
+
+def maker(kind: type[Actor[Any]]) -> Callable[[], Actor[Any]]:
+    """Return what makes bare objects of `kind` for views: a class that is called does it fastest, an `__init__` is not run."""
+    return kind if kind.__init__ is object.__init__ else partial(object.__new__, kind)
+
+
+def view(make: Callable[[], Actor[Any]], attributes: dict[str, Any], call: Call) -> Actor[Any]:
+    """Return the actor as one call sees it: `attributes` are those of the service, as `on_start` and its tasks left them."""
+    seen = make()
     if attributes:
         seen.__dict__.update(attributes)
-    _set(seen, "_call", call)
+    set_call(seen, call)
     return seen
 
 

@@ -37,12 +37,14 @@ from .nats.jetstream import JetStream
 from .options import RetryPolicy
 from .route import Route
 from .subject import NO_KEY, Names, key_token
-from .tracing import ServiceTracer, Tracing, finish, inject
+from .tracing import LeanSpan, ServiceTracer, Tracing, finish, inject
 from .tracing import conventions as semconv
 from .tracing.carried import NOTHING
 from .tracing.context import get_context
 
 R = TypeVar("R")
+
+_now = time.time_ns
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds that a request may take where nothing else is said."""
@@ -68,7 +70,7 @@ class Bus:
         self.timeout = timeout
         self._tracer = tracer
         self._jetstream = JetStream(connection)
-        self._loop = asyncio.get_running_loop()
+        self._time = asyncio.get_running_loop().time
         self._routes: dict[type, Route] = {}
         self._policy = breaker
         self._budget = RetryBudget()
@@ -189,12 +191,12 @@ class Bus:
         breaker = route.breaker
         # Where nothing is traced and nothing is to be carried on, there is nothing to ask for.
         span = route.template.child() if self._traced or get_context() else NOTHING
-        begun = self._loop.time()
+        begun = span.started if type(span) is LeanSpan else _now()
         try:
             if breaker.failing and not breaker.allows():
                 raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
-            block = self._headers(span, time.time() + timeout, command_id, call)
-            payload, expires_at = encode(message), begun + timeout
+            block = self._headers(span, begun // 1_000_000 + int(timeout * 1000), command_id, call)
+            payload, expires_at = encode(message), self._time() + timeout
             try:
                 reply = self._request(route.subject, payload, block, expires_at)
             except NotConnected:
@@ -213,11 +215,12 @@ class Bus:
             breaker.released()
             finish(span, None, type(error).__name__)
             raise
-        span.end()
-        route.durations.record(self._loop.time() - begun)
+        ended = _now()
+        span.end(ended)
+        route.durations.record(ended - begun)
         return value
 
-    def _failed(self, route: Route, span: Span, begun: float, error: Exception) -> RequestError:
+    def _failed(self, route: Route, span: Span, begun: int, error: Exception) -> RequestError:
         """Take note of a request that failed, and return what its sender is told."""
         if isinstance(error, RequestError):
             told = error
@@ -230,11 +233,11 @@ class Bus:
                 span.add_event("circuit.opened")
         kind = type(told).__name__
         finish(span, told.code, kind, str(told))
-        route.durations.record_error(self._loop.time() - begun, told.code, kind)
+        route.durations.record_error(_now() - begun, told.code, kind)
         return told
 
-    def _headers(self, span: Span, deadline: float, command_id: str | None, call: Call | None) -> bytes:
-        millis = int(deadline * 1000)
+    def _headers(self, span: Span, millis: int, command_id: str | None, call: Call | None) -> bytes:
+        """Return the header block of a request whose deadline is at `millis`, in unix milliseconds."""
         if millis != self._millis:
             # Requests of one millisecond, as most of a burst are, share their deadline's bytes.
             self._millis, self._deadline = millis, b"Deadline: %d\r\n\r\n" % millis

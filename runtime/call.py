@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from .errors import CallCycle, DeclarationError
 from .ids import derived_id
 from .message import Command, Event, Message, contract_of
@@ -75,10 +77,12 @@ class Timer:
 
 
 class Call:
-    """The context of one running handler. Owned by the dispatcher; ends with the reply.
+    """The context of one running handler, as its actor's methods use it. Ends with the reply.
 
-    What most calls leave at its default stands on the class: a request pays only for what it sets.
+    What a query leaves at its default stands here on the class, and costs it nothing.
     """
+
+    __slots__ = ()
 
     actor: str
     requests: Requests
@@ -86,16 +90,16 @@ class Call:
     """The operation that runs, e.g. ``command.create_order``; for messages to people."""
     lists: Lists | None = None
     writable = False
-    key = ""
+    key: str = ""
     state: Any = None
-    message_id = ""
-    deadline = 0.0
+    message_id: str = ""
+    deadline: float = 0.0
     """Unix seconds after which nobody waits for the answer; 0 for none."""
-    chain = ""
-    attempt = 1
-    attempts = 1
-    ordinal = 0
-    started = 0.0
+    chain: str = ""
+    attempt: int = 1
+    attempts: int = 1
+    ordinal: int = 0
+    started: float = 0.0
     emitted: Sequence[tuple[str, Event]] = ()
     timers: Sequence[tuple[str, Timer]] = ()
     callbacks: Sequence[Callable[[], object]] = ()
@@ -152,14 +156,27 @@ class Call:
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call `callback` when the turn has committed."""
+        self.require_writable("wait for its commit")
         self.callbacks = [*self.callbacks, callback]
 
 
-class ActorCall(Call):
-    """A call of a turn, or of a test."""
+class ActorCall(Call, msgspec.Struct, eq=False):
+    """The call of a turn, or of a test: all that a handler may leave behind."""
 
-    def __init__(self, actor: str, requests: Requests, *, writable: bool, source: str) -> None:
-        self.actor = actor
-        self.requests = requests
-        self.writable = writable
-        self.source = source
+    actor: str
+    requests: Requests
+    source: str
+    writable: bool = True
+    key: str = ""
+    state: Any = None
+    message_id: str = ""
+    deadline: float = 0.0
+    chain: str = ""
+    lists: Lists | None = None
+    attempt: int = 1
+    attempts: int = 1
+    ordinal: int = 0
+    started: float = 0.0
+    emitted: Sequence[tuple[str, Event]] = ()
+    timers: Sequence[tuple[str, Timer]] = ()
+    callbacks: Sequence[Callable[[], object]] = ()

@@ -33,7 +33,7 @@ class CommandWork(Work):
         super().__init__(endpoint.running, None, span, block)
         self.endpoint = endpoint
         self.reply = reply
-        self.begun = time.perf_counter_ns()
+        self.begun = time.time_ns()
         self.msgpack = False
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:

@@ -39,12 +39,12 @@ class Workers:
         "_bound",
         "_closed",
         "_context",
-        "_draining",
         "_loop",
         "_on_crash",
         "_parked",
         "_quiet",
         "_tasks",
+        "draining",
         "waiting",
     )
 
@@ -55,10 +55,11 @@ class Workers:
         # Who puts an item may run in the context of a message of its own; a worker's begins without one.
         self._context = copy_context()
         self.waiting: deque[Runnable] = deque()
-        """What has been put and does not run yet; for looking at."""
+        """What has been put and does not run yet. Who adds to it himself wakes a worker where none is `draining`."""
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._draining = False
+        self.draining = False
+        """Whether a worker has been woken that has not suspended yet."""
         self._closed = False
         self._quiet: list[asyncio.Future[None]] = []
 
@@ -69,8 +70,8 @@ class Workers:
     def put(self, item: Runnable) -> None:
         """Add an item; the caller has checked the bound of what may wait. When closed it is abandoned at once."""
         self.waiting.append(item)
-        if not self._draining:
-            self._wake()
+        if not self.draining:
+            self.wake()
 
     async def quiet(self) -> None:
         """Return when nothing waits and nothing runs."""
@@ -82,7 +83,7 @@ class Workers:
     async def close(self) -> None:
         """Cancel what still runs, abandon what waits, and end all workers."""
         self._closed = True
-        self._draining = False
+        self.draining = False
         self._parked.clear()
         tasks = list(self._tasks)
         for task in tasks:
@@ -107,7 +108,8 @@ class Workers:
                     waiting.set_result(None)
             self._quiet.clear()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have a worker take what waits."""
         if self._closed:
             self._abandon()
             return
@@ -119,13 +121,13 @@ class Workers:
             task.add_done_callback(self._ended)
         else:
             return
-        self._draining = True
+        self.draining = True
 
     def _release(self) -> None:
         # Runs when the woken worker has yielded: it has either drained the queue or suspended in a handler.
-        self._draining = False
+        self.draining = False
         if self.waiting:
-            self._wake()
+            self.wake()
 
     async def _work(self) -> None:
         queue, loop = self.waiting, self._loop
@@ -150,8 +152,8 @@ class Workers:
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self._on_crash(error)
-        if self.waiting and not self._draining:
-            self._wake()
+        if self.waiting and not self.draining:
+            self.wake()
 
 
 def stray(error: asyncio.CancelledError) -> Exception | None:

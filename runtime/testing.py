@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar, cast
 
-from .actor import Actor, Page, view
+from .actor import Actor, Page, maker, view
 from .bus import Bus
 from .call import ActorCall, Call
 from .errors import NotDelivered
@@ -105,7 +105,7 @@ def worker(
     call.attempt, call.attempts = attempt, attempts
     if now is not None:
         call.started = now
-    return cast(Any, view(recorded, recorded().__dict__, call))
+    return cast(Any, view(maker(recorded), recorded().__dict__, call))
 
 
 def _commit(self: Any) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .actor import Actor, view
+from .actor import Actor, maker, view
 from .call import ActorCall, Lists, Requests
 from .commit import Commits
 from .errors import NotDelivered, Overloaded, PublishError
@@ -48,7 +48,7 @@ class Turns:
         lists: Lists | None,
         crashed: Callable[[BaseException], None],
     ) -> None:
-        self._actor = actor
+        self._make, self._attributes = maker(type(actor)), actor.__dict__
         self._names = names
         self._journal = journal
         self._relay = relay
@@ -288,11 +288,11 @@ class Turns:
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
-        call = ActorCall(self._names.actor, self._requests, writable=True, source=handler.source)
-        call.key, call.state, call.message_id = work.key, state, work.id
-        call.deadline, call.chain, call.lists = work.deadline, work.chain, self._lists
-        call.attempt, call.attempts = work.attempt, work.attempts
-        reply = await handler.function(view(type(self._actor), self._actor.__dict__, call), work.message)
+        call = ActorCall(
+            self._names.actor, self._requests, handler.source, True, work.key, state, work.id, work.deadline, work.chain,
+            self._lists, work.attempt, work.attempts,
+        )  # fmt: skip
+        reply = await handler.function(view(self._make, self._attributes, call), work.message)
         if work.deadline:
             check_deadline(work, "while the message was handled; nothing was committed")
         return call, reply

@@ -29,12 +29,13 @@ SUPPORTED = ((2, 16), (2, 17))  # from, and below
 HIGH_WATER = 1024 * 1024
 MAX_OUTBOUND = 64 * 1024 * 1024
 
-# Within one loop tick, at most so many parts (seven a message) or a payload of so many bytes are kept back.
+# Within one loop tick, at most so many parts (seven to nine a message) or a payload of so many bytes are kept back.
 _MAX_PARTS = 7 * 512
 _MAX_JOINED = 64 * 1024
 
 _KNOWN_SUBJECTS = 8192
 _SIZES = [b" %d\r\n" % size for size in range(4096)]
+_HEADS = [b" %d" % size for size in range(512)]
 _CONNECTED = Client.CONNECTED
 _PROBES = ("_ps", "_subs", "_sid", "_transport", "_pongs", "_reading_task", "_status", "_process_pong")
 
@@ -97,12 +98,12 @@ class FastTransport:
         buffer = self._buffer
         if not buffer:
             self._loop.call_soon(self._write)
+        line = _SIZES[size] if size < 4096 else b" %d\r\n" % size
         if headers is None:
-            line = _SIZES[size] if size < 4096 else b" %d\r\n" % size
             buffer.extend((b"PUB ", subject, b" ", reply, line, payload, b"\r\n"))
         else:
-            line = b" %d %d\r\n" % (len(headers), size)
-            buffer.extend((b"HPUB ", subject, b" ", reply, line, headers, payload, b"\r\n"))
+            head = _HEADS[len(headers)] if len(headers) < 512 else b" %d" % len(headers)
+            buffer.extend((b"HPUB ", subject, b" ", reply, head, line, headers, payload, b"\r\n"))
         if size > _MAX_JOINED or len(buffer) > _MAX_PARTS:
             self._write()
 

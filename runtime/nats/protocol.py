@@ -54,40 +54,58 @@ class FrameScanner:
 
     def _scan(self, data: bytes, at: int, end: int) -> int:
         """Deliver the whole frames of ours from `at` on; return where the first other or unfinished one begins."""
-        find, receivers, last = data.find, self._receivers, end - 2
+        find, receivers, sizes, last = data.find, self._receivers, _SIZES, end - 2
         while at < end:
             eol = find(b"\r\n", at)
             if eol < 0:
                 return at
-            words = data[at:eol].split()
-            start = eol + 2
+            words = data[at:eol].split(b" ")
+            count, start, headers = len(words), eol + 2, None
             try:
-                receiver = receivers[words[2]]
-                stop = start + int(words[-1])
-                if words[0] == b"MSG":
-                    body, headers, bare = start, None, 4
-                elif words[0] == b"HMSG":
-                    body, bare = start + int(words[-2]), 5
-                    headers = data[start:body]
+                if count == 6:
+                    verb, subject, sid, reply, head, size = words
+                    if verb != b"HMSG":
+                        return at
+                elif count == 4:
+                    verb, subject, sid, size = words
+                    reply = head = b""
+                    if verb != b"MSG":
+                        return at
                 else:
-                    return at
+                    verb, subject, sid, reply, size = words
+                    head = b""
+                    if verb == b"HMSG":
+                        reply, head = b"", reply
+                    elif verb != b"MSG":
+                        return at
+                receiver = receivers[sid]
+                stop = start + sizes[size]
+                if head:
+                    body = start + sizes[head]
+                    headers = data[start:body]
+                    start = body
             except (LookupError, ValueError):
                 return at
-            if not start <= body <= stop <= last:
-                return at
-            count = len(words)
-            if count == bare + 1:
-                reply = words[3]
-            elif count == bare:
-                reply = b""
-            else:
+            if not start <= stop <= last:
                 return at
             at = stop + 2
             try:
-                receiver(words[1], reply, headers, data[body:stop])
+                receiver(subject, reply, headers, data[start:stop])
             except Exception as error:  # noqa: BLE001 - a receiver is a handler
-                report(words[1], error)
+                report(subject, error)
         return at
+
+
+class _Sizes(dict[bytes, int]):
+    """The numbers in frames: most are small, and a look-up costs a quarter of reading them."""
+
+    def __missing__(self, word: bytes) -> int:
+        if not word.isdigit():
+            raise ValueError(word)
+        return int(word)
+
+
+_SIZES = _Sizes({b"%d" % size: size for size in range(2048)})
 
 
 def _end_of_frame(data: bytes, at: int) -> int:

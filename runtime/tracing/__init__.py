@@ -20,7 +20,7 @@
 
     metrics = Metrics.from_env(); metrics.install(service)
     calls = metrics.durations(service, conventions.RPC_SERVER_CALL_DURATION, conventions.rpc_attributes("orders/get_order"))
-    calls.record(seconds)                         # or calls.record_error(seconds, 409, "OutOfStock")
+    calls.record(nanoseconds)                     # or calls.record_error(nanoseconds, 409, "OutOfStock")
     sent = metrics.counter(service, conventions.MESSAGING_CLIENT_SENT_MESSAGES, {...}); sent.value += 1
     prometheus.render(metrics.collect())          # the text of /metrics
 
@@ -31,7 +31,7 @@
 """
 
 from runtime.tracing.carried import CarriedSpan
-from runtime.tracing.context import attach, attached, current, detach
+from runtime.tracing.context import attach, attach_alone, attached, current, detach
 from runtime.tracing.instruments import Counter, Durations
 from runtime.tracing.logs import setup_logging
 from runtime.tracing.memory import SpanRecord
@@ -54,6 +54,7 @@ __all__ = [
     "Template",
     "Tracing",
     "attach",
+    "attach_alone",
     "attached",
     "current",
     "detach",

@@ -2,31 +2,30 @@
 
 from collections.abc import Mapping
 
-from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, Span, SpanContext
+import msgspec
+from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, SpanContext
 from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from runtime.tracing.context import Parent, extract, span_context
-from runtime.tracing.span import new_id, new_trace
+from runtime.tracing.random_ids import new_id, new_trace
+from runtime.tracing.span import SpanStruct
 
 
-class CarriedSpan(Span):
+class CarriedSpan(SpanStruct, gc=False, eq=False):
     """A span that records nothing, and hands on the trace context of its message unchanged.
 
     The header block is not looked at before somebody asks: an unsampled request pays for one small object.
     """
 
-    __slots__ = ("_parent", "block")
-
-    block: bytes | None
+    block: bytes | None = None
+    known: Parent | msgspec.UnsetType | None = msgspec.UNSET
 
     def context(self) -> Parent | None:
         """The parent that came, or None; read from the block at first use."""
-        try:
-            return self._parent
-        except AttributeError:
-            self._parent: Parent | None = self.resolve()
-            return self._parent
+        if self.known is msgspec.UNSET:
+            self.known = self.resolve()
+        return self.known
 
     def resolve(self) -> Parent | None:
         """The context to carry."""
@@ -84,13 +83,11 @@ class CarriedSpan(Span):
         """Do nothing."""
 
 
-class UnsampledSpan(CarriedSpan):
+class UnsampledSpan(CarriedSpan, gc=False, eq=False):
     """A span that the sampler refused: without a valid parent it is the root of a trace that nobody records.
 
     Its ids are made when somebody asks, and say "not sampled", so that no service further on starts a trace of its own.
     """
-
-    __slots__ = ()
 
     def resolve(self) -> Parent:
         """The parent that came, or new unsampled ids."""
@@ -99,12 +96,8 @@ class UnsampledSpan(CarriedSpan):
     @classmethod
     def under(cls, parent: Parent | None, trace: bytes, state: str) -> "UnsampledSpan":
         """The refused span in `trace`: under `parent`, or as its root."""
-        span = cls()
-        span.block = None
-        span._parent = Parent(trace, new_id() if parent is None else parent.span, False, state)
-        return span
+        return cls(None, Parent(trace, new_id() if parent is None else parent.span, False, state))
 
 
 NOTHING = CarriedSpan()
-NOTHING.block = None
 """No trace at all: nothing came and nothing is exported."""

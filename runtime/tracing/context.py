@@ -5,10 +5,10 @@ Context level 1, W3C Baggage; the contextvar is the one of the OpenTelemetry API
 """
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -35,9 +35,49 @@ _VARIABLE: ContextVar[Context] | None = (
     _RUNTIME._current_context if isinstance(_RUNTIME, ContextVarsRuntimeContext) else None
 )
 get_context = _RUNTIME.get_current if _VARIABLE is None else _VARIABLE.get
-_attach = _RUNTIME.attach if _VARIABLE is None else _VARIABLE.set
+_attach: Callable[[Any], Token[Context]] = _RUNTIME.attach if _VARIABLE is None else _VARIABLE.set
+attach_alone = _attach
+"""Make a span of ours (or a context) current; `attach` for a message without baggage."""
 detach = _RUNTIME.detach if _VARIABLE is None else _VARIABLE.reset
 """Make current again what was so before the `attach` that gave the token, in the same task."""
+
+
+class Alone:
+    """Makes a span the OpenTelemetry context in which there is nothing but itself: it can be asked what a `Context` can.
+
+    A dictionary for it would cost as much as the span.
+    """
+
+    __slots__ = ()
+
+    def get(self, key: str, default: object = None) -> object:
+        """The span, under the API's key for it."""
+        return self if key == _SPAN_KEY else default
+
+    def copy(self) -> dict[str, object]:
+        """What to make another context of."""
+        return {_SPAN_KEY: self}
+
+    def keys(self) -> Iterator[str]:
+        """The one key."""
+        return iter((_SPAN_KEY,))
+
+    __iter__ = keys
+
+    def items(self) -> Iterator[tuple[str, object]]:
+        """The one item."""
+        return iter(((_SPAN_KEY, self),))
+
+    def __contains__(self, key: object) -> bool:
+        return key == _SPAN_KEY
+
+    def __getitem__(self, key: str) -> object:
+        if key != _SPAN_KEY:
+            raise KeyError(key)
+        return self
+
+    def __len__(self) -> int:
+        return 1
 
 
 class Parent(NamedTuple):
@@ -93,7 +133,7 @@ def attach(span: Span, block: bytes | None = None) -> Token[Context]:
         value = headers.get(block, headers.BAGGAGE)
         if value is not None:
             return _attach(propagation.set_span_in_context(span, _BAGGAGE.extract({"baggage": value}, Context())))
-    return _attach(Context({_SPAN_KEY: span}))
+    return attach_alone(span if isinstance(span, Alone) else Context({_SPAN_KEY: span}))
 
 
 @contextmanager

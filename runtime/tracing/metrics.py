@@ -188,10 +188,9 @@ def _metric(series: list[Instrument], now: int) -> "Metric":
         for one in series:
             assert isinstance(one, Durations)
             counts = list(one.counts)
-            least = one.smallest if one.smallest <= one.largest else 0.0
             points.append(
                 HistogramDataPoint(
-                    one.attributes, one.started, now, sum(counts), one.sum, counts, BOUNDS, least, one.largest
+                    one.attributes, one.started, now, sum(counts), one.sum, counts, BOUNDS, one.smallest, one.largest
                 )
             )
         return Metric(first.name, first.description, first.unit, Histogram(points, cumulative))

@@ -42,7 +42,7 @@ def inject_pairs(span: Span | None = None) -> list[tuple[str, str]]:
 def response_line(span: Span) -> bytes:
     """The `traceresponse` line for the reply to the request whose span this is; b"" where it is not recorded."""
     if type(span) is LeanSpan:
-        return b"-".join((b"traceresponse: 00", span.trace, span.id, b"01\r\n"))
+        return b"traceresponse: 00-%b-%b-01\r\n" % (span.trace, span.id)
     return b"" if isinstance(span, CarriedSpan) else _line(b"traceresponse", span.get_span_context())
 
 

@@ -20,7 +20,7 @@ class Recorder:
     A full queue drops the new span and counts it in `dropped`. The memory keeps the newest `MEMORY_LIMIT` spans.
     """
 
-    __slots__ = ("_convert", "_wanted", "dropped", "limit", "mark", "memory", "processors", "queue", "sampling", "wake")
+    __slots__ = ("_convert", "_wanted", "_watched", "dropped", "limit", "mark", "memory", "processors", "queue", "sampling", "wake")
 
     def __init__(self, sampling: Sampling, *, in_memory: bool = False) -> None:
         self._wanted = sampling
@@ -33,6 +33,7 @@ class Recorder:
         self.memory: deque[LeanSpan] | None = deque(maxlen=MEMORY_LIMIT) if in_memory else None
         self.processors: tuple[SpanProcessor, ...] = ()
         self._convert: Callable[[LeanSpan], object] | None = None
+        self._watched = in_memory
 
     @property
     def active(self) -> bool:
@@ -47,6 +48,7 @@ class Recorder:
     def add_processor(self, processor: "SpanProcessor", convert: Callable[[LeanSpan], object]) -> None:
         """Tell `processor` of each span: `on_start` with the span itself, `on_end` with what `convert` makes of it."""
         self._convert = convert
+        self._watched = True
         self.processors = (*self.processors, processor)
         self.sampling = self._wanted
 
@@ -55,12 +57,16 @@ class Recorder:
         queue = self.queue
         if queue is not None:
             held = len(queue)
-            if held >= self.limit:
-                self.dropped += 1
-            else:
+            if held < self.limit:
                 queue.append(span)
                 if held == self.mark:
                     self.wake.set()
+            else:
+                self.dropped += 1
+        if self._watched:
+            self._show(span)
+
+    def _show(self, span: LeanSpan) -> None:
         if self.memory is not None:
             self.memory.append(span)
         if self._convert is not None:

@@ -3,33 +3,47 @@
 A `LeanSpan` refers to its `Origin` for all that does not vary, and is encoded in the background (`otlp.py`).
 """
 
-import os
-import random
 import time
 import traceback
-from binascii import hexlify
 from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
+import msgspec
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from runtime.tracing import conventions as names
-from runtime.tracing.context import span_context, tracestate
+from runtime.tracing.context import Alone, span_context, tracestate
+from runtime.tracing.random_ids import new_id
 
 # Counts per span, as in the specification's defaults: memory stays bounded whatever a handler does.
 MAX_ATTRIBUTES = 128
 MAX_EVENTS = 128
 MAX_LINKS = 128
 
-# Looked up once: each is called per span.
 _now = time.time_ns
-# Our own generator: a handler that seeds the module's must not make two processes mint the same ids.
-_random = random.Random()
-os.register_at_fork(after_in_child=_random.seed)
-_bits = _random.getrandbits
+
+if TYPE_CHECKING:
+
+    class SpanStruct(msgspec.Struct, Alone, Span):  # pyright: ignore[reportGeneralTypeIssues, reportUnsafeMultipleInheritance]
+        """A span that is a struct."""
+else:
+
+    class SpanStruct(Alone, msgspec.Struct, gc=False, eq=False):
+        """A span that is a struct: made in C, in less than half the time of a class of Python. Not to be tracked by the
+        garbage collector saves as much again: it refers to nothing that refers to it.
+        """
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.end()
+
+    Span.register(SpanStruct)
 
 
 class Origin:
@@ -68,34 +82,24 @@ class Details:
         self.dropped_links = 0
 
 
-class LeanSpan(Span):
-    """A recorded span. Ids are lower-case hex bytes, times are unix nanoseconds.
+class LeanSpan(SpanStruct, gc=False, eq=False):
+    """A recorded span. Nothing changes after `end`."""
 
-    `parent` is the parent's span id or None; `remote` is True where it lives in another process or message; `carry` is
-    the header block the trace came with, if it may have a tracestate. Nothing changes after `end`.
-    """
-
-    __slots__ = ("carry", "details", "ended", "extra", "id", "origin", "parent", "remote", "started", "trace")
-
-    def __init__(
-        self,
-        origin: Origin,
-        trace: bytes,
-        parent: bytes | None,
-        remote: bool,
-        carry: bytes | None,
-        extra: dict[str, AttributeValue] | None,
-    ) -> None:
-        self.origin = origin
-        self.trace = trace
-        self.parent = parent
-        self.remote = remote
-        self.carry = carry
-        self.extra = extra
-        self.id = hexlify(_bits(64).to_bytes(8, "big"))
-        self.details: Details | None = None
-        self.ended = 0
-        self.started = _now()
+    origin: Origin
+    trace: bytes
+    """Lower-case hex, as are `id` and `parent`."""
+    parent: bytes | None
+    remote: bool
+    """Whether the parent lives in another process, or came with a message."""
+    carry: bytes | None
+    """The header block that the trace came with, if it may have a tracestate."""
+    extra: dict[str, AttributeValue] | None
+    """Attributes of its own."""
+    id: bytes = msgspec.field(default_factory=new_id)
+    started: int = msgspec.field(default_factory=_now)
+    """Unix nanoseconds, as is `ended`; 0: not yet."""
+    ended: int = 0
+    details: Details | None = None
 
     def end(self, end_time: int | None = None) -> None:
         """End the span, now or at `end_time` (unix ns), and hand it to the background. Later calls do nothing."""
@@ -105,7 +109,7 @@ class LeanSpan(Span):
 
     def lines(self) -> bytes:
         """The header lines that make this span a parent: traceparent, and tracestate if the trace came with one."""
-        line = b"-".join((b"traceparent: 00", self.trace, self.id, b"01\r\n"))
+        line = b"traceparent: 00-%b-%b-01\r\n" % (self.trace, self.id)
         if self.carry is not None and (state := tracestate(self.carry)):
             line += b"tracestate: " + state.encode() + b"\r\n"
         return line
@@ -218,13 +222,3 @@ class LeanSpan(Span):
     def attributes(self) -> Mapping[str, AttributeValue]:
         """All attributes, the fixed ones and the span's own."""
         return {**self.origin.attributes, **self.extra} if self.extra else self.origin.attributes
-
-
-def new_trace() -> bytes:
-    """A new trace id: 32 hex digits."""
-    return hexlify(_bits(128).to_bytes(16, "big"))
-
-
-def new_id() -> bytes:
-    """A new span id: 16 hex digits."""
-    return hexlify(_bits(64).to_bytes(8, "big"))

@@ -17,7 +17,8 @@ from runtime.tracing.carried import NOTHING, CarriedSpan, UnsampledSpan
 from runtime.tracing.context import Parent, current, extract, span_context
 from runtime.tracing.sampling import Choice, Sampling
 from runtime.tracing.scope import Scope
-from runtime.tracing.span import LeanSpan, Origin, new_trace
+from runtime.tracing.random_ids import new_trace
+from runtime.tracing.span import LeanSpan, Origin
 
 Extra = dict[str, AttributeValue] | None
 Hop = Literal["parent", "parent+link", "link"]
@@ -68,9 +69,7 @@ class Template(Origin):
             # `find` costs half of `in`; without the first letter it finds both spellings that are on the wire.
             if block is None or block.find(b"raceparent:") < 0:
                 return NOTHING
-            carried = CarriedSpan()
-            carried.block = block
-            return carried
+            return CarriedSpan(block)
         if block is not None:
             flag = block[77:79]
             if flag == b"1\r":
@@ -82,9 +81,7 @@ class Template(Origin):
                         self._started(span)
                     return span
             elif flag == b"0\r" and sampling.unsampled is _DROP and block.startswith(b"traceparent: 00-", 10):
-                span = UnsampledSpan()
-                span.block = block
-                return span
+                return UnsampledSpan(block)
         elif sampling.root is _RECORD:
             return self._root(attributes)
         return self._receive(block, attributes)
