@@ -215,7 +215,6 @@ class Actor(Generic[S]):
             )
         object.__setattr__(self, name, value)
 
-
     _call: Call
     """What a view is of; the actor itself has none."""
 

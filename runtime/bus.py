@@ -139,21 +139,26 @@ class Bus:
         contract = contract_of(event)
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is no event")
-        names = Names(contract.actor, self.namespace)
+        route = self._routes.get(contract.type) or self._route(contract)
         event_id = id or new_id()
         token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
-        subject = names.event(contract.name, token)
-        template = self._route(contract).template
-        span = template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
-        block = (
-            event_headers(contract.actor, contract.type.__name__, event_id, token, time.time()) + inject(span) + b"\r\n"
-        )
+        span = NOTHING
+        if self._traced or get_context():
+            span = route.template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
+        begun = span.started if type(span) is LeanSpan else _now()
+        trace = b"" if span is NOTHING else inject(span)
+        block = event_headers(contract.actor, contract.type.__name__, event_id, token, begun / 1e9, trace)
         try:
-            await self._jetstream.publish(subject, encode(event), headers=block, timeout=self.timeout)
+            await self._jetstream.publish(
+                b"%b.%b" % (route.subject, token.encode()), encode(event), headers=block, timeout=self.timeout
+            )
         except (PublishError, TimeoutError) as error:
             finish(span, None, type(error).__name__, str(error))
+            route.durations.record_error(_now() - begun, None, type(error).__name__)
             raise
-        finish(span)
+        ended = _now()
+        span.end(ended)
+        route.durations.record(ended - begun)
         return event_id
 
     async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:

@@ -7,6 +7,7 @@ handled again derives the same ones, and so repeats nothing.
 
 import re
 import time
+from functools import lru_cache
 from hashlib import blake2b
 from random import getrandbits
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -37,6 +38,7 @@ def derived_id(parent: str, ordinal: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+@lru_cache(maxsize=1024)  # within one turn it is asked for three times
 def id_time(message_id: str) -> float | None:
     """Return the time that `message_id` carries, in unix seconds (to a millisecond), or None where it carries none.
 

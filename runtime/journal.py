@@ -15,8 +15,7 @@ import msgspec
 from .errors import ActorError, PublishError
 from .ids import new_id
 from .key import CLOCK_MARGIN, Key
-from .nats.connection import Response
-from .nats.jetstream import JetStream, WrongSequence, decode_ack
+from .nats.jetstream import JetStream, WrongSequence
 from .options import Options
 from .record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
 from .state import States
@@ -58,7 +57,6 @@ class Journal:
         stored: Callable[[int], None],
     ) -> None:
         self._jetstream = jetstream
-        self._loop = asyncio.get_running_loop()
         self._stored = stored
         """Told the sequence of every mark, for the account of the relay's checkpoint."""
         self._names = names
@@ -67,6 +65,7 @@ class Journal:
         """Returns the state in a record; see `States.decode`."""
         self._options = options
         self._ttl = b"Nats-TTL: %ds\r\n" % max(int(options.remember), 1)
+        self._marked_until = b"NATS/1.0\r\n" + self._ttl + b"\r\n"
 
     @property
     def max_body(self) -> int:
@@ -84,7 +83,7 @@ class Journal:
         record = None
         if stored is not None:
             record = decode_record(stored.payload, stored.subject)
-            key.sequence = stored.sequence
+            key.sequence, key.bytes = stored.sequence, len(stored.payload)
             self._take(key, record)
         key.loaded = True
         return record
@@ -118,8 +117,9 @@ class Journal:
         elif state is None:
             headers += b"Nats-TTL: %ds\r\n" % max(int(self._options.remember), _ORPHANED)
         subject = self.subject(key)
+        payload = encode_record(record)
         try:
-            ack = await self._jetstream.publish(subject, encode_record(record), headers=headers + b"\r\n")
+            ack = await self._jetstream.publish(subject, payload, headers=headers + b"\r\n")
             sequence = ack.sequence
         except WrongSequence:
             sequence = await self._settle(subject, record)
@@ -127,7 +127,7 @@ class Journal:
             sequence = await self._settle(subject, record)
         except PublishError as error:
             raise NotStored(str(error)) from error
-        key.sequence = sequence
+        key.sequence, key.bytes = sequence, len(payload)
         key.state = state
         key.left = left
         self._remember(key, handled, gone)
@@ -153,7 +153,7 @@ class Journal:
 
     def _kept(self, key: Key[Any]) -> tuple[list[Handled], list[Handled]]:
         """Split the handled list: what the next record carries, and what leaves it since its mark is confirmed."""
-        surplus = self._surplus(key.handled, self._options.handled - 1)
+        surplus = self._surplus(key, key.handled, self._options.handled - 1)
         if not surplus:
             return list(key.handled), []
         marked = key.marked or ()
@@ -162,8 +162,10 @@ class Journal:
             return list(key.handled), gone
         return [entry for entry in key.handled[:surplus] if entry.id not in marked] + key.handled[surplus:], gone
 
-    def _surplus(self, handled: list[Handled], most: int) -> int:
+    def _surplus(self, key: Key[Any], handled: list[Handled], most: int) -> int:
         """Return how many of the oldest are more than `most`, or more than the bytes that replies may have."""
+        if key.bytes <= _REPLIES:
+            return max(len(handled) - most, 0)  # all of the record together has not more
         size = 0
         for kept, entry in enumerate(reversed(handled)):
             size += memoryview(entry.reply).nbytes
@@ -188,7 +190,7 @@ class Journal:
             horizon = now - 2 * CLOCK_MARGIN
             while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
                 key.forgotten = max(key.forgotten, recent.popitem(last=False)[1])
-        surplus = self._surplus(handled, self._options.handled)
+        surplus = self._surplus(key, handled, self._options.handled)
         if surplus:
             key.marking = key.marking if key.marking is not None else set()
             key.marked = key.marked if key.marked is not None else set()
@@ -201,23 +203,15 @@ class Journal:
         assert marking is not None and marked is not None
         marking.add(entry.id)
         subject = self._names.mark(key.token, entry.id)
-        headers = b"NATS/1.0\r\n" + self._ttl + b"\r\n"
-        try:
-            future = self._jetstream.publish_nowait(
-                subject, encode_record(entry), headers, self._loop.time() + self._jetstream.timeout
-            )
-        except PublishError:
-            marking.discard(entry.id)
-            return
 
-        def written(future: asyncio.Future[Response]) -> None:
+        def written(sequence: int, error: Exception | None) -> None:
             marking.discard(entry.id)
             # A mark that failed is written again after the next commit; until then its entry stays in the record.
-            if not future.cancelled() and future.exception() is None:
-                try:
-                    self._stored(decode_ack(future.result(), subject).sequence)
-                except PublishError:
-                    return
+            if error is None:
+                self._stored(sequence)
                 marked.add(entry.id)
 
-        future.add_done_callback(written)
+        try:
+            self._jetstream.publish_told(subject, encode_record(entry), self._marked_until, written)
+        except PublishError:
+            marking.discard(entry.id)

@@ -18,6 +18,7 @@ class Key(Lane[T], Generic[T]):
     """What is kept in memory for one key while it is in use. Owned by the turns; leaves when idle."""
 
     __slots__ = (
+        "bytes",
         "committing",
         "forgotten",
         "generation",
@@ -77,6 +78,8 @@ class Key(Lane[T], Generic[T]):
         self.loaded = False
         self.state: Any = None
         self.sequence = 0
+        self.bytes = 0
+        """Of the record at `sequence`."""
         self.handled: list[Handled] = []
         self.marking: set[str] | None = None
         """Ids whose mark is being written."""

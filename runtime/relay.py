@@ -14,14 +14,14 @@ from opentelemetry.trace import SpanKind
 
 from .checkpoint import Checkpoint
 from .cloudevents import event_headers, rfc3339
-from .errors import ActorError, CodecError, PublishError
+from .errors import CodecError, PublishError
 from .key import Key
-from .nats.connection import Response
-from .nats.jetstream import JetStream, decode_ack
+from .nats.jetstream import JetStream
 from .record import Outgoing, decode_record
 from .subject import Names, key_token, snake_case, token_key
 from .tracing import ServiceTracer, Template, finish
 from .tracing import conventions as semconv
+from .tracing.carried import NOTHING
 
 log = logging.getLogger("actorloom.relay")
 
@@ -30,7 +30,6 @@ _NO_SCHEDULE = ("(10189)", "(10223)")
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
-_PUBLISH_TIMEOUT = 5.0
 
 
 class Relay:
@@ -88,24 +87,17 @@ class Relay:
     def _publish(self, key: Key[Any], pause: float) -> None:
         assert key.outbox
         entry, _ = key.outbox[0]
-        subject, template, headers = self._message(entry)
+        template = self._templates.get(entry.kind + entry.name) or self._template(entry)
         carried = entry.trace.encode()
-        span = template.receive(b"NATS/1.0\r\n" + carried + b"\r\n", {semconv.MESSAGING_MESSAGE_ID: entry.id})
-        headers += span.lines() + carried[carried.find(b"baggage:") :] if b"baggage:" in carried else span.lines()
-        try:
-            expires_at = self._loop.time() + _PUBLISH_TIMEOUT
-            future = self._jetstream.publish_nowait(subject, bytes(entry.body), headers + b"\r\n", expires_at)
-        except PublishError as error:
-            finish(span, 500, type(error).__name__, str(error))
-            self._later(key, pause, error)
-            return
+        if carried or template.records:
+            span = template.receive(b"NATS/1.0\r\n%b\r\n" % carried, {semconv.MESSAGING_MESSAGE_ID: entry.id})
+            trace = span.lines() + carried[carried.find(b"baggage:") :] if b"baggage:" in carried else span.lines()
+        else:
+            span, trace = NOTHING, b""
+        subject, headers = self._message(entry, trace)
 
-        def answered(future: asyncio.Future[Response]) -> None:
-            if future.cancelled():
-                return
-            try:
-                sequence = decode_ack(future.result(), subject).sequence
-            except (ActorError, TimeoutError) as error:
+        def answered(sequence: int, error: Exception | None) -> None:
+            if error is not None:
                 finish(span, 500, type(error).__name__, str(error))
                 if str(error).endswith(_NO_SCHEDULE):
                     log.error(
@@ -115,10 +107,14 @@ class Relay:
                 else:
                     self._later(key, pause, error)
                 return
-            finish(span)
+            span.end()
             self._confirmed(key, entry, sequence)
 
-        future.add_done_callback(answered)
+        try:
+            self._jetstream.publish_told(subject, bytes(entry.body), headers, answered)
+        except PublishError as error:
+            finish(span, 500, type(error).__name__, str(error))
+            self._later(key, pause, error)
 
     def _confirmed(self, key: Key[Any], entry: Outgoing, sequence: int) -> None:
         outbox = key.outbox
@@ -161,21 +157,24 @@ class Relay:
 
     # What is published.
 
-    def _message(self, entry: Outgoing) -> tuple[str, Template, bytes]:
+    def _message(self, entry: Outgoing, trace: bytes) -> tuple[str, bytes]:
+        """Return subject and header block of an event or timer; `trace` has the lines of its trace."""
+        names = self._names
         if entry.kind == "e":
-            return self._event(entry)
+            subject = names.event(snake_case(entry.name), entry.token)
+            return subject, event_headers(names.actor, entry.name, entry.id, entry.token, entry.time, trace)
         command = f"Actorloom-Command: {entry.name}\r\n"
         recurring = "Actorloom-Recurring: 1\r\n" if entry.schedule else ""
-        lines = [b"NATS/1.0\r\n"]
+        lines = [b"NATS/1.0\r\n", trace]
         if entry.kind == "t":
             # It replaces what was to come under this name: a message on behalf of a schedule can end that (ADR-51).
             replaced = f"Nats-Scheduler: {self._names.schedule(entry.token, key_token(entry.timer))}\r\nNats-Schedule-Next: purge\r\n"
             lines.append(f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\n{replaced}{command}".encode())
-            return self._names.timer(entry.token, key_token(entry.timer)), self._template(entry), b"".join(lines)
+            return self._names.timer(entry.token, key_token(entry.timer)), b"".join([*lines, b"\r\n"])
         subject = self._names.schedule(entry.token, key_token(entry.timer))
         if entry.kind == "x":
             # A schedule ends with the next message on its subject (the stream keeps one of each); this one then expires.
-            return subject, self._template(entry), b"NATS/1.0\r\nNats-TTL: 1s\r\n"
+            return subject, b"NATS/1.0\r\n%bNats-TTL: 1s\r\n\r\n" % trace
         when = entry.schedule or f"@at {rfc3339(entry.time)}"
         lines.append(
             f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {self._names.timer(entry.token, key_token(entry.timer))}\r\n".encode()
@@ -183,12 +182,7 @@ class Relay:
         if entry.zone:
             lines.append(f"Nats-Schedule-Time-Zone: {entry.zone}\r\n".encode())
         lines.append(f"Idempotency-Key: {entry.id}\r\n{command}{recurring}".encode())
-        return subject, self._template(entry), b"".join(lines)
-
-    def _event(self, entry: Outgoing) -> tuple[str, Template, bytes]:
-        subject = self._names.event(snake_case(entry.name), entry.token)
-        headers = event_headers(self._names.actor, entry.name, entry.id, entry.token, entry.time)
-        return subject, self._template(entry), headers
+        return subject, b"".join([*lines, b"\r\n"])
 
     def _template(self, entry: Outgoing) -> Template:
         template = self._templates.get(entry.kind + entry.name)

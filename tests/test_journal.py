@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -122,20 +122,19 @@ async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:
 async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, key = bench.journal(), Key[Any]("k", "k")
     await journal.load(key)
-    publish = bench.jetstream.publish_nowait
-    held: list[asyncio.Future[Any]] = []
+    publish = bench.jetstream.publish_told
+    held: list[Callable[[int, Exception], None]] = []
 
-    def holding(*args: Any, **kwargs: Any) -> Any:
-        held.append(asyncio.get_running_loop().create_future())
-        return held[-1]
+    def holding(subject: str, payload: bytes, block: bytes, told: Callable[[int, Exception], None]) -> None:
+        held.append(told)
 
-    monkeypatch.setattr(bench.jetstream, "publish_nowait", holding)
+    monkeypatch.setattr(bench.jetstream, "publish_told", holding)
     for number in range(6):
         await journal.commit(key, Count("k", number), [handled(f"m{number}")], [])
     assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no mark is confirmed"
-    monkeypatch.setattr(bench.jetstream, "publish_nowait", publish)
-    for future in held:
-        future.set_exception(TimeoutError())
+    monkeypatch.setattr(bench.jetstream, "publish_told", publish)
+    for told in held:
+        told(0, TimeoutError())
     async with asyncio.timeout(5):
         while len(key.handled) > 3:
             await journal.commit(key, Count("k", 9), [handled(new_id())], [])

@@ -63,7 +63,7 @@ def test_who_is_not_the_accountant_keeps_a_bound() -> None:
 
 
 def test_the_headers_of_an_event() -> None:
-    block = event_headers("orders", "OrderCreated", "id-1", "a%20b", 1.5) + b"\r\n"
+    block = event_headers("orders", "OrderCreated", "id-1", "a%20b", 1.5)
     assert header_block.parse(block) == {
         "Nats-Msg-Id": "id-1",
         "ce-id": "id-1",
@@ -81,7 +81,7 @@ def test_the_headers_of_an_event() -> None:
 def test_any_key_is_a_header_value(key: str) -> None:
     from runtime.subject import key_token
 
-    block = event_headers("orders", "OrderCreated", "id-1", key_token(key), 0.0) + b"\r\n"
+    block = event_headers("orders", "OrderCreated", "id-1", key_token(key), 0.0)
     found = header_block.parse(block)
     assert block.isascii() and set(found) - {"ce-subject"} == set(found) - {"ce-subject", "\r", "\n"}
     assert block.count(b"\r\n") == len(found) + 2
@@ -206,18 +206,12 @@ async def test_a_record_is_accounted_for_when_its_last_event_is_published(
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         host = system.host("counter")
-        relay, publish, held = host.serving.relay, host.jetstream.publish_nowait, []
+        relay, publish, held = host.serving.relay, host.jetstream.publish_told, []
 
-        def holding(subject: Any, payload: bytes, headers: bytes, expires_at: float) -> Any:
-            done = asyncio.get_running_loop().create_future()
-            held.append(
-                lambda: publish(subject, payload, headers, expires_at).add_done_callback(
-                    lambda f: done.set_result(f.result())
-                )
-            )
-            return done
+        def holding(*message: Any) -> None:
+            held.append(lambda: publish(*message))
 
-        monkeypatch.setattr(host.jetstream, "publish_nowait", holding)
+        monkeypatch.setattr(host.jetstream, "publish_told", holding)
         sequence = relay.checkpoint.newest + 1
         relay.send(Key("k", "k"), outbox(1, 2), sequence)
         for number in range(2):

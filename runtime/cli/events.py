@@ -40,7 +40,7 @@ async def emit(
         payload = body(arguments, declared.schema)
         token = _token(target, declared.schema, payload, key)
         subject = subjects.event(snake_case(declared.name), token)
-        block = event_headers(target.service, declared.name, event_id, token, time.time()) + b"\r\n"
+        block = event_headers(target.service, declared.name, event_id, token, time.time())
         try:
             ack = await JetStream(connection).publish(subject, payload, headers=block, timeout=timeout)
         except PublishError as error:

@@ -14,7 +14,7 @@ from runtime.nats.fast import FastTransport, unusable
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.public import PublicTransport
 from runtime.nats.receive import Receiver, deliver
-from runtime.nats.requests import ReplyTable, Response
+from runtime.nats.requests import ReplyTable, Response, Waiter
 from runtime.nats.session import Session
 
 __all__ = [
@@ -224,6 +224,25 @@ class Connection:
             self._replies.forget(reply)
             raise
         return future
+
+    def request_told(
+        self,
+        subject: bytes,
+        payload: bytes,
+        headers: bytes | None,
+        expires_at: float,
+        told: Callable[[Response | None, Exception | None], None],
+    ) -> None:
+        """Send a request, and have `told` called with its reply, or with the error that `request` would raise.
+
+        `expires_at` is in the loop's time. For what needs no task of its own; raises as `publish`.
+        """
+        reply = self._replies.tell(subject, expires_at, Waiter(told))
+        try:
+            self._transport.publish(subject, reply, headers, payload)
+        except PublishError:
+            self._replies.forget(reply)
+            raise
 
     async def subscribe(self, subject: str, receiver: Receiver, *, queue: str = "") -> Subscription:
         """Subscribe `receiver` to `subject`, in `queue` if given.

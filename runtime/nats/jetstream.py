@@ -1,7 +1,7 @@
 """JetStream by a few JSON calls: acknowledged publish, reads at the stream's leader, streams and consumers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -129,15 +129,30 @@ class JetStream:
         except NoResponders as error:
             raise no_stream(subject) from error
 
-    def publish_nowait(
-        self, subject: str | bytes, payload: bytes, headers: bytes | None, expires_at: float
-    ) -> asyncio.Future[Response]:
-        """Send a message; the future's reply is for `decode_ack`. `expires_at` is in the loop's time.
+    def publish_told(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: bytes | None,
+        told: Callable[[int, Exception | None], None],
+    ) -> None:
+        """Send a message, and have `told` called with its sequence, or with 0 and the error that `publish` would raise.
 
-        For the hot path: no task and no other await. Raises `PublishError` where it was not sent; the future ends with
-        `NoResponders` where no stream takes the subject (`no_stream` is the error to raise), or `TimeoutError`.
+        For the background of the hot path: no task, no future. Raises `PublishError` where it was not sent.
         """
-        return self.connection.request_nowait(subject, payload, headers, expires_at)
+
+        def answered(response: Response | None, error: Exception | None) -> None:
+            sequence = 0
+            if response is not None:
+                try:
+                    sequence = decode_ack(response, subject).sequence
+                except PublishError as refused:
+                    error = refused
+            elif isinstance(error, NoResponders):
+                error = no_stream(subject)
+            told(sequence, error)
+
+        self.connection.request_told(subject.encode(), payload, headers, self._loop.time() + self.timeout, answered)
 
     async def get_last(self, stream: str, subject: str, timeout: float | None = None) -> Stored | None:
         """Return the last message on `subject` (wildcards allowed), read at the stream's leader; None where none is."""

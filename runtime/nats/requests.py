@@ -1,11 +1,13 @@
 """Requests in flight: reply subjects out, replies in, deadlines in one table swept by one timer."""
 
 import asyncio
+from collections.abc import Callable
 from secrets import token_hex
 from typing import NamedTuple
 
 from runtime.errors import PublishError
 from runtime.nats.errors import NoResponders
+from runtime.nats.receive import report
 
 # More than this in flight is a caller without back-pressure, not load.
 MAX_IN_FLIGHT = 262_144
@@ -24,6 +26,38 @@ class Response(NamedTuple):
     payload: bytes
 
 
+class Waiter:
+    """Tells a function of a reply, in place of a future that wakes a task: ``told(response, None)``, or ``told(None, error)``.
+
+    It is called from the read loop, without the two trips through the event loop that a future's callback takes.
+    """
+
+    __slots__ = ("_done", "_told")
+
+    def __init__(self, told: Callable[[Response | None, Exception | None], None]) -> None:
+        self._told = told
+        self._done = False
+
+    def done(self) -> bool:
+        """Whether it has been told."""
+        return self._done
+
+    def set_result(self, response: Response) -> None:
+        """The reply came."""
+        self._tell(response, None)
+
+    def set_exception(self, error: Exception) -> None:
+        """It will not come."""
+        self._tell(None, error)
+
+    def _tell(self, response: Response | None, error: Exception | None) -> None:
+        self._done = True
+        try:
+            self._told(response, error)
+        except Exception as raised:  # noqa: BLE001 - whoever is told must not keep others from being told
+            report(b"a reply", raised)
+
+
 class ReplyTable:
     """The replies that one connection waits for, under one wildcard inbox.
 
@@ -34,7 +68,7 @@ class ReplyTable:
     def __init__(self, loop: asyncio.AbstractEventLoop, inbox_prefix: str) -> None:
         self._loop = loop
         self._prefix = f"{inbox_prefix}.{token_hex(11)}.".encode()
-        self._waiting: dict[bytes, tuple[asyncio.Future[Response], float, bytes]] = {}
+        self._waiting: dict[bytes, tuple[asyncio.Future[Response] | Waiter, float, bytes]] = {}
         self._counter = 0
         self._due = _NEVER
         self._timer: asyncio.TimerHandle | None = None
@@ -67,6 +101,17 @@ class ReplyTable:
         if expires_at < self._due:
             self._arm(expires_at)
         return reply, future
+
+    def tell(self, subject: bytes, expires_at: float, waiter: Waiter) -> bytes:
+        """Return a new reply subject; `waiter` is told of its reply as the future of `expect` would be. Raises as that."""
+        if len(self._waiting) >= MAX_IN_FLIGHT:
+            raise PublishError(f"{MAX_IN_FLIGHT} requests are in flight: {subject.decode()} was not sent")
+        self._counter += 1
+        reply = b"%b%x" % (self._prefix, self._counter)
+        self._waiting[reply] = (waiter, expires_at, subject)
+        if expires_at < self._due:
+            self._arm(expires_at)
+        return reply
 
     def forget(self, reply: bytes) -> None:
         """Take back what `expect` gave out: the request could not be sent."""

@@ -20,7 +20,19 @@ class Recorder:
     A full queue drops the new span and counts it in `dropped`. The memory keeps the newest `MEMORY_LIMIT` spans.
     """
 
-    __slots__ = ("_convert", "_wanted", "_watched", "dropped", "limit", "mark", "memory", "processors", "queue", "sampling", "wake")
+    __slots__ = (
+        "_convert",
+        "_wanted",
+        "_watched",
+        "dropped",
+        "limit",
+        "mark",
+        "memory",
+        "processors",
+        "queue",
+        "sampling",
+        "wake",
+    )
 
     def __init__(self, sampling: Sampling, *, in_memory: bool = False) -> None:
         self._wanted = sampling

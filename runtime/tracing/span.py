@@ -28,7 +28,7 @@ _now = time.time_ns
 
 if TYPE_CHECKING:
 
-    class SpanStruct(msgspec.Struct, Alone, Span):  # pyright: ignore[reportGeneralTypeIssues, reportUnsafeMultipleInheritance]
+    class SpanStruct(msgspec.Struct, Alone, Span):  # pyright: ignore[reportGeneralTypeIssues]
         """A span that is a struct."""
 else:
 

@@ -15,9 +15,9 @@ from opentelemetry.util.types import AttributeValue
 
 from runtime.tracing.carried import NOTHING, CarriedSpan, UnsampledSpan
 from runtime.tracing.context import Parent, current, extract, span_context
+from runtime.tracing.random_ids import new_trace
 from runtime.tracing.sampling import Choice, Sampling
 from runtime.tracing.scope import Scope
-from runtime.tracing.random_ids import new_trace
 from runtime.tracing.span import LeanSpan, Origin
 
 Extra = dict[str, AttributeValue] | None

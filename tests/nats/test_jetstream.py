@@ -10,7 +10,7 @@ import pytest
 from runtime import headers
 from runtime.errors import ActorError, PublishError
 from runtime.nats import reader
-from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, Response
+from runtime.nats.connection import Connection, ConnectionOptions, Response
 from runtime.nats.jetstream import JetStream, WrongSequence, decode_ack
 from runtime.nats.server import EmbeddedServer
 from runtime.nats.streams import SECOND, ApiError, ConsumerConfig, StreamConfig, StreamConflict
@@ -76,13 +76,22 @@ async def test_a_refusal_names_subject_and_reason(jetstream: JetStream, stream: 
         await jetstream.publish(f"{stream}.a", b"", headers=block)
 
 
-async def test_publish_nowait_gives_the_raw_reply(jetstream: JetStream, stream: str) -> None:
-    expires_at = asyncio.get_running_loop().time() + 5
-    sent = [jetstream.publish_nowait(f"{stream}.a", b"%d" % n, None, expires_at) for n in range(100)]
-    acks = [decode_ack(response) for response in await asyncio.gather(*sent)]
-    assert [ack.sequence for ack in acks] == list(range(1, 101))
-    with pytest.raises(NoResponders):
-        await jetstream.publish_nowait("nowhere.at.all", b"", None, expires_at)
+async def test_publish_told_tells_each_sequence_or_why_there_is_none(jetstream: JetStream, stream: str) -> None:
+    told: asyncio.Queue[tuple[int, Exception | None]] = asyncio.Queue()
+
+    def tell(sequence: int, error: Exception | None) -> None:
+        told.put_nowait((sequence, error))
+
+    for number in range(100):
+        jetstream.publish_told(f"{stream}.a", b"%d" % number, None, tell)
+    assert [await told.get() for _ in range(100)] == [(number, None) for number in range(1, 101)]
+    jetstream.publish_told("nowhere.at.all", b"", None, tell)
+    sequence, error = await told.get()
+    assert sequence == 0 and isinstance(error, PublishError) and "no stream takes" in str(error)
+    refused = headers.encode([("Nats-Expected-Stream", "another")])
+    jetstream.publish_told(f"{stream}.a", b"", refused, tell)
+    sequence, error = await told.get()
+    assert sequence == 0 and isinstance(error, PublishError) and "expected stream" in str(error)
 
 
 @pytest.mark.parametrize("reply", [b"+OK", b"{}", b'{"stream":', b'{"stream":"\xff"}', b'{"seq":"1"}', b""])
