@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.trace import SpanKind
@@ -17,7 +18,7 @@ from .cloudevents import event_headers, rfc3339
 from .errors import ActorError, CodecError, PublishError
 from .key import Key
 from .nats.connection import Response
-from .nats.jetstream import JetStream, decode_ack
+from .nats.jetstream import JetStream, WrongSequence, decode_ack, decode_purged
 from .record import Outgoing, decode_record
 from .subject import Names, key_token, snake_case, token_key
 from .tracing import ServiceTracer, Template, finish
@@ -88,6 +89,9 @@ class Relay:
     def _publish(self, key: Key[Any], pause: float) -> None:
         assert key.outbox
         entry, _ = key.outbox[0]
+        if entry.kind == "x":
+            self._clear(key, entry, pause, lambda: self._confirmed(key, entry, 0))
+            return
         subject, template, headers = self._message(entry)
         carried = entry.trace.encode()
         span = template.receive(b"NATS/1.0\r\n" + carried + b"\r\n", {semconv.MESSAGING_MESSAGE_ID: entry.id})
@@ -105,6 +109,11 @@ class Relay:
                 return
             try:
                 sequence = decode_ack(future.result(), subject).sequence
+            except WrongSequence:
+                # A timer of this name stands there (or this one does, and it was not heard of): it gives way.
+                finish(span)
+                self._clear(key, entry, pause, lambda: self._again(key, pause))
+                return
             except (ActorError, TimeoutError) as error:
                 finish(span, 500, type(error).__name__, str(error))
                 if str(error).endswith(_NO_SCHEDULE):
@@ -119,6 +128,30 @@ class Relay:
             self._confirmed(key, entry, sequence)
 
         future.add_done_callback(answered)
+
+    def _clear(self, key: Key[Any], entry: Outgoing, pause: float, then: Callable[[], None]) -> None:
+        """Take back the timer or schedule of the name that `entry` has, for good, and call `then`.
+
+        It is purged: one that a newer message has put out of the stream would come back when that has gone, too, and the
+        server is killed (2.15.1).
+        """
+
+        def answered(future: asyncio.Future[Response]) -> None:
+            if future.cancelled():
+                return
+            try:
+                decode_purged(future.result(), self._names.turns_stream)
+            except (ActorError, TimeoutError) as error:
+                self._later(key, pause, error)
+                return
+            then()
+
+        subject = self._names.schedule(entry.token, key_token(entry.timer))
+        try:
+            expires_at = self._loop.time() + _PUBLISH_TIMEOUT
+            self._jetstream.purge_nowait(self._names.turns_stream, subject, expires_at).add_done_callback(answered)
+        except PublishError as error:
+            self._later(key, pause, error)
 
     def _confirmed(self, key: Key[Any], entry: Outgoing, sequence: int) -> None:
         outbox = key.outbox
@@ -173,15 +206,14 @@ class Relay:
             lines.append(f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\n{replaced}{command}".encode())
             return self._names.timer(entry.token, key_token(entry.timer)), self._template(entry), b"".join(lines)
         subject = self._names.schedule(entry.token, key_token(entry.timer))
-        if entry.kind == "x":
-            # A schedule ends with the next message on its subject (the stream keeps one of each); this one then expires.
-            return subject, self._template(entry), b"NATS/1.0\r\nNats-TTL: 1s\r\n"
         when = entry.schedule or f"@at {rfc3339(entry.time)}"
         lines.append(
             f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {self._names.timer(entry.token, key_token(entry.timer))}\r\n".encode()
         )
         if entry.zone:
             lines.append(f"Nats-Schedule-Time-Zone: {entry.zone}\r\n".encode())
+        # Never in the place of another, which is taken back first: see `_clear`.
+        lines.append(b"Nats-Expected-Last-Subject-Sequence: 0\r\n")
         lines.append(f"Idempotency-Key: {entry.id}\r\n{command}{recurring}".encode())
         return subject, self._template(entry), b"".join(lines)
 
