@@ -2,6 +2,8 @@
 
 from tests.chaos.cell import Result, Setting, cell, measured
 from tests.chaos.fleet import until
+from tests.chaos.scenarios.deadlines import late_effects
+from tests.chaos.scenarios.recoveries import look_after, recover
 from tests.chaos.servers import Servers
 
 
@@ -57,4 +59,88 @@ async def control_check(setting: Setting) -> Result:
     result.faults = "two processes that both own all keys"
     result.lost, result.twice = verdict.lost, verdict.twice
     result.require(verdict.lost > 0, "the check is off, and nothing was lost: the suite cannot see it")
+    return result
+
+
+async def control_marks(setting: Setting) -> Result:
+    """Without marks, with the list of the record alone, commands that are sent again late must happen twice."""
+    result = Result("control-marks", setting.seed)
+    async with (
+        measured(result),
+        Servers(setting.directory) as servers,
+        cell(setting, servers, "control", keys=2, callers=8) as here,
+    ):
+        here.start("counter", "receipts", without=["marks"])
+        here.start("ledger")
+        here.load.start()
+        await here.load.reached(setting.much(2000, 800))
+        verdict = await here.verdict(patience=2.0)
+        result.figures["commands"] = here.load.account.commands
+        result.figures["sent again"] = here.load.account.repeated
+    result.load = "8 callers over 2 keys, a tenth of the commands sent again later, the list of 8 alone"
+    result.faults = "marks are not looked up"
+    result.lost, result.twice = verdict.lost, verdict.twice
+    found = verdict.twice + len(here.load.account.unlike)
+    result.require(found > 0, "marks are off, and nothing happened twice: the suite cannot see it")
+    return result
+
+
+async def control_reset(setting: Setting) -> Result:
+    """Without the reset of consumers, an owner that is killed with events in hand must bring its keys out of order."""
+    return await _out_of_order(setting, "reset", kill_ledger=True)
+
+
+async def control_lane(setting: Setting) -> Result:
+    """Without the lane of a key that waits for a failing event, those behind it must overtake it."""
+    return await _out_of_order(setting, "lane", kill_ledger=False)
+
+
+async def _out_of_order(setting: Setting, switch: str, *, kill_ledger: bool) -> Result:
+    """Kill the ledger, or what it commands, until events were handled out of order."""
+    result = Result(f"control-{switch}", setting.seed)
+    rng = setting.rng("control")
+    async with (
+        measured(result),
+        Servers(setting.directory) as servers,
+        cell(setting, servers, "control", keys=8, callers=8, pause=0.002) as here,
+    ):
+        here.start("counter")
+        receipts = here.start("receipts")
+        ledger = here.start("ledger", without=[switch])
+        victim = ledger if kill_ledger else receipts
+        here.load.start()
+        for number in range(setting.much(3, 2)):
+            await here.load.reached(rng.randint(100, 300))
+            victim.kill()
+            await until(lambda number=number: len(victim.deaths) > number, 10, "a kill")
+            await here.load.reached(100)
+        verdict = await here.verdict(patience=2.0)
+        result.stall = here.load.account.stall
+        result.figures["commands"] = here.load.account.commands
+    result.load = f"8 callers over 8 keys, {switch} off"
+    result.faults = f"{len(victim.deaths)} kill -9 of {'the ledger' if kill_ledger else 'what the ledger commands'}"
+    result.figures["out of order"] = verdict.disorder
+    result.lost, result.twice = verdict.lost, verdict.twice
+    result.require(verdict.disorder > 0, f"{switch} is off, and nothing is out of order: the suite cannot see it")
+    return result
+
+
+async def control_recovery(setting: Setting) -> Result:
+    """Without recovery, what a killed owner had not published must be lost."""
+    result = await recover(setting, Result("control-recovery", setting.seed), ["recovery"], patience=3.0)
+    result.require(result.lost > 0, "recovery is off, and nothing was lost: the suite cannot see it")
+    return result
+
+
+async def control_sweep(setting: Setting) -> Result:
+    """Without the look at sequences that are nobody's, what a killed peer had not published must be lost."""
+    result = await look_after(setting, Result("control-sweep", setting.seed), ["sweep"], patience=3.0)
+    result.require(result.lost > 0, "the sweep is off, and nothing was lost: the suite cannot see it")
+    return result
+
+
+async def control_deadlines(setting: Setting) -> Result:
+    """Without the check of deadlines, commands must take effect that their callers had given up."""
+    result = await late_effects(setting, Result("control-deadlines", setting.seed), ["deadlines"])
+    result.require(result.twice > 0, "deadlines are not checked, and nothing came late: the suite cannot see it")
     return result
