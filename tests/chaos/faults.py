@@ -15,6 +15,7 @@ from runtime import relay as relay_module
 from runtime import turn as turn_module
 from runtime.actor import Actor
 from runtime.checkpoint import Checkpoint
+from runtime.deadletter import DeadLetters
 from runtime.endpoint import Endpoint
 from runtime.journal import Journal
 from runtime.nats.jetstream import JetStream
@@ -36,6 +37,9 @@ POINTS = (
     "recover.before", "recover.after",
 )  # fmt: skip
 """``before`` a step, when what it ``sent`` is on the wire and unanswered, and ``after`` it."""
+
+BURYING = ("bury.before", "bury.after")
+"""Around the publishing of a dead letter, which most actors never do; ``after`` it the original is not terminated yet."""
 
 REACTING = frozenset(POINTS) - {"reply.before", "reply.sent"} - {p for p in POINTS if p.startswith(("relay", "check"))}
 """The points that an actor which only reacts reaches (the ledger emits nothing)."""
@@ -85,6 +89,7 @@ def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
     _patch(Puller, "finish", lambda run: _sending(run, reach, "ack"))
     _patch(Journal, "_mark", lambda run: _sending(run, reach, "mark"))
     _patch(Journal, "__init__", lambda run: _marked(run, reach))
+    _patch(DeadLetters, "store", lambda run: _around(run, reach, "bury.before", "bury.after"))
     _patch(Relay, "save", lambda run: _around(run, reach, "checkpoint.before", "checkpoint.after"))
     _patch(Relay, "recover", lambda run: _around(run, reach, "recover.before", "recover.after"))
 
@@ -225,6 +230,18 @@ def _without_lane() -> None:
     EventWork._again = give_back  # type: ignore[method-assign]
 
 
+def _without_burial() -> None:
+    """The original is terminated before its dead letter is stored."""
+    store = DeadLetters.store
+
+    async def end_first(self: DeadLetters, stream: str, delivery: Any, *rest: Any) -> bool:
+        delivery.term()
+        await asyncio.sleep(0.02)  # it is on the wire before the process can be killed
+        return await store(self, stream, delivery, *rest)
+
+    DeadLetters.store = end_first  # type: ignore[method-assign]
+
+
 def _without_deadlines() -> None:
     def unchecked(work: Any, when: str) -> None:
         return None
@@ -241,6 +258,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "sweep": _without_sweep,
     "reset": _without_reset,
     "lane": _without_lane,
+    "burial": _without_burial,
     "deadlines": _without_deadlines,
 }
 """What can be taken away from a process."""

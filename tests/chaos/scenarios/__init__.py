@@ -4,6 +4,7 @@ from tests.chaos.cell import Scenario
 
 from .cluster import cluster_leaders, cluster_rolling
 from .controls import (
+    control_burial,
     control_check,
     control_deadlines,
     control_deduplication,
@@ -18,7 +19,7 @@ from .drains import drain
 from .kills import random_kills, steps
 from .overloads import overload
 from .owners import race, zombie
-from .poisons import poison
+from .poisons import burials, poison
 from .recoveries import recovery, sweep
 from .shop import shop, shop_steps
 from .silences import silence
@@ -34,6 +35,7 @@ ALL: dict[str, Scenario] = {
     "control-marks": control_marks,
     "control-reset": control_reset,
     "control-lane": control_lane,
+    "control-burial": control_burial,
     "control-recovery": control_recovery,
     "control-sweep": control_sweep,
     "control-deadlines": control_deadlines,
@@ -50,6 +52,7 @@ ALL: dict[str, Scenario] = {
     "shop-steps": shop_steps,
     "overload": overload,
     "poison": poison,
+    "burials": burials,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
     "soak": soak,

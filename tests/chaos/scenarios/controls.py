@@ -3,6 +3,7 @@
 from tests.chaos.cell import Result, Setting, cell, measured
 from tests.chaos.fleet import until
 from tests.chaos.scenarios.deadlines import late_effects
+from tests.chaos.scenarios.poisons import bury
 from tests.chaos.scenarios.recoveries import look_after, recover
 from tests.chaos.servers import Servers
 
@@ -122,6 +123,13 @@ async def _out_of_order(setting: Setting, switch: str, *, kill_ledger: bool) -> 
     result.figures["out of order"] = verdict.disorder
     result.lost, result.twice = verdict.lost, verdict.twice
     result.require(verdict.disorder > 0, f"{switch} is off, and nothing is out of order: the suite cannot see it")
+    return result
+
+
+async def control_burial(setting: Setting) -> Result:
+    """Where originals are terminated before their dead letters are stored, kills between must lose events."""
+    result = await bury(setting, Result("control-burial", setting.seed), ["burial"])
+    result.require(result.lost > 0, "originals go first, and nothing was lost: the suite cannot see it")
     return result
 
 
