@@ -16,6 +16,7 @@ from .controls import (
 )
 from .deadlines import deadlines
 from .drains import drain
+from .endings import endings
 from .kills import random_kills, steps
 from .overloads import overload
 from .owners import race, zombie
@@ -46,6 +47,7 @@ ALL: dict[str, Scenario] = {
     "race": race,
     "zombie": zombie,
     "drain": drain,
+    "endings": endings,
     "silence": silence,
     "wire": wire,
     "shop": shop,
