@@ -43,11 +43,12 @@ def main() -> int:
     setup_logging("INFO", "text")
     serving._TICK = arguments.tick
     actors = [_find(name) for name in arguments.actors]
-    for switch in arguments.without:
-        faults.without(switch)
     if arguments.kill:
         point, _, times = arguments.kill.partition(":")
         faults.arm(actors, point, int(times))
+    # After that: a switch may move what comes before an armed point.
+    for switch in arguments.without:
+        faults.without(switch)
     serve = runner.run(
         actors,
         ConnectionOptions(url=arguments.nats, ping_interval=arguments.ping),
