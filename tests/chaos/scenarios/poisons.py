@@ -90,7 +90,8 @@ async def bury(setting: Setting, result: Result, without: Sequence[str] = ()) ->
         result.require(found.keys() <= poisoned, "a dead letter of what was not refused")
         if not without:
             await here.fleet.retire(worker)
-            here.start("tests.chaos.poison:Cured")
+            cured = here.start("tests.chaos.poison:Cured")
+            await cured.ready()
             result.figures["redriven"] = await _redrive(here)
             _check_once(result, menu, await _eaten(here, dishes))
         result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
