@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.trace import SpanKind
@@ -16,7 +17,7 @@ from .checkpoint import Checkpoint
 from .cloudevents import event_headers, rfc3339
 from .errors import CodecError, PublishError
 from .key import Key
-from .nats.jetstream import JetStream
+from .nats.jetstream import JetStream, WrongSequence
 from .record import Outgoing, decode_record
 from .subject import Names, key_token, snake_case, token_key
 from .tracing import ServiceTracer, Template, finish
@@ -87,6 +88,9 @@ class Relay:
     def _publish(self, key: Key[Any], pause: float) -> None:
         assert key.outbox
         entry, _ = key.outbox[0]
+        if entry.kind == "x":
+            self._clear(key, entry, pause, lambda: self._confirmed(key, entry, 0))
+            return
         template = self._templates.get(entry.kind + entry.name) or self._template(entry)
         carried = entry.trace.encode()
         if carried or template.records:
@@ -97,6 +101,11 @@ class Relay:
         subject, headers = self._message(entry, trace)
 
         def answered(sequence: int, error: Exception | None) -> None:
+            if isinstance(error, WrongSequence):
+                # A timer of this name stands there (or this one does, and it was not heard of): it gives way.
+                span.end()
+                self._clear(key, entry, pause, lambda: self._again(key, pause))
+                return
             if error is not None:
                 finish(span, 500, type(error).__name__, str(error))
                 if str(error).endswith(_NO_SCHEDULE):
@@ -114,6 +123,25 @@ class Relay:
             self._jetstream.publish_told(subject, bytes(entry.body), headers, answered)
         except PublishError as error:
             finish(span, 500, type(error).__name__, str(error))
+            self._later(key, pause, error)
+
+    def _clear(self, key: Key[Any], entry: Outgoing, pause: float, then: Callable[[], None]) -> None:
+        """Take back the timer or schedule of the name that `entry` has, for good, and call `then`.
+
+        It is purged: one that a newer message has put out of the stream would come back when that has gone, too, and the
+        server is killed (2.15.1).
+        """
+
+        def answered(error: Exception | None) -> None:
+            if error is None:
+                then()
+            else:
+                self._later(key, pause, error)
+
+        subject = self._names.schedule(entry.token, key_token(entry.timer))
+        try:
+            self._jetstream.purge_told(self._names.turns_stream, subject, answered)
+        except PublishError as error:
             self._later(key, pause, error)
 
     def _confirmed(self, key: Key[Any], entry: Outgoing, sequence: int) -> None:
@@ -172,15 +200,14 @@ class Relay:
             lines.append(f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\n{replaced}{command}".encode())
             return self._names.timer(entry.token, key_token(entry.timer)), b"".join([*lines, b"\r\n"])
         subject = self._names.schedule(entry.token, key_token(entry.timer))
-        if entry.kind == "x":
-            # A schedule ends with the next message on its subject (the stream keeps one of each); this one then expires.
-            return subject, b"NATS/1.0\r\n%bNats-TTL: 1s\r\n\r\n" % trace
         when = entry.schedule or f"@at {rfc3339(entry.time)}"
         lines.append(
             f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {self._names.timer(entry.token, key_token(entry.timer))}\r\n".encode()
         )
         if entry.zone:
             lines.append(f"Nats-Schedule-Time-Zone: {entry.zone}\r\n".encode())
+        # Never in the place of another, which is taken back first: see `_clear`.
+        lines.append(b"Nats-Expected-Last-Subject-Sequence: 0\r\n")
         lines.append(f"Idempotency-Key: {entry.id}\r\n{command}{recurring}".encode())
         return subject, b"".join([*lines, b"\r\n"])
 

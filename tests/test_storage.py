@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import subprocess
 from collections import Counter as Tally
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -38,6 +39,8 @@ from runtime.subject import Names
 from runtime.testing import System, running
 
 HANDLED: Tally[str] = Tally()
+GATES: dict[str, asyncio.Event] = {}
+"""What the keeper waits for, by the name in the event."""
 STOPPED: set[str] = set()
 """Actors that have ended for good."""
 
@@ -87,6 +90,24 @@ class Ledger(Actor[Total]):
     async def on_taken(self, event: Taken) -> None:
         HANDLED[event.name] += 1
         self.state = Total((self.state or Total()).sum + 1)
+
+
+class GetKept(Query[int], actor="keeper", key="name"):
+    name: str
+
+
+class Keeper(Actor[Total]):
+    name = "keeper"
+
+    @react
+    async def on_taken(self, event: Taken) -> None:
+        HANDLED[event.name] += 1
+        await GATES[event.name].wait()
+        self.state = Total((self.state or Total()).sum + 1)
+
+    @query
+    async def get_kept(self, message: GetKept) -> int:
+        return self.state.sum if self.state else 0
 
 
 @pytest.fixture(autouse=True)
@@ -344,6 +365,60 @@ async def test_a_full_disk_takes_the_actor_out_of_service(namespace: str, small_
             await system.until(host.ready.is_set, timeout=30)
             before = await system.bus.query(GetTotal("a"))
             assert await system.bus.command(Pay("a"), timeout=5) == before + 1
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limits of another process are changed on Linux only")
+async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
+    namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a file system that turned read-only: no file of nats-server can grow any more, also one that it has open."""
+    GATES["a"] = asyncio.Event()
+    log = tmp_path / "nats-server.log"
+    async with (
+        EmbeddedServer(port=0, store_dir=tmp_path) as server,
+        running(Till, Keeper, url=server.url, namespace=namespace, lease_ttl=1.0) as system,
+    ):
+        hosts = [system.host("till"), system.host("keeper")]
+        for host in hosts:
+            host.jetstream.timeout = 0.3  # so that a commit is given up before the lease is
+        told = [await system.bus.command(Pay("a"), id=f"before-{number}") for number in range(3)]
+        await system.until(
+            lambda: HANDLED["a"] == 1
+        )  # the first reaction runs, and is to be stored when nothing can be
+        normal = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, normal[1]))
+        GATES["a"].set()
+        unknown: list[str] = []
+        while any(host.ready.is_set() for host in hosts):
+            command_id = f"during-{len(unknown)}"
+            with pytest.raises((DeadlineExceeded, NotDelivered)) as refused:
+                await system.bus.command(Pay("a"), id=command_id, timeout=1)
+            if refused.value.executed is not False:
+                unknown.append(command_id)
+        assert system.runner.reasons() == ["till is starting", "keeper is starting"]
+        said = {f"{name}: back to standby: {name}: the lease was lost" for name in ("till", "keeper")}
+        await system.until(lambda: said <= set(caplog.messages))
+        with pytest.raises(NotDelivered):
+            await system.bus.command(Pay("a"), timeout=1)
+
+        # nats-server says why, gives up the streams that it could not write, and must be started anew.
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, normal)
+        await system.until(lambda: "failed to store a msg" in log.read_text(), timeout=30)
+        assert not any(host.ready.is_set() for host in hosts)
+        server.kill()
+        await server.start()
+        for host in hosts:
+            await system.until(host.ready.is_set, timeout=30)
+        assert unknown, "a command was under way"
+        told += [await system.bus.command(Pay("a"), id=command_id, timeout=5) for command_id in unknown]
+        assert sorted(told) == list(range(1, len(told) + 1)), "each had an effect once, and none that was refused"
+        assert await system.bus.query(GetTotal("a")) == len(told)
+
+        async def kept() -> bool:
+            return await system.bus.query(GetKept("a")) >= len(told)
+
+        await system.until(kept, timeout=30)
+        assert await system.bus.query(GetKept("a")) == len(told)
 
 
 def _mount(*arguments: str) -> "subprocess.CompletedProcess[bytes]":

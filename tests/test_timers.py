@@ -222,6 +222,29 @@ async def test_timers_survive_a_restart_of_all(namespace: str) -> None:
             assert await notes(system, "cancelled") == []
 
 
+@pytest.mark.parametrize("taken_back", [True, False])
+async def test_what_was_taken_back_or_replaced_does_not_come_back_with_a_killed_server(
+    namespace: str, taken_back: bool
+) -> None:
+    async with EmbeddedServer(port=0) as server:
+        async with running(Bells, url=server.url, namespace=namespace) as system:
+            await system.bus.command(SetAlarm("k", 60, "no", "alarm"))
+            if taken_back:
+                await system.bus.command(CancelAlarm("k", "alarm"))
+            else:
+                await system.bus.command(SetAlarm("k", 0.2, "yes", "alarm"))
+                await until_notes(system, "k", "yes")
+
+            async def nothing() -> bool:
+                return await left(system, namespace) == []
+
+            await system.until(nothing)
+            server.kill()
+            await server.start()
+            await system.runner.connection.wait_connected(10)
+            assert await left(system, namespace) == []
+
+
 async def test_a_schedule_rings_again_and_again_until_it_is_cancelled(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:

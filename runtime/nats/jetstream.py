@@ -202,6 +202,25 @@ class JetStream:
             raise
         return True
 
+    def purge_told(self, stream: str, subject: str, told: Callable[[Exception | None], None]) -> None:
+        """Delete all messages on `subject`, for good, and have `told` called: with None, or with why it is not certain.
+
+        Unlike what a newer message on the subject has put out of the stream, they do not come back when that goes and the
+        server is killed (2.15.1). Raises `PublishError` where it was not sent.
+        """
+        operation = f"STREAM.PURGE.{stream}"
+
+        def answered(response: Response | None, error: Exception | None) -> None:
+            if response is not None:
+                try:
+                    _decode(response, operation, _Deleted)
+                except ApiError as refused:
+                    error = refused
+            told(error)
+
+        body, expires_at = _encode({"filter": subject}), self._loop.time() + self.timeout
+        self.connection.request_told((API + operation).encode(), body, None, expires_at, answered)
+
     def forget(self, stream: str, sequence: int) -> None:
         """Delete one message, without waiting for it. Raises `PublishError` where that was not sent."""
         self.connection.publish(f"{API}STREAM.MSG.DELETE.{stream}", _encode({"seq": sequence, "no_erase": True}))
@@ -302,13 +321,17 @@ class JetStream:
             )
         except NoResponders as error:
             raise ApiError(operation, Fault(_NOBODY, 0, "nobody answers: JetStream is not enabled there")) from error
-        try:
-            found = msgspec.json.decode(response.payload, type=answer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ApiError(operation, Fault(500, 0, f"the answer cannot be read: {error}")) from error
-        if found.error is not None:
-            raise ApiError(operation, found.error)
-        return found
+        return _decode(response, operation, answer)
+
+
+def _decode(response: Response, operation: str, answer: type[_AnswerT]) -> _AnswerT:
+    try:
+        found = msgspec.json.decode(response.payload, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ApiError(operation, Fault(500, 0, f"the answer cannot be read: {error}")) from error
+    if found.error is not None:
+        raise ApiError(operation, found.error)
+    return found
 
 
 def no_stream(subject: str | bytes) -> PublishError:

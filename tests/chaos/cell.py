@@ -85,6 +85,7 @@ class Cell:
         keep: bool = True,
         url: str = "",
         ping: float = 1.0,
+        tick: float = 5.0,
     ) -> Worker:
         """Start one process that runs `actors`, and again each time it dies."""
         arguments = [
@@ -97,7 +98,7 @@ class Cell:
             self.namespace,
         ]
         arguments += ["--lease-ttl", str(lease_ttl), "--replicas", str(self.servers.replicas)]
-        arguments += ["--ping", str(ping)]
+        arguments += ["--ping", str(ping), "--tick", str(tick)]
         for switch in without:
             arguments += ["--without", switch]
         name = f"{self.namespace}-{'-'.join(actor.rpartition(':')[2] for actor in actors)}"

@@ -12,12 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime import relay as relay_module
+from runtime import turn as turn_module
 from runtime.actor import Actor
+from runtime.checkpoint import Checkpoint
+from runtime.deadletter import DeadLetters
 from runtime.endpoint import Endpoint
 from runtime.journal import Journal
 from runtime.nats.jetstream import JetStream
 from runtime.nats.lease import Lease
 from runtime.nats.puller import Puller
+from runtime.nats.streams import ConsumerInfo
+from runtime.reaction import EventWork
 from runtime.relay import Relay
 from runtime.turn import Turns
 
@@ -33,14 +38,15 @@ POINTS = (
 )  # fmt: skip
 """``before`` a step, when what it ``sent`` is on the wire and unanswered, and ``after`` it."""
 
+BURYING = ("bury.before", "bury.after")
+"""Around the publishing of a dead letter, which most actors never do; ``after`` it the original is not terminated yet."""
+
 REACTING = frozenset(POINTS) - {"reply.before", "reply.sent"} - {p for p in POINTS if p.startswith(("relay", "check"))}
 """The points that an actor which only reacts reaches (the ledger emits nothing)."""
 COMMANDED = frozenset(POINTS) - {"ack.before", "ack.sent"}
 """The points that an actor which is only commanded reaches."""
 ONCE = frozenset({"checkpoint.before", "checkpoint.after", "recover.before", "recover.after"})
 """Reached about once in seconds, or once in a process's life."""
-
-SWITCHES = ("deduplication", "check", "lease")
 
 _EXPECTED = re.compile(rb"Nats-Expected-Last-Subject-Sequence: \d+\r\n")
 _MESSAGE_ID = re.compile(rb"Nats-Msg-Id: [^\r]*\r\n")
@@ -83,6 +89,7 @@ def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
     _patch(Puller, "finish", lambda run: _sending(run, reach, "ack"))
     _patch(Journal, "_mark", lambda run: _sending(run, reach, "mark"))
     _patch(Journal, "__init__", lambda run: _marked(run, reach))
+    _patch(DeadLetters, "store", lambda run: _around(run, reach, "bury.before", "bury.after"))
     _patch(Relay, "save", lambda run: _around(run, reach, "checkpoint.before", "checkpoint.after"))
     _patch(Relay, "recover", lambda run: _around(run, reach, "recover.before", "recover.after"))
 
@@ -145,8 +152,8 @@ def _marked(run: Any, reach: Any) -> Any:
 
 
 def without(switch: str) -> None:
-    """Take one protection away from this process: ``deduplication``, the sequence ``check``, or the ``lease``."""
-    {"deduplication": _without_deduplication, "check": _without_check, "lease": _without_lease}[switch]()
+    """Take one protection away from this process: one of `SWITCHES`."""
+    SWITCHES[switch]()
 
 
 def _without_deduplication() -> None:
@@ -160,6 +167,13 @@ def _without_deduplication() -> None:
 
     Turns._known = known
     relay_module.event_headers = unnamed
+
+
+def _without_marks() -> None:
+    async def marked(self: Journal, key: Any, message_id: str) -> None:
+        return None
+
+    Journal.marked = marked
 
 
 def _without_check() -> None:
@@ -181,3 +195,70 @@ def _without_lease() -> None:
 
     Lease.acquire = nothing  # type: ignore[method-assign]
     Lease.release = nothing  # type: ignore[method-assign]
+
+
+def _without_recovery() -> None:
+    async def recover(self: Relay) -> int:
+        return 0
+
+    Relay.recover = recover  # type: ignore[method-assign]
+
+
+def _without_sweep() -> None:
+    def strangers(self: Checkpoint, last: int, mine: set[int]) -> list[int]:
+        return []
+
+    Checkpoint.strangers = strangers  # type: ignore[method-assign]
+
+
+def _without_reset() -> None:
+    async def reset(self: Puller) -> ConsumerInfo:
+        return await self._info()
+
+    Puller.reset = reset  # type: ignore[method-assign]
+
+
+def _without_lane() -> None:
+    """A failing event is given back to the server, and what came after it on its key goes on."""
+    again = EventWork._again
+
+    def give_back(self: EventWork, error: BaseException) -> None:
+        delay = again(self, error)
+        if delay is not None:
+            self.outcome.delivery.nak(delay)
+
+    EventWork._again = give_back  # type: ignore[method-assign]
+
+
+def _without_burial() -> None:
+    """The original is terminated before its dead letter is stored."""
+    store = DeadLetters.store
+
+    async def end_first(self: DeadLetters, stream: str, delivery: Any, *rest: Any) -> bool:
+        delivery.term()
+        await asyncio.sleep(0.02)  # it is on the wire before the process can be killed
+        return await store(self, stream, delivery, *rest)
+
+    DeadLetters.store = end_first  # type: ignore[method-assign]
+
+
+def _without_deadlines() -> None:
+    def unchecked(work: Any, when: str) -> None:
+        return None
+
+    turn_module.check_deadline = unchecked
+
+
+SWITCHES: dict[str, Callable[[], None]] = {
+    "deduplication": _without_deduplication,
+    "marks": _without_marks,
+    "check": _without_check,
+    "lease": _without_lease,
+    "recovery": _without_recovery,
+    "sweep": _without_sweep,
+    "reset": _without_reset,
+    "lane": _without_lane,
+    "burial": _without_burial,
+    "deadlines": _without_deadlines,
+}
+"""What can be taken away from a process."""

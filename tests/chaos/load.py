@@ -3,9 +3,11 @@
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from runtime import Bus, RequestError
+from runtime import Bus, Command, RequestError
 from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded
 from runtime.ids import new_id
 
@@ -175,3 +177,54 @@ class Load:
             account.succeeded(key, command_id, reply, began)
             account.open.pop(command_id, None)
             return True
+
+
+class Once:
+    """Callers that send each command once, to a key of its own, and ask no more: nothing later carries on what is left.
+
+    `make` makes the command for a key. The command's id is its key.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        make: Callable[[str], Command[Any]],
+        *,
+        callers: int = 8,
+        pause: float = 0.005,
+        timeout: float = 1.0,
+    ) -> None:
+        self.sent: dict[str, float] = {}
+        """The key of each command: when its caller gave it up, or would have, in unix seconds."""
+        self.done: set[str] = set()
+        self._bus = bus
+        self._make = make
+        self._callers = callers
+        self._pause = pause
+        self._timeout = timeout
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.get_running_loop().create_task(self._call()) for _ in range(self._callers)]
+
+    async def stop(self) -> None:
+        """Send nothing new; return when each caller has an answer or has given up."""
+        self._stopping = True
+        await asyncio.gather(*self._tasks)
+
+    async def reached(self, commands: int, timeout: float = 60.0) -> None:
+        """Return when at least `commands` more commands have succeeded."""
+        wanted = len(self.done) + commands
+        await until(lambda: len(self.done) >= wanted, timeout, f"{commands} more commands that succeed")
+
+    async def _call(self) -> None:
+        while not self._stopping:
+            key = f"key-{len(self.sent)}"
+            self.sent[key] = time.time() + self._timeout
+            try:
+                await self._bus.command(self._make(key), id=key, timeout=self._timeout)
+                self.done.add(key)
+            except RequestError:
+                await asyncio.sleep(0.05)  # whatever it was, nobody asks again
+            await asyncio.sleep(self._pause)

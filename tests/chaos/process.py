@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Any
 
-from runtime import runner
+from runtime import runner, serving
 from runtime.actor import Actor
 from runtime.errors import ActorError
 from runtime.nats.options import ConnectionOptions
@@ -36,16 +36,19 @@ def main() -> int:
     )
     parser.add_argument("--without", action="append", default=[], choices=faults.SWITCHES)
     parser.add_argument("--ping", type=float, default=1.0, help="seconds between pings to the server")
+    parser.add_argument("--tick", type=float, default=5.0, help="seconds between looks at the relay's checkpoint")
     arguments = parser.parse_args()
 
     _die_with_parent()
     setup_logging("INFO", "text")
+    serving._TICK = arguments.tick
     actors = [_find(name) for name in arguments.actors]
-    for switch in arguments.without:
-        faults.without(switch)
     if arguments.kill:
         point, _, times = arguments.kill.partition(":")
         faults.arm(actors, point, int(times))
+    # After that: a switch may move what comes before an armed point.
+    for switch in arguments.without:
+        faults.without(switch)
     serve = runner.run(
         actors,
         ConnectionOptions(url=arguments.nats, ping_interval=arguments.ping),

@@ -12,6 +12,9 @@ import msgspec
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 
+START = 120.0
+"""Seconds for which a server may read its streams after SIGKILL: half a minute for two million messages on busy cores."""
+
 
 class Servers:
     """One server (`nodes` 1) or a cluster. `async with`: they run for the block, their data stays in `directory`."""
@@ -20,7 +23,12 @@ class Servers:
         self.directory = directory
         routes = [_free_port() for _ in range(nodes)] if nodes > 1 else []
         self.nodes = [
-            EmbeddedServer(port=0, store_dir=directory / f"nats-{n}", config=_cluster(n, routes) if routes else "")
+            EmbeddedServer(
+                port=0,
+                store_dir=directory / f"nats-{n}",
+                config=_cluster(n, routes) if routes else "",
+                start_timeout=START,
+            )
             for n in range(nodes)
         ]
 

@@ -9,6 +9,11 @@ from tests.chaos.scenarios.soak import Samples, judge
 SHORT = (
     "control-deduplication",
     "control-check",
+    "control-recovery",
+    "recovery",
+    "timers",
+    "burials",
+    "endings",
     "race",
     "zombie",
     "steps",

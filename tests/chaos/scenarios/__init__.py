@@ -3,15 +3,29 @@
 from tests.chaos.cell import Scenario
 
 from .cluster import cluster_leaders, cluster_rolling
-from .controls import control_check, control_deduplication
+from .controls import (
+    control_burial,
+    control_check,
+    control_deadlines,
+    control_deduplication,
+    control_lane,
+    control_marks,
+    control_recovery,
+    control_reset,
+    control_sweep,
+)
+from .deadlines import deadlines
 from .drains import drain
+from .endings import endings
 from .kills import random_kills, steps
 from .overloads import overload
 from .owners import race, zombie
-from .poisons import poison
+from .poisons import burials, poison
+from .recoveries import recovery, sweep
 from .shop import shop, shop_steps
 from .silences import silence
 from .soak import soak
+from .timers import timers
 from .wire import wire
 
 ALL: dict[str, Scenario] = {
@@ -19,15 +33,28 @@ ALL: dict[str, Scenario] = {
     "kills": random_kills,
     "control-deduplication": control_deduplication,
     "control-check": control_check,
+    "control-marks": control_marks,
+    "control-reset": control_reset,
+    "control-lane": control_lane,
+    "control-burial": control_burial,
+    "control-recovery": control_recovery,
+    "control-sweep": control_sweep,
+    "control-deadlines": control_deadlines,
+    "recovery": recovery,
+    "sweep": sweep,
+    "timers": timers,
+    "deadlines": deadlines,
     "race": race,
     "zombie": zombie,
     "drain": drain,
+    "endings": endings,
     "silence": silence,
     "wire": wire,
     "shop": shop,
     "shop-steps": shop_steps,
     "overload": overload,
     "poison": poison,
+    "burials": burials,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
     "soak": soak,

@@ -2,7 +2,11 @@
 
 import asyncio
 import sys
+from collections import Counter as Tally
+from collections.abc import Sequence
 from itertools import pairwise
+
+import msgspec
 
 from runtime import headers
 from runtime.deadletter import DeadLetter, DeadLetters
@@ -10,7 +14,8 @@ from runtime.ids import new_id
 from runtime.nats.jetstream import JetStream
 from runtime.subject import Names
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
-from tests.chaos.fleet import ROOT
+from tests.chaos.faults import BURYING
+from tests.chaos.fleet import ROOT, until
 from tests.chaos.poison import ATTEMPTS, RETRY, GetMeals, GetTries, Served
 from tests.chaos.servers import Servers
 
@@ -51,6 +56,52 @@ async def poison(setting: Setting) -> Result:
     result.faults = f"{len(poisoned)} poisoned, {garbage} that cannot be decoded; then the actor is mended"
     result.figures["attempts at what fails"] = f"{ATTEMPTS}, then a dead letter"
     return result
+
+
+async def burials(setting: Setting) -> Result:
+    """The actor is killed before and after it stores a dead letter, and the server: each letter is there, once; redriven."""
+    result = await bury(setting, Result("burials", setting.seed))
+    result.require(not result.lost, f"{result.lost} events were neither handled nor kept as dead letters")
+    result.require(not result.twice, f"{result.twice} dead letters or effects too many")
+    return result
+
+
+async def bury(setting: Setting, result: Result, without: Sequence[str] = ()) -> Result:
+    """Fill `result` with what became of events that are refused while their actor is killed."""
+    rng = setting.rng("burials")
+    dishes = setting.much(30, 12)
+    menu = {key: [rng.choice(["", "refused"]) for _ in range(dishes)] for key in KEYS}
+    poisoned = {(key, n) for key, served in menu.items() for n, kind in enumerate(served) if kind}
+    kills = [f"{point}:{rng.randint(1, 8)}" for _ in range(setting.much(4, 2)) for point in BURYING]
+    async with measured(result), Servers(setting.directory) as servers, cell(setting, servers, "burials") as here:
+        worker = here.start("tests.chaos.poison:Picky", kills=kills, without=without)
+        await worker.ready()
+        for number in range(dishes):
+            for key, served in menu.items():
+                await here.bus.emit(Served(key, number, served[number]))
+        for number in range(len(kills)):
+            await until(lambda number=number: len(worker.deaths) > number, 30, f"kill {number + 1}")
+            if number % 3 == 1:
+                await servers.restart(servers.nodes[0])
+        letters = await _dead(here, len(poisoned), 10 if without else 60)
+        found = Tally((event.key, event.number) for letter in letters for event in [_served(letter)])
+        result.lost += len(poisoned - found.keys())
+        result.twice += found.total() - len(found)
+        result.require(found.keys() <= poisoned, "a dead letter of what was not refused")
+        if not without:
+            await here.fleet.retire(worker)
+            cured = here.start("tests.chaos.poison:Cured")
+            await cured.ready()
+            result.figures["redriven"] = await _redrive(here)
+            _check_once(result, menu, await _eaten(here, dishes))
+        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+    result.load = f"{dishes * len(KEYS)} events over {len(KEYS)} keys, {len(poisoned)} of them refused"
+    result.faults = f"{len(kills)} kill -9 around the storing of a dead letter, {len(kills) // 3} of the server"
+    return result
+
+
+def _served(letter: DeadLetter) -> Served:
+    return msgspec.json.decode(letter.payload, type=Served)
 
 
 async def _serve_garbage(here: Cell, number: int) -> None:
