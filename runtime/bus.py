@@ -210,7 +210,6 @@ class Bus:
                 raise
             raise told from error
         except BaseException as error:
-            breaker.released()
             finish(span, None, type(error).__name__)
             raise
         span.end()
