@@ -91,13 +91,13 @@ class Endpoint:
                 silent = type(span) in _SILENT
                 block = None if silent else b"".join((b"NATS/1.0\r\n", response_line(span), b"\r\n"))
                 self.respond(reply, b"" if value is None else encode(value), block)
-        except PublishError as error:
+        except (PublishError, OverflowError) as error:  # too large for a message, or an integer for MessagePack
             self.unsent(span, reply, begun, error, msgpack)
             return
         span.end()
         self.durations.record((_now() - begun) / 1e9)
 
-    def unsent(self, span: Span, reply: bytes, begun: int, error: PublishError, msgpack: bool) -> None:
+    def unsent(self, span: Span, reply: bytes, begun: int, error: Exception, msgpack: bool) -> None:
         """Answer that there is a reply which cannot be sent (it is too large, say)."""
         log.error("%s: the reply could not be sent: %s", self.subject, error)
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
