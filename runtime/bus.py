@@ -219,7 +219,7 @@ class Bus:
             span.end()
             route.durations.record(self._loop.time() - begun)
             return value
-        return await self._send_again(route, message, begun + timeout, command_id, call, told)
+        return await self._send_again(route, message, begun + timeout, command_id, call, again, told)
 
     async def _send_again(
         self,
@@ -228,6 +228,7 @@ class Bus:
         expires_at: float,
         command_id: str | None,
         call: Call | None,
+        again: tuple[type[Exception], ...],
         told: RequestError,
     ) -> Any:
         """Send a request that failed with `told` again, until it meets somebody or patience ends. The pauses grow."""
@@ -243,9 +244,9 @@ class Bus:
             await asyncio.sleep(delay)
             try:
                 return await self._send(route, message, expires_at - self._loop.time(), command_id, call, ())
-            except CircuitOpen:
-                raise
             except NotDelivered as error:
+                if isinstance(error, CircuitOpen) or (error.remote and NotDelivered not in again):
+                    raise
                 told = error
             pause = min(pause * 2, longest)
             now = self._loop.time()

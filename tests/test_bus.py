@@ -34,6 +34,7 @@ from runtime import (
 )
 from runtime.breaker import BreakerPolicy
 from runtime.bus import PATIENCE, Bus
+from runtime.call import ActorCall
 from runtime.errors import CircuitOpen
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
@@ -144,6 +145,28 @@ async def test_hundreds_who_meet_nobody_are_answered_when_somebody_comes(
     spans = [span for span in tracing.finished() if span.name == "foreign/tell"]
     assert len(spans) == 300 + bus._retries.value, "each attempt is a span"
     assert bus._budget.spend() and bus._budget._tokens >= 49
+
+
+async def test_what_a_service_refuses_for_now_is_sent_again_for_handlers_within_the_budget(
+    bus: Bus, foreign: Foreign
+) -> None:
+    refusal = error(503, "NotDelivered")
+    asking = asyncio.ensure_future(bus.query(Ask()))
+    async with asyncio.timeout(5):
+        while not bus._retries.value:
+            await asyncio.sleep(0.001)
+    await foreign.answer("query.ask", refusal, refusal, refusal, (b"{}", None), refusal)
+    with pytest.raises(NotDelivered) as caught:
+        await asking
+    assert caught.value.remote and len(foreign.seen) == 1, "a plain program uses `retry`"
+    call = ActorCall("asker", bus, writable=False, source="test")
+    assert await bus.request(Ask(), command_id=None, timeout=5, call=call) == Value()
+    assert bus._budget._tokens == 48
+    while bus._budget.spend():
+        pass
+    with pytest.raises(NotDelivered):
+        await bus.request(Ask(), command_id=None, timeout=5, call=call)
+    assert len(foreign.seen) == 5
 
 
 async def test_silence_is_unknown(bus: Bus, foreign: Foreign) -> None:
