@@ -51,7 +51,7 @@ async def main() -> None:
         print((await bus.query(Greet())).text)
         try:
             await bus.query(Wave())
-        except NotDelivered:  # at once, not after a time-out: NATS knows that nobody listens there
+        except NotDelivered:  # after a second, not a time-out: NATS knows that nobody listens there
             print("nobody serves bye.query.wave")
 
 

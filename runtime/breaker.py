@@ -10,19 +10,22 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
     """When a circuit opens: after `failures` time-outs or missing responders in a row (a refusal is an answer) that came over
     `lasting` seconds at least: an actor that changes hands is away for a moment only, however many ask meanwhile.
 
-    It stays open for `pause` seconds, doubled each time that the one probe let through then fails, up to `longest`.
+    While it is open, one request in `pause` seconds is let through as a probe.
     """
 
     failures: int = 20
     lasting: float = 1.0
-    pause: float = 0.5
-    longest: float = 2.0
+    pause: float = 0.25
 
 
 class Breaker:
-    """The circuit to one operation: closed, open, or half open with one probe under way. Not thread-safe."""
+    """The circuit to one operation: closed, or open for all but the probes. Not thread-safe.
 
-    __slots__ = ("_clock", "_opened", "_pause", "_policy", "_probing", "_since", "failing", "is_open")
+    Probes do not wait for one another: one that is sent to a member of the queue group that is stopped tells nothing before its
+    time-out, and the next one may reach a member that answers.
+    """
+
+    __slots__ = ("_clock", "_policy", "_probe_at", "_since", "failing", "is_open")
 
     def __init__(self, policy: BreakerPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
@@ -30,30 +33,24 @@ class Breaker:
         self.failing = 0
         """Requests in a row that were not answered; 0 says that there is nothing to ask `allows`."""
         self.is_open = False
-        """Whether requests are refused now (one probe excepted)."""
+        """Whether requests are refused now (the probes excepted)."""
         self._since = 0.0
-        self._opened = 0.0
-        self._pause = policy.pause
-        self._probing = False
+        self._probe_at = 0.0
 
     def allows(self) -> bool:
-        """Whether a request may be sent now; the first after the pause is the probe."""
+        """Whether a request may be sent now; while the circuit is open, the first in each pause may."""
         if not self.is_open:
             return True
-        if self._probing or self._clock() < self._opened + self._pause:
+        now = self._clock()
+        if now < self._probe_at:
             return False
-        self._probing = True
+        self._probe_at = now + self._policy.pause
         return True
 
     def answered(self) -> None:
         """The target answered, be it with a refusal: the circuit is closed."""
         self.failing = 0
-        self.is_open = self._probing = False
-        self._pause = self._policy.pause
-
-    def released(self) -> None:
-        """The request was given up by its sender: it tells nothing."""
-        self._probing = False
+        self.is_open = False
 
     def failed(self) -> bool:
         """No answer in time, or nobody there; return whether that has opened the circuit."""
@@ -61,16 +58,11 @@ class Breaker:
         if not self.failing:
             self._since = now
         self.failing += 1
-        if self._probing:
-            self._probing = False
-            self._pause = min(self._pause * 2, self._policy.longest)
-            self._opened = now
+        if self.is_open or self.failing < self._policy.failures or now < self._since + self._policy.lasting:
             return False
-        if not self.is_open and self.failing >= self._policy.failures and now >= self._since + self._policy.lasting:
-            self.is_open = True
-            self._opened = now
-            return True
-        return False
+        self.is_open = True
+        self._probe_at = now + self._policy.pause
+        return True
 
 
 class RetryBudget:

@@ -50,7 +50,14 @@ DEFAULT_TIMEOUT = 5.0
 """Seconds that a request may take where nothing else is said."""
 
 PATIENCE = 1.0
-"""Seconds for which a handler's request is sent again while nobody serves its subject."""
+"""Seconds for which a request is sent again while nobody serves its subject: an actor changes hands in less."""
+
+_PAUSES = 0.01, 0.1
+"""Seconds between these attempts: at first, and at most."""
+
+_NOBODY = (NoResponders,)
+_NOBODY_OR_REFUSED = (NoResponders, NotDelivered)
+"""What certainly was not executed, so that it may be sent again by the bus itself: for anybody, and for a handler."""
 
 
 class Bus:
@@ -84,6 +91,7 @@ class Bus:
     def query(self, message: Query[R], *, timeout: float | None = None) -> Coroutine[Any, Any, R]:
         """Ask, and return the reply. `timeout` in seconds.
 
+        While nobody serves it, it is sent again for a second (`PATIENCE`) at most: an actor that changes hands fails nobody.
         Raises a `RequestError`: `NotFound`, `InvalidMessage`, `NotDelivered` (nobody serves it), `DeadlineExceeded` …
         """
         route = self._routes.get(type(message)) or self._route(contract_of(message))
@@ -97,7 +105,8 @@ class Bus:
         """Tell, and return the reply once it is done and durable. `timeout` in seconds.
 
         `id` makes it safe to send again: the same id takes effect once and gets the same reply. Without one it is given a
-        new one; an error's ``executed`` of None then means *unknown*, which `retry` avoids. Raises a `RequestError`.
+        new one; an error's ``executed`` of None then means *unknown*, which `retry` avoids. While nobody serves it, it is
+        sent again as a query is. Raises a `RequestError`.
         """
         route = self._routes.get(type(message)) or self._route(contract_of(message))
         if route.op != "command":
@@ -123,8 +132,7 @@ class Bus:
             try:
                 return await self.command(message, id=command_id, timeout=timeout)
             except (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed) as error:
-                # What an open circuit refuses is not sent, and costs nobody anything.
-                if attempt == policy.attempts or not (isinstance(error, CircuitOpen) or self._budget.spend()):
+                if attempt == policy.attempts or not self._affords(error):
                     raise
                 self._retries.value += 1
                 pause = policy.delay(attempt, random.random())
@@ -164,35 +172,29 @@ class Bus:
     async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:
         """Send a query or command for a handler; `Actor.query` and `Actor.command` come here.
 
-        While nobody serves it, it is sent again for a moment: a handler is not failed by an actor that changes hands.
+        It is sent again as anybody's is, and also where the service answers that it cannot take it now (503).
         """
         route = self._routes.get(type(message)) or self._route(contract_of(message))
         if route.op != ("query" if command_id is None else "command"):
             raise DeclarationError(f"{type(message).__name__} is a {route.op}")
-        now = time.time()
         wanted = self.timeout if timeout is None else timeout
-        deadline = min(call.deadline, now + wanted) if call.deadline else now + wanted
-        patience = min(now + PATIENCE, deadline)
-        pause = 0.01
-        self._budget.earn()
-        while True:
-            if deadline <= now:
+        if call.deadline:
+            wanted = min(wanted, call.deadline - time.time())
+            if wanted <= 0:
                 raise DeadlineExceeded(f"{route.subject_text}: the caller's deadline has passed", executed=False)
-            try:
-                return await self._send(route, message, deadline - now, command_id, call)
-            except NotDelivered as error:
-                now = time.time()
-                if isinstance(error, CircuitOpen) or now + pause > patience or not self._budget.spend():
-                    raise
-            self._retries.value += 1
-            await asyncio.sleep(pause * (0.5 + random.random() / 2))
-            pause *= 2
-            now = time.time()
+        self._budget.earn()
+        return await self._send(route, message, wanted, command_id, call, _NOBODY_OR_REFUSED)
 
     async def _send(
-        self, route: Route, message: Message, timeout: float, command_id: str | None, call: Call | None
+        self,
+        route: Route,
+        message: Message,
+        timeout: float,
+        command_id: str | None,
+        call: Call | None,
+        again: tuple[type[Exception], ...] = _NOBODY,
     ) -> Any:
-        """Send a request once, and return its reply. One attempt is one CLIENT span."""
+        """Send a request, and return its reply; what fails with one of `again` is sent again. One attempt is one CLIENT span."""
         breaker = route.breaker
         # Where nothing is traced and nothing is to be carried on, there is nothing to ask for.
         span = route.template.child() if self._traced or get_context() else NOTHING
@@ -213,17 +215,58 @@ class Bus:
             value = route.read(response)
         except (NoResponders, TimeoutError, PublishError, RequestError) as error:
             told = self._failed(route, span, begun, error)
-            if told is error:
-                raise
-            raise told from error
+            if type(error) not in again:
+                if told is error:
+                    raise
+                raise told from error
         except BaseException as error:
-            breaker.released()
             finish(span, None, type(error).__name__)
             raise
-        ended = _now()
-        span.end(ended)
-        route.durations.record(ended - begun)
-        return value
+        else:
+            ended = _now()
+            span.end(ended)
+            route.durations.record(ended - begun)
+            return value
+        left = timeout - (_now() - begun) / 1e9
+        return await self._send_again(route, message, self._time() + left, command_id, call, again, told)
+
+    async def _send_again(
+        self,
+        route: Route,
+        message: Message,
+        expires_at: float,
+        command_id: str | None,
+        call: Call | None,
+        again: tuple[type[Exception], ...],
+        told: RequestError,
+    ) -> Any:
+        """Send a request that failed with `told` again, until it meets somebody or patience ends. The pauses grow."""
+        now = self._time()
+        until = now + PATIENCE
+        pause, longest = _PAUSES
+        while True:
+            # The last attempt is at the end of the patience, however long the pause would be.
+            delay = min(pause * (0.5 + random.random() / 2), until - now)
+            if delay <= 0 or now + delay >= expires_at or not self._affords(told):
+                raise told
+            self._retries.value += 1
+            await asyncio.sleep(delay)
+            try:
+                return await self._send(route, message, expires_at - self._time(), command_id, call, ())
+            except NotDelivered as error:
+                if isinstance(error, CircuitOpen) or (error.remote and NotDelivered not in again):
+                    raise
+                told = error
+            pause = min(pause * 2, longest)
+            now = self._time()
+
+    def _affords(self, error: RequestError) -> bool:
+        """Whether a request that failed so may be sent again: within the budget, unless it has cost nobody anything.
+
+        What met nobody, or an open circuit, was turned away by the nearest server or by ourselves; and while an actor changes
+        hands all its callers meet nobody at once.
+        """
+        return (isinstance(error, NotDelivered) and not error.remote) or self._budget.spend()
 
     def _failed(self, route: Route, span: Span, begun: int, error: Exception) -> RequestError:
         """Take note of a request that failed, and return what its sender is told."""

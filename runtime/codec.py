@@ -28,6 +28,9 @@ encode_msgpack: Callable[[Any], bytes] = _msgpack.encode
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that do not fit."""
 
+UNENCODABLE: Final = (OverflowError, TypeError, ValueError, RecursionError)
+"""What msgspec raises for values that have no bytes: MessagePack's integers end at 64 bits, JSON's at 4300 digits."""
+
 
 class Codec(Generic[T]):
     """Decodes one type from either format. An empty body reads as ``{}``."""

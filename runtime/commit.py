@@ -16,10 +16,10 @@ import msgspec
 from opentelemetry.trace import Span, SpanKind
 
 from .call import Call
-from .codec import encode
+from .codec import UNENCODABLE, encode
 from .errors import CodecError, Overloaded
 from .ids import id_time
-from .journal import Conflict, Journal, NotStored, Unsettled
+from .journal import Conflict, Journal, NotStored, Unsettled, Unstorable
 from .key import Key
 from .message import contract_of
 from .record import NO_REPLY, Handled, Outgoing
@@ -125,6 +125,8 @@ class Commits:
                 except Conflict:
                     # Another writer was here; its record is the truth.
                     await self._undo(entry, batch, self._outrun)
+                except Unstorable:
+                    await self._undo(entry, batch, _without_the_first_unstorable(batch))
                 except (NotStored, Unsettled) as error:
                     log.error("%s: %s", self._names.actor, error)
                     told = outage(self._names.actor, error)
@@ -239,6 +241,21 @@ class Commits:
                 )
             )
         return outgoing
+
+
+def _without_the_first_unstorable(batch: list[Staged]) -> Callable[[Work], Awaitable[float | None]]:
+    """Return what becomes of each turn of `batch`: the first whose state cannot be encoded fails, the others run again."""
+
+    async def failed(work: Work) -> float | None:
+        return await work.failed(fault) if work is guilty else 0.0
+
+    for staged in batch:
+        try:
+            encode(staged.state)
+        except UNENCODABLE as error:
+            guilty, fault = staged.work, error
+            return failed
+    raise AssertionError("unreachable: the last state of the batch could not be encoded")
 
 
 def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged] | None]:

@@ -95,14 +95,14 @@ class Endpoint:
                 else:
                     block = b"NATS/1.0\r\n%b\r\n" % response_line(span)
                 self.respond(reply, b"" if value is None else encode(value), block)
-        except PublishError as error:
+        except (PublishError, OverflowError) as error:  # too large for a message, or an integer for MessagePack
             self.unsent(span, reply, begun, error, msgpack)
             return
         now = _now()
         span.end(now)
         self.durations.record(now - begun)
 
-    def unsent(self, span: Span, reply: bytes, begun: int, error: PublishError, msgpack: bool) -> None:
+    def unsent(self, span: Span, reply: bytes, begun: int, error: Exception, msgpack: bool) -> None:
         """Answer that there is a reply which cannot be sent (it is too large, say)."""
         log.error("%s: the reply could not be sent: %s", self.subject, error)
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")

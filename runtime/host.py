@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from .actor import Actor
@@ -27,6 +27,9 @@ log = logging.getLogger("actorloom.host")
 
 _RESTARTS, _WITHIN = 5, 60.0
 """A host that fails more often than this within so many seconds is given up."""
+
+_RELIEF = 0.5
+"""Seconds that a process which stands by has to say so, where a host drains. That nobody does, NATS says at once."""
 
 
 class HostFailed(ActorError):
@@ -73,6 +76,8 @@ class Host:
         self.keyed = actor.state_type is not None
         self.places: dict[tuple[str, str], Place] = {}
         """How far each consumer was, by stream and name, when it was last looked at."""
+        self.siblings: Sequence[Host] = (self,)
+        """The hosts of this process."""
         self._drain = asyncio.Event()
         self._broken: asyncio.Future[BaseException] | None = None
         self._restarts: deque[float] = deque(maxlen=_RESTARTS)
@@ -105,6 +110,16 @@ class Host:
         """Stop: take no more, finish what is in hand, commit, answer, give back the lease. `run` then ends."""
         self._drain.set()
 
+    async def quiet(self) -> None:
+        """Return when nothing is in hand; the caller then lets go before it awaits anything.
+
+        Where somebody stands by, in this host: it is handed over at once. Else in all hosts of the process that drain, since their
+        handlers may ask each other and nobody else.
+        """
+        draining = [self] if await self._relieved() else [host for host in self.siblings if host._drain.is_set()]
+        while busy := [host._serving for host in draining if host._serving is not None and host._serving.busy]:
+            await asyncio.gather(*(serving.quiet() for serving in busy))
+
     @property
     def standby(self) -> bool:
         """Whether another process serves, and this one waits for it to go."""
@@ -120,7 +135,7 @@ class Host:
         lease = self.lease("0")
         if self.keyed:
             self._wanted = lease
-            if not await self._unless_draining(lease.acquire()):
+            if not await self._unless_draining(self._stand_by(lease)):
                 return
         serving = Serving(self, lease if self.keyed else None)
         self._broken = asyncio.get_running_loop().create_future()
@@ -141,6 +156,29 @@ class Host:
             await serving.end()
             if self.keyed:
                 await lease.release()
+
+    async def _stand_by(self, lease: Lease) -> None:
+        """Wait for the lease; an owner that drains is told meanwhile that somebody does."""
+
+        def tell(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+            if reply.startswith(b"_"):  # an inbox, as in `MicroService`
+                self.connection.publish(reply)
+
+        answering = await self.connection.subscribe(self.names.standby(), tell)
+        try:
+            await lease.acquire()
+        finally:
+            answering.unsubscribe()
+
+    async def _relieved(self) -> bool:
+        """Whether somebody waits for the keys of this host. Actors without state have none: who else serves them does so now."""
+        if not self.keyed:
+            return False
+        try:
+            await self.connection.request(self.names.standby(), b"", timeout=_RELIEF)
+        except (ActorError, TimeoutError):
+            return False
+        return True
 
     async def _wait_for_end(self, lease: Lease) -> BaseException | None:
         assert self._broken is not None

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from .codec import UNENCODABLE
 from .errors import ActorError, PublishError
 from .ids import new_id
 from .key import CLOCK_MARGIN, Key
@@ -37,6 +38,10 @@ class Conflict(ActorError):
 
 class NotStored(ActorError):
     """The commit is certainly not stored: the server refused it, or was not there."""
+
+
+class Unstorable(ActorError):
+    """The state cannot be put into bytes: nothing was sent."""
 
 
 class Unsettled(ActorError):
@@ -98,15 +103,19 @@ class Journal:
     ) -> int:
         """Write the next record of `key`, after the turns of `done`, and return its sequence; the key then holds it.
 
-        Raises `Conflict` (another writer; reload and run again), `NotStored` or `Unsettled`.
+        Raises `Conflict` (another writer; reload and run again), `Unstorable`, `NotStored` or `Unsettled`.
         """
+        try:
+            body = msgspec.Raw(encode_record(state)) if state is not None else NO_STATE
+        except UNENCODABLE as error:
+            raise Unstorable(str(error)) from error
         handled, gone = self._kept(key)
         left = max([key.left, *(entry.time for entry in gone)])
         handled += done
         record = Record(
             turn=new_id(),
             version=self._version,
-            state=msgspec.Raw(encode_record(state)) if state is not None else NO_STATE,
+            state=body,
             handled=handled,
             outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
             left=left,

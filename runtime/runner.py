@@ -59,6 +59,8 @@ class Runner:
             )
             for actor in actors
         ]
+        for host in self.hosts:
+            host.siblings = self.hosts
 
     async def run(self) -> None:
         """Serve until `stop`. Raises `ActorError` where a host fails for good, or the connection is closed for good."""

@@ -85,6 +85,16 @@ class Serving:
         await self._service.start()
         self._spawn(self._tick())
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in hand."""
+        return self.dispatcher.workers.busy or self.turns.busy
+
+    async def quiet(self) -> None:
+        """Finish what is in hand; it may ask for more in this process."""
+        await self.dispatcher.workers.quiet()
+        await self.turns.quiet()
+
     async def drain(self) -> None:
         """Take no more, finish what is in hand, publish what is committed."""
         host = self.host
@@ -93,10 +103,7 @@ class Serving:
             self._service.stop()
         try:
             async with asyncio.timeout(_DRAIN):
-                for subscription in self._subscriptions:
-                    await subscription.drain()
-                await self.dispatcher.workers.quiet()
-                await self.turns.quiet()
+                await self._finish()
                 await self.relay.quiet()
                 await self.relay.save()
                 await host.connection.flush()
@@ -118,6 +125,19 @@ class Serving:
         await self.dispatcher.workers.close()
         if self._accountant is not None and not self.host.keyed:
             await self._accountant.release()
+
+    async def _finish(self) -> None:
+        """Take no more but what the handlers that still run in this process ask for: nobody else may be there to answer them."""
+        host = self.host
+        # In the place of what loopback has put there, which ends with the subscription.
+        near = [host.connection.serve_near(each.subject, each.receive) for each in self.dispatcher.endpoints]
+        try:
+            for subscription in self._subscriptions:
+                await subscription.drain()
+            await host.quiet()
+        finally:
+            for leave in near:
+                leave()
 
     async def _states(self, tokens: list[str]) -> list[Any]:
         async def state(token: str) -> Any:

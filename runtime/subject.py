@@ -101,6 +101,10 @@ class Names:
         """``orders.query.get_order``."""
         return f"{self.prefix}{self.actor}.{op}.{name}"
 
+    def standby(self) -> str:
+        """``orders.standby``: where a process that waits for the keys answers the owner that asks for one."""
+        return f"{self.prefix}{self.actor}.standby"
+
     def event(self, name: str, token: str) -> str:
         """``orders.event.order_created.<key token>``."""
         return f"{self.prefix}{self.actor}.event.{name}.{token}"

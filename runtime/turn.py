@@ -124,6 +124,11 @@ class Turns:
                 entry.loading.set_result(None)
                 entry.loading = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything was admitted that is not finished, and not to be tried again later."""
+        return self._workers.busy or bool(self._spawned)
+
     async def quiet(self) -> None:
         """Finish what was admitted; what waits for another attempt is given back. Return when nothing waits or runs."""
         self._stopping = True

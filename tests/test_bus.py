@@ -33,7 +33,8 @@ from runtime import (
     connect,
 )
 from runtime.breaker import BreakerPolicy
-from runtime.bus import Bus
+from runtime.bus import PATIENCE, Bus
+from runtime.call import ActorCall
 from runtime.errors import CircuitOpen
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
@@ -114,13 +115,58 @@ def error(
     return json.dumps(body).encode(), {"Nats-Service-Error": message, "Nats-Service-Error-Code": str(code)}
 
 
-async def test_nobody_there_is_told_at_once_and_as_not_executed(bus: Bus) -> None:
+@pytest.mark.parametrize("timeout", [0.05, 5.0])
+async def test_nobody_there_is_told_after_a_moment_and_as_not_executed(bus: Bus, timeout: float) -> None:
     begun = time.monotonic()
-    for request in (bus.query(Ask(), timeout=5), bus.command(Tell(), timeout=5)):
-        with pytest.raises(NotDelivered, match="nobody serves it") as caught:
-            await request
-        assert caught.value.executed is False
-    assert time.monotonic() - begun < 2
+    told = await asyncio.gather(
+        bus.query(Ask(), timeout=timeout), bus.command(Tell(), timeout=timeout), return_exceptions=True
+    )
+    taken = time.monotonic() - begun
+    for error in told:
+        assert isinstance(error, NotDelivered) and "nobody serves it" in str(error) and error.executed is False
+    assert (taken < PATIENCE) is (timeout < PATIENCE)
+    assert bus._retries.value >= 4
+
+
+async def test_hundreds_who_meet_nobody_are_answered_when_somebody_comes(
+    foreign: Foreign, nats_server: EmbeddedServer, namespace: str
+) -> None:
+    tracing = Tracing(in_memory=True)
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        bus = Bus(connection, tracing.service("t"), namespace=namespace)
+        sent = [asyncio.ensure_future(bus.command(Tell(number), id=f"id {number}")) for number in range(300)]
+        async with asyncio.timeout(5):
+            while bus._retries.value < 400:  # more than the budget for retries allows
+                await asyncio.sleep(0)
+        await foreign.answer("command.tell", (b"{}", None))
+        assert await asyncio.gather(*sent) == [Value()] * 300
+    ids = [message.headers["Idempotency-Key"] for message in foreign.seen if message.headers]
+    assert sorted(ids) == sorted(f"id {number}" for number in range(300)), "each under its id, and once"
+    spans = [span for span in tracing.finished() if span.name == "foreign/tell"]
+    assert len(spans) == 300 + bus._retries.value, "each attempt is a span"
+    assert bus._budget.spend() and bus._budget._tokens >= 49
+
+
+async def test_what_a_service_refuses_for_now_is_sent_again_for_handlers_within_the_budget(
+    bus: Bus, foreign: Foreign
+) -> None:
+    refusal = error(503, "NotDelivered")
+    asking = asyncio.ensure_future(bus.query(Ask()))
+    async with asyncio.timeout(5):
+        while not bus._retries.value:
+            await asyncio.sleep(0.001)
+    await foreign.answer("query.ask", refusal, refusal, refusal, (b"{}", None), refusal)
+    with pytest.raises(NotDelivered) as caught:
+        await asking
+    assert caught.value.remote and len(foreign.seen) == 1, "a plain program uses `retry`"
+    call = ActorCall("asker", bus, writable=False, source="test")
+    assert await bus.request(Ask(), command_id=None, timeout=5, call=call) == Value()
+    assert bus._budget._tokens == 48
+    while bus._budget.spend():
+        pass
+    with pytest.raises(NotDelivered):
+        await bus.request(Ask(), command_id=None, timeout=5, call=call)
+    assert len(foreign.seen) == 5
 
 
 async def test_silence_is_unknown(bus: Bus, foreign: Foreign) -> None:
@@ -239,14 +285,26 @@ async def test_retry_gives_up_with_the_last_error(bus: Bus, foreign: Foreign) ->
 async def test_the_retry_budget_of_a_program_comes_back(bus: Bus, foreign: Foreign) -> None:
     policy = RetryPolicy(attempts=3, first=0.0)
     await foreign.answer("command.order", (b"", None))
+    await foreign.answer("command.tell", error(503, "NotDelivered"), error(503, "NotDelivered"), (b"{}", None))
     while bus._budget.spend():
         pass
     with pytest.raises(NotDelivered):
         await bus.retry(Tell(), policy=policy)
+    assert len(foreign.seen) == 1
     for _ in range(30):
         await bus.retry(Order())
-    await foreign.answer("command.tell", error(503, "NotDelivered"), (b"{}", None))
     assert await bus.retry(Tell(), policy=policy) == Value()
+
+
+async def test_to_meet_nobody_costs_no_budget(bus: Bus, foreign: Foreign) -> None:
+    while bus._budget.spend():
+        pass
+    waiting = asyncio.ensure_future(bus.retry(Tell(), policy=RetryPolicy(attempts=99, first=0.01), timeout=0.02))
+    async with asyncio.timeout(5):
+        while bus._retries.value < 5:
+            await asyncio.sleep(0.001)
+    await foreign.answer("command.tell", (b"{}", None))
+    assert await waiting == Value()
 
 
 @pytest.mark.parametrize("command_id", ["a\nb", "a\rb"])
@@ -337,11 +395,8 @@ async def test_a_circuit_opens_after_silence_in_a_row_and_closes_with_an_answer(
             namespace=namespace,
             breaker=BreakerPolicy(failures=3, lasting=0.0, pause=0.1),
         )
-        for _ in range(3):
-            with pytest.raises(NotDelivered, match="nobody serves it"):
-                await bus.query(Ask())
         with pytest.raises(CircuitOpen):
-            await bus.query(Ask())
+            await bus.query(Ask())  # three attempts met nobody
         await foreign.answer("query.ask", (b'{"value":1}', None))
         await asyncio.sleep(0.12)
         assert await bus.query(Ask()) == await bus.query(Ask()) == Value(1)

@@ -82,8 +82,9 @@ async def test_a_refused_message_and_a_missing_actor_are_spans_too(nats_server: 
         with pytest.raises(NotDelivered):
             await system.bus.query(Echo(1))
         [server] = await spans(system, "counter/get_count", SpanKind.SERVER)
-        [client] = await spans(system, "gateway/echo", SpanKind.CLIENT)
-        assert server.attributes["error.type"] == "InvalidMessage" and client.attributes["error.type"] == "NotDelivered"
+        attempts = await spans(system, "gateway/echo", SpanKind.CLIENT)
+        assert server.attributes["error.type"] == "InvalidMessage"
+        assert len(attempts) > 1 and {span.attributes["error.type"] for span in attempts} == {"NotDelivered"}
 
 
 async def test_waiting_and_repeating_can_be_seen(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -182,6 +182,29 @@ async def test_messagepack_in_and_out(wire: Wire) -> None:
         assert msgspec.msgpack.decode(reply.data)["error"]["code"] == 400
 
 
+async def test_an_integer_that_messagepack_cannot_hold_is_an_error_of_the_reply_alone(
+    wire: Wire, caplog: pytest.LogCaptureFixture
+) -> None:
+    packed = {"Content-Type": "application/msgpack"}
+    body = msgspec.msgpack.encode({"name": "a", "by": 2**63})
+    for command_id in ("one", "two", "two"):  # the last time it is the stored reply
+        reply = await wire.ask("counter.command.add", body, {**packed, "Idempotency-Key": command_id})
+    error = msgspec.msgpack.decode(reply.data)["error"]
+    assert (error["code"], error["kind"], error["executed"]) == (500, "HandlerFailed", True)
+    reply = await wire.ask("counter.query.get_count", msgspec.msgpack.encode({"name": "a"}), packed)
+    assert msgspec.msgpack.decode(reply.data)["error"]["code"] == 500
+    assert await wire.json("counter.query.get_count", '{"name":"a"}') == {"name": "a", "value": 2**64}
+    assert wire.system.host("counter").ready.is_set() and not [each for each in caplog.records if each.exc_info]
+
+
+async def test_integers_of_any_size_go_in_and_out_as_json(wire: Wire) -> None:
+    for number in (2**64, -(2**63) - 1, 10**4299):
+        assert await wire.json("gateway.query.echo", json.dumps({"value": [number]})) == [number]
+        name = str(number)[:5]
+        assert (await wire.json("counter.command.add", json.dumps({"name": name, "by": number})))["value"] == number
+        assert (await wire.json("counter.query.get_count", json.dumps({"name": name})))["value"] == number
+
+
 async def test_an_expired_deadline_is_refused_before_the_handler(wire: Wire) -> None:
     past = {"Deadline": str(int(time.time() * 1000) - 1000)}
     for subject in ("counter.command.add", "gateway.command.forward"):

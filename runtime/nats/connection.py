@@ -117,7 +117,7 @@ class Connection:
         self.respond: Respond = self._respond_near if options.loopback else self._transport.respond
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
         self._near: dict[bytes, Receiver] = {}
-        """With `loopback`: who serves a subject in this process."""
+        """Who takes the requests of this process for a subject: with `loopback`, or while it drains."""
         self._subscriptions: set[Subscription] = set()
         self._session = session = Session(self._client, options, self.name, self._transport.stop)
         session.on_lost.append(self._on_lost)
@@ -257,24 +257,33 @@ class Connection:
         except nats.errors.Error as error:
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): {error}") from error
         if queue and self.options.loopback:
-            unsubscribe = self._serve_near(subject.encode(), receiver, unsubscribe)
+            unsubscribe = self._until_left(self.serve_near(subject, receiver), unsubscribe)
         subscription = Subscription(subject, queue, unsubscribe, self.flush)
         subscription.on_end = self._subscriptions.discard
         self._subscriptions.add(subscription)
         return subscription
 
-    def _serve_near(
-        self, subject: bytes, receiver: Receiver, unsubscribe: Callable[[bool], None]
-    ) -> Callable[[bool], None]:
-        """Hand requests from this process straight to `receiver`, until it takes no more from anybody."""
-        self._near[subject] = receiver
+    def serve_near(self, subject: str, receiver: Receiver) -> Callable[[], None]:
+        """Hand the requests of this process for `subject` straight to `receiver`; return what ends that.
 
-        def leave(draining: bool) -> None:
-            if self._near.get(subject) is receiver:
-                del self._near[subject]
-            unsubscribe(draining)
+        Whoever did so before does not any more.
+        """
+        key = subject.encode()
+        self._near[key] = receiver
+
+        def leave() -> None:
+            if self._near.get(key) is receiver:
+                del self._near[key]
 
         return leave
+
+    @staticmethod
+    def _until_left(leave: Callable[[], None], unsubscribe: Callable[[bool], None]) -> Callable[[bool], None]:
+        def end(draining: bool) -> None:
+            leave()
+            unsubscribe(draining)
+
+        return end
 
     def _respond_near(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
         if self._replies.is_own(subject):

@@ -8,7 +8,7 @@ from tests.chaos.servers import Servers
 
 
 async def drain(setting: Setting) -> Result:
-    """Rolling restart with SIGTERM under load: standbys take over, and every command of every caller succeeds."""
+    """Rolling restart with SIGTERM under load: standbys take over, and every command succeeds at once."""
     result = Result("drain", setting.seed)
     rounds = setting.much(5, 1)
     hands: list[float] = []
@@ -19,6 +19,9 @@ async def drain(setting: Setting) -> Result:
     ):
         groups = [("counter", "receipts"), ("ledger",)]
         serving = {actors: [here.start(*actors, lease_ttl=4.0) for _ in range(2)] for actors in groups}
+        for workers in serving.values():
+            for worker in workers:
+                await worker.ready()
         here.load.start()
         await here.load.reached(200)
         account = here.load.account
@@ -43,6 +46,7 @@ async def drain(setting: Setting) -> Result:
         account.stall = max(hands)
         here.report(result, verdict)
         result.require(account.unknown == 0, f"{account.unknown} attempts of unknown outcome in an orderly restart")
+        result.require(account.refused == 0, f"{account.refused} times a caller was told that nobody is there")
     result.figures["hand-over, ms (median, longest)"] = f"{median(hands) * 1000:.0f}, {max(hands) * 1000:.0f}"
     result.load = "16 callers over 20 keys, half of them by retry()"
     result.faults = f"{len(hands)} SIGTERM, one process after the other"
