@@ -25,9 +25,6 @@ from .subject import Names
 _REPLIES = 65_536
 """Bytes of replies that a record carries, beyond those whose mark is not confirmed: a record must fit one message."""
 
-_ORPHANED = 30 * 86_400
-"""Seconds for which the record of a deleted key stays that still had events to publish: as long as events themselves."""
-
 _RECENT = 65_536
 """Ids of handled messages that a busy key keeps in memory at most, to spare the look-up of their marks."""
 
@@ -103,6 +100,9 @@ class Journal:
     ) -> int:
         """Write the next record of `key`, after the turns of `done`, and return its sequence; the key then holds it.
 
+        `expires` is for a record that never replaces another: what a record has put out of the stream comes back when that
+        record expires and the server is killed (2.15.1). So that of a deleted key (a state of None) stays.
+
         Raises `Conflict` (another writer; reload and run again), `Unstorable`, `NotStored` or `Unsettled`.
         """
         try:
@@ -121,10 +121,8 @@ class Journal:
             left=left,
         )
         headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n" % key.sequence
-        if expires or (state is None and not record.outbox):
+        if expires:
             headers += self._ttl
-        elif state is None:
-            headers += b"Nats-TTL: %ds\r\n" % max(int(self._options.remember), _ORPHANED)
         subject = self.subject(key)
         payload = encode_record(record)
         try:

@@ -150,8 +150,8 @@ async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeyp
     ("state", "outbox", "expires", "ttl"),
     [
         (Count("k"), False, False, None),
-        (None, False, False, 60),
-        (None, True, False, 30 * 86_400),
+        (None, False, False, None),
+        (None, True, False, None),
         (None, False, True, 60),
         (None, True, True, 60),
     ],

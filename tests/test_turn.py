@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from runtime import Actor, Command, DeadlineExceeded, HandlerFailed, NotDelivered, NotFound, Options, Rejected, command
+from runtime import headers as header_block
 from runtime.host import Host
 from runtime.ids import derived_id, key_for, new_id
 from runtime.journal import Conflict, NotStored, Unsettled
 from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
-from runtime.record import decode_record, is_null
 from runtime.storage import StateLost
 from runtime.subject import key_token
 from runtime.testing import System, running
@@ -241,28 +241,30 @@ async def test_a_state_of_none_deletes_the_key(system: System) -> None:
     assert (await system.bus.command(Add("gone", 1))).value == 1
 
 
-async def test_a_deleted_key_stays_deleted_when_its_tombstone_expires(
-    nats_server: EmbeddedServer, namespace: str
-) -> None:
+async def test_a_deleted_key_stays_deleted_whatever_is_killed(namespace: str) -> None:
     options = {"counter": Options(remember=1.0)}
-    async with running(Counter, url=nats_server.url, namespace=namespace, options=options) as system:
-        await system.bus.command(Add("gone", 5))
-        await system.bus.command(Add("gone", 5))
-        host = system.host("counter")
-        await host.serving.relay.quiet()
-        await system.bus.command(DropCount("gone"))
+    async with EmbeddedServer(port=0) as server:
+        async with running(Counter, url=server.url, namespace=namespace, options=options) as system:
+            await system.bus.command(Add("other", 1))
+            await system.bus.command(Add("gone", 5))
+            await system.bus.command(Add("gone", 5))
+            await system.bus.command(DropCount("gone"))
+            jetstream = system.host("counter").jetstream
+            mark = {"Nats-TTL": "2s", "Nats-Msg-Id": "mark"}
+            stream, subject = f"{namespace}-counter-turns", f"{namespace}.counter.done.gone.mark"
+            await jetstream.publish(subject, b"{}", headers=header_block.encode(mark.items()))
 
-        async def expired() -> bool:
-            subject = f"{namespace}.counter.turn.gone"
-            last = await host.jetstream.get_last(f"{namespace}-counter-turns", subject)
-            return last is None or not is_null(decode_record(last.payload, subject).state)
+            async def expired() -> bool:
+                return await jetstream.get_last(stream, subject) is None
 
-        await system.until(expired)
-        host.serving.turns.evict(0.0)
-        with pytest.raises(NotFound):
-            await value(system, "gone")
-    async with running(Counter, url=nats_server.url, namespace=namespace, options=options) as system:
-        assert await system.bus.query(ListCounts()) == []
+            await system.until(expired)  # and so would have what is to be remembered for a second
+            server.kill()
+            await server.start()
+            await system.connection.wait_connected(10)
+        async with running(Counter, url=server.url, namespace=namespace, options=options) as system:
+            assert [count.name for count in await system.bus.query(ListCounts())] == ["other"]
+            with pytest.raises(NotFound):
+                await value(system, "gone")
 
 
 async def test_a_nested_commands_id_derives_from_its_parents(system: System) -> None:
