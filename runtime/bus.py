@@ -202,7 +202,7 @@ class Bus:
         try:
             if breaker.failing and not breaker.allows():
                 raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
-            block = self._headers(span, begun // 1_000_000 + int(timeout * 1000), command_id, call)
+            block = self._headers(span, (begun + int(timeout * 1e9)) // 1_000_000, command_id, call)
             payload, expires_at = encode(message), self._time() + timeout
             try:
                 reply = self._request(route.subject, payload, block, expires_at)

@@ -17,6 +17,7 @@ from .errors import ActorError, PublishError
 from .ids import new_id
 from .key import CLOCK_MARGIN, Key
 from .nats.jetstream import JetStream, WrongSequence
+from .nats.streams import ApiError
 from .options import Options
 from .record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
 from .state import States
@@ -146,7 +147,7 @@ class Journal:
             await asyncio.sleep(pause)
             try:
                 stored = await self._jetstream.get_last(self._names.turns_stream, subject)
-            except (TimeoutError, PublishError):
+            except (TimeoutError, PublishError, ApiError):
                 continue
             if stored is not None and decode_record(stored.payload, subject).turn == record.turn:
                 return stored.sequence

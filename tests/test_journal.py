@@ -18,6 +18,7 @@ from runtime.key import Key
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
+from runtime.nats.streams import ApiError, Fault
 from runtime.record import Handled, Outgoing, decode_record
 from runtime.storage import turns_config
 from runtime.subject import Names
@@ -104,9 +105,14 @@ async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.
     monkeypatch.setattr(bench.jetstream, "publish", never)
     with pytest.raises(Conflict):
         await journal.commit(key, Count("k", 2), [handled("m2")], [])
-    monkeypatch.setattr(bench.jetstream, "get_last", never)
-    with pytest.raises(Unsettled, match="it is not known"):
-        await journal.commit(key, Count("k", 2), [handled("m2")], [])
+
+    async def refused(*args: Any, **kwargs: Any) -> Any:
+        raise ApiError("STREAM.MSG.GET", Fault(503, 10008, "JetStream system temporarily unavailable"))
+
+    for unanswered in (never, refused):
+        monkeypatch.setattr(bench.jetstream, "get_last", unanswered)
+        with pytest.raises(Unsettled, match="it is not known"):
+            await journal.commit(key, Count("k", 2), [handled("m2")], [])
 
 
 async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:

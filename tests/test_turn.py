@@ -437,6 +437,24 @@ async def test_a_rerun_after_a_conflict_repeats_no_nested_command(
         assert await value(system, "parent") == 3
 
 
+async def test_a_deadline_that_passes_before_a_rerun_leaves_the_outcome_unknown(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        journal, deadline = system.host("counter").serving.journal, time.time() + 0.3
+
+        async def lost(*args: Any, **kwargs: Any) -> int:
+            # As where the stream has not answered, and does not have the record (yet).
+            await asyncio.sleep(max(deadline + 0.01 - time.time(), 0.0))
+            raise Conflict("not there")
+
+        monkeypatch.setattr(journal, "commit", lost)
+        block = header_block.encode([("Deadline", str(int(deadline * 1000)))])
+        subject = f"{namespace}.counter.command.add"
+        response = await system.connection.request(subject, b'{"name":"late"}', headers=block, timeout=5)
+        assert msgspec.json.decode(response.payload)["error"]["executed"] is None
+
+
 async def test_a_list_sees_what_another_writer_did_once_it_is_known(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
