@@ -22,17 +22,15 @@ from runtime.tracing.template import Template
 # The field `flags`, whose bits say whether the parent lives in another process (trace.proto, SpanFlags); in links without its tag.
 _LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
 _KIND = {SpanKind.INTERNAL: 1, SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.PRODUCER: 4, SpanKind.CONSUMER: 5}
-# A slice of this many spans takes about 0.1 ms with the GIL held; then the encoder rests, and the event loop goes on.
-_SLICE = 64
 _UNFIT = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, struct.error)
 _DEPTH = 8
 _log = logging.getLogger(__name__)
 
 
-def encode(spans: Sequence[LeanSpan], rest: Callable[[], None] | None = None) -> bytes:
-    """The request that exports `spans`, grouped by service and scope. `rest` is called between slices."""
+def encode(spans: Sequence[LeanSpan]) -> bytes:
+    """The request that exports `spans`, grouped by service and scope."""
     groups: dict[Origin, tuple[Callable[[bytes], None], Shape, list[bytes]]] = {}
-    for index, span in enumerate(spans):
+    for span in spans:
         group = groups.get(span.origin)
         if group is None:
             parts: list[bytes] = []
@@ -49,8 +47,6 @@ def encode(spans: Sequence[LeanSpan], rest: Callable[[], None] | None = None) ->
         except _UNFIT as error:
             # What user code put there cannot be encoded: that span alone is left out.
             _log.warning("a span named %r is left out of the export: %r", span.origin.name, error)
-        if rest is not None and index % _SLICE == _SLICE - 1:
-            rest()
     scopes: dict[Scope, list[bytes]] = {}
     for origin, (_, _, parts) in groups.items():
         scopes.setdefault(_template(origin).scope, []).extend(parts)

@@ -1,6 +1,5 @@
-"""Where ended spans go: a bounded queue for the exporter, a bounded memory for tests, and SDK span processors."""
+"""Where ended spans go: to the exporter, to a bounded memory for tests, and to SDK span processors."""
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ MEMORY_LIMIT = 100_000
 class Recorder:
     """Takes each span at its end, in the thread that ended it, and never waits.
 
-    A full queue drops the new span and counts it in `dropped`. The memory keeps the newest `MEMORY_LIMIT` spans.
+    What the exporter has no room for is dropped and counted in `dropped`. The memory keeps the newest `MEMORY_LIMIT` spans.
     """
 
     __slots__ = (
@@ -25,22 +24,20 @@ class Recorder:
         "_wanted",
         "_watched",
         "dropped",
-        "limit",
-        "mark",
+        "encode",
         "memory",
         "processors",
         "queue",
         "sampling",
-        "wake",
+        "slice",
     )
 
     def __init__(self, sampling: Sampling, *, in_memory: bool = False) -> None:
         self._wanted = sampling
         self.sampling = sampling if in_memory else Sampling.nothing()
         self.queue: deque[LeanSpan] | None = None
-        self.limit = 0
-        self.mark = 0
-        self.wake = threading.Event()
+        self.slice = 0
+        self.encode: Callable[[], None] = _nothing
         self.dropped = 0
         self.memory: deque[LeanSpan] | None = deque(maxlen=MEMORY_LIMIT) if in_memory else None
         self.processors: tuple[SpanProcessor, ...] = ()
@@ -52,9 +49,9 @@ class Recorder:
         """True where somebody wants spans."""
         return self.sampling.root is not Choice.CARRY
 
-    def export_to(self, queue: deque[LeanSpan], *, limit: int, mark: int) -> None:
-        """Put spans into `queue` up to `limit`; set `wake` when it holds `mark`."""
-        self.queue, self.limit, self.mark = queue, limit, mark
+    def export_to(self, queue: deque[LeanSpan], slice: int, encode: Callable[[], None]) -> None:
+        """Put spans into `queue`, and call `encode` when it holds `slice`, in the thread that ended the last of them."""
+        self.queue, self.slice, self.encode = queue, slice, encode
         self.sampling = self._wanted
 
     def add_processor(self, processor: "SpanProcessor", convert: Callable[[LeanSpan], object]) -> None:
@@ -68,13 +65,9 @@ class Recorder:
         """Take an ended span."""
         queue = self.queue
         if queue is not None:
-            held = len(queue)
-            if held < self.limit:
-                queue.append(span)
-                if held == self.mark:
-                    self.wake.set()
-            else:
-                self.dropped += 1
+            queue.append(span)
+            if len(queue) >= self.slice:
+                self.encode()
         if self._watched:
             self._show(span)
 
@@ -85,3 +78,7 @@ class Recorder:
             readable = self._convert(span)
             for processor in self.processors:
                 processor.on_end(readable)  # pyright: ignore[reportArgumentType]
+
+
+def _nothing() -> None:
+    pass

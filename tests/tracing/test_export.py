@@ -66,6 +66,16 @@ def test_flush_and_shutdown_send_what_is_left(receiver: Receiver) -> None:
         assert tracing.shutdown(10)
 
 
+def test_what_was_encoded_by_the_slice_is_sent_as_one(receiver: Receiver) -> None:
+    with exporting(receiver, OTEL_BSP_SCHEDULE_DELAY="600000") as tracing:
+        spans(tracing, 100, "first")
+        tracing.service("payment").template("other").start().end()
+        spans(tracing, 100, "second")
+        assert tracing.flush(10)
+    assert sorted(receiver.names()) == ["first"] * 100 + ["other"] + ["second"] * 100
+    assert len(receiver.taken) == 1
+
+
 def test_headers_gzip_and_the_endpoint_of_the_signal(receiver: Receiver) -> None:
     env = {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": receiver.url + "/own/path?x=1",

@@ -126,12 +126,3 @@ def test_what_has_no_type_in_otlp_costs_no_more_than_its_own_span(caplog: Any) -
     assert values["map"].kvlist_value.values[0].value.double_value == 2.5
     assert values["object"].string_value == "SpanKind.CLIENT"
     assert "left out of the export" in caplog.text
-
-
-def test_the_encoder_rests_between_slices() -> None:
-    tracing = Tracing(in_memory=True)
-    template = tracing.service("a").template("b")
-    spans = [span for span in (template.start() for _ in range(200)) if isinstance(span, LeanSpan)]
-    rests: list[int] = []
-    encode(spans, lambda: rests.append(1))
-    assert len(rests) == 3
