@@ -121,6 +121,10 @@ class EventWork(Work):
             return self._again(error)
         return None
 
+    def set_aside(self) -> bool:
+        """Let other events be fetched while this one waits, in memory, behind one that fails."""
+        return self.outcome.delivery.set_aside()
+
     def abandon(self) -> None:
         """Give the event back at once: this process stops."""
         self.span.end()
@@ -130,9 +134,11 @@ class EventWork(Work):
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after
+        behind = self.entry.depth() if self.entry is not None else 0
         log.warning(
-            "%s: attempt %d of %d at %s %s failed, next in %.1f s: %s",
-            self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay, error,
+            "%s: attempt %d of %d at %s %s failed, next in %.1f s%s: %s",
+            self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay,
+            f", {behind} of its key wait behind it" if behind else "", error,
             exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         if not self.reactions.keyed:

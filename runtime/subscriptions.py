@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("actorloom.host")
 
-_DELAYED = 10_000
-"""Events that may wait at the server for another attempt, beside those in hand; more stall the subscription."""
 _OUTLIVED = 0.75
 """The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
 was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
@@ -123,7 +121,7 @@ class Subscriptions:
             durable=durable,
             filter_subjects=filters,
             ack_wait=30 * SECOND,
-            max_ack_pending=host.options.in_hand + _DELAYED,
+            max_ack_pending=host.options.in_hand + host.options.held_back,
         )
         await self._make(stream, config)
         expires = host.lease_ttl * _OUTLIVED if host.keyed else 3.0
@@ -133,10 +131,13 @@ class Subscriptions:
             durable,
             reactions.deliver,
             limit=host.options.in_hand,
+            aside=host.options.held_back,
             exclusive=host.keyed,
             expires=expires,
             heartbeat=expires / 3,
             on_error=self._failed,
+            on_scarce=self._turns.hold_back_slow,
+            on_full=partial(self._stalled, stream),
         )
         await puller.start()
         self.reactions.append(reactions)
@@ -159,6 +160,15 @@ class Subscriptions:
     def _note(self, stream: str, info: ConsumerInfo) -> None:
         created = self._host.storage.created(stream)
         self._host.places[stream, info.name] = Place(created, info.created, info.ack_floor.stream_seq)
+
+    def _stalled(self, stream: str) -> None:
+        host = self._host
+        host.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
+        log.error(
+            "%s: as many events of %s as may be (held_back = %d, or 64 MiB) wait behind ones that fail: until one of these is "
+            "done, few or no others are fetched",
+            host.name, stream, host.options.held_back,
+        )  # fmt: skip
 
     def _failed(self, error: ActorError) -> None:
         log.warning("%s: %s", self._host.name, error)

@@ -61,6 +61,8 @@ class Turns:
         self._crashed = crashed
         self._stopping = False
         self._held: dict[Key[Work], tuple[asyncio.TimerHandle, Work]] = {}
+        self._first: dict[Key[Work], int] = {}
+        """The first message that waited in each lane when room was last found to be scarce."""
         self._spawned: set[asyncio.Task[None]] = set()
         self.keys: dict[str, Key[Work]] = {}
         self._admitted = 0
@@ -103,7 +105,10 @@ class Turns:
         work.entry, work.order = entry, self._admitted
         if entry.enter(work):
             self._workers.put(work)
-        elif work.span.is_recording():
+            return
+        if entry.behind and work.set_aside():
+            entry.behind = work.order
+        if work.span.is_recording():
             work.span.add_event("lane.wait", {"actorloom.lane.depth": entry.depth()})
 
     async def loaded(self, entry: Key[Work]) -> None:
@@ -316,7 +321,15 @@ class Turns:
         """Let the next message of the lane run."""
         following = entry.leave()
         if following is None:
+            entry.behind = 0
             return
+        if entry.behind:
+            if following.order > entry.behind:
+                entry.behind = 0
+            elif self._stopping:
+                self.waiting -= not following.again
+                self._abandon(entry, following)
+                return
         pause, entry.pause = entry.pause, 0.0
         if pause:
             self._hold(entry, following, pause)
@@ -329,6 +342,9 @@ class Turns:
         if self._stopping:
             self._abandon(entry, work)
             return
+        entry.behind = max(entry.behind, work.order)
+        work.set_aside()
+        self._set_aside(entry)
 
         def again() -> None:
             del self._held[entry]
@@ -336,6 +352,19 @@ class Turns:
             self._workers.put(work)
 
         self._held[entry] = (asyncio.get_running_loop().call_later(delay, again), work)
+
+    def hold_back_slow(self) -> None:
+        """Set aside what waits in lanes in which nothing has moved since the last call; called while room is scarce."""
+        first = {entry: entry.waiting[0].order for entry in self.keys.values() if entry.waiting}
+        for entry, order in first.items():
+            if self._first.get(entry) == order:
+                self._set_aside(entry)
+        self._first = first
+
+    def _set_aside(self, entry: Key[Work]) -> None:
+        for waiting in entry.waiting or ():
+            if waiting.set_aside():
+                entry.behind = waiting.order
 
     def _abandon(self, entry: Key[Work], work: Work | None) -> None:
         while work is not None:

@@ -68,6 +68,13 @@ class Delivery:
         """Never deliver it again. `reason` stands in the server's advisory."""
         self._puller.finish(self, self.reply, f"+TERM {reason}".encode() if reason else b"+TERM")
 
+    def set_aside(self) -> bool:
+        """It waits behind something that fails: let others be delivered beside it. Return whether it is set aside.
+
+        It is not where there is room for others anyway, or where as many as may be are.
+        """
+        return self._puller.set_aside(self)
+
     def in_progress(self) -> None:
         """It is being worked on: the server's `ack_wait` begins anew. The puller does this by itself."""
         self._puller.send(self.reply, b"+WPI")

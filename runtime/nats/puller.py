@@ -23,6 +23,9 @@ logger = logging.getLogger("actorloom.nats")
 # Heartbeats that may be missing in a row before the requests are given up and made anew.
 _MISSES: Final = 3
 
+# Bytes that all that is set aside may have: what a failing key may cost in memory.
+_ASIDE_BYTES: Final = 64 * 1024 * 1024
+
 _EXPIRED: Final = (404, 408)
 _HEARTBEAT: Final = 100
 
@@ -41,6 +44,10 @@ class Puller:
     deliveries has a gap, one went to a request of before that nobody reads any more (a connection that vanished, an owner
     that was paused): what follows is not delivered out of order, and the pull begins anew.
 
+    What waits behind something that fails can be *set aside* (`Delivery.set_aside`): it stays in hand, but the limit grows by
+    it, so that others are delivered. At most `aside` are, and 64 MiB of them; `on_full` is told when that is reached.
+    `on_scarce` is told at each heartbeat at which there is no room.
+
     A request expires on the server after `expires` seconds. Shorter than a lease: a paused owner has no open request
     left when another takes over.
     """
@@ -53,10 +60,13 @@ class Puller:
         deliver: Callable[[Delivery], None],
         *,
         limit: int = 256,
+        aside: int = 0,
         exclusive: bool = False,
         expires: float = 3.0,
         heartbeat: float = 1.0,
         on_error: Callable[[ActorError], None] | None = None,
+        on_scarce: Callable[[], None] = lambda: None,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         if limit < 1 or heartbeat * 2 > expires:
             raise ConfigurationError(f"puller of {stream}/{durable}: limit {limit}, heartbeat {heartbeat}/{expires} s")
@@ -67,6 +77,9 @@ class Puller:
         self._deliver = deliver
         self._limit = limit
         self._half = (limit + 1) // 2
+        self._most_aside = aside
+        self._on_scarce = on_scarce
+        self._on_full = on_full
         self._exclusive = exclusive
         self._heartbeat = heartbeat
         self._times = {"expires": int(expires * SECOND), "idle_heartbeat": int(heartbeat * SECOND)}
@@ -79,6 +92,10 @@ class Puller:
         # again: what is in hand of these, and how it was finished since, to be said again when it comes.
         self._stale: set[int] = set()
         self._finished: dict[int, bytes] = {}
+        self._aside: dict[int, int] = {}
+        """What is set aside, and how many bytes each has."""
+        self._aside_bytes = 0
+        self._told_full = False
         self._asked = 0
         self._count = 0
         """The consumer's count of deliveries at the last one that came here."""
@@ -150,6 +167,8 @@ class Puller:
         if delivery.stream_sequence in self._stale:
             self._stale.discard(delivery.stream_sequence)
             self._finished[delivery.stream_sequence] = payload or b"+ACK"
+        if self._aside:
+            self._take_back(delivery.stream_sequence)
         if payload is not None:
             self.send(reply, payload)
         if self._running:
@@ -161,6 +180,33 @@ class Puller:
                 self._top_up_soon()
         if not in_hand:
             self._idle.set()
+
+    def set_aside(self, delivery: Delivery) -> bool:
+        """Let the limit grow by `delivery` where room is scarce; return whether it did. For `Delivery` only."""
+        sequence = delivery.stream_sequence
+        if sequence in self._aside:
+            return True
+        if sequence not in self._in_hand or self._limit - len(self._in_hand) >= self._half:
+            return False
+        size = len(delivery.payload) + len(delivery.headers or b"")
+        if len(self._aside) >= self._most_aside or self._aside_bytes + size > _ASIDE_BYTES:
+            if not self._told_full:
+                self._told_full = True
+                self._on_full()
+            return False
+        self._aside[sequence] = size
+        self._aside_bytes += size
+        self._limit += 1
+        self._top_up_soon()
+        return True
+
+    def _take_back(self, sequence: int) -> None:
+        size = self._aside.pop(sequence, None)
+        if size is not None:
+            self._aside_bytes -= size
+            self._limit -= 1
+            if len(self._aside) <= self._most_aside // 2:
+                self._told_full = False
 
     def send(self, reply: bytes, payload: bytes) -> None:
         """Send `payload` on the ack subject `reply`; for `Delivery` only."""
@@ -289,6 +335,8 @@ class Puller:
 
     def _watch(self) -> None:
         self._watch_timer = self._loop.call_later(self._heartbeat, self._watch)
+        if len(self._in_hand) >= self._limit:
+            self._on_scarce()
         if self._heard:
             self._heard = False
             self._misses = 0
