@@ -15,6 +15,7 @@ from .actor import Actor, view
 from .call import ActorCall, Lists, Requests
 from .commit import Commits
 from .errors import NotDelivered, Overloaded, PublishError
+from .holding import Held
 from .journal import Journal
 from .key import Key
 from .mailbox import Workers, stray
@@ -60,9 +61,7 @@ class Turns:
         self._keyed = actor.state_type is not None
         self._crashed = crashed
         self._stopping = False
-        self._held: dict[Key[Work], tuple[asyncio.TimerHandle, Work]] = {}
-        self._first: dict[Key[Work], int] = {}
-        """The first message that waited in each lane when room was last found to be scarce."""
+        self._held = Held(self._again)
         self._spawned: set[asyncio.Task[None]] = set()
         self.keys: dict[str, Key[Work]] = {}
         self._admitted = 0
@@ -132,9 +131,7 @@ class Turns:
     async def quiet(self) -> None:
         """Finish what was admitted; what waits for another attempt is given back. Return when nothing waits or runs."""
         self._stopping = True
-        for entry, (timer, work) in list(self._held.items()):
-            timer.cancel()
-            del self._held[entry]
+        for entry, work in self._held.end():
             self._abandon(entry, work)
         await self._workers.quiet()
         await asyncio.gather(*self._spawned)
@@ -142,10 +139,8 @@ class Turns:
     async def close(self) -> None:
         """End the workers; what still runs is cancelled, and what waits given back."""
         self._stopping = True
-        for entry, (timer, work) in self._held.items():
-            timer.cancel()
+        for entry, work in self._held.end():
             self._abandon(entry, work)
-        self._held.clear()
         for task in self._spawned:
             task.cancel()
         await self._workers.close()
@@ -338,33 +333,18 @@ class Turns:
         self._workers.put(following)
 
     def _hold(self, entry: Key[Work], work: Work, delay: float) -> None:
-        """Keep the lane until `work` is tried again: what came after it on this key waits, other keys do not."""
         if self._stopping:
             self._abandon(entry, work)
-            return
-        entry.behind = max(entry.behind, work.order)
-        work.set_aside()
-        self._set_aside(entry)
+        else:
+            self._held.hold(entry, work, delay)
 
-        def again() -> None:
-            del self._held[entry]
-            self.waiting += 1
-            self._workers.put(work)
-
-        self._held[entry] = (asyncio.get_running_loop().call_later(delay, again), work)
+    def _again(self, work: Work) -> None:
+        self.waiting += 1
+        self._workers.put(work)
 
     def hold_back_slow(self) -> None:
-        """Set aside what waits in lanes in which nothing has moved since the last call; called while room is scarce."""
-        first = {entry: entry.waiting[0].order for entry in self.keys.values() if entry.waiting}
-        for entry, order in first.items():
-            if self._first.get(entry) == order:
-                self._set_aside(entry)
-        self._first = first
-
-    def _set_aside(self, entry: Key[Work]) -> None:
-        for waiting in entry.waiting or ():
-            if waiting.set_aside():
-                entry.behind = waiting.order
+        """Let lanes in which nothing moves take no room from others; called from time to time while room is scarce."""
+        self._held.hold_slow(self.keys.values())
 
     def _abandon(self, entry: Key[Work], work: Work | None) -> None:
         while work is not None:
