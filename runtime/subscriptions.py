@@ -6,18 +6,23 @@ from the start of the stream it would bring events that are older than the ids t
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from .errors import ActorError
 from .handler import Handler
-from .nats.puller import Puller
+from .nats.puller import Delivery, Puller
 from .nats.streams import NO_CONSUMER, NO_STREAM, SECOND, ApiError, ConsumerConfig, ConsumerInfo, changed_consumer
+from .places import Place, Places
 from .reaction import Reactions, event_subject
 from .redrive import DURABLE as REDRIVE
 from .redrive import Redriven
 from .storage import StreamChanged, unless_gone
 from .subject import Names
+from .suspects import Suspects
 from .timers import Timers
 from .turn import Turns
 
@@ -26,20 +31,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("actorloom.host")
 
+_ACK_WAIT = 30
+"""Seconds after which the server gives an event to another process, unless it is reported in progress."""
+_DEATHS = 3
+"""Owners that may end in a row without a word and without any progress, before what they had in hand is suspected."""
 _OUTLIVED = 0.75
 """The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
 was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
 
 TIMERS = "timers"
 """The consumer of timers that fired."""
-
-
-class Place(NamedTuple):
-    """How far a consumer was when it was last looked at: `floor` is the sequence up to which all is done."""
-
-    stream_created: str
-    created: str
-    floor: int
 
 
 class _Pull(NamedTuple):
@@ -51,11 +52,13 @@ class _Pull(NamedTuple):
 class Subscriptions:
     """All that one ownership of `host` pulls, from `start` to `stop`."""
 
-    def __init__(self, host: "Host", turns: Turns) -> None:
+    def __init__(self, host: "Host", turns: Turns, stored: Callable[[int], None]) -> None:
         self._host = host
         self._turns = turns
         self._pulls: list[_Pull] = []
+        self._suspects: list[Suspects] = []
         self._doubt = asyncio.Event()
+        self.places = Places(host.jetstream, host.names, host.options.remember, stored)
         self.reactions: list[Reactions] = []
 
     async def start(self) -> None:
@@ -87,6 +90,23 @@ class Subscriptions:
         """Pull no more; what is in hand stays there until it is finished."""
         for pull in self._pulls:
             await pull.puller.stop()
+        for suspects in self._suspects:
+            suspects.stop()
+
+    async def rest(self) -> None:
+        """Note how far all is when nothing is in hand any more: this owner has ended in order."""
+
+        async def rest(stream: str, durable: str) -> None:
+            info = await self._host.jetstream.consumer_info(stream, durable)
+            await self.places.save(stream, durable, self._place(stream, info))
+
+        for ended in await asyncio.gather(
+            *(rest(stream, config.durable) for stream, config, _ in self._pulls), return_exceptions=True
+        ):
+            if isinstance(ended, (ActorError, TimeoutError)):
+                log.warning("%s: how far a consumer is could not be noted: %s", self._host.name, ended)
+            elif ended is not None:
+                raise ended
 
     async def doubted(self, timeout: float) -> None:
         """Return after `timeout` seconds, or as soon as a consumer seems to be gone: then it is time to `check`."""
@@ -107,29 +127,33 @@ class Subscriptions:
             info = await unless_gone(partial(host.jetstream.consumer_info, stream, config.durable))
             if info is None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
-            known = host.places.get((stream, config.durable))
+            known = self.places.get(stream, config.durable)
             if known is not None and known.created != info.created:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
             # Processes that share a consumer may be of different versions: the newest has set it.
             if host.keyed and changed_consumer(config, info.config) is not None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
-            self._note(stream, info)
+            if known is not None:
+                place = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
+                if place.floor >= place.until:
+                    place = msgspec.structs.replace(place, deaths=0, until=0)
+                await self.places.save(stream, config.durable, place)
 
     async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
         host, stream = self._host, reactions.stream
         config = ConsumerConfig(
             durable=durable,
             filter_subjects=filters,
-            ack_wait=30 * SECOND,
+            ack_wait=_ACK_WAIT * SECOND,
             max_ack_pending=host.options.in_hand + host.options.held_back,
         )
-        await self._make(stream, config)
+        place = await self._make(stream, config)
         expires = host.lease_ttl * _OUTLIVED if host.keyed else 3.0
         puller = Puller(
             host.jetstream,
             stream,
             durable,
-            reactions.deliver,
+            self._deliver(reactions, durable, place),
             limit=host.options.in_hand,
             aside=host.options.held_back,
             exclusive=host.keyed,
@@ -143,23 +167,42 @@ class Subscriptions:
         self.reactions.append(reactions)
         self._pulls.append(_Pull(stream, config, puller))
 
-    async def _make(self, stream: str, config: ConsumerConfig) -> None:
+    def _deliver(self, reactions: Reactions, durable: str, place: Place) -> Callable[[Delivery], None]:
+        """Return what the puller is to call: the reactions, or what stands before them while there may be suspects."""
+        host = self._host
+        if host.keyed:
+            if place.deaths < max(min(_DEATHS, host.options.retry.attempts - 1), 1):
+                return reactions.deliver
+            log.error(
+                "%s: %d processes in a row ended with events of %s in hand: those up to %d are tried one at a time",
+                host.name, place.deaths, reactions.stream, place.until,
+            )  # fmt: skip
+        suspects = Suspects(reactions, self.places, durable, place.until, place.deaths)
+        self._suspects.append(suspects)
+        return suspects.take
+
+    async def _make(self, stream: str, config: ConsumerConfig) -> Place:
+        """Make a consumer, or find it; return its place, noted for whoever comes after this owner."""
         host, durable = self._host, config.durable
         await host.jetstream.ensure_consumer(stream, config)
         # Asked for: the first answer to a creation after nats-server's restart has the time of the asking as `created`.
         info = await host.jetstream.consumer_info(stream, durable)
-        known = host.places.get((stream, durable))
+        known = await self.places.load(stream, durable)
         if known is not None and known.created != info.created:
             floor = known.floor if known.stream_created == host.storage.created(stream) else 0
             log.error("consumer %s/%s was deleted, and is made anew after sequence %d", stream, durable, floor)
             if info.ack_floor.stream_seq < floor:
                 await host.jetstream.reset_consumer(stream, durable, floor + 1)
                 info = await host.jetstream.consumer_info(stream, durable)
-        self._note(stream, info)
+            known = None
+        place = self._place(stream, info)
+        if host.keyed:
+            place = _owned(place, host.holder, known, info)
+        await self.places.save(stream, durable, place)
+        return place
 
-    def _note(self, stream: str, info: ConsumerInfo) -> None:
-        created = self._host.storage.created(stream)
-        self._host.places[stream, info.name] = Place(created, info.created, info.ack_floor.stream_seq)
+    def _place(self, stream: str, info: ConsumerInfo) -> Place:
+        return Place(self._host.storage.created(stream), info.created, info.ack_floor.stream_seq)
 
     def _stalled(self, stream: str) -> None:
         host = self._host
@@ -174,3 +217,16 @@ class Subscriptions:
         log.warning("%s: %s", self._host.name, error)
         if isinstance(error, ApiError) and error.err_code in (NO_CONSUMER, NO_STREAM):
             self._doubt.set()
+
+
+def _owned(place: Place, owner: str, known: Place | None, info: ConsumerInfo) -> Place:
+    """Return `place` as `owner` begins: with how many have ended before it, and what they had in hand."""
+    deaths, until = 0, 0
+    if known is not None and known.owner and info.delivered.stream_seq > place.floor:
+        if known.owner == owner:
+            deaths, until = known.deaths, known.until
+        elif place.floor < known.until:
+            deaths, until = known.deaths + 1, known.until
+        else:
+            deaths, until = 1, info.delivered.stream_seq
+    return msgspec.structs.replace(place, owner=owner, deaths=deaths, until=until)

@@ -1,5 +1,6 @@
 """One message of a durable consumer in hand: what it holds, and how it is acknowledged."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from runtime.nats.streams import SECOND, ack_fields
@@ -74,6 +75,10 @@ class Delivery:
         It is not where there is room for others anyway, or where as many as may be are.
         """
         return self._puller.set_aside(self)
+
+    def watch(self) -> asyncio.Future[None]:
+        """Return a future that ends when it is finished, or waits for another attempt."""
+        return self._puller.watch(self)
 
     def in_progress(self) -> None:
         """It is being worked on: the server's `ack_wait` begins anew. The puller does this by itself."""

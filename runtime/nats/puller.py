@@ -10,6 +10,7 @@ import msgspec
 
 from runtime import headers as header_block
 from runtime.errors import ActorError, ConfigurationError, PublishError
+from runtime.nats.aside import Aside
 from runtime.nats.connection import Subscription
 from runtime.nats.delivery import Delivery
 from runtime.nats.jetstream import API, JetStream
@@ -22,9 +23,6 @@ logger = logging.getLogger("actorloom.nats")
 
 # Heartbeats that may be missing in a row before the requests are given up and made anew.
 _MISSES: Final = 3
-
-# Bytes that all that is set aside may have: what a failing key may cost in memory.
-_ASIDE_BYTES: Final = 64 * 1024 * 1024
 
 _EXPIRED: Final = (404, 408)
 _HEARTBEAT: Final = 100
@@ -77,9 +75,7 @@ class Puller:
         self._deliver = deliver
         self._limit = limit
         self._half = (limit + 1) // 2
-        self._most_aside = aside
         self._on_scarce = on_scarce
-        self._on_full = on_full
         self._exclusive = exclusive
         self._heartbeat = heartbeat
         self._times = {"expires": int(expires * SECOND), "idle_heartbeat": int(heartbeat * SECOND)}
@@ -92,10 +88,8 @@ class Puller:
         # again: what is in hand of these, and how it was finished since, to be said again when it comes.
         self._stale: set[int] = set()
         self._finished: dict[int, bytes] = {}
-        self._aside: dict[int, int] = {}
-        """What is set aside, and how many bytes each has."""
-        self._aside_bytes = 0
-        self._told_full = False
+        self._aside = Aside(aside, on_full)
+        self._watched: dict[int, asyncio.Future[None]] = {}
         self._asked = 0
         self._count = 0
         """The consumer's count of deliveries at the last one that came here."""
@@ -167,8 +161,8 @@ class Puller:
         if delivery.stream_sequence in self._stale:
             self._stale.discard(delivery.stream_sequence)
             self._finished[delivery.stream_sequence] = payload or b"+ACK"
-        if self._aside:
-            self._take_back(delivery.stream_sequence)
+        if self._aside.sizes or self._watched:
+            self._let_go(delivery.stream_sequence)
         if payload is not None:
             self.send(reply, payload)
         if self._running:
@@ -184,29 +178,31 @@ class Puller:
     def set_aside(self, delivery: Delivery) -> bool:
         """Let the limit grow by `delivery` where room is scarce; return whether it did. For `Delivery` only."""
         sequence = delivery.stream_sequence
-        if sequence in self._aside:
+        self._tell(sequence)
+        if sequence in self._aside.sizes:
             return True
         if sequence not in self._in_hand or self._limit - len(self._in_hand) >= self._half:
             return False
-        size = len(delivery.payload) + len(delivery.headers or b"")
-        if len(self._aside) >= self._most_aside or self._aside_bytes + size > _ASIDE_BYTES:
-            if not self._told_full:
-                self._told_full = True
-                self._on_full()
+        if not self._aside.add(sequence, len(delivery.payload) + len(delivery.headers or b"")):
             return False
-        self._aside[sequence] = size
-        self._aside_bytes += size
         self._limit += 1
         self._top_up_soon()
         return True
 
-    def _take_back(self, sequence: int) -> None:
-        size = self._aside.pop(sequence, None)
-        if size is not None:
-            self._aside_bytes -= size
+    def watch(self, delivery: Delivery) -> asyncio.Future[None]:
+        """Return a future that ends when `delivery` is finished or would be set aside; for `Delivery` only."""
+        future = self._watched[delivery.stream_sequence] = self._loop.create_future()
+        return future
+
+    def _tell(self, sequence: int) -> None:
+        watcher = self._watched.pop(sequence, None)
+        if watcher is not None and not watcher.done():
+            watcher.set_result(None)
+
+    def _let_go(self, sequence: int) -> None:
+        self._tell(sequence)
+        if self._aside.remove(sequence):
             self._limit -= 1
-            if len(self._aside) <= self._most_aside // 2:
-                self._told_full = False
 
     def send(self, reply: bytes, payload: bytes) -> None:
         """Send `payload` on the ack subject `reply`; for `Delivery` only."""
