@@ -41,9 +41,10 @@ class Places:
         self._expires = b"NATS/1.0\r\nNats-TTL: %ds\r\n\r\n" % max(int(remember), 1)
         self._stored = stored
         self._known: dict[tuple[str, str], Place] = {}
+        self._unsaved: set[tuple[str, str]] = set()
 
     def get(self, stream: str, durable: str) -> Place | None:
-        """Return what was loaded or saved last; nothing is read."""
+        """Return what was loaded last, or was last to be saved; nothing is read."""
         return self._known.get((stream, durable))
 
     async def load(self, stream: str, durable: str) -> Place | None:
@@ -61,10 +62,14 @@ class Places:
 
     async def save(self, stream: str, durable: str, place: Place) -> None:
         """Store the note of a consumer, where it has changed."""
-        if self._known.get((stream, durable)) != place:
-            ack = await self._jetstream.publish(self._names.place(stream, durable), msgspec.json.encode(place))
-            self._stored(ack.sequence)
-            self._known[stream, durable] = place
+        consumer = (stream, durable)
+        if self._known.get(consumer) == place and consumer not in self._unsaved:
+            return
+        self._known[consumer] = place
+        self._unsaved.add(consumer)
+        ack = await self._jetstream.publish(self._names.place(stream, durable), msgspec.json.encode(place))
+        self._unsaved.discard(consumer)
+        self._stored(ack.sequence)
 
     async def tries(self, stream: str, durable: str, sequence: int) -> int:
         """Return how often the event at `sequence` is noted to have been tried."""

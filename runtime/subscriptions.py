@@ -1,6 +1,6 @@
 """What a host pulls: the durable consumers of its reactions, its timers, and its dead letters that are sent again.
 
-It also looks whether they still stand. One that was deleted under a running host is made anew at its last known place:
+It also looks whether they still stand, and notes how far they are. One that was deleted is made anew at its last noted place:
 from the start of the stream it would bring events that are older than the ids that are remembered.
 """
 
@@ -34,7 +34,7 @@ log = logging.getLogger("actorloom.host")
 _ACK_WAIT = 30
 """Seconds after which the server gives an event to another process, unless it is reported in progress."""
 _DEATHS = 3
-"""Owners that may end in a row without a word and without any progress, before what they had in hand is suspected."""
+"""Owners that may end in a row without a word, before what the first of them had in hand is suspected."""
 _OUTLIVED = 0.75
 """The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
 was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
@@ -98,15 +98,14 @@ class Subscriptions:
 
         async def rest(stream: str, durable: str) -> None:
             info = await self._host.jetstream.consumer_info(stream, durable)
-            await self.places.save(stream, durable, self._place(stream, info))
+            await self._note(stream, durable, self._place(stream, info))
 
-        for ended in await asyncio.gather(
+        ended = await asyncio.gather(
             *(rest(stream, config.durable) for stream, config, _ in self._pulls), return_exceptions=True
-        ):
-            if isinstance(ended, (ActorError, TimeoutError)):
-                log.warning("%s: how far a consumer is could not be noted: %s", self._host.name, ended)
-            elif ended is not None:
-                raise ended
+        )
+        for error in ended:
+            if error is not None:
+                log.warning("%s: how far a consumer is could not be noted: %r", self._host.name, error)
 
     async def doubted(self, timeout: float) -> None:
         """Return after `timeout` seconds, or as soon as a consumer seems to be gone: then it is time to `check`."""
@@ -137,7 +136,7 @@ class Subscriptions:
                 place = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
                 if place.floor >= place.until:
                     place = msgspec.structs.replace(place, deaths=0, until=0)
-                await self.places.save(stream, config.durable, place)
+                await self._note(stream, config.durable, place)
 
     async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
         host, stream = self._host, reactions.stream
@@ -198,8 +197,15 @@ class Subscriptions:
         place = self._place(stream, info)
         if host.keyed:
             place = _owned(place, host.holder, known, info)
-        await self.places.save(stream, durable, place)
+        await self._note(stream, durable, place)
         return place
+
+    async def _note(self, stream: str, durable: str, place: Place) -> None:
+        try:
+            await self.places.save(stream, durable, place)
+        except (ActorError, TimeoutError) as error:
+            # No room, perhaps: an actor that can answer queries does.
+            log.warning("%s: how far %s/%s is could not be noted: %s", self._host.name, stream, durable, error)
 
     def _place(self, stream: str, info: ConsumerInfo) -> Place:
         return Place(self._host.storage.created(stream), info.created, info.ack_floor.stream_seq)

@@ -167,6 +167,42 @@ async def test_what_is_saved_is_loaded_and_its_sequence_told(
     assert await Places(jetstream, names, 60.0, told.append).load("s", "book") == place
 
 
+async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
+    nats_server: EmbeddedServer,
+    namespace: str,
+    jetstream: JetStream,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(serving_module, "_TICK", 0.05)
+    names, stream = Names("crier", namespace), Names("stall", namespace).events_stream
+
+    async def refuse_above(size: int) -> None:
+        """Set the size of a message that the stream of turns takes."""
+        config = {**(await jetstream.stream_info(names.turns_stream)).config, "max_msg_size": size}
+        subject = f"$JS.API.STREAM.UPDATE.{names.turns_stream}"
+        answer = await jetstream.connection.request(subject, msgspec.json.encode(config), timeout=5)
+        assert "error" not in msgspec.json.decode(answer.payload)
+
+    await jetstream.ensure_stream(turns_config(names))
+    await refuse_above(100)
+    async with running(Crier, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(1, 6))
+        await system.until(lambda: len(HANDLED) == 5)
+        await system.until(lambda: "could not be noted" in caplog.text)
+        known = system.host("crier").serving.pulled.places
+        await system.until(lambda: known.get(stream, "crier").floor == 5)
+        await refuse_above(-1)
+        places = Places(jetstream, names, 60.0, lambda sequence: None)
+
+        async def noted() -> bool:
+            place = await places.load(stream, "crier")
+            return place is not None and place.floor == 5
+
+        await system.until(noted)
+        assert system.host("crier").ready.is_set() and not system.host("crier")._restarts
+
+
 async def test_a_note_that_cannot_be_read_is_as_good_as_none(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
