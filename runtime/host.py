@@ -20,7 +20,6 @@ from .options import Options
 from .serving import Serving
 from .storage import StateLost, Storage
 from .subject import Names
-from .subscriptions import Place
 from .tracing import Tracing
 
 log = logging.getLogger("actorloom.host")
@@ -69,13 +68,11 @@ class Host:
         """Set while it serves."""
         self.tracer = tracing.service(actor.name, version=actor.version, namespace=namespace)
         self.namespace = namespace
-        self._holder = holder
+        self.holder = holder
         self.lease_ttl = lease_ttl
         self._replicas = replicas
         self.actor: Actor[Any] = actor()
         self.keyed = actor.state_type is not None
-        self.places: dict[tuple[str, str], Place] = {}
-        """How far each consumer was, by stream and name, when it was last looked at."""
         self.siblings: Sequence[Host] = (self,)
         """The hosts of this process."""
         self._drain = asyncio.Event()
@@ -235,7 +232,7 @@ class Host:
             self.jetstream,
             bucket=bucket,
             key=f"{self.name}.{partition}",
-            holder=self._holder,
+            holder=self.holder,
             ttl=self.lease_ttl,
             replicas=self._replicas,
         )

@@ -18,6 +18,7 @@ class Key(Lane[T], Generic[T]):
     """What is kept in memory for one key while it is in use. Owned by the turns; leaves when idle."""
 
     __slots__ = (
+        "behind",
         "bytes",
         "committing",
         "forgotten",
@@ -65,6 +66,8 @@ class Key(Lane[T], Generic[T]):
         """Whether a commit has failed, and what runs again is being put in order."""
         self.pending: set[str] | None = None
         """Ids of the turns that are staged or being committed."""
+        self.behind = 0
+        """The order of the last message that was set aside behind one that failed; 0: the lane is not held back."""
         self.pause = 0.0
         """Seconds after which what must run again does."""
         self.settling: asyncio.Future[None] | None = None

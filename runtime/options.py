@@ -45,6 +45,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Messages of one key that may wait; one more is refused with 429."""
     in_hand: int = 512
     """Events fetched and not yet finished, of each stream that the actor reacts to."""
+    held_back: int = 10_000
+    """Events beside those in hand, of each stream, that may wait in memory behind a failing one of their key (at most 64 MiB
+    of them), or, without state, at the server for another attempt. With more, the subscription stands still."""
     handled: int = 8
     """Messages that a key's record remembers before they leave it for marks."""
     remember: float = 86_400.0

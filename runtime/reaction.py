@@ -34,6 +34,11 @@ log = logging.getLogger("actorloom.reaction")
 
 _decode_json = msgspec.json.Decoder().decode
 
+
+class ProcessEnded(ActorError):
+    """A process ended each time that it handled an event, as often as the event has attempts."""
+
+
 PERMANENT = (DeclarationError, CodecError)
 """What no further attempt can mend, unless the policy says otherwise; `Rejected` also, where the reaction itself raised it."""
 
@@ -121,6 +126,10 @@ class EventWork(Work):
             return self._again(error)
         return None
 
+    def set_aside(self) -> bool:
+        """Let other events be fetched while this one waits, in memory, behind one that fails."""
+        return self.outcome.delivery.set_aside()
+
     def abandon(self) -> None:
         """Give the event back at once: this process stops."""
         self.span.end()
@@ -130,9 +139,11 @@ class EventWork(Work):
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after
+        behind = self.entry.depth() if self.entry is not None else 0
         log.warning(
-            "%s: attempt %d of %d at %s %s failed, next in %.1f s: %s",
-            self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay, error,
+            "%s: attempt %d of %d at %s %s failed, next in %.1f s%s: %s",
+            self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay,
+            f", {behind} of its key wait behind it" if behind else "", error,
             exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         if not self.reactions.keyed:
@@ -166,6 +177,8 @@ class Reactions:
         self.letters = DeadLetters(jetstream, names)
         self._jetstream = jetstream
         self._tracer = tracer
+        self.suspecting = False
+        """Whether what is delivered now may have ended its process before."""
         self._routes: dict[bytes | str, EventRoute] = {}
 
     def add(self, subject: str, kind: str, handlers: list[Handler]) -> None:
@@ -219,7 +232,7 @@ class Reactions:
             work.timed = own
             if undecodable is not None:
                 # A dead letter for each reaction: it is sent again to that one alone.
-                self.turns.spawn(self._undecodable(work, undecodable))
+                self.turns.spawn(self.give_up(work, undecodable))
                 continue
             work.message = messages[number]
             self.admit(work)
@@ -229,11 +242,34 @@ class Reactions:
         try:
             if work.handler.key_of is not None and not work.key:
                 work.key = work.handler.key_of(work.message)
-            self.turns.admit(work, forced=True)
+            if not (self.suspecting and self.counted_out(work)):
+                self.turns.admit(work, forced=True)
         except CodecError as error:
-            self.turns.spawn(self._undecodable(work, error))
+            self.turns.spawn(self.give_up(work, error))
 
-    async def _undecodable(self, work: EventWork, error: CodecError) -> None:
+    def counted_out(self, work: EventWork) -> bool:
+        """Whether a suspect was tried as often as it may be: then it becomes a dead letter, and is not run again."""
+        if work.attempt <= work.attempts:
+            return False
+        work.attempt -= 1  # this time it is not run
+        error = ProcessEnded(f"its process ended {work.attempt} times before it was done")
+        self.turns.spawn(self.give_up(work, error))
+        return True
+
+    def deliver_suspect(self, delivery: Delivery) -> None:
+        """Take one that its process may have ended of, and whose `delivered` says how often it was tried. Never raises."""
+        self.suspecting = True
+        self.deliver(delivery)
+        self.suspecting = False
+
+    def attempts(self) -> tuple[int, int]:
+        """Return how many attempts the handlers allow, the least and the most."""
+        of_all = {handler.attempts for route in self._routes.values() for handler in route.handlers}
+        allowed = [attempts or self.options.retry.attempts for attempts in of_all]
+        return min(allowed), max(allowed)
+
+    async def give_up(self, work: EventWork, error: ActorError) -> None:
+        """Make a dead letter of what no attempt can mend; where that is not stored, give it back for later."""
         finish(work.span, None, type(error).__name__, str(error))
         if not await self.bury(work, error):
             work.outcome.delivery.nak(self.options.retry.longest)

@@ -64,7 +64,7 @@ class Redriven(Reactions):
             work.message = handler.codec.decode(delivery.payload)
             work.key = self._key(handler, work, death)
         except CodecError as error:
-            self.turns.spawn(self._undecodable(work, error))
+            self.turns.spawn(self.give_up(work, error))
             return
         self.admit(work)
 

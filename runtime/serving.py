@@ -54,7 +54,7 @@ class Serving:
         self.dispatcher = Dispatcher(
             host.actor, host.names, host.connection, bus, self.turns, host.options, tracer, self.indexes, host.crashed
         )
-        self.pulled = Subscriptions(host, self.turns)
+        self.pulled = Subscriptions(host, self.turns, self.relay.checkpoint.account)
         self.reactions = self.pulled.reactions
         self._subscriptions: list[Subscription] = []
         self._service: MicroService | None = None
@@ -105,6 +105,7 @@ class Serving:
             async with asyncio.timeout(_DRAIN):
                 await self._finish()
                 await self.relay.quiet()
+                await self.pulled.rest()
                 await self.relay.save()
                 await host.connection.flush()
         except (TimeoutError, PublishError) as error:

@@ -36,9 +36,10 @@ class Timers(Reactions):
             key_token(work.id)  # its mark's subject must hold it
             work.key = token_key(rest[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
-            self.turns.admit(work, forced=True)
+            if not (self.suspecting and self.counted_out(work)):
+                self.turns.admit(work, forced=True)
         except CodecError as error:
-            self.turns.spawn(self._undecodable(work, error))
+            self.turns.spawn(self.give_up(work, error))
 
     def add_command(self, handler: Handler) -> None:
         """Let timers send `handler`'s command."""

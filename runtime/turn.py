@@ -15,6 +15,7 @@ from .actor import Actor, maker, view
 from .call import ActorCall, Lists, Requests
 from .commit import Commits
 from .errors import NotDelivered, Overloaded, PublishError
+from .holding import Held
 from .journal import Journal
 from .key import Key
 from .mailbox import Workers, stray
@@ -60,7 +61,7 @@ class Turns:
         self._keyed = actor.state_type is not None
         self._crashed = crashed
         self._stopping = False
-        self._held: dict[Key[Work], tuple[asyncio.TimerHandle, Work]] = {}
+        self._held = Held(self._again)
         self._spawned: set[asyncio.Task[None]] = set()
         self.keys: dict[str, Key[Work]] = {}
         self._admitted = 0
@@ -103,7 +104,10 @@ class Turns:
         work.entry, work.order = entry, self._admitted
         if entry.enter(work):
             self._workers.put(work)
-        elif work.span.is_recording():
+            return
+        if entry.behind and work.set_aside():
+            entry.behind = work.order
+        if work.span.is_recording():
             work.span.add_event("lane.wait", {"actorloom.lane.depth": entry.depth()})
 
     async def loaded(self, entry: Key[Work]) -> None:
@@ -132,9 +136,7 @@ class Turns:
     async def quiet(self) -> None:
         """Finish what was admitted; what waits for another attempt is given back. Return when nothing waits or runs."""
         self._stopping = True
-        for entry, (timer, work) in list(self._held.items()):
-            timer.cancel()
-            del self._held[entry]
+        for entry, work in self._held.end():
             self._abandon(entry, work)
         await self._workers.quiet()
         await asyncio.gather(*self._spawned)
@@ -142,10 +144,8 @@ class Turns:
     async def close(self) -> None:
         """End the workers; what still runs is cancelled, and what waits given back."""
         self._stopping = True
-        for entry, (timer, work) in self._held.items():
-            timer.cancel()
+        for entry, work in self._held.end():
             self._abandon(entry, work)
-        self._held.clear()
         for task in self._spawned:
             task.cancel()
         await self._workers.close()
@@ -321,7 +321,15 @@ class Turns:
         """Let the next message of the lane run."""
         following = entry.leave()
         if following is None:
+            entry.behind = 0
             return
+        if entry.behind:
+            if following.order > entry.behind:
+                entry.behind = 0
+            elif self._stopping:
+                self.waiting -= not following.again
+                self._abandon(entry, following)
+                return
         pause, entry.pause = entry.pause, 0.0
         if pause:
             self._hold(entry, following, pause)
@@ -330,17 +338,18 @@ class Turns:
         self._workers.put(following)
 
     def _hold(self, entry: Key[Work], work: Work, delay: float) -> None:
-        """Keep the lane until `work` is tried again: what came after it on this key waits, other keys do not."""
         if self._stopping:
             self._abandon(entry, work)
-            return
+        else:
+            self._held.hold(entry, work, delay)
 
-        def again() -> None:
-            del self._held[entry]
-            self.waiting += 1
-            self._workers.put(work)
+    def _again(self, work: Work) -> None:
+        self.waiting += 1
+        self._workers.put(work)
 
-        self._held[entry] = (asyncio.get_running_loop().call_later(delay, again), work)
+    def hold_back_slow(self) -> None:
+        """Let lanes in which nothing moves take no room from others; called from time to time while room is scarce."""
+        self._held.hold_slow(self.keys.values())
 
     def _abandon(self, entry: Key[Work], work: Work | None) -> None:
         while work is not None:

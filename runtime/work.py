@@ -81,6 +81,10 @@ class Work:
         """It has had no effect, or an unknown one; the error says which. Seconds: try again in this lane after these."""
         raise NotImplementedError
 
+    def set_aside(self) -> bool:
+        """It waits behind a message that fails: return whether it stopped taking room from others meanwhile."""
+        return False
+
     def abandon(self) -> None:
         """It will not be run to its end here: this process stops."""
         raise NotImplementedError

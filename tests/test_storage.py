@@ -137,7 +137,7 @@ async def settled(system: System, name: str, names: Names, jetstream: JetStream)
 
     async def noted() -> bool:
         info = await jetstream.consumer_info(names.events_stream, name)
-        place = system.host(name).places.get((names.events_stream, name))
+        place = system.host(name).serving.pulled.places.get(names.events_stream, name)
         return info.num_pending == 0 and place is not None and place.floor == info.delivered.stream_seq
 
     await system.until(noted)

@@ -367,8 +367,8 @@ async def two_owners(
     """Two hosts that both believe that they own every key: each has a lease of its own."""
 
     def own_lease(host: Host, partition: str) -> Lease:
-        bucket = f"{namespace}-{host._holder}".replace(".", "-")
-        return Lease(host.jetstream, bucket=bucket, key=f"{host.name}.{partition}", holder=host._holder, ttl=4.0)
+        bucket = f"{namespace}-{host.holder}".replace(".", "-")
+        return Lease(host.jetstream, bucket=bucket, key=f"{host.name}.{partition}", holder=host.holder, ttl=4.0)
 
     monkeypatch.setattr(Host, "lease", own_lease)
     return running(Counter, Gateway, url=nats_server.url, namespace=namespace, options={"counter": options})

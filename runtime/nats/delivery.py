@@ -1,5 +1,6 @@
 """One message of a durable consumer in hand: what it holds, and how it is acknowledged."""
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from runtime.nats.streams import SECOND, ack_fields
@@ -67,6 +68,17 @@ class Delivery:
     def term(self, reason: str = "") -> None:
         """Never deliver it again. `reason` stands in the server's advisory."""
         self._puller.finish(self, self.reply, f"+TERM {reason}".encode() if reason else b"+TERM")
+
+    def set_aside(self) -> bool:
+        """It waits behind something that fails: let others be delivered beside it. Return whether it is set aside.
+
+        It is not where there is room for others anyway, or where as many as may be are.
+        """
+        return self._puller.set_aside(self)
+
+    def watch(self) -> asyncio.Future[None]:
+        """Return a future that ends when it is finished, or waits for another attempt."""
+        return self._puller.watch(self)
 
     def in_progress(self) -> None:
         """It is being worked on: the server's `ack_wait` begins anew. The puller does this by itself."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import secrets
 from collections.abc import Callable
 from typing import Final
@@ -11,9 +10,11 @@ import msgspec
 
 from runtime import headers as header_block
 from runtime.errors import ActorError, ConfigurationError, PublishError
+from runtime.nats.aside import Aside
 from runtime.nats.connection import Subscription
 from runtime.nats.delivery import Delivery
 from runtime.nats.jetstream import API, JetStream
+from runtime.nats.recovery import Recovery
 from runtime.nats.streams import SECOND, ApiError, ConsumerInfo, Fault, ack_fields
 
 __all__ = ["Delivery", "Puller"]
@@ -22,10 +23,6 @@ logger = logging.getLogger("actorloom.nats")
 
 # Heartbeats that may be missing in a row before the requests are given up and made anew.
 _MISSES: Final = 3
-
-# Seconds before a request is made anew after a failure: doubled each time, up to the longest.
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 2.0
 
 _EXPIRED: Final = (404, 408)
 _HEARTBEAT: Final = 100
@@ -45,6 +42,10 @@ class Puller:
     deliveries has a gap, one went to a request of before that nobody reads any more (a connection that vanished, an owner
     that was paused): what follows is not delivered out of order, and the pull begins anew.
 
+    What waits behind something that fails can be *set aside* (`Delivery.set_aside`): it stays in hand, but the limit grows by
+    it, so that others are delivered. At most `aside` are, and 64 MiB of them; `on_full` is told when that is reached.
+    `on_scarce` is told at each heartbeat at which there is no room.
+
     A request expires on the server after `expires` seconds. Shorter than a lease: a paused owner has no open request
     left when another takes over.
     """
@@ -57,10 +58,13 @@ class Puller:
         deliver: Callable[[Delivery], None],
         *,
         limit: int = 256,
+        aside: int = 0,
         exclusive: bool = False,
         expires: float = 3.0,
         heartbeat: float = 1.0,
         on_error: Callable[[ActorError], None] | None = None,
+        on_scarce: Callable[[], None] = lambda: None,
+        on_full: Callable[[], None] = lambda: None,
     ) -> None:
         if limit < 1 or heartbeat * 2 > expires:
             raise ConfigurationError(f"puller of {stream}/{durable}: limit {limit}, heartbeat {heartbeat}/{expires} s")
@@ -71,10 +75,10 @@ class Puller:
         self._deliver = deliver
         self._limit = limit
         self._half = (limit + 1) // 2
+        self._on_scarce = on_scarce
         self._exclusive = exclusive
         self._heartbeat = heartbeat
         self._times = {"expires": int(expires * SECOND), "idle_heartbeat": int(heartbeat * SECOND)}
-        self._on_error = on_error or self._log_error
         self._loop = asyncio.get_running_loop()
         self._next = f"{API}CONSUMER.MSG.NEXT.{stream}.{durable}".encode()
         self._inbox = b""
@@ -84,16 +88,18 @@ class Puller:
         # again: what is in hand of these, and how it was finished since, to be said again when it comes.
         self._stale: set[int] = set()
         self._finished: dict[int, bytes] = {}
+        self._aside = Aside(aside, on_full)
+        self._watched: dict[int, asyncio.Future[None]] = {}
         self._asked = 0
         self._count = 0
         """The consumer's count of deliveries at the last one that came here."""
         self._topping_up = False
         self._heard = False
         self._misses = 0
-        self._failures = 0
-        self._reported = ""
         self._running = False
-        self._recovery: asyncio.Task[None] | None = None
+        self._recovery = Recovery(
+            f"pull on {stream}/{durable}", self._recover, self._request, on_error or self._log_error
+        )
         self._beats = 0
         self._beat_every = 10.0
         self._watch_timer: asyncio.TimerHandle | None = None
@@ -118,6 +124,7 @@ class Puller:
         except BaseException:
             self._end_timers_and_recovery()
             raise
+        self._request()
         self._watch_timer = self._loop.call_later(self._heartbeat, self._watch)
         self._beat_timer = self._loop.call_later(self._beat_every, self._beat)
 
@@ -154,6 +161,8 @@ class Puller:
         if delivery.stream_sequence in self._stale:
             self._stale.discard(delivery.stream_sequence)
             self._finished[delivery.stream_sequence] = payload or b"+ACK"
+        if self._aside.sizes or self._watched:
+            self._let_go(delivery.stream_sequence)
         if payload is not None:
             self.send(reply, payload)
         if self._running:
@@ -166,12 +175,41 @@ class Puller:
         if not in_hand:
             self._idle.set()
 
+    def set_aside(self, delivery: Delivery) -> bool:
+        """Let the limit grow by `delivery` where room is scarce; return whether it did. For `Delivery` only."""
+        sequence = delivery.stream_sequence
+        self._tell(sequence)
+        if sequence in self._aside.sizes:
+            return True
+        if sequence not in self._in_hand or self._limit - len(self._in_hand) >= self._half:
+            return False
+        if not self._aside.add(sequence, len(delivery.payload) + len(delivery.headers or b"")):
+            return False
+        self._limit += 1
+        self._top_up_soon()
+        return True
+
+    def watch(self, delivery: Delivery) -> asyncio.Future[None]:
+        """Return a future that ends when `delivery` is finished or would be set aside; for `Delivery` only."""
+        future = self._watched[delivery.stream_sequence] = self._loop.create_future()
+        return future
+
+    def _tell(self, sequence: int) -> None:
+        watcher = self._watched.pop(sequence, None)
+        if watcher is not None and not watcher.done():
+            watcher.set_result(None)
+
+    def _let_go(self, sequence: int) -> None:
+        self._tell(sequence)
+        if self._aside.remove(sequence):
+            self._limit -= 1
+
     def send(self, reply: bytes, payload: bytes) -> None:
         """Send `payload` on the ack subject `reply`; for `Delivery` only."""
         try:
             self.connection.publish(reply, payload)
         except PublishError as error:
-            self._report(error)
+            self._recovery.report(error)
 
     async def _info(self) -> ConsumerInfo:
         return await self._jetstream.consumer_info(self.stream, self.durable)
@@ -235,15 +273,13 @@ class Puller:
         else:
             # 409 deleted, push based, leader changed, server stops; 503 nobody there; 400 not understood.
             fault = Fault(status, 0, header_block.description(headers) or "no responders")
-            self._report(ApiError(f"pull on {self.stream}/{self.durable}", fault))
+            self._recovery.report(ApiError(self._recovery.name, fault))
             self._begin_anew()
 
     def _missed(self, count: int) -> None:
-        if self._recovery is None:
-            where = f"{self.stream}/{self.durable}"
-            self._report(
-                ActorError(f"pull on {where}: delivery {self._count + 1} of {count} went elsewhere, asking anew")
-            )
+        if not self._recovery.active:
+            where = f"{self._recovery.name}: delivery {self._count + 1} of {count}"
+            self._recovery.report(ActorError(f"{where} went elsewhere, asking anew"))
             self._begin_anew()
 
     def _top_up_soon(self) -> None:
@@ -259,13 +295,13 @@ class Puller:
 
     def _request(self) -> None:
         room = self._limit - len(self._in_hand) - self._asked
-        if room <= 0 or self._recovery is not None or not self.connection.is_connected:
+        if room <= 0 or self._recovery.active or not self.connection.is_connected:
             return
         self._asked += room
         try:
             self.connection.publish(self._next, msgspec.json.encode({"batch": room, **self._times}), reply=self._inbox)
         except PublishError as error:
-            self._report(error)
+            self._recovery.report(error)
             self._begin_anew()
 
     async def _begin(self) -> None:
@@ -284,47 +320,27 @@ class Puller:
         self._inbox = inbox.encode()
         self._subscription = await self.connection.subscribe(inbox, self._receive)
         self._misses = 0
-        self._recovery = None
-        self._request()
 
     def _begin_anew(self) -> None:
-        if self._running and self._recovery is None:
-            name = f"actorloom pull {self.stream}/{self.durable}"
-            self._recovery = self._loop.create_task(self._recover(), name=name)
-            self._recovery.add_done_callback(self._recovered)
+        if self._running:
+            self._recovery.begin()
 
     async def _recover(self) -> None:
-        while self._running:
-            if self._failures:
-                pause = min(_FIRST_PAUSE * 2 ** min(self._failures - 1, 10), _LONGEST_PAUSE)
-                await asyncio.sleep(pause * (0.5 + random.random() / 2))
-            self._failures += 1
-            try:
-                await self.connection.wait_connected(self._jetstream.timeout)
-                await self._begin()
-                return
-            except TimeoutError as error:
-                self._report(PublishError(f"pull on {self.stream}/{self.durable}: {error}"))
-            except ActorError as error:
-                self._report(error)
-
-    def _recovered(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._report(ActorError(f"pull on {self.stream}/{self.durable}: {error!r}"))
-            self._recovery = None
-            self._begin_anew()
+        await self.connection.wait_connected(self._jetstream.timeout)
+        await self._begin()
 
     def _watch(self) -> None:
         self._watch_timer = self._loop.call_later(self._heartbeat, self._watch)
+        if len(self._in_hand) >= self._limit:
+            self._on_scarce()
         if self._heard:
             self._heard = False
-            self._misses = self._failures = 0
-            self._reported = ""
-        elif self._asked > 0 and self._recovery is None and self.connection.is_connected:
+            self._misses = 0
+            self._recovery.well()
+        elif self._asked > 0 and not self._recovery.active and self.connection.is_connected:
             self._misses += 1
             if self._misses >= _MISSES:
-                self._report(ActorError(f"pull on {self.stream}/{self.durable}: no heartbeat, asking anew"))
+                self._recovery.report(ActorError(f"{self._recovery.name}: no heartbeat, asking anew"))
                 self._begin_anew()
 
     def _beat(self) -> None:
@@ -342,15 +358,7 @@ class Puller:
             self.connection.on_reconnect.remove(self._begin_anew)
         if self._watch_timer is not None:
             self._watch_timer.cancel()
-        if self._recovery is not None:
-            self._recovery.cancel()
-            self._recovery = None
-
-    def _report(self, error: ActorError) -> None:
-        # While down the same error comes with every attempt: once is enough, until something was heard again.
-        if str(error) != self._reported:
-            self._reported = str(error)
-            self._on_error(error)
+        self._recovery.end()
 
     def _log_error(self, error: ActorError) -> None:
         logger.warning("%s", error)

@@ -289,7 +289,7 @@ async def test_a_deleted_consumer_is_reported_and_healed_when_it_is_back(jetstre
 
 
 async def _tries(puller: Puller, count: int) -> bool:
-    return puller._failures >= count
+    return puller._recovery.failures >= count
 
 
 async def test_without_a_consumer_it_does_not_start(jetstream: JetStream, stream: str) -> None:
@@ -454,7 +454,7 @@ async def test_in_hand_over_a_reconnect_is_not_delivered_twice(tmp_path: Path) -
 
 
 async def _is_pulling_again(puller: Puller, inbox: bytes) -> bool:
-    return puller._inbox != inbox and puller._recovery is None
+    return puller._inbox != inbox and not puller._recovery.active
 
 
 async def _are_in_hand(jetstream: JetStream, count: int) -> bool:
