@@ -1,9 +1,11 @@
 """Prints a report: the figures of each question, and the goals with verdicts."""
 
+from collections import Counter
+
 from rich.console import Console
 from rich.table import Table
 
-from bench.goals import judged
+from bench.goals import GOALS, judged
 from bench.results import Measure, Report
 
 _COLOURS = {"met": "green", "met within noise": "green", "missed": "red", "missed within noise": "yellow"}
@@ -72,11 +74,20 @@ def _show_goals(report: Report, console: Console) -> None:
     )
     for column in ("work", "against", "goal", "here", "", "verdict"):
         table.add_column(column, justify="right" if column in ("goal", "here") else "left", no_wrap=True)
+    counts = Counter[str]()
     for goal, ratio, verdict in judged(report):
-        sign = "≥" if goal.above else "≤"
-        here, spread = (f"{ratio.middle:.2f}×", f"({ratio.low:.2f}–{ratio.high:.2f})") if ratio else ("", "")
-        colour = _COLOURS.get(verdict, "dim")
+        counts[verdict] += 1
+        if ratio is None:
+            continue
+        sign, colour = "≥" if goal.above else "≤", _COLOURS[verdict]
         table.add_row(
-            goal.work, goal.against, f"{sign} {goal.wanted:.2f}×", here, spread, f"[{colour}]{verdict}[/{colour}]"
+            goal.work,
+            goal.against,
+            f"{sign} {goal.wanted:.2f}×",
+            f"{ratio.middle:.2f}×",
+            f"({ratio.low:.2f}–{ratio.high:.2f})",
+            f"[{colour}]{verdict}[/{colour}]",
         )
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    console.print(f"{len(GOALS)} goals: {', '.join(f'{counts[verdict]} {verdict}' for verdict in counts)}")

@@ -1,23 +1,16 @@
 """nats.go, where Go is present: built once into the user's cache from sides/go_src, driven like every other side."""
 
-import asyncio
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
+from bench.environments import cache, ran
 from bench.process import Child
 from bench.suite import Suite
 from bench.work import BODY
 
 SOURCE = Path(__file__).parent / "go_src"
-_BUILD_TIMEOUT = 300.0
-
-
-def cache() -> Path:
-    """Where what the bench builds is kept, outside of the repository."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "actorloom" / "bench"
 
 
 async def built(suite: Suite) -> Path | None:
@@ -32,26 +25,7 @@ async def built(suite: Suite) -> Path | None:
         suite.skip("nats.go", "there is no Go here")
         return None
     binary.parent.mkdir(parents=True, exist_ok=True)
-    task = suite.progress.add_task("building nats.go", total=None)
-    build = await asyncio.create_subprocess_exec(
-        go,
-        "build",
-        "-o",
-        str(binary),
-        ".",
-        cwd=SOURCE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(_BUILD_TIMEOUT):
-            said, _ = await build.communicate()
-    except TimeoutError:
-        build.kill()
-        said = b"it takes too long"
-    suite.progress.remove_task(task)
-    if build.returncode:
-        suite.skip("nats.go", f"it cannot be built: {said.decode(errors='replace').strip()[-300:]}")
+    if not await ran(suite, "nats.go", [[go, "build", "-o", str(binary), "."]], SOURCE):
         return None
     return binary
 

@@ -46,8 +46,8 @@ def test_verdict_knows_the_spread(factors: list[float], verdict: str) -> None:
     given = report(actorloom=[a * b for a, b in zip(RAW, factors, strict=True)])
     given.measures.append(Measure("query", "256 in flight", goals.RAW, [{"rate": rate} for rate in RAW]))
     said = {goal.work: judged for goal, _, judged in goals.judged(given) if goal.against == goals.RAW}
-    assert said["query, untraced, 256 in flight"] == verdict
-    assert said["query, 1% sampled, 256"] == "not measured"
+    assert said["query, 256 in flight, untraced"] == verdict
+    assert said["query, 256 in flight, 1% sampled"] == "not measured"
 
 
 @pytest.mark.parametrize(
