@@ -24,12 +24,20 @@ Round = Callable[[], Awaitable[Sample]]
 class Suite:
     """One run of the bench. Figures go to `report` as they come."""
 
-    def __init__(self, report: Report, progress: Progress, logs: Path, only: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        report: Report,
+        progress: Progress,
+        logs: Path,
+        only: frozenset[str] = frozenset(),
+        large: bool = False,
+    ) -> None:
         self.report = report
         self.progress = progress
         self.logs = logs
         self.quick = report.quick
         self.only = only
+        self.large = large
         self.rounds = 3 if report.quick else 5
         self.seconds = 0.25 if report.quick else 0.5
         self._stack: AsyncExitStack | None = None
