@@ -68,7 +68,9 @@ def main() -> None:
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(ALL))
 @click.option("--quick", is_flag=True, help="Three short rounds of the main questions, in about a minute and a half.")
-@click.option("--large", is_flag=True, help="A million stored keys, too: two minutes more, and half a gigabyte of disk.")
+@click.option(
+    "--large", is_flag=True, help="A million stored keys, too: two minutes more, and half a gigabyte of disk."
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write the JSON (bench/results/ otherwise).")
 def run(names: tuple[str, ...], quick: bool, large: bool, output: Path | None) -> None:
     """Run the suite, or the questions named; print the figures and the goals; write JSON and pictures."""

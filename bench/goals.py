@@ -59,6 +59,8 @@ GOALS = [
     Goal("memory of a key beyond its state, 100,000 keys", "keys", "100000 keys", "actorloom", "one KiB", 0.7, "kib", False),
     Goal("CPU of a turn, 100,000 live keys", "keys", "turns", "100000 live keys", "100 live keys", 1.15, "actor", False),
     Goal("CPU of a read, 100,000 live keys", "keys", "reads", "100000 live keys", "100 live keys", 1.15, "actor", False),
+    Goal("CPU of a query, 10,000 endpoints, 10 in use", "growth", "endpoints", "10 of 10000 endpoints", "10 endpoints", 1.15, "actor", False),
+    Goal("instructions of a query, 10,000 endpoints", "instructions", "endpoints", "10000 endpoints", "10 endpoints", 1.15, "thousands", False),
     Goal("CPU of a query, 10,000 endpoints", "growth", "endpoints", "10000 endpoints", "10 endpoints", 1.15, "actor", False),
     Goal("CPU of a turn, 100,000 stored keys", "growth", "stored keys", "100000 stored keys", "1000 stored keys", 1.15, "actor", False),
     Goal("CPU of a turn, 1,000,000 stored keys", "growth", "stored keys", "1000000 stored keys", "1000 stored keys", 1.15, "actor", False),
