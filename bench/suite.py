@@ -119,7 +119,18 @@ class Suite:
         }
 
 
-def exchange(caller: Child, actor: Child | None, method: str, *, spans: bool = False, **arguments: Any) -> Round:
+POINTS = {"p50": 50.0, "p99": 99.0}
+
+
+def exchange(
+    caller: Child,
+    actor: Child | None,
+    method: str,
+    *,
+    spans: bool = False,
+    points: Mapping[str, float] = POINTS,
+    **arguments: Any,
+) -> Round:
     """Return a round in which `caller` does `method` and `actor`, where there is one, answers.
 
     With `spans` both sides export all of theirs before the round is over: that is part of the work.
@@ -136,7 +147,7 @@ def exchange(caller: Child, actor: Child | None, method: str, *, spans: bool = F
             for name in ("exported", "dropped"):  # a peer's SDK does not say
                 if counts := [one[name] for one in flushed if name in one]:
                     exported[name] = sum(counts) / found["count"]
-        sample: Sample = {"rate": found["count"] / found["seconds"], **percentiles(found), **exported}
+        sample: Sample = {"rate": found["count"] / found["seconds"], **percentiles(found, points), **exported}
         sample["caller"] = found["cpu_us"] / found["count"]
         if actor is not None:
             sample["actor"] = (actor.cpu() - before) * 1e6 / found["count"]
@@ -146,8 +157,8 @@ def exchange(caller: Child, actor: Child | None, method: str, *, spans: bool = F
     return run
 
 
-def percentiles(found: Mapping[str, Any]) -> Sample:
-    """Return p50 and p99 in microseconds of the latencies that a load generator handed over."""
+def percentiles(found: Mapping[str, Any], points: Mapping[str, float] = POINTS) -> Sample:
+    """Return the percentiles `points`, in microseconds, of the latencies that a load generator handed over."""
     if not found.get("latencies"):
         return {}
     ticks = array("I", base64.b64decode(found["latencies"]))
@@ -158,7 +169,7 @@ def percentiles(found: Mapping[str, Any]) -> Sample:
     for tick, count in counts.items():
         histogram.record_value(max(tick, 1), count)
     scale = TICK * 1e6
-    return {name: histogram.get_value_at_percentile(at) * scale for name, at in (("p50", 50.0), ("p99", 99.0))}
+    return {name: histogram.get_value_at_percentile(at) * scale for name, at in points.items()}
 
 
 def has_uvloop() -> bool:

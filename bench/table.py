@@ -11,8 +11,11 @@ from bench.results import Measure, Report
 _COLOURS = {"met": "green", "met within noise": "green", "missed": "red", "missed within noise": "yellow"}
 _COLUMNS = {
     "rate": "per second",
+    "asked": "asked for",
     "p50": "p50 µs",
+    "p90": "p90 µs",
     "p99": "p99 µs",
+    "p99.9": "p99.9 µs",
     "actor": "actor CPU µs",
     "caller": "caller CPU µs",
     "cpu": "both",
@@ -49,7 +52,7 @@ def _show_question(report: Report, question: str, console: Console) -> None:
         for measure in group:
             ratios = [
                 report.ratio(question, setting, measure.contender, group[0].contender, metric)
-                for metric in ("rate" if "rate" in metrics else metrics[0], "cpu" if "cpu" in metrics else "caller")
+                for metric in ("rate" if "rate" in metrics else metrics[0], _cpu(metrics))
             ]
             table.add_row(
                 setting if measure is group[0] else "",
@@ -59,6 +62,10 @@ def _show_question(report: Report, question: str, console: Console) -> None:
             )
         table.add_section()
     console.print(table)
+
+
+def _cpu(metrics: list[str]) -> str:
+    return next((one for one in ("cpu", "caller") if one in metrics), "actor")
 
 
 def _cell(measure: Measure, metric: str) -> str:

@@ -13,11 +13,16 @@ from bench.work import BODY
 SOURCE = Path(__file__).parent / "go_src"
 
 
-async def built(suite: Suite) -> Path | None:
-    """Return the program, built if need be; None, with a word in the report, where that cannot be done."""
+def program() -> Path:
+    """Where the program is, or would be, for the sources as they stand."""
     names = ("go.mod", "go.sum", "main.go")
     digest = hashlib.sha256(b"".join((SOURCE / name).read_bytes() for name in names)).hexdigest()[:12]
-    binary = cache() / f"natsbench-{digest}"
+    return cache() / f"natsbench-{digest}"
+
+
+async def built(suite: Suite) -> Path | None:
+    """Return the program, built if need be; None, with a word in the report, where that cannot be done."""
+    binary = program()
     if binary.exists():
         return binary
     go = shutil.which("go")

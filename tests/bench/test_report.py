@@ -93,6 +93,23 @@ def test_report_survives_its_file(tmp_path: Path) -> None:
     assert results.load(tmp_path / "a" / "run.json") == given
 
 
+def test_pictures_are_drawn_as_svg_and_png(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the bench has an extra of its own: make bench installs it")
+    from bench.pictures import draw
+
+    machine, versions = {"cpu": "x", "cores": "2"}, {"python": "3.11", "nats-server": "2"}
+    sample = {"rate": 1e4, "actor": 5.0, "asked": 1e4, "p50": 200.0, "p90": 300.0, "p99": 900.0, "p99.9": 2000.0}
+    settings = {"query": "1 in flight", "latency": "50% of raw", "ladder": "64 in flight", "peers": "64 in flight"}
+    measures = [
+        Measure(question, setting, name, [sample, {**sample, "rate": 2e4}])
+        for question, setting in settings.items()
+        for name in (goals.RAW, "actorloom")
+    ]
+    drawn = draw(Report("now", "abc", True, machine, versions, measures), tmp_path, "run")
+    assert {path.name for path in drawn} == {f"run-{name}.{kind}" for name in settings for kind in ("svg", "png")}
+    assert all(path.stat().st_size > 1000 for path in drawn)
+
+
 def test_kept_ratios_are_of_questions_that_the_check_runs() -> None:
     import msgspec
 
