@@ -57,8 +57,9 @@ def test_verdict_knows_the_spread(factors: list[float], verdict: str) -> None:
         ([3.0, 3.1, 2.9, 3.0, 3.0], True),
         ([2.0, 2.1, 1.9, 2.0, 2.05], None),
         ([1.2, 2.9, 1.1, 3.0, 2.2], None),
+        ([2.2, 2.25, 3.4, 2.3, 2.3], None),
     ],
-    ids=["worse", "better", "the same", "noise"],
+    ids=["worse", "better", "the same", "noise", "apart, but no further than its own rounds"],
 )
 def test_compare_calls_a_change_only_what_the_rounds_agree_on(after: list[float], better: bool | None) -> None:
     before = report(raw=RAW, ours=[a * b for a, b in zip(RAW, [2.0, 2.0, 1.9, 2.1, 2.0], strict=True)])
