@@ -78,7 +78,7 @@ def run(names: tuple[str, ...], quick: bool, large: bool, output: Path | None) -
     report = asyncio.run(measure(names or (QUICK if quick else QUESTIONS), quick, console, large=large))
     path = output or results.RESULTS / f"{report.when.replace(':', '').split('+')[0]}.json"
     results.save(report, path)
-    table.show(report, Console(width=None if sys.stdout.isatty() else _WIDTH))
+    table.show(report, _console())
     drawn = _draw(report, path)
     console.print(f"{report.seconds:.0f} s; written to {path}{f' and {drawn} pictures beside it' if drawn else ''}")
     for failed in report.failed:
@@ -91,7 +91,7 @@ def run(names: tuple[str, ...], quick: bool, large: bool, output: Path | None) -
 @click.argument("b", type=click.Path(exists=True, path_type=Path))
 def compare(a: Path, b: Path) -> None:
     """Say what got better or worse from run A to run B, beyond the noise. Exit code 1: something got worse."""
-    worse = comparing.show(results.load(a), results.load(b), Console(width=None if sys.stdout.isatty() else _WIDTH))
+    worse = comparing.show(results.load(a), results.load(b), _console())
     sys.exit(1 if worse else 0)
 
 
@@ -99,7 +99,7 @@ def compare(a: Path, b: Path) -> None:
 @click.option("--keep", is_flag=True, help="Hold the ratios of this run from now on.")
 def check(keep: bool) -> None:
     """Run a short part and hold it to the ratios in bench/ratios.json. Exit code 1: one does not hold."""
-    console = Console()
+    console = _console()
     report = asyncio.run(measure(checking.QUESTIONS, True, Console(stderr=True), checking.SETTINGS))
     for failed in report.failed:
         console.print(failed, style="red", markup=False)
@@ -113,6 +113,10 @@ def check(keep: bool) -> None:
 def pictures(path: Path) -> None:
     """Draw the pictures of a run beside its JSON."""
     click.echo(f"{_draw(results.load(path), path)} pictures beside {path}")
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def _draw(report: results.Report, path: Path) -> int:
