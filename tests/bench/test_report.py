@@ -73,6 +73,14 @@ def test_compare_does_not_see_a_faster_machine() -> None:
     assert [change.better for change in compare.changes(before, after)] == [None]
 
 
+def test_compare_takes_a_starved_machine_as_noise() -> None:
+    before = report(raw=RAW, ours=[200.0] * 5)
+    starved = report(raw=[rate / 10 for rate in RAW], ours=[90.0] * 5)
+    assert [change.better for change in compare.changes(before, starved)] == [None]
+    starved.machine["cpu"] = "another"  # it may be as slow as that
+    assert [change.better for change in compare.changes(before, starved)] == [True]
+
+
 def test_compare_takes_what_is_not_ours_as_the_noise_between_runs() -> None:
     before = report(raw=RAW, nats_go=[300.0] * 5, ours=[200.0] * 5)
     calm = report(raw=RAW, nats_go=[310.0] * 5, ours=[150.0] * 5)
