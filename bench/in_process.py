@@ -24,8 +24,11 @@ async def run(suite: Suite) -> None:
     peers: dict[str, Child] = {}
     for library in LIBRARIES:
         python = await made(suite, library)
-        if python is not None:
-            peers[library.name] = await suite.side(f"{library.name}:near", python=str(python))
+        if python is None:
+            continue
+        side = await suite.peer(library.name, suite.side(f"{library.name}:near", python=str(python)))
+        if side is not None:
+            peers[library.name] = side
     near = await suite.side("near:own", url=url, namespace="near", loopback=True)
     far = await suite.side("near:own", url=url, namespace="far", loopback=False)
     asked = {"asyncio.Queue actor": floor, **peers, "actorloom, loopback": near, "actorloom, through NATS": far}

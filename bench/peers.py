@@ -4,7 +4,6 @@ The environments lie in the user's cache and are made at the first run; what can
 """
 
 from bench.environments import Environment, made
-from bench.process import ChildError
 from bench.sides import go, node
 from bench.suite import Suite, exchange
 
@@ -33,25 +32,27 @@ async def run(suite: Suite) -> None:
     if (binary := await go.built(suite)) is not None:
         sides["nats.go"] = await go.side(suite, binary, "pricing", url, "go.quote", True), "go.quote", None
     if (program := await node.installed(suite)) is not None:
-        sides["nats.js"] = await node.side(suite, program, "pricing", url, "node.quote"), "node.quote", None
+        actor = await suite.peer("nats.js", node.side(suite, program, "pricing", url, "node.quote"))
+        if actor is not None:
+            sides["nats.js"] = actor, "node.quote", None
     for environment in (FASTSTREAM, CLIFFRACER):
         python = await made(suite, environment)
         if python is None:
             continue
         for name, share in ((environment.name, None), (f"{environment.name} 100% traced", 1.0)):
-            where = (
-                {"subject": f"fs{share or 0:g}.quote"} if environment is FASTSTREAM else {"name": f"cr{share or 0:g}"}
+            token = f"{environment.name}{share or 0:g}"
+            where = {"subject": token} if environment is FASTSTREAM else {"name": token}
+            starting = suite.side(
+                f"{environment.name}:pricing",
+                trace=share,
+                python=str(python),
+                url=url,
+                traced=share is not None,
+                **where,
             )
-            subject = where.get("subject") or f"{where['name']}.rpc.get_quote"
-            side = f"{environment.name}:pricing"
-            try:
-                actor = await suite.side(
-                    side, trace=share, python=str(python), url=url, traced=share is not None, **where
-                )
-            except ChildError as error:
-                suite.skip(name, f"it does not start: {str(error).splitlines()[-1].strip()}")
-                continue
-            sides[name] = actor, subject, share
+            actor = await suite.peer(name, starting)
+            if actor is not None:
+                sides[name] = actor, token if environment is FASTSTREAM else f"{token}.rpc.get_quote", share
     rounds = {}
     for name, (actor, subject, share) in sides.items():
         load = await go.caller(suite, url, subject, share)

@@ -34,8 +34,10 @@ async def run(suite: Suite) -> None:
             actor = await go.side(suite, binary, "pricing", url, subject, decodes)
             pairs[name] = await go.side(suite, binary, "caller", url, subject, decodes), actor, False
     if (program := await node.installed(suite)) is not None:
-        actor = await node.side(suite, program, "pricing", url, "node.quote")
-        pairs["nats.js"] = await node.side(suite, program, "caller", url, "node.quote"), actor, False
+        actor = await suite.peer("nats.js", node.side(suite, program, "pricing", url, "node.quote"))
+        caller = await suite.peer("nats.js", node.side(suite, program, "caller", url, "node.quote"))
+        if actor is not None and caller is not None:
+            pairs["nats.js"] = caller, actor, False
     for in_flight in IN_FLIGHT:
         rounds: dict[str, Round] = {
             name: exchange(caller, actor, "quotes", spans=spans, in_flight=in_flight, seconds=suite.seconds)

@@ -14,7 +14,7 @@ from hdrh.histogram import HdrHistogram
 from rich.progress import Progress
 
 from bench.load import TICK
-from bench.process import Child
+from bench.process import Child, ChildError
 from bench.results import Measure, Report, Sample
 
 Round = Callable[[], Awaitable[Sample]]
@@ -75,6 +75,14 @@ class Suite:
         assert self._stack is not None
         self._stack.push_async_callback(child.stop)
         return child
+
+    async def peer(self, name: str, starting: Awaitable[Child]) -> Child | None:
+        """Return a side of somebody else's library once it has started; None, with a word, where it does not."""
+        try:
+            return await starting
+        except ChildError as error:
+            self.skip(name, f"it does not start: {str(error).splitlines()[-1].strip()}")
+            return None
 
     def skip(self, what: str, why: str) -> None:
         """Say that something cannot be measured here."""
