@@ -26,7 +26,11 @@ _WIDTH = 180
 
 
 async def measure(
-    names: tuple[str, ...], quick: bool, console: Console, only: frozenset[str] = frozenset()
+    names: tuple[str, ...],
+    quick: bool,
+    console: Console,
+    only: frozenset[str] = frozenset(),
+    large: bool = False,
 ) -> results.Report:
     """Run the questions one after another and return the report; one that fails is said, and the others go on."""
     report = results.new_report(quick)
@@ -36,7 +40,7 @@ async def measure(
         Progress(*columns, console=console) as progress,
         tempfile.TemporaryDirectory(prefix="actorloom-bench-") as logs,
     ):
-        suite = Suite(report, progress, Path(logs), only)
+        suite = Suite(report, progress, Path(logs), only, large)
         for name in names:
             try:
                 async with suite.question():
@@ -64,14 +68,17 @@ def main() -> None:
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(ALL))
 @click.option("--quick", is_flag=True, help="Three short rounds of the main questions, in about a minute and a half.")
+@click.option(
+    "--large", is_flag=True, help="A million stored keys, too: two minutes more, and half a gigabyte of disk."
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Where to write the JSON (bench/results/ otherwise).")
-def run(names: tuple[str, ...], quick: bool, output: Path | None) -> None:
+def run(names: tuple[str, ...], quick: bool, large: bool, output: Path | None) -> None:
     """Run the suite, or the questions named; print the figures and the goals; write JSON and pictures."""
     console = Console(stderr=True)
-    report = asyncio.run(measure(names or (QUICK if quick else QUESTIONS), quick, console))
+    report = asyncio.run(measure(names or (QUICK if quick else QUESTIONS), quick, console, large=large))
     path = output or results.RESULTS / f"{report.when.replace(':', '').split('+')[0]}.json"
     results.save(report, path)
-    table.show(report, Console(width=None if sys.stdout.isatty() else _WIDTH))
+    table.show(report, _console())
     drawn = _draw(report, path)
     console.print(f"{report.seconds:.0f} s; written to {path}{f' and {drawn} pictures beside it' if drawn else ''}")
     for failed in report.failed:
@@ -84,7 +91,7 @@ def run(names: tuple[str, ...], quick: bool, output: Path | None) -> None:
 @click.argument("b", type=click.Path(exists=True, path_type=Path))
 def compare(a: Path, b: Path) -> None:
     """Say what got better or worse from run A to run B, beyond the noise. Exit code 1: something got worse."""
-    worse = comparing.show(results.load(a), results.load(b), Console(width=None if sys.stdout.isatty() else _WIDTH))
+    worse = comparing.show(results.load(a), results.load(b), _console())
     sys.exit(1 if worse else 0)
 
 
@@ -92,7 +99,7 @@ def compare(a: Path, b: Path) -> None:
 @click.option("--keep", is_flag=True, help="Hold the ratios of this run from now on.")
 def check(keep: bool) -> None:
     """Run a short part and hold it to the ratios in bench/ratios.json. Exit code 1: one does not hold."""
-    console = Console()
+    console = _console()
     report = asyncio.run(measure(checking.QUESTIONS, True, Console(stderr=True), checking.SETTINGS))
     for failed in report.failed:
         console.print(failed, style="red", markup=False)
@@ -106,6 +113,10 @@ def check(keep: bool) -> None:
 def pictures(path: Path) -> None:
     """Draw the pictures of a run beside its JSON."""
     click.echo(f"{_draw(results.load(path), path)} pictures beside {path}")
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def _draw(report: results.Report, path: Path) -> int:

@@ -25,60 +25,47 @@ class Goal(msgspec.Struct, frozen=True):
 
 RAW = "raw nats-py"
 
+HAND = "raw nats-py by hand"
+CAS = "raw nats-py CAS publish"
+FETCH = "raw nats-py fetch(64)"
+QUEUE = "asyncio.Queue actor"
+TRACED = "actorloom 100% traced"
+
+# fmt: off
 GOALS = [
-    Goal("query, untraced, 256 in flight", "query", "256 in flight", "actorloom", RAW, 2.8),
-    Goal("query, each one traced and exported, 256", "query", "256 in flight", "actorloom 100% traced", RAW, 2.0),
-    Goal("query, 1% sampled, 256", "query", "256 in flight", "actorloom 1% sampled", RAW, 2.4),
-    Goal("query, untraced, 1 in flight", "query", "1 in flight", "actorloom", RAW, 1.25),
-    Goal("query, each one traced and exported, 1", "query", "1 in flight", "actorloom 100% traced", RAW, 1.15),
-    Goal("query, untraced, uvloop, 1 in flight", "query", "1 in flight", "actorloom uvloop", RAW, 2.1),
-    Goal("query, untraced, 256 in flight", "query", "256 in flight", "actorloom", "nats.go", 1.0),
-    Goal("actor CPU per query, untraced", "actor", "64 in flight", "actorloom", RAW, 0.5, "actor", False),
-    Goal("actor CPU per query, traced", "actor", "64 in flight", "actorloom 100% traced", RAW, 0.8, "actor", False),
-    Goal(
-        "traced query, 64 in flight", "peers", "64 in flight", "actorloom 100% traced", "faststream 100% traced", 15.0
-    ),
-    Goal("actor instructions, untraced", "instructions", "queries", "actorloom", RAW, 0.5, "thousands", False),
-    Goal(
-        "actor instructions, traced", "instructions", "queries", "actorloom 100% traced", RAW, 0.8, "thousands", False
-    ),
-    Goal("traced query, 64 in flight", "peers", "64 in flight", "actorloom 100% traced", "cliffracer 100% traced", 8.0),
-    Goal("durable turn with an event, 32 keys", "turn", "32 keys", "actorloom", "raw nats-py by hand", 2.0),
-    Goal("reactions to stored events", "reaction", "stored events", "actorloom", "raw nats-py fetch(64)", 4.0),
-    Goal("reactions to stored events", "peers", "stored events", "actorloom", "faststream pull", 15.0),
-    Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish, same headers", 3.0),
+    Goal("query, 256 in flight, untraced", "query", "256 in flight", "actorloom", RAW, 2.8),
+    Goal("query, 256 in flight, each one traced and exported", "query", "256 in flight", TRACED, RAW, 2.0),
+    Goal("query, 256 in flight, 1% sampled", "query", "256 in flight", "actorloom 1% sampled", RAW, 2.4),
+    Goal("query, 1 in flight, untraced", "query", "1 in flight", "actorloom", RAW, 1.25),
+    Goal("query, 1 in flight, each one traced and exported", "query", "1 in flight", TRACED, RAW, 1.15),
+    Goal("query, 1 in flight, untraced, uvloop", "query", "1 in flight", "actorloom uvloop", RAW, 2.1),
+    Goal("query, 256 in flight, untraced", "query", "256 in flight", "actorloom", "nats.go", 1.0),
+    Goal("actor CPU of a query, untraced", "actor", "64 in flight", "actorloom", RAW, 0.5, "actor", False),
+    Goal("actor CPU of a query, traced", "actor", "64 in flight", TRACED, RAW, 0.8, "actor", False),
+    Goal("actor instructions of a query, untraced", "instructions", "queries", "actorloom", RAW, 0.5, "thousands", False),
+    Goal("actor instructions of a query, traced", "instructions", "queries", TRACED, RAW, 0.8, "thousands", False),
+    Goal("traced query, 64 in flight", "peers", "64 in flight", TRACED, "faststream 100% traced", 15.0),
+    Goal("traced query, 64 in flight", "peers", "64 in flight", TRACED, "cliffracer 100% traced", 8.0),
+    Goal("durable turn with one event, 32 keys", "turn", "32 keys", "actorloom", HAND, 2.0),
+    Goal("reactions to stored events, no state", "reaction", "stored events", "actorloom", FETCH, 4.0),
+    Goal("reactions to stored events, no state", "peers", "stored events", "actorloom", "faststream pull", 15.0),
     Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish", 3.0),
-    Goal("in-process tell", "in process", "tell", "actorloom, mailbox", "asyncio.Queue actor", 1.5),
-    Goal("in-process ask", "in process", "ask, 32 in flight", "actorloom, loopback", "pykka", 5.0),
-    Goal("100,000 keys in memory, KiB a key", "keys", "100000 keys", "actorloom", "one KiB", 0.7, "kib", False),
-    Goal(
-        "CPU of a turn, 100,000 live keys", "keys", "turns", "100000 live keys", "100 live keys", 1.15, "actor", False
-    ),
-    Goal(
-        "CPU of a read, 100,000 live keys", "keys", "reads", "100000 live keys", "100 live keys", 1.15, "actor", False
-    ),
-    Goal(
-        "CPU of a query, 10,000 endpoints",
-        "growth",
-        "endpoints",
-        "10000 endpoints",
-        "10 endpoints",
-        1.15,
-        "actor",
-        False,
-    ),
-    Goal(
-        "CPU of a turn, most stored keys",
-        "growth",
-        "stored keys",
-        "most stored keys",
-        "1000 stored keys",
-        1.15,
-        "actor",
-        False,
-    ),
-    Goal("one hot key", "hot key", "one after another", "actorloom", "raw nats-py CAS publish", 1.0),
+    Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish, same headers", 3.0),
+    Goal("in-process tell", "in process", "tell", "actorloom, mailbox", QUEUE, 1.5),
+    Goal("in-process ask, 1 in flight", "in process", "ask, 1 in flight", "actorloom, loopback", "pykka", 5.0),
+    Goal("in-process ask, 32 in flight", "in process", "ask, 32 in flight", "actorloom, loopback", "pykka", 5.0),
+    Goal("one hot key, 32 callers", "hot key", "32 callers", "actorloom", CAS, 1.0),
+    Goal("one hot key, 1 caller", "hot key", "1 caller", "actorloom", CAS, 1.0),
+    Goal("memory of a key beyond its state, 100,000 keys", "keys", "100000 keys", "actorloom", "one KiB", 0.7, "kib", False),
+    Goal("CPU of a turn, 100,000 live keys", "keys", "turns", "100000 live keys", "100 live keys", 1.15, "actor", False),
+    Goal("CPU of a read, 100,000 live keys", "keys", "reads", "100000 live keys", "100 live keys", 1.15, "actor", False),
+    Goal("CPU of a query, 10,000 endpoints, 10 in use", "growth", "endpoints", "10 of 10000 endpoints", "10 endpoints", 1.15, "actor", False),
+    Goal("instructions of a query, 10,000 endpoints", "instructions", "endpoints", "10000 endpoints", "10 endpoints", 1.15, "thousands", False),
+    Goal("CPU of a query, 10,000 endpoints", "growth", "endpoints", "10000 endpoints", "10 endpoints", 1.15, "actor", False),
+    Goal("CPU of a turn, 100,000 stored keys", "growth", "stored keys", "100000 stored keys", "1000 stored keys", 1.15, "actor", False),
+    Goal("CPU of a turn, 1,000,000 stored keys", "growth", "stored keys", "1000000 stored keys", "1000 stored keys", 1.15, "actor", False),
 ]
+# fmt: on
 
 
 def judged(report: Report) -> Iterator[tuple[Goal, Ratio | None, Verdict]]:

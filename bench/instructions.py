@@ -14,18 +14,24 @@ from bench.sides import go
 from bench.suite import Suite
 
 _TOTALS = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
+_ENDPOINTS = (10, 10_000)
+_PATIENT = 'ping_interval: "20m"\nwrite_deadline: "2m"\n'
+"""Of the server, with a process that valgrind makes fifty times slower: it says nothing while it starts."""
+
 _SHARES = (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0))
 
 
 async def run(suite: Suite) -> None:
-    """A raw nats-py callback and ours, untraced and traced, 64 in flight; a turn by hand and ours, on 32 keys."""
+    """A raw nats-py callback and ours, untraced and traced, 64 in flight; a turn by hand and ours, on 32 keys; a query
+    among few and many endpoints, each asked in its turn.
+    """
     valgrind, control = shutil.which("valgrind"), shutil.which("callgrind_control")
     if valgrind is None or control is None:
         suite.skip("instructions", "valgrind is not installed")
         return
-    url = await suite.server()
+    url = await suite.server(_PATIENT)
     count = Counting(suite, url, valgrind, control)
-    suite.progress.update(count.task, total=7)
+    suite.progress.update(count.task, total=9)
     raw = await go.caller(suite, url, "raw.quote")
     await count.one("queries", "raw nats-py", raw, "raw:pricing", subject="raw.quote")
     for name, share in _SHARES:
@@ -38,6 +44,10 @@ async def run(suite: Suite) -> None:
         space = f"own{share or 0:g}"
         own = await suite.side("own:caller", trace=share, url=url, namespace=space)
         await count.one("turns", f"actorloom{name}", own, "own:actor", share, namespace=space, name="accounts")
+    for number in _ENDPOINTS:
+        asks = await suite.side("wide:caller", url=url, namespace=f"wide{number}", count=number)
+        wide = {"namespace": f"wide{number}", "count": number}
+        await count.one("endpoints", f"{number} endpoints", asks, "wide:actor", **wide)
 
 
 class Counting:
@@ -56,7 +66,7 @@ class Counting:
         """Count the instructions per message of one side, spans that it exports in the background included."""
         output = self.suite.logs / f"callgrind-{len(self.suite.report.measures)}"
         under = (self.valgrind, "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={output}")
-        actor = await self.suite.side(where, trace=share, under=under, timeout=180, url=self.url, **spec)
+        actor = await self.suite.side(where, trace=share, under=under, timeout=300, url=self.url, **spec)
         given = {"in_flight": 32, "keys": 32} if setting == "turns" else {"in_flight": 64}
         method = "deposits" if setting == "turns" else "quotes"
         await load.call(method, seconds=1.0, **given)

@@ -5,9 +5,10 @@ from bench.suite import Suite, exchange
 
 RUNGS = {"our transport": "transport", "+ codec": "codec", "+ mailbox": "mailbox"}
 ACTORS = {
-    "+ dispatch (a whole query)": (None, "get_quote"),
-    "+ trace context, 1% sampled": (0.01, "get_quote"),
-    "+ spans, 100% exported": (1.0, "get_quote"),
+    "+ dispatch (a whole query)": (None, "query.get_quote"),
+    "+ turn, nothing to store (a command)": (None, "command.make_quote"),
+    "query + trace context, 1% sampled": (0.01, "query.get_quote"),
+    "query + spans, 100% exported": (1.0, "query.get_quote"),
 }
 
 
@@ -24,7 +25,7 @@ async def run(suite: Suite) -> None:
     for name, (share, operation) in ACTORS.items():
         space = f"own{share or 0:g}".replace(".", "_")
         actor = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing")
-        sides[name] = actor, f"{space}.pricing.query.{operation}", share
+        sides[name] = actor, f"{space}.pricing.{operation}", share
     rounds = {}
     for name, (actor, subject, share) in sides.items():
         load = await go.caller(suite, url, subject, share)

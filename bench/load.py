@@ -65,6 +65,15 @@ async def opened(request: Request, rate: float, seconds: float, most: int = 4096
     return result(took, (clock() - begun) / 1e9, (time.process_time_ns() - cpu) / 1e3)
 
 
+def bursts(burst: Callable[[], int], seconds: float) -> dict[str, Any]:
+    """Call `burst` for `seconds`, which blocks and returns how many messages it had handled: for peers without a loop."""
+    count = 0
+    begun, cpu = time.perf_counter(), time.process_time_ns()
+    while time.perf_counter() - begun < seconds:
+        count += burst()
+    return {"count": count, "seconds": time.perf_counter() - begun, "cpu_us": (time.process_time_ns() - cpu) / 1e3}
+
+
 def result(took_ns: "array[int]", seconds: float, cpu_us: float) -> dict[str, Any]:
     """Return what a run hands over: how many, how long, at what CPU time (microseconds in all), and the latencies."""
     ticks = array("I", (min(ns // 100, 0xFFFFFFFF) for ns in took_ns))

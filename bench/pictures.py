@@ -10,16 +10,22 @@ matplotlib.rcParams["svg.hashsalt"] = "actorloom"  # the same picture from the s
 from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import LogLocator  # noqa: E402
 
 from bench.results import Measure, Report  # noqa: E402
 
-_COLOURS = {
-    "raw nats-py": "#777777",
-    "actorloom": "#0b6e4f",
-    "actorloom 1% sampled": "#3aa17e",
-    "actorloom 100% traced": "#9bd1bd",
-    "nats.go": "#d08700",
+_OURS, _OTHERS = "#0b6e4f", "#8a8a8a"
+_LINES = {
+    "raw nats-py": ("#444444", "X"),
+    "actorloom": (_OURS, "o"),
+    "actorloom 1% sampled": ("#2fa87f", "s"),
+    "actorloom 100% traced": ("#7b3fa0", "^"),
+    "nats.go": ("#d08700", "D"),
+    "nats.js": ("#4a7fc1", "v"),
 }
+"""Colour and marker: to be told apart in print, and by whoever sees no colours."""
+
+_PERCENTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p99.9"}
 
 
 def draw(report: Report, folder: Path, stem: str) -> list[Path]:
@@ -42,30 +48,42 @@ def draw(report: Report, folder: Path, stem: str) -> list[Path]:
 
 def _query(measures: list[Measure]) -> Figure:
     settings = list(dict.fromkeys(measure.setting for measure in measures))
-    figure, axes = _figure("Queries a second, both ends in Python", "requests in flight", "thousand a second")
-    for contender in (name for name in _COLOURS if any(m.contender == name for m in measures)):
-        values = [
-            next((m.middle("rate") or 0) for m in measures if (m.setting, m.contender) == (setting, contender))
-            for setting in settings
-        ]
-        label = "nats.go (both ends in Go)" if contender == "nats.go" else contender
-        axes.plot(settings, [v / 1000 for v in values], marker="o", label=label, color=_COLOURS[contender])
+    figure, (axes,) = _figure("Queries a second, both ends by the same library", "requests in flight", 1)
+    for number, (contender, (colour, marker)) in enumerate(_LINES.items()):
+        found = [measure for measure in measures if measure.contender == contender]
+        if not found:
+            continue
+        # A little apart, or the lines of their spreads hide each other.
+        at = [settings.index(measure.setting) + (number - len(_LINES) / 2) / 40 for measure in found]
+        axes.errorbar(at, *_spread(found, "rate", 1000), marker=marker, capsize=3, label=contender, color=colour)
     axes.set_xticks(range(len(settings)), [setting.removesuffix(" in flight") for setting in settings])
-    axes.set_ylim(bottom=0)
+    axes.set_ylabel("thousand a second (lines: lowest to highest round)", fontsize=9)
+    axes.set_yscale("log")  # the same ratio is the same distance
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.grid(axis="y", color="#e5e5e5")
     axes.legend(frameon=False)
     return figure
 
 
 def _latency(measures: list[Measure]) -> Figure:
-    figure, axes = _figure("Latency from when a request was due, by load", "requests a second", "milliseconds")
-    for contender in dict.fromkeys(measure.contender for measure in measures):
-        own = [measure for measure in measures if measure.contender == contender]
-        rates = [float(m.setting.rpartition(": ")[2].removesuffix("/s").replace(",", "")) for m in own]
-        for metric, style in (("p50", "-"), ("p99", "--")):
-            values = [(m.middle(metric) or 0) / 1000 for m in own]
-            axes.plot(rates, values, style, marker="o", label=f"{contender}, {metric}", color=_COLOURS.get(contender))
-    axes.set_yscale("log")
-    axes.legend(frameon=False, fontsize=8)
+    title = "Latency at a fixed rate, from when a request was due"
+    figure, panels = _figure(title, "thousand a second", len(_PERCENTILES))
+    for axes, (metric, name) in zip(panels, _PERCENTILES.items(), strict=True):
+        for contender, (colour, marker) in _LINES.items():
+            own = [measure for measure in measures if measure.contender == contender]
+            rates = [(measure.middle("asked") or 0) / 1000 for measure in own]
+            values = [(measure.middle(metric) or 0) / 1000 for measure in own]
+            if own:
+                axes.plot(rates, values, marker=marker, label=contender, color=colour)
+        axes.set_title(name, fontsize=10)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g} ms")
+        axes.grid(axis="y", color="#e5e5e5")
+        axes.set_xlim(left=0)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(_LINES), frameon=False, fontsize=9
+    )
     return figure
 
 
@@ -75,30 +93,55 @@ def _ladder(measures: list[Measure]) -> Figure:
 
 def _peers(measures: list[Measure]) -> Figure:
     own = [measure for measure in measures if measure.setting == "64 in flight"]
-    return _bars(own, "Queries a second by one process, load from nats.go", "thousand a second", "rate", 1000.0)
+    title = "Queries a second by one process, load from outside, 64 in flight"
+    return _bars(own, title, "thousand a second", "rate", 1000.0)
 
 
 def _bars(measures: list[Measure], title: str, unit: str, metric: str, scale: float) -> Figure:
-    figure, axes = _figure(title, unit, "")
-    values = [(measure.middle(metric) or 0) / scale for measure in measures]
-    colours = ["#0b6e4f" if "actorloom" in m.contender or m.contender[0] in "+o" else "#777777" for m in measures]
-    bars = axes.barh([measure.contender for measure in measures], values, color=colours)
-    axes.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
+    figure, (axes,) = _figure(title, f"{unit} (lines: lowest to highest round)", 1)
+    values, spread = _spread(measures, metric, scale)
+    ours = [measure.contender.startswith(("actorloom", "our", "+", "query +")) for measure in measures]
+    traced = ["traced" in measure.contender or "exported" in measure.contender for measure in measures]
+    bars = axes.barh(
+        [measure.contender for measure in measures],
+        values,
+        xerr=spread,
+        color=[_OURS if own else _OTHERS for own in ours],
+        hatch=["///" if one else "" for one in traced],
+        edgecolor="white",
+        ecolor="#222222",
+        capsize=2,
+    )
+    for bar, value, above in zip(bars, values, spread[1], strict=True):
+        place = value + above + max(values) / 80  # right of the spread's line, which would cross it
+        axes.text(place, bar.get_y() + bar.get_height() / 2, f"{value:.1f}", va="center", fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.1)
+    axes.set_xlim(left=0)
     return figure
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+def _spread(measures: list[Measure], metric: str, scale: float) -> tuple[list[float], list[list[float]]]:
+    """Return the medians, and how far below and above them the lowest and the highest round were."""
+    middles = [(measure.middle(metric) or 0) / scale for measure in measures]
+    rounds = [[sample[metric] / scale for sample in measure.rounds if metric in sample] for measure in measures]
+    below = [middle - min(found) for middle, found in zip(middles, rounds, strict=True)]
+    above = [max(found) - middle for middle, found in zip(middles, rounds, strict=True)]
+    return middles, [below, above]
+
+
+def _figure(title: str, x: str, panels: int) -> tuple[Figure, list[Axes]]:
+    figure, axes = plt.subplots(
+        1, panels, figsize=(8 if panels == 1 else 11, 4.5), layout="constrained", sharey=True, squeeze=False
+    )
     figure.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))  # type: ignore[union-attr] - room for the origin
-    axes.set_title(title, loc="left")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    figure.suptitle(title, x=0.01, ha="left")
+    for one in axes[0]:
+        one.set_xlabel(x)
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes[0])
 
 
 def _origin(report: Report) -> str:
     machine, versions = report.machine, report.versions
-    return f"{machine['cpu']}, {machine['cores']} cores, Python {versions['python']}, nats-server {versions['nats-server']}"
+    return f"{report.commit}, {machine['cpu']}, {machine['cores']} cores, Python {versions['python']}, nats-server {versions['nats-server']}"

@@ -1,6 +1,6 @@
 """What does a query cost, both ends in Python: throughput, latency and CPU at 1, 32 and 256 in flight?"""
 
-from bench.sides import go
+from bench.sides import go, node
 from bench.suite import Round, Suite, exchange, has_uvloop
 
 IN_FLIGHT = (1, 32, 256)
@@ -8,7 +8,7 @@ SHARES = (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0))
 
 
 async def run(suite: Suite) -> None:
-    """Raw nats-py and ours, untraced, 1% and 100% traced, on asyncio and uvloop, and nats.go."""
+    """Raw nats-py and ours, untraced, 1% and 100% traced, on asyncio and uvloop, nats.go and nats.js."""
     url = await suite.server()
     loops = [("", False), (" uvloop", True)]
     if not has_uvloop():
@@ -33,6 +33,11 @@ async def run(suite: Suite) -> None:
             subject = f"go{decodes}.quote"
             actor = await go.side(suite, binary, "pricing", url, subject, decodes)
             pairs[name] = await go.side(suite, binary, "caller", url, subject, decodes), actor, False
+    if (program := await node.installed(suite)) is not None:
+        actor = await suite.peer("nats.js", node.side(suite, program, "pricing", url, "node.quote"))
+        caller = await suite.peer("nats.js", node.side(suite, program, "caller", url, "node.quote"))
+        if actor is not None and caller is not None:
+            pairs["nats.js"] = caller, actor, False
     for in_flight in IN_FLIGHT:
         rounds: dict[str, Round] = {
             name: exchange(caller, actor, "quotes", spans=spans, in_flight=in_flight, seconds=suite.seconds)

@@ -17,7 +17,7 @@ RESULTS = ROOT / "bench" / "results"
 _PACKAGES = ("nats-py", "msgspec", "uvloop", "opentelemetry-sdk")
 
 Sample = dict[str, float]
-"""One round of one contender. ``rate``: per second; ``p50`` and ``p99``: microseconds; ``actor`` and ``caller``:
+"""One round of one contender. ``rate``: per second; ``p50``, ``p99`` and such: microseconds; ``actor`` and ``caller``:
 microseconds of CPU per message in that process, and ``cpu`` in both; others as the question says."""
 
 

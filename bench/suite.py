@@ -14,7 +14,7 @@ from hdrh.histogram import HdrHistogram
 from rich.progress import Progress
 
 from bench.load import TICK
-from bench.process import Child
+from bench.process import Child, ChildError
 from bench.results import Measure, Report, Sample
 
 Round = Callable[[], Awaitable[Sample]]
@@ -24,12 +24,20 @@ Round = Callable[[], Awaitable[Sample]]
 class Suite:
     """One run of the bench. Figures go to `report` as they come."""
 
-    def __init__(self, report: Report, progress: Progress, logs: Path, only: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        report: Report,
+        progress: Progress,
+        logs: Path,
+        only: frozenset[str] = frozenset(),
+        large: bool = False,
+    ) -> None:
         self.report = report
         self.progress = progress
         self.logs = logs
         self.quick = report.quick
         self.only = only
+        self.large = large
         self.rounds = 3 if report.quick else 5
         self.seconds = 0.25 if report.quick else 0.5
         self._stack: AsyncExitStack | None = None
@@ -67,6 +75,14 @@ class Suite:
         assert self._stack is not None
         self._stack.push_async_callback(child.stop)
         return child
+
+    async def peer(self, name: str, starting: Awaitable[Child]) -> Child | None:
+        """Return a side of somebody else's library once it has started; None, with a word, where it does not."""
+        try:
+            return await starting
+        except ChildError as error:
+            self.skip(name, f"it does not start: {str(error).splitlines()[-1].strip()}")
+            return None
 
     def skip(self, what: str, why: str) -> None:
         """Say that something cannot be measured here."""
@@ -111,7 +127,18 @@ class Suite:
         }
 
 
-def exchange(caller: Child, actor: Child | None, method: str, *, spans: bool = False, **arguments: Any) -> Round:
+POINTS = {"p50": 50.0, "p99": 99.0}
+
+
+def exchange(
+    caller: Child,
+    actor: Child | None,
+    method: str,
+    *,
+    spans: bool = False,
+    points: Mapping[str, float] = POINTS,
+    **arguments: Any,
+) -> Round:
     """Return a round in which `caller` does `method` and `actor`, where there is one, answers.
 
     With `spans` both sides export all of theirs before the round is over: that is part of the work.
@@ -128,7 +155,7 @@ def exchange(caller: Child, actor: Child | None, method: str, *, spans: bool = F
             for name in ("exported", "dropped"):  # a peer's SDK does not say
                 if counts := [one[name] for one in flushed if name in one]:
                     exported[name] = sum(counts) / found["count"]
-        sample: Sample = {"rate": found["count"] / found["seconds"], **percentiles(found), **exported}
+        sample: Sample = {"rate": found["count"] / found["seconds"], **percentiles(found, points), **exported}
         sample["caller"] = found["cpu_us"] / found["count"]
         if actor is not None:
             sample["actor"] = (actor.cpu() - before) * 1e6 / found["count"]
@@ -138,8 +165,8 @@ def exchange(caller: Child, actor: Child | None, method: str, *, spans: bool = F
     return run
 
 
-def percentiles(found: Mapping[str, Any]) -> Sample:
-    """Return p50 and p99 in microseconds of the latencies that a load generator handed over."""
+def percentiles(found: Mapping[str, Any], points: Mapping[str, float] = POINTS) -> Sample:
+    """Return the percentiles `points`, in microseconds, of the latencies that a load generator handed over."""
     if not found.get("latencies"):
         return {}
     ticks = array("I", base64.b64decode(found["latencies"]))
@@ -150,7 +177,7 @@ def percentiles(found: Mapping[str, Any]) -> Sample:
     for tick, count in counts.items():
         histogram.record_value(max(tick, 1), count)
     scale = TICK * 1e6
-    return {name: histogram.get_value_at_percentile(at) * scale for name, at in (("p50", 50.0), ("p99", 99.0))}
+    return {name: histogram.get_value_at_percentile(at) * scale for name, at in points.items()}
 
 
 def has_uvloop() -> bool:

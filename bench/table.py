@@ -1,16 +1,21 @@
 """Prints a report: the figures of each question, and the goals with verdicts."""
 
+from collections import Counter
+
 from rich.console import Console
 from rich.table import Table
 
-from bench.goals import judged
+from bench.goals import GOALS, judged
 from bench.results import Measure, Report
 
 _COLOURS = {"met": "green", "met within noise": "green", "missed": "red", "missed within noise": "yellow"}
 _COLUMNS = {
     "rate": "per second",
+    "asked": "asked for",
     "p50": "p50 µs",
+    "p90": "p90 µs",
     "p99": "p99 µs",
+    "p99.9": "p99.9 µs",
     "actor": "actor CPU µs",
     "caller": "caller CPU µs",
     "cpu": "both",
@@ -47,7 +52,7 @@ def _show_question(report: Report, question: str, console: Console) -> None:
         for measure in group:
             ratios = [
                 report.ratio(question, setting, measure.contender, group[0].contender, metric)
-                for metric in ("rate" if "rate" in metrics else metrics[0], "cpu" if "cpu" in metrics else "caller")
+                for metric in ("rate" if "rate" in metrics else metrics[0], _cpu(metrics))
             ]
             table.add_row(
                 setting if measure is group[0] else "",
@@ -57,6 +62,10 @@ def _show_question(report: Report, question: str, console: Console) -> None:
             )
         table.add_section()
     console.print(table)
+
+
+def _cpu(metrics: list[str]) -> str:
+    return next((one for one in ("cpu", "caller") if one in metrics), "actor")
 
 
 def _cell(measure: Measure, metric: str) -> str:
@@ -72,11 +81,20 @@ def _show_goals(report: Report, console: Console) -> None:
     )
     for column in ("work", "against", "goal", "here", "", "verdict"):
         table.add_column(column, justify="right" if column in ("goal", "here") else "left", no_wrap=True)
+    counts = Counter[str]()
     for goal, ratio, verdict in judged(report):
-        sign = "≥" if goal.above else "≤"
-        here, spread = (f"{ratio.middle:.2f}×", f"({ratio.low:.2f}–{ratio.high:.2f})") if ratio else ("", "")
-        colour = _COLOURS.get(verdict, "dim")
+        counts[verdict] += 1
+        if ratio is None:
+            continue
+        sign, colour = "≥" if goal.above else "≤", _COLOURS[verdict]
         table.add_row(
-            goal.work, goal.against, f"{sign} {goal.wanted:.2f}×", here, spread, f"[{colour}]{verdict}[/{colour}]"
+            goal.work,
+            goal.against,
+            f"{sign} {goal.wanted:.2f}×",
+            f"{ratio.middle:.2f}×",
+            f"({ratio.low:.2f}–{ratio.high:.2f})",
+            f"[{colour}]{verdict}[/{colour}]",
         )
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    console.print(f"{len(GOALS)} goals: {', '.join(f'{counts[verdict]} {verdict}' for verdict in counts)}")

@@ -7,8 +7,8 @@ commit before its reply leaves: a list includes every turn that was committed be
 import base64
 import logging
 import time
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from .actor import Index, Page
 from .errors import CodecError, DeclarationError, InvalidMessage, NotDelivered
 from .journal import Journal
 from .nats.jetstream import JetStream
+from .ordered import Ordered
 from .record import decode_record
 from .subject import Names
 
@@ -39,7 +40,7 @@ class Indexes:
         self._actor = actor
         self._indexes = indexes
         self._read = read
-        self._places: list[dict[Any, list[Place]]] = [{} for _ in indexes]
+        self._places: list[dict[Any, Ordered[Place]]] = [{} for _ in indexes]
         self._known: dict[str, tuple[tuple[Any, Place], ...]] = {}
 
     def __len__(self) -> int:
@@ -48,40 +49,42 @@ class Indexes:
 
     def update(self, token: str, state: Any) -> None:
         """Take in the state of a key; None takes the key out."""
-        before = self._known.pop(token, None)
+        before = self._known.get(token)
         after = None if state is None else tuple(self._place(index, state, token) for index in self._indexes)
         for number, places in enumerate(self._places):
             if before is not None and (after is None or before[number] != after[number]):
                 group, place = before[number]
                 members = places[group]
-                del members[bisect_left(members, place)]
+                members.remove(place)
                 if not members:
                     del places[group]
             if after is not None and (before is None or before[number] != after[number]):
                 group, place = after[number]
-                insort(places.setdefault(group, []), place)
+                if (members := places.get(group)) is None:
+                    members = places[group] = Ordered()
+                members.add(place)
         if after is not None:
             self._known[token] = after
+        elif before is not None:
+            del self._known[token]
 
     async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Page[Any]:
         """Return one page; see `Actor.list`."""
         descending = order is not None and order.startswith("-")
         number = self._choose(filters, order.lstrip("-") if order else None)
-        members = self._places[number].get(next(iter(filters.values()), None), [])
+        members = self._places[number].get(next(iter(filters.values()), None), Ordered())
         limit = max(1, min(limit, _MAX_PAGE))
         start = _read_token(after) if after else None
-        if descending:
-            end = _find(bisect_left, members, start) if start else len(members)
-            chosen = members[max(end - limit, 0) : end][::-1]
-            more = end - limit > 0
-        else:
-            begin = _find(bisect_right, members, start) if start else 0
-            chosen = members[begin : begin + limit]
-            more = begin + limit < len(members)
+        try:
+            chosen = list(islice(members.descending(start) if descending else members.ascending(start), limit + 1))
+        except TypeError:  # a value of another type: the token of another list
+            raise InvalidMessage(_NO_TOKEN) from None
+        more = len(chosen) > limit
+        del chosen[limit:]
         states = await self._read([place[2] for place in chosen])
         # A key deleted while the page was read has no state any more.
         items = [state for state in states if state is not None]
-        return Page(items, _token(chosen[-1]) if more and chosen else None)
+        return Page(items, _token(chosen[-1]) if more else None)
 
     async def rebuild(self, jetstream: JetStream, names: Names, journal: Journal) -> None:
         """Read the newest record of each key. Raises `ActorError` where the stream cannot be read.
@@ -140,10 +143,3 @@ def _read_token(text: str) -> Place:
     if place[0] != (place[1] is not None):
         raise InvalidMessage(_NO_TOKEN)
     return place
-
-
-def _find(bisect: Callable[[list[Place], Place], int], members: list[Place], start: Place) -> int:
-    try:
-        return bisect(members, start)
-    except TypeError:  # a value of another type: the token of another list
-        raise InvalidMessage(_NO_TOKEN) from None

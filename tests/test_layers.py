@@ -57,7 +57,7 @@ FLOORS: dict[int, set[str]] = {
         "breaker",
         "describe",
     },
-    0: {"message", "subject", "headers", "errors", "options"},
+    0: {"message", "subject", "headers", "errors", "options", "ordered"},
 }
 FLOOR_OF = {part: floor for floor, parts in FLOORS.items() for part in parts}
 

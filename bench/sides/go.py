@@ -1,30 +1,28 @@
 """nats.go, where Go is present: built once into the user's cache from sides/go_src, driven like every other side."""
 
-import asyncio
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
+from bench.environments import cache, ran
 from bench.process import Child
 from bench.suite import Suite
 from bench.work import BODY
 
 SOURCE = Path(__file__).parent / "go_src"
-_BUILD_TIMEOUT = 300.0
 
 
-def cache() -> Path:
-    """Where what the bench builds is kept, outside of the repository."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "actorloom" / "bench"
+def program() -> Path:
+    """Where the program is, or would be, for the sources as they stand."""
+    names = ("go.mod", "go.sum", "main.go")
+    digest = hashlib.sha256(b"".join((SOURCE / name).read_bytes() for name in names)).hexdigest()[:12]
+    return cache() / f"natsbench-{digest}"
 
 
 async def built(suite: Suite) -> Path | None:
     """Return the program, built if need be; None, with a word in the report, where that cannot be done."""
-    names = ("go.mod", "go.sum", "main.go")
-    digest = hashlib.sha256(b"".join((SOURCE / name).read_bytes() for name in names)).hexdigest()[:12]
-    binary = cache() / f"natsbench-{digest}"
+    binary = program()
     if binary.exists():
         return binary
     go = shutil.which("go")
@@ -32,26 +30,7 @@ async def built(suite: Suite) -> Path | None:
         suite.skip("nats.go", "there is no Go here")
         return None
     binary.parent.mkdir(parents=True, exist_ok=True)
-    task = suite.progress.add_task("building nats.go", total=None)
-    build = await asyncio.create_subprocess_exec(
-        go,
-        "build",
-        "-o",
-        str(binary),
-        ".",
-        cwd=SOURCE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(_BUILD_TIMEOUT):
-            said, _ = await build.communicate()
-    except TimeoutError:
-        build.kill()
-        said = b"it takes too long"
-    suite.progress.remove_task(task)
-    if build.returncode:
-        suite.skip("nats.go", f"it cannot be built: {said.decode(errors='replace').strip()[-300:]}")
+    if not await ran(suite, "nats.go", [[go, "build", "-o", str(binary), "."]], SOURCE):
         return None
     return binary
 

@@ -37,7 +37,7 @@ async def own(url: str, namespace: str, loopback: bool) -> AsyncIterator[Asker]:
 
 
 class Told:
-    """A message of a tell, as it waits in our mailbox."""
+    """A message that is told: counted by being handled."""
 
     __slots__ = ("count",)
 
@@ -48,44 +48,59 @@ class Told:
         """Handle it."""
         self.count[0] += 1
 
+    def abandon(self) -> None:
+        """Nobody waits for it."""
+
+
+class Asked:
+    """A message that is asked."""
+
+    __slots__ = ("message", "reply")
+
+    def __init__(self, message: QuoteRequest, reply: asyncio.Future[Quote]) -> None:
+        self.message = message
+        self.reply = reply
+
+    async def run(self) -> None:
+        """Price an order."""
+        self.reply.set_result(quote(self.message))
+
 
 class Floor:
-    """Our mailbox alone, and an actor that is a task and an `asyncio.Queue`."""
+    """Our mailbox alone, and an actor that is a task and an `asyncio.Queue`: the same messages, handled the same way."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[tuple[Any, asyncio.Future[Quote] | None]] = asyncio.Queue()
+        self.queue: asyncio.Queue[Told | Asked] = asyncio.Queue()
         self.count = [0]
         self.workers = Workers(256, _fail)
         self.actor = asyncio.create_task(self._serve())
 
     async def asks(self, in_flight: int, seconds: float) -> dict[str, Any]:
         """Ask the queue actor in a closed loop."""
-        loop, put, message = asyncio.get_running_loop(), self.queue.put, QuoteRequest(**ORDER)
+        future, put, message = asyncio.get_running_loop().create_future, self.queue.put, QuoteRequest(**ORDER)
 
         async def one(_: int) -> Quote:
-            reply = loop.create_future()
-            await put((message, reply))
-            return await reply
+            asked = Asked(message, future())
+            await put(asked)
+            return await asked.reply
 
         return await load.closed(one, in_flight, seconds)
 
     async def tells_to_queue(self, seconds: float) -> dict[str, Any]:
         """Tell the queue actor, in bursts."""
-        put = self.queue.put_nowait
-        return await self._tells(lambda: put((None, None)), seconds)
+        return await self._tells(self.queue.put_nowait, seconds)
 
     async def tells_to_mailbox(self, seconds: float) -> dict[str, Any]:
         """Put messages into our mailbox, in bursts."""
-        put, count = self.workers.put, self.count
-        return await self._tells(lambda: put(Told(count)), seconds)
+        return await self._tells(self.workers.put, seconds)
 
-    async def _tells(self, tell: Callable[[], None], seconds: float) -> dict[str, Any]:
+    async def _tells(self, tell: Callable[[Told], None], seconds: float) -> dict[str, Any]:
         count, told = self.count, 0
         count[0] = 0
         begun, cpu = time.perf_counter(), time.process_time_ns()
         while time.perf_counter() - begun < seconds:
             for _ in range(BURST):
-                tell()
+                tell(Told(count))
             told += BURST
             while count[0] < told:
                 await asyncio.sleep(0)
@@ -96,13 +111,9 @@ class Floor:
         }
 
     async def _serve(self) -> None:
-        get, count = self.queue.get, self.count
+        get = self.queue.get
         while True:
-            message, reply = await get()
-            if reply is None:
-                count[0] += 1
-            else:
-                reply.set_result(quote(message))
+            await (await get()).run()
 
 
 def _fail(error: BaseException) -> None:

@@ -1,12 +1,12 @@
 """pykka: an actor in a thread, told and asked as its documentation shows it."""
 
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pykka
 
+from bench import load
 from bench.work import ORDER, Quote, QuoteRequest, quote
 
 
@@ -32,7 +32,7 @@ class Near:
             pykka.get_all([actor.ask(message, block=False) for _ in range(in_flight)], timeout=10)
             return in_flight
 
-        return _timed(burst, seconds)
+        return load.bursts(burst, seconds)
 
     async def tells(self, seconds: float) -> dict[str, Any]:
         """Tell in bursts of 64, and ask once to know that all were handled."""
@@ -44,15 +44,7 @@ class Near:
             actor.ask(None, timeout=10)
             return 64
 
-        return _timed(burst, seconds)
-
-
-def _timed(burst: Callable[[], int], seconds: float) -> dict[str, Any]:
-    count = 0
-    begun, cpu = time.perf_counter(), time.process_time_ns()
-    while time.perf_counter() - begun < seconds:
-        count += burst()
-    return {"count": count, "seconds": time.perf_counter() - begun, "cpu_us": (time.process_time_ns() - cpu) / 1e3}
+        return load.bursts(burst, seconds)
 
 
 @asynccontextmanager

@@ -2,13 +2,17 @@
 
 import asyncio
 import base64
+import os
+import signal
 import time
 from array import array
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import load
+from runtime.nats.server import EmbeddedServer
 
 
 def latencies(found: dict[str, Any]) -> list[float]:
@@ -57,3 +61,27 @@ async def test_open_counts_a_stall_for_all_who_would_have_met_it() -> None:
     # 200 requests were due while the first one stalled. Timed from when they were sent, all but one would be instant.
     assert len(took) == 200
     assert sum(one > 0.05 for one in took) > 100
+
+
+async def test_open_of_nats_go_counts_a_stall_too(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
+    pytest.importorskip("hdrh", reason="the bench has an extra of its own: make bench installs it")
+    from rich.progress import Progress
+
+    from bench import results
+    from bench.sides import go
+    from bench.suite import Suite
+
+    binary = go.program()
+    if not binary.exists():
+        pytest.skip("nats.go is not built here: make bench does it")
+    suite = Suite(results.new_report(True), Progress(disable=True), tmp_path)
+    async with suite.question():
+        answers = await go.side(suite, binary, "pricing", nats_server.url, f"{namespace}.quote", True)
+        load = await go.side(suite, binary, "caller", nats_server.url, f"{namespace}.quote", True)
+        os.kill(answers.pid, signal.SIGSTOP)
+        asked = asyncio.create_task(load.call("open", rate=1000, seconds=0.6))
+        await asyncio.sleep(0.4)  # the stall
+        os.kill(answers.pid, signal.SIGCONT)
+        took = latencies(await asked)
+    assert len(took) == 600
+    assert sum(one > 0.1 for one in took) > 200
