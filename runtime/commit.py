@@ -20,7 +20,7 @@ from .codec import UNENCODABLE, encode
 from .errors import CodecError, Overloaded
 from .ids import id_time
 from .journal import Conflict, Journal, NotStored, Unsettled, Unstorable
-from .key import Key
+from .key import Key, Pending
 from .message import contract_of
 from .record import NO_REPLY, Handled, Outgoing
 from .relay import Relay
@@ -74,6 +74,8 @@ class Commits:
         self._keyed = keyed
         self._resume = resume
         """Told that a lane has messages to run again while nothing in it runs."""
+        self.pauses: dict[Key[Work], float] = {}
+        """Seconds after which what must run again does, where it must not at once."""
         self.on_change: Callable[[str, Any], None] | None = None
         """Told ``(key token, state)`` after each commit (the indexes)."""
 
@@ -83,19 +85,19 @@ class Commits:
             return True
         return work.remembered and (self._keyed or work.handler.verb == "command")
 
-    def stage(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> None:
-        """Add a turn to the next commit of its key; called in its own trace context. Raises `CodecError`."""
+    def stage(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> Pending:
+        """Add a turn to the next commit of its key, and return that; in the turn's trace context. Raises `CodecError`."""
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
         done = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.born or 0.0))
         staged = Staged(work, call, reply, done, outgoing, self._template.child())
-        if entry.staged is None:
-            entry.staged = []
-            entry.pending = entry.pending or set()
-        entry.staged.append(staged)
-        assert entry.pending is not None
-        entry.pending.add(work.id)
-        entry.head = call.state
+        pending = entry.pending
+        if pending is None:
+            pending = entry.pending = Pending()
+        pending.staged.append(staged)
+        pending.ids.add(work.id)
+        pending.head = call.state
+        return pending
 
     def nothing_to_commit(self, call: Call, work: Work, reply: Any) -> None:
         """End a turn that changed nothing."""
@@ -104,46 +106,44 @@ class Commits:
 
     async def settled(self, entry: Key[Work]) -> None:
         """Return when no commit of this key is under way."""
-        while entry.committing:
-            if entry.settling is None:
-                entry.settling = asyncio.get_running_loop().create_future()
-            await asyncio.shield(entry.settling)
+        while (pending := entry.pending) is not None and pending.committing:
+            if pending.settling is None:
+                pending.settling = asyncio.get_running_loop().create_future()
+            await asyncio.shield(pending.settling)
 
-    def full(self, entry: Key[Work]) -> bool:
+    def full(self, pending: Pending) -> bool:
         """Whether no more turns should be staged before the commit under way is done."""
-        return entry.staged is not None and len(entry.staged) >= _MOST
+        return len(pending.staged) >= _MOST
 
-    async def run(self, entry: Key[Work]) -> None:
+    async def run(self, entry: Key[Work], pending: Pending) -> None:
         """Commit what is staged, and what is staged meanwhile, until there is no more; then all of it has been told."""
-        entry.committing = True
+        pending.committing = True
         batch: list[Staged] = []
         try:
-            while entry.staged:
-                batch, entry.staged = _portion(entry.staged)
+            while pending.staged:
+                batch, pending.staged = _portion(pending.staged)
                 try:
                     await self._commit(entry, batch)
                 except Conflict:
                     # Another writer was here; its record is the truth.
-                    await self._undo(entry, batch, self._outrun)
+                    await self._undo(entry, pending, batch, self._outrun)
                 except Unstorable:
-                    await self._undo(entry, batch, _without_the_first_unstorable(batch))
+                    await self._undo(entry, pending, batch, _without_the_first_unstorable(batch))
                 except (NotStored, Unsettled) as error:
                     log.error("%s: %s", self._names.actor, error)
                     told = outage(self._names.actor, error)
-                    await self._undo(entry, batch, lambda work, told=told: work.failed(told))
+                    await self._undo(entry, pending, batch, lambda work, told=told: work.failed(told))
         except BaseException:
             # This process stops: what was sent to the stream may be stored, the rest is not.
-            for work in [*(staged.work for staged in (*batch, *(entry.staged or ()))), *(entry.again or ())]:
+            for work in [*(staged.work for staged in (*batch, *pending.staged)), *(entry.again or ())]:
                 work.abandon()
-            entry.staged = entry.again = None
+            entry.again = None
             entry.forget()
             raise
         finally:
-            entry.committing = entry.undoing = False
-            entry.head = entry.pending = None
-            if entry.settling is not None:
-                entry.settling.set_result(None)
-                entry.settling = None
+            entry.pending = None
+            if pending.settling is not None:
+                pending.settling.set_result(None)
         if entry.again and not entry.active:
             self._resume(entry)
 
@@ -173,22 +173,26 @@ class Commits:
             work.succeeded(staged.reply, staged.done.reply, False)
 
     async def _undo(
-        self, entry: Key[Work], batch: list[Staged], failed: Callable[[Work], Awaitable[float | None]]
+        self,
+        entry: Key[Work],
+        pending: Pending,
+        batch: list[Staged],
+        failed: Callable[[Work], Awaitable[float | None]],
     ) -> None:
         """Forget the key. What ran on a state that was not stored runs again, in order, before all that waits.
 
         Of the batch itself `failed` says for each turn whether it does: after how many seconds, or None.
         """
-        entry.undoing = True
-        entry.generation += 1
-        later, entry.staged, entry.pending = entry.staged or [], None, None
+        pending.undone = True
+        later, pending.staged, pending.ids = pending.staged, [], set()
         entry.forget()
         repeating: list[Work] = []
         for staged in batch:
             staged.work.committing = False
             pause = await failed(staged.work)
             if pause is not None:
-                entry.pause = max(entry.pause, pause)
+                if pause:
+                    self.pauses[entry] = max(self.pauses.get(entry, 0.0), pause)
                 repeating.append(staged.work)
         for staged in later:
             finish(staged.span, None, Conflict.__name__)
@@ -258,11 +262,11 @@ def _without_the_first_unstorable(batch: list[Staged]) -> Callable[[Work], Await
     raise AssertionError("unreachable: the last state of the batch could not be encoded")
 
 
-def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged] | None]:
+def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:
     """Split what is staged into what the next commit takes, and the rest."""
     size = 0
     for number, one in enumerate(staged):
         size += memoryview(one.done.reply).nbytes + sum(memoryview(each.body).nbytes for each in one.outgoing)
         if number and size > _BYTES:
             return staged[:number], staged[number:]
-    return staged, None
+    return staged, []

@@ -6,8 +6,7 @@ side forgets, reloads and runs again. `ack` or not, the newest record tells what
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from .codec import UNENCODABLE
 from .errors import ActorError, PublishError
 from .ids import new_id
-from .key import CLOCK_MARGIN, Key
+from .key import CLOCK_MARGIN, Key, Marks
 from .nats.jetstream import JetStream, WrongSequence
 from .nats.streams import ApiError
 from .options import Options
@@ -86,7 +85,7 @@ class Journal:
         record = None
         if stored is not None:
             record = decode_record(stored.payload, stored.subject)
-            key.sequence, key.bytes = stored.sequence, len(stored.payload)
+            key.sequence = stored.sequence
             self._take(key, record)
         key.loaded = True
         return record
@@ -111,7 +110,7 @@ class Journal:
         except UNENCODABLE as error:
             raise Unstorable(str(error)) from error
         handled, gone = self._kept(key)
-        left = max([key.left, *(entry.time for entry in gone)])
+        left = max([key.marks.left if key.marks is not None else 0.0, *(entry.time for entry in gone)])
         handled += done
         record = Record(
             turn=new_id(),
@@ -135,10 +134,9 @@ class Journal:
             sequence = await self._settle(subject, record)
         except PublishError as error:
             raise NotStored(str(error)) from error
-        key.sequence, key.bytes = sequence, len(payload)
+        key.sequence = sequence
         key.state = state
-        key.left = left
-        self._remember(key, handled, gone)
+        self._remember(key, handled, gone, left)
         return sequence
 
     async def _settle(self, subject: str, record: Record) -> int:
@@ -156,24 +154,24 @@ class Journal:
 
     def _take(self, key: Key[Any], record: Record) -> None:
         key.state = self.decode_state(record, self.subject(key))
-        key.handled = record.handled
-        key.left = key.forgotten = record.left
+        key.handled = tuple(record.handled)
+        key.marks = Marks(record.left) if record.left else None
 
     def _kept(self, key: Key[Any]) -> tuple[list[Handled], list[Handled]]:
         """Split the handled list: what the next record carries, and what leaves it since its mark is confirmed."""
-        surplus = self._surplus(key, key.handled, self._options.handled - 1)
+        surplus = self._surplus(key.handled, self._options.handled - 1)
         if not surplus:
             return list(key.handled), []
-        marked = key.marked or ()
+        marked = key.marks.marked if key.marks is not None else ()
         gone = [entry for entry in key.handled[:surplus] if entry.id in marked]
         if not gone:
             return list(key.handled), gone
-        return [entry for entry in key.handled[:surplus] if entry.id not in marked] + key.handled[surplus:], gone
+        kept = [entry for entry in key.handled[:surplus] if entry.id not in marked]
+        kept += key.handled[surplus:]
+        return kept, gone
 
-    def _surplus(self, key: Key[Any], handled: list[Handled], most: int) -> int:
+    def _surplus(self, handled: Sequence[Handled], most: int) -> int:
         """Return how many of the oldest are more than `most`, or more than the bytes that replies may have."""
-        if key.bytes <= _REPLIES:
-            return max(len(handled) - most, 0)  # all of the record together has not more
         size = 0
         for kept, entry in enumerate(reversed(handled)):
             size += memoryview(entry.reply).nbytes
@@ -181,34 +179,37 @@ class Journal:
                 return len(handled) - kept
         return 0
 
-    def _remember(self, key: Key[Any], handled: list[Handled], gone: list[Handled]) -> None:
+    def _remember(self, key: Key[Any], handled: list[Handled], gone: list[Handled], left: float) -> None:
         """After a commit: keep the ids of what has left the record, and write marks for what is about to leave."""
-        key.handled = handled
+        key.handled = tuple(handled)
+        surplus = self._surplus(handled, self._options.handled)
+        marks = key.marks
+        if marks is None:
+            if not surplus and not gone:
+                return
+            marks = key.marks = Marks()
+        marks.left = left
         if gone:
-            recent = key.recent = key.recent if key.recent is not None else OrderedDict()
-            now = time.time()
-            for entry in gone:
-                if entry.time > now + CLOCK_MARGIN:
-                    # Of a clock that is far ahead: it would stay in memory as long. Its mark is looked up instead.
-                    key.forgotten = max(key.forgotten, entry.time)
-                else:
-                    recent[entry.id] = entry.time
-                if key.marked is not None:
-                    key.marked.discard(entry.id)
-            horizon = now - 2 * CLOCK_MARGIN
-            while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
-                key.forgotten = max(key.forgotten, recent.popitem(last=False)[1])
-        surplus = self._surplus(key, handled, self._options.handled)
-        if surplus:
-            key.marking = key.marking if key.marking is not None else set()
-            key.marked = key.marked if key.marked is not None else set()
-            for entry in handled[:surplus]:
-                if entry.id not in key.marking and entry.id not in key.marked:
-                    self._mark(key, entry)
+            self._forget(marks, gone)
+        for entry in handled[:surplus]:
+            if entry.id not in marks.marking and entry.id not in marks.marked:
+                self._mark(key, marks, entry)
 
-    def _mark(self, key: Key[Any], entry: Handled) -> None:
-        marking, marked = key.marking, key.marked
-        assert marking is not None and marked is not None
+    def _forget(self, marks: Marks, gone: list[Handled]) -> None:
+        recent, now = marks.recent, time.time()
+        for entry in gone:
+            if entry.time > now + CLOCK_MARGIN:
+                # Of a clock that is far ahead: it would stay in memory as long. Its mark is looked up instead.
+                marks.forgotten = max(marks.forgotten, entry.time)
+            else:
+                recent[entry.id] = entry.time
+            marks.marked.discard(entry.id)
+        horizon = now - 2 * CLOCK_MARGIN
+        while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
+            marks.forgotten = max(marks.forgotten, recent.popitem(last=False)[1])
+
+    def _mark(self, key: Key[Any], marks: Marks, entry: Handled) -> None:
+        marking, marked = marks.marking, marks.marked
         marking.add(entry.id)
         subject = self._names.mark(key.token, entry.id)
 

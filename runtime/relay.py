@@ -63,8 +63,7 @@ class Relay:
 
     def resume(self, key: Key[Any]) -> None:
         """Publish the outbox of `key` from its head, unless that is under way."""
-        if key.outbox and not key.relaying and not self._stopped:
-            key.relaying = True
+        if key.outbox and key not in self._keys and not self._stopped:
             self._keys.add(key)
             self._publish(key, _FIRST_PAUSE)
 
@@ -159,7 +158,6 @@ class Relay:
                 self._publish(key, _FIRST_PAUSE)
             return
         key.outbox = None
-        key.relaying = False
         self._keys.discard(key)
         self._settle()
 

@@ -17,7 +17,7 @@ from .commit import Commits
 from .errors import NotDelivered, Overloaded, PublishError
 from .holding import Held
 from .journal import Journal
-from .key import Key
+from .key import Key, Pending
 from .mailbox import Workers, stray
 from .nats.streams import ApiError
 from .options import Options
@@ -61,6 +61,7 @@ class Turns:
         self._keyed = actor.state_type is not None
         self._crashed = crashed
         self._stopping = False
+        self._loading: dict[Key[Work], asyncio.Future[None]] = {}
         self._held = Held(self._again)
         self._spawned: set[asyncio.Task[None]] = set()
         self.keys: dict[str, Key[Work]] = {}
@@ -116,17 +117,17 @@ class Turns:
         Raises `NotDelivered` where the stream does not answer, and what an unreadable record raises.
         """
         while not entry.loaded:
-            if entry.loading is not None:
-                await asyncio.shield(entry.loading)
+            if (loading := self._loading.get(entry)) is not None:
+                await asyncio.shield(loading)
                 continue
-            entry.loading = asyncio.get_running_loop().create_future()
+            loading = self._loading[entry] = asyncio.get_running_loop().create_future()
             try:
                 await self._load(entry)
             except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
             finally:
-                entry.loading.set_result(None)
-                entry.loading = None
+                loading.set_result(None)
+                del self._loading[entry]
 
     @property
     def busy(self) -> bool:
@@ -194,15 +195,17 @@ class Turns:
     async def run(self, entry: Key[Work], work: Work) -> None:
         """Run one message in its lane, and let the next one follow."""
         self.waiting -= 1
-        if entry.undoing:
+        pending = entry.pending
+        if pending is not None and pending.undone:
             await self.commits.settled(entry)
+            pending = entry.pending
         if entry.again and entry.again[0].order < work.order:
             self._once_more(entry, work)
             return
         work.again = False
         token = attach(work.span, work.block)
         try:
-            await self._turn(entry, work, entry.generation)
+            await self._turn(entry, work, pending)
         finally:
             detach(token)
 
@@ -219,8 +222,7 @@ class Turns:
             entry: Key[Work] = Key(work.id, key_token(work.id))
             entry.loaded = True
             work.entry = entry
-            self.commits.stage(entry, work, call, reply)
-            await self.commits.run(entry)
+            await self.commits.run(entry, self.commits.stage(entry, work, call, reply))
         except asyncio.CancelledError as error:
             failure = stray(error)
             if failure is None:
@@ -232,11 +234,14 @@ class Turns:
         finally:
             detach(token)
 
-    async def _turn(self, entry: Key[Work], work: Work, generation: int) -> None:
-        """Run one message to its end, or until it is staged for a commit; whatever happens, `work` is told."""
+    async def _turn(self, entry: Key[Work], work: Work, before: Pending | None) -> None:
+        """Run one message to its end, or until it is staged for a commit; whatever happens, `work` is told.
+
+        `before` is what it runs on that is not stored yet.
+        """
         staged, failure = False, None
         try:
-            staged = await self._attempt(entry, work, generation)
+            staged = await self._attempt(entry, work, before)
         except _Overtaken:
             await self.commits.settled(entry)
             self._once_more(entry, work)
@@ -252,35 +257,36 @@ class Turns:
         if failure is not None:
             # It failed on a state that must be stored before anybody is told of it.
             await self.commits.settled(entry)
-            if entry.generation != generation:
+            if before is not None and before.undone:
                 self._once_more(entry, work)
                 return
             pause = await work.failed(failure)
             if pause is not None:
                 self._hold(entry, work, pause)
                 return
-        elif staged and entry.committing and self.commits.full(entry):
+        elif staged and (pending := entry.pending) is not None and pending.committing and self.commits.full(pending):
             await self.commits.settled(entry)
         self._follow(entry)
-        if staged and not entry.committing and entry.staged:
-            await self.commits.run(entry)
+        if staged and (pending := entry.pending) is not None and not pending.committing:
+            await self.commits.run(entry, pending)
 
-    async def _attempt(self, entry: Key[Work], work: Work, generation: int) -> bool:
+    async def _attempt(self, entry: Key[Work], work: Work, before: Pending | None) -> bool:
         """Run the handler; return whether there is something to commit. Otherwise `work` has been told."""
         if not entry.loaded:
             await self.loaded(entry)
-        if entry.pending and work.id in entry.pending:
+        if entry.pending is not None and work.id in entry.pending.ids:
             await self.commits.settled(entry)
         known = await self._known(entry, work)
         if known is not None:
             work.succeeded(None, known.reply, True)
             return False
-        state = entry.head if entry.committing else entry.state
+        pending = entry.pending
+        state = pending.head if pending is not None and pending.committing else entry.state
         call, reply = await self._handle(work, state)
         changes = self.commits.changes(state, work, call)
         if not changes:
             await self.commits.settled(entry)
-        if entry.generation != generation:
+        if before is not None and before.undone:
             raise _Overtaken
         if changes:
             self.commits.stage(entry, work, call, reply)
@@ -330,8 +336,7 @@ class Turns:
                 self.waiting -= not following.again
                 self._abandon(entry, following)
                 return
-        pause, entry.pause = entry.pause, 0.0
-        if pause:
+        if self.commits.pauses and (pause := self.commits.pauses.pop(entry, 0.0)):
             self._hold(entry, following, pause)
             return
         self.waiting += following.again

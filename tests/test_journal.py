@@ -232,10 +232,10 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
                     await system.until(lambda entry=entry: not entry.outbox)
                     serving.turns.evict(0.0)
                 case 2:
-                    while entry.recent:
-                        entry.forgotten = max(entry.forgotten, entry.recent.popitem(last=False)[1])
+                    while (marks := entry.marks) is not None and marks.recent:
+                        marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
                 case 3:
-                    await system.until(lambda entry=entry: not entry.marking)
+                    await system.until(lambda entry=entry: not entry.marks or not entry.marks.marking)
         assert len(replies) > 40
 
 

@@ -168,14 +168,16 @@ async def test_an_event_that_is_stored_again_changes_nothing(
             await store(number, f"other{number}")
         await until_idle(system, namespace)
         entry = system.host("summer").serving.turns.key("k")
-        await system.until(lambda: not entry.marking)
+        await system.until(lambda: entry.marks is not None and not entry.marks.marking)
         for restart in (False, True):
             if restart:
                 await system.until(lambda: not entry.outbox)
                 system.host("summer").serving.turns.evict(0.0)
             else:
-                while entry.recent:  # as after ten seconds
-                    entry.forgotten = max(entry.forgotten, entry.recent.popitem(last=False)[1])
+                marks = entry.marks
+                assert marks is not None
+                while marks.recent:  # as after ten seconds
+                    marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
             await store(100, event_id)
             await until_idle(system, namespace)
             found = await get(system, "k")

@@ -308,9 +308,11 @@ async def test_a_timer_that_is_published_again_rings_once(
         for number in range(12):
             await system.bus.command(Ring("again", str(number)))
         entry = host.serving.turns.key("again")
-        await system.until(lambda: not entry.marking)
-        while entry.recent:
-            entry.forgotten = max(entry.forgotten, entry.recent.popitem(last=False)[1])
+        await system.until(lambda: entry.marks is not None and not entry.marks.marking)
+        marks = entry.marks
+        assert marks is not None
+        while marks.recent:
+            marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
         [(subject, payload, headers)] = sent
         await host.jetstream.publish(subject, payload, headers=headers.replace(b"Nats-Msg-Id", b"Was-Id"))
         await system.bus.command(SetAlarm("again", 0.2, "end"))

@@ -106,14 +106,15 @@ async def test_an_id_is_known_after_many_further_messages(system: System, kind: 
         await bus.command(Add(name), id=new_id())
     turns = system.host("counter").serving.turns
     entry = turns.key(name)
-    await system.until(lambda: not entry.marking)
+    await system.until(lambda: entry.marks is not None and not entry.marks.marking)
     await bus.command(Add(name))
     assert entry.find(command_id) is None, "it has left the record"
     if forget == "forgets what left the record":
         # As after ten seconds and more.
-        assert entry.recent
-        while entry.recent:
-            entry.forgotten = max(entry.forgotten, entry.recent.popitem(last=False)[1])
+        marks = entry.marks
+        assert marks is not None and marks.recent
+        while marks.recent:
+            marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
     elif forget == "was evicted":
         await system.until(lambda: not entry.outbox)
         assert turns.evict(0.0) >= 1
