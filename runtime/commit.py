@@ -266,7 +266,7 @@ def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:
     """Split what is staged into what the next commit takes, and the rest."""
     size = 0
     for number, one in enumerate(staged):
-        size += memoryview(one.done.reply).nbytes + sum(memoryview(each.body).nbytes for each in one.outgoing)
+        size += len(one.done.reply) + sum(len(each.body) for each in one.outgoing)
         if number and size > _BYTES:
             return staged[:number], staged[number:]
     return staged, []

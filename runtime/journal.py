@@ -174,7 +174,7 @@ class Journal:
         """Return how many of the oldest are more than `most`, or more than the bytes that replies may have."""
         size = 0
         for kept, entry in enumerate(reversed(handled)):
-            size += memoryview(entry.reply).nbytes
+            size += len(entry.reply)
             if kept >= most or size > _REPLIES:
                 return len(handled) - kept
         return 0
