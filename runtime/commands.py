@@ -5,7 +5,6 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from opentelemetry.trace import Span
 
 from . import headers
 from .answer import invalid
@@ -18,23 +17,21 @@ from .ids import MAX_ID, key_for, new_id
 from .message import Accepted, NewKey
 from .record import is_null
 from .subject import key_token
+from .tracing import LeanSpan
 from .work import Work
 
 if TYPE_CHECKING:
     from .dispatch import Dispatcher
 
 
-class CommandWork(Work):
+class CommandWork(Work, kw_only=True, eq=False):
     """A command on its way through a turn; its end is a reply."""
 
-    __slots__ = ("begun", "endpoint", "msgpack", "reply")
-
-    def __init__(self, endpoint: "CommandEndpoint", reply: bytes, block: bytes | None, span: Span) -> None:
-        super().__init__(endpoint.running, None, span, block)
-        self.endpoint = endpoint
-        self.reply = reply
-        self.begun = time.time_ns()
-        self.msgpack = False
+    endpoint: "CommandEndpoint"
+    reply: bytes
+    begun: int
+    """When it came, in unix nanoseconds."""
+    msgpack: bool = False
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """Answer with the handler's value, or with the stored one."""
@@ -69,7 +66,8 @@ class CommandEndpoint(Endpoint):
             self.drop(reply)
             return
         span = self.template.receive(block)
-        work = CommandWork(self, reply, block, span)
+        begun = span.started if type(span) is LeanSpan else time.time_ns()
+        work = CommandWork(self.running, None, span, block, endpoint=self, reply=reply, begun=begun)
         try:
             content_type = None
             if block is not None:

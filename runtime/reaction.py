@@ -25,7 +25,7 @@ from .nats.jetstream import JetStream
 from .nats.puller import Delivery
 from .options import Options
 from .subject import Names, snake_case
-from .tracing import Durations, ServiceTracer, Template, finish
+from .tracing import Durations, LeanSpan, ServiceTracer, Template, finish
 from .tracing import conventions as semconv
 from .turn import Turns
 from .work import Work
@@ -78,24 +78,16 @@ class Outcome:
             self.delivery.term(reason)
 
 
-class EventWork(Work):
+class EventWork(Work, kw_only=True, eq=False):
     """An event, or a timer that fired, on its way through a turn of one handler."""
 
-    __slots__ = ("begun", "outcome", "reactions", "route", "timed")
-
-    def __init__(
-        self, reactions: "Reactions", route: EventRoute, handler: Handler, message: Any, outcome: Outcome
-    ) -> None:
-        delivery = outcome.delivery
-        super().__init__(handler, message, reactions.span(route, delivery), delivery.headers)
-        self.reactions = reactions
-        self.route = route
-        self.outcome = outcome
-        self.begun = time.perf_counter_ns()
-        self.timed = False
-        """Whether its id is of this delivery alone. Another's id may have been stored before, at another time."""
-        self.attempt = max(delivery.delivered, 1)
-        self.attempts = handler.attempts or reactions.options.retry.attempts
+    reactions: "Reactions"
+    route: EventRoute
+    outcome: Outcome
+    begun: int
+    """When it came, in unix nanoseconds."""
+    timed: bool = False
+    """Whether its id is of this delivery alone. Another's id may have been stored before, at another time."""
 
     @property
     def born(self) -> float | None:
@@ -107,13 +99,13 @@ class EventWork(Work):
         if repeated and self.span.is_recording():
             self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
         self.span.end()
-        self.route.durations.record(time.perf_counter_ns() - self.begun)
+        self.route.durations.record(time.time_ns() - self.begun)
         self.outcome.done()
         self.reactions.handled += 1
 
     async def failed(self, error: BaseException) -> float | None:
         """Return the seconds after which to try again in the lane, or None: given back, or a dead letter."""
-        taken = time.perf_counter_ns() - self.begun
+        taken = time.time_ns() - self.begun
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
         permanent = self.reactions.options.retry.classified(error)
@@ -190,6 +182,23 @@ class Reactions:
     def _durations(self, attributes: dict[str, str]) -> Durations:
         return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
 
+    def work(self, route: EventRoute, handler: Handler, outcome: Outcome) -> EventWork:
+        """Return the way of a delivery through `handler`; its id and message are yet to be set."""
+        delivery = outcome.delivery
+        span = self.span(route, delivery)
+        return EventWork(
+            handler,
+            None,
+            span,
+            delivery.headers,
+            attempt=delivery.delivered or 1,
+            attempts=handler.attempts or self.options.retry.attempts,
+            reactions=self,
+            route=route,
+            outcome=outcome,
+            begun=span.started if type(span) is LeanSpan else time.time_ns(),
+        )
+
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
         if not route.template.records:
@@ -227,7 +236,7 @@ class Reactions:
         own = not (0 < len(carried.encode()) <= MAX_ID and carried.isprintable())
         event_id = f"{self.stream}:{delivery.stream_sequence}" if own else carried
         for number, handler in enumerate(handlers):
-            work = EventWork(self, route, handler, None, outcome)
+            work = self.work(route, handler, outcome)
             work.id = event_id + handler.mark_suffix
             work.timed = own
             if undecodable is not None:

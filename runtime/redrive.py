@@ -56,7 +56,7 @@ class Redriven(Reactions):
             self.turns.spawn(self._unknown_reaction(delivery, death))
             return
         handler = route.handlers[0]
-        work = EventWork(self, route, handler, None, _Redriven(self, delivery))
+        work = self.work(route, handler, _Redriven(self, delivery))
         # No `born`: its time in the stream says nothing about when it was first handled, so its mark is looked up.
         work.id = death.id if death.id and death.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:

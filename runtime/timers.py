@@ -9,7 +9,7 @@ from .errors import CodecError, PublishError
 from .handler import Handler
 from .nats.delivery import Delivery
 from .nats.jetstream import JetStream
-from .reaction import EventRoute, EventWork, Outcome, Reactions, text
+from .reaction import EventRoute, Outcome, Reactions, text
 from .subject import key_token, token_key
 from .tracing import conventions as semconv
 
@@ -27,7 +27,7 @@ class Timers(Reactions):
         if route is None:
             self.turns.spawn(self._unknown(delivery, kind))
             return
-        work = EventWork(self, route, route.handlers[0], None, TimerOutcome(delivery, self._jetstream, self.stream))
+        work = self.work(route, route.handlers[0], TimerOutcome(delivery, self._jetstream, self.stream))
         timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or self.stream
         recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
         work.timed = recurring or timer_id == self.stream

@@ -16,52 +16,31 @@ if TYPE_CHECKING:
     from .turn import Turns
 
 
-class Work:
+class Work(msgspec.Struct, eq=False):
     """A message on its way through a turn. Made by the dispatcher or a reaction, which say what its end means."""
 
-    __slots__ = (
-        "again",
-        "attempt",
-        "attempts",
-        "block",
-        "chain",
-        "committing",
-        "deadline",
-        "entry",
-        "handler",
-        "id",
-        "key",
-        "message",
-        "order",
-        "remembered",
-        "reruns",
-        "span",
-        "turns",
-    )  # fmt: skip
-
-    def __init__(self, handler: Handler, message: Any, span: Span, block: bytes | None) -> None:
-        self.handler = handler
-        self.message = message
-        self.span = span
-        self.block = block
-        self.id = ""
-        self.key = ""
-        self.again = False
-        """Whether it has run, and waits to run again."""
-        self.order = 0
-        """Its place in the order of arrival: what runs again keeps to it."""
-        self.reruns = 0
-        self.committing = False
-        """Whether its commit is under way: until that is answered, its outcome is unknown."""
-        self.remembered = True
-        """Whether the id came with the message, and so may come again."""
-        self.deadline = 0.0
-        self.chain = ""
-        self.attempt = 1
-        self.attempts = 1
-        self.turns: Turns | None = None
-        self.entry: Key[Work] | None = None
-        """Where it runs; set when it is admitted."""
+    handler: Handler
+    message: Any
+    span: Span
+    block: bytes | None
+    id: str = ""
+    key: str = ""
+    again: bool = False
+    """Whether it has run, and waits to run again."""
+    order: int = 0
+    """Its place in the order of arrival: what runs again keeps to it."""
+    reruns: int = 0
+    committing: bool = False
+    """Whether its commit is under way: until that is answered, its outcome is unknown."""
+    remembered: bool = True
+    """Whether the id came with the message, and so may come again."""
+    deadline: float = 0.0
+    chain: str = ""
+    attempt: int = 1
+    attempts: int = 1
+    turns: "Turns | None" = None
+    entry: "Key[Work] | None" = None
+    """Where it runs; set when it is admitted."""
 
     @property
     def born(self) -> float | None:

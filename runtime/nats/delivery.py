@@ -3,41 +3,31 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from runtime.nats.streams import SECOND, ack_fields
 
 if TYPE_CHECKING:
     from runtime.nats.puller import Puller
 
 
-class Delivery:
+class Delivery(msgspec.Struct, gc=False, eq=False):
     """One message in hand. It is finished by exactly one of `ack`, `nak` and `term`; the later ones do nothing.
 
     An acknowledgement is sent and not waited for. One that gets lost makes the server deliver again, as a crash does:
     so does one that cannot be sent, which is told to the puller's `on_error`.
     """
 
-    __slots__ = ("_puller", "born", "delivered", "headers", "payload", "reply", "stream_sequence", "subject")
-
-    def __init__(
-        self,
-        puller: "Puller",
-        born: int,
-        subject: bytes,
-        reply: bytes,
-        headers: bytes | None,
-        payload: bytes,
-        stream_sequence: int,
-        delivered: int,
-    ) -> None:
-        self._puller = puller
-        self.born = born
-        self.reply = reply
-        self.subject = subject
-        self.headers = headers
-        self.payload = payload
-        self.stream_sequence = stream_sequence
-        self.delivered = delivered
-        """How often it was delivered, this time included; counted anew after a reset of the consumer."""
+    puller: "Puller"
+    born: int
+    """The heartbeat of the puller at which it came."""
+    subject: bytes
+    reply: bytes
+    headers: bytes | None
+    payload: bytes
+    stream_sequence: int
+    delivered: int
+    """How often it was delivered, this time included; counted anew after a reset of the consumer."""
 
     @property
     def time(self) -> float:
@@ -51,35 +41,35 @@ class Delivery:
 
     def ack(self) -> None:
         """It is done."""
-        self._puller.finish(self, self.reply, b"+ACK")
+        self.puller.finish(self, self.reply, b"+ACK")
 
     async def ack_sync(self, timeout: float = 5.0) -> None:
         """It is done, and the server has said that it knows (in memory: it may still forget when killed).
 
         Raises `TimeoutError`, `NoResponders` or `PublishError`, and stays in hand then.
         """
-        await self._puller.connection.request(self.reply, b"+ACK", timeout=timeout)
-        self._puller.finish(self, self.reply, None)
+        await self.puller.connection.request(self.reply, b"+ACK", timeout=timeout)
+        self.puller.finish(self, self.reply, None)
 
     def nak(self, delay: float = 0.0) -> None:
         """It failed: deliver it again after `delay` seconds."""
-        self._puller.finish(self, self.reply, b'-NAK {"delay":%d}' % (delay * SECOND) if delay > 0 else b"-NAK")
+        self.puller.finish(self, self.reply, b'-NAK {"delay":%d}' % (delay * SECOND) if delay > 0 else b"-NAK")
 
     def term(self, reason: str = "") -> None:
         """Never deliver it again. `reason` stands in the server's advisory."""
-        self._puller.finish(self, self.reply, f"+TERM {reason}".encode() if reason else b"+TERM")
+        self.puller.finish(self, self.reply, f"+TERM {reason}".encode() if reason else b"+TERM")
 
     def set_aside(self) -> bool:
         """It waits behind something that fails: let others be delivered beside it. Return whether it is set aside.
 
         It is not where there is room for others anyway, or where as many as may be are.
         """
-        return self._puller.set_aside(self)
+        return self.puller.set_aside(self)
 
     def watch(self) -> asyncio.Future[None]:
         """Return a future that ends when it is finished, or waits for another attempt."""
-        return self._puller.watch(self)
+        return self.puller.watch(self)
 
     def in_progress(self) -> None:
         """It is being worked on: the server's `ack_wait` begins anew. The puller does this by itself."""
-        self._puller.send(self.reply, b"+WPI")
+        self.puller.send(self.reply, b"+WPI")

@@ -207,7 +207,7 @@ class Puller:
     def send(self, reply: bytes, payload: bytes) -> None:
         """Send `payload` on the ack subject `reply`; for `Delivery` only."""
         try:
-            self.connection.publish(reply, payload)
+            self.connection.respond(reply, payload)
         except PublishError as error:
             self._recovery.report(error)
 
