@@ -144,10 +144,10 @@ class Bus:
 
         Raises `PublishError` where it is not acknowledged, `TimeoutError` where that is unknown (safe to repeat under `id`).
         """
-        contract = contract_of(event)
+        route = self._routes.get(type(event)) or self._route(contract_of(event))
+        contract = route.contract
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is no event")
-        route = self._routes.get(contract.type) or self._route(contract)
         event_id = id or new_id()
         token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
         span = NOTHING

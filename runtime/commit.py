@@ -26,6 +26,7 @@ from .record import NO_REPLY, Handled, Outgoing
 from .relay import Relay
 from .subject import NO_KEY, Names, key_token
 from .tracing import ServiceTracer, attach, detach, finish, inject
+from .tracing.carried import NOTHING
 from .work import Work, outage
 
 log = logging.getLogger("actorloom.turn")
@@ -71,6 +72,7 @@ class Commits:
         self._journal = journal
         self._relay = relay
         self._template = tracer.template(f"commit {names.actor}", SpanKind.INTERNAL)
+        self._traced = tracer.tracing.records
         self._keyed = keyed
         self._resume = resume
         """Told that a lane has messages to run again while nothing in it runs."""
@@ -90,7 +92,8 @@ class Commits:
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
         done = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.born or 0.0))
-        staged = Staged(work, call, reply, done, outgoing, self._template.child())
+        span = self._template.child() if self._traced else NOTHING
+        staged = Staged(work, call, reply, done, outgoing, span)
         pending = entry.pending
         if pending is None:
             pending = entry.pending = Pending()

@@ -5,6 +5,7 @@ side forgets, reloads and runs again. `ack` or not, the newest record tells what
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,6 +68,8 @@ class Journal:
         """Returns the state in a record; see `States.decode`."""
         self._options = options
         self._ttl = b"Nats-TTL: %ds\r\n" % max(int(options.remember), 1)
+        self._writer = new_id()
+        self._commits = itertools.count()
         self._marked_until = b"NATS/1.0\r\n" + self._ttl + b"\r\n"
 
     @property
@@ -113,7 +116,7 @@ class Journal:
         left = max([key.marks.left if key.marks is not None else 0.0, *(entry.time for entry in gone)])
         handled += done
         record = Record(
-            turn=new_id(),
+            turn=f"{self._writer}-{next(self._commits):x}",
             version=self._version,
             state=body,
             handled=handled,
@@ -136,7 +139,7 @@ class Journal:
             raise NotStored(str(error)) from error
         key.sequence = sequence
         key.state = state
-        self._remember(key, handled, gone, left)
+        self._remember(key, handled, gone, left, len(payload))
         return sequence
 
     async def _settle(self, subject: str, record: Record) -> int:
@@ -159,36 +162,25 @@ class Journal:
 
     def _kept(self, key: Key[Any]) -> tuple[list[Handled], list[Handled]]:
         """Split the handled list: what the next record carries, and what leaves it since its mark is confirmed."""
-        surplus = self._surplus(key.handled, self._options.handled - 1)
-        if not surplus:
+        marks = key.marks
+        if marks is None or not marks.marked:
             return list(key.handled), []
-        marked = key.marks.marked if key.marks is not None else ()
-        gone = [entry for entry in key.handled[:surplus] if entry.id in marked]
-        if not gone:
-            return list(key.handled), gone
-        kept = [entry for entry in key.handled[:surplus] if entry.id not in marked]
+        surplus = _surplus(key.handled, self._options.handled - 1, marks.size)
+        gone = [entry for entry in key.handled[:surplus] if entry.id in marks.marked]
+        kept = [entry for entry in key.handled[:surplus] if entry.id not in marks.marked]
         kept += key.handled[surplus:]
         return kept, gone
 
-    def _surplus(self, handled: Sequence[Handled], most: int) -> int:
-        """Return how many of the oldest are more than `most`, or more than the bytes that replies may have."""
-        size = 0
-        for kept, entry in enumerate(reversed(handled)):
-            size += len(entry.reply)
-            if kept >= most or size > _REPLIES:
-                return len(handled) - kept
-        return 0
-
-    def _remember(self, key: Key[Any], handled: list[Handled], gone: list[Handled], left: float) -> None:
-        """After a commit: keep the ids of what has left the record, and write marks for what is about to leave."""
+    def _remember(self, key: Key[Any], handled: list[Handled], gone: list[Handled], left: float, size: int) -> None:
+        """After the commit of a record of `size` bytes: keep the ids of what has left it, write marks for what is about to."""
         key.handled = tuple(handled)
-        surplus = self._surplus(handled, self._options.handled)
+        surplus = _surplus(handled, self._options.handled, size)
         marks = key.marks
         if marks is None:
             if not surplus and not gone:
                 return
             marks = key.marks = Marks()
-        marks.left = left
+        marks.left, marks.size = left, size
         if gone:
             self._forget(marks, gone)
         for entry in handled[:surplus]:
@@ -224,3 +216,18 @@ class Journal:
             self._jetstream.publish_told(subject, encode_record(entry), self._marked_until, written)
         except PublishError:
             marking.discard(entry.id)
+
+
+def _surplus(handled: Sequence[Handled], most: int, size: int) -> int:
+    """Return how many of the oldest are more than `most`, or more than the bytes that replies may have.
+
+    `size` are the bytes of a record that has them all.
+    """
+    if size <= _REPLIES:
+        return max(len(handled) - most, 0)
+    replies = 0
+    for kept, entry in enumerate(reversed(handled)):
+        replies += len(entry.reply)
+        if kept >= most or replies > _REPLIES:
+            return len(handled) - kept
+    return 0

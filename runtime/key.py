@@ -1,6 +1,7 @@
 """What is kept in memory for one key of an actor while it is in use."""
 
 import asyncio
+import sys
 from collections import OrderedDict, deque
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +38,7 @@ class Pending:
 class Marks:
     """What a busy key remembers of messages that have left its record, or are about to."""
 
-    __slots__ = ("forgotten", "left", "marked", "marking", "recent")
+    __slots__ = ("forgotten", "left", "marked", "marking", "recent", "size")
 
     def __init__(self, left: float = 0.0) -> None:
         self.marking: set[str] = set()
@@ -50,6 +51,8 @@ class Marks:
         """Latest commit time of all messages that have left the record."""
         self.forgotten = left
         """Latest commit time of a handled message that is neither in the record nor in `recent`."""
+        self.size = sys.maxsize
+        """Bytes of the record; more than any has where it was not written here."""
 
 
 class Key(Lane[T], Generic[T]):

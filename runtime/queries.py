@@ -165,7 +165,8 @@ class QueryEndpoint(Endpoint):
             span = self._receive(block)
         call = QueryCall(self, reply, block, span, span.started if type(span) is LeanSpan else _now())
         try:
-            if block is None or (len(block) == 82 and block[10:23] == b"traceparent: "):  # nothing, or nothing else
+            # Of 82 bytes, a trace leaves none for anything else.
+            if block is None or (len(block) == 82 and (type(span) is LeanSpan or block[10:23] == b"traceparent: ")):
                 call.message = self._decode_json(payload or b"{}")
             elif block[-28:] == self._tail and len(block) in _PLAIN:
                 # As our own bus sends it, at most a trace and the deadline; those of one millisecond have the same.

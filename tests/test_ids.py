@@ -68,3 +68,13 @@ def test_ids_without_time() -> None:
 def test_the_key_of_a_new_key_command_is_its_ids(one: str, other: str) -> None:
     assert is_uuid(key_for(one)) and uuid.UUID(key_for(one)).version == 5
     assert (key_for(one) == key_for(other)) == (one == other)
+
+
+def test_a_program_that_seeds_its_randomness_mints_other_ids_all_the_same() -> None:
+    import random
+
+    made: set[str] = set()
+    for _ in range(50):
+        random.seed(1)
+        made.add(new_id()[-17:])
+    assert len(made) == 50

@@ -36,7 +36,7 @@ class SpanExporter:
         self._endpoint = endpoint
         self._batching = batching
         self._transport = Transport(endpoint)
-        self._ended: deque[LeanSpan] = deque()
+        self._ended: list[LeanSpan] = []
         self._encoding = threading.Lock()
         """Held while spans are encoded, and while what is encoded is counted."""
         self._encoded: deque[tuple[int, bytes]] = deque()
@@ -107,8 +107,8 @@ class SpanExporter:
         if not self._encoding.acquire(blocking=wait):
             return
         try:
-            ended = self._ended
-            spans = [ended.popleft() for _ in range(len(ended))]
+            spans = self._ended[:]
+            del self._ended[: len(spans)]  # another thread may have added to it in between
             room = self._batching.limit - self._held
             if len(spans) > room:
                 self._recorder.dropped += len(spans) - room

@@ -35,7 +35,7 @@ class Recorder:
     def __init__(self, sampling: Sampling, *, in_memory: bool = False) -> None:
         self._wanted = sampling
         self.sampling = sampling if in_memory else Sampling.nothing()
-        self.queue: deque[LeanSpan] | None = None
+        self.queue: list[LeanSpan] | None = None
         self.slice = 0
         self.encode: Callable[[], None] = _nothing
         self.dropped = 0
@@ -49,7 +49,7 @@ class Recorder:
         """True where somebody wants spans."""
         return self.sampling.root is not Choice.CARRY
 
-    def export_to(self, queue: deque[LeanSpan], slice: int, encode: Callable[[], None]) -> None:
+    def export_to(self, queue: list[LeanSpan], slice: int, encode: Callable[[], None]) -> None:
         """Put spans into `queue`, and call `encode` when it holds `slice`, in the thread that ended the last of them."""
         self.queue, self.slice, self.encode = queue, slice, encode
         self.sampling = self._wanted
