@@ -32,7 +32,7 @@ from .errors import (
 )
 from .ids import new_id
 from .message import Command, Contract, Event, Message, Query, contract_of
-from .nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected
+from .nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected, checked
 from .nats.jetstream import JetStream
 from .options import RetryPolicy
 from .route import Route
@@ -247,7 +247,8 @@ class Bus:
         while True:
             # The last attempt is at the end of the patience, however long the pause would be.
             delay = min(pause * (0.5 + random.random() / 2), until - now)
-            if delay <= 0 or now + delay >= expires_at or not self._affords(told):
+            # One that has no time for an answer would make the outcome unknown, where it is known.
+            if delay <= 0 or now + delay + longest >= expires_at or not self._affords(told):
                 raise told
             self._retries.value += 1
             await asyncio.sleep(delay)
@@ -320,6 +321,7 @@ class Bus:
                 template = self._tracer.template(method, SpanKind.CLIENT, attributes)
                 metric = semconv.RPC_CLIENT_CALL_DURATION
             durations = self._tracer.durations(metric, attributes)
+            checked(subject)
             route = self._routes[contract.type] = Route(contract, subject, template, durations, self._policy)
         return route
 

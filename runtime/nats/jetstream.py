@@ -122,7 +122,8 @@ class JetStream:
         timeout = self.timeout if timeout is None else timeout
         try:
             try:
-                reply = self.connection.request_nowait(subject, payload, headers, self._loop.time() + timeout)
+                encoded = subject.encode() if isinstance(subject, str) else subject
+                reply = self.connection.request_nowait(encoded, payload, headers, self._loop.time() + timeout)
             except NotConnected:
                 reply = self.connection.request(subject, payload, headers=headers, timeout=timeout)
             return decode_ack(await reply, subject)

@@ -60,8 +60,6 @@ class PublicTransport:
             raise PublishError(
                 f"{self._size} bytes wait to be written: {subject.decode('utf-8', 'backslashreplace')} was not sent"
             )
-        if subject.split() != [subject]:
-            raise PublishError(f"{subject!r} is no subject")
         fields = None if headers is None else header_block.parse(headers)
         try:
             publish = partial(self._client.publish, subject.decode(), payload, reply.decode(), fields)

@@ -84,10 +84,12 @@ class _Pass:
         info = await self._jetstream.ensure_consumer(self._stream, self._config)
         self._more = info.num_pending > 0
         self._subscription = await self._jetstream.connection.subscribe(self._inbox, self._receive)
+        self._jetstream.connection.on_reconnect.append(self._end)
         return self._messages()
 
     async def __aexit__(self, *_: object) -> None:
         if self._subscription is not None:
+            self._jetstream.connection.on_reconnect.remove(self._end)
             self._subscription.unsubscribe()
         try:
             await self._jetstream.delete_consumer(self._stream, self._config.durable, timeout=1.0)
@@ -120,16 +122,20 @@ class _Pass:
         )
         self._asked += _BATCH
 
-    def _receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    def _end(self) -> None:
+        """The next pass begins where this one has come to: what was asked for here may have gone with the connection."""
+        self._arrived.append(None)
         self._wake.set()
+
+    def _receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         if not reply.startswith(b"$JS.ACK."):
-            # A status: the request expired, or the consumer or its server went. The next pass begins where this ended.
-            self._arrived.append(None)
+            self._end()  # a status: the request expired, or the consumer or its server went
             return
         _, sequence, consumer_sequence, time, pending = ack_fields(reply)
         if int(consumer_sequence) != self._expected:
-            self._arrived.append(None)
+            self._end()
             return
+        self._wake.set()
         self._expected += 1
         self._asked -= 1
         self._more = pending != b"0"

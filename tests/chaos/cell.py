@@ -51,6 +51,8 @@ class Setting:
     directory: Path
     short: bool = False
     minutes: float = 0.0
+    nodes: int = 1
+    """Of nats-server, with as many replicas; a scenario for a cluster alone sets it itself."""
     say: Callable[[str], None] = lambda text: None
 
     def rng(self, salt: str) -> random.Random:

@@ -144,7 +144,7 @@ async def test_deadlines_end_each_at_its_time_whatever_the_order(connection: Con
     ended: list[int] = []
     futures = []
     for number in (3, 1, 2):
-        future = connection.request_nowait(namespace, b"", None, now + number * 0.05)
+        future = connection.request_nowait(namespace.encode(), b"", None, now + number * 0.05)
         future.add_done_callback(lambda _, number=number: ended.append(number))
         futures.append(future)
     await asyncio.wait(futures)
@@ -234,7 +234,7 @@ async def test_subscriptions_come_back_with_the_server(own_server: EmbeddedServe
         with pytest.raises(NotConnected, match="before was not sent"):
             connection.publish("before", b"")
         with pytest.raises(NotConnected):
-            connection.request_nowait("before", b"", None, asyncio.get_running_loop().time() + 9)
+            connection.request_nowait(b"before", b"", None, asyncio.get_running_loop().time() + 9)
         with pytest.raises(NotConnected, match=r"not connected within 0\.05 s"):
             await connection.request("before", b"", timeout=0.05)
         with pytest.raises(NotConnected):

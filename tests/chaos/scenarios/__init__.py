@@ -2,7 +2,7 @@
 
 from tests.chaos.cell import Scenario
 
-from .cluster import cluster_leaders, cluster_rolling
+from .cluster import cluster_leaders, cluster_rolling, on_three_nodes
 from .controls import (
     control_burial,
     control_check,
@@ -57,5 +57,9 @@ ALL: dict[str, Scenario] = {
     "burials": burials,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
+    "cluster-recovery": on_three_nodes(recovery),
+    "cluster-sweep": on_three_nodes(sweep),
+    "cluster-timers": on_three_nodes(timers),
+    "cluster-burials": on_three_nodes(burials),
     "soak": soak,
 }

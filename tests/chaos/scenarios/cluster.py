@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
-from tests.chaos.cell import Cell, Result, Setting, cell, measured
+from tests.chaos.cell import Cell, Result, Scenario, Setting, cell, measured
 from tests.chaos.servers import Servers
 
 
@@ -49,6 +50,18 @@ async def cluster_rolling(setting: Setting) -> Result:
         here.report(result, await here.verdict())
     result.faults = "3 nodes restarted one after the other"
     return result
+
+
+def on_three_nodes(scenario: Scenario) -> Scenario:
+    """Return `scenario` on three nodes with three replicas, of which its kills of the server take one at a time."""
+
+    async def clustered(setting: Setting) -> Result:
+        result = await scenario(replace(setting, nodes=3))
+        result.name = f"cluster-{result.name}"
+        return result
+
+    clustered.__doc__ = f"On three nodes: {scenario.__doc__}"
+    return clustered
 
 
 def _streams(here: Cell) -> list[str]:

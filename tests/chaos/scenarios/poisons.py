@@ -31,7 +31,11 @@ async def poison(setting: Setting) -> Result:
     menu |= {key: [""] * dishes for key in KEYS[-2:]}  # these are never poisoned: nothing may hold them back
     poisoned = {(key, n) for key, served in menu.items() for n, kind in enumerate(served) if kind}
     garbage = setting.much(10, 4)
-    async with measured(result), Servers(setting.directory) as servers, cell(setting, servers, "poison") as here:
+    async with (
+        measured(result),
+        Servers(setting.directory, setting.nodes) as servers,
+        cell(setting, servers, "poison") as here,
+    ):
         worker = here.start("tests.chaos.poison:Picky")
         await worker.ready()
         for number in range(dishes):
@@ -73,7 +77,11 @@ async def bury(setting: Setting, result: Result, without: Sequence[str] = ()) ->
     menu = {key: [rng.choice(["", "refused"]) for _ in range(dishes)] for key in KEYS}
     poisoned = {(key, n) for key, served in menu.items() for n, kind in enumerate(served) if kind}
     kills = [f"{point}:{rng.randint(1, 8)}" for _ in range(setting.much(4, 2)) for point in BURYING]
-    async with measured(result), Servers(setting.directory) as servers, cell(setting, servers, "burials") as here:
+    async with (
+        measured(result),
+        Servers(setting.directory, setting.nodes) as servers,
+        cell(setting, servers, "burials") as here,
+    ):
         worker = here.start("tests.chaos.poison:Picky", kills=kills, without=without)
         await worker.ready()
         for number in range(dishes):

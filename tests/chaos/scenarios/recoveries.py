@@ -39,7 +39,11 @@ async def recover(
 ) -> Result:
     """Fill `result` with what became of the events of `counter`."""
     kills = _kills(setting)
-    async with measured(result), Servers(setting.directory) as servers, cell(setting, servers, "recovery") as here:
+    async with (
+        measured(result),
+        Servers(setting.directory, setting.nodes) as servers,
+        cell(setting, servers, "recovery") as here,
+    ):
         here.start("ledger")
         owner = here.start("counter", kills=kills, without=without, tick=TICK)
         once = Once(here.bus, Add)
@@ -54,7 +58,11 @@ async def look_after(
 ) -> Result:
     """Fill `result` with what became of the events of `desk`."""
     kills = _kills(setting)
-    async with measured(result), Servers(setting.directory) as servers, cell(setting, servers, "sweep") as here:
+    async with (
+        measured(result),
+        Servers(setting.directory, setting.nodes) as servers,
+        cell(setting, servers, "sweep") as here,
+    ):
         here.start("tests.chaos.desk:Shelf")
         accountant = here.start("tests.chaos.desk:Desk", without=without, tick=TICK)
         await accountant.ready()

@@ -34,7 +34,11 @@ async def ring(setting: Setting, result: Result, without: Sequence[str] = ()) ->
     """Fill `result` with what rang too often, too early, or not at all."""
     rng = setting.rng("timers")
     seconds, each = setting.much(15, 5), setting.much(40, 10)
-    async with measured(result), Servers(setting.directory) as servers, cell(setting, servers, "timers") as here:
+    async with (
+        measured(result),
+        Servers(setting.directory, setting.nodes) as servers,
+        cell(setting, servers, "timers") as here,
+    ):
         for _ in range(2):
             worker = here.start("tests.chaos.alarms:Alarms", without=without)
         await worker.ready()
