@@ -13,7 +13,7 @@ import msgspec
 
 from .call import Call, Timer
 from .codec import check_type
-from .errors import DeclarationError
+from .errors import DeclarationError, RequestError
 from .handler import HandlerTable
 from .message import Command, Event, Query, contract_of
 from .options import Options
@@ -160,7 +160,14 @@ class Actor(Generic[S]):
         call.require_writable("command")
         if contract_of(message).op != "command":
             raise DeclarationError(f"{type(message).__name__} is no command")
-        return await call.requests.request(message, command_id=call.next_id(), timeout=timeout, call=call)
+        executed = True
+        try:
+            return await call.requests.request(message, command_id=call.next_id(), timeout=timeout, call=call)
+        except RequestError as error:
+            executed = error.executed is not False
+            raise
+        finally:
+            call.commanded |= executed
 
     def remind(self, after: float, message: Command[Any], *, name: str | None = None) -> str:
         """Send `message`, a command of this actor, `after` seconds from now; durable, once. Returns the timer's name.

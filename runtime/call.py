@@ -99,6 +99,8 @@ class Call:
     attempt: int = 1
     attempts: int = 1
     ordinal: int = 0
+    commanded: bool = False
+    """Whether a command that it sent may have been executed: that stays done, whatever becomes of this message."""
     started: float = 0.0
     emitted: Sequence[tuple[str, Event]] = ()
     timers: Sequence[tuple[str, Timer]] = ()
@@ -176,6 +178,7 @@ class ActorCall(Call, msgspec.Struct, eq=False):
     attempt: int = 1
     attempts: int = 1
     ordinal: int = 0
+    commanded: bool = False
     started: float = 0.0
     emitted: Sequence[tuple[str, Event]] = ()
     timers: Sequence[tuple[str, Timer]] = ()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _now = time.time_ns
 _PLAIN = (37, 107)
 """Lengths of a header block with nothing but a deadline, and with a trace before it."""
+_LATEST: list[Any] = [b"", 0.0]
+"""The last deadline that was read: the end of its block, and unix seconds."""
 
 
 class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
@@ -151,7 +153,6 @@ class QueryEndpoint(Endpoint):
         self._workers = dispatcher.workers
         self._waiting = dispatcher.workers.waiting
         self._mailbox = dispatcher.options.mailbox
-        self._tail, self._deadline = b"", 0.0
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a query and put it into the mailbox. Called from the read loop; never raises."""
@@ -168,9 +169,9 @@ class QueryEndpoint(Endpoint):
             # Of 82 bytes, a trace leaves none for anything else.
             if block is None or (len(block) == 82 and (type(span) is LeanSpan or block[10:23] == b"traceparent: ")):
                 call.message = self._decode_json(payload or b"{}")
-            elif block[-28:] == self._tail and len(block) in _PLAIN:
+            elif block[-28:] == _LATEST[0] and len(block) in _PLAIN:
                 # As our own bus sends it, at most a trace and the deadline; those of one millisecond have the same.
-                call.deadline = self._deadline
+                call.deadline = _LATEST[1]
                 call.message = self._decode_json(payload or b"{}")
             else:
                 call.deadline, call.chain, _, content_type = headers.request_fields(block)
@@ -179,7 +180,7 @@ class QueryEndpoint(Endpoint):
                 if call.chain:
                     check_depth(self.subject, call.chain)
                 elif block[-28:-17] == b"\nDeadline: ":
-                    self._tail, self._deadline = block[-28:], call.deadline
+                    _LATEST[:] = block[-28:], call.deadline
             waiting = self._waiting
             if len(waiting) >= self._mailbox:
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.dispatcher.retry_after())

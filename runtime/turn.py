@@ -14,7 +14,7 @@ from typing import Any
 from .actor import Actor, maker, view
 from .call import ActorCall, Lists, Requests
 from .commit import Commits
-from .errors import NotDelivered, Overloaded, PublishError
+from .errors import NotDelivered, Overloaded, PublishError, RemoteError, RequestError
 from .holding import Held
 from .journal import Journal
 from .key import Key, Pending
@@ -65,6 +65,8 @@ class Turns:
         self._held = Held(self._again)
         self._spawned: set[asyncio.Task[None]] = set()
         self.keys: dict[str, Key[Work]] = {}
+        self._clock = time.monotonic()
+        """When idle keys were looked for last: one object for all keys touched since."""
         self._admitted = 0
         self.waiting = 0
         """Messages admitted and not yet running."""
@@ -79,7 +81,7 @@ class Turns:
             entry = Key(key, token)
         # Put back at the end: the dictionary's order is that of last use.
         self.keys[token] = entry
-        entry.touched = time.monotonic()
+        entry.touched = self._clock
         return entry
 
     def admit(self, work: Work, *, forced: bool = False) -> None:
@@ -152,6 +154,7 @@ class Turns:
         await self._workers.close()
         for entry in self.keys.values():
             self._abandon(entry, entry.leave())
+        self.keys.clear()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something off the read loop that ends by itself; a failure of it is a crash."""
@@ -166,7 +169,8 @@ class Turns:
 
     def evict(self, idle: float, most: int = 10_000) -> int:
         """Let at most `most` keys leave memory to which nothing happened for `idle` seconds; return how many did."""
-        horizon = time.monotonic() - idle
+        self._clock = time.monotonic()
+        horizon = self._clock - idle
         leaving: list[str] = []
         for token, entry in self.keys.items():
             if entry.touched > horizon or len(leaving) >= most:
@@ -303,9 +307,14 @@ class Turns:
             self._names.actor, self._requests, handler.source, True, work.key, state, work.id, work.deadline, work.chain,
             self._lists, work.attempt, work.attempts,
         )  # fmt: skip
-        reply = await handler.function(view(self._make, self._attributes, call), work.message)
-        if work.deadline:
-            check_deadline(work, "while the message was handled; nothing was committed")
+        try:
+            reply = await handler.function(view(self._make, self._attributes, call), work.message)
+            if work.deadline:
+                check_deadline(work, "while the message was handled; nothing was committed")
+        except RequestError as error:
+            if call.commanded and error.executed is False and not isinstance(error, RemoteError):
+                error.executed = None  # that of the nested command; what others before it have done stays done
+            raise
         return call, reply
 
     def _once_more(self, entry: Key[Work], work: Work) -> None:

@@ -280,6 +280,33 @@ async def test_a_nested_commands_id_derives_from_its_parents(system: System) -> 
     assert await bus.command(Forward("left", 10), id="t2") == Count("left", 11)
 
 
+async def test_what_failed_after_a_nested_command_is_not_told_as_not_executed(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    class Nowhere(Command[None], actor="nowhere"):
+        pass
+
+    class Send(Command[None], actor="sender"):
+        first: str = ""
+
+    class Sender(Actor):
+        name = "sender"
+
+        @command
+        async def send(self, message: Send) -> None:
+            if message.first:
+                await self.command(Add(message.first, 1))
+            await self.command(Nowhere())
+
+    async with running(Counter, Sender, url=nats_server.url, namespace=namespace) as system:
+        with pytest.raises(NotDelivered) as nothing:
+            await system.bus.command(Send())
+        with pytest.raises(NotDelivered) as something:
+            await system.bus.command(Send("done"))
+        assert await value(system, "done") == 1
+        assert (nothing.value.executed, something.value.executed) == (False, None)
+
+
 async def test_a_stateless_command_with_an_id_happens_once(system: System) -> None:
     bus = system.bus
     replies = await asyncio.gather(*(bus.command(Forward("far", 3), id="s1") for _ in range(10)))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from runtime.nats.puller import Puller
 
 
-class Delivery(msgspec.Struct, gc=False, eq=False):
+class Delivery(msgspec.Struct, eq=False):
     """One message in hand. It is finished by exactly one of `ack`, `nak` and `term`; the later ones do nothing.
 
     An acknowledgement is sent and not waited for. One that gets lost makes the server deliver again, as a crash does:
