@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .dispatch import Dispatcher
 
 _now = time.time_ns
-_PLAIN = (37, 107)
-"""Lengths of a header block with nothing but a deadline, and with a trace before it."""
 _LATEST: list[Any] = [b"", 0.0]
 """The last deadline that was read: the end of its block, and unix seconds."""
 
@@ -166,12 +164,7 @@ class QueryEndpoint(Endpoint):
             span = self._receive(block)
         call = QueryCall(self, reply, block, span, span.started if type(span) is LeanSpan else _now())
         try:
-            # Of 82 bytes, a trace leaves none for anything else.
-            if block is None or (len(block) == 82 and (type(span) is LeanSpan or block[10:23] == b"traceparent: ")):
-                call.message = self._decode_json(payload or b"{}")
-            elif block[-28:] == _LATEST[0] and len(block) in _PLAIN:
-                # As our own bus sends it, at most a trace and the deadline; those of one millisecond have the same.
-                call.deadline = _LATEST[1]
+            if block is None or self._is_plain(block, span, call):
                 call.message = self._decode_json(payload or b"{}")
             else:
                 call.deadline, call.chain, _, content_type = headers.request_fields(block)
@@ -191,3 +184,20 @@ class QueryEndpoint(Endpoint):
             self.refuse(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
         except RequestError as error:
             self.refuse(span, reply, call.begun, error, call.msgpack)
+
+    def _is_plain(self, block: bytes, span: Span, call: QueryCall) -> bool:
+        """Whether a block has a trace, a deadline or both, as our own bus sends them, and no room for anything else.
+
+        Deadlines of one millisecond, as those of a burst, are the same bytes: only the first is read.
+        """
+        size = len(block)
+        if size != 37:
+            if size != 82 and size != 107:
+                return False
+            if not (type(span) is LeanSpan and span.remote) and (block[10:23] != b"traceparent: " or block[78] != 13):
+                return False
+        if size != 82:
+            if block[-28:] != _LATEST[0]:
+                return False
+            call.deadline = _LATEST[1]
+        return True

@@ -150,6 +150,28 @@ async def test_a_reply_that_is_too_large_is_an_error(wire: Wire) -> None:
     assert await wire.json("gateway.query.echo", '{"value":1}') == 1
 
 
+@pytest.mark.parametrize("traced", [True, False])
+@pytest.mark.parametrize("size", [37, 82, 107])
+async def test_headers_as_long_as_our_own_are_read_all_the_same(
+    nats_server: EmbeddedServer, namespace: str, size: int, traced: bool
+) -> None:
+    async with running(Gateway, url=nats_server.url, namespace=namespace, tracing=Tracing(in_memory=traced)) as system:
+        connection, subject = system.connection, f"{namespace}.gateway.query.echo"
+        deadline = b"Deadline: %d\r\n\r\n" % (time.time() * 1000 + 60_000)
+        for _ in range(2):  # the second one finds that deadline known
+            await connection.request(subject, b'{"value":1}', headers=b"NATS/1.0\r\n" + deadline, timeout=5)
+        if size == 37:  # no room for a content type beside the deadline
+            block, payload = b"NATS/1.0\r\n" + deadline, b'{"value":5}'
+        else:
+            end = b"\r\n" + (deadline if size == 107 else b"\r\n")
+            start = b"NATS/1.0\r\nContent-Type: application/msgpack\r\nX: "
+            block = start + b"x" * (size - len(start) - len(end)) + end
+            payload = msgspec.msgpack.encode({"value": 5})
+        assert len(block) == size
+        reply = await connection.request(subject, payload, headers=block, timeout=5)
+        assert (msgspec.json if size == 37 else msgspec.msgpack).decode(reply.payload) == 5
+
+
 @pytest.mark.parametrize("content_type", ["text/xml", "application/x-protobuf", "json", "ü"])
 async def test_another_content_type_is_refused(wire: Wire, content_type: str) -> None:
     error = await wire.error("counter.command.add", '{"name":"a"}', {"Content-Type": content_type})

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from opentelemetry import baggage, trace
+from opentelemetry import baggage, context, trace
 from opentelemetry.trace import NonRecordingSpan, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import SpanContext, TraceFlags, TraceState
@@ -209,3 +209,24 @@ def test_a_refused_trace_is_refused_by_all_that_follow(value: str | None) -> Non
     receiver = Tracing(in_memory=True)
     template(receiver).receive(headers.START + line + headers.END).end()
     assert receiver.finished() == []
+
+
+def test_a_span_is_the_context_in_which_it_is_alone(tracing: Tracing) -> None:
+    span = template(tracing).receive(None)
+    token = attach(span)
+    try:
+        here = context.get_current()
+        (key,) = here
+        assert dict(here) == {key: span} and list(here.items()) == [(key, span)] and len(here) == 1
+        assert key in here and "other" not in here and here.get("other", 1) == 1
+        with pytest.raises(KeyError):
+            _ = here["other"]
+        more = baggage.set_baggage("a", "b")
+        assert trace.get_current_span(more) is span and dict(baggage.get_all(more)) == {"a": "b"}
+        inner = context.attach(more)
+        assert inject().endswith(b"baggage: a=b\r\n") and trace.get_current_span() is span
+        context.detach(inner)
+        assert trace.get_current_span() is span and not baggage.get_all()
+    finally:
+        detach(token)
+    assert not trace.get_current_span().get_span_context().is_valid
