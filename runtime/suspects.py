@@ -18,6 +18,8 @@ log = logging.getLogger("actorloom.suspects")
 
 _PATIENCE = 30.0
 """Seconds that one may take to end well or fail, before the next is tried beside it."""
+_FAILING = 10.0
+"""Seconds that one which has failed may take to succeed or be a dead letter, before the next is tried beside it."""
 _PAUSE = 1.0
 """Seconds before it is tried again to write a note."""
 
@@ -85,6 +87,21 @@ class Suspects:
         ended = delivery.watch()
         self._reactions.deliver_suspect(delivery)
         await asyncio.wait({ended}, timeout=_PATIENCE)
+        # One that failed is tried again, or buried: if that ends the process, it is not to be laid on the next one.
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _FAILING
+        while delivery.in_hand and (left := until - loop.time()) > 0:
+            await asyncio.wait({delivery.watch()}, timeout=left)
+        if not delivery.in_hand and number <= self._most:
+            await self._clear(delivery)
+
+    async def _clear(self, delivery: Delivery) -> None:
+        """Note that it has come to its end: delivered again, since the acknowledgement was lost, it begins anew."""
+        where = (self._reactions.stream, self._durable, delivery.stream_sequence)
+        try:
+            await self._places.save_tries(*where, 0)
+        except (ActorError, TimeoutError) as error:
+            log.warning("%s/%s: that event %d has ended cannot be noted: %s", *where, error)
 
     async def _noted(self, delivery: Delivery) -> int:
         """Return which try this is, noted durably where it will be run."""
@@ -95,8 +112,8 @@ class Suspects:
                 tries = await self._places.tries(*where)
                 if tries >= self._most:
                     return tries + 1
-                # The first time alone it is run in any case: others may have ended the process before.
-                number = tries + 1 if tries else min(earlier + 1, self._least)
+                # Twice alone it is run in any case: others may have ended the process before, or somebody from outside.
+                number = tries + 1 if tries else min(earlier + 1, max(self._least - 1, 1))
                 await self._places.save_tries(*where, number)
                 return number
             except (ActorError, TimeoutError) as error:

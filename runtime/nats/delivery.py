@@ -66,6 +66,11 @@ class Delivery(msgspec.Struct, eq=False):
         """
         return self.puller.set_aside(self)
 
+    @property
+    def in_hand(self) -> bool:
+        """Whether it is not finished."""
+        return self.puller.has(self)
+
     def watch(self) -> asyncio.Future[None]:
         """Return a future that ends when it is finished, or waits for another attempt."""
         return self.puller.watch(self)

@@ -189,6 +189,10 @@ class Puller:
         self._top_up_soon()
         return True
 
+    def has(self, delivery: Delivery) -> bool:
+        """Whether `delivery` is in hand; for `Delivery` only."""
+        return delivery.stream_sequence in self._in_hand
+
     def watch(self, delivery: Delivery) -> asyncio.Future[None]:
         """Return a future that ends when `delivery` is finished or would be set aside; for `Delivery` only."""
         future = self._watched[delivery.stream_sequence] = self._loop.create_future()
