@@ -90,7 +90,7 @@ class Relay:
         if entry.kind == "x":
             self._clear(key, entry, pause, lambda: self._confirmed(key, entry, 0))
             return
-        template = self._templates.get(entry.kind + entry.name) or self._template(entry)
+        template = self._template(entry)
         carried = entry.trace.encode()
         if carried or template.records:
             span = template.receive(b"NATS/1.0\r\n%b\r\n" % carried, {semconv.MESSAGING_MESSAGE_ID: entry.id})
