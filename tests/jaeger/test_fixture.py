@@ -33,7 +33,7 @@ def send(jaeger: Jaeger, service: str, kind: Span.SpanKind, trace: bytes, span: 
     now = time.time_ns()
     group.scope_spans.add().spans.add(
         trace_id=trace, span_id=span, parent_span_id=parent, name=service, kind=kind,
-        start_time_unix_nano=now, end_time_unix_nano=now + 1_000_000,
+        start_time_unix_nano=now - 1_000_000, end_time_unix_nano=now,
     )  # fmt: skip
     post = urllib.request.Request(
         f"{jaeger.otlp_url}/v1/traces", request.SerializeToString(), {"Content-Type": "application/x-protobuf"}
