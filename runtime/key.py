@@ -38,13 +38,15 @@ class Pending:
 class Marks:
     """What a busy key remembers of messages that have left its record, or are about to."""
 
-    __slots__ = ("forgotten", "left", "marked", "marking", "recent", "size")
+    __slots__ = ("forgotten", "left", "marked", "marking", "moment", "part", "recent", "size")
 
     def __init__(self, left: float = 0.0) -> None:
         self.marking: set[str] = set()
         """Ids whose mark is being written."""
         self.marked: set[str] = set()
         """Ids still in the record whose mark is confirmed: they leave with the next commit."""
+        self.moment, self.part = -1, 0
+        """Of which while the last shared mark was, and the part that is free after it."""
         self.recent: OrderedDict[str, float] = OrderedDict()
         """Ids that left the record lately, with their commit time: their replies are in their marks."""
         self.left = left

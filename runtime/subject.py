@@ -114,8 +114,12 @@ class Names:
         return f"{self.prefix}{self.actor}.turn.{token}"
 
     def mark(self, token: str, message_id: str) -> str:
-        """``orders.done.<key token>.<id token>``: a handled message that has left its record."""
+        """``orders.done.<key token>.<id token>``: the mark of a handled message that has left its record."""
         return f"{self.prefix}{self.actor}.done.{token}.{key_token(message_id)}"
+
+    def marks(self, token: str, moment: int, part: int) -> str:
+        """``orders.done.<key token>.<moment>.<part>``: one mark of several messages whose ids are of about the same time."""
+        return f"{self.prefix}{self.actor}.done.{token}.{moment:x}.{part}"
 
     def checkpoint(self) -> str:
         """``orders.relay.checkpoint``: up to which sequence all events of this actor have been published."""

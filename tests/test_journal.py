@@ -152,6 +152,75 @@ async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeyp
     assert stored.sequence in bench.stored
 
 
+def minted(at: float) -> str:
+    return str(uuid.UUID(int=int(at * 1000) << 80 | 7 << 76 | 2 << 62 | random.getrandbits(60)))
+
+
+async def until_marked(journal: Journal, key: Key[Any], ids: list[str]) -> None:
+    """Commit on until all of `ids` have left the record."""
+    async with asyncio.timeout(10):
+        while any(key.find(message_id) for message_id in ids):
+            await journal.commit(key, Count("k", 0), [handled(new_id())], [])
+            await asyncio.sleep(0.001)
+
+
+async def marks_of(bench: Bench, token: str = "k") -> dict[str, int]:
+    """The subjects of all marks of a key, without what is common, and how many messages each is of."""
+    root = bench.names.mark(token, "")[:-1]
+    found = [stored async for stored in bench.jetstream.read(bench.names.turns_stream, f"{root}>")]
+    return {stored.subject.removeprefix(root): len(msgspec.json.decode(stored.payload)) for stored in found}
+
+
+async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
+    now = time.time()
+    ids = [minted(now) for _ in range(40)]
+    first, key = bench.journal(), Key[Any]("k", "k")
+    await first.load(key)
+    for message_id in ids[:20]:
+        await first.commit(key, Count("k", 0), [handled(message_id)], [])
+    await until_marked(first, key, ids[:20])
+    second, again = bench.journal(), Key[Any]("k", "k")  # it does not know which parts there are
+    await second.load(again)
+    for message_id in ids[20:]:
+        await second.commit(again, Count("k", 0), [handled(message_id)], [])
+    await until_marked(second, again, ids)
+    moment = f"{int(now * 1000) // 256:x}"
+    parts = {
+        int(subject.partition(".")[2]): count
+        for subject, count in (await marks_of(bench)).items()
+        if subject.startswith(moment)
+    }
+    assert sorted(parts) == list(range(len(parts))) and 2 <= len(parts) <= 20 and sum(parts.values()) >= 40
+    for message_id in ids:
+        assert await bench.journal().marked(key, message_id) is not None, message_id
+    assert (
+        await bench.journal().marked(key, minted(now)) is None and await bench.journal().marked(key, new_id()) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("age", "size", "shared"),
+    [(0, 10, True), (0, 5_000, False), (600, 10, False), (-600, 10, False), (None, 10, False)],
+)
+async def test_who_has_a_mark_of_its_own(bench: Bench, age: int | None, size: int, shared: bool) -> None:
+    """Who is old, so that no mark before it can expire long before it; and whose reply is large."""
+    message_id = "foreign" if age is None else minted(time.time() - age)
+    journal, key = bench.journal(Options(handled=2, remember=100)), Key[Any]("k", "k")
+    await journal.load(key)
+    reply = msgspec.Raw(b'"%s"' % (b"x" * size))
+    await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time())], [])
+    await until_marked(journal, key, [message_id])
+    marked = await journal.marked(key, message_id)
+    assert marked is not None and bytes(marked.reply) == bytes(reply)
+    own = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", message_id))
+    assert (own is None) == shared
+    if own is not None:
+        assert header_block.get(own.headers, b"Nats-TTL") in ("100s", "1m40s")
+    for subject in [subject for subject in await marks_of(bench) if "." in subject]:
+        stored = await bench.jetstream.get_last(bench.names.turns_stream, f"{bench.names.mark('k', '')[:-1]}{subject}")
+        assert stored is not None and header_block.get(stored.headers, b"Nats-TTL") in ("220s", "3m40s")
+
+
 @pytest.mark.parametrize(
     ("state", "outbox", "expires", "ttl"),
     [
@@ -192,8 +261,8 @@ IDS = [
     lambda rng: new_id(),
     lambda rng: derived_id(new_id(), rng.randrange(99)),
     lambda rng: derived_id("no time", rng.randrange(10**9)),
-    lambda rng: str(uuid.UUID(int=int((time.time() + rng.uniform(-9e5, 9e5)) * 1000) << 80 | 7 << 76 | 2 << 62 | rng.getrandbits(60))),
-]  # fmt: skip
+    lambda rng: minted(time.time() + rng.uniform(-9e5, 9e5)),
+]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -205,6 +274,7 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
     margin = rng.choice([0.0, 5.0])
     monkeypatch.setattr("runtime.key.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.journal.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.journal._WHILE", rng.choice([1, 256, 100_000]))
     options = {"counter": Options(handled=rng.randint(1, 4))}
     ids = [rng.choice(IDS)(rng) for _ in range(40)]
     replies: dict[tuple[str, str], Count | None] = {}
