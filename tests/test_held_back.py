@@ -13,6 +13,7 @@ from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.relay import event_headers
 from runtime.testing import System, running
+from tests.consumers import is_idle
 
 BLOCKED: set[str] = set()
 """Keys that fail now."""
@@ -99,12 +100,7 @@ async def until_handled(system: System, box: str, count: int) -> tuple[int, ...]
 
 async def until_idle(system: System, namespace: str) -> None:
     jetstream = system.runner.hosts[0].jetstream
-
-    async def idle() -> bool:
-        info = await jetstream.consumer_info(f"{namespace}-office-events", "boxes")
-        return info.num_pending == 0 and info.num_ack_pending == 0
-
-    await system.until(idle)
+    await system.until(lambda: is_idle(jetstream, f"{namespace}-office-events", "boxes"))
 
 
 def in_hand(system: System) -> int:

@@ -16,6 +16,7 @@ from runtime.journal import Conflict, NotStored, Unsettled
 from runtime.nats.server import EmbeddedServer
 from runtime.relay import event_headers
 from runtime.testing import System, running
+from tests.consumers import is_idle
 from tests.counting import Add, Added, Counter, GetCount
 
 SEEN: dict[str, list[Any]] = defaultdict(list)
@@ -123,12 +124,7 @@ async def get(system: System, name: str) -> Sum:
 async def until_idle(system: System, namespace: str, durable: str = "summer") -> None:
     """Return when the consumer has nothing pending and nothing unacknowledged."""
     jetstream = system.runner.hosts[0].jetstream
-
-    async def idle() -> bool:
-        info = await jetstream.consumer_info(f"{namespace}-notes-events", durable)
-        return info.num_pending == 0 and info.num_ack_pending == 0
-
-    await system.until(idle)
+    await system.until(lambda: is_idle(jetstream, f"{namespace}-notes-events", durable))
 
 
 async def dead(system: System, namespace: str, actor: str = "summer") -> list[tuple[dict[str, str], bytes]]:

@@ -23,6 +23,7 @@ from runtime.subject import Names
 from runtime.testing import running
 from runtime.tracing import Tracing
 from tests.bombs import ATTEMPTS, EXIT, Courier, Finds, Found, GetFinds, Sapper
+from tests.consumers import is_idle
 from tests.counting import Counter, GetCount
 from tests.process import ROOT, Process, environment
 
@@ -73,10 +74,9 @@ class Field:
     async def idle(self) -> bool:
         """Whether nothing is left for the actor to handle."""
         try:
-            info = await self.jetstream.consumer_info(self.events.events_stream, self.actor.name)
+            return await is_idle(self.jetstream, self.events.events_stream, self.actor.name)
         except ApiError:
             return False
-        return info.num_pending == 0 and info.num_ack_pending == 0
 
     async def dead(self) -> list[DeadLetter]:
         return [letter async for letter in self.letters.read()]
