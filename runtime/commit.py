@@ -104,7 +104,8 @@ class Commits:
 
     def nothing_to_commit(self, call: Call, work: Work, reply: Any) -> None:
         """End a turn that changed nothing."""
-        self._call_back(call)
+        if call.callbacks:
+            self._call_back(call)
         work.succeeded(reply, NO_REPLY if reply is None else msgspec.Raw(encode(reply)), False)
 
     async def settled(self, entry: Key[Work]) -> None:

@@ -60,6 +60,16 @@ def get(block: bytes | None, name: bytes) -> str | None:
     return block[start : end if end >= 0 else len(block)].strip().decode("utf-8", "replace")
 
 
+def event_id(block: bytes | None) -> bytes:
+    """Return ``ce-id``, or b"" where there is none: `get` for every event, in the spelling in which it is written here."""
+    if block is None:
+        return b""
+    at = block.find(b"\nce-id:")
+    if at < 0:
+        return (get(block, b"ce-id") or "").encode()
+    return block[at + 7 : block.find(b"\r", at)].strip()
+
+
 def request_fields(block: bytes) -> tuple[float, str, str, str | None]:
     """Return what a request's headers say beside its trace: deadline (unix seconds, 0: none), call chain, id, content type.
 

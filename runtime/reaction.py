@@ -32,6 +32,8 @@ from .work import Work
 
 log = logging.getLogger("actorloom.reaction")
 
+_now = time.time_ns
+
 _decode_json = msgspec.json.Decoder().decode
 
 
@@ -46,13 +48,14 @@ PERMANENT = (DeclarationError, CodecError)
 class EventRoute:
     """One event type that this actor reacts to."""
 
-    __slots__ = ("durations", "filtered", "handlers", "name", "template")
+    __slots__ = ("durations", "filtered", "handlers", "name", "receive", "template")
 
     def __init__(self, name: str, handlers: list[Handler], template: Template, durations: Durations) -> None:
         self.name = name
         self.handlers = handlers
         self.filtered = any(handler.matches is not None for handler in handlers)
         self.template = template
+        self.receive = template.receive
         self.durations = durations
 
 
@@ -98,14 +101,15 @@ class EventWork(Work, kw_only=True, eq=False):
         """Acknowledge the delivery."""
         if repeated and self.span.is_recording():
             self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
-        self.span.end()
-        self.route.durations.record(time.time_ns() - self.begun)
+        ended = _now()
+        self.span.end(ended)
+        self.route.durations.record(ended - self.begun)
         self.outcome.done()
         self.reactions.handled += 1
 
     async def failed(self, error: BaseException) -> float | None:
         """Return the seconds after which to try again in the lane, or None: given back, or a dead letter."""
-        taken = time.time_ns() - self.begun
+        taken = _now() - self.begun
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
         permanent = self.reactions.options.retry.classified(error)
@@ -169,6 +173,8 @@ class Reactions:
         self.letters = DeadLetters(jetstream, names)
         self._jetstream = jetstream
         self._tracer = tracer
+        self._traced = tracer.tracing.records
+        self._attempts = options.retry.attempts
         self.suspecting = False
         """Whether what is delivered now may have ended its process before."""
         self._routes: dict[bytes | str, EventRoute] = {}
@@ -185,24 +191,25 @@ class Reactions:
     def work(self, route: EventRoute, handler: Handler, outcome: Outcome) -> EventWork:
         """Return the way of a delivery through `handler`; its id and message are yet to be set."""
         delivery = outcome.delivery
-        span = self.span(route, delivery)
+        block = delivery.headers
+        span = self.span(route, delivery) if self._traced else route.receive(block)
         return EventWork(
             handler,
             None,
             span,
-            delivery.headers,
+            block,
             attempt=delivery.delivered or 1,
-            attempts=handler.attempts or self.options.retry.attempts,
+            attempts=handler.attempts or self._attempts,
             reactions=self,
             route=route,
             outcome=outcome,
-            begun=span.started if type(span) is LeanSpan else time.time_ns(),
+            begun=span.started if type(span) is LeanSpan else _now(),
         )
 
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
-        if not route.template.records:
-            return route.template.receive(delivery.headers)
+        if not self._traced:
+            return route.receive(delivery.headers)
         attributes: dict[str, AttributeValue] = {
             semconv.MESSAGING_DESTINATION_NAME: text(delivery),
             semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
@@ -218,32 +225,34 @@ class Reactions:
             delivery.ack()  # an event type that this version does not react to
             return
         handlers = route.handlers
-        undecodable: CodecError | None = None
-        messages: list[Any] = []
-        try:
-            if route.filtered:
+        undecodable: Exception | None = None
+        if route.filtered:
+            try:
                 body = _decode_json(delivery.payload)
                 handlers = [handler for handler in handlers if handler.matches is None or handler.matches(body)]
-            messages = [handler.codec.decode(delivery.payload) for handler in handlers]
-        except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            undecodable = CodecError(f"{text(delivery)}: {error}")
-        if not handlers:
-            delivery.ack()
-            return
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                undecodable = error
+            if not handlers:
+                delivery.ack()
+                return
         outcome = Outcome(delivery, len(handlers))
-        carried = headers.get(delivery.headers, b"ce-id") or ""
         # An id that no subject or header could hold (a foreign publisher's) is as good as none.
-        own = not (0 < len(carried.encode()) <= MAX_ID and carried.isprintable())
-        event_id = f"{self.stream}:{delivery.stream_sequence}" if own else carried
-        for number, handler in enumerate(handlers):
+        event_id = (carried := headers.event_id(delivery.headers)).decode("utf-8", "replace")
+        own = not 0 < len(carried) <= MAX_ID or not event_id.isprintable()
+        if own:
+            event_id = f"{self.stream}:{delivery.stream_sequence}"
+        for handler in handlers:
             work = self.work(route, handler, outcome)
             work.id = event_id + handler.mark_suffix
             work.timed = own
-            if undecodable is not None:
+            try:
+                if undecodable is not None:
+                    raise undecodable
+                work.message = handler.codec.decode(delivery.payload)
+            except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 # A dead letter for each reaction: it is sent again to that one alone.
-                self.turns.spawn(self.give_up(work, undecodable))
+                self.turns.spawn(self.give_up(work, CodecError(f"{text(delivery)}: {error}")))
                 continue
-            work.message = messages[number]
             self.admit(work)
 
     def admit(self, work: EventWork) -> None:

@@ -93,7 +93,10 @@ class Turns:
         work.turns = self
         if not self._keyed:
             self.waiting += 1
-            self._workers.put(work)
+            workers = self._workers
+            workers.waiting.append(work)
+            if not workers.draining:
+                workers.wake()
             return
         entry = self.key(work.key)
         if entry.active and work.remembered and (known := entry.find(work.id)) is not None:

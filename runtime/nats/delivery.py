@@ -41,7 +41,7 @@ class Delivery(msgspec.Struct, eq=False):
 
     def ack(self) -> None:
         """It is done."""
-        self.puller.finish(self, self.reply, b"+ACK")
+        self.puller.finish(self, b"+ACK")
 
     async def ack_sync(self, timeout: float = 5.0) -> None:
         """It is done, and the server has said that it knows (in memory: it may still forget when killed).
@@ -49,15 +49,15 @@ class Delivery(msgspec.Struct, eq=False):
         Raises `TimeoutError`, `NoResponders` or `PublishError`, and stays in hand then.
         """
         await self.puller.connection.request(self.reply, b"+ACK", timeout=timeout)
-        self.puller.finish(self, self.reply, None)
+        self.puller.finish(self, None)
 
     def nak(self, delay: float = 0.0) -> None:
         """It failed: deliver it again after `delay` seconds."""
-        self.puller.finish(self, self.reply, b'-NAK {"delay":%d}' % (delay * SECOND) if delay > 0 else b"-NAK")
+        self.puller.finish(self, b'-NAK {"delay":%d}' % (delay * SECOND) if delay > 0 else b"-NAK")
 
     def term(self, reason: str = "") -> None:
         """Never deliver it again. `reason` stands in the server's advisory."""
-        self.puller.finish(self, self.reply, f"+TERM {reason}".encode() if reason else b"+TERM")
+        self.puller.finish(self, f"+TERM {reason}".encode() if reason else b"+TERM")
 
     def set_aside(self) -> bool:
         """It waits behind something that fails: let others be delivered beside it. Return whether it is set aside.

@@ -15,7 +15,7 @@ from runtime.nats.connection import Subscription
 from runtime.nats.delivery import Delivery
 from runtime.nats.jetstream import API, JetStream
 from runtime.nats.recovery import Recovery
-from runtime.nats.streams import SECOND, ApiError, ConsumerInfo, Fault, ack_fields
+from runtime.nats.streams import SECOND, ApiError, ConsumerInfo, Fault, ack_counts
 
 __all__ = ["Delivery", "Puller"]
 
@@ -104,8 +104,7 @@ class Puller:
         self._beat_every = 10.0
         self._watch_timer: asyncio.TimerHandle | None = None
         self._beat_timer: asyncio.TimerHandle | None = None
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Future[None] | None = None
 
     @property
     def in_hand(self) -> int:
@@ -151,20 +150,26 @@ class Puller:
 
     async def wait_idle(self) -> None:
         """Wait until nothing is in hand. The caller bounds the wait."""
-        await self._idle.wait()
+        while self._in_hand:
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            await asyncio.shield(self._idle)
 
-    def finish(self, delivery: Delivery, reply: bytes, payload: bytes | None) -> None:
+    def finish(self, delivery: Delivery, payload: bytes | None) -> None:
         """Take `delivery` out of hand and send `payload` on its ack subject; for `Delivery` only."""
-        in_hand = self._in_hand
-        if in_hand.pop(delivery.stream_sequence, None) is None:
+        in_hand, sequence = self._in_hand, delivery.stream_sequence
+        if in_hand.pop(sequence, None) is None:
             return
-        if delivery.stream_sequence in self._stale:
-            self._stale.discard(delivery.stream_sequence)
-            self._finished[delivery.stream_sequence] = payload or b"+ACK"
+        if sequence in self._stale:
+            self._stale.discard(sequence)
+            self._finished[sequence] = payload or b"+ACK"
         if self._aside.sizes or self._watched:
-            self._let_go(delivery.stream_sequence)
+            self._let_go(sequence)
         if payload is not None:
-            self.send(reply, payload)
+            try:
+                self.connection.respond(delivery.reply, payload)
+            except PublishError as error:
+                self._recovery.report(error)
         if self._running:
             asked = self._asked
             # Half of the room at once, or what there is once nothing is asked for: few requests, and no free place idle.
@@ -172,8 +177,9 @@ class Puller:
                 self._request()
             elif asked <= 0:
                 self._top_up_soon()
-        if not in_hand:
-            self._idle.set()
+        if not in_hand and self._idle is not None:
+            self._idle.set_result(None)
+            self._idle = None
 
     def set_aside(self, delivery: Delivery) -> bool:
         """Let the limit grow by `delivery` where room is scarce; return whether it did. For `Delivery` only."""
@@ -224,23 +230,22 @@ class Puller:
             return
         self._heard = True
         self._asked -= 1
-        delivered, sequence, count, _, _ = ack_fields(reply)
+        delivered, sequence, count = ack_counts(reply)
         if self._exclusive:
-            if int(count) != self._count + 1:
-                self._missed(int(count) - 1)
+            if count != self._count + 1:
+                self._missed(count - 1)
                 return
-            self._count += 1
-        stream_sequence = int(sequence)
-        known = self._in_hand.get(stream_sequence)
-        if known is not None or stream_sequence in self._finished:
-            self._receive_again(stream_sequence, reply, known)
+            self._count = count
+        in_hand = self._in_hand
+        if sequence in in_hand or sequence in self._finished:
+            self._receive_again(sequence, reply, in_hand.get(sequence))
             return
-        delivery = Delivery(self, self._beats, subject, reply, headers, payload, stream_sequence, int(delivered))
-        self._in_hand[stream_sequence] = delivery
+        delivery = in_hand[sequence] = Delivery(
+            self, self._beats, subject, reply, headers, payload, sequence, delivered
+        )
         if not self._running:
             delivery.nak()
             return
-        self._idle.clear()
         try:
             self._deliver(delivery)
         except BaseException:
