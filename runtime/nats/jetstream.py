@@ -30,6 +30,7 @@ API: Final = "$JS.API."
 _WRONG_SEQUENCE: Final = (10071, 10164)
 _NO_MESSAGE: Final = 10037
 _NO_SEQUENCE: Final = 10043
+_IN_PROCESS: Final = 10158
 _STREAM_EXISTS: Final = 10058
 _CONSUMER_EXISTS: Final = 10148
 
@@ -51,6 +52,14 @@ class WrongSequence(PublishError):
     def __init__(self, message: str, last: int | None) -> None:
         super().__init__(message)
         self.last = last
+
+
+class _InProcess(PublishError):
+    """A message with this id is being replicated: whether it will be stored is not known yet."""
+
+
+# Seconds after which what is in process is asked for again.
+_ASK_AGAIN: Final = 0.02
 
 
 class _Message(msgspec.Struct):
@@ -114,21 +123,29 @@ class JetStream:
     async def publish(
         self, subject: str | bytes, payload: bytes, *, headers: bytes | None = None, timeout: float | None = None
     ) -> Ack:
-        """Store a message; return when the server has it.
+        """Store a message; return when the server has it, also where another with its id was quicker.
 
         Raises `WrongSequence`, `PublishError` with the server's reason (nothing was stored), or `TimeoutError` (it may
         have been stored).
         """
-        timeout = self.timeout if timeout is None else timeout
+        expires_at = self._loop.time() + (self.timeout if timeout is None else timeout)
         try:
             try:
                 encoded = subject.encode() if isinstance(subject, str) else subject
-                reply = self.connection.request_nowait(encoded, payload, headers, self._loop.time() + timeout)
+                reply = self.connection.request_nowait(encoded, payload, headers, expires_at)
             except NotConnected:
-                reply = self.connection.request(subject, payload, headers=headers, timeout=timeout)
+                left = expires_at - self._loop.time()
+                reply = self.connection.request(subject, payload, headers=headers, timeout=left)
             return decode_ack(await reply, subject)
         except NoResponders as error:
             raise no_stream(subject) from error
+        except _InProcess as error:
+            # Several replicas: the first one with this id is not agreed on yet.
+            left = expires_at - self._loop.time() - _ASK_AGAIN
+            if left <= 0:
+                raise TimeoutError(str(error)) from error
+        await asyncio.sleep(_ASK_AGAIN)
+        return await self.publish(subject, payload, headers=headers, timeout=left)
 
     def publish_told(
         self,
@@ -345,6 +362,8 @@ def _refusal(fault: Fault, subject: str) -> PublishError:
     if fault.err_code in _WRONG_SEQUENCE:
         last = fault.description.rpartition(": ")[2]
         return WrongSequence(message, int(last) if last.isdigit() else None)
+    if fault.err_code == _IN_PROCESS:
+        return _InProcess(message)
     return PublishError(message)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from runtime.nats.connection import Connection, ConnectionOptions, Response
 from runtime.nats.jetstream import JetStream, WrongSequence, decode_ack
 from runtime.nats.server import EmbeddedServer
 from runtime.nats.streams import SECOND, ApiError, ConsumerConfig, StreamConfig, StreamConflict
+from tests.chaos.servers import Servers
 
 
 @pytest.fixture
@@ -55,6 +57,20 @@ async def test_publish_with_a_known_id_is_a_duplicate(jetstream: JetStream, stre
     again = await jetstream.publish(f"{stream}.a", b"1", headers=block)
     assert again.duplicate and again.sequence == 1
     assert (await jetstream.stream_info(stream)).state.messages == 1
+
+
+async def test_several_who_publish_one_id_at_once_are_all_acknowledged(tmp_path: Path) -> None:
+    """Three replicas refuse the second for as long as the first is not agreed on."""
+    async with Servers(tmp_path, 3) as servers, AsyncExitStack() as stack:
+        options = [ConnectionOptions(url=node.url) for node in servers.nodes]
+        connections = [await stack.enter_async_context(await Connection.connect(each)) for each in options]
+        publishers = [JetStream(connection) for connection in connections]
+        await publishers[0].ensure_stream(StreamConfig(name="ids", subjects=("ids",), replicas=3))
+        for number in range(20):
+            block = headers.encode([("Nats-Msg-Id", f"id{number}")])
+            acks = await asyncio.gather(*(each.publish("ids", b"", headers=block) for each in publishers))
+            assert {ack.sequence for ack in acks} == {number + 1}
+            assert sum(not ack.duplicate for ack in acks) == 1
 
 
 async def test_wrong_sequence_stores_nothing_and_names_the_last(jetstream: JetStream, stream: str) -> None:
