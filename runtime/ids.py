@@ -16,6 +16,9 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 MAX_ID = 256
 """The most bytes of an id from outside: it stands in the subject of its mark."""
 
+CLOCK_MARGIN = 5.0
+"""Seconds by which the clocks of two machines may differ."""
+
 _TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?:\..*)?\Z", re.DOTALL)
 # Our own generator: a handler that seeds the module's must not make two processes mint the same ids.
 _random = random.Random()

@@ -14,9 +14,11 @@ import msgspec
 
 from .codec import UNENCODABLE
 from .errors import ActorError, PublishError
-from .ids import id_time, new_id
-from .key import CLOCK_MARGIN, Key, Marks
-from .nats.jetstream import JetStream, WrongSequence
+from .ids import CLOCK_MARGIN, new_id
+from .key import Key
+from .marks import Marks, MarkStore
+from .nats.acks import WrongSequence
+from .nats.jetstream import JetStream
 from .nats.streams import ApiError
 from .options import Options
 from .record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
@@ -28,21 +30,6 @@ _REPLIES = 65_536
 
 _RECENT = 65_536
 """Ids of handled messages that a busy key keeps in memory at most, to spare the look-up of their marks."""
-
-_WHILE = 256
-"""Milliseconds: messages whose ids are of the same while share marks. A power of two."""
-
-_PROMPT = 60.0
-"""Seconds: a message whose id is older (or older than ids are remembered) has a mark of its own. So the shared marks of one
-while are written within that time, and as they stay twice as much longer, none is missing before one that is needed."""
-
-_SMALL = 1024
-"""Bytes of the largest reply that is put into a shared mark."""
-
-_TOGETHER = 256
-"""Messages in one mark at most."""
-
-_decode_mark = msgspec.json.Decoder(list[Handled]).decode
 
 
 class Conflict(ActorError):
@@ -75,21 +62,15 @@ class Journal:
         stored: Callable[[int], None],
     ) -> None:
         self._jetstream = jetstream
-        self._stored = stored
-        """Told the sequence of every mark, for the account of the relay's checkpoint."""
         self._names = names
         self._version = version
         self.decode_state = States(names.actor, state_type, version, upgrades).decode
         """Returns the state in a record; see `States.decode`."""
         self._options = options
-        remember = max(int(options.remember), 1)
-        self._ttl = b"Nats-TTL: %ds\r\n" % remember
+        self._ttl = b"Nats-TTL: %ds\r\n" % max(int(options.remember), 1)
         self._writer = new_id()
         self._commits = itertools.count()
-        self._own_mark = b"NATS/1.0\r\n" + self._ttl + b"\r\n"
-        self._prompt = min(_PROMPT, remember)
-        expected = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\n"
-        self._shared_mark = expected + b"Nats-TTL: %ds\r\n\r\n" % (remember + 2 * self._prompt)
+        self.marks = MarkStore(jetstream, names, options.remember, stored)
 
     @property
     def max_body(self) -> int:
@@ -111,21 +92,6 @@ class Journal:
             self._take(key, record)
         key.loaded = True
         return record
-
-    async def marked(self, key: Key[Any], message_id: str) -> Handled | None:
-        """Look up the mark of a message at the stream leader: was it handled before it left the record?"""
-        stream, names = self._names.turns_stream, self._names
-        if (minted := id_time(message_id)) is not None:
-            moment = _while(minted)
-            for part in itertools.count():
-                stored = await self._jetstream.get_last(stream, names.marks(key.token, moment, part))
-                if stored is None:
-                    break
-                for entry in _decode_mark(stored.payload):
-                    if entry.id == message_id:
-                        return entry
-        stored = await self._jetstream.get_last(stream, names.mark(key.token, message_id))
-        return _decode_mark(stored.payload)[0] if stored is not None else None
 
     async def commit(
         self, key: Key[Any], state: Any, done: list[Handled], outbox: list[Outgoing], *, expires: bool = False
@@ -216,7 +182,7 @@ class Journal:
             return
         waiting = [entry for entry in handled[:surplus] if entry.id not in marks.marked]
         if len(waiting) >= 2 * self._options.handled or size > _REPLIES:
-            self._mark(key, marks, waiting[:_TOGETHER])
+            self.marks.write(key.token, marks, waiting)
 
     def _forget(self, marks: Marks, gone: list[Handled]) -> None:
         recent, now = marks.recent, time.time()
@@ -230,57 +196,6 @@ class Journal:
         horizon = now - 2 * CLOCK_MARGIN
         while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
             marks.forgotten = max(marks.forgotten, recent.popitem(last=False)[1])
-
-    def _mark(self, key: Key[Any], marks: Marks, entries: list[Handled]) -> None:
-        """Write the marks of `entries`: those of one while in one message."""
-        marks.marking.update([entry.id for entry in entries])
-        now = time.time()
-        shared: dict[int, list[Handled]] = {}
-        for entry in entries:
-            minted = id_time(entry.id)
-            if minted is None or not now - self._prompt < minted < now + CLOCK_MARGIN or len(entry.reply) > _SMALL:
-                self._write(marks, self._names.mark(key.token, entry.id), [entry], self._own_mark)
-            else:
-                shared.setdefault(_while(minted), []).append(entry)
-        for moment, group in shared.items():
-            self._share(key, marks, moment, marks.part if moment == marks.moment else 0, group)
-
-    def _share(self, key: Key[Any], marks: Marks, moment: int, part: int, group: list[Handled]) -> None:
-        """Write the mark of a group as the first part of its while that is free; none before it is, which a reader relies on."""
-
-        def written(taken: bool) -> None:
-            if taken:
-                self._share(key, marks, moment, part + 1, group)
-            else:
-                marks.moment, marks.part = moment, part + 1
-
-        self._write(marks, self._names.marks(key.token, moment, part), group, self._shared_mark, written)
-
-    def _write(
-        self,
-        marks: Marks,
-        subject: str,
-        entries: list[Handled],
-        headers: bytes,
-        written: Callable[[bool], None] | None = None,
-    ) -> None:
-        """Store one mark; `written` is told that it is, or that another is there (True)."""
-
-        def answered(sequence: int, error: Exception | None) -> None:
-            if written is not None and (error is None or isinstance(error, WrongSequence)):
-                written(error is not None)
-                if error is not None:
-                    return
-            # A mark that failed is written again after a later commit; until then its entries stay in the record.
-            marks.marking.difference_update([entry.id for entry in entries])
-            if error is None:
-                self._stored(sequence)
-                marks.marked.update([entry.id for entry in entries])
-
-        try:
-            self._jetstream.publish_told(subject, encode_record(entries), headers, answered)
-        except PublishError:
-            marks.marking.difference_update([entry.id for entry in entries])
 
 
 def _surplus(handled: Sequence[Handled], most: int, size: int) -> int:
@@ -296,8 +211,3 @@ def _surplus(handled: Sequence[Handled], most: int, size: int) -> int:
         if kept >= most or replies > _REPLIES:
             return len(handled) - kept
     return 0
-
-
-def _while(minted: float) -> int:
-    """Return the number of the while in which an id was minted (unix seconds)."""
-    return round(minted * 1000) // _WHILE

@@ -1,18 +1,15 @@
 """What is kept in memory for one key of an actor while it is in use."""
 
 import asyncio
-import sys
-from collections import OrderedDict, deque
+from collections import deque
 from typing import Any, Generic, TypeVar
 
-from .ids import id_time
+from .ids import CLOCK_MARGIN, id_time
 from .mailbox import Lane
+from .marks import Marks
 from .record import Handled, Outgoing
 
 T = TypeVar("T")
-
-CLOCK_MARGIN = 5.0
-"""Seconds by which the clocks of two machines may differ."""
 
 
 class Pending:
@@ -33,28 +30,6 @@ class Pending:
         """Whether a commit has failed: what ran on `head` runs again."""
         self.settling: asyncio.Future[None] | None = None
         """Ends with the last commit."""
-
-
-class Marks:
-    """What a busy key remembers of messages that have left its record, or are about to."""
-
-    __slots__ = ("forgotten", "left", "marked", "marking", "moment", "part", "recent", "size")
-
-    def __init__(self, left: float = 0.0) -> None:
-        self.marking: set[str] = set()
-        """Ids whose mark is being written."""
-        self.marked: set[str] = set()
-        """Ids still in the record whose mark is confirmed: they leave with the next commit."""
-        self.moment, self.part = -1, 0
-        """Of which while the last shared mark was, and the part that is free after it."""
-        self.recent: OrderedDict[str, float] = OrderedDict()
-        """Ids that left the record lately, with their commit time: their replies are in their marks."""
-        self.left = left
-        """Latest commit time of all messages that have left the record."""
-        self.forgotten = left
-        """Latest commit time of a handled message that is neither in the record nor in `recent`."""
-        self.size = sys.maxsize
-        """Bytes of the record; more than any has where it was not written here."""
 
 
 class Key(Lane[T], Generic[T]):

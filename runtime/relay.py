@@ -17,7 +17,8 @@ from .checkpoint import Checkpoint
 from .cloudevents import event_headers, rfc3339
 from .errors import CodecError, PublishError
 from .key import Key
-from .nats.jetstream import JetStream, WrongSequence
+from .nats.acks import WrongSequence
+from .nats.jetstream import JetStream
 from .record import Outgoing, decode_record
 from .subject import Names, key_token, snake_case, token_key
 from .tracing import ServiceTracer, Template, finish

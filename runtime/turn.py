@@ -378,7 +378,7 @@ class Turns:
         known = entry.find(work.id)
         if known is None and work.remembered and entry.may_be_marked(work.id, work.born):
             try:
-                known = await self._journal.marked(entry, work.id)
+                known = await self._journal.marks.find(entry.token, work.id)
             except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(
                     f"{self._names.actor}: it cannot be looked up now whether this was handled"

@@ -145,8 +145,8 @@ async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeyp
         while len(key.handled) > 3:
             await journal.commit(key, Count("k", 9), [handled(new_id())], [])
             await asyncio.sleep(0.01)
-    marked = await journal.marked(key, "m0")
-    assert marked is not None and bytes(marked.reply) == bytes(RAW) and await journal.marked(key, "other") is None
+    marked = await journal.marks.find("k", "m0")
+    assert marked is not None and bytes(marked.reply) == bytes(RAW) and await journal.marks.find("k", "other") is None
     stored = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", "m0"))
     assert stored is not None and header_block.get(stored.headers, b"Nats-TTL") in ("86400s", "24h0m0s")
     assert stored.sequence in bench.stored
@@ -192,9 +192,10 @@ async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
     }
     assert sorted(parts) == list(range(len(parts))) and 2 <= len(parts) <= 20 and sum(parts.values()) >= 40
     for message_id in ids:
-        assert await bench.journal().marked(key, message_id) is not None, message_id
+        assert await bench.journal().marks.find("k", message_id) is not None, message_id
     assert (
-        await bench.journal().marked(key, minted(now)) is None and await bench.journal().marked(key, new_id()) is None
+        await bench.journal().marks.find("k", minted(now)) is None
+        and await bench.journal().marks.find("k", new_id()) is None
     )
 
 
@@ -210,7 +211,7 @@ async def test_who_has_a_mark_of_its_own(bench: Bench, age: int | None, size: in
     reply = msgspec.Raw(b'"%s"' % (b"x" * size))
     await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time())], [])
     await until_marked(journal, key, [message_id])
-    marked = await journal.marked(key, message_id)
+    marked = await journal.marks.find("k", message_id)
     assert marked is not None and bytes(marked.reply) == bytes(reply)
     own = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", message_id))
     assert (own is None) == shared
@@ -274,7 +275,8 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
     margin = rng.choice([0.0, 5.0])
     monkeypatch.setattr("runtime.key.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.journal.CLOCK_MARGIN", margin)
-    monkeypatch.setattr("runtime.journal._WHILE", rng.choice([1, 256, 100_000]))
+    monkeypatch.setattr("runtime.marks.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.marks._WHILE", rng.choice([1, 256, 100_000]))
     options = {"counter": Options(handled=rng.randint(1, 4))}
     ids = [rng.choice(IDS)(rng) for _ in range(40)]
     replies: dict[tuple[str, str], Count | None] = {}

@@ -37,6 +37,7 @@ FLOORS: dict[int, set[str]] = {
         "checkpoint",
         "places",
         "journal",
+        "marks",
         "index",
         "relay",
         "bus",

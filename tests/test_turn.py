@@ -137,15 +137,15 @@ async def test_an_id_is_known_after_a_restart(nats_server: EmbeddedServer, names
 
 
 async def test_an_id_that_is_certainly_new_costs_no_look_up(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = system.host("counter").serving.journal
+    marks = system.host("counter").serving.journal.marks
     asked: list[str] = []
-    marked = journal.marked
+    find = marks.find
 
-    async def counted(key: Any, message_id: str) -> Any:
+    async def counted(token: str, message_id: str) -> Any:
         asked.append(message_id)
-        return await marked(key, message_id)
+        return await find(token, message_id)
 
-    monkeypatch.setattr(journal, "marked", counted)
+    monkeypatch.setattr(marks, "find", counted)
     for _ in range(30):
         await system.bus.command(Add("busy"), id=new_id())
     assert asked == []

@@ -9,6 +9,7 @@ import msgspec
 
 from runtime.errors import ConfigurationError, PublishError
 from runtime.nats import reader
+from runtime.nats.acks import InProcess, decode_ack, no_stream
 from runtime.nats.connection import Connection, NoResponders, NotConnected, Response
 from runtime.nats.streams import (
     AccountInfo,
@@ -27,10 +28,8 @@ from runtime.nats.streams import (
 
 API: Final = "$JS.API."
 
-_WRONG_SEQUENCE: Final = (10071, 10164)
 _NO_MESSAGE: Final = 10037
 _NO_SEQUENCE: Final = 10043
-_IN_PROCESS: Final = 10158
 _STREAM_EXISTS: Final = 10058
 _CONSUMER_EXISTS: Final = 10148
 
@@ -41,21 +40,6 @@ _RESET_LEVEL: Final = 4
 _NOBODY: Final = 503
 
 _AnswerT = TypeVar("_AnswerT", bound=Answer)
-
-
-class WrongSequence(PublishError):
-    """Another message was stored on the subject since the sequence that was expected: nothing was stored now.
-
-    `last` is the sequence that the server found, or None where it does not say.
-    """
-
-    def __init__(self, message: str, last: int | None) -> None:
-        super().__init__(message)
-        self.last = last
-
-
-class _InProcess(PublishError):
-    """A message with this id is being replicated: whether it will be stored is not known yet."""
 
 
 # Seconds after which what is in process is asked for again.
@@ -89,23 +73,6 @@ class _Consumers(Answer):
 
 
 _encode = msgspec.json.Encoder().encode
-_ack_decoder = msgspec.json.Decoder(Ack)
-
-
-def decode_ack(response: Response, subject: str | bytes = "") -> Ack:
-    """Return the acknowledgement in the reply to a publish on `subject` (named in errors only).
-
-    Raises `WrongSequence` where an expected sequence was refused, and `PublishError` for any other refusal.
-    """
-    try:
-        ack = _ack_decoder.decode(response.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PublishError(f"{_text(subject)}: the reply is no acknowledgement of JetStream: {error}") from error
-    if ack.error is not None:
-        raise _refusal(ack.error, _text(subject))
-    if not ack.stream:
-        raise PublishError(f"{_text(subject)}: the reply is no acknowledgement of JetStream")
-    return ack
 
 
 class JetStream:
@@ -139,7 +106,7 @@ class JetStream:
             return decode_ack(await reply, subject)
         except NoResponders as error:
             raise no_stream(subject) from error
-        except _InProcess as error:
+        except InProcess as error:
             # Several replicas: the first one with this id is not agreed on yet.
             left = expires_at - self._loop.time() - _ASK_AGAIN
             if left <= 0:
@@ -350,22 +317,3 @@ def _decode(response: Response, operation: str, answer: type[_AnswerT]) -> _Answ
     if found.error is not None:
         raise ApiError(operation, found.error)
     return found
-
-
-def no_stream(subject: str | bytes) -> PublishError:
-    """Return the error for a publish that nobody answered."""
-    return PublishError(f"no stream takes {_text(subject)}, or JetStream is not enabled: nothing was stored")
-
-
-def _refusal(fault: Fault, subject: str) -> PublishError:
-    message = f"{subject} was not stored: {fault.description} ({fault.err_code})"
-    if fault.err_code in _WRONG_SEQUENCE:
-        last = fault.description.rpartition(": ")[2]
-        return WrongSequence(message, int(last) if last.isdigit() else None)
-    if fault.err_code == _IN_PROCESS:
-        return _InProcess(message)
-    return PublishError(message)
-
-
-def _text(subject: str | bytes) -> str:
-    return subject if isinstance(subject, str) else subject.decode("utf-8", "replace")

@@ -13,8 +13,9 @@ import msgspec
 
 from runtime import headers as header_block
 from runtime.errors import ActorError, ConfigurationError
+from runtime.nats.acks import WrongSequence
 from runtime.nats.connection import Subscription
-from runtime.nats.jetstream import JetStream, WrongSequence
+from runtime.nats.jetstream import JetStream
 from runtime.nats.streams import Stored, StreamConfig
 
 logger = logging.getLogger("actorloom.nats")

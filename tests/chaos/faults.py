@@ -18,6 +18,7 @@ from runtime.checkpoint import Checkpoint
 from runtime.deadletter import DeadLetters
 from runtime.endpoint import Endpoint
 from runtime.journal import Journal
+from runtime.marks import MarkStore
 from runtime.nats.jetstream import JetStream
 from runtime.nats.lease import Lease
 from runtime.nats.puller import Puller
@@ -87,8 +88,8 @@ def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
     _patch(Relay, "_publish", lambda run: _sending(run, reach, "relay"))
     _patch(Relay, "_confirmed", lambda run: _before(run, reach, "relay.confirmed"))
     _patch(Puller, "finish", lambda run: _sending(run, reach, "ack"))
-    _patch(Journal, "_mark", lambda run: _sending(run, reach, "mark"))
-    _patch(Journal, "__init__", lambda run: _marked(run, reach))
+    _patch(MarkStore, "write", lambda run: _sending(run, reach, "mark"))
+    _patch(MarkStore, "__init__", lambda run: _marked(run, reach))
     _patch(DeadLetters, "store", lambda run: _around(run, reach, "bury.before", "bury.after"))
     _patch(Relay, "save", lambda run: _around(run, reach, "checkpoint.before", "checkpoint.after"))
     _patch(Relay, "recover", lambda run: _around(run, reach, "recover.before", "recover.after"))
@@ -138,7 +139,7 @@ def _commit(run: Any, reach: Any) -> Any:
 
 
 def _marked(run: Any, reach: Any) -> Any:
-    def initialise(self: Journal, *args: Any, **kwargs: Any) -> None:
+    def initialise(self: MarkStore, *args: Any, **kwargs: Any) -> None:
         run(self, *args, **kwargs)
         stored = self._stored
 
@@ -170,10 +171,10 @@ def _without_deduplication() -> None:
 
 
 def _without_marks() -> None:
-    async def marked(self: Journal, key: Any, message_id: str) -> None:
+    async def find(self: MarkStore, token: str, message_id: str) -> None:
         return None
 
-    Journal.marked = marked
+    MarkStore.find = find
 
 
 def _without_check() -> None:

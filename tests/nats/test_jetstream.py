@@ -11,8 +11,9 @@ import pytest
 from runtime import headers
 from runtime.errors import ActorError, PublishError
 from runtime.nats import reader
+from runtime.nats.acks import WrongSequence, decode_ack
 from runtime.nats.connection import Connection, ConnectionOptions, Response
-from runtime.nats.jetstream import JetStream, WrongSequence, decode_ack
+from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.nats.streams import SECOND, ApiError, ConsumerConfig, StreamConfig, StreamConflict
 from tests.chaos.servers import Servers

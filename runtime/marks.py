@@ -1,0 +1,146 @@
+"""Marks: what is kept of a handled message, id, reply and commit time, once it has left the record of its key.
+
+Messages whose ids were minted at about the same time share one (docs/adr/001).
+"""
+
+import itertools
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+import msgspec
+
+from .errors import PublishError
+from .ids import CLOCK_MARGIN, id_time
+from .nats.acks import WrongSequence
+from .nats.jetstream import JetStream
+from .record import Handled, encode_record
+from .subject import Names
+
+_WHILE = 256
+"""Milliseconds: messages whose ids are of the same while share marks."""
+
+_PROMPT = 60.0
+"""Seconds: a message whose id is older (or older than ids are remembered) has a mark of its own. So the shared marks of one
+while are written within that time, and as they stay twice as much longer, none is missing before one that is needed."""
+
+_SMALL = 1024
+"""Bytes of the largest reply that is put into a shared mark."""
+
+_TOGETHER = 256
+"""Messages in one mark at most."""
+
+_decode = msgspec.json.Decoder(list[Handled]).decode
+
+
+class Marks:
+    """What a busy key remembers of messages that have left its record, or are about to."""
+
+    __slots__ = ("forgotten", "left", "marked", "marking", "moment", "part", "recent", "size")
+
+    def __init__(self, left: float = 0.0) -> None:
+        self.marking: set[str] = set()
+        """Ids whose mark is being written."""
+        self.marked: set[str] = set()
+        """Ids still in the record whose mark is confirmed: they leave with the next commit."""
+        self.moment, self.part = -1, 0
+        """Of which while the last shared mark was, and the part that is free after it."""
+        self.recent: OrderedDict[str, float] = OrderedDict()
+        """Ids that left the record lately, with their commit time: their replies are in their marks."""
+        self.left = left
+        """Latest commit time of all messages that have left the record."""
+        self.forgotten = left
+        """Latest commit time of a handled message that is neither in the record nor in `recent`."""
+        self.size = sys.maxsize
+        """Bytes of the record; more than any has where it was not written here."""
+
+
+class MarkStore:
+    """The stored marks of one actor type. `stored` is told the sequence of each, for the account of the relay's checkpoint."""
+
+    def __init__(self, jetstream: JetStream, names: Names, remember: float, stored: Callable[[int], None]) -> None:
+        self._jetstream = jetstream
+        self._names = names
+        self._stored = stored
+        seconds = max(int(remember), 1)
+        self._prompt = min(_PROMPT, seconds)
+        self._own = b"NATS/1.0\r\nNats-TTL: %ds\r\n\r\n" % seconds
+        self._shared = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\nNats-TTL: %ds\r\n\r\n" % (
+            seconds + 2 * self._prompt
+        )
+
+    async def find(self, token: str, message_id: str) -> Handled | None:
+        """Look up at the stream leader what a key has left of a message; None where it was not handled, or not marked.
+
+        Raises `PublishError`, `TimeoutError` or `ApiError` where that cannot be known.
+        """
+        stream, names = self._names.turns_stream, self._names
+        if (minted := id_time(message_id)) is not None:
+            moment = _while(minted)
+            for part in itertools.count():
+                stored = await self._jetstream.get_last(stream, names.marks(token, moment, part))
+                if stored is None:
+                    break
+                for entry in _decode(stored.payload):
+                    if entry.id == message_id:
+                        return entry
+        stored = await self._jetstream.get_last(stream, names.mark(token, message_id))
+        return _decode(stored.payload)[0] if stored is not None else None
+
+    def write(self, token: str, marks: Marks, entries: list[Handled]) -> None:
+        """Write the marks of `entries` in the background, or of as many as may be at once; `marks` learns which are there."""
+        entries = entries[:_TOGETHER]
+        marks.marking.update([entry.id for entry in entries])
+        now = time.time()
+        shared: dict[int, list[Handled]] = {}
+        for entry in entries:
+            minted = id_time(entry.id)
+            if minted is None or not now - self._prompt < minted < now + CLOCK_MARGIN or len(entry.reply) > _SMALL:
+                self._write(marks, self._names.mark(token, entry.id), [entry], self._own)
+            else:
+                shared.setdefault(_while(minted), []).append(entry)
+        for moment, group in shared.items():
+            self._share(token, marks, moment, marks.part if moment == marks.moment else 0, group)
+
+    def _share(self, token: str, marks: Marks, moment: int, part: int, group: list[Handled]) -> None:
+        """Write the mark of a group as the first part of its while that is free; none before it is, which a reader relies on."""
+
+        def written(taken: bool) -> None:
+            if taken:
+                self._share(token, marks, moment, part + 1, group)
+            else:
+                marks.moment, marks.part = moment, part + 1
+
+        self._write(marks, self._names.marks(token, moment, part), group, self._shared, written)
+
+    def _write(
+        self,
+        marks: Marks,
+        subject: str,
+        entries: list[Handled],
+        headers: bytes,
+        written: Callable[[bool], None] | None = None,
+    ) -> None:
+        """Store one mark; `written` is told that it is, or that another is there (True)."""
+
+        def answered(sequence: int, error: Exception | None) -> None:
+            if written is not None and (error is None or isinstance(error, WrongSequence)):
+                written(error is not None)
+                if error is not None:
+                    return
+            # A mark that failed is written again after a later commit; until then its entries stay in the record.
+            marks.marking.difference_update([entry.id for entry in entries])
+            if error is None:
+                self._stored(sequence)
+                marks.marked.update([entry.id for entry in entries])
+
+        try:
+            self._jetstream.publish_told(subject, encode_record(entries), headers, answered)
+        except PublishError:
+            marks.marking.difference_update([entry.id for entry in entries])
+
+
+def _while(minted: float) -> int:
+    """Return the number of the while in which an id was minted (unix seconds)."""
+    return round(minted * 1000) // _WHILE
