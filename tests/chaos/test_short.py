@@ -19,6 +19,7 @@ SHORT = (
     "steps",
     "kills",
     "drain",
+    "circles",
     "poison",
     "shop",
     "wire",

@@ -2,6 +2,7 @@
 
 from tests.chaos.cell import Scenario
 
+from .circles import circles
 from .cluster import cluster_leaders, cluster_rolling, on_three_nodes
 from .controls import (
     control_burial,
@@ -47,6 +48,7 @@ ALL: dict[str, Scenario] = {
     "race": race,
     "zombie": zombie,
     "drain": drain,
+    "circles": circles,
     "endings": endings,
     "silence": silence,
     "wire": wire,
