@@ -138,8 +138,12 @@ class Connection:
         """
         connection = cls(options, name)
         await connection._session.open()
-        connection._transport.start()
-        await connection._transport.subscribe(connection._replies.subject, "", connection._replies.receive)
+        try:
+            connection._transport.start()
+            await connection._transport.subscribe(connection._replies.subject, "", connection._replies.receive)
+        except BaseException:
+            await connection.close()
+            raise
         return connection
 
     @property

@@ -52,16 +52,18 @@ class Session:
     async def open(self) -> None:
         """Connect. Raises `NotConnected` with the reason, or `ConfigurationError` for files that cannot be used."""
         opening = asyncio.create_task(self._connect(), name="actorloom nats connect")
-        await asyncio.wait(
-            {opening, self._unauthorized}, timeout=self._options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        if opening.done() and opening.exception() is None:
-            self._note_address()
-            return
+        try:
+            await asyncio.wait(
+                {opening, self._unauthorized}, timeout=self._options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+            if opening.done() and opening.exception() is None:
+                self._note_address()
+                return
+        except asyncio.CancelledError:
+            await self._end_opening(opening)
+            raise
         error = opening.exception() if opening.done() else None
-        opening.cancel()
-        await asyncio.wait({opening})
-        await self.close()
+        await self._end_opening(opening)
         if error is not None and not isinstance(error, nats.errors.Error | OSError):
             raise error
         refusal = self._unauthorized.result() if self._unauthorized.done() else None
@@ -96,6 +98,13 @@ class Session:
             self._end(None)
         if self._giving_up is not None:
             await asyncio.wait({self._giving_up})
+
+    async def _end_opening(self, opening: "asyncio.Task[None]") -> None:
+        """End an attempt to connect: a client that is left to itself connects again and again, and heeds no cancelling."""
+        opening.cancel()
+        await asyncio.wait({opening})
+        abandon(self._client)
+        await self.close()
 
     async def _connect(self) -> None:
         options = self._options

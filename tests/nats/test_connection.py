@@ -316,6 +316,29 @@ async def test_connecting_says_where_and_why_not(public_api: bool) -> None:
     assert "secret" not in str(caught.value)
 
 
+async def test_connecting_can_be_cancelled_at_any_time(nats_server: EmbeddedServer, public_api: bool) -> None:
+    """And leaves nothing that runs on: nats-py's own tasks heed no cancelling while they connect again."""
+    before = asyncio.all_tasks()
+    options = ConnectionOptions(url=nats_server.url, public_api=public_api)
+    done = False
+    for steps in range(100):
+        connecting = asyncio.ensure_future(Connection.connect(options))
+        for _ in range(steps):
+            await asyncio.sleep(0)  # one turn of the loop
+        connecting.cancel()
+        await asyncio.wait({connecting}, timeout=10)
+        assert connecting.done()
+        if not connecting.cancelled():
+            done = True
+            await connecting.result().close()
+        async with asyncio.timeout(10):
+            while left := asyncio.all_tasks() - before:
+                await asyncio.wait(left)
+        if done:
+            break
+    assert done, "it was never quick enough"
+
+
 async def test_refused_credentials_are_told_at_once(tmp_path: Path, public_api: bool) -> None:
     config = "authorization { user: me, password: right }"
     server = EmbeddedServer(port=0, store_dir=tmp_path, config=config)
