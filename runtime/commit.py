@@ -268,6 +268,8 @@ def _without_the_first_unstorable(batch: list[Staged]) -> Callable[[Work], Await
 
 def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:
     """Split what is staged into what the next commit takes, and the rest."""
+    if len(staged) == 1:
+        return staged, []
     size = 0
     for number, one in enumerate(staged):
         size += len(one.done.reply) + sum(len(each.body) for each in one.outgoing)

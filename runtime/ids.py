@@ -24,6 +24,7 @@ _TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-
 _random = random.Random()
 os.register_at_fork(after_in_child=_random.seed)
 _bits = _random.getrandbits
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
 
 
@@ -40,11 +41,9 @@ def derived_id(parent: str, ordinal: int) -> str:
 
     It carries the parent's time; where the parent has none, the time is 0, which `id_time` reads as none.
     """
-    millis = round((id_time(parent) or 0.0) * 1000)
     digest = blake2b(f"{parent}/{ordinal}".encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
-    variant = "89ab"[int(digest[3], 16) & 3]
-    text = f"{millis:012x}8{digest[:3]}{variant}{digest[4:19]}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time = parent[:13] if id_time(parent) is not None else "00000000-0000"
+    return f"{time}-8{digest[:3]}-{_VARIANT[digest[3]]}{digest[4:7]}-{digest[7:19]}"
 
 
 @lru_cache(maxsize=1024)  # within one turn it is asked for three times

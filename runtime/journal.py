@@ -178,11 +178,9 @@ class Journal:
         marks.left, marks.size = left, size
         if gone:
             self._forget(marks, gone)
-        if marks.marking or not surplus:
-            return
-        waiting = [entry for entry in handled[:surplus] if entry.id not in marks.marked]
-        if len(waiting) >= 2 * self._options.handled or size > _REPLIES:
-            self.marks.write(key.token, marks, waiting)
+        enough = 2 * self._options.handled if size <= _REPLIES else 1
+        if not marks.marking and surplus - len(marks.marked) >= enough:
+            self.marks.write(key.token, marks, [each for each in handled[:surplus] if each.id not in marks.marked])
 
     def _forget(self, marks: Marks, gone: list[Handled]) -> None:
         recent, now = marks.recent, time.time()

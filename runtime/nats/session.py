@@ -54,7 +54,9 @@ class Session:
         opening = asyncio.create_task(self._connect(), name="actorloom nats connect")
         try:
             await asyncio.wait(
-                {opening, self._unauthorized}, timeout=self._options.connect_timeout, return_when=asyncio.FIRST_COMPLETED
+                {opening, self._unauthorized},
+                timeout=self._options.connect_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if opening.done() and opening.exception() is None:
                 self._note_address()

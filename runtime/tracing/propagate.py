@@ -17,9 +17,11 @@ def inject(span: Span | None = None) -> bytes:
     They are traceparent, tracestate and baggage (of the current context), each ending in CRLF, for joining into a
     block; b"" where there is nothing to carry. Put them first in the block: there `Template.receive` is fastest.
     """
+    context = get_context()
+    if context is NOTHING and span is None:
+        return b""
     if span is None:
         span = current()
-    context = get_context()
     if span is NOTHING and not context:
         return b""
     # An exact type first: `isinstance` of an abstract class costs more than the line itself.
