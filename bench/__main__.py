@@ -19,8 +19,8 @@ from bench.suite import Suite
 
 QUICK = ("query", "actor", "turn", "emit", "reaction", "hot_key", "ladder")
 QUESTIONS = (*QUICK, "latency", "keys", "growth", "peers", "in_process")
-ALL = (*QUESTIONS, "instructions")
-"""With what takes minutes of its own, and so runs only by name."""
+ALL = (*QUESTIONS, "instructions", "profile")
+"""With what runs only by name: minutes of valgrind, and a table that is no comparison."""
 
 _WIDTH = 180
 

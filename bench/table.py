@@ -22,6 +22,8 @@ _COLUMNS = {
     "exported": "spans exported",
     "dropped": "dropped",
     "thousands": "thousand instructions",
+    "share": "% of the actor's time",
+    "calls": "calls a query",
 }
 
 
