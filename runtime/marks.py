@@ -28,7 +28,7 @@ while are written within that time, and as they stay twice as much longer, none 
 _SMALL = 1024
 """Bytes of the largest reply that is put into a shared mark."""
 
-_TOGETHER = 256
+_TOGETHER = 64
 """Messages in one mark at most."""
 
 _decode = msgspec.json.Decoder(list[Handled]).decode
@@ -89,56 +89,65 @@ class MarkStore:
         return _decode(stored.payload)[0] if stored is not None else None
 
     def write(self, token: str, marks: Marks, entries: list[Handled]) -> None:
-        """Write the marks of `entries` in the background, or of as many as may be at once; `marks` learns which are there."""
-        entries = entries[:_TOGETHER]
+        """Write the marks of `entries` in the background; `marks` learns which are there.
+
+        What fails is written again after a later commit; until then its entries stay in the record.
+        """
         marks.marking.update([entry.id for entry in entries])
         now = time.time()
         shared: dict[int, list[Handled]] = {}
         for entry in entries:
             minted = id_time(entry.id)
             if minted is None or not now - self._prompt < minted < now + CLOCK_MARGIN or len(entry.reply) > _SMALL:
-                self._write(marks, self._names.mark(token, entry.id), [entry], self._own)
+                self._write(token, marks, entry)
             else:
                 shared.setdefault(_while(minted), []).append(entry)
         for moment, group in shared.items():
             self._share(token, marks, moment, marks.part if moment == marks.moment else 0, group)
 
+    def _write(self, token: str, marks: Marks, entry: Handled) -> None:
+        """Write the mark of one message."""
+
+        def answered(sequence: int, error: Exception | None) -> None:
+            self._note(marks, [entry], sequence, error)
+
+        self._publish(self._names.mark(token, entry.id), [entry], self._own, answered)
+
     def _share(self, token: str, marks: Marks, moment: int, part: int, group: list[Handled]) -> None:
-        """Write the mark of a group as the first part of its while that is free; none before it is, which a reader relies on."""
+        """Write the marks of a group, each as the first part of their while that is free; a reader relies on there being no gap."""
+        first, rest = group[:_TOGETHER], group[_TOGETHER:]
 
-        def written(taken: bool) -> None:
-            if taken:
+        def answered(sequence: int, error: Exception | None) -> None:
+            if isinstance(error, WrongSequence) and error.last:
                 self._share(token, marks, moment, part + 1, group)
+            elif error is not None:
+                self._note(marks, group, sequence, error)
             else:
+                self._note(marks, first, sequence, None)
                 marks.moment, marks.part = moment, part + 1
+                if rest:
+                    self._share(token, marks, moment, part + 1, rest)
 
-        self._write(marks, self._names.marks(token, moment, part), group, self._shared, written)
+        self._publish(self._names.marks(token, moment, part), first, self._shared, answered)
 
-    def _write(
+    def _publish(
         self,
-        marks: Marks,
         subject: str,
         entries: list[Handled],
         headers: bytes,
-        written: Callable[[bool], None] | None = None,
+        answered: Callable[[int, Exception | None], None],
     ) -> None:
-        """Store one mark; `written` is told that it is, or that another is there (True)."""
-
-        def answered(sequence: int, error: Exception | None) -> None:
-            if written is not None and (error is None or isinstance(error, WrongSequence)):
-                written(error is not None)
-                if error is not None:
-                    return
-            # A mark that failed is written again after a later commit; until then its entries stay in the record.
-            marks.marking.difference_update([entry.id for entry in entries])
-            if error is None:
-                self._stored(sequence)
-                marks.marked.update([entry.id for entry in entries])
-
         try:
             self._jetstream.publish_told(subject, encode_record(entries), headers, answered)
-        except PublishError:
-            marks.marking.difference_update([entry.id for entry in entries])
+        except PublishError as error:
+            answered(0, error)
+
+    def _note(self, marks: Marks, entries: list[Handled], sequence: int, error: Exception | None) -> None:
+        ids = [entry.id for entry in entries]
+        marks.marking.difference_update(ids)
+        if error is None:
+            self._stored(sequence)
+            marks.marked.update(ids)
 
 
 def _while(minted: float) -> int:

@@ -199,6 +199,36 @@ async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
     )
 
 
+async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where one of them fails, it is written later, and none has come in its place."""
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    publish, failed = bench.jetstream.publish_told, False
+
+    def failing(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
+        nonlocal failed
+        if subject.endswith(".1") and not failed:
+            failed = True
+            told(0, TimeoutError())
+        else:
+            publish(subject, payload, headers, told)
+
+    monkeypatch.setattr(bench.jetstream, "publish_told", failing)
+    now = time.time()
+    ids = [minted(now) for _ in range(200)]
+    await journal.commit(key, Count("k", 0), [handled(message_id) for message_id in ids], [])
+    await until_marked(journal, key, ids)
+    assert failed
+    counts = [
+        count
+        for subject, count in (await marks_of(bench)).items()
+        if subject.startswith(f"{int(now * 1000) // 256:x}.")
+    ]
+    assert counts[:2] == [64, 64] and sum(counts) >= 198 and max(counts) == 64
+    for message_id in ids[:-2]:
+        assert await journal.marks.find("k", message_id) is not None
+
+
 @pytest.mark.parametrize(
     ("age", "size", "shared"),
     [(0, 10, True), (0, 5_000, False), (600, 10, False), (-600, 10, False), (None, 10, False)],
