@@ -91,7 +91,7 @@ class Endpoint:
                 self.respond(reply, b"" if value is None else encode(value), None)
             else:
                 if type(span) is LeanSpan:  # what `response_line` gives for it
-                    block = b"NATS/1.0\r\ntraceresponse: 00-%b-%b-01\r\n\r\n" % (span.trace, span.id)
+                    block = b"".join((b"NATS/1.0\r\ntraceresponse: 00-", span.trace, b"-", span.id, b"-01\r\n\r\n"))
                 else:
                     block = b"NATS/1.0\r\n%b\r\n" % response_line(span)
                 self.respond(reply, b"" if value is None else encode(value), block)

@@ -39,7 +39,7 @@ def encode(spans: Sequence[LeanSpan]) -> bytes:
         try:
             if span.details is None and span.extra is None and span.carry is None and span.parent and shape.plain:
                 # As nearly all are: two calls to C.
-                ids = unhexlify(b"0a10%b1208%b2208%b" % (span.trace, span.id, span.parent))
+                ids = unhexlify(b"".join((b"0a10", span.trace, b"1208", span.id, b"2208", span.parent)))
                 flags = _REMOTE if span.remote else _LOCAL
                 add(shape.child(shape.child_head, ids, shape.fixed, span.started, 65, span.ended, flags))
             else:

@@ -109,7 +109,9 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
 
     def lines(self) -> bytes:
         """The header lines that make this span a parent: traceparent, and tracestate if the trace came with one."""
-        line = b"traceparent: 00-%b-%b-01\r\n" % (self.trace, self.id)
+        line = b"".join(
+            (b"traceparent: 00-", self.trace, b"-", self.id, b"-01\r\n")
+        )  # in two thirds of the time of `%`
         if self.carry is not None and (state := tracestate(self.carry)):
             line += b"tracestate: " + state.encode() + b"\r\n"
         return line

@@ -24,7 +24,8 @@ Extra = dict[str, AttributeValue] | None
 Hop = Literal["parent", "parent+link", "link"]
 
 # The first header of a block, which is where the runtime writes it: 8 bytes of version, CRLF, then the 55 of the value.
-_FIRST = re.compile(rb"NATS/1.0\r\ntraceparent: 00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-01\r").match
+_FIRST = re.compile(rb"NATS/1.0\r\ntraceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-01\r").match
+_NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
 
 # Compared on the hot path, where an attribute of an enum costs a look-up each time.
 _CARRY, _DROP, _RECORD = Choice.CARRY, Choice.DROP, Choice.RECORD
@@ -75,11 +76,12 @@ class Template(Origin):
             if flag == b"1\r":
                 if sampling.sampled is _RECORD and not self.rooted and (ids := _FIRST(block)) is not None:
                     trace, parent = ids.groups()
-                    # A tracestate has an "=", and few other headers do: one byte is looked for instead of a name.
-                    span = LeanSpan(self, trace, parent, True, block if 61 in block else None, attributes)
-                    if self.recorder.processors:
-                        self._started(span)
-                    return span
+                    if trace != _NO_TRACE and parent != _NO_SPAN:
+                        # A tracestate has an "=", and few other headers do: one byte is looked for instead of a name.
+                        span = LeanSpan(self, trace, parent, True, block if 61 in block else None, attributes)
+                        if self.recorder.processors:
+                            self._started(span)
+                        return span
             elif flag == b"0\r" and sampling.unsampled is _DROP and block.startswith(b"traceparent: 00-", 10):
                 return UnsampledSpan(block)
         elif sampling.root is _RECORD:
