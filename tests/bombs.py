@@ -37,6 +37,7 @@ class GetFinds(Query[Finds], actor="sapper", key="place"):
 
 async def handle(event: Found) -> None:
     if "STUCK" in os.environ:
+        print("stuck", flush=True)
         await asyncio.Event().wait()
     if "MENDED" in os.environ:
         return

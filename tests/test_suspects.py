@@ -16,7 +16,6 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.nats.streams import ApiError
-from runtime.places import Places
 from runtime.relay import event_headers
 from runtime.storage import events_config
 from runtime.subject import Names
@@ -188,15 +187,13 @@ async def test_innocents_in_hand_of_killed_processes_are_handled_once_and_in_ord
         for number in range(1, 6):
             for place in ("bridge", "road", "river"):
                 await here.find(place, number, "fails" if (place, number) == ("road", 2) else "")
-        places = Places(here.jetstream, here.names, 60.0, lambda sequence: None)
-        for deaths in range(3):
+        for _ in range(3):
             process = await here.launch(STUCK="1")
-            await process.until("ready:")
+            await process.until(
+                "stuck", count=3
+            )  # one of each place: before, the 15 in hand are those of the process before
 
-            async def stuck(deaths: int = deaths) -> bool:
-                place = await places.load(here.events.events_stream, "sapper")
-                if place is None or place.deaths < deaths:
-                    return False  # it stands by
+            async def stuck() -> bool:
                 info = await here.jetstream.consumer_info(here.events.events_stream, "sapper")
                 return info.num_ack_pending == 15
 

@@ -60,17 +60,30 @@ async def test_publish_with_a_known_id_is_a_duplicate(jetstream: JetStream, stre
     assert (await jetstream.stream_info(stream)).state.messages == 1
 
 
+async def reached(jetstream: JetStream) -> None:
+    """A node hears of a new stream's subjects a little after the leader has made it."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await jetstream.publish("reached", b"")
+                return
+            except PublishError:
+                await asyncio.sleep(0.01)
+
+
 async def test_several_who_publish_one_id_at_once_are_all_acknowledged(tmp_path: Path) -> None:
     """Three replicas refuse the second for as long as the first is not agreed on."""
     async with Servers(tmp_path, 3) as servers, AsyncExitStack() as stack:
         options = [ConnectionOptions(url=node.url) for node in servers.nodes]
         connections = [await stack.enter_async_context(await Connection.connect(each)) for each in options]
         publishers = [JetStream(connection) for connection in connections]
-        await publishers[0].ensure_stream(StreamConfig(name="ids", subjects=("ids",), replicas=3))
+        await publishers[0].ensure_stream(StreamConfig(name="ids", subjects=("ids", "reached"), replicas=3))
+        for each in publishers:
+            await reached(each)
         for number in range(20):
             block = headers.encode([("Nats-Msg-Id", f"id{number}")])
             acks = await asyncio.gather(*(each.publish("ids", b"", headers=block) for each in publishers))
-            assert {ack.sequence for ack in acks} == {number + 1}
+            assert {ack.sequence for ack in acks} == {number + 3 + 1}
             assert sum(not ack.duplicate for ack in acks) == 1
 
 
