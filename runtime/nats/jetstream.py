@@ -96,23 +96,22 @@ class JetStream:
         have been stored).
         """
         expires_at = self._loop.time() + (self.timeout if timeout is None else timeout)
-        try:
+        while True:
             try:
-                encoded = subject.encode() if isinstance(subject, str) else subject
-                reply = self.connection.request_nowait(encoded, payload, headers, expires_at)
-            except NotConnected:
-                left = expires_at - self._loop.time()
-                reply = self.connection.request(subject, payload, headers=headers, timeout=left)
-            return decode_ack(await reply, subject)
-        except NoResponders as error:
-            raise no_stream(subject) from error
-        except InProcess as error:
-            # Several replicas: the first one with this id is not agreed on yet.
-            left = expires_at - self._loop.time() - _ASK_AGAIN
-            if left <= 0:
-                raise TimeoutError(str(error)) from error
-        await asyncio.sleep(_ASK_AGAIN)
-        return await self.publish(subject, payload, headers=headers, timeout=left)
+                try:
+                    encoded = subject.encode() if isinstance(subject, str) else subject
+                    reply = self.connection.request_nowait(encoded, payload, headers, expires_at)
+                except NotConnected:
+                    left = expires_at - self._loop.time()
+                    reply = self.connection.request(subject, payload, headers=headers, timeout=left)
+                return decode_ack(await reply, subject)
+            except NoResponders as error:
+                raise no_stream(subject) from error
+            except InProcess as error:
+                # Several replicas: the first one with this id is not agreed on yet.
+                if self._loop.time() + _ASK_AGAIN >= expires_at:
+                    raise TimeoutError(str(error)) from error
+            await asyncio.sleep(_ASK_AGAIN)
 
     def publish_told(
         self,

@@ -103,8 +103,9 @@ class Session:
 
     async def _end_opening(self, opening: "asyncio.Task[None]") -> None:
         """End an attempt to connect: a client that is left to itself connects again and again, and heeds no cancelling."""
-        opening.cancel()
-        await asyncio.wait({opening})
+        while not opening.done():  # one cancelling may be lost on the way: `asyncio.wait_for` of Python 3.11
+            opening.cancel()
+            await asyncio.wait({opening}, timeout=0.5)
         abandon(self._client)
         await self.close()
 
