@@ -23,6 +23,7 @@ from runtime.record import Handled, Outgoing, decode_record
 from runtime.storage import turns_config
 from runtime.subject import Names
 from runtime.testing import running
+from tests.clocks import uuid7
 from tests.counting import Add, Count, Counter, DropCount
 
 RAW = msgspec.Raw(b'{"ok":true}')
@@ -152,10 +153,6 @@ async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeyp
     assert stored.sequence in bench.stored
 
 
-def minted(at: float) -> str:
-    return str(uuid.UUID(int=int(at * 1000) << 80 | 7 << 76 | 2 << 62 | random.getrandbits(60)))
-
-
 async def until_marked(journal: Journal, key: Key[Any], ids: list[str]) -> None:
     """Commit on until all of `ids` have left the record."""
     async with asyncio.timeout(10):
@@ -171,9 +168,16 @@ async def marks_of(bench: Bench, token: str = "k") -> dict[str, int]:
     return {stored.subject.removeprefix(root): len(msgspec.json.decode(stored.payload)) for stored in found}
 
 
+async def parts_of(bench: Bench, at: float) -> dict[int, int]:
+    """The parts of the shared marks for ids of that time (unix seconds), and how many messages each is of."""
+    moment = f"{int(at * 1000) // 256:x}."
+    found = await marks_of(bench)
+    return {int(each.removeprefix(moment)): count for each, count in found.items() if each.startswith(moment)}
+
+
 async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
     now = time.time()
-    ids = [minted(now) for _ in range(40)]
+    ids = [uuid7(now) for _ in range(40)]
     first, key = bench.journal(), Key[Any]("k", "k")
     await first.load(key)
     for message_id in ids[:20]:
@@ -184,17 +188,12 @@ async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
     for message_id in ids[20:]:
         await second.commit(again, Count("k", 0), [handled(message_id)], [])
     await until_marked(second, again, ids)
-    moment = f"{int(now * 1000) // 256:x}"
-    parts = {
-        int(subject.partition(".")[2]): count
-        for subject, count in (await marks_of(bench)).items()
-        if subject.startswith(moment)
-    }
+    parts = await parts_of(bench, now)
     assert sorted(parts) == list(range(len(parts))) and 2 <= len(parts) <= 20 and sum(parts.values()) >= 40
     for message_id in ids:
         assert await bench.journal().marks.find("k", message_id) is not None, message_id
     assert (
-        await bench.journal().marks.find("k", minted(now)) is None
+        await bench.journal().marks.find("k", uuid7(now)) is None
         and await bench.journal().marks.find("k", new_id()) is None
     )
 
@@ -215,15 +214,11 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
 
     monkeypatch.setattr(bench.jetstream, "publish_told", failing)
     now = time.time()
-    ids = [minted(now) for _ in range(200)]
+    ids = [uuid7(now) for _ in range(200)]
     await journal.commit(key, Count("k", 0), [handled(message_id) for message_id in ids], [])
     await until_marked(journal, key, ids)
     assert failed
-    counts = [
-        count
-        for subject, count in (await marks_of(bench)).items()
-        if subject.startswith(f"{int(now * 1000) // 256:x}.")
-    ]
+    counts = list((await parts_of(bench, now)).values())
     assert counts[:2] == [64, 64] and sum(counts) >= 198 and max(counts) == 64
     for message_id in ids[:-2]:
         assert await journal.marks.find("k", message_id) is not None
@@ -235,7 +230,7 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
 )
 async def test_who_has_a_mark_of_its_own(bench: Bench, age: int | None, size: int, shared: bool) -> None:
     """Who is old, so that no mark before it can expire long before it; and whose reply is large."""
-    message_id = "foreign" if age is None else minted(time.time() - age)
+    message_id = "foreign" if age is None else uuid7(time.time() - age)
     journal, key = bench.journal(Options(handled=2, remember=100)), Key[Any]("k", "k")
     await journal.load(key)
     reply = msgspec.Raw(b'"%s"' % (b"x" * size))
@@ -292,7 +287,7 @@ IDS = [
     lambda rng: new_id(),
     lambda rng: derived_id(new_id(), rng.randrange(99)),
     lambda rng: derived_id("no time", rng.randrange(10**9)),
-    lambda rng: minted(time.time() + rng.uniform(-9e5, 9e5)),
+    lambda rng: uuid7(time.time() + rng.uniform(-9e5, 9e5)),
 ]
 
 

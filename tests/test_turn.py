@@ -20,6 +20,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage import StateLost
 from runtime.subject import key_token
 from runtime.testing import System, running
+from tests.clocks import uuid7
 from tests.counting import (
     RUNS,
     Add,
@@ -41,11 +42,6 @@ from tests.counting import (
     Watcher,
     gate,
 )
-
-
-def uuid7(at: float) -> str:
-    """A UUIDv7 of a clock that says `at`."""
-    return str(uuid.UUID(int=int(at * 1000) << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & ((1 << 62) - 1)))
 
 
 @pytest.fixture

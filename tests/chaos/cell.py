@@ -132,6 +132,10 @@ class Cell:
                 f"{self.namespace}: lost {verdict.lost}, twice {verdict.twice}, out of order {verdict.disorder}"
             )
             result.problems += [f"  {line}" for line in verdict.wrong]
+        self.complain(result)
+
+    def complain(self, result: Result) -> None:
+        """Whatever looks like a stack trace in a log of this cell is a problem."""
         result.problems += [f"a stack trace in the log: {line}" for line in self.fleet.complaints()[:5]]
 
 

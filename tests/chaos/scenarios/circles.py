@@ -125,7 +125,7 @@ async def circles(setting: Setting) -> Result:
         await callers.stop()
         await _audit(here, result, account)
         result.problems += account.problems[:5]
-        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+        here.complain(result)
     result.load = "12 callers, routes of up to four stops over 18 keys"
     result.faults = f"{rounds} kill -9 of processes"
     result.stall = account.stall

@@ -47,7 +47,7 @@ async def late_effects(setting: Setting, result: Result, without: Sequence[str] 
         await once.reached(100)
         await once.stop()
         late = await _late(JetStream(here.connection), Names("counter", here.namespace), once.sent)
-        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+        here.complain(result)
     result.load = f"16 callers that wait {TIMEOUT} s, each command sent once"
     result.faults = f"{rounds} SIGSTOP of the actor and {rounds} of the server, longer than that"
     result.twice = sum(seconds > MARGIN for seconds in late)

@@ -27,7 +27,7 @@ async def endings(setting: Setting) -> Result:
         await JetStream(here.connection).delete_stream(Names("counter", here.namespace).turns_stream)
         await _ends(result, counter, "its state was deleted")
         await _locked_out(setting, here, result)
-        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+        here.complain(result)
     result.load = "none"
     result.faults = f"a consumer changed {RESTARTS + 1} times, a stream of states deleted, a password changed"
     return result

@@ -46,7 +46,7 @@ async def overload(setting: Setting) -> Result:
             result.twice += max(count - right, 0)
             result.require(count == right, f"{key}: done {count} times, accepted {right} times")
         _judge(result, alone, told, seconds, grown)
-        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+        here.complain(result)
     result.load = f"{len(told.accepted) + len(told.refused)} commands in {seconds} s, {5 * CAPACITY:.0f}/s; capacity {CAPACITY:.0f}/s"
     result.faults = "five times what it can do"
     return result

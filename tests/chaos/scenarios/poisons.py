@@ -104,7 +104,7 @@ async def bury(setting: Setting, result: Result, without: Sequence[str] = ()) ->
             await cured.ready()
             result.figures["redriven"] = await _redrive(here)
             _check_once(result, menu, await _eaten(here, dishes))
-        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+        here.complain(result)
     result.load = f"{dishes * len(KEYS)} events over {len(KEYS)} keys, {len(poisoned)} of them refused"
     result.faults = f"{len(kills)} kill -9 around the storing of a dead letter, {len(kills) // 3} of the server"
     return result

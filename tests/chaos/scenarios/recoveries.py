@@ -114,7 +114,7 @@ async def _account(
     result.lost, result.twice = len(lost), len(twice)
     result.figures["turns that committed"] = len(committed)
     result.figures["of them without an answer to the caller"] = len(committed - once.done)
-    result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+    here.complain(result)
     result.require(bool(committed - once.done), "no turn committed without its caller being told: nothing was left")
 
 

@@ -55,7 +55,7 @@ async def ring(setting: Setting, result: Result, without: Sequence[str] = ()) ->
         killed = await kill_at_random(here, rng, seconds)
         await work
         await _settle(alarms, result)
-        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+        here.complain(result)
     result.load = f"{each} alarms each of {', '.join(KINDS)}; {len(SCHEDULES) + 1} schedules"
     result.faults = f"{killed[0]} kill -9 of processes, {killed[1]} of the server"
     return result

@@ -262,7 +262,7 @@ async def wire(setting: Setting) -> Result:
         await attack.close()
         result.require(grown < GROWTH, f"the process grew by {grown >> 20} MiB")
         result.require(worker.alive and not worker.deaths, "the process died")
-        result.problems += [f"a stack trace in the log: {line}" for line in here.fleet.complaints()[:5]]
+        here.complain(result)
     result.problems += attack.replies.wrong
     codes = ", ".join(f"{code} {times}" for code, times in sorted(attack.replies.codes.items()))
     result.figures |= {
