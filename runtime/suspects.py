@@ -48,13 +48,8 @@ class Suspects:
 
     def take(self, delivery: Delivery) -> None:
         """Take a delivery from the puller. Never raises."""
-        reactions = self._reactions
-        if (
-            delivery.stream_sequence > self._last and not self._waiting
-            if reactions.keyed
-            else delivery.delivered <= self._most
-        ):
-            reactions.deliver(delivery)
+        if not self._is_suspect(delivery) and not (self._waiting and self._reactions.keyed):
+            self._reactions.deliver(delivery)
             return
         self._waiting.append(delivery)
         if len(self._waiting) == 1:

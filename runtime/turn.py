@@ -93,10 +93,7 @@ class Turns:
         work.turns = self
         if not self._keyed:
             self.waiting += 1
-            workers = self._workers
-            workers.waiting.append(work)
-            if not workers.draining:
-                workers.wake()
+            self._workers.put(work)
             return
         entry = self.key(work.key)
         if entry.active and work.remembered and (known := entry.find(work.id)) is not None:

@@ -96,10 +96,10 @@ class JetStream:
         have been stored).
         """
         expires_at = self._loop.time() + (self.timeout if timeout is None else timeout)
+        encoded = subject.encode() if isinstance(subject, str) else subject
         while True:
             try:
                 try:
-                    encoded = subject.encode() if isinstance(subject, str) else subject
                     reply = self.connection.request_nowait(encoded, payload, headers, expires_at)
                 except NotConnected:
                     left = expires_at - self._loop.time()

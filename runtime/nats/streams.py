@@ -220,14 +220,6 @@ def ack_fields(reply: bytes) -> list[bytes]:
     return tokens[4:9] if len(tokens) < 11 else tokens[6:11]
 
 
-def ack_counts(reply: bytes) -> tuple[int, int, int]:
-    """Return the first three of `ack_fields` as numbers."""
-    tokens = reply.split(b".")
-    if len(tokens) < 11:
-        return int(tokens[4]), int(tokens[5]), int(tokens[6])
-    return int(tokens[6]), int(tokens[7]), int(tokens[8])
-
-
 def widen_stream(want: StreamConfig, have: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return `have` changed so that it covers `want`, or None where it does already.
 

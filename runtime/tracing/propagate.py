@@ -18,11 +18,9 @@ def inject(span: Span | None = None) -> bytes:
     block; b"" where there is nothing to carry. Put them first in the block: there `Template.receive` is fastest.
     """
     context = get_context()
-    if context is NOTHING and span is None:
-        return b""
     if span is None:
         span = current()
-    if span is NOTHING and not context:
+    if span is NOTHING and (context is NOTHING or not context):
         return b""
     # An exact type first: `isinstance` of an abstract class costs more than the line itself.
     lines = b"" if span is None else span.lines() if type(span) is LeanSpan else _lines(span)

@@ -109,9 +109,8 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
 
     def lines(self) -> bytes:
         """The header lines that make this span a parent: traceparent, and tracestate if the trace came with one."""
-        line = b"".join(
-            (b"traceparent: 00-", self.trace, b"-", self.id, b"-01\r\n")
-        )  # in two thirds of the time of `%`
+        # Joining takes two thirds of the time of `%`.
+        line = b"".join((b"traceparent: 00-", self.trace, b"-", self.id, b"-01\r\n"))
         if self.carry is not None and (state := tracestate(self.carry)):
             line += b"tracestate: " + state.encode() + b"\r\n"
         return line
