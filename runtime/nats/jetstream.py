@@ -19,6 +19,8 @@ from runtime.nats.streams import (
     ConsumerConfig,
     ConsumerInfo,
     Fault,
+    ResetInfo,
+    SequencePair,
     Stored,
     StreamConfig,
     StreamInfo,
@@ -283,7 +285,11 @@ class JetStream:
                 f"consumer {stream}/{consumer} cannot be reset: nats-server 2.14 or later is needed"
             )
         body = {"seq": sequence} if sequence else None
-        return await self._call(f"CONSUMER.RESET.{stream}.{consumer}", body, ConsumerInfo, timeout)
+        info = await self._call(f"CONSUMER.RESET.{stream}.{consumer}", body, ResetInfo, timeout)
+        # The answer's own figures may be those of before: nats-server 2.15 takes them, at floor 0, from a file to which it
+        # writes beside that.
+        place = SequencePair(0, max(info.reset_seq - 1, 0))
+        return msgspec.structs.replace(info, delivered=place, ack_floor=place)
 
     async def _get(self, stream: str, body: dict[str, Any], timeout: float | None) -> Stored | None:
         try:

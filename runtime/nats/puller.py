@@ -27,6 +27,9 @@ _MISSES: Final = 3
 _EXPIRED: Final = (404, 408)
 _HEARTBEAT: Final = 100
 
+# In place of a consumer's count: no delivery follows on it.
+_GAP: Final = -1
+
 
 class Puller:
     """Pulls from the durable consumer `durable` of `stream` and calls `deliver` with each `Delivery`.
@@ -92,7 +95,7 @@ class Puller:
         self._watched: dict[int, asyncio.Future[None]] = {}
         self._asked = 0
         self._count = 0
-        """The consumer's count of deliveries at the last one that came here."""
+        """The consumer's count of deliveries at the last one that came here, or `_GAP`."""
         self._topping_up = False
         self._heard = False
         self._misses = 0
@@ -290,6 +293,8 @@ class Puller:
             where = f"{self._recovery.name}: delivery {self._count + 1} of {count}"
             self._recovery.report(ActorError(f"{where} went elsewhere, asking anew"))
             self._begin_anew()
+        # A consumer that somebody else reset counts up to ours again: nothing is in order any more before the new begin.
+        self._count = _GAP
 
     def _top_up_soon(self) -> None:
         # At the end of this turn of the loop: what finishes together is asked for together.

@@ -158,6 +158,13 @@ class ConsumerInfo(Answer):
     """When it was created, RFC 3339."""
 
 
+class ResetInfo(ConsumerInfo):
+    """A consumer that was reset."""
+
+    reset_seq: int = 0
+    """The stream's sequence at which it goes on."""
+
+
 class AccountLimits(msgspec.Struct):
     """What an account may store, in bytes; -1 for no limit of its own."""
 

@@ -15,7 +15,15 @@ from runtime.nats.acks import WrongSequence, decode_ack
 from runtime.nats.connection import Connection, ConnectionOptions, Response
 from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.nats.streams import SECOND, ApiError, ConsumerConfig, StreamConfig, StreamConflict
+from runtime.nats.streams import (
+    SECOND,
+    ApiError,
+    ConsumerConfig,
+    SequencePair,
+    StreamConfig,
+    StreamConflict,
+    ack_fields,
+)
 from tests.chaos.servers import Servers
 
 
@@ -337,6 +345,30 @@ async def test_a_reset_delivers_again_from_the_floor(jetstream: JetStream, strea
     assert (await jetstream.reset_consumer(stream, "n")).ack_floor.stream_seq == 0
     with pytest.raises(ApiError, match="not allowed"):
         await jetstream.reset_consumer(stream, "n", 5)
+
+
+async def test_a_reset_tells_the_consumers_place(tmp_path: Path) -> None:
+    """Also where nats-server still writes the place of before to its file: about one time in eight here."""
+    async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
+        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
+            jetstream = JetStream(connection)
+            await jetstream.ensure_stream(StreamConfig(name="s", subjects=("s.>",)))
+            for number in range(20):
+                await jetstream.publish("s.a", b"%d" % number)
+            for number in range(40):
+                consumer, inbox, last = f"c{number}", f"_INBOX.{number}", asyncio.Event()
+
+                def receive(_s: bytes, reply: bytes, _h: bytes | None, _p: bytes, last: asyncio.Event = last) -> None:
+                    if ack_fields(reply)[1] == b"20":
+                        last.set()
+
+                await jetstream.ensure_consumer("s", ConsumerConfig(durable=consumer))
+                await connection.subscribe(inbox, receive)
+                next_message = f"$JS.API.CONSUMER.MSG.NEXT.s.{consumer}"
+                connection.publish(next_message, b'{"batch":20}', reply=inbox.encode())
+                await last.wait()
+                info = await jetstream.reset_consumer("s", consumer)
+                assert info.delivered == info.ack_floor == SequencePair(0, 0)
 
 
 async def test_a_server_that_is_away_is_an_error_within_the_timeout(tmp_path: Path) -> None:

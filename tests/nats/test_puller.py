@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -372,6 +373,40 @@ async def test_what_went_to_a_forgotten_request_comes_at_once_and_in_order(
     await store(jetstream, stream, 2 + more)
     await taken.until(lambda: len(taken.sequences) >= 2 + more)
     assert len(forgotten) == 2 and taken.sequences == list(range(1, 3 + more))
+    await puller.stop()
+
+
+async def test_what_somebody_else_resets_comes_in_order(
+    nats_server: EmbeddedServer, jetstream: JetStream, stream: str
+) -> None:
+    """The consumer counts anew then, and so reaches the count at which we were, in the middle of what is not ours."""
+    await consumer(jetstream, stream)
+    taken = Taken()
+    puller = Puller(jetstream, stream, "c", taken, limit=20, exclusive=True, on_error=taken.failed)
+    await puller.start()
+    await store(jetstream, stream, 5)
+    await taken.until(lambda: len(taken.deliveries) == 5)
+    for delivery in taken.deliveries[:3]:
+        await delivery.ack_sync()
+
+    async def reset_and_store() -> None:
+        async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+            other = JetStream(connection)
+            await other.reset_consumer(stream, "c")
+            await store(other, stream, 7)
+
+            async def all_sent() -> bool:
+                return (await other.consumer_info(stream, "c")).delivered.consumer_seq == 9
+
+            await eventually(all_sent)
+
+    # Four and five come again, as the first and the second, and so nine as the sixth. This loop stands still meanwhile:
+    # it then finds them all at once.
+    thread = threading.Thread(target=lambda: asyncio.run(reset_and_store()))
+    thread.start()
+    thread.join()
+    await taken.until(lambda: set(taken.sequences) == set(range(1, 13)))
+    assert taken.sequences == list(range(1, 13))
     await puller.stop()
 
 
