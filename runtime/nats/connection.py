@@ -1,21 +1,20 @@
 """One connection to NATS: publish, request, subscribe; it heals, or says that it is closed."""
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
 
 from runtime.errors import PublishError
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
-from runtime.nats.fast import FastTransport, unusable
 from runtime.nats.options import ConnectionOptions
-from runtime.nats.public import PublicTransport
 from runtime.nats.receive import Receiver, deliver
 from runtime.nats.requests import ReplyTable, Response, Waiter
 from runtime.nats.session import Session
+from runtime.nats.subscription import Subscription
+from runtime.nats.transport import Respond, choose_transport
 
 __all__ = [
     "Connection",
@@ -29,73 +28,6 @@ __all__ = [
     "Subscription",
     "checked",
 ]
-
-logger = logging.getLogger("actorloom.nats")
-
-
-class Transport(Protocol):
-    """What carries the messages: the fast path, or nats-py's public API."""
-
-    def start(self) -> None: ...
-    def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Send; both subjects are one word (`reply` may be empty)."""
-        ...
-
-    @property
-    def respond(self) -> "Respond": ...
-    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
-        """Subscribe; return what ends it: with True nothing more is routed here, but what was is still delivered."""
-        ...
-
-    def barrier(self) -> asyncio.Future[None]: ...
-    async def drained(self) -> None: ...
-    def disconnected(self) -> None: ...
-    def reconnected(self) -> None: ...
-    async def stop(self) -> None: ...
-
-
-class Respond(Protocol):
-    """Send a reply: `publish` to the reply subject of a received message, without checks but those of size."""
-
-    def __call__(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None: ...
-
-
-class Subscription:
-    """Interest in one subject; it is restored on reconnect. `error` is set where the server refused it."""
-
-    def __init__(
-        self, subject: str, queue: str, unsubscribe: Callable[[bool], None], flush: Callable[[float], Awaitable[None]]
-    ) -> None:
-        self.subject = subject
-        self.queue = queue
-        self.error: PermissionDenied | None = None
-        self._unsubscribe = unsubscribe
-        self._flush = flush
-        self._ended = False
-        self.on_end: Callable[[Subscription], None] | None = None
-
-    def unsubscribe(self) -> None:
-        """End it: nothing is delivered from now on. Safe to call twice, or when closed."""
-        if not self._ended:
-            self._ended = True
-            self._unsubscribe(False)
-            if self.on_end is not None:
-                self.on_end(self)
-
-    async def drain(self, timeout: float = 2.0) -> None:
-        """End it without loss: nothing more is routed here, and what was is delivered before this returns.
-
-        Where the server does not say within `timeout` seconds that it has seen the end, it ends without.
-        """
-        if self._ended:
-            return
-        self._unsubscribe(True)
-        try:
-            await self._flush(timeout)
-        except (PublishError, TimeoutError) as error:
-            logger.debug("subscription %s ended without the server's word: %s", self.subject, error)
-        finally:
-            self.unsubscribe()
 
 
 class Connection:
@@ -116,7 +48,7 @@ class Connection:
         self.on_error: list[Callable[[Exception], None]] = []
         self._loop = asyncio.get_running_loop()
         self._client = Client()
-        self._transport = _transport(self._client, options)
+        self._transport = choose_transport(self._client, options)
         # Not a method: the reply of every query goes this way, and a call more would be a tenth of its cost.
         self.respond: Respond = self._respond_near if options.loopback else self._transport.respond
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
@@ -378,13 +310,3 @@ def checked(subject: bytes | str) -> bytes:
     if encoded.split() != [encoded]:
         raise PublishError(f"{encoded!r} is no subject")
     return encoded
-
-
-def _transport(client: Client, options: ConnectionOptions) -> Transport:
-    if options.wants_public_api():
-        return PublicTransport(client)
-    reason = unusable(client, options.servers)
-    if reason is None:
-        return FastTransport(client)
-    logger.warning("the slower public API of nats-py is used: %s", reason)
-    return PublicTransport(client)
