@@ -121,13 +121,13 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
         turns, key_of = endpoint.dispatcher.work, endpoint.handler.key_of
         assert key_of is not None
         try:
-            entry = turns.key(key_of(self.message))
+            entry = turns.keys.use(key_of(self.message))
         except CodecError as error:
             raise invalid(endpoint.subject, str(error)) from None
         entry.queries += 1
         try:
             if not entry.loaded:
-                await turns.loaded(entry)
+                await turns.keys.loaded(entry)
             self.key = entry.key
             self.state = entry.state
             return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)

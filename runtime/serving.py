@@ -50,7 +50,7 @@ class Serving:
             host.actor, host.names, self.journal, self.relay, bus, host.options, tracer, self.indexes, host.crashed
         )
         if self.indexes is not None:
-            self.turns.commits.on_change = self.indexes.update
+            self.turns.commits.on_change = self.turns.keys.on_load = self.indexes.update
         self.dispatcher = Dispatcher(
             host.actor, host.names, host.connection, bus, self.turns, host.options, tracer, self.indexes, host.crashed
         )
@@ -142,10 +142,10 @@ class Serving:
 
     async def _states(self, tokens: list[str]) -> list[Any]:
         async def state(token: str) -> Any:
-            entry = self.turns.key(token_key(token))
+            entry = self.turns.keys.use(token_key(token))
             entry.queries += 1
             try:
-                await self.turns.loaded(entry)
+                await self.turns.keys.loaded(entry)
                 return entry.state
             finally:
                 entry.queries -= 1
@@ -178,7 +178,7 @@ class Serving:
     async def _tick(self) -> None:
         while True:
             await self.pulled.doubted(_TICK)
-            self.turns.evict(self.host.options.idle)
+            self.turns.keys.evict(self.host.options.idle)
             try:
                 await self.host.storage.check()
                 await self.pulled.check()

@@ -6,7 +6,6 @@ stored reply and changes nothing.
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -18,6 +17,7 @@ from .errors import NotDelivered, Overloaded, PublishError, RemoteError, Request
 from .holding import Held
 from .journal import Journal
 from .key import Key, Pending
+from .keys import Keys
 from .mailbox import Workers, stray
 from .nats.streams import ApiError
 from .options import Options
@@ -52,7 +52,6 @@ class Turns:
         self._make, self._attributes = maker(type(actor)), actor.__dict__
         self._names = names
         self._journal = journal
-        self._relay = relay
         self._requests = requests
         self._options = options
         self._lists = lists
@@ -61,28 +60,12 @@ class Turns:
         self._keyed = actor.state_type is not None
         self._crashed = crashed
         self._stopping = False
-        self._loading: dict[Key[Work], asyncio.Future[None]] = {}
         self._held = Held(self._again)
         self._spawned: set[asyncio.Task[None]] = set()
-        self.keys: dict[str, Key[Work]] = {}
-        self._clock = time.monotonic()
-        """When idle keys were looked for last: one object for all keys touched since."""
+        self.keys = Keys(names, journal, relay, options.resident)
         self._admitted = 0
         self.waiting = 0
         """Messages admitted and not yet running."""
-
-    def key(self, key: str) -> Key[Work]:
-        """Return what is kept for `key`, and make it where there is nothing."""
-        token = key_token(key)
-        entry = self.keys.pop(token, None)
-        if entry is None:
-            if len(self.keys) >= self._options.resident:
-                self.evict(0.0, 1 + len(self.keys) - self._options.resident + len(self.keys) // 100)
-            entry = Key(key, token)
-        # Put back at the end: the dictionary's order is that of last use.
-        self.keys[token] = entry
-        entry.touched = self._clock
-        return entry
 
     def admit(self, work: Work, *, forced: bool = False) -> None:
         """Put a message into its key's lane. Raises `Overloaded` where that, or the mailbox, is full (unless `forced`)."""
@@ -95,7 +78,7 @@ class Turns:
             self.waiting += 1
             self._workers.put(work)
             return
-        entry = self.key(work.key)
+        entry = self.keys.use(work.key)
         if entry.active and work.remembered and (known := entry.find(work.id)) is not None:
             # Done already: it need not wait for the message that runs now (the job that it was the acceptance of, say).
             work.succeeded(None, known.reply, True)
@@ -112,24 +95,6 @@ class Turns:
             entry.behind = work.order
         if work.span.is_recording():
             work.span.add_event("lane.wait", {"actorloom.lane.depth": entry.depth()})
-
-    async def loaded(self, entry: Key[Work]) -> None:
-        """Have the record of a key in memory; who comes while it is being read waits for the same read.
-
-        Raises `NotDelivered` where the stream does not answer, and what an unreadable record raises.
-        """
-        while not entry.loaded:
-            if (loading := self._loading.get(entry)) is not None:
-                await asyncio.shield(loading)
-                continue
-            loading = self._loading[entry] = asyncio.get_running_loop().create_future()
-            try:
-                await self._load(entry)
-            except (TimeoutError, PublishError, ApiError) as error:
-                raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
-            finally:
-                loading.set_result(None)
-                del self._loading[entry]
 
     @property
     def busy(self) -> bool:
@@ -167,34 +132,8 @@ class Turns:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._crashed(error)
 
-    def evict(self, idle: float, most: int = 10_000) -> int:
-        """Let at most `most` keys leave memory to which nothing happened for `idle` seconds; return how many did."""
-        self._clock = time.monotonic()
-        horizon = self._clock - idle
-        leaving: list[str] = []
-        for token, entry in self.keys.items():
-            if entry.touched > horizon or len(leaving) >= most:
-                break
-            if entry.idle:
-                leaving.append(token)
-        for token in leaving:
-            del self.keys[token]
-        return len(leaving)
-
     def _retry_after(self) -> float:
         return round(min(0.05 + self.waiting / 2000, 2.0), 3)
-
-    async def _load(self, entry: Key[Work]) -> None:
-        record = await self._journal.load(entry)
-        if self.commits.on_change is not None:
-            # Usually nothing new; after a conflict, what the other writer has done.
-            self.commits.on_change(entry.token, entry.state)
-        if record is None or not record.outbox or self._relay.checkpoint.covers(entry.sequence):
-            return
-        known = {outgoing.id for outgoing, _ in entry.outbox or ()}
-        left = [outgoing for outgoing in record.outbox if outgoing.id not in known]
-        if left:
-            self._relay.send(entry, left, entry.sequence)
 
     async def run(self, entry: Key[Work], work: Work) -> None:
         """Run one message in its lane, and let the next one follow."""
@@ -277,7 +216,7 @@ class Turns:
     async def _attempt(self, entry: Key[Work], work: Work, before: Pending | None) -> bool:
         """Run the handler; return whether there is something to commit. Otherwise `work` has been told."""
         if not entry.loaded:
-            await self.loaded(entry)
+            await self.keys.loaded(entry)
         if entry.pending is not None and work.id in entry.pending.ids:
             await self.commits.settled(entry)
         known = await self._known(entry, work)

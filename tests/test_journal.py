@@ -327,7 +327,7 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
                     entry.forget()
                 case 1:
                     await system.until(lambda entry=entry: not entry.outbox)
-                    serving.turns.evict(0.0)
+                    serving.turns.keys.evict(0.0)
                 case 2:
                     while (marks := entry.marks) is not None and marks.recent:
                         marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])

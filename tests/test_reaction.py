@@ -163,12 +163,12 @@ async def test_an_event_that_is_stored_again_changes_nothing(
         for number in range(1, 32):  # more than the record lists
             await store(number, f"other{number}")
         await until_idle(system, namespace)
-        entry = system.host("summer").serving.turns.key("k")
+        entry = system.host("summer").serving.turns.keys.use("k")
         await system.until(lambda: entry.marks is not None and not entry.marks.marking)
         for restart in (False, True):
             if restart:
                 await system.until(lambda: not entry.outbox)
-                system.host("summer").serving.turns.evict(0.0)
+                system.host("summer").serving.turns.keys.evict(0.0)
             else:
                 marks = entry.marks
                 assert marks is not None

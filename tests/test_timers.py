@@ -307,7 +307,7 @@ async def test_a_timer_that_is_published_again_rings_once(
         await until_notes(system, "again", "x")
         for number in range(32):
             await system.bus.command(Ring("again", str(number)))
-        entry = host.serving.turns.key("again")
+        entry = host.serving.turns.keys.use("again")
         await system.until(lambda: entry.marks is not None and not entry.marks.marking)
         marks = entry.marks
         assert marks is not None

@@ -101,7 +101,7 @@ async def test_an_id_is_known_after_many_further_messages(system: System, kind: 
     for _ in range(30):  # more than the record lists (8 to 24)
         await bus.command(Add(name), id=new_id())
     turns = system.host("counter").serving.turns
-    entry = turns.key(name)
+    entry = turns.keys.use(name)
     await system.until(lambda: entry.marks is not None and not entry.marks.marking)
     await bus.command(Add(name))
     assert entry.find(command_id) is None, "it has left the record"
@@ -113,7 +113,7 @@ async def test_an_id_is_known_after_many_further_messages(system: System, kind: 
             marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
     elif forget == "was evicted":
         await system.until(lambda: not entry.outbox)
-        assert turns.evict(0.0) >= 1
+        assert turns.keys.evict(0.0) >= 1
     assert await bus.command(Add(name, 100), id=command_id) == first
     assert await value(system, name) == 131
 
@@ -490,7 +490,7 @@ async def test_a_list_sees_what_another_writer_did_once_it_is_known(
         for name, value in (("shared", b"50"), ("elsewhere", b"7")):
             payload = last.payload.replace(b'"value":1', b'"value":' + value).replace(b'"shared"', f'"{name}"'.encode())
             await host.jetstream.publish(host.names.turn(key_token(name)), payload)
-        host.serving.turns.key("shared").forget()
+        host.serving.turns.keys.use("shared").forget()
         assert (await system.bus.query(GetCount("shared"))).value == 50
         assert (await system.bus.query(GetCount("elsewhere"))).value == 7
         assert [count.value for count in await system.bus.query(ListCounts())] == [7, 50]

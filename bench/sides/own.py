@@ -142,7 +142,7 @@ class Served(Spans):
     async def evict(self, name: str, idle: float) -> int:
         """Let idle keys leave memory; return how many stay."""
         turns = self._serving(name).turns
-        turns.evict(idle, 10_000_000)
+        turns.keys.evict(idle, 10_000_000)
         return len(turns.keys)
 
     async def keys(self, name: str) -> int:
