@@ -12,11 +12,12 @@ from opentelemetry.trace import SpanKind
 
 from .deadletter import Death, read_death
 from .errors import ActorError, CodecError
+from .event_work import EventRoute, EventWork, Outcome
 from .handler import Handler
 from .nats.delivery import Delivery
 from .nats.jetstream import JetStream
 from .options import Options
-from .reaction import EventRoute, EventWork, Outcome, Reactions
+from .reaction import Reactions
 from .subject import Names, key_token, token_key
 from .tracing import ServiceTracer
 from .tracing import conventions as semconv

@@ -6,10 +6,11 @@ from opentelemetry.trace import SpanKind
 
 from . import headers
 from .errors import CodecError, PublishError
+from .event_work import EventRoute, Outcome
 from .handler import Handler
 from .nats.delivery import Delivery
 from .nats.jetstream import JetStream
-from .reaction import EventRoute, Outcome, Reactions, text
+from .reaction import Reactions, text
 from .subject import key_token, token_key
 from .tracing import conventions as semconv
 

@@ -17,13 +17,13 @@ from runtime.actor import Actor
 from runtime.checkpoint import Checkpoint
 from runtime.deadletter import DeadLetters
 from runtime.endpoint import Endpoint
+from runtime.event_work import EventWork
 from runtime.journal import Journal
 from runtime.marks import MarkStore
 from runtime.nats.jetstream import JetStream
 from runtime.nats.lease import Lease
 from runtime.nats.puller import Puller
 from runtime.nats.streams import ConsumerInfo
-from runtime.reaction import EventWork
 from runtime.relay import Relay
 from runtime.turn import Turns
 
