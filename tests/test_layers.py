@@ -17,10 +17,12 @@ FLOORS: dict[int, set[str]] = {
     4: {
         "dispatch",
         "endpoint",
+        "event_work",
         "queries",
         "commands",
         "commit",
         "holding",
+        "keys",
         "turn",
         "work",
         "reaction",
