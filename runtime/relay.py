@@ -14,13 +14,14 @@ from typing import Any
 from opentelemetry.trace import SpanKind
 
 from .checkpoint import Checkpoint
-from .cloudevents import event_headers, rfc3339
-from .errors import CodecError, PublishError
+from .cloudevents import event_headers
+from .errors import ActorError, CodecError, PublishError
 from .key import Key
 from .nats.acks import WrongSequence
 from .nats.jetstream import JetStream
 from .record import Outgoing, decode_record
-from .subject import Names, key_token, snake_case, token_key
+from .schedules import take_back, timer_message
+from .subject import Names, snake_case, token_key
 from .tracing import ServiceTracer, Template, finish
 from .tracing import conventions as semconv
 from .tracing.carried import NOTHING
@@ -35,10 +36,16 @@ _LONGEST_PAUSE = 5.0
 
 
 class Relay:
-    """Publishes outboxes of one actor type. All state is in memory; `Key.outbox` holds what is not confirmed."""
+    """Publishes outboxes of one actor type. All state is in memory; `Key.outbox` holds what is not confirmed.
 
-    def __init__(self, jetstream: JetStream, names: Names, tracer: ServiceTracer) -> None:
+    `owns` says whether this process may: by the clock, the lease may have gone before anybody was told.
+    """
+
+    def __init__(
+        self, jetstream: JetStream, names: Names, tracer: ServiceTracer, owns: Callable[[], bool] = lambda: True
+    ) -> None:
         self._jetstream = jetstream
+        self._owns = owns
         self._loop = asyncio.get_running_loop()
         self._names = names
         self._tracer = tracer
@@ -48,6 +55,7 @@ class Relay:
         self._swept = 0
         self._quiet: list[asyncio.Future[None]] = []
         self._stopped = False
+        self._clearing: set[asyncio.Task[None]] = set()
         self.checkpoint = Checkpoint()
         self.published = 0
         self.failed = 0
@@ -82,14 +90,18 @@ class Relay:
     def stop(self) -> None:
         """Publish nothing more; what is left is in the records, for the next owner."""
         self._stopped = True
+        for task in self._clearing:
+            task.cancel()
         self._keys.clear()
         self._settle()
 
     def _publish(self, key: Key[Any], pause: float) -> None:
+        if not self._owns():
+            return  # lost while this process was paused: the next owner has it from the record
         assert key.outbox
-        entry, _ = key.outbox[0]
+        entry, origin = key.outbox[0]
         if entry.kind == "x":
-            self._clear(key, entry, pause, lambda: self._confirmed(key, entry, 0))
+            self._clear(key, entry, origin, pause)
             return
         template = self._template(entry)
         carried = entry.trace.encode()
@@ -98,13 +110,13 @@ class Relay:
             trace = span.lines() + carried[carried.find(b"baggage:") :] if b"baggage:" in carried else span.lines()
         else:
             span, trace = NOTHING, b""
-        subject, headers = self._message(entry, trace)
+        subject, headers = self._message(entry, origin, trace)
 
         def answered(sequence: int, error: Exception | None) -> None:
             if isinstance(error, WrongSequence):
-                # A timer of this name stands there (or this one does, and it was not heard of): it gives way.
+                # A timer of this name stands there.
                 span.end()
-                self._clear(key, entry, pause, lambda: self._again(key, pause))
+                self._clear(key, entry, origin, pause)
                 return
             if error is not None:
                 finish(span, 500, type(error).__name__, str(error))
@@ -125,24 +137,24 @@ class Relay:
             finish(span, 500, type(error).__name__, str(error))
             self._later(key, pause, error)
 
-    def _clear(self, key: Key[Any], entry: Outgoing, pause: float, then: Callable[[], None]) -> None:
-        """Take back the timer or schedule of the name that `entry` has, for good, and call `then`.
+    def _clear(self, key: Key[Any], entry: Outgoing, origin: int, pause: float) -> None:
+        taking = self._take_back(key, entry, origin, pause)
+        task = self._loop.create_task(taking, name=f"actorloom {self._names.actor} timer")
+        self._clearing.add(task)
+        task.add_done_callback(self._clearing.discard)
 
-        It is purged: one that a newer message has put out of the stream would come back when that has gone, too, and the
-        server is killed (2.15.1).
-        """
-
-        def answered(error: Exception | None) -> None:
-            if error is None:
-                then()
-            else:
-                self._later(key, pause, error)
-
-        subject = self._names.schedule(entry.token, key_token(entry.timer))
+    async def _take_back(self, key: Key[Any], entry: Outgoing, origin: int, pause: float) -> None:
+        """Take back what stands under the name of `entry`, the head of the outbox, and publish it then, if it is one to set."""
+        left = {one.id for one, _ in key.outbox or ()}
         try:
-            self._jetstream.purge_told(self._names.turns_stream, subject, answered)
-        except PublishError as error:
+            gone = await take_back(self._jetstream, self._names, entry, origin, left)
+        except (ActorError, TimeoutError) as error:
             self._later(key, pause, error)
+            return
+        if gone and entry.kind != "x":
+            self._again(key, pause)
+        else:
+            self._confirmed(key, entry, 0)
 
     def _confirmed(self, key: Key[Any], entry: Outgoing, sequence: int) -> None:
         outbox = key.outbox
@@ -184,31 +196,12 @@ class Relay:
 
     # What is published.
 
-    def _message(self, entry: Outgoing, trace: bytes) -> tuple[str, bytes]:
+    def _message(self, entry: Outgoing, origin: int, trace: bytes) -> tuple[str, bytes]:
         """Return subject and header block of an event or timer; `trace` has the lines of its trace."""
-        names = self._names
-        if entry.kind == "e":
-            subject = names.event(snake_case(entry.name), entry.token)
-            return subject, event_headers(names.actor, entry.name, entry.id, entry.token, entry.time, trace)
-        command = f"Actorloom-Command: {entry.name}\r\n"
-        recurring = "Actorloom-Recurring: 1\r\n" if entry.schedule else ""
-        lines = [b"NATS/1.0\r\n", trace]
-        if entry.kind == "t":
-            # It replaces what was to come under this name: a message on behalf of a schedule can end that (ADR-51).
-            replaced = f"Nats-Scheduler: {self._names.schedule(entry.token, key_token(entry.timer))}\r\nNats-Schedule-Next: purge\r\n"
-            lines.append(f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\n{replaced}{command}".encode())
-            return self._names.timer(entry.token, key_token(entry.timer)), b"".join([*lines, b"\r\n"])
-        subject = self._names.schedule(entry.token, key_token(entry.timer))
-        when = entry.schedule or f"@at {rfc3339(entry.time)}"
-        lines.append(
-            f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {self._names.timer(entry.token, key_token(entry.timer))}\r\n".encode()
-        )
-        if entry.zone:
-            lines.append(f"Nats-Schedule-Time-Zone: {entry.zone}\r\n".encode())
-        # Never in the place of another, which is taken back first: see `_clear`.
-        lines.append(b"Nats-Expected-Last-Subject-Sequence: 0\r\n")
-        lines.append(f"Idempotency-Key: {entry.id}\r\n{command}{recurring}".encode())
-        return subject, b"".join([*lines, b"\r\n"])
+        if entry.kind != "e":
+            return timer_message(self._names, entry, origin, trace)
+        subject = self._names.event(snake_case(entry.name), entry.token)
+        return subject, event_headers(self._names.actor, entry.name, entry.id, entry.token, entry.time, trace)
 
     def _template(self, entry: Outgoing) -> Template:
         template = self._templates.get(entry.kind + entry.name)

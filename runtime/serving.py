@@ -40,7 +40,8 @@ class Serving:
         tracer = host.tracer
         bus = Bus(host.connection, tracer, namespace=host.namespace, timeout=host.options.timeout)
         actor = host.actor_type
-        self.relay = Relay(host.jetstream, host.names, tracer)
+        owns = (lambda: lease.held) if lease is not None else lambda: True
+        self.relay = Relay(host.jetstream, host.names, tracer, owns)
         self.journal = Journal(
             host.jetstream, host.names, actor.state_type, actor.state_version, actor.upgrades, host.options,
             self.relay.checkpoint.account,

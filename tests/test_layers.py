@@ -42,6 +42,7 @@ FLOORS: dict[int, set[str]] = {
         "marks",
         "index",
         "relay",
+        "schedules",
         "bus",
         "route",
     },

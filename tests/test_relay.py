@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from runtime import Actor, Command, DeclarationError, Event, HandlerFailed, command
 from runtime import headers as header_block
+from runtime.checkpoint import Checkpoint
+from runtime.cloudevents import event_headers, rfc3339
 from runtime.ids import new_id
 from runtime.key import Key
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -18,7 +20,6 @@ from runtime.nats.jetstream import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.nats.streams import Stored
 from runtime.record import Outgoing, Record, encode_record
-from runtime.relay import Checkpoint, event_headers, rfc3339
 from runtime.testing import System, running, worker
 from tests.counting import Add, Added, Counter, Fail, GetSeen, Reject, Watcher
 

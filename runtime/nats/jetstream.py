@@ -188,24 +188,14 @@ class JetStream:
             raise
         return True
 
-    def purge_told(self, stream: str, subject: str, told: Callable[[Exception | None], None]) -> None:
-        """Delete all messages on `subject`, for good, and have `told` called: with None, or with why it is not certain.
+    async def purge(self, stream: str, subject: str, last: int, timeout: float | None = None) -> None:
+        """Delete all messages on `subject` up to the sequence `last`, for good.
 
         Unlike what a newer message on the subject has put out of the stream, they do not come back when that goes and the
-        server is killed (2.15.1). Raises `PublishError` where it was not sent.
+        server is killed (2.15.1).
         """
-        operation = f"STREAM.PURGE.{stream}"
-
-        def answered(response: Response | None, error: Exception | None) -> None:
-            if response is not None:
-                try:
-                    _decode(response, operation, _Deleted)
-                except ApiError as refused:
-                    error = refused
-            told(error)
-
-        body, expires_at = _encode({"filter": subject}), self._loop.time() + self.timeout
-        self.connection.request_told((API + operation).encode(), body, None, expires_at, answered)
+        body = {"filter": subject, "seq": last + 1}
+        await self._call(f"STREAM.PURGE.{stream}", body, _Deleted, timeout)
 
     def forget(self, stream: str, sequence: int) -> None:
         """Delete one message, without waiting for it. Raises `PublishError` where that was not sent."""

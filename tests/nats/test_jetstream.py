@@ -335,6 +335,16 @@ async def test_read_goes_on_when_the_server_restarts(tmp_path: Path) -> None:
             assert read == list(range(1, 1501))
 
 
+async def test_a_purge_ends_where_it_is_told_to(jetstream: JetStream, stream: str) -> None:
+    for subject in "abab":
+        await jetstream.publish(f"{stream}.{subject}", b"")
+    await jetstream.purge(stream, f"{stream}.a", 2)
+    assert [stored.sequence async for stored in jetstream.read(stream, f"{stream}.>")] == [2, 3, 4]
+    await jetstream.purge(stream, f"{stream}.none", 4)
+    with pytest.raises(ApiError, match="stream not found"):
+        await jetstream.purge("none", "none", 1)
+
+
 async def test_a_reset_delivers_again_from_the_floor(jetstream: JetStream, stream: str) -> None:
     with pytest.raises(ApiError, match="consumer not found"):
         await jetstream.reset_consumer(stream, "none")

@@ -1,0 +1,144 @@
+"""Timers of one name and two owners: what one publishes or takes back that was paused, changes nothing that came after."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+import pytest
+
+from runtime import headers as header_block
+from runtime.ids import new_id
+from runtime.key import Key
+from runtime.nats.server import EmbeddedServer
+from runtime.record import NO_REPLY, Outgoing, decode_record
+from runtime.relay import Relay
+from runtime.testing import System, running
+from tests.test_timers import Bells, CancelAlarm, Ring, SetAlarm, left, until_notes
+
+Left = tuple[list[Outgoing], int]
+"""What a record has to publish, and its sequence."""
+
+
+@pytest.fixture
+async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[System]:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        yield system
+
+
+def paused(system: System, owns: Callable[[], bool] = lambda: True) -> Relay:
+    """The relay of a former owner, which has just woken up."""
+    host = system.host("bell")
+    return Relay(host.jetstream, host.names, host.tracer, owns)
+
+
+async def publish(relay: Relay, left: Left) -> None:
+    relay.send(Key("k", "k"), *left)
+    await relay.quiet()
+
+
+async def after(system: System, message: SetAlarm | CancelAlarm) -> Left:
+    """Handle a command; return what its record had to publish, once that is published."""
+    host = system.host("bell")
+    await system.bus.command(message)
+    stored = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("k"))
+    assert stored is not None
+    await host.serving.relay.quiet()
+    return decode_record(stored.payload, stored.subject).outbox, stored.sequence
+
+
+async def standing(system: System) -> str | None:
+    """Return the id of the timer that waits."""
+    host = system.host("bell")
+    stored = await host.jetstream.get_last(host.names.turns_stream, host.names.schedule("k", "alarm"))
+    return None if stored is None else header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY)
+
+
+def alarm(note: str = "", after: float = 60.0) -> SetAlarm:
+    return SetAlarm("k", after, note, "alarm")
+
+
+def renamed(left: Left) -> Left:
+    """As after the server's window: it does not know the ids any more."""
+    return [msgspec.structs.replace(entry, id=new_id()) for entry in left[0]], left[1]
+
+
+async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = await after(system, alarm())
+    relay, told_of = paused(system), system.host("bell").jetstream.publish_told
+
+    def stopping(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
+        def answered(sequence: int, error: Exception | None) -> None:
+            told(sequence, error)
+            relay.stop()
+
+        told_of(subject, payload, headers, answered)
+
+    monkeypatch.setattr(system.host("bell").jetstream, "publish_told", stopping)
+    await publish(relay, known)
+    assert await standing(system) == known[0][0].id
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_a_timer_of_before_does_not_replace_a_later_one(system: System, forgotten: bool) -> None:
+    former = await after(system, alarm())
+    [later], _ = await after(system, alarm())
+    await publish(paused(system), renamed(former) if forgotten else former)
+    assert await standing(system) == later.id
+
+
+async def test_a_cancelling_of_before_does_not_take_back_what_came_after(system: System) -> None:
+    await after(system, alarm())
+    cancelled = await after(system, CancelAlarm("k", "alarm"))
+    assert await standing(system) is None
+    [later], _ = await after(system, alarm())
+    await publish(paused(system), cancelled)
+    assert await standing(system) == later.id
+
+
+async def test_a_timer_that_was_cancelled_is_not_set_again(system: System, namespace: str) -> None:
+    known = await after(system, alarm())
+    await after(system, CancelAlarm("k", "alarm"))
+    await publish(paused(system), known)
+    assert await left(system, namespace) == []
+
+
+@pytest.mark.parametrize("kinds", ["xs", "ss", "sx", "sxs", "st"])
+async def test_one_record_with_several_of_a_name_is_the_same_twice(system: System, kinds: str, namespace: str) -> None:
+    sequence = (await after(system, alarm()))[1] + 1
+    body = msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
+    outbox = [
+        Outgoing(new_id(), kind, "Ring", "k", body if kind != "x" else NO_REPLY, time.time() + 60, timer="alarm")
+        for kind in kinds
+    ]
+    for _ in range(2):
+        await publish(paused(system), (outbox, sequence))
+        assert await standing(system) == (outbox[-1].id if kinds[-1] == "s" else None)
+    if "t" in kinds:
+        await until_notes(system, "k", "x")
+
+
+async def test_a_later_timer_replaces_one_that_was_stored_late(system: System) -> None:
+    """A lagging relay, or another process of an actor without state, has stored it after the record of the later one."""
+    former, sequence = renamed(await after(system, CancelAlarm("k", "alarm")))
+    body = msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
+    former = [msgspec.structs.replace(former[0], kind="s", name="Ring", body=body, time=time.time() + 60)]
+    later = [msgspec.structs.replace(former[0], id=new_id())]
+    await publish(paused(system), (former, sequence))
+    await publish(paused(system), (later, sequence + 1))
+    assert await standing(system) == later[0].id
+    await publish(paused(system), (renamed((former, sequence))[0], sequence))
+    assert await standing(system) == later[0].id
+
+
+async def test_who_does_not_own_its_keys_publishes_nothing(system: System) -> None:
+    [known], sequence = await after(system, CancelAlarm("k", "alarm"))
+    body = msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
+    entry = msgspec.structs.replace(known, id=new_id(), kind="s", name="Ring", body=body, time=time.time() + 60)
+    relay = paused(system, owns=lambda: False)
+    relay.send(Key("k", "k"), [entry], sequence)
+    await system.runner.connection.flush()
+    assert await standing(system) is None and relay.pending() == {sequence}
+    await publish(paused(system), ([entry], sequence))
+    assert await standing(system) == entry.id
