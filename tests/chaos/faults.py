@@ -196,6 +196,7 @@ def _without_lease() -> None:
 
     Lease.acquire = nothing  # type: ignore[method-assign]
     Lease.release = nothing  # type: ignore[method-assign]
+    Lease.held = property(lambda self: True)  # type: ignore[assignment, method-assign]
 
 
 def _without_recovery() -> None:

@@ -12,6 +12,7 @@ SHORT = (
     "control-recovery",
     "recovery",
     "timers",
+    "raced-timers",
     "burials",
     "endings",
     "race",

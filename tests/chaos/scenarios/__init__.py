@@ -26,7 +26,7 @@ from .recoveries import recovery, sweep
 from .shop import shop, shop_steps
 from .silences import silence
 from .soak import soak
-from .timers import timers
+from .timers import paused_timers, raced_timers, timers
 from .wire import wire
 
 ALL: dict[str, Scenario] = {
@@ -44,6 +44,8 @@ ALL: dict[str, Scenario] = {
     "recovery": recovery,
     "sweep": sweep,
     "timers": timers,
+    "paused-timers": paused_timers,
+    "raced-timers": raced_timers,
     "deadlines": deadlines,
     "race": race,
     "zombie": zombie,
@@ -62,6 +64,7 @@ ALL: dict[str, Scenario] = {
     "cluster-recovery": on_three_nodes(recovery),
     "cluster-sweep": on_three_nodes(sweep),
     "cluster-timers": on_three_nodes(timers),
+    "cluster-raced-timers": on_three_nodes(raced_timers),
     "cluster-burials": on_three_nodes(burials),
     "soak": soak,
 }

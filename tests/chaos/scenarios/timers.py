@@ -1,8 +1,8 @@
-"""Timers and schedules while the actor and the server are killed: once each, late rather than never, never when cancelled."""
+"""Timers and schedules while something is wrong: once each, late rather than never, never when cancelled."""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from random import Random
 from typing import Any
@@ -10,27 +10,68 @@ from zoneinfo import ZoneInfo
 
 from runtime import Command, RequestError
 from runtime.ids import new_id
-from tests.chaos.alarms import Cancel, Every, GetRings, Rings, SetAlarm
+from tests.chaos.alarms import Cancel, Every, Rings, SetAlarm
+from tests.chaos.audit import Books
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
+from tests.chaos.fleet import Worker, paused
 from tests.chaos.scenarios.kills import kill_at_random
 from tests.chaos.servers import Servers
 
+ALARMS = "tests.chaos.alarms:Alarms"
 AHEAD = 8.0
 """Seconds until an alarm that is to be taken back or replaced at once."""
 SETTLED = 4.0
 """What was taken back or replaced so long before it was due must not ring; less, and it may have been on its way."""
 EARLY = 0.05
+AGAIN = 20
+"""How often an alarm is set that is set again and again."""
 SCHEDULES = {"schedule-every": "@every 1s", "schedule-cron": "*/2 * * * * *"}
 ZONE = "Asia/Tokyo"
 PATIENCE = 25.0
 
 
+Faults = Callable[[Cell, list[Worker], Random, float], Awaitable[str]]
+"""Does something to the processes for some seconds, and returns what."""
+
+
 async def timers(setting: Setting) -> Result:
     """Alarms are set, replaced and taken back, schedules run, while actor and server are killed: each rings once."""
-    return await ring(setting, Result("timers", setting.seed))
+    return await ring(setting, Result("timers", setting.seed), _kill)
 
 
-async def ring(setting: Setting, result: Result, without: Sequence[str] = ()) -> Result:
+async def paused_timers(setting: Setting) -> Result:
+    """The owner of the alarms is stopped past its lease, again and again, and wakes up beside another one."""
+    return await ring(setting, Result("paused-timers", setting.seed), _pause)
+
+
+async def raced_timers(setting: Setting) -> Result:
+    """Two processes own all alarms at once: what one sets, the other publishes again, replaces and takes back."""
+    return await ring(setting, Result("raced-timers", setting.seed), _two_owners, without=["lease"])
+
+
+async def _kill(here: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+    processes, servers = await kill_at_random(here, rng, seconds)
+    return f"{processes} kill -9 of processes, {servers} of the server"
+
+
+async def _pause(here: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+    loop = asyncio.get_running_loop()
+    end, count = loop.time() + seconds, 0
+    while loop.time() < end:
+        # Which of the two is the owner is not asked: each is stopped in its turn.
+        with paused([workers[count % 2]]):
+            await asyncio.sleep(rng.uniform(1.5, 3.0))
+        await asyncio.sleep(rng.uniform(0.3, 1.0))
+        count += 1
+    return f"{count} SIGSTOP of 1.5 to 3 s past a lease of 1 s, then SIGCONT"
+
+
+async def _two_owners(here: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "two owners of every key, all the time"
+
+
+async def ring(setting: Setting, result: Result, faults: Faults, without: Sequence[str] = ()) -> Result:
     """Fill `result` with what rang too often, too early, or not at all."""
     rng = setting.rng("timers")
     seconds, each = setting.much(15, 5), setting.much(40, 10)
@@ -39,9 +80,8 @@ async def ring(setting: Setting, result: Result, without: Sequence[str] = ()) ->
         Servers(setting.directory, setting.nodes) as servers,
         cell(setting, servers, "timers") as here,
     ):
-        for _ in range(2):
-            worker = here.start("tests.chaos.alarms:Alarms", without=without)
-        await worker.ready()
+        workers = [here.start(ALARMS, without=without) for _ in range(2)]
+        await workers[-1].ready()
         alarms = _Alarms(here)
         work = asyncio.gather(
             *(alarms.one(kind, n, Random(rng.random()), seconds) for kind in KINDS for n in range(each))
@@ -52,12 +92,11 @@ async def ring(setting: Setting, result: Result, without: Sequence[str] = ()) ->
         at = datetime.fromtimestamp(time.time() + seconds + AHEAD, ZoneInfo(ZONE))
         await alarms.told(Every("daily", f"{at.second} {at.minute} {at.hour} * * *", ZONE))
         alarms.expected["daily"] = {"again"}, set()
-        killed = await kill_at_random(here, rng, seconds)
+        result.faults = await faults(here, workers, rng, seconds)
         await work
         await _settle(alarms, result)
         here.complain(result)
     result.load = f"{each} alarms each of {', '.join(KINDS)}; {len(SCHEDULES) + 1} schedules"
-    result.faults = f"{killed[0]} kill -9 of processes, {killed[1]} of the server"
     return result
 
 
@@ -66,6 +105,7 @@ class _Alarms:
 
     def __init__(self, here: Cell) -> None:
         self._here = here
+        self._books = Books(here.connection, here.namespace)
         self.expected: dict[str, tuple[set[str], set[str]]] = {}
         """By key: notes that must ring, once, and notes that may."""
 
@@ -79,11 +119,8 @@ class _Alarms:
                 await asyncio.sleep(0.1)
 
     async def rings(self, key: str) -> Rings:
-        while True:
-            try:
-                return await self._here.bus.query(GetRings(key), timeout=1.5)
-            except RequestError:
-                await asyncio.sleep(0.1)
+        """What is stored: of two owners each would answer from its own memory."""
+        return await self._books.state("alarms", Rings, key)
 
     async def one(self, kind: str, number: int, rng: Random, seconds: float) -> None:
         """Begin at some time during the faults, and do what `kind` says."""
@@ -93,6 +130,9 @@ class _Alarms:
             await self.told(SetAlarm(key, rng.choice([0.0, rng.uniform(0, seconds / 2)]), "first"))
             self.expected[key] = {"first"}, set()
             return
+        if kind == "set again and again":
+            await self._again_and_again(key, rng)
+            return
         due = await self.told(SetAlarm(key, AHEAD, "first"))
         if kind == "taken back":
             ended = await self.told(Cancel(key))
@@ -101,8 +141,23 @@ class _Alarms:
             ended = await self.told(SetAlarm(key, after, "second")) - after
         self.expected[key] = {"second"} if kind == "replaced" else set(), set() if ended + SETTLED < due else {"first"}
 
+    async def _again_and_again(self, key: str, rng: Random) -> None:
+        late: set[str] = set()
+        note, due = "", 0.0
+        for number in range(1, AGAIN + 1):
+            after = AHEAD if number < AGAIN else 1.0
+            ended = await self.told(SetAlarm(key, after, f"{number}")) - after
+            if note and ended + SETTLED >= due:
+                late.add(note)
+            note, due = f"{number}", ended + after
+            if number < AGAIN and rng.random() < 0.3:
+                if await self.told(Cancel(key)) + SETTLED >= due:
+                    late.add(note)
+                note = ""
+        self.expected[key] = {note}, late
 
-KINDS = ("once", "replaced", "taken back")
+
+KINDS = ("once", "replaced", "taken back", "set again and again")
 
 
 async def _settle(alarms: _Alarms, result: Result) -> None:
