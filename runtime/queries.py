@@ -112,14 +112,19 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
 
     def abandon(self) -> None:
         """Answer that this process stops."""
-        stopping = NotDelivered(f"{self.endpoint.subject}: the service is stopping")
-        self.endpoint.refuse(self.span, self.reply, self.begun, stopping, self.msgpack)
+        self.endpoint.refuse(self.span, self.reply, self.begun, self._stopping(), self.msgpack)
+
+    def _stopping(self) -> NotDelivered:
+        return NotDelivered(f"{self.endpoint.subject}: the service is stopping")
 
     async def _run_keyed(self) -> Any:
-        """Run on the last committed state of the key, beside whatever command runs there."""
+        """Run on the last committed state of the key (or of all), beside whatever command runs there."""
         endpoint = self.endpoint
         turns, key_of = endpoint.dispatcher.work, endpoint.handler.key_of
-        assert key_of is not None
+        if not turns.owns():
+            raise self._stopping()
+        if key_of is None:
+            return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)
         try:
             entry = turns.keys.use(key_of(self.message))
         except CodecError as error:
@@ -142,7 +147,7 @@ class QueryEndpoint(Endpoint):
         super().__init__(dispatcher, handler)
         self.make = maker(type(dispatcher.actor))
         self.attributes = dispatcher.actor.__dict__
-        self.keyed = dispatcher.keyed and handler.key_of is not None
+        self.keyed = dispatcher.keyed
         self.function = handler.function
         self._decode = handler.codec.decode
         self._decode_json = handler.codec.decode_json

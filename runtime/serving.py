@@ -40,7 +40,7 @@ class Serving:
         tracer = host.tracer
         bus = Bus(host.connection, tracer, namespace=host.namespace, timeout=host.options.timeout)
         actor = host.actor_type
-        owns = (lambda: lease.held) if lease is not None else lambda: True
+        owns = lease.held if lease is not None else lambda: True
         self.relay = Relay(host.jetstream, host.names, tracer, owns)
         self.journal = Journal(
             host.jetstream, host.names, actor.state_type, actor.state_version, actor.upgrades, host.options,
@@ -48,7 +48,16 @@ class Serving:
         )  # fmt: skip
         self.indexes = Indexes(host.name, actor.indexes, self._states) if actor.indexes else None
         self.turns = Turns(
-            host.actor, host.names, self.journal, self.relay, bus, host.options, tracer, self.indexes, host.crashed
+            host.actor,
+            host.names,
+            self.journal,
+            self.relay,
+            bus,
+            host.options,
+            tracer,
+            self.indexes,
+            host.crashed,
+            owns,
         )
         if self.indexes is not None:
             self.turns.commits.on_change = self.turns.keys.on_load = self.indexes.update

@@ -48,7 +48,10 @@ class Turns:
         tracer: ServiceTracer,
         lists: Lists | None,
         crashed: Callable[[BaseException], None],
+        owns: Callable[[], bool],
     ) -> None:
+        self.owns = owns
+        """Whether the keys are still this process's, by the clock: it may have been paused."""
         self._make, self._attributes = maker(type(actor)), actor.__dict__
         self._names = names
         self._journal = journal
@@ -138,6 +141,10 @@ class Turns:
     async def run(self, entry: Key[Work], work: Work) -> None:
         """Run one message in its lane, and let the next one follow."""
         self.waiting -= 1
+        if not self.owns():
+            # Another has the keys: what is known of them here is not to decide anything any more.
+            self._abandon(entry, work)
+            return
         pending = entry.pending
         if pending is not None and pending.undone:
             await self.commits.settled(entry)

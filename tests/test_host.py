@@ -12,7 +12,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import Actor, ActorError, Command, DeadlineExceeded, NotDelivered, Query, RequestError, command, query
+from runtime import (
+    Actor,
+    ActorError,
+    Command,
+    DeadlineExceeded,
+    NotDelivered,
+    Query,
+    RequestError,
+    RetryPolicy,
+    command,
+    query,
+)
 from runtime.bus import Bus
 from runtime.host import Host, HostFailed
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -237,6 +248,36 @@ async def test_a_lost_lease_means_standby_and_not_the_end(nats_server: EmbeddedS
         assert caught.value.executed is False and not work.done()
         await until(host.ready.is_set)  # the thief does not renew it
         assert (await bus.command(Add("a"))).value == 2
+
+
+async def test_an_owner_that_was_paused_answers_nothing_of_before(nats_server: EmbeddedServer, namespace: str) -> None:
+    arguments = ("run", "tests.counting:Counter", "--nats", nats_server.url, "--namespace", namespace)
+    async with connected(nats_server, namespace) as bus, started(*arguments, cwd=ROOT) as one:
+        assert (await bus.command(Add("paused"))).value == 1
+        assert (await bus.query(ListCounts())) == [await bus.query(GetCount("paused"))]
+        async with process(nats_server, namespace, Counter) as (runner, _):
+            await until(lambda: runner.hosts[0].standby)
+            one.signal(signal.SIGSTOP)
+            await until(runner.hosts[0].ready.is_set)
+            # Half of all goes to the one that is stopped: it keeps its place in the queue group.
+            patient = RetryPolicy(attempts=100, first=0.01, longest=0.05)
+            assert (await bus.retry(Add("paused"), timeout=0.5, policy=patient)).value == 2
+            messages: list[Query[Any] | Command[Any]] = [GetCount("paused"), ListCounts(), Add("paused", 0)] * 20
+            waiting = [
+                asyncio.ensure_future(
+                    bus.query(each, timeout=20) if isinstance(each, Query) else bus.command(each, timeout=20)
+                )
+                for each in messages
+            ]
+            await bus.connection.flush()
+            one.signal(signal.SIGCONT)
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+    told = [str(answer) for answer in answers]
+    for number in range(3):
+        refused = [text for text in told[number::3] if "the service is stopping" in text]
+        assert refused and all(
+            text in refused or "value=2" in text or "at least one" in text for text in told[number::3]
+        )
 
 
 async def test_leases_lost_again_and_again_are_no_failures_of_the_host(

@@ -83,10 +83,9 @@ class Lease:
         self._renewal: asyncio.Task[None] | None = None
         self._complaint = ""
 
-    @property
     def held(self) -> bool:
-        """Whether it is ours by the local clock, right now."""
-        return self._renewal is not None and not self.lost.is_set() and self._loop.time() < self._valid_until
+        """Whether it is ours by the local clock, right now: what a paused process is to ask before it acts as the holder."""
+        return time.monotonic() < self._valid_until
 
     async def acquire(self) -> None:
         """Wait until it is held. Creates the bucket where it is missing.
@@ -124,7 +123,7 @@ class Lease:
 
     async def release(self) -> None:
         """Give it back: others that wait see it within milliseconds. Does nothing where it is not held."""
-        held = self.held
+        held = self.held()
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
             renewal.cancel()
@@ -140,6 +139,8 @@ class Lease:
                     await self._put_marker()
         except (ActorError, TimeoutError) as error:
             self._complain(f"was not given back, and expires in {self._server_ttl} s: {error}")
+        finally:
+            self._valid_until = 0.0
 
     async def __aenter__(self) -> "Lease":
         await self.acquire()
@@ -195,7 +196,7 @@ class Lease:
     async def _write_value(self) -> None:
         value = Holder(self.holder, self._since, socket.gethostname(), os.getpid())
         # Counted from before it is sent: the server's clock for it starts later, so ours ends first.
-        sent = self._loop.time()
+        sent = time.monotonic()
         await self._put(msgspec.json.encode(value), [], self._server_ttl, self._ttl / 2)
         self._valid_until = sent + self._ttl
 
@@ -212,7 +213,7 @@ class Lease:
         pause = self._ttl / 4
         while True:
             await asyncio.sleep(pause)
-            if self._loop.time() >= self._valid_until:
+            if time.monotonic() >= self._valid_until:
                 self._lose(f"no renewal was confirmed for {self._ttl:g} s")
                 return
             try:
@@ -226,7 +227,7 @@ class Lease:
                 pause = 0.0
             except (ActorError, TimeoutError) as error:
                 self._complain(f"was not renewed: {error}")
-                pause = min(self._ttl / 16, max(self._valid_until - self._loop.time(), 0.0))
+                pause = min(self._ttl / 16, max(self._valid_until - time.monotonic(), 0.0))
 
     async def _is_still_ours(self) -> bool:
         """Whether the refusal is due to a renewal of our own that was stored though not confirmed."""
@@ -234,7 +235,7 @@ class Lease:
             async with asyncio.timeout_at(self._valid_until):
                 last = await self._jetstream.get_last(self._stream, self._subject)
         except (ActorError, TimeoutError):
-            return self._loop.time() < self._valid_until
+            return time.monotonic() < self._valid_until
         if last is None or not self._is_ours(last):
             return False
         self._sequence = last.sequence
@@ -242,6 +243,7 @@ class Lease:
 
     def _lose(self, reason: str) -> None:
         logger.warning("lease %s is lost by %s: %s", self.key, self.holder, reason)
+        self._valid_until = 0.0
         self.lost.set()
 
     def _renewal_ended(self, task: asyncio.Task[None]) -> None:

@@ -31,7 +31,7 @@ async def main(url, bucket):
         await lease.acquire()
         print("held", flush=True)
         await lease.lost.wait()
-        print("lost", lease.held, flush=True)
+        print("lost", lease.held(), flush=True)
         await lease.release()
 
 asyncio.run(main(*sys.argv[1:]))
@@ -56,21 +56,21 @@ async def stored(jetstream: JetStream, bucket: str) -> Holder | None:
 async def test_one_holds_and_the_other_waits_until_it_is_given_back(jetstream: JetStream, namespace: str) -> None:
     first, second = lease(jetstream, namespace, "first"), lease(jetstream, namespace, "second")
     await first.acquire()
-    assert first.held
+    assert first.held()
     waiting = asyncio.create_task(second.acquire())
     await asyncio.wait({waiting}, timeout=0.3)
-    assert not waiting.done() and not second.held
+    assert not waiting.done() and not second.held()
     value = await stored(jetstream, namespace)
     assert value is not None and (value.holder, value.pid) == ("first", os.getpid())
     loop = asyncio.get_running_loop()
     released = loop.time()
     await first.release()
-    assert not first.held
+    assert not first.held()
     async with asyncio.timeout(10):
         await waiting
     # Seen, and not polled for: well before a standby would have looked by itself.
     assert loop.time() - released < 0.5
-    assert second.held and not second.lost.is_set() and not first.lost.is_set()
+    assert second.held() and not second.lost.is_set() and not first.lost.is_set()
     await first.release()
     assert (await stored(jetstream, namespace)) is not None
     await second.release()
@@ -123,7 +123,7 @@ async def test_it_is_renewed_for_as_long_as_it_is_held(jetstream: JetStream, nam
             if last.sequence >= first.sequence + 12:
                 break
             await asyncio.sleep(0.05)
-    assert holder.held and not holder.lost.is_set()
+    assert holder.held() and not holder.lost.is_set()
     await holder.release()
 
 
@@ -145,7 +145,7 @@ async def test_a_killed_holder_is_followed_after_its_ttl(
         child.communicate()
     async with asyncio.timeout(15):
         await waiting
-    assert standby.held
+    assert standby.held()
     await standby.release()
 
 
@@ -166,7 +166,7 @@ async def test_a_paused_holder_notices_the_loss_when_it_wakes(
         assert await asyncio.to_thread(child.stdout.readline) == b"lost False\n"
         assert await asyncio.to_thread(child.wait, 10) == 0
         # What it has lost it does not give back.
-        assert standby.held and not standby.lost.is_set()
+        assert standby.held() and not standby.lost.is_set()
         value = await stored(jetstream, namespace)
         assert value is not None and value.holder == "standby"
         await standby.release()
@@ -182,7 +182,7 @@ async def test_a_renewal_that_is_refused_is_a_loss(jetstream: JetStream, namespa
     await jetstream.publish(f"$KV.{namespace}.orders.0", usurper)
     async with asyncio.timeout(10):
         await holder.lost.wait()
-    assert not holder.held
+    assert not holder.held()
     await holder.release()
     value = await stored(jetstream, namespace)
     assert value is not None and value.holder == "usurper"
@@ -197,7 +197,7 @@ async def test_a_renewal_of_ours_that_was_not_confirmed_is_no_loss(jetstream: Je
     async with asyncio.timeout(10):
         while (await jetstream.stream_info(f"KV_{namespace}")).state.last_seq < ack.sequence + 3:
             await asyncio.sleep(0.05)
-    assert holder.held and not holder.lost.is_set()
+    assert holder.held() and not holder.lost.is_set()
     await jetstream.publish(f"$KV.{namespace}.orders.0", msgspec.json.encode(value))
     await holder.release()
     assert await stored(jetstream, namespace) is None
@@ -211,7 +211,7 @@ async def test_a_server_that_is_gone_is_a_loss_after_the_ttl(tmp_path: Path) -> 
             server.kill()
             async with asyncio.timeout(10):
                 await holder.lost.wait()
-            assert not holder.held
+            assert not holder.held()
             await holder.release()
 
 
@@ -230,7 +230,7 @@ async def test_a_short_restart_of_the_server_is_no_loss(tmp_path: Path) -> None:
             async with asyncio.timeout(20):
                 while (last := await jetstream.get_last("KV_leases", "$KV.leases.orders.0")) is None or last == before:
                     await asyncio.sleep(0.05)
-            assert holder.held and not waiting.done()
+            assert holder.held() and not waiting.done()
             await holder.release()
             async with asyncio.timeout(10):
                 await waiting
