@@ -188,6 +188,8 @@ class Serving:
     async def _tick(self) -> None:
         while True:
             await self.pulled.doubted(_TICK)
+            if not self.turns.owns():
+                continue  # paused, and about to be told: what it knows is not to be noted
             self.turns.keys.evict(self.host.options.idle)
             try:
                 await self.host.storage.check()
