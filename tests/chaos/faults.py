@@ -24,7 +24,9 @@ from runtime.nats.jetstream import JetStream
 from runtime.nats.lease import Lease
 from runtime.nats.puller import Puller
 from runtime.nats.streams import ConsumerInfo
+from runtime.record import Outgoing
 from runtime.relay import Relay
+from runtime.subject import Names, key_token
 from runtime.turn import Turns
 
 POINTS = (
@@ -202,6 +204,14 @@ def _without_lease() -> None:
     Lease.held = held  # type: ignore[method-assign]
 
 
+def _without_standing() -> None:
+    async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin: int, left: set[str]) -> bool:
+        await jetstream.purge(names.turns_stream, names.schedule(entry.token, key_token(entry.timer)), 2**53)
+        return True
+
+    relay_module.take_back = take_back
+
+
 def _without_recovery() -> None:
     async def recover(self: Relay) -> int:
         return 0
@@ -259,6 +269,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "marks": _without_marks,
     "check": _without_check,
     "lease": _without_lease,
+    "standing": _without_standing,
     "recovery": _without_recovery,
     "sweep": _without_sweep,
     "reset": _without_reset,

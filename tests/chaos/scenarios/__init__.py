@@ -14,6 +14,7 @@ from .controls import (
     control_recovery,
     control_reset,
     control_sweep,
+    control_timers,
 )
 from .deadlines import deadlines
 from .drains import drain
@@ -40,6 +41,7 @@ ALL: dict[str, Scenario] = {
     "control-burial": control_burial,
     "control-recovery": control_recovery,
     "control-sweep": control_sweep,
+    "control-timers": control_timers,
     "control-deadlines": control_deadlines,
     "recovery": recovery,
     "sweep": sweep,

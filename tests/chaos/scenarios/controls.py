@@ -7,6 +7,7 @@ from tests.chaos.fleet import until
 from tests.chaos.scenarios.deadlines import late_effects
 from tests.chaos.scenarios.poisons import bury
 from tests.chaos.scenarios.recoveries import look_after, recover
+from tests.chaos.scenarios.timers import ring, two_owners
 from tests.chaos.servers import Servers
 
 
@@ -138,6 +139,14 @@ async def control_recovery(setting: Setting) -> Result:
     """Without recovery, what a killed owner had not published must be lost."""
     result = await recover(_brief(setting), Result("control-recovery", setting.seed), ["recovery"], patience=3.0)
     result.require(result.lost > 0, "recovery is off, and nothing was lost: the suite cannot see it")
+    return result
+
+
+async def control_timers(setting: Setting) -> Result:
+    """Where a timer takes the place of whatever stands under its name, two owners must lose some, or ring what was replaced."""
+    result = await ring(_brief(setting), Result("control-timers", setting.seed), two_owners, ["lease", "standing"])
+    result.problems.clear()
+    result.require(result.lost + result.twice > 0, "the later timer gives way, and all rang: the suite cannot see it")
     return result
 
 
