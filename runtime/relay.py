@@ -97,7 +97,8 @@ class Relay:
 
     def _publish(self, key: Key[Any], pause: float) -> None:
         if not self._owns():
-            return  # lost while this process was paused: the next owner has it from the record
+            self.stop()  # lost while this process was paused: the next owner has it from the record
+            return
         assert key.outbox
         entry, origin = key.outbox[0]
         if entry.kind == "x":
@@ -233,6 +234,8 @@ class Relay:
         for subject, (sequence, outbox) in left.items():
             self._adopt(subject, outbox, sequence)
         await self.quiet()
+        if self._stopped:
+            return 0  # the keys were lost meanwhile
         self._saved = start
         self.checkpoint.begin(max(last, start))
         return len(left)

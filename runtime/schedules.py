@@ -47,7 +47,8 @@ async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin:
         return True
     if headers.get(standing.headers, headers.IDEMPOTENCY_KEY) in left:
         return False
-    if int(headers.get(standing.headers, _ORIGIN) or 0) > origin:
+    later = headers.get(standing.headers, _ORIGIN) or ""
+    if later.isdecimal() and int(later) > origin:
         return False
     await jetstream.purge(names.turns_stream, subject, standing.sequence)
     return True

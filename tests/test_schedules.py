@@ -137,8 +137,9 @@ async def test_who_does_not_own_its_keys_publishes_nothing(system: System) -> No
     body = msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
     entry = msgspec.structs.replace(known, id=new_id(), kind="s", name="Ring", body=body, time=time.time() + 60)
     relay = paused(system, owns=lambda: False)
-    relay.send(Key("k", "k"), [entry], sequence)
+    await publish(relay, ([entry], sequence))  # and is quiet
     await system.runner.connection.flush()
-    assert await standing(system) is None and relay.pending() == {sequence}
+    assert await standing(system) is None and not relay.published
+    assert await relay.recover() == 0 and not relay.checkpoint.tracking
     await publish(paused(system), ([entry], sequence))
     assert await standing(system) == entry.id
