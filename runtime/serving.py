@@ -48,17 +48,8 @@ class Serving:
         )  # fmt: skip
         self.indexes = Indexes(host.name, actor.indexes, self._states) if actor.indexes else None
         self.turns = Turns(
-            host.actor,
-            host.names,
-            self.journal,
-            self.relay,
-            bus,
-            host.options,
-            tracer,
-            self.indexes,
-            host.crashed,
-            owns,
-        )
+            host.actor, host.names, self.journal, self.relay, bus, host.options, tracer, self.indexes, host.crashed, owns
+        )  # fmt: skip
         if self.indexes is not None:
             self.turns.commits.on_change = self.turns.keys.on_load = self.indexes.update
         self.dispatcher = Dispatcher(

@@ -5,7 +5,7 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime import Actor, Command, Options, Query, RetryPolicy, command, query
+from runtime import Actor, Command, Options, RetryPolicy, command
 
 
 class Rings(Struct, frozen=True):
@@ -45,10 +45,6 @@ class Ring(Command[None], actor="alarms", key="key"):
     due: float = 0.0
 
 
-class GetRings(Query[Rings], actor="alarms", key="key"):
-    key: str
-
-
 class Alarms(Actor[Rings]):
     """Rings."""
 
@@ -76,7 +72,3 @@ class Alarms(Actor[Rings]):
         state = self.state or Rings()
         late = self.now - message.due if message.due else 0.0
         self.state = replace(state, rang=(*state.rang, (message.note, late)), ids=(*state.ids, self.message_id))
-
-    @query
-    async def get_rings(self, message: GetRings) -> Rings:
-        return self.state or Rings()

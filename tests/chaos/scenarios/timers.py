@@ -29,7 +29,6 @@ SCHEDULES = {"schedule-every": "@every 1s", "schedule-cron": "*/2 * * * * *"}
 ZONE = "Asia/Tokyo"
 PATIENCE = 25.0
 
-
 Faults = Callable[[Cell, list[Worker], Random, float], Awaitable[str]]
 """Does something to the processes for some seconds, and returns what."""
 
