@@ -78,8 +78,6 @@ class Commits:
         """Told that a lane has messages to run again while nothing in it runs."""
         self.pauses: dict[Key[Work], float] = {}
         """Seconds after which what must run again does, where it must not at once."""
-        self.on_change: Callable[[str, Any], None] | None = None
-        """Told ``(key token, state)`` after each commit (the indexes)."""
 
     def changes(self, state: Any, work: Work, call: Call) -> bool:
         """Whether a turn that began with `state` has anything to commit."""
@@ -154,7 +152,6 @@ class Commits:
     async def _commit(self, entry: Key[Work], batch: list[Staged]) -> None:
         for staged in batch:
             staged.work.committing = True
-        before = entry.state
         outgoing = [one for staged in batch for one in staged.outgoing]
         done = [staged.done for staged in batch]
         try:
@@ -164,8 +161,6 @@ class Commits:
                 finish(staged.span, None, type(error).__name__)
             raise
         self._relay.send(entry, outgoing, sequence)
-        if self.on_change is not None and entry.state is not before:
-            self.on_change(entry.token, entry.state)
         for staged in batch:
             work = staged.work
             work.committing = False

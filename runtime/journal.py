@@ -71,6 +71,8 @@ class Journal:
         self._writer = new_id()
         self._commits = itertools.count()
         self.marks = MarkStore(jetstream, names, options.remember, stored)
+        self.on_change: Callable[[str, Any], None] | None = None
+        """Told ``(key token, state)`` of each state that was read, or that a commit has changed (the indexes)."""
 
     @property
     def max_body(self) -> int:
@@ -91,6 +93,9 @@ class Journal:
             key.sequence = stored.sequence
             self._take(key, record)
         key.loaded = True
+        if self.on_change is not None:
+            # Usually nothing new; after a conflict, what the other writer has done.
+            self.on_change(key.token, key.state)
         return record
 
     async def commit(
@@ -133,8 +138,10 @@ class Journal:
         except PublishError as error:
             raise NotStored(str(error)) from error
         key.sequence = sequence
-        key.state = state
+        changed, key.state = key.state is not state, state
         self._remember(key, handled, gone, left, len(payload))
+        if changed and self.on_change is not None:
+            self.on_change(key.token, state)
         return sequence
 
     async def _settle(self, subject: str, record: Record) -> int:

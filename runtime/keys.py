@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from typing import Any
 
 from .errors import NotDelivered, PublishError
 from .journal import Journal
@@ -26,8 +24,6 @@ class Keys(dict[str, Key[Work]]):
         self._loading: dict[Key[Work], asyncio.Future[None]] = {}
         self._clock = time.monotonic()
         """When idle keys were looked for last: one object for all keys touched since."""
-        self.on_load: Callable[[str, Any], None] | None = None
-        """Told ``(key token, state)`` after each load (the indexes)."""
 
     def use(self, key: str) -> Key[Work]:
         """Return what is kept for `key`, and make it where there is nothing."""
@@ -75,9 +71,6 @@ class Keys(dict[str, Key[Work]]):
 
     async def _load(self, entry: Key[Work]) -> None:
         record = await self._journal.load(entry)
-        if self.on_load is not None:
-            # Usually nothing new; after a conflict, what the other writer has done.
-            self.on_load(entry.token, entry.state)
         if record is None or not record.outbox or self._relay.checkpoint.covers(entry.sequence):
             return
         known = {outgoing.id for outgoing, _ in entry.outbox or ()}

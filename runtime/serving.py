@@ -47,11 +47,11 @@ class Serving:
             self.relay.checkpoint.account,
         )  # fmt: skip
         self.indexes = Indexes(host.name, actor.indexes, self._states) if actor.indexes else None
+        if self.indexes is not None:
+            self.journal.on_change = self.indexes.update
         self.turns = Turns(
             host.actor, host.names, self.journal, self.relay, bus, host.options, tracer, self.indexes, host.crashed, owns
         )  # fmt: skip
-        if self.indexes is not None:
-            self.turns.commits.on_change = self.turns.keys.on_load = self.indexes.update
         self.dispatcher = Dispatcher(
             host.actor, host.names, host.connection, bus, self.turns, host.options, tracer, self.indexes, host.crashed
         )
