@@ -11,7 +11,7 @@ from .answer import invalid
 from .call import Call, Timer, check_depth, link
 from .codec import is_msgpack
 from .endpoint import Endpoint
-from .errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, NotDelivered, RequestError
+from .errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
 from .handler import Handler
 from .ids import MAX_ID, key_for, new_id
 from .message import Accepted, NewKey
@@ -47,7 +47,7 @@ class CommandWork(Work, kw_only=True, eq=False):
 
     def abandon(self) -> None:
         """Answer that it was not executed, or that this is unknown."""
-        stopping: RequestError = NotDelivered(f"{self.endpoint.subject}: the service is stopping")
+        stopping: RequestError = self.endpoint.stopping()
         if self.committing:
             stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
         self.endpoint.refuse(self.span, self.reply, self.begun, stopping, self.msgpack)

@@ -11,7 +11,7 @@ from opentelemetry.trace import Span, SpanKind
 
 from .answer import error_body, error_reply, is_internal
 from .codec import encode, encode_msgpack
-from .errors import HandlerFailed, PublishError
+from .errors import HandlerFailed, NotDelivered, PublishError
 from .handler import Handler
 from .tracing import CarriedSpan, Durations, LeanSpan, finish, response_line
 from .tracing import conventions as semconv
@@ -128,6 +128,10 @@ class Endpoint:
         except PublishError as unsent:
             # The caller learns by its deadline; there is no other way to it.
             log.warning("%s: an error reply could not be sent: %s", self.subject, unsent)
+
+    def stopping(self) -> NotDelivered:
+        """Return what callers are told of a request that this process does not run any more."""
+        return NotDelivered(f"{self.subject}: the service is stopping")
 
     def drop(self, reply: bytes) -> None:
         """Take note of a request without a reply subject, or with one that is no inbox: nothing is run, nothing sent."""

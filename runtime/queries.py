@@ -13,7 +13,7 @@ from .answer import invalid
 from .call import Call, Lists, Requests, check_depth
 from .codec import UNDECODABLE, encode, explain, is_msgpack
 from .endpoint import Endpoint
-from .errors import CodecError, DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
+from .errors import CodecError, DeadlineExceeded, Overloaded, PublishError, RequestError
 from .handler import Handler
 from .mailbox import stray
 from .tracing import LeanSpan, attach, attach_alone, detach
@@ -112,17 +112,14 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
 
     def abandon(self) -> None:
         """Answer that this process stops."""
-        self.endpoint.refuse(self.span, self.reply, self.begun, self._stopping(), self.msgpack)
-
-    def _stopping(self) -> NotDelivered:
-        return NotDelivered(f"{self.endpoint.subject}: the service is stopping")
+        self.endpoint.refuse(self.span, self.reply, self.begun, self.endpoint.stopping(), self.msgpack)
 
     async def _run_keyed(self) -> Any:
         """Run on the last committed state of the key (or of all), beside whatever command runs there."""
         endpoint = self.endpoint
         turns, key_of = endpoint.dispatcher.work, endpoint.handler.key_of
         if not turns.owns():
-            raise self._stopping()
+            raise endpoint.stopping()
         if key_of is None:
             return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)
         try:

@@ -41,9 +41,7 @@ class Relay:
     `owns` says whether this process may: by the clock, the lease may have gone before anybody was told.
     """
 
-    def __init__(
-        self, jetstream: JetStream, names: Names, tracer: ServiceTracer, owns: Callable[[], bool] = lambda: True
-    ) -> None:
+    def __init__(self, jetstream: JetStream, names: Names, tracer: ServiceTracer, owns: Callable[[], bool]) -> None:
         self._jetstream = jetstream
         self._owns = owns
         self._loop = asyncio.get_running_loop()
