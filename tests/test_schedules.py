@@ -18,6 +18,8 @@ from tests.test_timers import Bells, CancelAlarm, Ring, SetAlarm, left, until_no
 Left = tuple[list[Outgoing], int]
 """What a record has to publish, and its sequence."""
 
+ALARM, CANCELLED = SetAlarm("k", 60.0, "", "alarm"), CancelAlarm("k", "alarm")
+
 
 @pytest.fixture
 async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[System]:
@@ -53,8 +55,10 @@ async def standing(system: System) -> str | None:
     return None if stored is None else header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY)
 
 
-def alarm(note: str = "", after: float = 60.0) -> SetAlarm:
-    return SetAlarm("k", after, note, "alarm")
+def timer(kind: str) -> Outgoing:
+    """Something for the alarm in an outbox: a timer for later or for now, or a cancelling."""
+    body = NO_REPLY if kind == "x" else msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
+    return Outgoing(new_id(), kind, "Ring", "k", body, time.time() + 60, timer="alarm")
 
 
 def renamed(left: Left) -> Left:
@@ -65,7 +69,7 @@ def renamed(left: Left) -> Left:
 async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = await after(system, alarm())
+    known = await after(system, ALARM)
     relay, told_of = paused(system), system.host("bell").jetstream.publish_told
 
     def stopping(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
@@ -82,38 +86,34 @@ async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
 
 @pytest.mark.parametrize("forgotten", [False, True])
 async def test_a_timer_of_before_does_not_replace_a_later_one(system: System, forgotten: bool) -> None:
-    former = await after(system, alarm())
-    [later], _ = await after(system, alarm())
+    former = await after(system, ALARM)
+    [later], _ = await after(system, ALARM)
     await publish(paused(system), renamed(former) if forgotten else former)
     assert await standing(system) == later.id
 
 
 async def test_a_cancelling_of_before_does_not_take_back_what_came_after(system: System) -> None:
-    await after(system, alarm())
-    cancelled = await after(system, CancelAlarm("k", "alarm"))
+    await after(system, ALARM)
+    cancelled = await after(system, CANCELLED)
     assert await standing(system) is None
-    [later], _ = await after(system, alarm())
+    [later], _ = await after(system, ALARM)
     await publish(paused(system), cancelled)
     assert await standing(system) == later.id
 
 
 async def test_a_timer_that_was_cancelled_is_not_set_again(system: System, namespace: str) -> None:
-    known = await after(system, alarm())
-    await after(system, CancelAlarm("k", "alarm"))
+    known = await after(system, ALARM)
+    await after(system, CANCELLED)
     await publish(paused(system), known)
     assert await left(system, namespace) == []
 
 
 @pytest.mark.parametrize("kinds", ["xs", "ss", "sx", "sxs", "st"])
 async def test_one_record_with_several_of_a_name_is_the_same_twice(system: System, kinds: str, namespace: str) -> None:
-    sequence = (await after(system, alarm()))[1] + 1
-    body = msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
-    outbox = [
-        Outgoing(new_id(), kind, "Ring", "k", body if kind != "x" else NO_REPLY, time.time() + 60, timer="alarm")
-        for kind in kinds
-    ]
+    _, sequence = await after(system, ALARM)
+    outbox = [timer(kind) for kind in kinds]
     for _ in range(2):
-        await publish(paused(system), (outbox, sequence))
+        await publish(paused(system), (outbox, sequence + 1))
         assert await standing(system) == (outbox[-1].id if kinds[-1] == "s" else None)
     if "t" in kinds:
         await until_notes(system, "k", "x")
@@ -121,25 +121,20 @@ async def test_one_record_with_several_of_a_name_is_the_same_twice(system: Syste
 
 async def test_a_later_timer_replaces_one_that_was_stored_late(system: System) -> None:
     """A lagging relay, or another process of an actor without state, has stored it after the record of the later one."""
-    former, sequence = renamed(await after(system, CancelAlarm("k", "alarm")))
-    body = msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
-    former = [msgspec.structs.replace(former[0], kind="s", name="Ring", body=body, time=time.time() + 60)]
-    later = [msgspec.structs.replace(former[0], id=new_id())]
-    await publish(paused(system), (former, sequence))
-    await publish(paused(system), (later, sequence + 1))
-    assert await standing(system) == later[0].id
-    await publish(paused(system), (renamed((former, sequence))[0], sequence))
-    assert await standing(system) == later[0].id
+    later = timer("s")
+    await publish(paused(system), ([timer("s")], 1))
+    await publish(paused(system), ([later], 2))
+    assert await standing(system) == later.id
+    await publish(paused(system), ([timer("s")], 1))
+    assert await standing(system) == later.id
 
 
 async def test_who_does_not_own_its_keys_publishes_nothing(system: System) -> None:
-    [known], sequence = await after(system, CancelAlarm("k", "alarm"))
-    body = msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
-    entry = msgspec.structs.replace(known, id=new_id(), kind="s", name="Ring", body=body, time=time.time() + 60)
+    entry = timer("s")
     relay = paused(system, owns=lambda: False)
-    await publish(relay, ([entry], sequence))  # and is quiet
+    await publish(relay, ([entry], 1))  # and is quiet
     await system.runner.connection.flush()
     assert await standing(system) is None and not relay.published
     assert await relay.recover() == 0 and not relay.checkpoint.tracking
-    await publish(paused(system), ([entry], sequence))
+    await publish(paused(system), ([entry], 1))
     assert await standing(system) == entry.id

@@ -189,9 +189,8 @@ async def test_innocents_in_hand_of_killed_processes_are_handled_once_and_in_ord
                 await here.find(place, number, "fails" if (place, number) == ("road", 2) else "")
         for _ in range(3):
             process = await here.launch(STUCK="1")
-            await process.until(
-                "stuck", count=3
-            )  # one of each place: before, the 15 in hand are those of the process before
+            # One of each place. Until then the 15 in hand may be those of the process before.
+            await process.until("stuck", count=3)
 
             async def stuck() -> bool:
                 info = await here.jetstream.consumer_info(here.events.events_stream, "sapper")
