@@ -29,7 +29,7 @@ from msgspec import Struct
 from opentelemetry import trace
 
 from runtime import Actor, Command, Event, Query, command, local, query, react
-from runtime.tracing import SpanRecord, Tracing
+from runtime.telemetry import SpanRecord, Tracing
 
 # The tracer of this module's own spans. Under an actor's handler they belong to that actor's service.
 tracer = trace.get_tracer("examples.tracing_nested")

@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
-from .actor import Actor, Index, Page
-from .errors import (
+from runtime.actor.base import Actor, Index, Page
+from runtime.actor.handler import command, query, react
+from runtime.actor.message import Accepted, Command, Event, Query, new_key
+from runtime.errors import (
     ActorError,
     CallCycle,
     CodecError,
@@ -22,13 +24,11 @@ from .errors import (
     Retry,
     not_found,
 )
-from .handler import command, query, react
-from .message import Accepted, Command, Event, Query, new_key
-from .options import Options, RetryPolicy
+from runtime.options import Options, RetryPolicy
 
 if TYPE_CHECKING:
-    from .bus import Bus, connect
-    from .in_process import local
+    from runtime.client.bus import Bus, connect
+    from runtime.host.local import local
 
 __all__ = [
     "Accepted",
@@ -70,11 +70,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # These bring the NATS client, three times the import of all else, which a module of messages does without.
     if name in ("Bus", "connect"):
-        from . import bus
+        from runtime.client import bus
 
         return getattr(bus, name)
     if name == "local":
-        from .in_process import local
+        from runtime.host.local import local
 
         return local
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

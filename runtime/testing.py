@@ -14,16 +14,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar, cast
 
-from .actor import Actor, Page, maker, view
-from .bus import Bus
-from .call import ActorCall, Call
-from .errors import NotDelivered
-from .ids import new_id
-from .message import Event, Message
-from .nats.connection import Connection, ConnectionOptions
-from .options import Options
-from .runner import Runner, serving
-from .tracing import SpanRecord, Tracing
+from runtime.actor.base import Actor, Page, maker, view
+from runtime.actor.call import ActorCall, Call
+from runtime.actor.message import Event, Message
+from runtime.client.bus import Bus
+from runtime.errors import NotDelivered
+from runtime.host.process import Runner, serving
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.options import Options
+from runtime.telemetry import SpanRecord, Tracing
+from runtime.wire.ids import new_id
 
 A = TypeVar("A", bound=Actor[Any])
 

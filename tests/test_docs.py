@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import fields
 
 import runtime
-from runtime.config import Settings
+from runtime.host.config import Settings
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.options import Options, RetryPolicy
-from tests.shell import ROOT, matches, steps, terminal
+from tests.support.shell import ROOT, matches, steps, terminal
 
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])

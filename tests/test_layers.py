@@ -126,7 +126,7 @@ def test_a_service_knows_other_services_by_their_messages_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["import runtime.host", "from .host import Host", "from runtime import host", "from . import host"]
+    "line", ["import runtime.host.host", "from .host import Host", "from runtime import host", "from . import host"]
 )
 def test_every_way_to_import_is_seen(line: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     root = tmp_path / "runtime"

@@ -7,7 +7,7 @@ import pytest
 from runtime import DeclarationError, NotDelivered, NotFound, Page
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import running, worker
-from tests.counting import (
+from tests.support.counting import (
     Add,
     Added,
     AddTwice,

@@ -15,7 +15,7 @@ from actors.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPay
 from actors.warehouse.messages import PackagingFailed
 from runtime import Actor, Command, RequestError, Retry, query, react
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 PAYMENTS = metrics.get_meter("actors.payment").create_counter(
     "shop.payments", unit="{payment}", description="What became of payments: processed, cancelled, updated, alert"
@@ -119,7 +119,7 @@ class Payments(Actor[Payment]):
     def _alert(self, operation: Operation, reason: str) -> None:
         self.emit(PaymentAlertRaised(self.key, operation, reason))
         self._count("alert")
-        self.on_commit(partial(log.error, "payment of order %s needs a person: %s: %s", self.key, operation, reason))
+        self.on_commit(partial(logger.error, "payment of order %s needs a person: %s: %s", self.key, operation, reason))
 
     def _count(self, outcome: str) -> None:
         self.on_commit(partial(PAYMENTS.add, 1, {"outcome": outcome}))

@@ -9,8 +9,8 @@ from nats.aio.msg import Msg
 
 from bench.sides.own import GetQuote
 from bench.work import Quote, quote
-from runtime.mailbox import Workers
 from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.turns.workers import Workers
 
 REPLY = msgspec.json.encode(Quote("o-10283", 7548))
 decode = msgspec.json.Decoder(GetQuote).decode

@@ -9,10 +9,10 @@ from typing import Any
 from bench import load
 from bench.sides.own import GetQuote, Pricing
 from bench.work import ORDER, Quote, QuoteRequest, quote
-from runtime.bus import Bus
-from runtime.mailbox import Workers
+from runtime.client.bus import Bus
+from runtime.telemetry import Tracing
 from runtime.testing import running
-from runtime.tracing import Tracing
+from runtime.turns.workers import Workers
 
 BURST = 64
 

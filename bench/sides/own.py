@@ -15,12 +15,12 @@ from bench import load
 from bench.process import ROOT
 from bench.work import ORDER, Account, Line, Quote, deposit, quote
 from runtime import Actor, Command, Event, Options, Query, command, query, react
-from runtime.bus import Bus
+from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
-from runtime.nats.jetstream import JetStream
-from runtime.nats.streams import StreamConfig
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import StreamConfig
+from runtime.telemetry import Tracing
 from runtime.testing import System, running
-from runtime.tracing import Tracing
 
 
 class GetQuote(Query[Quote], actor="pricing"):

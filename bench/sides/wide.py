@@ -14,14 +14,14 @@ from bench import load
 from bench.sides.own import Accounts, Served
 from bench.work import Account, Quote
 from runtime import Actor, Index, Query, query
-from runtime.bus import Bus
+from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
-from runtime.nats.jetstream import JetStream
+from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
-from runtime.record import Handled, Record, encode_record
-from runtime.subject import Names
+from runtime.storage.record import Handled, Record, encode_record
+from runtime.telemetry import Tracing
 from runtime.testing import running
-from runtime.tracing import Tracing
+from runtime.wire.subjects import Names
 
 
 def questions(count: int) -> list[type[Query[Quote]]]:

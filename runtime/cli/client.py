@@ -8,9 +8,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from runtime.cli.failures import usage
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 from runtime.nats.connection import Connection
-from runtime.subject import Names, snake_case, valid_name
+from runtime.wire.subjects import Names, snake_case, valid_name
 
 _OPS = ("query", "command", "event")
 

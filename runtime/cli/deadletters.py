@@ -10,11 +10,11 @@ import msgspec
 from runtime.cli.client import connected, names
 from runtime.cli.failures import NOBODY, Failure, usage
 from runtime.cli.output import print_json, print_table, say
-from runtime.config import Configuration
-from runtime.deadletter import DeadLetter, DeadLetters, Selection, services
-from runtime.nats.jetstream import JetStream
-from runtime.nats.streams import NO_STREAM, ApiError
-from runtime.subject import valid_name
+from runtime.host.config import Configuration
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import NO_STREAM, ApiError
+from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, services
+from runtime.wire.subjects import valid_name
 
 _WIDTH = 60
 

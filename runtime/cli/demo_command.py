@@ -23,8 +23,8 @@ def command(ctx: click.Context, leave: bool, nats_server: str | None, port: int)
 
     from rich.console import Console
 
-    from runtime.demo import demo
-    from runtime.tracing import setup_logging
+    from actors.demo import demo
+    from runtime.telemetry import setup_logging
 
     setup_logging("WARNING", "text")
     if not ctx.find_root().params["debug"]:

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 
 @click.command("describe")
@@ -16,7 +16,7 @@ def command(configuration: Configuration, name: str, as_json: bool) -> None:
     """Show the operations of a service with their messages, the events that it emits, and what it reacts to."""
     from difflib import get_close_matches
 
-    from runtime.cli import discovery
+    from runtime.admin import discovery
     from runtime.cli.client import connected
     from runtime.cli.description import as_data, as_text
     from runtime.cli.failures import NOBODY, Failure

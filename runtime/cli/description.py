@@ -6,7 +6,7 @@ from typing import Any, cast
 import click
 import msgspec
 
-from runtime.cli.discovery import Endpoint, Service
+from runtime.admin.discovery import Endpoint, Service
 
 Schema = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ import click
 
 from runtime.cli.failures import usage
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _LISTED: Final = 100
@@ -31,7 +31,7 @@ def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def selected(*arguments: Any, service: tuple[str, ...], event: str, reason: str, **others: Any) -> Any:
-        from runtime.deadletter import Selection
+        from runtime.storage.dead_letters import Selection
 
         since, before = others.pop("since"), others.pop("before")
         chosen = Selection(service, event, reason, since or 0.0, before or float("inf"))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 if TYPE_CHECKING:
-    from runtime.cli.discovery import Service
-    from runtime.doctor import Finding, Running
+    from runtime.admin.discovery import Service
+    from runtime.admin.doctor import Finding, Running
 
 
 @click.command("doctor")
@@ -27,11 +27,11 @@ def command(configuration: Configuration, as_json: bool, monitor: str, no_probe:
 
 
 async def _examine(configuration: Configuration, as_json: bool, monitor: str, probe: bool) -> None:
-    from runtime.cli import discovery
+    from runtime.admin import discovery
+    from runtime.admin.doctor import Finding, examine
     from runtime.cli.client import connected
     from runtime.cli.failures import SERVICE_ERROR, Failure
     from runtime.cli.output import print_json
-    from runtime.doctor import Finding, examine
 
     settings = configuration.settings
     findings: list[Finding] = []
@@ -70,7 +70,7 @@ def _ours(service: "Service") -> bool:
 
 
 def _running(service: "Service") -> "Running":
-    from runtime.doctor import Running, source_of
+    from runtime.admin.doctor import Running, source_of
 
     return Running(
         service.name,

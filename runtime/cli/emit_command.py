@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 
 @click.command("emit")

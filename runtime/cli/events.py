@@ -7,18 +7,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from runtime.cli import discovery
+from runtime.admin import discovery
 from runtime.cli.client import Target, connected, names
 from runtime.cli.failures import NOBODY, TIMEOUT, Failure, usage
 from runtime.cli.output import print_json
 from runtime.cli.payload import body
-from runtime.config import Configuration
 from runtime.errors import PublishError
-from runtime.ids import new_id
+from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders
-from runtime.nats.jetstream import JetStream
-from runtime.relay import event_headers
-from runtime.subject import NO_KEY, key_token, snake_case
+from runtime.nats.jetstream.client import JetStream
+from runtime.storage.relay import event_headers
+from runtime.wire.ids import new_id
+from runtime.wire.subjects import NO_KEY, key_token, snake_case
 
 
 class _Declared(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.config import load
+from runtime.host.config import load
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 
 @click.command("graph")
@@ -13,7 +13,7 @@ from runtime.config import Configuration
 @configured("nats.url", "namespace")
 def command(configuration: Configuration, form: str) -> None:
     """Draw which service reacts to whose events, from what the running services say."""
-    from runtime.cli import discovery
+    from runtime.admin import discovery
     from runtime.cli.client import connected
     from runtime.cli.failures import NOBODY, Failure
 

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 
 @click.command("health")
@@ -25,7 +25,7 @@ def command(configuration: Configuration, names: tuple[str, ...]) -> None:
 
 
 async def _ping(configuration: Configuration, names: tuple[str, ...]) -> None:
-    from runtime.cli import discovery
+    from runtime.admin import discovery
     from runtime.cli.client import connected
     from runtime.cli.failures import NOBODY, Failure
     from runtime.cli.output import print_json

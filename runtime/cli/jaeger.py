@@ -9,8 +9,8 @@ import msgspec
 from opentelemetry.trace import SpanKind
 
 from runtime.errors import ActorError
-from runtime.tracing import SpanRecord
-from runtime.tracing.tree import render
+from runtime.telemetry import SpanRecord
+from runtime.telemetry.tree import render
 
 PATIENCE = 15.0
 """Seconds to wait for the spans: exporters send them in batches, some seconds late."""

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 
 @click.command("ls")
@@ -17,7 +17,7 @@ def command(configuration: Configuration, as_json: bool) -> None:
 
 
 async def _list(configuration: Configuration, as_json: bool) -> None:
-    from runtime.cli import discovery
+    from runtime.admin import discovery
     from runtime.cli.client import connected
     from runtime.cli.failures import NOBODY, Failure
     from runtime.cli.output import print_json, print_table

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from runtime.cli.flags import configured, header, tracing
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 
 @click.command("query")

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.cli.serving import connection_options
-from runtime.config import Configuration
 from runtime.errors import ConfigurationError
+from runtime.host.config import Configuration
 from runtime.nats.server import die_with
-from runtime.tracing import setup_logging
+from runtime.telemetry import setup_logging
 
-log = logging.getLogger("actorloom.reload")
+logger = logging.getLogger("actorloom.cli")
 
 _DRAIN = 25.0
 """Seconds that a child has to drain, before it is killed."""
@@ -51,9 +51,9 @@ async def _serve(configuration: Configuration) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, received, number)
         here = Path.cwd()
-        log.info("watching %s", here)
+        logger.info("watching %s", here)
         async for changes in awatch(here, watch_filter=PythonFilter(extra_extensions=(".toml",)), stop_event=stop):
-            log.info("changed: %s", ", ".join(sorted({os.path.relpath(path) for _, path in changes})))
+            logger.info("changed: %s", ", ".join(sorted({os.path.relpath(path) for _, path in changes})))
             await _end(child)
             child = await _start(environ)
         await _end(child)
@@ -79,6 +79,6 @@ async def _end(child: Process) -> None:
         async with asyncio.timeout(_DRAIN):
             await child.wait()
     except TimeoutError:
-        log.warning("it did not drain within %.0f s: killed", _DRAIN)
+        logger.warning("it did not drain within %.0f s: killed", _DRAIN)
         child.kill()
         await child.wait()

@@ -6,16 +6,16 @@ from typing import Any
 
 import msgspec
 
-from runtime import headers
-from runtime.answer import read_error
-from runtime.cli import discovery
+from runtime.admin import discovery
 from runtime.cli.client import Target, connected, names
 from runtime.cli.failures import NOBODY, TIMEOUT, Failure, exit_code
 from runtime.cli.output import print_json, say
 from runtime.cli.payload import body, is_pairs
-from runtime.config import Configuration
-from runtime.ids import new_id
+from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders, Response
+from runtime.wire import headers
+from runtime.wire.ids import new_id
+from runtime.wire.replies import read_error
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

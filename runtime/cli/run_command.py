@@ -3,7 +3,7 @@
 import click
 
 from runtime.cli.flags import configured
-from runtime.config import Configuration
+from runtime.host.config import Configuration
 
 _FLAGS = (
     "nats.url", "namespace", "data", "nats_server", "sync_always", "lease_ttl", "replicas", "health_port",

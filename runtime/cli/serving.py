@@ -6,16 +6,16 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from runtime import runner
-from runtime.actor import Actor
-from runtime.config import Configuration
+from runtime.actor.base import Actor
 from runtime.errors import ConfigurationError
+from runtime.host import process as runner
+from runtime.host.config import Configuration
+from runtime.host.process import Runner
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.server import EmbeddedServer
-from runtime.runner import Runner
-from runtime.tracing import setup_logging
+from runtime.telemetry import setup_logging
 
-log = logging.getLogger("actorloom")
+logger = logging.getLogger("actorloom.cli")
 
 
 def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> None:
@@ -24,7 +24,7 @@ def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> N
     setup_logging(settings.log_level, settings.log_format)
     options = {actor.name: configuration.options(actor) for actor in actors}
     for name in sorted(configuration.actors - options.keys()):
-        log.info("the settings of %s are not used: it is not run here", name)
+        logger.info("the settings of %s are not used: it is not run here", name)
 
     async def main() -> None:
         async with connection_options(configuration) as connection:
@@ -38,7 +38,7 @@ def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> N
                 replicas=settings.replicas,
                 health=None if settings.health_port is None else (settings.health_host, settings.health_port),
             )
-            log.info("stopped")
+            logger.info("stopped")
 
     run_loop(main, uvloop=settings.uvloop)
 
@@ -52,7 +52,7 @@ async def connection_options(configuration: Configuration) -> AsyncGenerator[Con
     settings = configuration.settings
     server = EmbeddedServer(store_dir=settings.data, binary=settings.nats_server, sync_always=settings.sync_always)
     async with server:
-        log.info("embedded nats-server on %s, its data in %s", server.url, server.store_dir)
+        logger.info("embedded nats-server on %s, its data in %s", server.url, server.store_dir)
         yield ConnectionOptions(url=server.url, loopback=configuration.connection.loopback)
 
 
@@ -76,6 +76,6 @@ def _announce(running: Runner) -> None:
     standby = [host.name for host in running.hosts if host.standby]
     names = ", ".join(host.name for host in running.hosts)
     host, port = running.connection.server_address
-    log.info("ready: %s on nats://%s:%d (Ctrl-C to drain and stop)", names, host, port)
+    logger.info("ready: %s on nats://%s:%d (Ctrl-C to drain and stop)", names, host, port)
     if standby:
-        log.info("standing by, another process serves: %s", ", ".join(standby))
+        logger.info("standing by, another process serves: %s", ", ".join(standby))

@@ -7,7 +7,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from runtime.actor import Actor
+from runtime.actor.base import Actor
 from runtime.errors import ConfigurationError, DeclarationError
 
 

@@ -11,12 +11,12 @@ from typing import Final
 
 import msgspec
 
-from runtime import headers as header_block
 from runtime.errors import ActorError, ConfigurationError
-from runtime.nats.acks import WrongSequence
 from runtime.nats.connection import Subscription
-from runtime.nats.jetstream import JetStream
-from runtime.nats.streams import Stored, StreamConfig
+from runtime.nats.jetstream.acks import WrongSequence
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import Stored, StreamConfig
+from runtime.wire import headers as header_block
 
 logger = logging.getLogger("actorloom.nats")
 

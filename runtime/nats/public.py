@@ -12,10 +12,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from runtime import headers as header_block
 from runtime.errors import PublishError
 from runtime.nats.errors import NotConnected
 from runtime.nats.receive import Receiver, deliver
+from runtime.wire import headers as header_block
 
 logger = logging.getLogger("actorloom.nats")
 

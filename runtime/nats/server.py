@@ -24,7 +24,7 @@ from runtime.errors import ConfigurationError
 DEFAULT_PORT = 4222
 SERVER_VARIABLE = "ACTORLOOM_NATS_SERVER"
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("actorloom.nats")
 
 
 class ServerError(ConfigurationError):
@@ -125,7 +125,7 @@ class EmbeddedServer:
                     while process.poll() is None:
                         await asyncio.sleep(0.005)
             except TimeoutError:
-                _log.warning("nats-server (pid %d) did not end within %g s of SIGTERM: killed", process.pid, grace)
+                logger.warning("nats-server (pid %d) did not end within %g s of SIGTERM: killed", process.pid, grace)
             finally:
                 self.kill()
         if self._temporary and self.store_dir is not None:

@@ -12,9 +12,10 @@ from actors.payment.actor import Payments
 from actors.payment_3p.actor import PaymentProvider
 from actors.products.actor import Products
 from actors.warehouse.actor import Warehouse
-from runtime import Options, RetryPolicy, headers
-from runtime.nats.jetstream import JetStream, Stored
+from runtime import Options, RetryPolicy
+from runtime.nats.jetstream.client import JetStream, Stored
 from runtime.testing import System, running
+from runtime.wire import headers
 
 SERVICES = (Products, Deliveries, Orders, Warehouse, Payments, PaymentProvider)
 QUICK = Options(retry=RetryPolicy(attempts=4, first=0.01, longest=0.05))

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from opentelemetry.trace import SpanKind
 
-from runtime import headers
-from runtime.tracing import SpanRecord
+from runtime.telemetry import SpanRecord
+from runtime.wire import headers
 from tests.actors.shop import ADDRESS, LINES, SERVICES, SHIRT, SHOES, Shop
 
 

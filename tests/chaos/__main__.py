@@ -9,8 +9,8 @@ import time
 import traceback
 from pathlib import Path
 
-from .cell import Result, Setting
-from .scenarios import ALL
+from tests.chaos.cell import Result, Setting
+from tests.chaos.scenarios import ALL
 
 
 def main() -> int:

@@ -10,14 +10,14 @@ from typing import TypeVar
 
 import msgspec
 
-from runtime import ActorError, Bus, PublishError, RequestError, headers
+from runtime import ActorError, Bus, PublishError, RequestError
 from runtime.nats.connection import Connection
-from runtime.nats.jetstream import JetStream
-from runtime.record import decode_record
-from runtime.subject import Names, key_token
-
-from .actors import RECEIPT_EVERY, TICK_EVERY, Count, GetCount, GetReceipts, GetTotal, Receipt, Total
-from .load import Account
+from runtime.nats.jetstream.client import JetStream
+from runtime.storage.record import decode_record
+from runtime.wire import headers
+from runtime.wire.subjects import Names, key_token
+from tests.chaos.actors import RECEIPT_EVERY, TICK_EVERY, Count, GetCount, GetReceipts, GetTotal, Receipt, Total
+from tests.chaos.load import Account
 
 T = TypeVar("T")
 

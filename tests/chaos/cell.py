@@ -10,12 +10,11 @@ from typing import Any
 
 from runtime import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
-from runtime.tracing import Tracing
-
-from .audit import Verdict, audit
-from .fleet import Fleet, Program, Worker
-from .load import Load
-from .servers import Servers
+from runtime.telemetry import Tracing
+from tests.chaos.audit import Verdict, audit
+from tests.chaos.fleet import Fleet, Program, Worker
+from tests.chaos.load import Load
+from tests.chaos.servers import Servers
 
 
 @dataclass

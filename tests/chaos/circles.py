@@ -5,8 +5,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 
 from runtime import Actor, CallCycle, Command, Options, Query, Rejected, command, query
-
-from .actors import OPTIONS
+from tests.chaos.actors import OPTIONS
 
 
 class Passed(Struct, frozen=True):

@@ -9,13 +9,13 @@ from typing import Any
 
 import msgspec
 
-from runtime import PublishError, headers
-from runtime.ids import new_id
+from runtime import PublishError
 from runtime.nats.connection import Connection
 from runtime.nats.errors import NoResponders
+from runtime.wire import headers
+from runtime.wire.ids import new_id
 from tests.actors.shop import ADDRESS, CARD, LINES, SHIRT, SHOES, Refused
-
-from .fleet import until
+from tests.chaos.fleet import until
 
 PATIENCE = 45.0
 """Seconds without any progress after which a step of an order counts as lost."""

@@ -3,8 +3,7 @@
 from typing import ClassVar
 
 from runtime import Actor, Command, Event, Options, command, react
-
-from .actors import OPTIONS, Total
+from tests.chaos.actors import OPTIONS, Total
 
 
 class Take(Command[None], actor="desk"):

@@ -11,23 +11,23 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from runtime import relay as relay_module
-from runtime import turn as turn_module
-from runtime.actor import Actor
-from runtime.checkpoint import Checkpoint
-from runtime.deadletter import DeadLetters
-from runtime.endpoint import Endpoint
-from runtime.event_work import EventWork
-from runtime.journal import Journal
-from runtime.marks import MarkStore
-from runtime.nats.jetstream import JetStream
+from runtime.actor.base import Actor
+from runtime.intake.endpoint import Endpoint
+from runtime.intake.event_work import EventWork
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import ConsumerInfo
+from runtime.nats.jetstream.puller import Puller
 from runtime.nats.lease import Lease
-from runtime.nats.puller import Puller
-from runtime.nats.streams import ConsumerInfo
-from runtime.record import Outgoing
-from runtime.relay import Relay
-from runtime.subject import Names, key_token
-from runtime.turn import Turns
+from runtime.storage import relay as relay_module
+from runtime.storage.checkpoint import Checkpoint
+from runtime.storage.dead_letters import DeadLetters
+from runtime.storage.dedup import MarkStore
+from runtime.storage.journal import Journal
+from runtime.storage.record import Outgoing
+from runtime.storage.relay import Relay
+from runtime.turns import turn as turn_module
+from runtime.turns.turn import Turns
+from runtime.wire.subjects import Names, key_token
 
 POINTS = (
     "handler.before", "handler.after",

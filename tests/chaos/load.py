@@ -9,10 +9,9 @@ from typing import Any
 
 from runtime import Bus, Command, RequestError
 from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded
-from runtime.ids import new_id
-
-from .actors import Add
-from .fleet import until
+from runtime.wire.ids import new_id
+from tests.chaos.actors import Add
+from tests.chaos.fleet import until
 
 GIVE_UP = 0.1
 """The share of callers' certain failures ("not executed") that they believe: such an id must never take effect."""

@@ -9,14 +9,14 @@ import signal
 import sys
 from typing import Any
 
-from runtime import runner, serving
-from runtime.actor import Actor
+from runtime.actor.base import Actor
 from runtime.errors import ActorError
+from runtime.host import process as runner
+from runtime.host import serving
 from runtime.nats.options import ConnectionOptions
-from runtime.tracing import setup_logging
-
-from . import faults
-from .actors import ACTORS
+from runtime.telemetry import setup_logging
+from tests.chaos import faults
+from tests.chaos.actors import ACTORS
 
 log = logging.getLogger("chaos")
 

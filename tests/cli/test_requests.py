@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from runtime import Actor, Command, Event, Query, Rejected, command, not_found, query, react
-from runtime.message import new_key
+from runtime.actor.message import new_key
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import System, running
-from tests.process import Ended, ended
+from tests.support.process import Ended, ended
 
 
 class Note(msgspec.Struct, frozen=True, rename="camel"):

@@ -12,7 +12,7 @@ from runtime.cli.targets import find_actors
 from runtime.errors import ConfigurationError, DeclarationError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
-from tests.process import ended, started
+from tests.support.process import ended, started
 
 HELLO = """
 import asyncio

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.nats.server import EmbeddedServer
 from tests.jaeger.conftest import Jaeger
-from tests.process import ended, started
+from tests.support.process import ended, started
 
 pytestmark = pytest.mark.jaeger
 

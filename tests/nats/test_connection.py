@@ -11,7 +11,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime import headers
 from runtime.errors import ConfigurationError, PublishError
 from runtime.nats.connection import (
     Connection,
@@ -24,6 +23,7 @@ from runtime.nats.connection import (
 from runtime.nats.fast import FastTransport
 from runtime.nats.public import PublicTransport
 from runtime.nats.server import EmbeddedServer
+from runtime.wire import headers
 
 BLOCK = headers.encode([("traceparent", "00-1"), ("A", "b c")])
 

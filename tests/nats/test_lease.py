@@ -11,18 +11,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime import headers
 from runtime.errors import ConfigurationError
 from runtime.nats.connection import Connection, ConnectionOptions
-from runtime.nats.jetstream import JetStream
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import StreamConfig, StreamConflict
 from runtime.nats.lease import Holder, Lease
 from runtime.nats.server import EmbeddedServer
-from runtime.nats.streams import StreamConfig, StreamConflict
+from runtime.wire import headers
 
 HOLD = """
 import asyncio, sys
 from runtime.nats.connection import Connection, ConnectionOptions
-from runtime.nats.jetstream import JetStream
+from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
 
 async def main(url, bucket):

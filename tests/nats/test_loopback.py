@@ -7,11 +7,11 @@ import pytest
 from opentelemetry import trace
 
 from runtime import Actor, Command, InvalidMessage, NotDelivered, NotFound, Query, command, not_found, query
-from runtime.headers import encode
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
+from runtime.telemetry import Tracing
 from runtime.testing import running
-from runtime.tracing import Tracing
+from runtime.wire.headers import encode
 
 
 class Item(msgspec.Struct, frozen=True):

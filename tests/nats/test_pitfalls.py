@@ -16,11 +16,11 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from runtime import headers
 from runtime.errors import PublishError
 from runtime.nats import fast
 from runtime.nats.connection import Connection, ConnectionLost, ConnectionOptions, NotConnected, PermissionDenied
 from runtime.nats.server import EmbeddedServer
+from runtime.wire import headers
 
 ACCOUNTS = """
 authorization { users: [

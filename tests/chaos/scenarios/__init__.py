@@ -1,10 +1,9 @@
 """The scenarios, one module each group; all are listed in `ALL`."""
 
 from tests.chaos.cell import Scenario
-
-from .circles import circles
-from .cluster import cluster_leaders, cluster_rolling, on_three_nodes
-from .controls import (
+from tests.chaos.scenarios.circles import circles
+from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, on_three_nodes
+from tests.chaos.scenarios.controls import (
     control_burial,
     control_check,
     control_deadlines,
@@ -16,19 +15,19 @@ from .controls import (
     control_sweep,
     control_timers,
 )
-from .deadlines import deadlines
-from .drains import drain
-from .endings import endings
-from .kills import random_kills, steps
-from .overloads import overload
-from .owners import race, zombie
-from .poisons import burials, poison
-from .recoveries import recovery, sweep
-from .shop import shop, shop_steps
-from .silences import silence
-from .soak import soak
-from .timers import paused_timers, raced_timers, timers
-from .wire import wire
+from tests.chaos.scenarios.deadlines import deadlines
+from tests.chaos.scenarios.drains import drain
+from tests.chaos.scenarios.endings import endings
+from tests.chaos.scenarios.kills import random_kills, steps
+from tests.chaos.scenarios.overloads import overload
+from tests.chaos.scenarios.owners import race, zombie
+from tests.chaos.scenarios.poisons import burials, poison
+from tests.chaos.scenarios.recoveries import recovery, sweep
+from tests.chaos.scenarios.shop import shop, shop_steps
+from tests.chaos.scenarios.silences import silence
+from tests.chaos.scenarios.soak import soak
+from tests.chaos.scenarios.timers import paused_timers, raced_timers, timers
+from tests.chaos.scenarios.wire import wire
 
 ALL: dict[str, Scenario] = {
     "steps": steps,

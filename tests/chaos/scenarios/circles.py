@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from runtime import Bus, Rejected, RequestError
 from runtime.errors import DeadlineExceeded
-from runtime.ids import new_id
+from runtime.wire.ids import new_id
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.circles import COUNT, along
 from tests.chaos.fleet import until

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from runtime import headers
-from runtime.nats.jetstream import JetStream
-from runtime.subject import Names
+from runtime.nats.jetstream.client import JetStream
+from runtime.wire import headers
+from runtime.wire.subjects import Names
 from tests.chaos.actors import Add
 from tests.chaos.cell import Result, Setting, cell, measured
 from tests.chaos.fleet import paused

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from runtime.nats.jetstream import JetStream
+from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.subject import Names
+from runtime.wire.subjects import Names
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.fleet import Worker, until
 from tests.chaos.servers import Servers

@@ -6,7 +6,7 @@ from collections import Counter as Tally
 from dataclasses import dataclass, field
 
 from runtime import Overloaded, RequestError
-from runtime.ids import new_id
+from runtime.wire.ids import new_id
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.overload import CONCURRENCY, MAILBOX, SERVICE_TIME, GetDone, Work
 from tests.chaos.servers import Servers

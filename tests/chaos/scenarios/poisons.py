@@ -9,12 +9,12 @@ from itertools import pairwise
 
 import msgspec
 
-from runtime import headers
-from runtime.deadletter import DeadLetter, DeadLetters
 from runtime.errors import ActorError
-from runtime.ids import new_id
-from runtime.nats.jetstream import JetStream
-from runtime.subject import Names
+from runtime.nats.jetstream.client import JetStream
+from runtime.storage.dead_letters import DeadLetter, DeadLetters
+from runtime.wire import headers
+from runtime.wire.ids import new_id
+from runtime.wire.subjects import Names
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.faults import BURYING
 from tests.chaos.fleet import ROOT, until

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from runtime.nats.jetstream import JetStream
-from runtime.record import decode_record
-from runtime.subject import Names
+from runtime.nats.jetstream.client import JetStream
+from runtime.storage.record import decode_record
+from runtime.wire.subjects import Names
 from tests.chaos.actors import Add, Total
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.desk import Take

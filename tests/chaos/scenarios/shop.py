@@ -11,11 +11,11 @@ from typing import Any
 
 import msgspec
 
-from runtime import headers
 from runtime.nats.connection import Connection, ConnectionOptions
-from runtime.nats.jetstream import JetStream
-from runtime.record import Record, decode_record
-from runtime.subject import Names
+from runtime.nats.jetstream.client import JetStream
+from runtime.storage.record import Record, decode_record
+from runtime.wire import headers
+from runtime.wire.subjects import Names
 from tests.chaos.cell import Result, Setting, measured
 from tests.chaos.customers import Customers, Purchase
 from tests.chaos.faults import ONCE, POINTS

@@ -9,7 +9,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from runtime import Command, RequestError
-from runtime.ids import new_id
+from runtime.wire.ids import new_id
 from tests.chaos.alarms import Cancel, Every, Rings, SetAlarm
 from tests.chaos.audit import Books
 from tests.chaos.cell import Cell, Result, Setting, cell, measured

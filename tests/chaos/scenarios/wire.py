@@ -8,10 +8,11 @@ from collections import defaultdict
 
 import msgspec
 
-from runtime import RequestError, headers
+from runtime import RequestError
 from runtime.errors import CodecError
-from runtime.nats.jetstream import JetStream
-from runtime.subject import Names, key_token
+from runtime.nats.jetstream.client import JetStream
+from runtime.wire import headers
+from runtime.wire.subjects import Names, key_token
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.frames import Frame, Fuzzer
 from tests.chaos.mirror import GetSeen, Kept, Put, Show, Stored

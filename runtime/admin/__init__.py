@@ -1,0 +1,1 @@
+"""Looks at running services from outside: discovery and the doctor."""

@@ -1,0 +1,212 @@
+"""The doctor's look at the services: their streams, consumers, dead letters and leases."""
+
+import time
+from collections.abc import AsyncIterator, Iterable
+
+import msgspec
+
+from runtime.admin.doctor.finding import Finding, fail, ok, warn
+from runtime.intake.consumers import TIMERS
+from runtime.intake.redrive import DURABLE as REDRIVE
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import (
+    NO_STREAM,
+    ApiError,
+    ConsumerInfo,
+    StreamConfig,
+    StreamConflict,
+    StreamInfo,
+    widen_stream,
+)
+from runtime.nats.lease import Holder
+from runtime.storage.dead_letters import services as services_that_ran
+from runtime.storage.streams import dead_config, events_config, turns_config
+from runtime.wire.subjects import Names
+
+_LAG = 1000
+
+
+class Running(msgspec.Struct, frozen=True):
+    """A service that answers: what its discovery says."""
+
+    name: str
+    keyed: bool = True
+    commands: bool = True
+    """Whether it takes any, and so has timers."""
+    sources: frozenset[str] = frozenset()
+    """The services to whose events it reacts."""
+
+    @property
+    def consumers(self) -> list[tuple[str, str]]:
+        """The consumers that it pulls from: the stream's service and kind (``orders-events``), and the name."""
+        found = [(f"{source}-events", self.name) for source in sorted(self.sources)]
+        if self.commands:
+            found.append((f"{self.name}-turns", TIMERS))
+        if self.commands or self.sources:
+            found.append((f"{self.name}-dead", REDRIVE))
+        return found
+
+
+async def look_at_services(
+    jetstream: JetStream, *, namespace: str, replicas: int, running: Iterable[Running]
+) -> AsyncIterator[Finding]:
+    """Yield what there is to say of each service that has run here, or runs."""
+    there = {service.name: service for service in running}
+    names = sorted({*await services_that_ran(jetstream, namespace), *there})
+    if not names:
+        yield ok("services", "none has run here yet")
+    for name in names:
+        look = _Look(jetstream, Names(name, namespace), replicas, there.get(name), namespace)
+        async for finding in look.findings():
+            yield finding
+
+
+class _Look:
+    """The look at one service."""
+
+    def __init__(
+        self, jetstream: JetStream, names: Names, replicas: int, running: Running | None, namespace: str
+    ) -> None:
+        self._jetstream = jetstream
+        self._names = names
+        self._replicas = replicas
+        self._running = running
+        self._namespace = namespace
+        self._name = names.actor
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Yield the streams, then the consumers, the dead letters and who owns the keys."""
+        good = True
+        for config in (turns_config, events_config, dead_config):
+            async for finding in self._stream(config(self._names, self._replicas)):
+                good = False
+                yield finding
+        async for finding in self._consumers():
+            good = False
+            yield finding
+        async for finding in self._letters():
+            good = False
+            yield finding
+        owner = await self._owner()
+        if owner is not None:
+            yield owner
+        elif good:
+            yield ok(self._name, "not running; its streams are as they should be")
+
+    async def _stream(self, config: StreamConfig) -> AsyncIterator[Finding]:
+        info = await _info(self._jetstream, config.name)
+        if info is None:
+            if self._running is not None:
+                yield fail(self._name, f"stream {config.name} is missing", "it was deleted: see docs/operations.md")
+            elif config.name == self._names.turns_stream:
+                yield fail(self._name, f"stream {config.name} is missing", "its state was deleted: restore it")
+            return
+        try:
+            changes = widen_stream(config, info.config)
+        except StreamConflict as conflict:
+            yield fail(self._name, str(conflict))
+        else:
+            if changes is not None:
+                fields = {key: info.config.get(key) for key in changes if changes[key] != info.config.get(key)}
+                todo = "it is put back when the service starts; a running one does it by itself"
+                yield warn(self._name, f"stream {config.name} was changed: it has {fields}", todo)
+        for finding in (*self._room(config.name, info), *self._copies(config.name, info)):
+            yield finding
+
+    def _room(self, stream: str, info: StreamInfo) -> list[Finding]:
+        most = info.config.get("max_bytes", -1)
+        if most > 0 and info.state.bytes > 0.8 * most:
+            todo = "give it more room: when it is full, what comes next waits or is refused"
+            return [warn(self._name, f"stream {stream} is {info.state.bytes * 100 // most} % full", todo)]
+        return []
+
+    def _copies(self, stream: str, info: StreamInfo) -> list[Finding]:
+        cluster = info.cluster
+        if cluster is None or not cluster.name:
+            return []
+        found: list[Finding] = []
+        if not cluster.leader:
+            found.append(fail(self._name, f"stream {stream} has no leader", "most of its servers are down"))
+        for peer in cluster.replicas:
+            if peer.offline or not peer.current:
+                state = "is offline" if peer.offline else f"is {peer.lag} behind"
+                found.append(warn(self._name, f"stream {stream}: the copy on {peer.name} {state}"))
+        if info.config.get("num_replicas", 1) == 1:
+            todo = "`--replicas 3`, or by hand: `nats stream update --replicas 3`"
+            found.append(warn(self._name, f"stream {stream} has one copy in a cluster", todo))
+        return found
+
+    async def _consumers(self) -> AsyncIterator[Finding]:
+        running = self._running
+        if running is None:
+            return
+        for stream, durable in running.consumers:
+            full = f"{self._names.stream_prefix}{stream}"
+            try:
+                info = await self._jetstream.consumer_info(full, durable)
+            except ApiError as error:
+                yield fail(self._name, f"consumer {full}/{durable} is missing", f"restart {self._name} ({error})")
+                continue
+            for finding in self._consumer(full, info):
+                yield finding
+
+    def _consumer(self, stream: str, info: ConsumerInfo) -> list[Finding]:
+        what = f"consumer {stream}/{info.name}"
+        if info.paused:
+            return [warn(self._name, f"{what} is paused", f"`nats consumer resume {stream} {info.name}`")]
+        if info.num_pending > _LAG:
+            text = f"{what} is behind: {info.num_pending} wait, {info.num_ack_pending} are in hand"
+            return [warn(self._name, text, "is it too slow, or does it fail? See its log and /metrics")]
+        return []
+
+    async def _letters(self) -> AsyncIterator[Finding]:
+        subjects = self._names.dead(">")
+        info = await _info(self._jetstream, self._names.dead_stream, subjects)
+        if info is not None and (counts := info.state.subjects):
+            prefix = self._names.dead("")
+            what = ", ".join(f"{count} {subject.removeprefix(prefix)}" for subject, count in sorted(counts.items()))
+            todo = f"`actorloom dlq ls --service {self._name}`, then redrive or drop"
+            yield warn(self._name, f"dead letters: {what}", todo)
+
+    async def _owner(self) -> Finding | None:
+        running = self._running
+        if running is not None and not running.keyed:
+            return ok(self._name, "running; it has no state, so nobody owns its keys")
+        holder = await self._holder()
+        if holder is not None:
+            since = _ago(time.time() - holder.since)
+            return ok(self._name, f"its keys are owned by process {holder.pid} on {holder.host}, for {since}")
+        if running is None:
+            return None
+        return fail(self._name, "it answers, but nobody owns its keys", "its log says why")
+
+    async def _holder(self) -> Holder | None:
+        bucket = f"{self._names.stream_prefix}leases"
+        try:
+            last = await self._jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.{self._name}.0")
+        except ApiError as error:
+            if error.err_code == NO_STREAM:
+                return None
+            raise
+        return msgspec.json.decode(last.payload, type=Holder) if last is not None and last.payload else None
+
+
+async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> StreamInfo | None:
+    try:
+        return await jetstream.stream_info(stream, subjects=subjects)
+    except ApiError as error:
+        if error.err_code == NO_STREAM:
+            return None
+        raise
+
+
+def _ago(seconds: float) -> str:
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.3g} {name}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def source_of(reaction: str) -> str:
+    """Return the service of ``orders.OrderCreated where {…}``, as discovery lists a reaction."""
+    return reaction.partition(" ")[0].rpartition(".")[0]

@@ -1,0 +1,1 @@
+"""What goes out: queries, commands and events, with retries and circuit breakers."""

@@ -1,0 +1,123 @@
+"""Health over HTTP: /livez, /readyz and /metrics, for whoever runs the process.
+
+``/livez``: 200 as long as the event loop turns (a blocked one does not answer at all), with its lag of the last ten seconds.
+``/readyz``: 200, or 503 with the reasons why not. ``/metrics``: Prometheus text. Only GET and HEAD; one request a connection.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Self
+
+import msgspec
+
+logger = logging.getLogger("actorloom.host")
+
+MAX_LAG = 5.0
+"""Seconds of lag from which the process counts as dead."""
+
+_TICK = 0.5
+_TICKS = 20
+_DEADLINE = 5.0
+_HEAD = 8192
+_CONNECTIONS = 64
+_JSON = "application/json"
+
+
+class HealthServer:
+    """Serves as long as its ``async with`` block. `reasons` says why the process is not ready, empty where it is.
+
+    `port` 0 is any free one; the attribute `port` has the real one. Raises `OSError` where it is taken.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        reasons: Callable[[], list[str]],
+        metrics: Callable[[], tuple[str, str]],
+    ) -> None:
+        self.host = host
+        self.port = port
+        self._reasons = reasons
+        self._metrics = metrics
+        self._lags: deque[float] = deque(maxlen=_TICKS)
+        self._open = 0
+        self._server: asyncio.Server | None = None
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, self.host, self.port, limit=_HEAD)
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._ticking = asyncio.create_task(self._tick(), name="actorloom health")
+        logger.info("health on http://%s:%d (/livez, /readyz, /metrics)", self.host, self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None and self._ticking is not None
+        self._server.close()
+        self._ticking.cancel()
+        await asyncio.wait({self._ticking})
+
+    async def _tick(self) -> None:
+        """Measure how much later than asked for the loop calls back."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK
+            await asyncio.sleep(_TICK)
+            self._lags.append(max(loop.time() - due, 0.0))
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            if self._open <= _CONNECTIONS:
+                async with asyncio.timeout(_DEADLINE):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    writer.write(self._response(head))
+                    await writer.drain()
+        except (OSError, EOFError, asyncio.LimitOverrunError, TimeoutError) as error:
+            logger.debug("a request was cut short: %r", error)
+        finally:
+            self._open -= 1
+            writer.close()
+
+    def _response(self, head: bytes) -> bytes:
+        method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        path = rest.partition(" ")[0].partition("?")[0]
+        status, content_type, body = self._answer(method, path)
+        lines = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\n"
+            f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        return lines.encode() + (b"" if method == "HEAD" else body)
+
+    def _answer(self, method: str, path: str) -> tuple[HTTPStatus, str, bytes]:
+        if method not in ("GET", "HEAD"):
+            return HTTPStatus.METHOD_NOT_ALLOWED, _JSON, _json({"error": "only GET and HEAD"})
+        match path:
+            case "/livez":
+                lag = max(self._lags, default=0.0)
+                return _status(lag < MAX_LAG), _JSON, _json({"status": _word(lag < MAX_LAG), "lag": round(lag, 4)})
+            case "/readyz":
+                reasons = self._reasons()
+                return _status(not reasons), _JSON, _json({"status": _word(not reasons), "reasons": reasons})
+            case "/metrics":
+                content_type, text = self._metrics()
+                return HTTPStatus.OK, content_type, text.encode()
+            case _:
+                return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "there are /livez, /readyz and /metrics"})
+
+
+def _status(good: bool) -> HTTPStatus:
+    return HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def _word(good: bool) -> str:
+    return "ok" if good else "unavailable"
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(value)

@@ -1,0 +1,120 @@
+"""Commands: from the read loop to their key's lane, and the reply once the turn has committed."""
+
+import time
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from runtime.actor.call import Call, Timer, check_depth, link
+from runtime.actor.handler import Handler
+from runtime.actor.message import Accepted, NewKey
+from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
+from runtime.intake.endpoint import Endpoint
+from runtime.storage.record import is_null
+from runtime.telemetry import LeanSpan
+from runtime.turns.work import Work
+from runtime.wire import headers
+from runtime.wire.codec import is_msgpack
+from runtime.wire.ids import MAX_ID, key_for, new_id
+from runtime.wire.replies import invalid
+from runtime.wire.subjects import key_token
+
+if TYPE_CHECKING:
+    from runtime.intake.dispatch import Dispatcher
+
+
+class CommandWork(Work, kw_only=True, eq=False):
+    """A command on its way through a turn; its end is a reply."""
+
+    endpoint: "CommandEndpoint"
+    reply: bytes
+    begun: int
+    """When it came, in unix nanoseconds."""
+    msgpack: bool = False
+
+    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
+        """Answer with the handler's value, or with the stored one."""
+        if repeated:
+            if self.span.is_recording():
+                self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
+            reply = None if is_null(raw) else msgspec.json.decode(raw) if self.msgpack else raw
+        self.endpoint.answer(self.span, self.reply, self.begun, reply, self.msgpack)
+
+    async def failed(self, error: BaseException) -> None:
+        """Answer with the error."""
+        self.endpoint.refuse(self.span, self.reply, self.begun, error, self.msgpack)
+
+    def abandon(self) -> None:
+        """Answer that it was not executed, or that this is unknown."""
+        stopping: RequestError = self.endpoint.stopping()
+        if self.committing:
+            stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
+        self.endpoint.refuse(self.span, self.reply, self.begun, stopping, self.msgpack)
+
+
+class CommandEndpoint(Endpoint):
+    """Receives the commands of one subject."""
+
+    def __init__(self, dispatcher: "Dispatcher", handler: Handler) -> None:
+        super().__init__(dispatcher, handler)
+        self.running = accepting(handler) if handler.accept else handler
+
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        """Decode a command and put it into its key's lane. Called from the read loop; never raises."""
+        if not reply.startswith(self._inboxes):
+            self.drop(reply)
+            return
+        span = self.template.receive(block)
+        begun = span.started if type(span) is LeanSpan else time.time_ns()
+        work = CommandWork(self.running, None, span, block, endpoint=self, reply=reply, begun=begun)
+        try:
+            content_type = None
+            if block is not None:
+                work.deadline, work.chain, work.id, content_type = headers.request_fields(block)
+                work.msgpack = content_type is not None and is_msgpack(content_type)
+            if not work.id:
+                work.id = new_id()
+                work.remembered = False
+            elif len(work.id.encode()) > MAX_ID or not work.id.isprintable():
+                raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {MAX_ID} bytes of printable text")
+            work.message = self.handler.codec.decode(payload, content_type)
+            self._admit(work)
+        except CodecError as error:
+            self.refuse(span, reply, work.begun, invalid(self.subject, str(error)), work.msgpack)
+        except RequestError as error:
+            self.refuse(span, reply, work.begun, error, work.msgpack)
+
+    def _admit(self, work: CommandWork) -> None:
+        handler = self.handler
+        if isinstance(handler.contract.key, NewKey):
+            work.key = key_for(work.id)
+        elif handler.key_of is not None:
+            work.key = handler.key_of(work.message)
+        if work.chain:
+            self._check_chain(work)
+        self.dispatcher.work.admit(work)
+
+    def _check_chain(self, work: CommandWork) -> None:
+        check_depth(self.subject, work.chain)
+        path = work.chain.split(",")
+        here = link(self.dispatcher.names.actor, work.key)
+        turns = self.dispatcher.work
+        entry = turns.keys.get(key_token(work.key)) if self.dispatcher.keyed and here in path else None
+        if entry is not None and entry.active:
+            raise CallCycle(
+                f"{self.subject}: the call comes back to a key that waits for it: {' > '.join([*path, here])}"
+            )
+
+
+def accepting(handler: Handler) -> Handler:
+    """Return the handler that stores a long job and replies `Accepted`; the job runs later, as a timer that is due."""
+    stored = copy(handler)
+
+    async def accept(actor: Any, message: Any) -> Accepted:
+        call: Call = actor._running
+        call.remind(Timer(call.message_id, message))
+        return Accepted(call.message_id)
+
+    stored.function = accept
+    return stored

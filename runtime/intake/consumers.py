@@ -1,0 +1,246 @@
+"""What a host pulls: the durable consumers of its reactions, its timers, and its dead letters that are sent again.
+
+It also looks whether they still stand, and notes how far they are. One that was deleted is made anew at its last noted place:
+from the start of the stream it would bring events that are older than the ids that are remembered.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from runtime.actor.handler import Handler
+from runtime.errors import ActorError
+from runtime.intake.poison import Suspects
+from runtime.intake.reactions import Reactions, event_subject
+from runtime.intake.redrive import DURABLE as REDRIVE
+from runtime.intake.redrive import Redriven
+from runtime.intake.timers import Timers
+from runtime.nats.jetstream.configs import (
+    NO_CONSUMER,
+    NO_STREAM,
+    SECOND,
+    ApiError,
+    ConsumerConfig,
+    ConsumerInfo,
+    changed_consumer,
+)
+from runtime.nats.jetstream.puller import Delivery, Puller
+from runtime.storage.positions import Place, Places
+from runtime.storage.streams import StreamChanged, unless_gone
+from runtime.turns.turn import Turns
+from runtime.wire.subjects import Names
+
+if TYPE_CHECKING:
+    from runtime.host.host import Host
+
+logger = logging.getLogger("actorloom.intake")
+
+_ACK_WAIT = 30
+"""Seconds after which the server gives an event to another process, unless it is reported in progress."""
+_DEATHS = 3
+"""Owners that may end in a row without a word, before what the first of them had in hand is suspected."""
+_OUTLIVED = 0.75
+"""The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
+was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
+
+TIMERS = "timers"
+"""The consumer of timers that fired."""
+
+
+class _Pull(NamedTuple):
+    stream: str
+    config: ConsumerConfig
+    puller: Puller
+
+
+class Subscriptions:
+    """All that one ownership of `host` pulls, from `start` to `stop`."""
+
+    def __init__(self, host: "Host", turns: Turns, stored: Callable[[int], None]) -> None:
+        self._host = host
+        self._turns = turns
+        self._pulls: list[_Pull] = []
+        self._suspects: list[Suspects] = []
+        self._doubt = asyncio.Event()
+        self.places = Places(host.jetstream, host.names, host.options.remember, stored)
+        self.reactions: list[Reactions] = []
+
+    async def start(self) -> None:
+        """Make the consumers, and begin to pull."""
+        host, turns = self._host, self._turns
+        shared = (host.jetstream, host.names, host.options, host.tracer, host.keyed)
+        by_stream: dict[str, list[tuple[str, str, list[Handler]]]] = {}
+        handlers: list[Handler] = []
+        for event, reacting in host.actor_type.handlers.reactions.items():
+            source, name, subject = event_subject(event, host.namespace)
+            by_stream.setdefault(Names(source, host.namespace).events_stream, []).append((subject, name, reacting))
+            handlers += reacting
+        for stream, routes in by_stream.items():
+            reactions = Reactions(turns, *shared, stream)
+            for subject, name, reacting in routes:
+                reactions.add(subject, name, reacting)
+            await self._pull(reactions, host.name, tuple(f"{subject}.*" for subject, _, _ in routes))
+        commands = list(host.actor_type.handlers.commands.values())
+        own = f"{host.names.prefix}{host.name}"
+        if commands:
+            timers = Timers(turns, *shared, host.names.turns_stream)
+            for handler in commands:
+                timers.add_command(handler)
+            await self._pull(timers, TIMERS, (f"{own}.timer.>",))
+        if commands or handlers:
+            await self._pull(Redriven(turns, *shared, [*handlers, *commands]), REDRIVE, (f"{own}.redrive.*",))
+
+    async def stop(self) -> None:
+        """Pull no more; what is in hand stays there until it is finished."""
+        for pull in self._pulls:
+            await pull.puller.stop()
+        for suspects in self._suspects:
+            suspects.stop()
+
+    async def rest(self) -> None:
+        """Note how far all is when nothing is in hand any more: this owner has ended in order."""
+
+        async def rest(stream: str, durable: str) -> None:
+            info = await self._host.jetstream.consumer_info(stream, durable)
+            await self._note(stream, durable, self._place(stream, info))
+
+        ended = await asyncio.gather(
+            *(rest(stream, config.durable) for stream, config, _ in self._pulls), return_exceptions=True
+        )
+        for error in ended:
+            if error is not None:
+                logger.warning("%s: how far a consumer is could not be noted: %r", self._host.name, error)
+
+    async def doubted(self, timeout: float) -> None:
+        """Return after `timeout` seconds, or as soon as a consumer seems to be gone: then it is time to `check`."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._doubt.wait()
+        except TimeoutError:
+            return
+        self._doubt.clear()
+
+    async def check(self) -> None:
+        """Look whether the consumers stand as they were made, and how far they are.
+
+        Raises `StreamChanged` where one does not, and what `consumer_info` raises.
+        """
+        host = self._host
+        for stream, config, _ in self._pulls:
+            info = await unless_gone(partial(host.jetstream.consumer_info, stream, config.durable))
+            if info is None:
+                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
+            known = self.places.get(stream, config.durable)
+            if known is not None and known.created != info.created:
+                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
+            # Processes that share a consumer may be of different versions: the newest has set it.
+            if host.keyed and changed_consumer(config, info.config) is not None:
+                raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
+            if known is not None:
+                place = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
+                if place.floor >= place.until:
+                    place = msgspec.structs.replace(place, deaths=0, until=0)
+                await self._note(stream, config.durable, place)
+
+    async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
+        host, stream = self._host, reactions.stream
+        config = ConsumerConfig(
+            durable=durable,
+            filter_subjects=filters,
+            ack_wait=_ACK_WAIT * SECOND,
+            max_ack_pending=host.options.in_hand + host.options.held_back,
+        )
+        place = await self._make(stream, config)
+        expires = host.lease_ttl * _OUTLIVED if host.keyed else 3.0
+        puller = Puller(
+            host.jetstream,
+            stream,
+            durable,
+            self._deliver(reactions, durable, place),
+            limit=host.options.in_hand,
+            aside=host.options.held_back,
+            exclusive=host.keyed,
+            expires=expires,
+            heartbeat=expires / 3,
+            on_error=self._failed,
+            on_scarce=self._turns.hold_back_slow,
+            on_full=partial(self._stalled, stream),
+        )
+        await puller.start()
+        self.reactions.append(reactions)
+        self._pulls.append(_Pull(stream, config, puller))
+
+    def _deliver(self, reactions: Reactions, durable: str, place: Place) -> Callable[[Delivery], None]:
+        """Return what the puller is to call: the reactions, or what stands before them while there may be suspects."""
+        host = self._host
+        if host.keyed:
+            if place.deaths < max(min(_DEATHS, host.options.retry.attempts - 1), 1):
+                return reactions.deliver
+            logger.error(
+                "%s: %d processes in a row ended with events of %s in hand: those up to %d are tried one at a time",
+                host.name, place.deaths, reactions.stream, place.until,
+            )  # fmt: skip
+        suspects = Suspects(reactions, self.places, durable, place.until, place.deaths)
+        self._suspects.append(suspects)
+        return suspects.take
+
+    async def _make(self, stream: str, config: ConsumerConfig) -> Place:
+        """Make a consumer, or find it; return its place, noted for whoever comes after this owner."""
+        host, durable = self._host, config.durable
+        await host.jetstream.ensure_consumer(stream, config)
+        # Asked for: the first answer to a creation after nats-server's restart has the time of the asking as `created`.
+        info = await host.jetstream.consumer_info(stream, durable)
+        known = await self.places.load(stream, durable)
+        if known is not None and known.created != info.created:
+            floor = known.floor if known.stream_created == host.storage.created(stream) else 0
+            logger.error("consumer %s/%s was deleted, and is made anew after sequence %d", stream, durable, floor)
+            if info.ack_floor.stream_seq < floor:
+                await host.jetstream.reset_consumer(stream, durable, floor + 1)
+                info = await host.jetstream.consumer_info(stream, durable)
+            known = None
+        place = self._place(stream, info)
+        if host.keyed:
+            place = _owned(place, host.holder, known, info)
+        await self._note(stream, durable, place)
+        return place
+
+    async def _note(self, stream: str, durable: str, place: Place) -> None:
+        try:
+            await self.places.save(stream, durable, place)
+        except (ActorError, TimeoutError) as error:
+            # No room, perhaps: an actor that can answer queries does.
+            logger.warning("%s: how far %s/%s is could not be noted: %s", self._host.name, stream, durable, error)
+
+    def _place(self, stream: str, info: ConsumerInfo) -> Place:
+        return Place(self._host.storage.created(stream), info.created, info.ack_floor.stream_seq)
+
+    def _stalled(self, stream: str) -> None:
+        host = self._host
+        host.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
+        logger.error(
+            "%s: as many events of %s as may be (held_back = %d, or 64 MiB) wait behind ones that fail: until one of these is "
+            "done, few or no others are fetched",
+            host.name, stream, host.options.held_back,
+        )  # fmt: skip
+
+    def _failed(self, error: ActorError) -> None:
+        logger.warning("%s: %s", self._host.name, error)
+        if isinstance(error, ApiError) and error.err_code in (NO_CONSUMER, NO_STREAM):
+            self._doubt.set()
+
+
+def _owned(place: Place, owner: str, known: Place | None, info: ConsumerInfo) -> Place:
+    """Return `place` as `owner` begins: with how many have ended before it, and what they had in hand."""
+    deaths, until = 0, 0
+    if known is not None and known.owner and info.delivered.stream_seq > place.floor:
+        if known.owner == owner:
+            deaths, until = known.deaths, known.until
+        elif place.floor < known.until:
+            deaths, until = known.deaths + 1, known.until
+        else:
+            deaths, until = 1, info.delivered.stream_seq
+    return msgspec.structs.replace(place, owner=owner, deaths=deaths, until=until)

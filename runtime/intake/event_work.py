@@ -1,0 +1,130 @@
+"""An event, or a timer that fired, on its way through the turns of the handlers that react to it."""
+
+import logging
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from runtime.actor.handler import Handler
+from runtime.errors import ActorError, CodecError, DeclarationError, Rejected, Retry
+from runtime.nats.jetstream.puller import Delivery
+from runtime.telemetry import Durations, Template, finish
+from runtime.turns.work import Work
+from runtime.wire.replies import is_internal
+
+if TYPE_CHECKING:
+    from runtime.intake.reactions import Reactions
+
+logger = logging.getLogger("actorloom.intake")
+
+_now = time.time_ns
+
+PERMANENT = (DeclarationError, CodecError)
+"""What no further attempt can mend, unless the policy says otherwise; `Rejected` also, where the reaction itself raised it."""
+
+
+class EventRoute:
+    """One event type that this actor reacts to."""
+
+    __slots__ = ("durations", "filtered", "handlers", "name", "receive", "template")
+
+    def __init__(self, name: str, handlers: list[Handler], template: Template, durations: Durations) -> None:
+        self.name = name
+        self.handlers = handlers
+        self.filtered = any(handler.matches is not None for handler in handlers)
+        self.template = template
+        self.receive = template.receive
+        self.durations = durations
+
+
+class Outcome:
+    """Finishes a delivery when all handlers that it reached are done with it."""
+
+    __slots__ = ("delivery", "left")
+
+    def __init__(self, delivery: Delivery, left: int) -> None:
+        self.delivery = delivery
+        self.left = left
+
+    def done(self) -> None:
+        """One handler is done."""
+        self.left -= 1
+        if not self.left:
+            self.delivery.ack()
+
+    def buried(self, reason: str) -> None:
+        """One handler has given it up, and its dead letter is acknowledged."""
+        self.left -= 1
+        if not self.left:
+            self.delivery.term(reason)
+
+
+class EventWork(Work, kw_only=True, eq=False):
+    """An event, or a timer that fired, on its way through a turn of one handler."""
+
+    reactions: "Reactions"
+    route: EventRoute
+    outcome: Outcome
+    begun: int
+    """When it came, in unix nanoseconds."""
+    timed: bool = False
+    """Whether its id is of this delivery alone. Another's id may have been stored before, at another time."""
+
+    @property
+    def born(self) -> float | None:
+        """When the event was stored, in unix seconds."""
+        return self.outcome.delivery.time if self.timed else None
+
+    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
+        """Acknowledge the delivery."""
+        if repeated and self.span.is_recording():
+            self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
+        ended = _now()
+        self.span.end(ended)
+        self.route.durations.record(ended - self.begun)
+        self.outcome.done()
+        self.reactions.handled += 1
+
+    async def failed(self, error: BaseException) -> float | None:
+        """Return the seconds after which to try again in the lane, or None: given back, or a dead letter."""
+        taken = _now() - self.begun
+        self.route.durations.record_error(taken, None, type(error).__name__)
+        finish(self.span, None, type(error).__name__, str(error))
+        permanent = self.reactions.options.retry.classified(error)
+        if permanent is None:
+            permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected) and not error.remote)
+        if not permanent and self.attempt < self.attempts:
+            return self._again(error)
+        if not await self.reactions.bury(self, error):
+            # The dead letter is not acknowledged: the original stays until it is.
+            return self._again(error)
+        return None
+
+    def set_aside(self) -> bool:
+        """Let other events be fetched while this one waits, in memory, behind one that fails."""
+        return self.outcome.delivery.set_aside()
+
+    def abandon(self) -> None:
+        """Give the event back at once: this process stops."""
+        self.span.end()
+        self.outcome.delivery.nak()
+
+    def _again(self, error: BaseException) -> float | None:
+        delay = self.reactions.options.retry.delay(self.attempt, random.random())
+        if isinstance(error, Retry) and error.after is not None:
+            delay = error.after
+        behind = self.entry.depth() if self.entry is not None else 0
+        logger.warning(
+            "%s: attempt %d of %d at %s %s failed, next in %.1f s%s: %s",
+            self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay,
+            f", {behind} of its key wait behind it" if behind else "", error,
+            exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
+        )  # fmt: skip
+        if not self.reactions.keyed:
+            self.outcome.delivery.nak(delay)
+            return None
+        self.attempt += 1
+        self.span = self.reactions.span(self.route, self.outcome.delivery)
+        return delay

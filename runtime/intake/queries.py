@@ -1,0 +1,205 @@
+"""Queries: from the read loop to the handler and its answer. The hottest path of the runtime."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from opentelemetry.trace import Span
+
+from runtime.actor.base import maker, set_call, view
+from runtime.actor.call import Call, Lists, Requests, check_depth
+from runtime.actor.handler import Handler
+from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishError, RequestError
+from runtime.intake.endpoint import Endpoint
+from runtime.telemetry import LeanSpan, attach, attach_alone, detach
+from runtime.telemetry.spans.carried import NOTHING
+from runtime.turns.workers import stray
+from runtime.wire import headers
+from runtime.wire.codec import UNDECODABLE, encode, explain, is_msgpack
+from runtime.wire.replies import invalid
+
+if TYPE_CHECKING:
+    from runtime.intake.dispatch import Dispatcher
+
+_now = time.time_ns
+_LATEST: list[Any] = [b"", 0.0]
+"""The last deadline that was read: the end of its block, and unix seconds."""
+
+
+class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
+    """A query on its way, and the call that its handler sees: one object from the read loop to the reply."""
+
+    endpoint: "QueryEndpoint"
+    reply: bytes
+    block: bytes | None
+    span: Span
+    begun: int
+    """When it came, in unix nanoseconds."""
+    message: Any = None
+    msgpack: bool = False
+    deadline: float = 0.0
+    chain: str = ""
+    key: str = ""
+    state: Any = None
+    ordinal: int = 0
+    started: float = 0.0
+
+    # What `Call` has as attributes comes from the endpoint: a query pays for it only where a handler asks.
+
+    @property
+    def actor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The actor's name."""
+        return self.endpoint.dispatcher.names.actor
+
+    @property
+    def requests(self) -> Requests:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The bus."""
+        return self.endpoint.dispatcher.requests
+
+    @property
+    def lists(self) -> Lists | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The indexes."""
+        return self.endpoint.dispatcher.lists
+
+    @property
+    def source(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The operation."""
+        return f"query.{self.endpoint.handler.name}"
+
+    async def run(self) -> None:
+        """Run the handler and answer. Never raises."""
+        endpoint = self.endpoint
+        span = self.span
+        block = self.block
+        if block is not None and 61 in block:
+            token = attach(span, block)
+        else:
+            # Without a trace or baggage (it has an "=") there is nothing to make current: a worker's own context is empty.
+            token = attach_alone(span) if span is not NOTHING else None
+        try:
+            if self.deadline and time.time() > self.deadline:
+                raise DeadlineExceeded(f"{endpoint.subject}: the deadline has passed", executed=False)
+            if endpoint.keyed:
+                result = await self._run_keyed()
+            else:
+                # What `view` does, without a call.
+                seen = endpoint.make()
+                if endpoint.attributes:
+                    seen.__dict__.update(endpoint.attributes)
+                set_call(seen, self)
+                result = await endpoint.function(seen, self.message)
+            if span is NOTHING and not self.msgpack:
+                # What `answer` does, less what an untraced reply has no use for.
+                try:
+                    endpoint.respond(self.reply, b"" if result is None else encode(result), None)
+                except PublishError as error:
+                    endpoint.unsent(span, self.reply, self.begun, error, False)
+                else:
+                    endpoint.durations.record(_now() - self.begun)
+            else:
+                endpoint.answer(span, self.reply, self.begun, result, self.msgpack)
+        except asyncio.CancelledError as error:
+            if (failure := stray(error)) is None:
+                self.abandon()
+                raise
+            endpoint.refuse(span, self.reply, self.begun, failure, self.msgpack)
+        except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
+            endpoint.refuse(span, self.reply, self.begun, error, self.msgpack)
+        finally:
+            if token is not None:
+                detach(token)
+
+    def abandon(self) -> None:
+        """Answer that this process stops."""
+        self.endpoint.refuse(self.span, self.reply, self.begun, self.endpoint.stopping(), self.msgpack)
+
+    async def _run_keyed(self) -> Any:
+        """Run on the last committed state of the key (or of all), beside whatever command runs there."""
+        endpoint = self.endpoint
+        turns, key_of = endpoint.dispatcher.work, endpoint.handler.key_of
+        if not turns.owns():
+            raise endpoint.stopping()
+        if key_of is None:
+            return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)
+        try:
+            entry = turns.keys.use(key_of(self.message))
+        except CodecError as error:
+            raise invalid(endpoint.subject, str(error)) from None
+        entry.queries += 1
+        try:
+            if not entry.loaded:
+                await turns.keys.loaded(entry)
+            self.key = entry.key
+            self.state = entry.state
+            return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)
+        finally:
+            entry.queries -= 1
+
+
+class QueryEndpoint(Endpoint):
+    """Receives the queries of one subject."""
+
+    def __init__(self, dispatcher: "Dispatcher", handler: Handler) -> None:
+        super().__init__(dispatcher, handler)
+        self.make = maker(type(dispatcher.actor))
+        self.attributes = dispatcher.actor.__dict__
+        self.keyed = dispatcher.keyed
+        self.function = handler.function
+        self._decode = handler.codec.decode
+        self._decode_json = handler.codec.decode_json
+        self._receive = self.template.receive
+        self._traced = self.template.records
+        self._workers = dispatcher.workers
+        self._waiting = dispatcher.workers.waiting
+        self._mailbox = dispatcher.options.mailbox
+
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        """Decode a query and put it into the mailbox. Called from the read loop; never raises."""
+        # Two comparisons say that it begins with "_INBOX." in a third of the time.
+        if not b"_INBOX." <= reply < b"_INBOX/" and not reply.startswith(self._inboxes):
+            self.drop(reply)
+            return
+        if block is None or len(block) == 37:  # no room for a trace
+            span = self._receive(None) if self._traced else NOTHING
+        else:
+            span = self._receive(block)
+        call = QueryCall(self, reply, block, span, span.started if type(span) is LeanSpan else _now())
+        try:
+            if block is None or self._is_plain(block, span, call):
+                call.message = self._decode_json(payload or b"{}")
+            else:
+                call.deadline, call.chain, _, content_type = headers.request_fields(block)
+                call.msgpack = content_type is not None and is_msgpack(content_type)
+                call.message = self._decode(payload, content_type)
+                if call.chain:
+                    check_depth(self.subject, call.chain)
+                elif block[-28:-17] == b"\nDeadline: ":
+                    _LATEST[:] = block[-28:], call.deadline
+            waiting = self._waiting
+            if len(waiting) >= self._mailbox:
+                raise Overloaded(f"{self.subject}: the mailbox is full", self.dispatcher.retry_after())
+            waiting.append(call)
+            if not self._workers.draining:
+                self._workers.wake()
+        except (CodecError, *UNDECODABLE) as error:
+            self.refuse(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
+        except RequestError as error:
+            self.refuse(span, reply, call.begun, error, call.msgpack)
+
+    def _is_plain(self, block: bytes, span: Span, call: QueryCall) -> bool:
+        """Whether a block has a trace, a deadline or both, as our own bus sends them, and no room for anything else.
+
+        Deadlines of one millisecond, as those of a burst, are the same bytes: only the first is read.
+        """
+        size = len(block)
+        if size != 37:
+            if size != 82 and size != 107:
+                return False
+            if not (type(span) is LeanSpan and span.remote) and (block[10:23] != b"traceparent: " or block[78] != 13):
+                return False
+        if size != 82:
+            if block[-28:] != _LATEST[0]:
+                return False
+            call.deadline = _LATEST[1]
+        return True

@@ -1,0 +1,213 @@
+"""Reactions: a durable subscription to another actor's events, each handled once in effect, in order per key.
+
+A failing event of a keyed actor is tried again in its lane, after a growing delay, while the rest of its key waits; an
+actor without state gives it back to the server with that delay. What cannot succeed, or has failed too often, becomes a
+dead letter: published and acknowledged before the original is terminated.
+"""
+
+import logging
+import time
+
+import msgspec
+from opentelemetry.trace import Span, SpanKind
+from opentelemetry.util.types import AttributeValue
+
+from runtime.actor.handler import Handler
+from runtime.actor.message import Event
+from runtime.errors import ActorError, CodecError
+from runtime.intake.event_work import EventRoute, EventWork, Outcome
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.puller import Delivery
+from runtime.options import Options
+from runtime.storage.dead_letters import DeadLetters, Death
+from runtime.telemetry import Durations, LeanSpan, ServiceTracer, finish, semconv
+from runtime.turns.turn import Turns
+from runtime.wire import headers
+from runtime.wire.ids import MAX_ID, new_id
+from runtime.wire.replies import is_internal
+from runtime.wire.subjects import Names, snake_case
+
+logger = logging.getLogger("actorloom.intake")
+
+_now = time.time_ns
+
+_decode_json = msgspec.json.Decoder().decode
+
+
+class ProcessEnded(ActorError):
+    """A process ended each time that it handled an event, as often as the event has attempts."""
+
+
+class Reactions:
+    """The subscription of one actor to one stream: another actor's events, or its own timers."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        jetstream: JetStream,
+        names: Names,
+        options: Options,
+        tracer: ServiceTracer,
+        keyed: bool,
+        stream: str,
+    ) -> None:
+        self.turns = turns
+        self.names = names
+        self.options = options
+        self.keyed = keyed
+        self.stream = stream
+        self.handled = 0
+        self.dead = 0
+        self.letters = DeadLetters(jetstream, names)
+        self._jetstream = jetstream
+        self._tracer = tracer
+        self._traced = tracer.tracing.records
+        self._attempts = options.retry.attempts
+        self.suspecting = False
+        """Whether what is delivered now may have ended its process before."""
+        self._routes: dict[bytes | str, EventRoute] = {}
+
+    def add(self, subject: str, kind: str, handlers: list[Handler]) -> None:
+        """React to messages on ``<subject>.<key>`` with `handlers`; `kind` names them in logs and dead letters."""
+        attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
+        template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
+        self._routes[subject.encode()] = EventRoute(kind, handlers, template, self._durations(attributes))
+
+    def _durations(self, attributes: dict[str, str]) -> Durations:
+        return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
+
+    def work(self, route: EventRoute, handler: Handler, outcome: Outcome) -> EventWork:
+        """Return the way of a delivery through `handler`; its id and message are yet to be set."""
+        delivery = outcome.delivery
+        block = delivery.headers
+        span = self.span(route, delivery) if self._traced else route.receive(block)
+        return EventWork(
+            handler,
+            None,
+            span,
+            block,
+            attempt=delivery.delivered or 1,
+            attempts=handler.attempts or self._attempts,
+            reactions=self,
+            route=route,
+            outcome=outcome,
+            begun=span.started if type(span) is LeanSpan else _now(),
+        )
+
+    def span(self, route: EventRoute, delivery: Delivery) -> Span:
+        """Start the span of one attempt."""
+        if not self._traced:
+            return route.receive(delivery.headers)
+        attributes: dict[str, AttributeValue] = {
+            semconv.MESSAGING_DESTINATION_NAME: text(delivery),
+            semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
+            semconv.MESSAGING_NATS_SEQUENCE: delivery.stream_sequence,
+            semconv.MESSAGING_NATS_DELIVERY_COUNT: delivery.delivered,
+        }
+        return route.template.receive(delivery.headers, attributes)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take one delivery from the puller: to the lanes of the handlers whose patterns it matches. Never raises."""
+        route = self._routes.get(delivery.subject.rpartition(b".")[0])
+        if route is None:
+            delivery.ack()  # an event type that this version does not react to
+            return
+        handlers = route.handlers
+        undecodable: Exception | None = None
+        if route.filtered:
+            try:
+                body = _decode_json(delivery.payload)
+                handlers = [handler for handler in handlers if handler.matches is None or handler.matches(body)]
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                undecodable = error
+            if not handlers:
+                delivery.ack()
+                return
+        outcome = Outcome(delivery, len(handlers))
+        # An id that no subject or header could hold (a foreign publisher's) is as good as none.
+        event_id = (carried := headers.event_id(delivery.headers)).decode("utf-8", "replace")
+        own = not 0 < len(carried) <= MAX_ID or not event_id.isprintable()
+        if own:
+            event_id = f"{self.stream}:{delivery.stream_sequence}"
+        for handler in handlers:
+            work = self.work(route, handler, outcome)
+            work.id = event_id + handler.mark_suffix
+            work.timed = own
+            try:
+                if undecodable is not None:
+                    raise undecodable
+                work.message = handler.codec.decode(delivery.payload)
+            except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                # A dead letter for each reaction: it is sent again to that one alone.
+                self.turns.spawn(self.give_up(work, CodecError(f"{text(delivery)}: {error}")))
+                continue
+            self.admit(work)
+
+    def admit(self, work: EventWork) -> None:
+        """Put `work` into the lane of its key; one without a key that a subject can hold is a dead letter."""
+        try:
+            if work.handler.key_of is not None and not work.key:
+                work.key = work.handler.key_of(work.message)
+            if not (self.suspecting and self.counted_out(work)):
+                self.turns.admit(work, forced=True)
+        except CodecError as error:
+            self.turns.spawn(self.give_up(work, error))
+
+    def counted_out(self, work: EventWork) -> bool:
+        """Whether a suspect was tried as often as it may be: then it becomes a dead letter, and is not run again."""
+        if work.attempt <= work.attempts:
+            return False
+        work.attempt -= 1  # this time it is not run
+        error = ProcessEnded(f"its process ended {work.attempt} times before it was done")
+        self.turns.spawn(self.give_up(work, error))
+        return True
+
+    def deliver_suspect(self, delivery: Delivery) -> None:
+        """Take one that its process may have ended of, and whose `delivered` says how often it was tried. Never raises."""
+        self.suspecting = True
+        self.deliver(delivery)
+        self.suspecting = False
+
+    def attempts(self) -> tuple[int, int]:
+        """Return how many attempts the handlers allow, the least and the most."""
+        of_all = {handler.attempts for route in self._routes.values() for handler in route.handlers}
+        allowed = [attempts or self.options.retry.attempts for attempts in of_all]
+        return min(allowed), max(allowed)
+
+    async def give_up(self, work: EventWork, error: ActorError) -> None:
+        """Make a dead letter of what no attempt can mend; where that is not stored, give it back for later."""
+        finish(work.span, None, type(error).__name__, str(error))
+        if not await self.bury(work, error):
+            work.outcome.delivery.nak(self.options.retry.longest)
+
+    def origin(self, delivery: Delivery) -> tuple[str, str, int]:
+        """Return subject, stream and sequence of the message as it was first delivered to this actor."""
+        return text(delivery), self.stream, delivery.stream_sequence
+
+    async def bury(self, work: EventWork, error: BaseException) -> bool:
+        """Publish a dead letter, and then terminate the original; return False where it is not acknowledged."""
+        delivery = work.outcome.delivery
+        subject, stream, sequence = self.origin(delivery)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        death = Death(reason, work.attempt, subject, stream, sequence, work.handler.name, work.id or new_id())
+        if not await self.letters.store(self.stream, delivery, work.route.name, death):
+            return False
+        logger.error(
+            "%s: %s %s is a dead letter after %d attempts: %s", self.names.actor, work.route.name, work.id, work.attempt, reason,
+            exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
+        )  # fmt: skip
+        self.dead += 1
+        work.outcome.buried(f"dead letter: {type(error).__name__}")
+        return True
+
+
+def text(delivery: Delivery) -> str:
+    """Return the subject of a delivery."""
+    return delivery.subject.decode("utf-8", "backslashreplace")
+
+
+def event_subject(event: type[Event], namespace: str) -> tuple[str, str, str]:
+    """Return source actor, wire name and subject (without the key) of an event type."""
+    contract = event.__contract__
+    name = snake_case(contract.type.__name__)
+    return contract.actor, name, f"{Names(contract.actor, namespace).prefix}{contract.actor}.event.{name}"

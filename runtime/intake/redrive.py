@@ -1,0 +1,120 @@
+"""Dead letters that somebody sends again: each goes to the one reaction that gave it up, under the id that it had.
+
+They come back by a subject of their own (``<actor>.redrive.<event or command>``), so that no other listener of the event
+sees them. One that is done is removed from the stream; one that fails again becomes a dead letter again.
+"""
+
+import logging
+from collections.abc import Iterable
+
+import msgspec
+from opentelemetry.trace import SpanKind
+
+from runtime.actor.handler import Handler
+from runtime.errors import ActorError, CodecError
+from runtime.intake.event_work import EventRoute, EventWork, Outcome
+from runtime.intake.reactions import Reactions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.delivery import Delivery
+from runtime.options import Options
+from runtime.storage.dead_letters import Death, read_death
+from runtime.telemetry import ServiceTracer, semconv
+from runtime.turns.turn import Turns
+from runtime.wire.subjects import Names, key_token, token_key
+
+logger = logging.getLogger("actorloom.intake")
+
+DURABLE = "redrive"
+"""The consumer of the dead letters that come back."""
+
+
+class Redriven(Reactions):
+    """The subscription of an actor to its dead letters that are sent again, for `handlers`: reactions and commands."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        jetstream: JetStream,
+        names: Names,
+        options: Options,
+        tracer: ServiceTracer,
+        keyed: bool,
+        handlers: Iterable[Handler],
+    ) -> None:
+        super().__init__(turns, jetstream, names, options, tracer, keyed, names.dead_stream)
+        for handler in handlers:
+            name = handler.contract.name
+            attributes = semconv.process_attributes(names.redrive(name), durable=DURABLE, stream=self.stream)
+            template = tracer.template(f"process {names.redrive(name)}", SpanKind.CONSUMER, attributes)
+            self._routes[handler.name] = EventRoute(name, [handler], template, self._durations(attributes))
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Take one that came back to the lane of its key. Never raises."""
+        death = read_death(delivery.headers)
+        route = self._routes.get(death.reaction)
+        if route is None:
+            self.turns.spawn(self._unknown_reaction(delivery, death))
+            return
+        handler = route.handlers[0]
+        work = self.work(route, handler, _Redriven(self, delivery))
+        # No `born`: its time in the stream says nothing about when it was first handled, so its mark is looked up.
+        work.id = death.id if death.id and death.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
+        try:
+            key_token(work.id)  # its mark's subject must hold it
+            work.message = handler.codec.decode(delivery.payload)
+            work.key = self._key(handler, work, death)
+        except CodecError as error:
+            self.turns.spawn(self.give_up(work, error))
+            return
+        self.admit(work)
+
+    def origin(self, delivery: Delivery) -> tuple[str, str, int]:
+        """Return where the original lies, and not the dead letter."""
+        death = read_death(delivery.headers)
+        return death.subject, death.stream, death.sequence
+
+    async def remove(self, delivery: Delivery) -> None:
+        """Take one that is done out of the stream; where that fails it stays there, acknowledged."""
+        try:
+            await self.letters.drop(delivery.stream_sequence)
+        except (ActorError, TimeoutError) as error:
+            logger.warning("%s: what was sent again and is done was not removed: %s", self.names.actor, error)
+
+    def _key(self, handler: Handler, work: EventWork, death: Death) -> str:
+        if handler.verb == "react":
+            return handler.key_of(work.message) if handler.key_of is not None else ""
+        # A timer's key is in its subject: <actor>.timer.<key>.<name>.
+        tokens = death.subject.removeprefix(self.names.prefix).split(".")
+        if not self.keyed:
+            return ""
+        if len(tokens) < 3:
+            raise CodecError(f"{death.subject!r} is no subject of a timer")
+        return token_key(tokens[2])
+
+    async def _unknown_reaction(self, delivery: Delivery, death: Death) -> None:
+        reason = f"this version of {self.names.actor} has no reaction {death.reaction!r}"
+        name = delivery.subject.decode("utf-8", "backslashreplace").rpartition(".")[2]
+        if not await self.letters.store(self.stream, delivery, name, msgspec.structs.replace(death, reason=reason)):
+            delivery.nak(self.options.retry.longest)
+            return
+        logger.error("%s: %s %s is a dead letter again: %s", self.names.actor, name, death.id, reason)
+        self.dead += 1
+        _Redriven(self, delivery).buried("dead letter: no such reaction")
+
+
+class _Redriven(Outcome):
+    """Finishes a delivery that came back, and takes it out of the stream."""
+
+    __slots__ = ("_reactions",)
+
+    def __init__(self, reactions: Redriven, delivery: Delivery) -> None:
+        super().__init__(delivery, 1)
+        self._reactions = reactions
+
+    def done(self) -> None:
+        super().done()
+        self._reactions.turns.spawn(self._reactions.remove(self.delivery))
+
+    def buried(self, reason: str) -> None:
+        super().buried(reason)
+        self._reactions.turns.spawn(self._reactions.remove(self.delivery))

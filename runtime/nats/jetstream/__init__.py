@@ -1,0 +1,1 @@
+"""JetStream: streams, consumers, acknowledged publish, reads."""

@@ -1,0 +1,143 @@
+"""Reading a part of a stream once, in order and in bounded memory, by a short-lived consumer."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from runtime.errors import ActorError
+from runtime.nats.connection import Subscription
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, Stored, ack_fields
+
+if TYPE_CHECKING:
+    from runtime.nats.jetstream.client import JetStream
+
+_BATCH: Final = 512
+
+# The consumer goes by itself where its reader went without deleting it.
+_INACTIVE: Final = 30 * SECOND
+
+# Seconds between passes that brought nothing.
+_PAUSE: Final = 0.05
+
+
+async def read(
+    jetstream: "JetStream", stream: str, subject_filter: str, start: int, last_per_subject: bool
+) -> AsyncIterator[Stored]:
+    """See `JetStream.read`: passes over the stream until the last message that the leader had is seen.
+
+    The end is asked for and not taken from a consumer's count of pending messages: a consumer may stand on a follower
+    that is behind, and the last message may expire meanwhile.
+    """
+    loop = asyncio.get_running_loop()
+    last = await jetstream.get_last(stream, subject_filter)
+    end = 0 if last is None else last.sequence
+    seen = start - 1
+    silent_since = loop.time()
+    while last is not None and last.sequence > seen:
+        async with _Pass(jetstream, stream, _config(subject_filter, seen + 1, last_per_subject)) as messages:
+            async for stored in messages:
+                if stored.sequence > seen:
+                    seen = stored.sequence
+                    yield stored
+                    silent_since = loop.time()
+                    if seen >= end:
+                        return
+        if loop.time() - silent_since > jetstream.timeout:
+            raise TimeoutError(f"stream {stream}: nothing came on {subject_filter} after sequence {seen} of {end}")
+        last = await jetstream.get_last(stream, subject_filter)
+        await asyncio.sleep(_PAUSE if last is not None and last.sequence > seen else 0)
+
+
+def _config(subject_filter: str, start: int, last_per_subject: bool) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable=f"read-{secrets.token_hex(8)}",
+        filter_subjects=(subject_filter,),
+        deliver_policy="last_per_subject" if last_per_subject else "by_start_sequence",
+        opt_start_seq=msgspec.UNSET if last_per_subject else start,
+        ack_policy="none",
+        inactive_threshold=_INACTIVE,
+        num_replicas=1,
+        mem_storage=True,
+    )
+
+
+class _Pass:
+    """One consumer, pulled until nothing is pending, or until a delivery is missing."""
+
+    def __init__(self, jetstream: "JetStream", stream: str, config: ConsumerConfig) -> None:
+        self._jetstream = jetstream
+        self._stream = stream
+        self._config = config
+        self._inbox = f"{jetstream.connection.options.inbox_prefix}.{secrets.token_hex(11)}"
+        self._arrived: deque[Stored | None] = deque()
+        self._wake = asyncio.Event()
+        self._asked = 0
+        self._expected = 1
+        self._more = True
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> AsyncIterator[Stored]:
+        info = await self._jetstream.ensure_consumer(self._stream, self._config)
+        self._more = info.num_pending > 0
+        self._subscription = await self._jetstream.connection.subscribe(self._inbox, self._receive)
+        self._jetstream.connection.on_reconnect.append(self._end)
+        return self._messages()
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._subscription is not None:
+            self._jetstream.connection.on_reconnect.remove(self._end)
+            self._subscription.unsubscribe()
+        try:
+            await self._jetstream.delete_consumer(self._stream, self._config.durable, timeout=1.0)
+        except (ActorError, TimeoutError):
+            # It goes by itself when it has been inactive for long enough.
+            return
+
+    async def _messages(self) -> AsyncIterator[Stored]:
+        while self._more or self._arrived:
+            if self._asked + len(self._arrived) <= _BATCH // 2:
+                self._pull()
+            if not self._arrived:
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), self._jetstream.timeout)
+                except TimeoutError:
+                    return
+            stored = self._arrived.popleft()
+            if stored is None:
+                return
+            yield stored
+
+    def _pull(self) -> None:
+        timeout = int(self._jetstream.timeout * SECOND)
+        body: dict[str, Any] = {"batch": _BATCH, "expires": timeout}
+        self._jetstream.connection.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._config.durable}",
+            msgspec.json.encode(body),
+            reply=self._inbox.encode(),
+        )
+        self._asked += _BATCH
+
+    def _end(self) -> None:
+        """The next pass begins where this one has come to: what was asked for here may have gone with the connection."""
+        self._arrived.append(None)
+        self._wake.set()
+
+    def _receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        if not reply.startswith(b"$JS.ACK."):
+            self._end()  # a status: the request expired, or the consumer or its server went
+            return
+        _, sequence, consumer_sequence, time, pending = ack_fields(reply)
+        if int(consumer_sequence) != self._expected:
+            self._end()
+            return
+        self._wake.set()
+        self._expected += 1
+        self._asked -= 1
+        self._more = pending != b"0"
+        text = subject.decode("utf-8", "backslashreplace")  # nobody keeps publishers to UTF-8, the server least of all
+        self._arrived.append(Stored(text, int(sequence), headers, payload, int(time) / SECOND))

@@ -1,0 +1,1 @@
+"""What is kept in JetStream: records, deduplication, outbox, positions, dead letters, indexes."""

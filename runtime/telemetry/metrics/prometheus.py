@@ -1,0 +1,78 @@
+"""Metrics as Prometheus text, for `/metrics`.
+
+Names and units by the OpenTelemetry specification for Prometheus: dots become underscores, `s` becomes `_seconds`, a
+counter ends in `_total`; the service is the label `service_name`. Text format 0.0.4.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from runtime.telemetry import semconv
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import Metric, MetricsData
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_ILLEGAL = re.compile(r"[^a-zA-Z0-9_]")
+_UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": "ratio"}
+_HELP = str.maketrans({"\\": "\\\\", "\n": "\\n"})
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+
+def render(data: "MetricsData") -> str:
+    """The text of all sums, gauges and histograms with explicit buckets."""
+    families: dict[str, tuple[str, str, list[str]]] = {}
+    for resource in data.resource_metrics:
+        service = str(resource.resource.attributes.get(semconv.SERVICE_NAME, ""))
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                kind, name = _family(metric)
+                if kind:
+                    _, _, lines = families.setdefault(name, (kind, metric.description or "", []))
+                    lines.extend(_lines(name, service, metric))
+    text: list[str] = []
+    for name, (kind, description, lines) in families.items():
+        if description:
+            text.append(f"# HELP {name} {description.translate(_HELP)}")
+        text.append(f"# TYPE {name} {kind}")
+        text.extend(lines)
+    return "\n".join([*text, ""])
+
+
+def _family(metric: "Metric") -> tuple[str, str]:
+    from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
+
+    name = _ILLEGAL.sub("_", metric.name)
+    unit = _UNITS.get(metric.unit or "")
+    if unit and not name.endswith(unit):
+        name = f"{name}_{unit}"
+    if isinstance(metric.data, Histogram):
+        return "histogram", name
+    if isinstance(metric.data, Sum) and metric.data.is_monotonic:
+        return "counter", name if name.endswith("_total") else name + "_total"
+    return ("gauge" if isinstance(metric.data, Sum | Gauge) else ""), name
+
+
+def _lines(name: str, service: str, metric: "Metric") -> list[str]:
+    from opentelemetry.sdk.metrics.export import HistogramDataPoint, NumberDataPoint
+
+    lines: list[str] = []
+    for point in metric.data.data_points:
+        labels = _labels(service, point.attributes or {})
+        if isinstance(point, HistogramDataPoint):
+            total = 0
+            for bound, count in zip((*point.explicit_bounds, "+Inf"), point.bucket_counts, strict=True):
+                total += count
+                lines.append(f'{name}_bucket{{{labels},le="{bound}"}} {total}')
+            lines.append(f"{name}_sum{{{labels}}} {point.sum}")
+            lines.append(f"{name}_count{{{labels}}} {point.count}")
+        elif isinstance(point, NumberDataPoint):
+            lines.append(f"{name}{{{labels}}} {point.value}")
+    return lines
+
+
+def _labels(service: str, attributes: Mapping[str, Any]) -> str:
+    found = {"service_name": service, **{_ILLEGAL.sub("_", key): str(value) for key, value in attributes.items()}}
+    return ",".join(f'{key}="{value.translate(_ESCAPES)}"' for key, value in found.items())

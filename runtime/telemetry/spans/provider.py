@@ -1,0 +1,114 @@
+"""The OpenTelemetry API for user code: tracers whose spans are lean, and belong to the service they are started in."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+from opentelemetry.context.context import Context
+from opentelemetry.trace import Link, SpanKind, Tracer, TracerProvider, get_current_span, use_span
+from opentelemetry.trace.span import Span
+from opentelemetry.util._decorator import _agnosticcontextmanager
+from opentelemetry.util.types import Attributes
+
+from runtime.telemetry.spans.scope import Scope
+from runtime.telemetry.spans.span import LeanSpan
+from runtime.telemetry.spans.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runtime.telemetry.tracer import Tracing
+
+# User span names may hold ids; beyond this many a template is made for the one span.
+_TEMPLATES = 1000
+
+
+class LeanTracer(Tracer):
+    """A tracer of one instrumentation scope."""
+
+    def __init__(self, provider: "LeanProvider", name: str, version: str) -> None:
+        self._provider = provider
+        self._scope = (name, version)
+        self._templates: dict[tuple[Scope, str, SpanKind], Template] = {}
+
+    def start_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: "Sequence[Link] | None" = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+    ) -> Span:
+        """Start a span under the current one, in its service; outside any, in the default service."""
+        parent = get_current_span(context)
+        origin = parent.origin if isinstance(parent, LeanSpan) else None
+        service = origin.scope.service if isinstance(origin, Template) else self._provider.tracing.service()
+        scope = service.scope(*self._scope)
+        key = (scope, name, kind)
+        template = self._templates.get(key)
+        if template is None:
+            template = Template(scope, name, kind, {}, "parent")
+            if len(self._templates) < _TEMPLATES:
+                self._templates[key] = template
+        span = template.start(parent, dict(attributes) if attributes else None, links or ())
+        if start_time is not None and isinstance(span, LeanSpan):
+            span.started = start_time
+        return span
+
+    @_agnosticcontextmanager
+    def start_as_current_span(
+        self,
+        name: str,
+        context: Context | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        attributes: Attributes = None,
+        links: "Sequence[Link] | None" = None,
+        start_time: int | None = None,
+        record_exception: bool = True,
+        set_status_on_exception: bool = True,
+        end_on_exit: bool = True,
+    ) -> Iterator[Span]:
+        """Start a span, and make it current for a `with` block or a decorated function, coroutines too."""
+        span = self.start_span(name, context, kind, attributes, links, start_time)
+        with use_span(span, end_on_exit, record_exception, set_status_on_exception) as current:
+            yield current
+
+
+class LeanProvider(TracerProvider):
+    """Gives lean tracers. There is one in a process, since the API's global provider is set once.
+
+    Spans started under a lean span go where that one goes; `tracing` serves those outside any.
+    """
+
+    def __init__(self, tracing: "Tracing") -> None:
+        self.tracing = tracing
+
+    def get_tracer(
+        self,
+        instrumenting_module_name: str,
+        instrumenting_library_version: str | None = None,
+        schema_url: str | None = None,
+        attributes: Attributes = None,
+    ) -> Tracer:
+        """A tracer for an instrumentation scope."""
+        return LeanTracer(self, instrumenting_module_name, instrumenting_library_version or "")
+
+
+def install(tracing: "Tracing") -> None:
+    """Make `tracing` serve the OpenTelemetry API of this process.
+
+    Where the user has set an SDK provider already, that one stays: its span processors are told of our spans too, and
+    its spans nest in ours.
+    """
+    present = trace.get_tracer_provider()
+    if isinstance(present, LeanProvider):
+        present.tracing = tracing
+    elif isinstance(present, trace.ProxyTracerProvider):
+        trace.set_tracer_provider(LeanProvider(tracing))
+    else:
+        processor = getattr(present, "_active_span_processor", None)
+        if processor is not None:
+            tracing.add_span_processor(processor, owned=False)

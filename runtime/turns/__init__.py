@@ -1,0 +1,1 @@
+"""One message of a key at a time: lanes, workers, commits."""

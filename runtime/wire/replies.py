@@ -1,0 +1,104 @@
+"""Answers: the bytes of replies and errors, as the wire contract has them.
+
+An error is a JSON body and headers: ``{"error": {"code", "kind", "message", "executed"}}`` with `Nats-Service-Error` and
+`Nats-Service-Error-Code`. What a handler's failure says stays in the log and the span; the caller learns that it failed.
+"""
+
+from typing import Any
+
+import msgspec
+
+from runtime.errors import (
+    ActorError,
+    CallCycle,
+    DeadlineExceeded,
+    HandlerFailed,
+    InvalidMessage,
+    NotDelivered,
+    Overloaded,
+    RemoteError,
+    RequestError,
+    from_wire,
+)
+from runtime.wire import headers
+from runtime.wire.codec import JSON, MSGPACK, encode, encode_msgpack
+
+_CONTENT_MSGPACK = b"Content-Type: " + MSGPACK.encode() + b"\r\n"
+_CONTENT_JSON = b"Content-Type: " + JSON.encode() + b"\r\n"
+_MAX_TEXT = 512
+
+
+class ErrorBody(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The error in the body of an error reply."""
+
+    code: int
+    kind: str
+    message: str
+    executed: bool | None
+    retry_after: float | None = None
+
+
+class ErrorReply(msgspec.Struct):
+    """The body of an error reply."""
+
+    error: ErrorBody
+
+
+_decode_error = msgspec.json.Decoder(ErrorReply).decode
+_decode_error_msgpack = msgspec.msgpack.Decoder(ErrorReply).decode
+
+
+def error_body(error: BaseException, subject: str) -> ErrorBody:
+    """Return what the caller learns of `error`. Only what was raised on purpose speaks; a nested call's error does not."""
+    if isinstance(error, RequestError) and not error.remote:
+        kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
+        retry_after = error.retry_after if isinstance(error, Overloaded) else None
+        code = (
+            error.code
+            if isinstance(error, Overloaded | DeadlineExceeded | NotDelivered | CallCycle | RemoteError)
+            else 500
+        )
+        return ErrorBody(code, kind, str(error)[:_MAX_TEXT], error.executed, retry_after)
+    if isinstance(error, RequestError) and error.code < 500 and isinstance(error, CallCycle):
+        return ErrorBody(error.code, type(error).__name__, str(error)[:_MAX_TEXT], error.executed)
+    return ErrorBody(500, HandlerFailed.__name__, f"{subject}: the handler failed", None)
+
+
+def error_reply(body: ErrorBody, lines: bytes = b"", msgpack: bool = False) -> tuple[bytes, bytes]:
+    """Return header block and payload of an error reply; `lines` are further header lines."""
+    text = body.message.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
+    block = b"NATS/1.0\r\nNats-Service-Error: %b\r\nNats-Service-Error-Code: %d\r\n" % (text, body.code)
+    content, encoder = (_CONTENT_MSGPACK, encode_msgpack) if msgpack else (_CONTENT_JSON, encode)
+    return block + content + lines + b"\r\n", encoder(_with_null(body))
+
+
+def _with_null(body: ErrorBody) -> dict[str, Any]:
+    error: dict[str, Any] = {"code": body.code, "kind": body.kind, "message": body.message, "executed": body.executed}
+    if body.retry_after is not None:
+        error["retryAfter"] = body.retry_after
+    return {"error": error}
+
+
+def read_error(block: bytes, payload: bytes) -> RequestError:
+    """Return the exception that an error reply stands for; one without our body (another framework's) counts as unknown."""
+    code_text = headers.get(block, headers.SERVICE_ERROR_CODE) or "500"
+    code = int(code_text) if code_text.isdigit() else 500
+    try:
+        content = headers.get(block, headers.CONTENT_TYPE)
+        body = (_decode_error_msgpack if content == MSGPACK else _decode_error)(payload).error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = headers.get(block, headers.SERVICE_ERROR) or "the service answered with an error"
+        return from_wire(code, "", text, False if code in (400, 403, 404, 409, 429, 503, 508) else None, None)
+    return from_wire(code, body.kind, body.message, body.executed, body.retry_after)
+
+
+def invalid(subject: str, text: str) -> InvalidMessage:
+    """Return the error of a message that does not fit its contract, naming the subject and (by `text`) the field."""
+    return InvalidMessage(f"{subject}: {text}")
+
+
+def is_internal(error: BaseException) -> bool:
+    """Whether an error is the actor's own failure (to be logged with its trace), not something it said on purpose."""
+    return not isinstance(error, RequestError) and not (
+        isinstance(error, ActorError) and type(error).__name__ == "Retry"
+    )

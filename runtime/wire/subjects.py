@@ -1,0 +1,147 @@
+"""Names on the wire: subjects, streams and key tokens.
+
+The kind of a message stands in its subject, so that a permission on ``*.query.>`` is a read-only client.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from runtime.errors import CodecError
+
+NO_KEY: Final = "_"
+"""The key token of a message that has no key."""
+
+QUEUE: Final = "q"
+"""The queue group of all endpoints (the default of NATS ADR-32)."""
+
+MAX_TOKEN: Final = 1024
+"""The longest key token, in bytes. A subject holds two at most; the server ends a connection for a line above 4096."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
+_NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_PLAIN = re.compile(r"[A-Za-z0-9_\-=+@,;:]+\Z").match
+_KEEP: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-=+@,;:")
+
+
+@lru_cache(maxsize=4096)  # of class names, which are few
+def snake_case(name: str) -> str:
+    """Return the operation's name for a class name: ``GetOrder`` is ``get_order``, ``SKUAdded`` is ``sku_added``."""
+    return _WORD.sub("_", name).lower()
+
+
+def valid_name(name: str) -> bool:
+    """Whether `name` can be an actor's name: one lower-case token, also valid as an ADR-32 service name."""
+    return _NAME.match(name) is not None
+
+
+def valid_namespace(name: str) -> bool:
+    """Whether `name` can stand in front of subjects and streams."""
+    return _NAMESPACE.match(name) is not None
+
+
+def key_token(key: str) -> str:
+    """Return `key` as one subject token: characters that are not legal or not plain are percent-encoded.
+
+    The empty key is ``%``, which no other key encodes to; ``_`` is encoded where it is the whole key, as it means *no key*.
+    Raises `CodecError` where it does not fit a subject (`MAX_TOKEN`).
+    """
+    if not key:
+        return "%"
+    if key == NO_KEY:
+        return "%5F"
+    if len(key) <= MAX_TOKEN and _PLAIN(key):
+        return key
+    # surrogatepass: JSON may carry a lone surrogate in a string; it must round-trip, not crash.
+    data = key.encode("utf-8", "surrogatepass")
+    if len(data) > MAX_TOKEN or len(token := _encoded(data)) > MAX_TOKEN:
+        raise CodecError(f"the key {key[:40]!r}… is too long: encoded, more than {MAX_TOKEN} bytes")
+    return token
+
+
+def _encoded(data: bytes) -> str:
+    return "".join(chr(byte) if byte in _KEEP else f"%{byte:02X}" for byte in data)
+
+
+def token_key(token: str) -> str:
+    """Return the key that `key_token` made `token` from. Raises `CodecError` where it made no such token."""
+    if token == "%":
+        return ""
+    if "%" not in token:
+        return token
+    head, *rest = token.split("%")
+    data = bytearray(head.encode())
+    try:
+        for part in rest:
+            data.append(int(part[:2], 16))
+            data += part[2:].encode()
+        return data.decode("utf-8", "surrogatepass")
+    except ValueError:
+        raise CodecError(f"{token[:80]!r} is no key of ours") from None
+
+
+class Names:
+    """All subjects and streams of one actor, under an optional namespace.
+
+    ``prefix`` is empty or ends in a dot; streams join namespace and actor with a dash, as a stream's name has no dots.
+    """
+
+    __slots__ = ("actor", "dead_stream", "events_stream", "prefix", "stream_prefix", "turns_stream")
+
+    def __init__(self, actor: str, namespace: str = "") -> None:
+        self.actor = actor
+        self.prefix = f"{namespace}." if namespace else ""
+        self.stream_prefix = f"{namespace}-" if namespace else ""
+        self.events_stream = f"{self.stream_prefix}{actor}-events"
+        self.turns_stream = f"{self.stream_prefix}{actor}-turns"
+        self.dead_stream = f"{self.stream_prefix}{actor}-dead"
+
+    def request(self, op: str, name: str) -> str:
+        """``orders.query.get_order``."""
+        return f"{self.prefix}{self.actor}.{op}.{name}"
+
+    def standby(self) -> str:
+        """``orders.standby``: where a process that waits for the keys answers the owner that asks for one."""
+        return f"{self.prefix}{self.actor}.standby"
+
+    def event(self, name: str, token: str) -> str:
+        """``orders.event.order_created.<key token>``."""
+        return f"{self.prefix}{self.actor}.event.{name}.{token}"
+
+    def turn(self, token: str) -> str:
+        """``orders.turn.<key token>``: the record of a key."""
+        return f"{self.prefix}{self.actor}.turn.{token}"
+
+    def mark(self, token: str, message_id: str) -> str:
+        """``orders.done.<key token>.<id token>``: the mark of a handled message that has left its record."""
+        return f"{self.prefix}{self.actor}.done.{token}.{key_token(message_id)}"
+
+    def marks(self, token: str, moment: int, part: int) -> str:
+        """``orders.done.<key token>.<moment>.<part>``: one mark of several messages whose ids are of about the same time."""
+        return f"{self.prefix}{self.actor}.done.{token}.{moment:x}.{part}"
+
+    def checkpoint(self) -> str:
+        """``orders.relay.checkpoint``: up to which sequence all events of this actor have been published."""
+        return f"{self.prefix}{self.actor}.relay.checkpoint"
+
+    def place(self, stream: str, durable: str, sequence: int = 0) -> str:
+        """``orders.pull.<stream>.<consumer>[.<sequence>]``: how far a consumer is, or how often one event was tried alone."""
+        subject = f"{self.prefix}{self.actor}.pull.{stream}.{durable}"
+        return f"{subject}.{sequence}" if sequence else subject
+
+    def timer(self, token: str, timer_id: str) -> str:
+        """``orders.timer.<key token>.<id>``: where a timer that fires is stored."""
+        return f"{self.prefix}{self.actor}.timer.{token}.{timer_id}"
+
+    def schedule(self, token: str, timer_id: str) -> str:
+        """``orders.schedule.<key token>.<id>``: where a timer that waits is stored."""
+        return f"{self.prefix}{self.actor}.schedule.{token}.{timer_id}"
+
+    def dead(self, name: str) -> str:
+        """``orders.dead.<event or command>``."""
+        return f"{self.prefix}{self.actor}.dead.{name}"
+
+    def redrive(self, name: str) -> str:
+        """``orders.redrive.<event or command>``: a dead letter on its way back to the reaction that gave it up."""
+        return f"{self.prefix}{self.actor}.redrive.{name}"

@@ -1,0 +1,405 @@
+"""The doctor: what it finds on servers that are as they should be, and on those that somebody has changed or crippled."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime.admin.doctor import Finding, Running, examine, source_of
+from runtime.admin.doctor.server import _clock
+from runtime.host.process import Runner
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import SECOND
+from runtime.nats.server import EmbeddedServer, find_nats_server
+from runtime.telemetry import Tracing
+from runtime.testing import running
+from runtime.wire.subjects import Names
+from tests.storage.test_dead_letters import FAILING, RUNS, Books, NoteLater, Paid, Post
+from tests.support.process import ended
+
+PROFILES = Path(__file__).parents[2] / "deploy" / "nats"
+
+BOOKS = Running("books", sources=frozenset({"shop"}))
+POST = Running("post", keyed=False, commands=False, sources=frozenset({"shop"}))
+
+
+async def found(url: str, namespace: str = "", **options: Any) -> list[Finding]:
+    async with await Connection.connect(ConnectionOptions(url=url)) as connection:
+        return [finding async for finding in examine(connection, namespace=namespace, **options)]
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    FAILING.clear()
+    RUNS.clear()
+
+
+def of(findings: list[Finding], subject: str) -> Finding:
+    (finding,) = [each for each in findings if each.subject == subject]
+    return finding
+
+
+def not_ok(findings: list[Finding]) -> list[tuple[str, str, str]]:
+    return [(each.status, each.subject, each.text) for each in findings if each.status != "ok"]
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@asynccontextmanager
+async def monitored(tmp_path: Path, config: str = "") -> AsyncIterator[tuple[EmbeddedServer, str]]:
+    """Run a server with a monitoring port; yield it and the port's URL."""
+    (port,) = free_ports(1)
+    server = EmbeddedServer(port=0, store_dir=tmp_path / "nats", config=f"http: 127.0.0.1:{port}\n{config}")
+    async with server:
+        yield server, f"http://127.0.0.1:{port}"
+
+
+async def test_an_empty_server_is_ready_but_for_its_disk(nats_server: EmbeddedServer, namespace: str) -> None:
+    findings = await found(nats_server.url, namespace)
+    assert [status for status, subject, _ in not_ok(findings)] == ["warn"]
+    assert "cannot be seen" in of(findings, "disk").text and "--monitor" in of(findings, "disk").todo
+    assert of(findings, "server").text.startswith("nats-server 2.")
+    assert of(findings, "services").text == "none has run here yet"
+    assert {"server", "payload", "storage", "cluster", "requests", "streams", "clock"} <= {
+        finding.subject for finding in findings
+    }
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        assert await JetStream(connection).stream_names(f"{namespace}.>") == []  # the probe leaves nothing behind
+
+
+async def test_the_monitoring_port_tells_how_writes_are_synced(tmp_path: Path, namespace: str) -> None:
+    async with monitored(tmp_path) as (server, monitor):
+        findings = await found(server.url, namespace, monitor=monitor)
+        assert "writes are synced every 120 s" in of(findings, "disk").text
+        assert "sync_interval: always" in of(findings, "disk").todo
+        assert "the server's" in of(findings, "storage").text
+        # Another server's port is not taken for this one's.
+        other = tmp_path / "other"
+        async with monitored(other) as (second, _):
+            assert "is another server's" in of(await found(second.url, namespace, monitor=monitor), "disk").text
+
+
+async def test_without_jetstream_it_says_so_and_stops(tmp_path: Path) -> None:
+    config = "accounts { A { users: [{ user: a, password: a }] } }\nno_auth_user: a"
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
+        findings = await found(server.url)
+        assert findings[-1].subject == "jetstream" and findings[-1].status == "fail"
+
+
+async def test_storage_that_runs_out_is_said(tmp_path: Path, namespace: str) -> None:
+    config = "accounts { A { jetstream { max_file: 1MB }, users: [{ user: a, password: a }] } }\nno_auth_user: a"
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
+        async with running(Books, url=server.url, namespace=namespace) as system:
+            jetstream = JetStream(system.connection)
+            for used, status in ((0.75, "warn"), (0.95, "fail")):
+                while (await jetstream.account()).storage < used * 1_000_000:
+                    await jetstream.publish(f"{namespace}.books.event.filler", b"x" * 20_000)
+                finding = of(await found(server.url, namespace), "storage")
+                assert finding.status == status and "the account's" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("config", "subject", "text"),
+    [
+        ('publish: { deny: "*.*.query.>" }', "requests", "the server refused"),
+        ('subscribe: { deny: "*.*.query.>" }', "requests", "the server refused"),
+        ('publish: { deny: "$JS.API.STREAM.CREATE.>" }', "streams", "the server refused"),
+        ('publish: { deny: "*.*.turn.>" }', "streams", "the server refused"),
+        ('publish: { deny: "$JS.API.CONSUMER.RESET.>" }', "streams", "the server refused"),
+    ],
+)
+async def test_a_missing_permission_is_found(
+    tmp_path: Path, namespace: str, config: str, subject: str, text: str
+) -> None:
+    users = f"authorization {{ users: [{{ user: a, password: a, permissions: {{ {config} }} }}] }}\nno_auth_user: a"
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config=users) as server:
+        finding = of(await found(server.url, namespace), subject)
+        assert finding.status == "fail" and text in finding.text and "grant" in finding.todo
+
+
+@pytest.mark.parametrize(
+    ("skew", "status"), [(0.0, "ok"), (-0.9, "ok"), (1.5, "warn"), (-4.9, "warn"), (5.0, "fail"), (-60.0, "fail")]
+)
+def test_clocks_may_differ_by_so_much(skew: float, status: str) -> None:
+    assert _clock(skew).status == status
+
+
+def test_the_source_of_a_reaction() -> None:
+    assert source_of('orders.OrderCreated where {"a":["b. c"]}') == "orders"
+
+
+async def test_services_that_are_well(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Books, Post, url=nats_server.url, namespace=namespace):
+        findings = await found(nats_server.url, namespace, running=[BOOKS, POST], probe=False)
+        assert [subject for _, subject, _ in not_ok(findings)] == ["disk"]
+        assert f"owned by process {os.getpid()} on {socket.gethostname()}" in of(findings, "books").text
+        assert of(findings, "post").text == "running; it has no state, so nobody owns its keys"
+    findings = await found(nats_server.url, namespace, probe=False)
+    assert of(findings, "books").text == "not running; its streams are as they should be"
+
+
+async def test_what_somebody_has_changed(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.host.serving._TICK", 60.0)  # else it is put back while it is looked at
+    async with running(Books, Post, url=nats_server.url, namespace=namespace) as system:
+        jetstream, names = JetStream(system.connection), Names("books", namespace)
+
+        async def texts() -> dict[str, str]:
+            findings = await found(nats_server.url, namespace, running=[BOOKS, POST], probe=False)
+            return {text: status for status, subject, text in not_ok(findings) if subject != "disk"}
+
+        async def change(stream: str, **fields: Any) -> None:
+            config = (await jetstream.stream_info(stream)).config
+            payload = msgspec.json.encode({**config, **fields})
+            answer = await jetstream.connection.request(f"$JS.API.STREAM.UPDATE.{stream}", payload, timeout=5)
+            assert "error" not in msgspec.json.decode(answer.payload)
+
+        FAILING.add("on_paid")
+        await system.bus.emit(Paid("1"))
+
+        async def dead() -> bool:
+            return any("dead letters: 1 paid" in text for text in await texts())
+
+        await system.until(dead)
+
+        await change(names.dead_stream, discard="old")
+        assert (await texts())[f"stream {names.dead_stream} was changed: it has {{'discard': 'old'}}"] == "warn"
+        await change(names.events_stream, max_bytes=1000, discard="new", max_age=60 * 86_400 * SECOND)
+        assert any(text.startswith(f"stream {names.events_stream} has max_age") for text in await texts())
+        body = {"pause_until": "2999-01-01T00:00:00Z"}
+        await jetstream.connection.request(
+            f"$JS.API.CONSUMER.PAUSE.{names.dead_stream}.redrive", msgspec.json.encode(body), timeout=5
+        )
+        assert (await texts())[f"consumer {names.dead_stream}/redrive is paused"] == "warn"
+
+
+async def test_what_nobody_keeps_up_with(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.admin.doctor.services._LAG", 2)
+    async with running(Books, url=nats_server.url, namespace=namespace):
+        pass
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        for _ in range(3):
+            await JetStream(connection).publish(f"{namespace}.shop.event.paid.1", b"{}")
+    texts = [text for _, _, text in not_ok(await found(nats_server.url, namespace, running=[BOOKS], probe=False))]
+    assert f"consumer {namespace}-shop-events/books is behind: 3 wait, 0 are in hand" in texts
+
+
+async def test_what_somebody_has_deleted(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Books, url=nats_server.url, namespace=namespace):
+        pass
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        jetstream, names = JetStream(connection), Names("books", namespace)
+        await jetstream.delete_consumer(names.dead_stream, "redrive")
+        findings = await found(nats_server.url, namespace, running=[BOOKS], probe=False)
+        failed = next(text for status, _, text in not_ok(findings) if status == "fail")
+        assert failed.startswith(f"consumer {names.dead_stream}/redrive is missing")
+        assert of([each for each in findings if "owns" in each.text], "books").text == (
+            "it answers, but nobody owns its keys"
+        )
+        await jetstream.delete_stream(names.turns_stream)
+        findings = await found(nats_server.url, namespace, probe=False)
+        assert of(findings, "books").text == f"stream {names.turns_stream} is missing"
+
+
+async def test_the_command_line(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
+    arguments = ("doctor", "--nats", nats_server.url, "--namespace", namespace)
+    async with running(Books, Post, url=nats_server.url, namespace=namespace):
+        said = await ended(*arguments, cwd=tmp_path)
+        assert said.code == 0 and "fail" not in said.out
+        assert any(line.startswith("ok    books        its keys are owned by") for line in said.out.splitlines())
+        assert "ok    post         running; it has no state" in said.out
+    said = await ended(*arguments, "--json", "--replicas", "3", "--no-probe", cwd=tmp_path)
+    findings = {finding["subject"]: finding for finding in msgspec.json.decode(said.out)}
+    assert said.code == 3 and "checks failed" in said.err
+    assert findings["cluster"]["status"] == "fail" and "3 replicas are wanted" in findings["cluster"]["text"]
+    (port,) = free_ports(1)
+    said = await ended("doctor", "--nats", f"nats://127.0.0.1:{port}", "--timeout", "0.5", cwd=tmp_path)
+    assert said.code == 4 and "Traceback" not in said.err
+
+
+async def test_the_permissions_of_the_documentation_are_enough(tmp_path: Path) -> None:
+    shown = re.search(
+        r"(?s)```\n(\{ user: orders.*?)```", (PROFILES.parent.parent / "docs" / "operations.md").read_text()
+    )
+    assert shown is not None
+    user = shown[1].replace("orders", "books").replace("$ORDERS_PASSWORD", "secret")
+    config = f"authorization {{ users: [{{ user: admin, password: admin }}, {user}] }}\nno_auth_user: admin"
+    async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
+        url = f"nats://books:secret@127.0.0.1:{server.port}"
+        async with running(Books, url=url) as system:
+            refused: list[Exception] = []
+            system.connection.on_error.append(refused.append)
+            async with await Connection.connect(ConnectionOptions(url=server.url)) as admin:
+                await JetStream(admin).publish("shop.event.paid.1", b'{"order": "1"}')
+            await system.bus.command(NoteLater("1"))
+            await system.until(lambda: RUNS["on_paid"] == 1 and RUNS["note"] == 1)
+            assert not_ok(await found(server.url, running=[BOOKS]))[1:] == [] and not refused
+        assert not refused
+
+
+# The profiles, as they are shipped but for ports and directories.
+
+
+def placed(name: str, directory: Path, client: int, http: int, cluster: int = 0) -> Path:
+    """Write a profile with these ports and this directory in place of its own."""
+    text = (PROFILES / name).read_text()
+    replaced = {
+        r"listen: 127.0.0.1:4222": f"listen: 127.0.0.1:{client}",
+        r"listen: 0.0.0.0:4222": f"listen: 127.0.0.1:{client}",
+        r"http: 127.0.0.1:8222": f"http: 127.0.0.1:{http}",
+        r'store_dir: "./nats-data"': f'store_dir: "{directory}/data"',
+        r'store_dir: "/var/lib/nats"': f'store_dir: "{directory}/data"',
+        r"listen: 0.0.0.0:6222": f"listen: 127.0.0.1:{cluster}",
+        r"max_file_store: 20GB": "max_file_store: 1GB",  # as much as a test machine has
+    }
+    for old, new in replaced.items():
+        text = text.replace(old, new)
+    directory.mkdir(parents=True, exist_ok=True)
+    config = directory / name
+    config.write_text(text)
+    return config
+
+
+@contextmanager
+def started(config: Path, **environ: str) -> Iterator["subprocess.Popen[bytes]"]:
+    with (config.parent / "log").open("ab") as log:
+        command = [find_nats_server(), "-c", str(config)]
+        process = subprocess.Popen(command, env={**os.environ, **environ}, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def ready(url: str) -> None:
+    """Wait until JetStream answers at `url`."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with await Connection.connect(ConnectionOptions(url=url, connect_timeout=1.0)) as connection:
+                    await JetStream(connection).account(timeout=1.0)
+                    return
+            except Exception as error:  # noqa: BLE001 - whatever it is, the server is not there yet
+                del error
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(("name", "disk"), [("dev.conf", "warn"), ("single.conf", "ok")])
+async def test_the_profiles_of_one_server(tmp_path: Path, namespace: str, name: str, disk: str) -> None:
+    client, http = free_ports(2)
+    with started(placed(name, tmp_path, client, http)):
+        url = f"nats://127.0.0.1:{client}"
+        await ready(url)
+        async with running(Books, url=url, namespace=namespace) as system:
+            await system.bus.command(NoteLater("a"))
+            findings = await found(url, namespace, running=[BOOKS], monitor=f"http://127.0.0.1:{http}")
+        assert of(findings, "disk").status == disk
+        assert [subject for _, subject, _ in not_ok(findings)] == (["disk"] if disk == "warn" else [])
+
+
+@pytest.mark.timeout(180)
+async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
+    tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.host.serving._TICK", 0.2)
+    ports = free_ports(9)
+    nodes = [(tmp_path / f"n{n}", *ports[3 * n : 3 * n + 3]) for n in range(3)]
+    routes = "[" + ", ".join(f"nats-route://127.0.0.1:{node[3]}" for node in nodes) + "]"
+    configs = [placed("cluster.conf", *node) for node in nodes]
+    with started_all(configs, routes) as processes:
+        url = ",".join(f"nats://127.0.0.1:{node[1]}" for node in nodes)
+        await ready(url)
+        async with await Connection.connect(ConnectionOptions(url=url)) as connection:
+            runner = Runner([Books], connection, Tracing(in_memory=True), namespace=namespace, replicas=3)
+            work = asyncio.ensure_future(runner.run())
+            async with asyncio.timeout(30):
+                await runner.serving()
+            monitor = f"http://127.0.0.1:{nodes[0][2]}"
+            first = f"nats://127.0.0.1:{nodes[0][1]}"
+            findings = await found(first, namespace, running=[BOOKS], monitor=monitor, replicas=3)
+            assert not_ok(findings) == []
+            assert of(findings, "cluster").text == "actorloom, 3 servers; 3 replicas are wanted"
+
+            created = dict(runner.hosts[0].storage._created)
+            jetstream, names = JetStream(connection), Names("books", namespace)
+            cluster = (await jetstream.stream_info(names.turns_stream)).cluster
+            assert cluster is not None
+            leader = int(cluster.leader.removeprefix("n"))
+            processes[leader].kill()
+            processes[leader].wait()
+            processes[leader] = spawn(configs[leader], leader, routes)
+            await settled(jetstream, names)
+            # Nothing was taken for deleted, and the actor serves on.
+            assert not work.done()
+            async with asyncio.timeout(30):
+                await runner.serving()
+            await answered(runner.hosts[0].storage.check)
+            await answered(runner.hosts[0].serving.pulled.check)
+            assert dict(runner.hosts[0].storage._created) == created
+            runner.stop()
+            async with asyncio.timeout(30):
+                await work
+
+
+async def answered(ask: Callable[[], Awaitable[None]]) -> None:
+    """Ask until there is an answer: while a consumer elects its leader, there is none."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                return await ask()
+            except TimeoutError:
+                continue
+
+
+@contextmanager
+def started_all(configs: list[Path], routes: str) -> Iterator[list["subprocess.Popen[bytes]"]]:
+    processes = [spawn(config, n, routes) for n, config in enumerate(configs)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def spawn(config: Path, number: int, routes: str) -> "subprocess.Popen[bytes]":
+    environ = {**os.environ, "NODE": f"n{number}", "HOST": "127.0.0.1", "ROUTES": routes}
+    with (config.parent / "log").open("ab") as log:
+        return subprocess.Popen([find_nats_server(), "-c", str(config)], env=environ, stdout=log, stderr=log)
+
+
+async def settled(jetstream: JetStream, names: Names) -> None:
+    """Wait until all copies of the actor's streams are current."""
+
+    async def current(stream: str) -> bool:
+        try:
+            info = await jetstream.stream_info(stream, timeout=1.0)
+        except Exception as error:  # noqa: BLE001 - no leader, no connection: not yet
+            del error
+            return False
+        cluster = info.cluster
+        return cluster is not None and len(cluster.replicas) == 2 and all(peer.current for peer in cluster.replicas)
+
+    async with asyncio.timeout(45):
+        for stream in (names.turns_stream, names.dead_stream, names.events_stream):
+            while not await current(stream):
+                await asyncio.sleep(0.05)

@@ -1,0 +1,402 @@
+"""The bus: what a caller is told, whatever answers or does not."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from runtime import (
+    CallCycle,
+    CodecError,
+    Command,
+    DeadlineExceeded,
+    DeclarationError,
+    Event,
+    HandlerFailed,
+    InvalidMessage,
+    NotDelivered,
+    NotFound,
+    Overloaded,
+    PublishError,
+    Query,
+    Rejected,
+    RemoteError,
+    RequestError,
+    RetryPolicy,
+    connect,
+)
+from runtime.actor.call import ActorCall
+from runtime.client.breaker import BreakerPolicy
+from runtime.client.bus import PATIENCE, Bus
+from runtime.errors import CircuitOpen
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.server import EmbeddedServer
+from runtime.telemetry import Tracing
+
+
+class Value(msgspec.Struct, frozen=True):
+    value: int = 0
+
+
+class Ask(Query[Value], actor="foreign"):
+    value: int = 0
+
+
+class Tell(Command[Value], actor="foreign"):
+    value: int = 0
+
+
+class Order(Command[None], actor="foreign"):
+    pass
+
+
+class ThingSaid(Event, actor="foreign"):
+    value: int = 0
+
+
+class SoldOut(Rejected):
+    """A refusal of the domain, with a constructor of its own."""
+
+    def __init__(self, product: str, amount: int) -> None:
+        super().__init__(f"{amount} of {product}")
+
+
+class Foreign:
+    """A service in another language: raw NATS, and whatever it likes to answer."""
+
+    def __init__(self, client: Client, namespace: str, url: str) -> None:
+        self.client = client
+        self.namespace = namespace
+        self.url = url
+        self.seen: list[Msg] = []
+
+    async def answer(self, operation: str, *replies: tuple[bytes, dict[str, str] | None] | None) -> None:
+        """Answer each request with the next of `replies`, the last one for ever; None is silence."""
+        left = list(replies)
+
+        async def handle(message: Msg) -> None:
+            self.seen.append(message)
+            reply = left.pop(0) if len(left) > 1 else left[0]
+            if reply is not None:
+                await self.client.publish(message.reply, reply[0], headers=reply[1])
+
+        await self.client.subscribe(f"{self.namespace}.foreign.{operation}", cb=handle)
+        # flush() of nats-py is no barrier: what comes back to us was published after the server knew the subscription.
+        echo = await self.client.subscribe(inbox := self.client.new_inbox())
+        await self.client.publish(inbox)
+        await echo.next_msg(timeout=5)
+        await echo.unsubscribe()
+
+
+@pytest.fixture
+async def foreign(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Foreign]:
+    client = await nats.connect(nats_server.url)
+    yield Foreign(client, namespace, nats_server.url)
+    await client.close()
+
+
+@pytest.fixture
+async def bus(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Bus]:
+    async with connect(nats_server.url, namespace=namespace, timeout=2) as opened:
+        yield opened
+
+
+def error(
+    code: int, kind: str, message: str = "no", executed: bool | None = False, **more: Any
+) -> tuple[bytes, dict[str, str]]:
+    body = {"error": {"code": code, "kind": kind, "message": message, "executed": executed, **more}}
+    return json.dumps(body).encode(), {"Nats-Service-Error": message, "Nats-Service-Error-Code": str(code)}
+
+
+@pytest.mark.parametrize("timeout", [0.5, 5.0])
+async def test_nobody_there_is_told_after_a_moment_and_as_not_executed(bus: Bus, timeout: float) -> None:
+    begun = time.monotonic()
+    told = await asyncio.gather(
+        bus.query(Ask(), timeout=timeout), bus.command(Tell(), timeout=timeout), return_exceptions=True
+    )
+    taken = time.monotonic() - begun
+    for error in told:
+        assert isinstance(error, NotDelivered) and "nobody serves it" in str(error) and error.executed is False
+    assert (taken < PATIENCE) is (timeout < PATIENCE)
+    assert bus._retries.value >= 4
+
+
+async def test_hundreds_who_meet_nobody_are_answered_when_somebody_comes(
+    foreign: Foreign, nats_server: EmbeddedServer, namespace: str
+) -> None:
+    tracing = Tracing(in_memory=True)
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        bus = Bus(connection, tracing.service("t"), namespace=namespace)
+        sent = [asyncio.ensure_future(bus.command(Tell(number), id=f"id {number}")) for number in range(300)]
+        async with asyncio.timeout(5):
+            while bus._retries.value < 400:  # more than the budget for retries allows
+                await asyncio.sleep(0)
+        await foreign.answer("command.tell", (b"{}", None))
+        assert await asyncio.gather(*sent) == [Value()] * 300
+    ids = [message.headers["Idempotency-Key"] for message in foreign.seen if message.headers]
+    assert sorted(ids) == sorted(f"id {number}" for number in range(300)), "each under its id, and once"
+    spans = [span for span in tracing.finished() if span.name == "foreign/tell"]
+    assert len(spans) == 300 + bus._retries.value, "each attempt is a span"
+    assert bus._budget.spend() and bus._budget._tokens >= 49
+
+
+async def test_what_a_service_refuses_for_now_is_sent_again_for_handlers_within_the_budget(
+    bus: Bus, foreign: Foreign
+) -> None:
+    refusal = error(503, "NotDelivered")
+    asking = asyncio.ensure_future(bus.query(Ask()))
+    async with asyncio.timeout(5):
+        while not bus._retries.value:
+            await asyncio.sleep(0.001)
+    await foreign.answer("query.ask", refusal, refusal, refusal, (b"{}", None), refusal)
+    with pytest.raises(NotDelivered) as caught:
+        await asking
+    assert caught.value.remote and len(foreign.seen) == 1, "a plain program uses `retry`"
+    call = ActorCall("asker", bus, writable=False, source="test")
+    assert await bus.request(Ask(), command_id=None, timeout=5, call=call) == Value()
+    assert bus._budget._tokens == 48
+    while bus._budget.spend():
+        pass
+    with pytest.raises(NotDelivered):
+        await bus.request(Ask(), command_id=None, timeout=5, call=call)
+    assert len(foreign.seen) == 5
+
+
+async def test_silence_is_unknown(bus: Bus, foreign: Foreign) -> None:
+    await foreign.answer("command.tell", None)
+    with pytest.raises(DeadlineExceeded, match="no reply in time") as caught:
+        await bus.command(Tell(), timeout=0.1)
+    assert caught.value.executed is None and len(foreign.seen) == 1
+
+
+async def test_what_is_sent(bus: Bus, foreign: Foreign, namespace: str) -> None:
+    await foreign.answer("command.tell", (b'{"value":7}', None))
+    await foreign.answer("query.ask", (b'{"value":8}', None))
+    assert await bus.command(Tell(5), id="my-id", timeout=3) == Value(7) and await bus.query(Ask(6)) == Value(8)
+    told, asked = foreign.seen
+    assert told.data == b'{"value":5}' and asked.data == b'{"value":6}' and told.headers and asked.headers
+    assert told.headers["Idempotency-Key"] == "my-id" and "Idempotency-Key" not in asked.headers
+    assert 2 < int(told.headers["Deadline"]) / 1000 - time.time() < 3.1
+    assert not {"Call-Chain", "Content-Type"} & (set(told.headers) | set(asked.headers))
+
+
+async def test_messagepack_replies_are_read(bus: Bus, foreign: Foreign) -> None:
+    packed = msgspec.msgpack.encode(Value(9))
+    await foreign.answer("query.ask", (packed, {"Content-Type": "application/msgpack"}))
+    assert await bus.query(Ask()) == Value(9)
+
+
+async def test_a_reply_that_does_not_fit_was_executed(bus: Bus, foreign: Foreign) -> None:
+    await foreign.answer("command.tell", (b'{"value":"x"}', None), (b"\xff", None), (b"[" * 100_000, None))
+    for _ in range(3):
+        with pytest.raises(HandlerFailed, match="the reply does not fit") as caught:
+            await bus.command(Tell())
+        assert caught.value.executed is True
+
+
+async def test_a_command_without_result_takes_any_reply(bus: Bus, foreign: Foreign) -> None:
+    await foreign.answer("command.order", (b"", None), (b"null", None), (b"OK", None))
+    assert [await bus.command(Order()) for _ in range(3)] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "executed"),
+    [
+        (error(400, "InvalidMessage"), InvalidMessage, False),
+        (error(403, "Forbidden"), RemoteError, False),
+        (error(404, "NotFound"), NotFound, False),
+        (error(404, "ElsewhereNotFound"), NotFound, False),
+        (error(408, "DeadlineExceeded", executed=None), DeadlineExceeded, None),
+        (error(408, "DeadlineExceeded", executed=False), DeadlineExceeded, False),
+        (error(409, "SoldOut"), SoldOut, False),
+        (error(409, "UnknownHere"), Rejected, False),
+        (error(429, "Overloaded", retryAfter=0.7), Overloaded, False),
+        (error(500, "HandlerFailed", executed=None), HandlerFailed, None),
+        (error(503, "NotDelivered"), NotDelivered, False),
+        (error(508, "CallCycle"), CallCycle, False),
+        (error(599, "New", more=1), RemoteError, False),
+    ],
+)
+async def test_each_error_of_the_wire_contract(
+    bus: Bus, foreign: Foreign, reply: Any, kind: type, executed: bool | None
+) -> None:
+    await foreign.answer("command.tell", reply)
+    with pytest.raises(RequestError) as caught:
+        await bus.command(Tell())
+    assert isinstance(caught.value, kind) and str(caught.value) == "no" and caught.value.executed is executed
+    assert caught.value.remote and caught.value.code == json.loads(reply[0])["error"]["code"]
+    if isinstance(caught.value, Overloaded):
+        assert caught.value.retry_after == 0.7
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "executed"),
+    [
+        ("404", NotFound, False),
+        ("500", HandlerFailed, None),
+        ("x", HandlerFailed, None),
+        ("408", DeadlineExceeded, None),
+    ],
+)
+async def test_errors_of_other_frameworks(
+    bus: Bus, foreign: Foreign, code: str, kind: type, executed: bool | None
+) -> None:
+    for body in (b"", b"oops", b'{"error":"text"}', b"\xff"):
+        await foreign.answer("query.ask", (body, {"Nats-Service-Error": "their text", "Nats-Service-Error-Code": code}))
+        with pytest.raises(RequestError, match="their text") as caught:
+            await bus.query(Ask())
+        assert type(caught.value) is kind and caught.value.executed is executed
+
+
+async def test_retry_sends_the_same_id_until_the_outcome_is_known(bus: Bus, foreign: Foreign) -> None:
+    await foreign.answer(
+        "command.tell", None, error(500, "HandlerFailed", executed=None), error(429, "Overloaded", retryAfter=0.01), error(503, "NotDelivered"), (b"{}", None)
+    )  # fmt: skip
+    policy = RetryPolicy(attempts=6, first=0.01)
+    assert await bus.retry(Tell(), policy=policy, timeout=0.1) == Value()
+    ids = {message.headers["Idempotency-Key"] for message in foreign.seen if message.headers}
+    assert len(foreign.seen) == 5 and len(ids) == 1
+
+
+@pytest.mark.parametrize(
+    "reply", [error(409, "SoldOut"), error(400, "InvalidMessage"), error(404, "NotFound"), error(508, "CallCycle")]
+)
+async def test_retry_does_not_repeat_what_was_refused(bus: Bus, foreign: Foreign, reply: Any) -> None:
+    await foreign.answer("command.tell", reply)
+    with pytest.raises(RequestError):
+        await bus.retry(Tell())
+    assert len(foreign.seen) == 1
+
+
+async def test_retry_gives_up_with_the_last_error(bus: Bus, foreign: Foreign) -> None:
+    await foreign.answer("command.tell", error(500, "HandlerFailed", executed=None))
+    with pytest.raises(HandlerFailed):
+        await bus.retry(Tell(), policy=RetryPolicy(attempts=3, first=0.001))
+    assert len(foreign.seen) == 3
+
+
+async def test_the_retry_budget_of_a_program_comes_back(bus: Bus, foreign: Foreign) -> None:
+    policy = RetryPolicy(attempts=3, first=0.0)
+    await foreign.answer("command.order", (b"", None))
+    await foreign.answer("command.tell", error(503, "NotDelivered"), error(503, "NotDelivered"), (b"{}", None))
+    while bus._budget.spend():
+        pass
+    with pytest.raises(NotDelivered):
+        await bus.retry(Tell(), policy=policy)
+    assert len(foreign.seen) == 1
+    for _ in range(30):
+        await bus.retry(Order())
+    assert await bus.retry(Tell(), policy=policy) == Value()
+
+
+async def test_to_meet_nobody_costs_no_budget(bus: Bus, foreign: Foreign) -> None:
+    while bus._budget.spend():
+        pass
+    waiting = asyncio.ensure_future(bus.retry(Tell(), policy=RetryPolicy(attempts=99, first=0.01), timeout=0.02))
+    async with asyncio.timeout(5):
+        while bus._retries.value < 5:
+            await asyncio.sleep(0.001)
+    await foreign.answer("command.tell", (b"{}", None))
+    assert await waiting == Value()
+
+
+@pytest.mark.parametrize("command_id", ["a\nb", "a\rb"])
+async def test_an_id_is_one_line(bus: Bus, command_id: str) -> None:
+    with pytest.raises(CodecError, match="line break"):
+        await bus.command(Tell(), id=command_id)
+
+
+async def test_verbs_are_not_mixed_up(bus: Bus) -> None:
+    wrong: list[Callable[[], Awaitable[Any]]] = [
+        lambda: bus.query(Tell()),  # type: ignore[arg-type]
+        lambda: bus.command(Ask()),  # type: ignore[arg-type]
+        lambda: bus.emit(Tell()),  # type: ignore[arg-type]
+        lambda: bus.query("text"),  # type: ignore[arg-type]
+    ]
+    for use in wrong:
+        with pytest.raises(DeclarationError):
+            await use()
+
+
+async def test_an_event_from_outside(bus: Bus, namespace: str) -> None:
+    with pytest.raises(PublishError, match="no stream takes"):
+        await bus.emit(ThingSaid(1))
+    client = bus.connection
+    config = {"name": f"{namespace}-foreign-events", "subjects": [f"{namespace}.foreign.event.>"]}
+    await client.request(f"$JS.API.STREAM.CREATE.{namespace}-foreign-events", json.dumps(config).encode(), timeout=5)
+    assert await bus.emit(ThingSaid(1), id="e1") == await bus.emit(ThingSaid(1), id="e1") == "e1"
+    assert len(await bus.emit(ThingSaid(2))) == 36
+    info = await bus._jetstream.stream_info(f"{namespace}-foreign-events")
+    assert info.state.messages == 2
+    stored = await bus._jetstream.get(f"{namespace}-foreign-events", 1)
+    assert stored is not None and stored.subject == f"{namespace}.foreign.event.thing_said._"
+    assert stored.headers is not None and b"ce-subject" not in stored.headers
+
+
+async def test_requests_while_down_wait_for_the_connection_and_no_longer(namespace: str) -> None:
+    async with EmbeddedServer(port=0) as server, connect(server.url, namespace=namespace) as bus:
+        server.kill()
+        while bus.connection.is_connected:
+            await asyncio.sleep(0.005)
+        with pytest.raises(NotDelivered) as caught:
+            await bus.command(Tell(), timeout=0.2)
+        assert caught.value.executed is False
+        waiting = asyncio.ensure_future(bus.command(Tell(), timeout=10))
+        await server.start()
+        with pytest.raises(NotDelivered, match="nobody serves it"):
+            await waiting
+
+
+async def test_a_connection_that_goes_while_waiting_leaves_the_outcome_unknown(namespace: str) -> None:
+    async with EmbeddedServer(port=0) as server, connect(server.url, namespace=namespace) as bus:
+        client = await nats.connect(server.url, allow_reconnect=False)
+        foreign = Foreign(client, namespace, server.url)
+        await foreign.answer("command.tell", None)
+        waiting = asyncio.ensure_future(bus.command(Tell(), timeout=10))
+        async with asyncio.timeout(5):
+            while not foreign.seen:
+                await asyncio.sleep(0.005)
+        server.kill()
+        with pytest.raises(DeadlineExceeded, match="connection was lost") as caught:
+            await waiting
+        assert caught.value.executed is None
+        await client.close()
+
+
+async def test_a_program_without_a_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ConnectionOptions(url="nats://127.0.0.1:1", connect_timeout=0.2)
+    with pytest.raises(PublishError, match="cannot connect to NATS"):
+        async with connect(options=options):
+            pass
+
+
+async def test_a_program_finds_its_server_by_natsclis_variables(
+    nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_URL", nats_server.url)
+    async with connect() as bus:
+        assert bus.connection.server_address == ("127.0.0.1", nats_server.port)
+
+
+async def test_a_circuit_opens_after_silence_in_a_row_and_closes_with_an_answer(
+    nats_server: EmbeddedServer, namespace: str, foreign: Foreign
+) -> None:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        bus = Bus(
+            connection,
+            Tracing(in_memory=True).service("t"),
+            namespace=namespace,
+            breaker=BreakerPolicy(failures=3, lasting=0.0, pause=0.1),
+        )
+        with pytest.raises(CircuitOpen):
+            await bus.query(Ask())  # three attempts met nobody
+        await foreign.answer("query.ask", (b'{"value":1}', None))
+        await asyncio.sleep(0.12)
+        assert await bus.query(Ask()) == await bus.query(Ask()) == Value(1)

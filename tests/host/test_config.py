@@ -1,0 +1,124 @@
+"""Settings: which source goes before which, what is refused, and what is shown."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.orders.actor import Orders
+from actors.products.actor import Products
+from runtime import ConfigurationError, Options, RetryPolicy
+from runtime.host.config import Configuration, load
+
+
+def loaded(tmp_path: Path, toml: str = "", flags: dict[str, Any] | None = None, **environ: str) -> Configuration:
+    file = tmp_path / "settings.toml"
+    file.write_text(toml)
+    return load(flags, file=file, environ=environ)
+
+
+def origin(configuration: Configuration, key: str) -> tuple[Any, str]:
+    return next((value, said) for shown, value, said in configuration.shown() if shown == key)
+
+
+def test_a_flag_goes_before_the_environment_before_the_file_before_the_default(tmp_path: Path) -> None:
+    toml = 'namespace = "file"\nreplicas = 3\nlog_level = "ERROR"\n'
+    found = loaded(tmp_path, toml, {"namespace": "flag"}, ACTORLOOM_NAMESPACE="environ", ACTORLOOM_REPLICAS="5")
+    assert origin(found, "namespace") == ("flag", "--namespace")
+    assert origin(found, "replicas") == (5, "ACTORLOOM_REPLICAS")
+    assert origin(found, "log_level") == ("ERROR", str(tmp_path / "settings.toml"))
+    assert origin(found, "lease_ttl") == (4.0, "default")
+    assert found.settings.namespace == "flag"
+
+
+def test_a_flag_that_is_not_given_hides_nothing(tmp_path: Path) -> None:
+    assert loaded(tmp_path, 'namespace = "file"', {"namespace": None}).settings.namespace == "file"
+
+
+def test_where_nats_is_comes_from_the_same_sources(tmp_path: Path) -> None:
+    toml = '[nats]\nurl = "nats://file:1"\nuser = "ada"\n'
+    assert loaded(tmp_path, toml).connection.url == "nats://file:1"
+    found = loaded(tmp_path, toml, NATS_URL="nats://environ:2", NATS_PASSWORD="secret")
+    assert (found.connection.url, found.connection.user, found.connection.password) == (
+        "nats://environ:2",
+        "ada",
+        "secret",
+    )
+    found = loaded(tmp_path, toml, {"nats.url": "nats://flag:3"}, NATS_URL="nats://environ:2")
+    assert found.connection.url == "nats://flag:3"
+    assert origin(found, "nats.url") == ("nats://flag:3", "--nats")
+    assert not found.embedded
+
+
+def test_without_a_url_anywhere_nats_is_embedded(tmp_path: Path) -> None:
+    found = loaded(tmp_path, "[nats]\nconnect_timeout = 1\n", NATS_USER="ada")
+    assert found.embedded
+    assert origin(found, "nats.url") == ("embedded", "default")
+    assert found.connection.connect_timeout == 1.0
+
+
+def test_a_context_of_natscli_says_where_nats_is(tmp_path: Path) -> None:
+    context = tmp_path / "nats" / "context" / "prod.json"
+    context.parent.mkdir(parents=True)
+    context.write_text('{"url": "nats://prod:4222"}')
+    found = loaded(tmp_path, NATS_CONTEXT="prod", XDG_CONFIG_HOME=str(tmp_path))
+    assert origin(found, "nats.url") == ("nats://prod:4222", str(context))
+
+
+def test_secrets_are_masked(tmp_path: Path) -> None:
+    toml = '[nats]\nurl = "nats://ada:hunter2@host:1, nats://host:2"\ntoken = "hunter2"\npassword = "hunter2"\n'
+    shown = loaded(tmp_path, toml).shown()
+    assert "hunter2" not in repr(shown)
+    assert ("nats.url", "nats://host:1, nats://host:2", str(tmp_path / "settings.toml")) in shown
+    with pytest.raises(ConfigurationError, match=r"nats\.password = \*\*\*"):
+        loaded(tmp_path, "[nats]\npassword = ['hunter2']\n")
+
+
+def test_the_options_of_an_actor_are_those_of_the_file_over_those_of_the_class(tmp_path: Path) -> None:
+    class Careful(Orders):
+        name = "orders"
+        options = Options(lane=7, retry=RetryPolicy(attempts=3))
+
+    found = loaded(tmp_path, "[actors.orders]\nconcurrency = 2\n[actors.orders.retry]\nfirst = 0.5\n")
+    assert found.options(Careful) == Options(concurrency=2, lane=7, retry=RetryPolicy(attempts=3, first=0.5))
+    assert found.options(Products) == Products.options
+    assert found.actors == {"orders"}
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        ("namespce = 'a'", "unknown key 'namespce': did you mean 'namespace'?"),
+        ("[nats]\nurll = 'a'", "unknown key 'nats.urll': did you mean 'url'?"),
+        ("[actors.orders]\nlanes = 1", "unknown key 'actors.orders.lanes': did you mean 'lane'?"),
+        ("[actors.orders.retry]\nattempt = 1", "actors.orders.retry.attempt: Object contains unknown field `attempt`"),
+        ("[actors.orders]\nlane = 'many'", "actors.orders.lane: Expected `int`, got `str`"),
+        ("[actors]\norders = 1", "actors.orders is a table"),
+        ("nats = 'nats://host'", "nats is a table"),
+        ("replicas = 9", "replicas = 9: Expected `int` <= 5"),
+        ("namespace = 'a.b'", "namespace 'a.b'"),
+        ("namespace = ", "not valid TOML"),
+        ("[nats]\nurl = 'nats://h'\ncreds = '/nowhere/a.creds'", "/nowhere/a.creds, which does not exist"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_refused_and_named(tmp_path: Path, toml: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        loaded(tmp_path, toml)
+    assert text in str(refused.value)
+    assert "settings.toml" in str(refused.value)
+
+
+def test_what_is_wrong_in_the_environment_is_refused_and_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"ACTORLOOM_LEASE_TTL: lease_ttl = 'soon'"):
+        loaded(tmp_path, ACTORLOOM_LEASE_TTL="soon")
+
+
+def test_the_file_is_that_of_the_directory_unless_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(environ={}).settings.namespace == ""
+    (tmp_path / "actorloom.toml").write_text('namespace = "here"')
+    assert load(environ={}).settings.namespace == "here"
+    (tmp_path / "other.toml").write_text('namespace = "there"')
+    assert load(environ={"ACTORLOOM_CONFIG": "other.toml"}).settings.namespace == "there"
+    with pytest.raises(ConfigurationError, match=r"cannot read nowhere\.toml"):
+        load(file="nowhere.toml", environ={})

@@ -1,0 +1,121 @@
+"""A process that drains: what was begun in it is finished, also where its actors need each other, and others take over at once."""
+
+import asyncio
+import signal
+from collections import Counter as Tally
+from itertools import count
+
+import pytest
+
+from runtime import NotDelivered, connect
+from runtime.nats.connection import Connection
+from runtime.nats.server import EmbeddedServer
+from tests.host.test_host import connected, process, until
+from tests.support.counting import RUNS, gate
+from tests.support.partners import GetLeft, GetRight, Left, Rates, Right, WorkLeft, WorkRight
+from tests.support.process import ROOT, started
+
+PARTNERS = (Left, Right, Rates)
+LONGEST = 20.0
+"""Seconds after which a drain is cut short."""
+
+
+async def unserved(connection: Connection, subject: str) -> None:
+    """Return when nobody serves `subject` any more."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await connection.request(subject, b"{}", timeout=5)
+            except Exception as error:
+                if type(error).__name__ == "NoResponders":
+                    return
+                raise
+
+
+async def test_actors_that_need_each_other_finish_what_they_have_begun(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    done: Tally[str] = Tally()
+    told: list[NotDelivered] = []
+    targets = [f"tests.support.partners:{actor.__name__}" for actor in PARTNERS]
+    where = ("--nats", nats_server.url, "--namespace", namespace, "--lease-ttl", "1")
+    async with connect(nats_server.url, namespace=namespace) as bus:
+
+        async def caller(number: int) -> None:
+            for turn in count(number):
+                kind = (WorkLeft, WorkRight)[turn % 2]
+                try:
+                    await bus.command(kind(f"key {number}"), timeout=30)
+                except NotDelivered as error:
+                    told.append(error)
+                    return
+                done[f"{kind.__name__} {number}"] += 1
+
+        async with started("run", *targets, *where, cwd=ROOT) as running:
+            callers = [asyncio.ensure_future(caller(number)) for number in range(20)]
+            await until(lambda: done.total() > 100)
+            running.signal(signal.SIGTERM)
+            await asyncio.gather(*callers)
+            assert not any(error.remote for error in told), "refused by NATS before it ran, and not by an actor"
+            assert await running.wait() == 0
+            assert "failed" not in running.text and "cut short" not in running.text and "Traceback" not in running.text
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, *PARTNERS) as (runner, _),
+    ):
+        await runner.serving()
+        for number in range(20):
+            key = f"key {number}"
+            assert (await bus.query(GetLeft(key))).work == done[f"WorkLeft {number}"]
+            assert (await bus.query(GetRight(key))).work == done[f"WorkRight {number}"]
+
+        async def noted() -> int:
+            return sum([(await bus.query(GetLeft(f"key {number}"))).notes for number in range(20)])
+
+        async with asyncio.timeout(20):
+            while await noted() < sum(done[f"WorkRight {number}"] for number in range(20)):
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("work", [WorkLeft, WorkRight])
+async def test_without_a_standby_a_process_serves_its_own_handlers_to_their_end(
+    nats_server: EmbeddedServer, namespace: str, work: type[WorkLeft] | type[WorkRight]
+) -> None:
+    name = f"{work.__name__} {namespace}"
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, *PARTNERS) as (runner, ended),
+    ):
+        await runner.serving()
+        begun = asyncio.ensure_future(bus.command(work("one", gate=name), timeout=30))
+        await until(lambda: RUNS[f"work {name}"])
+        runner.stop()
+        for subject in ("left.query.get_left", "right.query.get_right", "rates.query.get_rate"):
+            await unserved(bus.connection, f"{namespace}.{subject}")
+        gate(name).set()
+        assert await begun == 1
+        await asyncio.wait_for(ended, LONGEST / 2)
+
+
+async def test_where_somebody_stands_by_an_actor_is_handed_over_while_another_still_works(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, *PARTNERS) as (owner, ended),
+    ):
+        await owner.serving()
+        begun = asyncio.ensure_future(bus.command(WorkLeft("one", gate=namespace), timeout=30))
+        await until(lambda: RUNS[f"work {namespace}"])
+        async with process(nats_server, namespace, *PARTNERS) as (other, _):
+            left, right, _ = other.hosts
+            await until(lambda: left.standby and right.standby)
+            owner.stop()
+            await until(right.ready.is_set)
+            assert not begun.done() and left.standby
+            assert (await bus.query(GetRight("one"))).work == 0
+            gate(namespace).set()
+            assert await begun == 1
+            await until(left.ready.is_set)
+            assert (await bus.query(GetLeft("one"))).work == 1
+            await asyncio.wait_for(ended, LONGEST / 2)

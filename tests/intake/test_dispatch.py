@@ -1,0 +1,104 @@
+"""Dispatch: what a request leaves in traces, logs and discovery, from the caller's span to the commit's."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from opentelemetry.trace import SpanKind
+
+from runtime import HandlerFailed, InvalidMessage, NotDelivered
+from runtime.nats.server import EmbeddedServer
+from runtime.telemetry import SpanRecord
+from runtime.testing import System, running
+from tests.support.counting import RUNS, Add, Counter, Echo, Forward, Gateway, GetCount, TooLow, Wait, gate
+
+
+async def spans(system: System, name: str, kind: SpanKind, count: int = 1) -> list[SpanRecord]:
+    """Return the spans of that name and kind, when there are so many."""
+
+    def found() -> list[SpanRecord] | None:
+        ended = [span for span in system.tracing.finished() if span.name == name and span.kind is kind]
+        return ended if len(ended) >= count else None
+
+    return await system.until(found, timeout=5)
+
+
+def event(span: SpanRecord, name: str) -> Any:
+    return next((attributes for _, found, attributes in span.events if found == name), None)
+
+
+async def test_one_request_is_one_trace_down_to_the_commit(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, Gateway, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Forward("a", 1))
+        [publish] = await spans(system, f"publish {namespace}.counter.event.added", SpanKind.PRODUCER)
+        trace = {(span.name, span.kind): span for span in system.trace_of(publish.trace_id)}
+        chain = [
+            ("gateway/forward", SpanKind.CLIENT, "test"),
+            ("gateway/forward", SpanKind.SERVER, "gateway"),
+            ("counter/add", SpanKind.CLIENT, "gateway"),
+            ("counter/add", SpanKind.SERVER, "counter"),
+            ("commit counter", SpanKind.INTERNAL, "counter"),
+        ]
+        parent: SpanRecord | None = None
+        for name, kind, service in chain:
+            span = trace[name, kind]
+            assert span.service == service and span.parent_id == (parent.span_id if parent else None)
+            parent = span
+        server = trace["counter/add", SpanKind.SERVER]
+        assert server.attributes["rpc.system.name"] == "nats" and server.attributes["rpc.method"] == "counter/add"
+        assert server.status == "UNSET" and publish.start >= server.start
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "code", "kind", "status"),
+    [
+        (Add("a", 0), TooLow, "409", "TooLow", "UNSET"),
+        (Echo("fail"), HandlerFailed, "500", "RuntimeError", "ERROR"),
+        (Forward("a", 0), HandlerFailed, "500", "TooLow", "ERROR"),
+    ],
+)
+async def test_errors_are_recorded_as_the_conventions_say(
+    nats_server: EmbeddedServer, namespace: str, message: Any, error: type[Exception], code: str, kind: str, status: str
+) -> None:
+    async with running(Counter, Gateway, url=nats_server.url, namespace=namespace) as system:
+        with pytest.raises(error):
+            await (system.bus.query(message) if isinstance(message, Echo) else system.bus.command(message))
+        contract = type(message).__contract__
+        [server] = await spans(system, f"{contract.actor}/{contract.name}", SpanKind.SERVER)
+        [client] = await spans(system, f"{contract.actor}/{contract.name}", SpanKind.CLIENT)
+        assert (
+            str(server.attributes["rpc.response.status_code"])
+            == str(client.attributes["rpc.response.status_code"])
+            == code
+        )
+        assert server.attributes["error.type"] == kind and server.status == status
+        assert (event(server, "exception") is not None) == (kind == "RuntimeError")
+
+
+async def test_a_refused_message_and_a_missing_actor_are_spans_too(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        with pytest.raises(InvalidMessage):
+            await system.bus.query(GetCount("k" * 2000))
+        with pytest.raises(NotDelivered):
+            await system.bus.query(Echo(1))
+        [server] = await spans(system, "counter/get_count", SpanKind.SERVER)
+        attempts = await spans(system, "gateway/echo", SpanKind.CLIENT)
+        assert server.attributes["error.type"] == "InvalidMessage"
+        assert len(attempts) > 1 and {span.attributes["error.type"] for span in attempts} == {"NotDelivered"}
+
+
+async def test_waiting_and_repeating_can_be_seen(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        first = asyncio.ensure_future(system.bus.command(Wait("seen"), id="w1"))
+        await system.until(lambda: RUNS["wait seen"])
+        second = asyncio.ensure_future(system.bus.command(Add("seen")))
+        lane = system.host("counter").serving.turns.keys["seen"]
+        await system.until(lambda: lane.depth() == 1)
+        gate("seen").set()
+        assert (await first, (await second).value) == (1, 2)
+        assert await system.bus.command(Wait("seen"), id="w1") == 1
+        [waited] = await spans(system, "counter/add", SpanKind.SERVER)
+        repeated = (await spans(system, "counter/wait", SpanKind.SERVER, 2))[-1]
+        assert event(waited, "lane.wait") is not None and event(repeated, "turn.repeated") == {
+            "actorloom.message.id": "w1"
+        }

@@ -1,0 +1,207 @@
+"""An event that ends its process, in real processes: counted out after its attempts; all else is handled once, in order."""
+
+import asyncio
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from runtime import Actor, Bus
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import ApiError
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.dead_letters import DeadLetter, DeadLetters
+from runtime.storage.relay import event_headers
+from runtime.storage.streams import events_config
+from runtime.telemetry import Tracing
+from runtime.testing import running
+from runtime.wire.subjects import Names
+from tests.support.bombs import ATTEMPTS, EXIT, Courier, Finds, Found, GetFinds, Sapper
+from tests.support.consumers import is_idle
+from tests.support.counting import Counter, GetCount
+from tests.support.process import ROOT, Process, environment
+
+
+class Field:
+    """One namespace on a server, and the processes of one actor that run there, one life after the other."""
+
+    def __init__(self, connection: Connection, url: str, namespace: str, actor: type[Actor]) -> None:
+        self.url = url
+        self.namespace = namespace
+        self.actor = actor
+        self.jetstream = JetStream(connection)
+        self.bus = Bus(connection, Tracing().service("test"), namespace=namespace)
+        self.names = Names(actor.name, namespace)
+        self.letters = DeadLetters(self.jetstream, self.names)
+        self.events = Names("scouts", namespace)
+        self.running: list[Process] = []
+
+    async def find(self, place: str, number: int, kind: str = "") -> None:
+        await self.jetstream.ensure_stream(events_config(self.events))
+        block = event_headers("scouts", "Found", f"{place}-{number}", place, time.time()) + b"\r\n"
+        body = msgspec.json.encode(Found(place, number, kind))
+        await self.jetstream.publish(self.events.event("found", place), body, headers=block)
+
+    async def launch(self, **env: str) -> Process:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "runtime", "run", f"tests.support.bombs:{self.actor.__name__}", "--nats", self.url,
+            "--namespace", self.namespace, "--lease-ttl", "1", cwd=ROOT, env=environment({"ACK_WAIT": "1", **env}),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        process = Process(child)
+        self.running.append(process)
+        return process
+
+    async def lives(self, until: Callable[[], Awaitable[bool]], **env: str) -> int:
+        """Start it again and again until it is so; return how many lives have ended of a bomb. The last one runs on."""
+        for deaths in range(12):
+            process = await self.launch(**env)
+            ended = asyncio.ensure_future(process.wait(120))
+            while not ended.done():
+                if await until():
+                    return deaths
+                await asyncio.wait({ended}, timeout=0.05)
+            assert ended.result() == EXIT, process.text
+        raise AssertionError("it ends for ever")
+
+    async def idle(self) -> bool:
+        """Whether nothing is left for the actor to handle."""
+        try:
+            return await is_idle(self.jetstream, self.events.events_stream, self.actor.name)
+        except ApiError:
+            return False
+
+    async def dead(self) -> list[DeadLetter]:
+        return [letter async for letter in self.letters.read()]
+
+    async def finds(self, place: str) -> tuple[int, ...]:
+        found: Finds = await self.bus.query(GetFinds(place))
+        return found.numbers
+
+
+async def until(condition: Callable[[], Awaitable[bool]], timeout: float = 30.0) -> None:
+    async with asyncio.timeout(timeout):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def field(nats_server: EmbeddedServer, namespace: str, actor: type[Actor]) -> AsyncIterator[Field]:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        made = Field(connection, nats_server.url, namespace, actor)
+        try:
+            yield made
+        finally:
+            for process in made.running:
+                await process.end()
+
+
+async def test_an_event_that_ends_the_process_of_a_keyed_actor_is_counted_out(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with field(nats_server, namespace, Sapper) as here:
+        for number in range(1, 4):
+            await here.find("bridge", number)
+        await here.find("road", 1, "slow")  # in hand at each death, and innocent
+        await here.find("bridge", 4, "bomb")
+        for number in range(5, 8):
+            await here.find("bridge", number)
+            await here.find("road", number, "slow")
+
+        async def idle() -> bool:
+            # Two more come when it has ended once: these are no suspects, and must not overtake those that are.
+            if len(here.running) == 2 and not later:
+                later.append("bridge")
+                await here.find("bridge", 8)
+                await here.find("river", 1)
+            return bool(later) and await here.idle()
+
+        later: list[str] = []
+        deaths = await here.lives(idle)
+        (letter,) = await here.dead()
+        assert deaths == ATTEMPTS
+        assert letter.death.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
+        assert (letter.death.attempts, letter.death.reaction, letter.death.id) == (
+            ATTEMPTS,
+            "on_found",
+            "bridge-4.on_found",
+        )
+        assert msgspec.json.decode(letter.payload, type=Found) == Found("bridge", 4, "bomb")
+        assert await here.finds("bridge") == (1, 2, 3, 5, 6, 7, 8)
+        assert await here.finds("road") == (1, 5, 6, 7) and await here.finds("river") == (1,)
+        assert re.search(r"processes in a row ended with events of \S+ in hand", here.running[-1].text)
+
+        # Nothing is suspected any more, and mended it takes what it could not.
+        assert await here.running[-1].stop() == 0
+        process = await here.launch(MENDED="1")
+        await process.until("ready:")
+        assert "in a row" not in process.text
+        assert await here.letters.redrive(letter.sequence)
+
+        async def taken() -> bool:
+            return await here.finds("bridge") == (1, 2, 3, 5, 6, 7, 8, 4)
+
+        await until(taken)
+
+
+async def test_an_event_that_ends_the_process_of_an_actor_without_state_is_counted_out(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with (
+        field(nats_server, namespace, Courier) as here,
+        running(Counter, url=nats_server.url, namespace=namespace) as system,
+    ):
+        for number in range(1, 4):
+            await here.find("bridge", number)
+        await here.find("road", 100, "slow")  # delivered as often as the bomb, and innocent
+        await here.find("bridge", 1000, "bomb")
+        for number in range(5, 8):
+            await here.find("bridge", number)
+        deaths = await here.lives(here.idle)
+        (letter,) = await here.dead()
+        assert deaths in (ATTEMPTS + 1, ATTEMPTS + 2)  # the server may count a delivery to who has just died
+        assert letter.death.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
+        assert (await system.bus.query(GetCount("bridge"))).value == 1 + 2 + 3 + 5 + 6 + 7
+        assert (await system.bus.query(GetCount("road"))).value == 100
+
+        assert await here.running[-1].stop() == 0
+        await (await here.launch(MENDED="1")).until("ready:")
+        assert await here.letters.redrive(letter.sequence)
+
+        async def taken() -> bool:
+            return (await system.bus.query(GetCount("bridge"))).value == 1024
+
+        await until(taken)
+
+
+async def test_innocents_in_hand_of_killed_processes_are_handled_once_and_in_order(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with field(nats_server, namespace, Sapper) as here:
+        for number in range(1, 6):
+            for place in ("bridge", "road", "river"):
+                await here.find(place, number, "fails" if (place, number) == ("road", 2) else "")
+        for _ in range(3):
+            process = await here.launch(STUCK="1")
+            # One of each place. Until then the 15 in hand may be those of the process before.
+            await process.until("stuck", count=3)
+
+            async def stuck() -> bool:
+                info = await here.jetstream.consumer_info(here.events.events_stream, "sapper")
+                return info.num_ack_pending == 15
+
+            await until(stuck)
+            process.signal(signal.SIGKILL)
+            await process.wait()
+        assert await here.lives(here.idle) == 0
+        assert re.search(r"3 processes in a row ended with events of \S+ in hand", here.running[-1].text)
+        assert await here.finds("bridge") == await here.finds("river") == (1, 2, 3, 4, 5)
+        assert await here.finds("road") == (1, 3, 4, 5)
+        (letter,) = await here.dead()
+        assert letter.death.reason == "RuntimeError: fails on purpose"

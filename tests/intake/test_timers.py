@@ -1,0 +1,350 @@
+"""Timers: set with the turn, punctual, once, replaced and cancelled by name, also over a restart."""
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import Accepted, Actor, Command, Event, HandlerFailed, Options, Query, RetryPolicy, command, query
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.record import decode_record, encode_record
+from runtime.testing import System, running
+from runtime.wire import headers as header_block
+
+RANG: dict[str, list[float]] = defaultdict(list)
+"""When the alarms of a key rang."""
+FAILURES: dict[str, int] = {}
+
+
+class Bell(msgspec.Struct, frozen=True):
+    notes: list[str] = []
+
+
+class Ring(Command[None], actor="bell", key="name"):
+    name: str
+    note: str = ""
+
+
+class SetAlarm(Command[str], actor="bell", key="name"):
+    name: str
+    after: float
+    note: str = ""
+    called: str | None = None
+    fail: bool = False
+
+
+class Every(Command[None], actor="bell", key="name"):
+    name: str
+    schedule: str
+    zone: str = ""
+
+
+class CancelAlarm(Command[None], actor="bell", key="name"):
+    name: str
+    called: str
+    fail: bool = False
+
+
+class Work(Command[Accepted], actor="bell", key="name"):
+    name: str
+
+
+class WorkDone(Event, actor="bell", key="name"):
+    name: str
+    id: str
+
+
+class GetBell(Query[Bell], actor="bell", key="name"):
+    name: str
+
+
+class Bells(Actor[Bell]):
+    name = "bell"
+    options = Options(retry=RetryPolicy(attempts=3, first=0.05, longest=0.1))
+
+    @command
+    async def ring(self, message: Ring) -> None:
+        RANG[message.name].append(time.time())
+        if FAILURES.get(message.name, 0) > 0:
+            FAILURES[message.name] -= 1
+            raise RuntimeError("on purpose")
+        self.state = Bell([*(self.state or Bell()).notes, message.note])
+
+    @command
+    async def set_alarm(self, message: SetAlarm) -> str:
+        name = self.remind(message.after, Ring(message.name, message.note), name=message.called)
+        if message.fail:
+            raise RuntimeError("on purpose")
+        return name
+
+    @command
+    async def every(self, message: Every) -> None:
+        self.schedule(message.schedule, Ring(message.name, "again"), name="often", zone=message.zone)
+
+    @command
+    async def cancel_alarm(self, message: CancelAlarm) -> None:
+        self.cancel(message.called)
+        if message.fail:
+            raise RuntimeError("on purpose")
+
+    @command(accept=True)
+    async def work(self, message: Work) -> None:
+        RANG[message.name].append(time.time())
+        if FAILURES.get(message.name, 0) > 0:
+            FAILURES[message.name] -= 1
+            raise RuntimeError("on purpose")
+        self.state = Bell([*(self.state or Bell()).notes, "worked"])
+        self.emit(WorkDone(message.name, self.message_id))
+
+    @query
+    async def get_bell(self, message: GetBell) -> Bell:
+        return self.state or Bell()
+
+
+async def notes(system: System, name: str) -> list[str]:
+    return (await system.bus.query(GetBell(name))).notes
+
+
+async def until_notes(system: System, name: str, *expected: str) -> None:
+    async def rung() -> bool:
+        return len(await notes(system, name)) >= len(expected)
+
+    await system.until(rung)
+    assert await notes(system, name) == list(expected)
+
+
+async def left(system: System, namespace: str) -> list[str]:
+    """Return the subjects of timers that the turns stream holds, waiting or fired."""
+    jetstream = system.host("bell").jetstream
+    return [
+        each.subject
+        async for each in jetstream.read(f"{namespace}-bell-turns", f"{namespace}.bell.*.>")
+        if ".timer." in each.subject or ".schedule." in each.subject
+    ]
+
+
+async def test_a_timer_rings_once_after_its_delay(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        begun = time.time()
+        for after, name in ((0.6, "later"), (0, "a b.c")):
+            await system.bus.command(SetAlarm(name, after, "x"))
+        await until_notes(system, "a b.c", "x")
+        assert RANG["later"] == []
+        await until_notes(system, "later", "x")
+        assert RANG["later"][0] - begun >= 0.6 and len(RANG["later"]) == len(RANG["a b.c"]) == 1
+
+
+async def test_what_has_rung_leaves_nothing_behind(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        for number in range(10):
+            await system.bus.command(SetAlarm("clean", 0.2 * (number % 2), str(number)))
+        await until_notes(system, "clean", *(await rung_in_order(system)))
+
+        async def nothing() -> bool:
+            return await left(system, namespace) == []
+
+        await system.until(nothing)
+
+
+async def rung_in_order(system: System) -> list[str]:
+    """The notes of "clean" once all ten are there: those without delay in order, then the others in theirs."""
+
+    async def all_of_them() -> bool:
+        return len(await notes(system, "clean")) == 10
+
+    await system.until(all_of_them)
+    found = await notes(system, "clean")
+    assert sorted(found) == [str(number) for number in range(10)]
+    return found
+
+
+async def test_a_turn_that_fails_sets_and_cancels_nothing(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        with pytest.raises(HandlerFailed):
+            await system.bus.command(SetAlarm("failed", 0, "x", fail=True))
+        await system.bus.command(SetAlarm("failed", 0.3, "y", "named"))
+        with pytest.raises(HandlerFailed):
+            await system.bus.command(CancelAlarm("failed", "named", fail=True))
+        await until_notes(system, "failed", "y")
+
+
+async def test_a_timer_of_the_same_name_and_key_is_replaced(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        bus = system.bus
+        for key, second in (("by later", 0.5), ("by now", 0)):
+            await bus.command(SetAlarm(key, 0.4, "first", "alarm"))
+            await bus.command(SetAlarm(key, second, "second", "alarm"))
+            await bus.command(SetAlarm(key, 0.7, "end", "other"))
+        await bus.command(SetAlarm("elsewhere", 0.4, "first", "alarm"))
+        await until_notes(system, "by later", "second", "end")
+        await until_notes(system, "by now", "second", "end")
+        await until_notes(system, "elsewhere", "first")
+
+
+async def test_a_timer_is_cancelled_by_its_name(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        bus = system.bus
+        given = await bus.command(SetAlarm("k", 0.4, "first"))
+        await bus.command(SetAlarm("k", 0.4, "second", "named"))
+        await bus.command(SetAlarm("k", 0.5, "end"))
+        await bus.command(CancelAlarm("k", given))
+        await bus.command(CancelAlarm("k", "named"))
+        await bus.command(CancelAlarm("k", "never set"))
+        await until_notes(system, "k", "end")
+
+        async def nothing() -> bool:
+            return await left(system, namespace) == []
+
+        await system.until(nothing)
+
+
+async def test_timers_survive_a_restart_of_all(namespace: str) -> None:
+    async with EmbeddedServer(port=0) as server:
+        async with running(Bells, url=server.url, namespace=namespace) as system:
+            bus = system.bus
+            await bus.command(SetAlarm("down", 0.3, "rings while down", "alarm"))
+            await bus.command(SetAlarm("cancelled", 0.3, "no", "alarm"))
+            await bus.command(CancelAlarm("cancelled", "alarm"))
+            await bus.command(SetAlarm("replaced", 0.3, "no", "alarm"))
+            await bus.command(SetAlarm("replaced", 0.4, "yes", "alarm"))
+            await bus.command(SetAlarm("up", 1.2, "rings when up"))
+        server.kill()
+        await asyncio.sleep(0.5)  # the time at which some would have rung
+        await server.start()
+        async with running(Bells, url=server.url, namespace=namespace) as system:
+            await until_notes(system, "down", "rings while down")
+            await until_notes(system, "replaced", "yes")
+            await until_notes(system, "up", "rings when up")
+            assert await notes(system, "cancelled") == []
+
+
+@pytest.mark.parametrize("taken_back", [True, False])
+async def test_what_was_taken_back_or_replaced_does_not_come_back_with_a_killed_server(
+    namespace: str, taken_back: bool
+) -> None:
+    async with EmbeddedServer(port=0) as server:
+        async with running(Bells, url=server.url, namespace=namespace) as system:
+            await system.bus.command(SetAlarm("k", 60, "no", "alarm"))
+            if taken_back:
+                await system.bus.command(CancelAlarm("k", "alarm"))
+            else:
+                await system.bus.command(SetAlarm("k", 0.2, "yes", "alarm"))
+                await until_notes(system, "k", "yes")
+
+            async def nothing() -> bool:
+                return await left(system, namespace) == []
+
+            await system.until(nothing)
+            server.kill()
+            await server.start()
+            await system.runner.connection.wait_connected(10)
+            assert await left(system, namespace) == []
+
+
+async def test_a_schedule_rings_again_and_again_until_it_is_cancelled(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Every("every", "@every 1s"))
+        await system.bus.command(Every("cron", "* * * * * *", "Europe/Berlin"))
+        await until_notes(system, "every", "again", "again")
+        await until_notes(system, "cron", *["again"] * len(await notes(system, "cron")))
+        assert len(await notes(system, "cron")) >= 1
+        await system.bus.command(CancelAlarm("every", "often"))
+        await system.bus.command(CancelAlarm("cron", "often"))
+        await system.host("bell").serving.relay.quiet()
+        rang = len(RANG["every"]), len(RANG["cron"])
+        await system.bus.command(SetAlarm("after", 1.3))
+        await until_notes(system, "after", "")
+        assert (len(RANG["every"]), len(RANG["cron"])) <= (rang[0] + 1, rang[1] + 1)
+
+
+async def test_a_timer_that_fails_is_tried_again_and_then_a_dead_letter(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    FAILURES.update({"twice": 2, "always": 99})
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(SetAlarm("twice", 0, "x"))
+        await system.bus.command(SetAlarm("always", 0.1, "x"))
+        await until_notes(system, "twice", "x")
+        jetstream = system.host("bell").jetstream
+
+        async def dead() -> object:
+            return await jetstream.get_last(f"{namespace}-bell-dead", f"{namespace}.bell.dead.>")
+
+        letter = await system.until(dead)
+        headers = header_block.parse(letter.headers)
+        assert letter.subject == f"{namespace}.bell.dead.ring" and headers["Dead-Attempts"] == "3"
+        assert len(RANG["twice"]) == len(RANG["always"]) == 3
+
+        async def nothing() -> bool:
+            return await left(system, namespace) == []
+
+        await system.until(nothing)
+
+
+async def test_a_timer_that_is_published_again_rings_once(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As when its owner died between publishing it and hearing of it, and the next one comes after the server's own window.
+    monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", 0.0)
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        host = system.host("bell")
+        sent: list[tuple[bytes, bytes, bytes]] = []
+        publish = host.jetstream.publish_told
+
+        def spy(subject: str, payload: bytes, headers: bytes, told: Any) -> None:
+            if ".timer." in subject:
+                sent.append((subject.encode(), payload, headers))
+            publish(subject, payload, headers, told)
+
+        monkeypatch.setattr(host.jetstream, "publish_told", spy)
+        await system.bus.command(SetAlarm("again", 0, "x"), id="foreign")
+        await until_notes(system, "again", "x")
+        for number in range(32):
+            await system.bus.command(Ring("again", str(number)))
+        entry = host.serving.turns.keys.use("again")
+        await system.until(lambda: entry.marks is not None and not entry.marks.marking)
+        marks = entry.marks
+        assert marks is not None
+        while marks.recent:
+            marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
+        [(subject, payload, headers)] = sent
+        await host.jetstream.publish(subject, payload, headers=headers.replace(b"Nats-Msg-Id", b"Was-Id"))
+        await system.bus.command(SetAlarm("again", 0.2, "end"))
+        await until_notes(system, "again", "x", *map(str, range(32)), "end")
+
+
+async def test_a_long_job_runs_once_after_it_was_accepted(nats_server: EmbeddedServer, namespace: str) -> None:
+    FAILURES["job"] = 1
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        for _ in range(3):
+            assert (await system.bus.command(Work("job"), id="job-1")).id == "job-1"
+        await until_notes(system, "job", "worked")
+        assert len(RANG["job"]) == 2, "it failed once"
+        await system.host("bell").serving.relay.quiet()
+        jetstream = system.host("bell").jetstream
+        events = [each async for each in jetstream.read(f"{namespace}-bell-events", f"{namespace}.bell.event.>")]
+        assert [msgspec.json.decode(each.payload)["name"] for each in events] == ["job"]
+
+
+async def test_an_accepted_job_runs_though_its_owner_dies_before_publishing_it(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        host = system.host("bell")
+        host.serving.relay._stopped = True  # as if it were killed right after the commit
+        assert (await system.bus.command(Work("left"), id="left-1")).id == "left-1"
+        stored = await host.jetstream.get_last(f"{namespace}-bell-turns", f"{namespace}.bell.turn.left")
+        assert stored is not None and decode_record(stored.payload, stored.subject).outbox
+        assert encode_record(decode_record(stored.payload, "s")) == stored.payload
+        host.serving.relay._keys.clear()
+        with contextlib.suppress(KeyError):
+            host.serving.turns.keys["left"].outbox = None
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        await until_notes(system, "left", "worked")
+        assert len(RANG["left"]) == 1

@@ -1,0 +1,528 @@
+"""The pull loop: bounded in hand, in order, and what it does when the consumer, the server or a delivery goes."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.errors import ActorError, ConfigurationError
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import SECOND, ApiError, ConsumerConfig, StreamConfig
+from runtime.nats.jetstream.puller import Delivery, Puller
+from runtime.nats.server import EmbeddedServer
+
+
+@pytest.fixture
+async def jetstream(nats_server: EmbeddedServer) -> AsyncIterator[JetStream]:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        yield JetStream(connection)
+
+
+@pytest.fixture
+async def stream(jetstream: JetStream, namespace: str) -> str:
+    await jetstream.ensure_stream(StreamConfig(name=namespace, subjects=(f"{namespace}.>",)))
+    return namespace
+
+
+class Taken:
+    """What was delivered: kept in hand, or finished at once by `then`."""
+
+    def __init__(self, then: Callable[[Delivery], None] | None = None) -> None:
+        self.deliveries: list[Delivery] = []
+        self.errors: list[ActorError] = []
+        self._then = then
+        self._news = asyncio.Event()
+
+    def __call__(self, delivery: Delivery) -> None:
+        self.deliveries.append(delivery)
+        self._news.set()
+        if self._then is not None:
+            self._then(delivery)
+
+    def failed(self, error: ActorError) -> None:
+        self.errors.append(error)
+        self._news.set()
+
+    @property
+    def sequences(self) -> list[int]:
+        return [delivery.stream_sequence for delivery in self.deliveries]
+
+    async def until(self, condition: Callable[[], bool], timeout: float = 15.0) -> None:
+        async with asyncio.timeout(timeout):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], timeout: float = 15.0) -> None:
+    async with asyncio.timeout(timeout):
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+
+async def store(jetstream: JetStream, stream: str, count: int) -> None:
+    for number in range(count - 1):
+        jetstream.connection.publish(f"{stream}.a", b"%d" % number)
+    await jetstream.publish(f"{stream}.a", b"last")
+
+
+async def consumer(jetstream: JetStream, stream: str, ack_wait: float = 30.0) -> None:
+    await jetstream.ensure_consumer(
+        stream, ConsumerConfig(durable="c", ack_wait=int(ack_wait * SECOND), max_ack_pending=10_000)
+    )
+
+
+async def test_all_is_delivered_in_order_and_acknowledged(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 2000)
+    await consumer(jetstream, stream)
+    taken = Taken(Delivery.ack)
+    puller = Puller(jetstream, stream, "c", taken, limit=64)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 2000)
+    assert taken.sequences == list(range(1, 2001))
+    first = taken.deliveries[0]
+    assert (first.subject, first.headers, first.payload, first.delivered) == (f"{stream}.a".encode(), None, b"0", 1)
+    assert first.pending == 1999
+    stored = await jetstream.get(stream, 1)
+    assert stored is not None and first.time == pytest.approx(stored.time, abs=1e-5)
+    await store(jetstream, stream, 5)
+    await taken.until(lambda: len(taken.deliveries) == 2005)
+    await puller.stop()
+    assert puller.in_hand == 0
+
+    async def all_known() -> bool:
+        info = await jetstream.consumer_info(stream, "c")
+        return info.ack_floor.stream_seq == 2005 and info.num_ack_pending == 0
+
+    await eventually(all_known)
+    assert taken.errors == []
+
+
+async def test_never_more_in_hand_than_the_limit_and_no_place_idle(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 100)
+    await consumer(jetstream, stream)
+    in_hand: list[int] = []
+    taken = Taken(lambda delivery: in_hand.append(puller.in_hand))
+    puller = Puller(jetstream, stream, "c", taken, limit=5)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 5)
+    # Four stay; the one free place must go on serving all the others.
+    for count in range(6, 101):
+        await jetstream.connection.flush()
+        taken.deliveries[-1].ack()
+        await taken.until(lambda: len(taken.deliveries) == count)  # noqa: B023
+    assert max(in_hand) == 5
+    await puller.stop()
+
+
+async def test_places_freed_while_requests_are_out_are_filled_too(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 10)
+    await consumer(jetstream, stream)
+    taken = Taken()
+    puller = Puller(jetstream, stream, "c", taken, limit=4)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 4)
+    # The second makes it ask for two, the third frees a place that was not asked for.
+    for delivery in taken.deliveries[:3]:
+        delivery.ack()
+    await taken.until(lambda: len(taken.deliveries) == 7)
+    assert puller.in_hand == 4
+    await puller.stop()
+
+
+async def test_a_nak_comes_again_after_its_delay(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 1)
+    await consumer(jetstream, stream)
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+
+    def fail_twice(delivery: Delivery) -> None:
+        times.append(loop.time())
+        if delivery.delivered < 3:
+            delivery.nak(0.2)
+        else:
+            delivery.ack()
+
+    taken = Taken(fail_twice)
+    puller = Puller(jetstream, stream, "c", taken)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 3)
+    assert [delivery.delivered for delivery in taken.deliveries] == [1, 2, 3]
+    assert times[1] - times[0] >= 0.2
+    await puller.stop()
+
+
+async def test_a_terminated_one_never_comes_again(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 2)
+    await consumer(jetstream, stream, ack_wait=0.2)
+    advisories: list[bytes] = []
+    arrived = asyncio.Event()
+
+    def advised(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        advisories.append(payload)
+        arrived.set()
+
+    await jetstream.connection.subscribe(f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{stream}.c", advised)
+    taken = Taken(lambda delivery: delivery.term("poison") if delivery.stream_sequence == 1 else delivery.ack())
+    puller = Puller(jetstream, stream, "c", taken)
+    await puller.start()
+    async with asyncio.timeout(10):
+        await arrived.wait()
+    assert b"poison" in advisories[0]
+
+    async def done() -> bool:
+        return (await jetstream.consumer_info(stream, "c")).ack_floor.stream_seq == 2
+
+    await eventually(done)
+    assert taken.sequences == [1, 2]
+    await puller.stop()
+
+
+async def test_ack_sync_returns_when_the_server_knows(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 1)
+    await consumer(jetstream, stream)
+    taken = Taken()
+    puller = Puller(jetstream, stream, "c", taken)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 1)
+    await taken.deliveries[0].ack_sync()
+    assert (await jetstream.consumer_info(stream, "c")).ack_floor.stream_seq == 1
+    assert puller.in_hand == 0
+    taken.deliveries[0].nak()
+    assert puller.in_hand == 0
+    await puller.stop()
+
+
+async def test_what_is_in_hand_for_long_is_not_delivered_again(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 3)
+    await consumer(jetstream, stream, ack_wait=0.6)
+    taken = Taken()
+    puller = Puller(jetstream, stream, "c", taken)
+    other = Taken()
+    rival = Puller(jetstream, stream, "c", other)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 3)
+    await rival.start()
+    # A message of its own tells that more than ack_wait has gone by at the server.
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 2.0
+    await eventually(lambda: _past(until))
+    await puller.stop()
+    until = loop.time() + 1.0
+    await eventually(lambda: _past(until))
+    assert puller.in_hand == 3 and other.deliveries == []
+    for delivery in taken.deliveries:
+        delivery.ack()
+    async with asyncio.timeout(5):
+        await puller.wait_idle()
+    assert other.deliveries == [] and taken.sequences == [1, 2, 3]
+    await rival.stop()
+
+
+async def _past(time: float) -> bool:
+    return asyncio.get_running_loop().time() > time
+
+
+async def test_what_comes_after_stop_is_given_back(
+    jetstream: JetStream, stream: str, nats_server: EmbeddedServer
+) -> None:
+    await consumer(jetstream, stream)
+    taken, other = Taken(), Taken(Delivery.ack)
+    puller = Puller(jetstream, stream, "c", taken, limit=100)
+    await puller.start()
+    await jetstream.connection.flush()
+    # While this loop stands still all is delivered to its socket: when it stops pulling it has seen nothing of it.
+    subprocess.run(  # noqa: ASYNC221 - that it blocks is the point
+        [sys.executable, "-c", DELIVER, nats_server.url, stream], check=True, timeout=30
+    )
+    assert taken.deliveries == []
+    await puller.stop()
+    assert taken.deliveries == [] and puller.in_hand == 0
+    rival = Puller(jetstream, stream, "c", other, limit=100)
+    await rival.start()
+    await other.until(lambda: len(other.deliveries) == 100, timeout=10)
+    assert sorted(other.sequences) == list(range(1, 101))
+    await rival.stop()
+
+
+DELIVER = """
+import asyncio, sys
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+
+async def main(url, stream):
+    async with await Connection.connect(ConnectionOptions(url=url)) as connection:
+        jetstream = JetStream(connection)
+        for _ in range(100):
+            await jetstream.publish(f"{stream}.a", b"")
+        while (await jetstream.consumer_info(stream, "c")).num_ack_pending < 100:
+            pass
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_deleted_consumer_is_reported_and_healed_when_it_is_back(jetstream: JetStream, stream: str) -> None:
+    await consumer(jetstream, stream)
+    taken = Taken(Delivery.ack)
+    puller = Puller(jetstream, stream, "c", taken, on_error=taken.failed)
+    await puller.start()
+    await store(jetstream, stream, 1)
+    await taken.until(lambda: len(taken.deliveries) == 1)
+    await jetstream.delete_consumer(stream, "c")
+    await taken.until(lambda: len(taken.errors) >= 2)
+    assert "Consumer Deleted" in str(taken.errors[0])
+    assert "consumer not found" in str(taken.errors[1])
+    # It goes on trying, and says so once.
+    await eventually(lambda: _tries(puller, 4))
+    assert len(taken.errors) == 2
+    await jetstream.ensure_consumer(
+        stream, ConsumerConfig(durable="c", deliver_policy="by_start_sequence", opt_start_seq=2)
+    )
+    await store(jetstream, stream, 1)
+    await taken.until(lambda: len(taken.deliveries) == 2)
+    await puller.stop()
+
+
+async def _tries(puller: Puller, count: int) -> bool:
+    return puller._recovery.failures >= count
+
+
+async def test_without_a_consumer_it_does_not_start(jetstream: JetStream, stream: str) -> None:
+    before = list(jetstream.connection.on_reconnect)
+    puller = Puller(jetstream, stream, "none", Taken())
+    with pytest.raises(ApiError, match="consumer not found"):
+        await puller.start()
+    assert jetstream.connection.on_reconnect == before
+    with pytest.raises(ConfigurationError, match="limit 0"):
+        Puller(jetstream, stream, "none", Taken(), limit=0)
+
+
+async def test_silence_makes_it_ask_anew(jetstream: JetStream, stream: str) -> None:
+    await consumer(jetstream, stream)
+    taken = Taken(Delivery.ack)
+    puller = Puller(jetstream, stream, "c", taken, on_error=taken.failed, heartbeat=0.1, expires=0.5)
+    await puller.start()
+    # The server forgets the interest, as where a route or a leaf node lost it: nothing comes any more.
+    subscription = puller._subscription
+    assert subscription is not None
+    subscription.unsubscribe()
+    await store(jetstream, stream, 3)
+    await taken.until(lambda: len(taken.deliveries) == 3)
+    assert "no heartbeat" in str(taken.errors[0])
+    await puller.stop()
+
+
+async def test_a_handler_that_raises_gives_the_message_back(
+    jetstream: JetStream, stream: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await store(jetstream, stream, 1)
+    await consumer(jetstream, stream)
+
+    def raise_once(delivery: Delivery) -> None:
+        if delivery.delivered == 1:
+            raise RuntimeError("broken")
+        delivery.ack()
+
+    taken = Taken(raise_once)
+    puller = Puller(jetstream, stream, "c", taken)
+    await puller.start()
+    await taken.until(lambda: len(taken.deliveries) == 2)
+    assert puller.in_hand == 0
+    assert "broken" in caplog.text
+    await puller.stop()
+
+
+async def test_a_new_owner_gets_at_once_and_in_order_what_the_old_one_had(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 20)
+    await consumer(jetstream, stream)
+    taken, other = Taken(), Taken(Delivery.ack)
+    old = Puller(jetstream, stream, "c", taken, limit=10, exclusive=True)
+    await old.start()
+    await taken.until(lambda: len(taken.deliveries) == 10)
+    for delivery in taken.deliveries[:3]:
+        await delivery.ack_sync()
+    await taken.deliveries[6].ack_sync()
+    await old.stop()
+    new = Puller(jetstream, stream, "c", other, limit=10, exclusive=True)
+    await new.start()
+    # Twenty and not thirty seconds: before ack_wait.
+    await other.until(lambda: len(other.deliveries) >= 17, timeout=20)
+    assert other.sequences == list(range(4, 21))
+    await new.stop()
+
+
+@pytest.mark.parametrize("more", [0, 5])
+async def test_what_went_to_a_forgotten_request_comes_at_once_and_in_order(
+    jetstream: JetStream, stream: str, more: int
+) -> None:
+    """As after a connection that vanished without a word: the server still holds its request, and serves it first."""
+    await consumer(jetstream, stream)
+    forgotten: list[bytes] = []
+    await jetstream.connection.subscribe("_INBOX.forgotten", lambda *message: forgotten.append(message[3]))
+    request = b'{"batch":2,"expires":5000000000}'
+    jetstream.connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.c", request, reply=b"_INBOX.forgotten")
+    taken = Taken(lambda delivery: delivery.ack())
+    puller = Puller(jetstream, stream, "c", taken, exclusive=True, expires=1.0, heartbeat=0.2, on_error=taken.failed)
+    await puller.start()
+    await store(jetstream, stream, 2 + more)
+    await taken.until(lambda: len(taken.sequences) >= 2 + more)
+    assert len(forgotten) == 2 and taken.sequences == list(range(1, 3 + more))
+    await puller.stop()
+
+
+async def test_what_somebody_else_resets_comes_in_order(
+    nats_server: EmbeddedServer, jetstream: JetStream, stream: str
+) -> None:
+    """The consumer counts anew then, and so reaches the count at which we were, in the middle of what is not ours."""
+    await consumer(jetstream, stream)
+    taken = Taken()
+    puller = Puller(jetstream, stream, "c", taken, limit=20, exclusive=True, on_error=taken.failed)
+    await puller.start()
+    await store(jetstream, stream, 5)
+    await taken.until(lambda: len(taken.deliveries) == 5)
+    for delivery in taken.deliveries[:3]:
+        await delivery.ack_sync()
+
+    async def reset_and_store() -> None:
+        async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+            other = JetStream(connection)
+            await other.reset_consumer(stream, "c")
+            await store(other, stream, 7)
+
+            async def all_sent() -> bool:
+                return (await other.consumer_info(stream, "c")).delivered.consumer_seq == 9
+
+            await eventually(all_sent)
+
+    # Four and five come again, as the first and the second, and so nine as the sixth. This loop stands still meanwhile:
+    # it then finds them all at once.
+    thread = threading.Thread(target=lambda: asyncio.run(reset_and_store()))
+    thread.start()
+    thread.join()
+    await taken.until(lambda: set(taken.sequences) == set(range(1, 13)))
+    assert taken.sequences == list(range(1, 13))
+    await puller.stop()
+
+
+async def test_a_reset_of_a_new_consumer_changes_nothing(jetstream: JetStream, stream: str) -> None:
+    await store(jetstream, stream, 3)
+    await jetstream.ensure_consumer(stream, ConsumerConfig(durable="c", deliver_policy="new"))
+    puller = Puller(jetstream, stream, "c", Taken())
+    before = await jetstream.consumer_info(stream, "c")
+    after = await puller.reset()
+    assert after.ack_floor.stream_seq == before.ack_floor.stream_seq == 3
+    assert after.config == before.config and after.num_pending == 0
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+async def test_a_killed_server_costs_nothing(tmp_path: Path, exclusive: bool) -> None:
+    async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
+        options = ConnectionOptions(url=server.url)
+        async with await Connection.connect(options) as connection:
+            jetstream = JetStream(connection, timeout=1.0)
+            await jetstream.ensure_stream(StreamConfig(name="s", subjects=("s.>",)))
+            await consumer(jetstream, "s", ack_wait=1.0)
+            await store(jetstream, "s", 300)
+            taken = Taken()
+            puller = Puller(jetstream, "s", "c", taken, limit=20, exclusive=exclusive, on_error=taken.failed)
+            await puller.start()
+            await taken.until(lambda: len(taken.deliveries) == 20)
+            for delivery in taken.deliveries[:5]:
+                await delivery.ack_sync()
+            await taken.until(lambda: len(taken.deliveries) == 25)
+            in_hand = taken.deliveries[5:]
+            server.kill()
+            await server.start()
+            await connection.wait_connected(10)
+            taken.deliveries = []
+            taken._then = Delivery.ack
+            for delivery in in_hand:
+                delivery.ack()
+            await taken.until(lambda: set(taken.sequences) | {d.stream_sequence for d in in_hand} >= set(range(6, 301)))
+            assert puller.in_hand == 0
+            if exclusive:
+                assert taken.sequences == sorted(taken.sequences)
+
+            async def all_known() -> bool:
+                return (await jetstream.consumer_info("s", "c")).ack_floor.stream_seq == 300
+
+            await eventually(all_known)
+            await puller.stop()
+
+
+async def test_in_hand_over_a_reconnect_is_not_delivered_twice(tmp_path: Path) -> None:
+    async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
+        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
+            jetstream = JetStream(connection, timeout=1.0)
+            await jetstream.ensure_stream(StreamConfig(name="s", subjects=("s.>",)))
+            await consumer(jetstream, "s")
+            await store(jetstream, "s", 10)
+            taken = Taken()
+            puller = Puller(jetstream, "s", "c", taken, limit=10, exclusive=True)
+            await puller.start()
+            await taken.until(lambda: len(taken.deliveries) == 10)
+            inbox = puller._inbox
+            server.kill()
+            await server.start()
+            await connection.wait_connected(10)
+            await eventually(lambda: _is_pulling_again(puller, inbox))
+            # Finished before and after the server has delivered it again: neither is handed out a second time.
+            for delivery in taken.deliveries[:6]:
+                delivery.ack()
+            await store(jetstream, "s", 3)
+            await eventually(lambda: _are_in_hand(jetstream, 7))
+            for delivery in taken.deliveries[6:]:
+                delivery.ack()
+            await taken.until(lambda: len(taken.deliveries) == 13)
+            assert taken.sequences == list(range(1, 14))
+            for delivery in taken.deliveries:
+                delivery.ack()
+            await eventually(lambda: _are_in_hand(jetstream, 0))
+            assert taken.sequences == list(range(1, 14))
+            await puller.stop()
+
+
+async def _is_pulling_again(puller: Puller, inbox: bytes) -> bool:
+    return puller._inbox != inbox and not puller._recovery.active
+
+
+async def _are_in_hand(jetstream: JetStream, count: int) -> bool:
+    info = await jetstream.consumer_info("s", "c")
+    return info.num_ack_pending == count and info.num_pending == 0
+
+
+async def test_what_the_server_delivers_again_while_in_hand_is_given_back_by_its_newest_name(tmp_path: Path) -> None:
+    async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
+        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
+            jetstream = JetStream(connection, timeout=1.0)
+            await jetstream.ensure_stream(StreamConfig(name="s", subjects=("s.>",)))
+            await consumer(jetstream, "s")
+            await store(jetstream, "s", 10)
+            taken = Taken()
+            puller = Puller(jetstream, "s", "c", taken, limit=20, exclusive=True)
+            await puller.start()
+            await taken.until(lambda: len(taken.deliveries) == 10)
+            for delivery in taken.deliveries[:5]:
+                await delivery.ack_sync()
+            last = taken.deliveries[9]
+            old = last.reply
+            await server.stop()
+            await server.start()
+            await connection.wait_connected(10)
+            await eventually(lambda: _is_renamed(last, old))
+            assert taken.sequences == list(range(1, 11))
+            # By its old name the server would not know it: the count of deliveries began anew.
+            last.nak()
+            await taken.until(lambda: len(taken.deliveries) == 11)
+            assert (taken.deliveries[10].stream_sequence, taken.deliveries[10].delivered) == (10, 2)
+            await puller.stop()
+
+
+async def _is_renamed(delivery: Delivery, old: bytes) -> bool:
+    return delivery.reply != old

@@ -1,0 +1,435 @@
+"""Dead letters: what they keep, and what comes of one that is sent again: once in effect, and by the one reaction."""
+
+import asyncio
+import json
+from collections import Counter as Tally
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import Actor, Command, Event, Options, Query, RetryPolicy, command, query, react
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, read_death, services
+from runtime.testing import System, running
+from runtime.wire import headers as header_block
+from runtime.wire.ids import new_id
+from runtime.wire.subjects import Names
+from tests.support.process import ended
+
+OPTIONS = Options(retry=RetryPolicy(attempts=2, first=0.01, longest=0.02))
+FAILING: set[str] = set()
+"""What fails now, by the method's name."""
+RUNS: Tally[str] = Tally()
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    FAILING.clear()
+    RUNS.clear()
+
+
+class Payee(msgspec.Struct, frozen=True):
+    name: str
+
+
+class Paid(Event, actor="shop", key="order"):
+    order: str
+    amount: int = 1
+    how: str = "cash"
+    to: Payee | None = None
+
+
+class Sum(msgspec.Struct, frozen=True):
+    total: int = 0
+
+
+class GetSum(Query[int], actor="books", key="order"):
+    order: str
+
+
+class Note(Command[None], actor="books", key="order"):
+    order: str
+
+
+class NoteLater(Command[None], actor="books", key="order"):
+    order: str
+
+
+def run(name: str) -> None:
+    RUNS[name] += 1
+    if name in FAILING:
+        raise RuntimeError(f"{name} fails: no paper")
+
+
+class Books(Actor[Sum]):
+    """Reacts to the same event in two ways."""
+
+    name = "books"
+    options = OPTIONS
+
+    @react
+    async def on_paid(self, event: Paid) -> None:
+        run("on_paid")
+        self.state = Sum((self.state or Sum()).total + event.amount)
+
+    @react
+    async def on_paid_also(self, event: Paid) -> None:
+        run("on_paid_also")
+
+    @react(key="to.name", where={"how": ["transfer"]})
+    async def on_paid_to(self, event: Paid) -> None:
+        run("on_paid_to")
+
+    @command
+    async def note_later(self, message: NoteLater) -> None:
+        self.remind(0.0, Note(message.order))
+
+    @command
+    async def note(self, message: Note) -> None:
+        run("note")
+        self.state = Sum((self.state or Sum()).total + 100)
+
+    @query
+    async def get_sum(self, message: GetSum) -> int:
+        return self.state.total if self.state else 0
+
+
+class Post(Actor):
+    """Has no state, and reacts to the same event."""
+
+    name = "post"
+    options = OPTIONS
+
+    @react
+    async def on_paid_send(self, event: Paid) -> None:
+        run("on_paid_send")
+
+
+class Desk:
+    """The operator's side: the dead letters of one actor."""
+
+    def __init__(self, system: System, actor: str, namespace: str) -> None:
+        self.letters = DeadLetters(JetStream(system.connection), Names(actor, namespace))
+        self.system = system
+        self.names = Names(actor, namespace)
+
+    async def all(self) -> list[DeadLetter]:
+        return [letter async for letter in self.letters.read()]
+
+    async def some(self, count: int = 1) -> list[DeadLetter]:
+        async def found() -> list[DeadLetter]:
+            letters = await self.all()
+            return letters if len(letters) >= count else []
+
+        return await self.system.until(found)
+
+    async def empty(self) -> None:
+        """Wait until the stream has neither a dead letter nor one on its way back."""
+
+        async def nothing() -> bool:
+            info = await JetStream(self.system.connection).stream_info(self.names.dead_stream)
+            return info.state.messages == 0
+
+        await self.system.until(nothing)
+
+
+@pytest.fixture
+async def shop(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[System]:
+    async with running(Books, Post, url=nats_server.url, namespace=namespace) as system:
+        yield system
+
+
+async def test_a_dead_letter_keeps_all_of_the_original(shop: System, namespace: str) -> None:
+    FAILING.add("on_paid")
+    event_id = await shop.bus.emit(Paid("1", 5))
+    (letter,) = await Desk(shop, "books", namespace).some()
+    assert (letter.service, letter.name) == ("books", "paid")
+    assert json.loads(letter.payload) == {"order": "1", "amount": 5, "how": "cash", "to": None}
+    assert letter.headers["ce-id"] == event_id and letter.headers["ce-type"] == "shop.Paid"
+    assert "traceparent" in letter.headers and not [name for name in letter.headers if name.startswith("Nats-")]
+    death = letter.death
+    assert death.reason == "RuntimeError: on_paid fails: no paper"
+    assert (death.attempts, death.reaction, death.id) == (2, "on_paid", f"{event_id}.on_paid")
+    assert (death.subject, death.stream) == (f"{namespace}.shop.event.paid.1", f"{namespace}-shop-events")
+    assert death.sequence == 1
+
+
+@pytest.mark.parametrize(("actor", "reaction"), [("books", "on_paid"), ("post", "on_paid_send")])
+async def test_redriving_reaches_only_the_reaction_that_gave_up(
+    shop: System, namespace: str, actor: str, reaction: str
+) -> None:
+    desk = Desk(shop, actor, namespace)
+    FAILING.add(reaction)
+    await shop.bus.emit(Paid("1", 5))
+    (letter,) = await desk.some()
+    await shop.until(lambda: sum(RUNS.values()) == 4)  # two attempts of the failing one, one of the two others
+    trace_id = letter.headers["traceparent"].split("-")[1]
+
+    FAILING.clear()
+    RUNS.clear()
+    assert await desk.letters.redrive(letter.sequence)
+    await desk.empty()
+    assert dict(RUNS) == {reaction: 1}
+    assert await shop.bus.query(GetSum("1")) == 5
+    spans = {span.name for span in shop.trace_of(trace_id)}
+    assert f"process {namespace}.{actor}.redrive.paid" in spans
+    assert not await desk.letters.redrive(letter.sequence)
+
+
+async def test_what_fails_again_is_a_dead_letter_again(shop: System, namespace: str) -> None:
+    desk = Desk(shop, "books", namespace)
+    FAILING.add("on_paid")
+    await shop.bus.emit(Paid("1"))
+    (first,) = await desk.some()
+    for _ in range(2):
+        RUNS.clear()
+        assert await desk.letters.redrive(first.sequence)
+
+        async def again(known: DeadLetter = first) -> DeadLetter | None:
+            return next((letter for letter in await desk.all() if letter.sequence != known.sequence), None)
+
+        second = await shop.until(again)
+        assert (second.death, second.headers, second.payload) == (first.death, first.headers, first.payload)
+        assert RUNS["on_paid"] == 2
+        first = second
+    assert len(await desk.all()) == 1
+
+
+async def test_two_operators_at_once_and_a_copy_of_the_letter_take_effect_once(shop: System, namespace: str) -> None:
+    desk = Desk(shop, "books", namespace)
+    FAILING.add("on_paid")
+    await shop.bus.emit(Paid("1", 5))
+    (letter,) = await desk.some()
+    FAILING.clear()
+    RUNS.clear()
+    assert any(await asyncio.gather(*(desk.letters.redrive(letter.sequence) for _ in range(5))))
+    await desk.empty()
+    assert RUNS["on_paid"] == 1
+    # Long after, when the key has handled more than its record holds, somebody publishes a copy.
+    for _ in range(30):
+        await shop.bus.emit(Paid("1", 1))
+    await shop.until(lambda: RUNS["on_paid"] == 31)
+    jetstream = JetStream(shop.connection)
+    dead = {f"Dead-{field.capitalize()}": str(value) for field, value in msgspec.structs.asdict(letter.death).items()}
+    block = header_block.encode([*letter.headers.items(), *dead.items()])
+    await jetstream.publish(desk.names.redrive("paid"), letter.payload, headers=block)
+    await desk.empty()
+    assert RUNS["on_paid"] == 31 and await shop.bus.query(GetSum("1")) == 35
+
+
+async def test_a_timer_goes_back_to_its_key(shop: System, namespace: str) -> None:
+    desk = Desk(shop, "books", namespace)
+    FAILING.add("note")
+    await shop.bus.command(NoteLater("a b"))
+    (letter,) = await desk.some()
+    assert (letter.name, letter.death.reaction) == ("note", "note")
+    assert ".timer.a%20b." in letter.death.subject
+    FAILING.clear()
+    await desk.letters.redrive(letter.sequence)
+    await desk.empty()
+    assert await shop.bus.query(GetSum("a b")) == 100
+
+
+async def test_one_for_a_reaction_that_is_no_more_becomes_a_dead_letter_that_says_so(
+    shop: System, namespace: str
+) -> None:
+    desk = Desk(shop, "books", namespace)
+    FAILING.add("on_paid")
+    await shop.bus.emit(Paid("1"))
+    (letter,) = await desk.some()
+    pairs = [("Dead-Reaction", "on_gone"), ("Dead-Id", "x.on_gone"), ("ce-id", "x")]
+    await JetStream(shop.connection).publish(desk.names.redrive("paid"), b"{}", headers=header_block.encode(pairs))
+    letters = await desk.some(2)
+    other = next(each for each in letters if each.sequence != letter.sequence)
+    assert other.death.reason == "this version of books has no reaction 'on_gone'"
+    assert (other.name, other.death.id, other.headers) == ("paid", "x.on_gone", {"ce-id": "x"})
+
+
+async def test_odd_headers_neither_stop_the_reaction_nor_its_dead_letters(shop: System, namespace: str) -> None:
+    desk = Desk(shop, "books", namespace)
+    jetstream = JetStream(shop.connection)
+    subject = f"{namespace}.shop.event.paid.1"
+    # An id of two lines cannot stand in the dead letter's headers; so many headers and its own are more than 64 KiB.
+    await jetstream.publish(subject, b"{}", headers=b"NATS/1.0\r\nce-id: a\nb\r\n\r\n")
+    assert all("\n" not in letter.death.id for letter in await desk.some(2))
+    long = b"NATS/1.0\r\nfirst: 1\r\nlong: %b\r\nlast: 2\r\n\r\n" % (b"x" * 65_000)
+    await jetstream.publish(subject, b"{}", headers=long)
+    letters = await desk.some(4)
+    assert letters[-1].headers == {"first": "1", "last": "2"}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        {"Dead-Reaction": "on_paid", "Dead-Sequence": "9" * 5000, "Dead-Id": "x" * 2000},
+        {"Dead-Reaction": "on_gone", "Dead-Id": "a\nb"},
+        {"Dead-Reaction": "note", "Dead-Subject": "NAMESPACE.books.timer.%ZZ.x", "Dead-Id": "x"},
+    ],
+)
+async def test_what_was_never_a_dead_letter_becomes_one(shop: System, namespace: str, lines: dict[str, str]) -> None:
+    desk = Desk(shop, "books", namespace)
+    block = "".join(f"{name}: {value.replace('NAMESPACE', namespace)}\r\n" for name, value in lines.items())
+    body = b'{"order":"1","amount":1,"key":"1"}'
+    await JetStream(shop.connection).publish(
+        desk.names.redrive("paid"), body, headers=f"NATS/1.0\r\n{block}\r\n".encode()
+    )
+    (letter,) = await desk.some()
+    assert letter.death.reaction == lines["Dead-Reaction"] and letter.death.sequence == 0
+
+
+async def test_what_no_reaction_can_read_is_a_dead_letter_for_each(shop: System, namespace: str) -> None:
+    desk = Desk(shop, "books", namespace)
+    jetstream = JetStream(shop.connection)
+    block = (
+        b"NATS/1.0\r\nce-id: e1\r\nodd: a\nb\r\nNats-Trace-Dest: x\r\nDead-Id: forged\r\nDead-Reason: forged\r\n\r\n"
+    )
+    await jetstream.publish(f"{namespace}.shop.event.paid.1", b'{"order": 5}', headers=block)
+    # Not for the third: its pattern does not match.
+    letters = await desk.some(2)
+    assert {(each.death.reaction, each.death.id) for each in letters} == {
+        ("on_paid", "e1.on_paid"),
+        ("on_paid_also", "e1.on_paid_also"),
+    }
+    assert {each.death.attempts for each in letters} == {1}
+    assert all("`$.order`" in each.death.reason and each.headers == {"ce-id": "e1"} for each in letters)
+    assert not RUNS
+
+
+async def test_a_key_that_is_absent_or_too_long_makes_a_dead_letter(shop: System, namespace: str) -> None:
+    desk = Desk(shop, "books", namespace)
+    await shop.bus.emit(Paid("1", how="transfer", to=Payee("")))
+    await shop.until(lambda: RUNS["on_paid_to"] == 1)
+    await shop.bus.emit(Paid("1", how="transfer"))
+    await shop.bus.emit(Paid("1", how="transfer", to=Payee("x" * 2000)))
+    letters = await desk.some(2)
+    assert {each.death.reaction for each in letters} == {"on_paid_to"}
+    assert ["no key at 'to.name'" in letters[0].death.reason, "is too long" in letters[1].death.reason] == [True, True]
+
+
+async def test_an_actor_that_is_down_gets_them_when_it_starts(nats_server: EmbeddedServer, namespace: str) -> None:
+    FAILING.add("on_paid")
+    async with running(Books, url=nats_server.url, namespace=namespace) as system:
+        for number in range(10):
+            await system.bus.emit(Paid(str(number), 7))
+        await Desk(system, "books", namespace).some(10)
+    FAILING.clear()
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        letters = DeadLetters(JetStream(connection), Names("books", namespace))
+        sequences = [letter.sequence async for letter in letters.read()]
+        # Two operators at once: each is sent once, and none is lost.
+        await asyncio.gather(*(letters.redrive(sequence) for sequence in sequences * 2))
+        info = await JetStream(connection).stream_info(Names("books", namespace).dead_stream, subjects=">")
+        assert info.state.subjects == {f"{namespace}.books.redrive.paid": 10}
+    async with running(Books, url=nats_server.url, namespace=namespace) as system:
+        await Desk(system, "books", namespace).empty()
+        assert [await system.bus.query(GetSum(str(number))) for number in range(10)] == [7] * 10
+
+
+def letter(**fields: Any) -> DeadLetter:
+    death = read_death(header_block.encode([("Dead-Reason", fields.pop("reason", "TimeoutError: no answer"))]))
+    return DeadLetter("books", 1, fields.pop("name", "order_paid"), fields.pop("time", 100.0), death, {}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("selection", "fits"),
+    [
+        (Selection(), True),
+        (Selection(event="order_paid"), True),
+        (Selection(event="OrderPaid"), True),
+        (Selection(event="order"), False),
+        (Selection(reason="timeout"), True),
+        (Selection(reason="^no answer"), False),
+        (Selection(reason="Error.*answer$"), True),
+        (Selection(since=100.0), True),
+        (Selection(since=100.1), False),
+        (Selection(before=100.0), False),
+        (Selection(before=100.1, event="paid"), False),
+    ],
+)
+def test_a_selection_means_what_fits_all_of_it(selection: Selection, fits: bool) -> None:
+    assert selection.fits(letter()) is fits
+
+
+@pytest.mark.parametrize(
+    "block", [None, b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nDead-Attempts: \xc2\xb2\r\nDEAD-ID: x\r\n\r\n"]
+)
+def test_headers_that_are_missing_or_odd_are_read_as_nothing(block: bytes | None) -> None:
+    death = read_death(block)
+    assert (death.attempts, death.sequence, death.subject) == (0, 0, "")
+
+
+async def test_the_services_of_a_namespace_are_those_that_have_run(shop: System, namespace: str) -> None:
+    jetstream = JetStream(shop.connection)
+    assert await services(jetstream, namespace) == ["books", "post"]
+    assert await services(jetstream, new_id()) == []
+
+
+async def test_the_command_line(shop: System, nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
+    async def dlq(*arguments: str) -> tuple[int, str, str]:
+        said = await ended(
+            "dlq", *arguments, "--nats", nats_server.url, "--namespace", namespace, cwd=tmp_path
+        )  # fmt: skip
+        return said.code, said.out, said.err
+
+    assert await dlq("ls") == (0, "", "no dead letters\n")
+    FAILING.update(("on_paid", "on_paid_send"))
+    books, post = Desk(shop, "books", namespace), Desk(shop, "post", namespace)
+    for number in (1, 2):
+        await shop.bus.emit(Paid(str(number), 5))
+        await books.some(number)
+        await post.some(number)
+    one, two = await books.all()
+
+    code, out, _ = await dlq("ls")
+    assert code == 0 and out.splitlines()[0].split() == ["letter", "since", "what", "reaction", "attempts", "reason"]
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == [one.id, two.id] and len(out.splitlines()) == 5
+    code, out, err = await dlq("ls", "--limit", "1", "--json", "--service", "books", "--reason", "NO PAPER")
+    assert [each["letter"] for each in json.loads(out)] == [one.id] and "there are more" in err
+    assert json.loads((await dlq("ls", "--json", "--before", "1h"))[1]) == []
+    assert len(json.loads((await dlq("ls", "--json", "--since", "1h", "--event", "Paid"))[1])) == 4
+
+    code, out, _ = await dlq("show", one.id)
+    shown = json.loads(out)
+    assert (shown["body"]["order"], shown["reaction"], shown["attempts"]) == ("1", "on_paid", 2)
+    assert shown["headers"]["ce-type"] == "shop.Paid" and len(shown["trace"]) == 32
+
+    FAILING.clear()
+    assert (await dlq("redrive", one.id))[::2] == (0, "1 sent again\n")
+    await shop.until(lambda: _sum_is(shop, "1", 5))
+    assert (await dlq("redrive", "--service", "books"))[::2] == (0, "1 sent again\n")
+    await books.empty()
+    assert (await dlq("drop", "--all"))[::2] == (0, "2 dropped\n")
+    await post.empty()
+    assert await shop.bus.query(GetSum("2")) == 5
+
+
+async def _sum_is(shop: System, order: str, expected: int) -> bool:
+    return await shop.bus.query(GetSum(order)) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["redrive"], 2, "which ones?"),
+        (["drop", "--limit", "5"], 2, "which ones?"),
+        (["drop", "books:1", "--all"], 2, "but not both"),
+        (["show", "books"], 2, "write service:sequence"),
+        (["show", "x.y:1"], 2, "write service:sequence"),
+        (["show", "books:999"], 4, "there is no dead letter books:999"),
+        (["show", "nobody:1"], 4, "there is no dead letter nobody:1"),
+        (["redrive", "books:999"], 4, "there is no dead letter books:999"),
+        (["ls", "--service", "boks"], 4, "boks: no such service"),
+        (["ls", "--reason", "("], 2, "no regular expression"),
+        (["ls", "--since", "yesterday"], 2, "write 30m, 2h, 7d"),
+    ],
+)
+async def test_what_cannot_be_done_says_why(
+    nats_server: EmbeddedServer, tmp_path: Path, arguments: list[str], code: int, text: str
+) -> None:
+    said = await ended("dlq", *arguments, "--nats", nats_server.url, "--namespace", "none-here", cwd=tmp_path)
+    assert said.code == code and text in " ".join(said.err.split()) and "Traceback" not in said.err

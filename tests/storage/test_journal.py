@@ -1,0 +1,348 @@
+"""The journal: commits that are checked, and ids that are known however they left the record; against a naive model."""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import CodecError, NotDelivered, Options
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import ApiError, Fault
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
+from runtime.storage.record import Handled, Outgoing, decode_record
+from runtime.storage.streams import turns_config
+from runtime.testing import running
+from runtime.turns.key import Key
+from runtime.wire import headers as header_block
+from runtime.wire.ids import derived_id, new_id
+from runtime.wire.subjects import Names
+from tests.support.clocks import uuid7
+from tests.support.counting import Add, Count, Counter, DropCount
+
+RAW = msgspec.Raw(b'{"ok":true}')
+
+
+def handled(message_id: str, at: float | None = None) -> Handled:
+    return Handled(message_id, RAW, time.time() if at is None else at)
+
+
+class Bench:
+    """A journal over a stream of its own."""
+
+    def __init__(self, connection: Connection, names: Names) -> None:
+        self.jetstream = JetStream(connection)
+        self.names = names
+        self.stored: list[int] = []
+
+    def journal(self, options: Options = Options(handled=2), version: int = 1, upgrades: Any = None) -> Journal:
+        return Journal(self.jetstream, self.names, Count, version, upgrades or {}, options, self.stored.append)
+
+    async def record(self, token: str = "k") -> Any:
+        stored = await self.jetstream.get_last(self.names.turns_stream, self.names.turn(token))
+        return None if stored is None else (stored, decode_record(stored.payload, stored.subject))
+
+
+@pytest.fixture
+async def bench(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Bench]:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        names = Names("counter", namespace)
+        bench = Bench(connection, names)
+        await bench.jetstream.ensure_stream(turns_config(names))
+        yield bench
+
+
+async def test_a_commit_is_what_the_next_load_finds(bench: Bench) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    assert await journal.load(key) is None and key.loaded and key.state is None
+    outbox = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)]
+    sequence = await journal.commit(key, Count("k", 1), [handled("m1")], outbox)
+    again = Key[Any]("k", "k")
+    record = await bench.journal().load(again)
+    assert record is not None and [each.id for each in record.outbox] == ["e1"]
+    assert (again.state, again.sequence) == (Count("k", 1), sequence) and again.find("m1") and not again.find("m2")
+
+
+async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
+    one, two = bench.journal(), bench.journal()
+    mine, theirs = Key[Any]("k", "k"), Key[Any]("k", "k")
+    await one.load(mine)
+    await two.load(theirs)
+    await one.commit(mine, Count("k", 1), [handled("m1")], [])
+    with pytest.raises(Conflict, match=r"turn\.k: another writer has committed"):
+        await two.commit(theirs, Count("k", 100), [handled("m2")], [])
+    await two.load(theirs)
+    await two.commit(theirs, Count("k", 2), [handled("m2")], [])
+    with pytest.raises(Conflict):
+        await one.commit(mine, Count("k", 50), [handled("m3")], [])
+    assert (await bench.record())[1].turn != "" and [each.id for each in (await bench.record())[1].handled] == [
+        "m1",
+        "m2",
+    ]
+
+
+async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    publish = bench.jetstream.publish
+
+    async def lost(*args: Any, **kwargs: Any) -> Any:
+        await publish(*args, **kwargs)
+        raise TimeoutError
+
+    monkeypatch.setattr(bench.jetstream, "publish", lost)
+    sequence = await journal.commit(key, Count("k", 1), [handled("m1")], [])
+    assert key.sequence == sequence == (await bench.record())[0].sequence
+
+    async def never(*args: Any, **kwargs: Any) -> Any:
+        raise TimeoutError
+
+    monkeypatch.setattr(bench.jetstream, "publish", never)
+    with pytest.raises(Conflict):
+        await journal.commit(key, Count("k", 2), [handled("m2")], [])
+
+    async def refused(*args: Any, **kwargs: Any) -> Any:
+        raise ApiError("STREAM.MSG.GET", Fault(503, 10008, "JetStream system temporarily unavailable"))
+
+    for unanswered in (never, refused):
+        monkeypatch.setattr(bench.jetstream, "get_last", unanswered)
+        with pytest.raises(Unsettled, match="it is not known"):
+            await journal.commit(key, Count("k", 2), [handled("m2")], [])
+
+
+async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    with pytest.raises(NotStored, match="the server takes"):
+        await journal.commit(key, Count("x" * 2_000_000, 1), [handled("m1")], [])
+    await bench.jetstream.delete_stream(bench.names.turns_stream)
+    with pytest.raises(NotStored, match="no stream takes"):
+        await journal.commit(key, Count("k", 1), [handled("m1")], [])
+
+
+async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    publish = bench.jetstream.publish_told
+    held: list[Callable[[int, Exception], None]] = []
+
+    def holding(subject: str, payload: bytes, block: bytes, told: Callable[[int, Exception], None]) -> None:
+        held.append(told)
+
+    monkeypatch.setattr(bench.jetstream, "publish_told", holding)
+    for number in range(6):
+        await journal.commit(key, Count("k", number), [handled(f"m{number}")], [])
+    assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no mark is confirmed"
+    monkeypatch.setattr(bench.jetstream, "publish_told", publish)
+    for told in held:
+        told(0, TimeoutError())
+    async with asyncio.timeout(5):
+        while len(key.handled) > 3:
+            await journal.commit(key, Count("k", 9), [handled(new_id())], [])
+            await asyncio.sleep(0.01)
+    marked = await journal.marks.find("k", "m0")
+    assert marked is not None and bytes(marked.reply) == bytes(RAW) and await journal.marks.find("k", "other") is None
+    stored = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", "m0"))
+    assert stored is not None and header_block.get(stored.headers, b"Nats-TTL") in ("86400s", "24h0m0s")
+    assert stored.sequence in bench.stored
+
+
+async def until_marked(journal: Journal, key: Key[Any], ids: list[str]) -> None:
+    """Commit on until all of `ids` have left the record."""
+    async with asyncio.timeout(10):
+        while any(key.find(message_id) for message_id in ids):
+            await journal.commit(key, Count("k", 0), [handled(new_id())], [])
+            await asyncio.sleep(0.001)
+
+
+async def marks_of(bench: Bench, token: str = "k") -> dict[str, int]:
+    """The subjects of all marks of a key, without what is common, and how many messages each is of."""
+    root = bench.names.mark(token, "")[:-1]
+    found = [stored async for stored in bench.jetstream.read(bench.names.turns_stream, f"{root}>")]
+    return {stored.subject.removeprefix(root): len(msgspec.json.decode(stored.payload)) for stored in found}
+
+
+async def parts_of(bench: Bench, at: float) -> dict[int, int]:
+    """The parts of the shared marks for ids of that time (unix seconds), and how many messages each is of."""
+    moment = f"{int(at * 1000) // 256:x}."
+    found = await marks_of(bench)
+    return {int(each.removeprefix(moment)): count for each, count in found.items() if each.startswith(moment)}
+
+
+async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
+    now = time.time()
+    ids = [uuid7(now) for _ in range(40)]
+    first, key = bench.journal(), Key[Any]("k", "k")
+    await first.load(key)
+    for message_id in ids[:20]:
+        await first.commit(key, Count("k", 0), [handled(message_id)], [])
+    await until_marked(first, key, ids[:20])
+    second, again = bench.journal(), Key[Any]("k", "k")  # it does not know which parts there are
+    await second.load(again)
+    for message_id in ids[20:]:
+        await second.commit(again, Count("k", 0), [handled(message_id)], [])
+    await until_marked(second, again, ids)
+    parts = await parts_of(bench, now)
+    assert sorted(parts) == list(range(len(parts))) and 2 <= len(parts) <= 20 and sum(parts.values()) >= 40
+    for message_id in ids:
+        assert await bench.journal().marks.find("k", message_id) is not None, message_id
+    assert (
+        await bench.journal().marks.find("k", uuid7(now)) is None
+        and await bench.journal().marks.find("k", new_id()) is None
+    )
+
+
+async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where one of them fails, it is written later, and none has come in its place."""
+    journal, key = bench.journal(), Key[Any]("k", "k")
+    await journal.load(key)
+    publish, failed = bench.jetstream.publish_told, False
+
+    def failing(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
+        nonlocal failed
+        if subject.endswith(".1") and not failed:
+            failed = True
+            told(0, TimeoutError())
+        else:
+            publish(subject, payload, headers, told)
+
+    monkeypatch.setattr(bench.jetstream, "publish_told", failing)
+    now = time.time()
+    ids = [uuid7(now) for _ in range(200)]
+    await journal.commit(key, Count("k", 0), [handled(message_id) for message_id in ids], [])
+    await until_marked(journal, key, ids)
+    assert failed
+    counts = list((await parts_of(bench, now)).values())
+    assert counts[:2] == [64, 64] and sum(counts) >= 198 and max(counts) == 64
+    for message_id in ids[:-2]:
+        assert await journal.marks.find("k", message_id) is not None
+
+
+@pytest.mark.parametrize(
+    ("age", "size", "shared"),
+    [(0, 10, True), (0, 5_000, False), (600, 10, False), (-600, 10, False), (None, 10, False)],
+)
+async def test_who_has_a_mark_of_its_own(bench: Bench, age: int | None, size: int, shared: bool) -> None:
+    """Who is old, so that no mark before it can expire long before it; and whose reply is large."""
+    message_id = "foreign" if age is None else uuid7(time.time() - age)
+    journal, key = bench.journal(Options(handled=2, remember=100)), Key[Any]("k", "k")
+    await journal.load(key)
+    reply = msgspec.Raw(b'"%s"' % (b"x" * size))
+    await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time())], [])
+    await until_marked(journal, key, [message_id])
+    marked = await journal.marks.find("k", message_id)
+    assert marked is not None and bytes(marked.reply) == bytes(reply)
+    own = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", message_id))
+    assert (own is None) == shared
+    if own is not None:
+        assert header_block.get(own.headers, b"Nats-TTL") in ("100s", "1m40s")
+    for subject in [subject for subject in await marks_of(bench) if "." in subject]:
+        stored = await bench.jetstream.get_last(bench.names.turns_stream, f"{bench.names.mark('k', '')[:-1]}{subject}")
+        assert stored is not None and header_block.get(stored.headers, b"Nats-TTL") in ("220s", "3m40s")
+
+
+@pytest.mark.parametrize(
+    ("state", "outbox", "expires", "ttl"),
+    [
+        (Count("k"), False, False, None),
+        (None, False, False, None),
+        (None, True, False, None),
+        (None, False, True, 60),
+        (None, True, True, 60),
+    ],
+)
+async def test_what_is_gone_leaves_the_stream_in_time(
+    bench: Bench, state: Any, outbox: bool, expires: bool, ttl: int | None
+) -> None:
+    journal, key = bench.journal(Options(remember=60)), Key[Any]("k", "k")
+    await journal.load(key)
+    left = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)] if outbox else []
+    await journal.commit(key, state, [handled("m1")], left, expires=expires)
+    found = header_block.get((await bench.record())[0].headers, b"Nats-TTL")
+    assert found == (None if ttl is None else f"{ttl}s")
+
+
+async def test_states_of_other_versions(bench: Bench) -> None:
+    key = Key[Any]("k", "k")
+    await bench.journal(version=2).load(key)
+    await bench.journal(version=2).commit(key, Count("k", 5), [], [])
+    upgrades = {2: lambda old: {**old, "value": old["value"] * 10}, 3: lambda old: {**old, "name": "upgraded"}}
+    newer = Key[Any]("k", "k")
+    await bench.journal(version=4, upgrades=upgrades).load(newer)
+    assert newer.state == Count("upgraded", 50)
+    for version, text in ((1, "newer version"), (5, "no upgrade leads")):
+        with pytest.raises((CodecError, NotDelivered), match=text):
+            await bench.journal(version=version, upgrades=upgrades).load(Key("k", "k"))
+
+
+IDS = [
+    lambda rng: str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+    lambda rng: f"text {rng.random()}",
+    lambda rng: new_id(),
+    lambda rng: derived_id(new_id(), rng.randrange(99)),
+    lambda rng: derived_id("no time", rng.randrange(10**9)),
+    lambda rng: uuid7(time.time() + rng.uniform(-9e5, 9e5)),
+]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_command_is_handled_once_whatever_is_forgotten(
+    nats_server: EmbeddedServer, namespace: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands of few ids, again and again, while memory is lost in every way that it may be: each id counts once."""
+    rng = random.Random(seed)
+    margin = rng.choice([0.0, 5.0])
+    monkeypatch.setattr("runtime.turns.key.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.storage.dedup.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.storage.dedup._WHILE", rng.choice([1, 256, 100_000]))
+    options = {"counter": Options(handled=rng.randint(1, 4))}
+    ids = [rng.choice(IDS)(rng) for _ in range(40)]
+    replies: dict[tuple[str, str], Count | None] = {}
+    values = {"a": 0, "b": 0}
+    async with running(Counter, url=nats_server.url, namespace=namespace, options=options) as system:
+        bus, serving = system.bus, system.host("counter").serving
+
+        async def send(name: str, command_id: str) -> None:
+            message: Any = DropCount(name) if (known := drops.get((name, command_id))) else Add(name, 1)
+            reply = await bus.retry(message, id=command_id, timeout=5)
+            if (name, command_id) not in replies:
+                values[name] = 0 if known else values[name] + 1
+                replies[name, command_id] = None if known else Count(name, values[name])
+            assert reply == replies[name, command_id], (name, command_id)
+
+        drops = {(name, command_id): rng.random() < 0.05 for name in values for command_id in ids}
+        for _ in range(250):
+            name = rng.choice("ab")
+            await send(name, rng.choice(ids[: rng.randint(1, 40)]))
+            entry = serving.turns.keys.get(name)
+            match rng.randrange(8) if entry is not None else 7:
+                case 0:
+                    entry.forget()
+                case 1:
+                    await system.until(lambda entry=entry: not entry.outbox)
+                    serving.turns.keys.evict(0.0)
+                case 2:
+                    while (marks := entry.marks) is not None and marks.recent:
+                        marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
+                case 3:
+                    await system.until(lambda entry=entry: not entry.marks or not entry.marks.marking)
+        assert len(replies) > 40
+
+
+async def test_a_burst_shares_commits_and_keeps_its_order(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        counts = await asyncio.gather(*(system.bus.command(Add("k", 1), timeout=20) for _ in range(250)))
+        assert [count.value for count in counts] == list(range(1, 251))
+        host = system.host("counter")
+        stored = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("k"))
+        record = decode_record(stored.payload, stored.subject)
+        assert len(stored.payload) < 200_000 and msgspec.json.decode(record.state)["value"] == 250
+        await host.serving.relay.quiet()
+        assert (await host.jetstream.stream_info(host.names.events_stream)).state.messages == 250

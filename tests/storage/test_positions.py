@@ -1,0 +1,216 @@
+"""What is noted of consumers: enough to go on where one was that somebody deleted while nobody looked."""
+
+from collections import Counter as Tally
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from runtime import Actor, Event, Options, react
+from runtime.host import serving as serving_module
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.positions import Place, Places
+from runtime.storage.streams import events_config, turns_config
+from runtime.testing import System, running
+from runtime.wire.subjects import Names
+
+HANDLED: Tally[int] = Tally()
+
+
+class Sold(Event, actor="stall", key="name"):
+    name: str
+    number: int
+
+
+class Sum(msgspec.Struct, frozen=True):
+    total: int = 0
+
+
+class Book(Actor[Sum]):
+    """Remembers an event's id for a second only."""
+
+    name = "book"
+    options = Options(handled=1, remember=1.0)
+
+    @react
+    async def on_sold(self, event: Sold) -> None:
+        HANDLED[event.number] += 1
+        self.state = Sum((self.state or Sum()).total + event.number)
+
+
+class Crier(Actor):
+    """Has no state, and remembers nothing."""
+
+    name = "crier"
+
+    @react
+    async def on_sold(self, event: Sold) -> None:
+        HANDLED[event.number] += 1
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> None:
+    HANDLED.clear()
+
+
+@pytest.fixture
+async def jetstream(nats_server: EmbeddedServer) -> AsyncIterator[JetStream]:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        yield JetStream(connection)
+
+
+async def sell(system: System, numbers: range) -> None:
+    for number in numbers:
+        await system.bus.emit(Sold("a", number))
+
+
+async def until_forgotten(jetstream: JetStream, names: Names, system: System) -> None:
+    """Wait until no mark of a handled event is left."""
+
+    async def forgotten() -> bool:
+        marks = await jetstream.stream_info(names.turns_stream, subjects=f"{names.prefix}{names.actor}.done.>")
+        return not marks.state.subjects
+
+    await system.until(forgotten)
+
+
+@pytest.mark.parametrize("actor", [Book, Crier])
+async def test_a_consumer_deleted_while_its_actor_is_down_goes_on_where_it_was(
+    nats_server: EmbeddedServer,
+    namespace: str,
+    jetstream: JetStream,
+    actor: type[Actor],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names, stream = Names(actor.name, namespace), Names("stall", namespace).events_stream
+    async with running(actor, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(1, 21))
+        await system.until(lambda: len(HANDLED) == 20)
+        await until_forgotten(jetstream, names, system)
+    place = await Places(jetstream, names, 1.0, lambda sequence: None).load(stream, actor.name)
+    assert place is not None and (place.floor, place.owner) == (20, "")
+    await jetstream.delete_consumer(stream, actor.name)
+    async with running(actor, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(21, 24))
+        await system.until(lambda: len(HANDLED) == 23)
+        info = await jetstream.consumer_info(stream, actor.name)
+        assert (info.delivered.consumer_seq, info.delivered.stream_seq) == (3, 23)
+    assert set(HANDLED.values()) == {1}
+    assert f"consumer {stream}/{actor.name} was deleted, and is made anew after sequence 20" in caplog.messages
+    caplog.clear()
+    async with running(actor, url=nats_server.url, namespace=namespace):
+        assert not [message for message in caplog.messages if "made anew" in message]
+
+
+async def test_of_a_stream_that_was_made_anew_it_begins_at_the_start(
+    nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
+) -> None:
+    source = Names("stall", namespace)
+    async with running(Book, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(1, 21))
+        await system.until(lambda: len(HANDLED) == 20)
+    await jetstream.delete_stream(source.events_stream)
+    await jetstream.ensure_stream(events_config(source))
+    async with running(Book, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(101, 104))
+        await system.until(lambda: len(HANDLED) == 23)
+        info = await jetstream.consumer_info(source.events_stream, "book")
+        assert info.delivered.stream_seq == 3
+
+
+async def test_how_far_it_is_is_noted_while_it_runs_and_only_when_it_has_moved(
+    nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving_module, "_TICK", 0.05)
+    names, stream = Names("book", namespace), Names("stall", namespace).events_stream
+    subject = names.place(stream, "book")
+    async with running(Book, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(1, 6))
+
+        async def noted() -> bool:
+            stored = await jetstream.get_last(names.turns_stream, subject)
+            return stored is not None and msgspec.json.decode(stored.payload, type=Place).floor == 5
+
+        await system.until(noted)
+        stored = await jetstream.get_last(names.turns_stream, subject)
+        assert stored is not None and msgspec.json.decode(stored.payload, type=Place).owner
+        serving = system.host("book").serving
+        looked = 0
+        check = serving.pulled.check
+
+        async def counted() -> None:
+            nonlocal looked
+            await check()
+            looked += 1
+
+        monkeypatch.setattr(serving.pulled, "check", counted)
+        await system.until(lambda: looked > 3)
+        assert await jetstream.get_last(names.turns_stream, subject) == stored
+
+
+async def test_what_is_saved_is_loaded_and_its_sequence_told(
+    nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
+) -> None:
+    names = Names("book", namespace)
+    await jetstream.ensure_stream(turns_config(names))
+    told: list[int] = []
+    places = Places(jetstream, names, 60.0, told.append)
+    assert await places.load("s", "book") is None and await places.tries("s", "book", 7) == 0
+    place = Place("then", "later", 5, "me", 2, 9)
+    await places.save("s", "book", place)
+    await places.save("s", "book", place)
+    await places.save_tries("s", "book", 7, 1)
+    await places.save_tries("s", "book", 7, 2)
+    assert told == [1, 2, 3] and await places.tries("s", "book", 7) == 2
+    assert await Places(jetstream, names, 60.0, told.append).load("s", "book") == place
+
+
+async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
+    nats_server: EmbeddedServer,
+    namespace: str,
+    jetstream: JetStream,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(serving_module, "_TICK", 0.05)
+    names, stream = Names("crier", namespace), Names("stall", namespace).events_stream
+
+    async def refuse_above(size: int) -> None:
+        """Set the size of a message that the stream of turns takes."""
+        config = {**(await jetstream.stream_info(names.turns_stream)).config, "max_msg_size": size}
+        subject = f"$JS.API.STREAM.UPDATE.{names.turns_stream}"
+        answer = await jetstream.connection.request(subject, msgspec.json.encode(config), timeout=5)
+        assert "error" not in msgspec.json.decode(answer.payload)
+
+    await jetstream.ensure_stream(turns_config(names))
+    await refuse_above(100)
+    async with running(Crier, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(1, 6))
+        await system.until(lambda: len(HANDLED) == 5)
+        await system.until(lambda: "could not be noted" in caplog.text)
+        known = system.host("crier").serving.pulled.places
+        await system.until(lambda: known.get(stream, "crier").floor == 5)
+        await refuse_above(-1)
+        places = Places(jetstream, names, 60.0, lambda sequence: None)
+
+        async def noted() -> bool:
+            place = await places.load(stream, "crier")
+            return place is not None and place.floor == 5
+
+        await system.until(noted)
+        assert system.host("crier").ready.is_set() and not system.host("crier")._restarts
+
+
+async def test_a_note_that_cannot_be_read_is_as_good_as_none(
+    nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
+) -> None:
+    names, stream = Names("book", namespace), Names("stall", namespace).events_stream
+    async with running(Book, url=nats_server.url, namespace=namespace):
+        pass
+    await jetstream.publish(names.place(stream, "book"), b"not a note")
+    async with running(Book, url=nats_server.url, namespace=namespace) as system:
+        await sell(system, range(1, 3))
+        await system.until(lambda: len(HANDLED) == 2)
+    assert f"{names.place(stream, 'book')} is no note of a consumer's place" in caplog.text

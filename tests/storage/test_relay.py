@@ -1,0 +1,347 @@
+"""The relay: what committed leaves, once by its id, in order per key, and also after whatever came between."""
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime import Actor, Command, DeclarationError, Event, HandlerFailed, command
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import Stored
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.checkpoint import Checkpoint
+from runtime.storage.record import Outgoing, Record, encode_record
+from runtime.testing import System, running, worker
+from runtime.turns.key import Key
+from runtime.wire import headers as header_block
+from runtime.wire.cloudevents import event_headers, rfc3339
+from runtime.wire.ids import new_id
+from tests.support.counting import Add, Added, Counter, Fail, GetSeen, Reject, Watcher
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["account", "begin", "account", "account"]), st.integers(1, 30)), max_size=60
+)
+
+
+@given(OPERATIONS)
+def test_the_checkpoint_is_the_end_of_what_is_accounted_for_without_gap(operations: list[tuple[str, int]]) -> None:
+    checkpoint = Checkpoint()
+    done: set[int] = set()
+    begun = None
+    for operation, number in operations:
+        if operation == "begin" and begun is None:
+            begun = number
+            checkpoint.begin(number)
+        elif operation == "account":
+            done.add(number)
+            checkpoint.account(number)
+        if begun is not None:
+            end = begun
+            while end + 1 in done:
+                end += 1
+            assert checkpoint.position == end
+            mine = {n for n in range(1, 32) if n % 7 == 0}
+            assert checkpoint.strangers(31, mine) == [n for n in range(end + 1, 32) if n not in done and n not in mine]
+            assert checkpoint.newest == max([end, *(n for n in done if n > end)])
+        else:
+            assert checkpoint.position == 0
+        for n in range(1, 31):
+            assert checkpoint.covers(n) == (n in done or (begun is not None and n <= checkpoint.position))
+
+
+def test_who_is_not_the_accountant_keeps_a_bound() -> None:
+    checkpoint = Checkpoint()
+    for sequence in range(1, 150_001):
+        checkpoint.account(sequence)
+    assert len(checkpoint._done_set) <= 100_000 and checkpoint.covers(150_000)
+    checkpoint.begin(50_000)
+    assert checkpoint.position == 150_000 and not checkpoint._done_set
+
+
+def test_the_headers_of_an_event() -> None:
+    block = event_headers("orders", "OrderCreated", "id-1", "a%20b", 1.5)
+    assert header_block.parse(block) == {
+        "Nats-Msg-Id": "id-1",
+        "ce-id": "id-1",
+        "ce-specversion": "1.0",
+        "ce-source": "/orders",
+        "ce-type": "orders.OrderCreated",
+        "ce-time": "1970-01-01T00:00:01.500000Z",
+        "ce-subject": "a%20b",
+        "ce-datacontenttype": "application/json",
+    }
+    assert "ce-subject" not in header_block.parse(event_headers("orders", "DayEnded", "id-1", "_", 1.5))
+
+
+@given(st.text(max_size=30))
+def test_any_key_is_a_header_value(key: str) -> None:
+    from runtime.wire.subjects import key_token
+
+    block = event_headers("orders", "OrderCreated", "id-1", key_token(key), 0.0)
+    found = header_block.parse(block)
+    assert block.isascii() and set(found) - {"ce-subject"} == set(found) - {"ce-subject", "\r", "\n"}
+    assert block.count(b"\r\n") == len(found) + 2
+
+
+@given(st.floats(0, 4e9))
+def test_times_are_rfc3339(seconds: float) -> None:
+    assert rfc3339(seconds).endswith("Z") and "T" in rfc3339(seconds)
+
+
+async def stored(system: System, namespace: str) -> list[Stored]:
+    """Return all events of the counter, once the relay has nothing left."""
+    async with asyncio.timeout(15):
+        await system.host("counter").serving.relay.quiet()
+    jetstream = system.host("counter").jetstream
+    return [each async for each in jetstream.read(f"{namespace}-counter-events", f"{namespace}.counter.event.>")]
+
+
+def amounts(events: list[Stored]) -> list[int]:
+    return [msgspec.json.decode(each.payload)["by"] for each in events]
+
+
+async def test_an_event_leaves_if_and_only_if_its_turn_commits(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        for message in (Add("a", 1), Reject("a"), Add("a", 2), Fail("a"), Add("a", 0), Add("a", 3)):
+            await asyncio.gather(system.bus.command(message), return_exceptions=True)
+        assert amounts(await stored(system, namespace)) == [1, 2, 3]
+        ids = [header_block.get(each.headers, b"ce-id") for each in await stored(system, namespace)]
+        assert len(set(ids)) == 3
+
+
+async def test_events_of_a_key_leave_in_order(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        await asyncio.gather(*(system.bus.command(Add(f"k{n % 3}", n + 1)) for n in range(60)))
+        events = await stored(system, namespace)
+        assert len(events) == 60
+        for key in range(3):
+            mine = [each for each in events if each.subject.endswith(f".k{key}")]
+            assert amounts(mine) == sorted(amounts(mine))
+
+
+async def test_events_wait_while_their_stream_is_away(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, Watcher, url=nats_server.url, namespace=namespace) as system:
+        jetstream, host = system.host("counter").jetstream, system.host("counter")
+        stream = f"{namespace}-counter-events"
+        info = await jetstream.stream_info(stream)
+        await jetstream.delete_stream(stream)
+        for n in range(1, 6):
+            await system.bus.command(Add("a", n))
+        relay = host.serving.relay
+        await system.until(lambda: relay.failed >= 2)
+        assert relay.pending() and relay.published == 0
+        await jetstream.connection.request(
+            f"$JS.API.STREAM.CREATE.{stream}", msgspec.json.encode(info.config), timeout=5
+        )
+        assert amounts(await stored(system, namespace)) == [1, 2, 3, 4, 5]
+
+
+def outbox(*amounts: int) -> list[Outgoing]:
+    return [
+        Outgoing(new_id(), "e", "Added", "k", msgspec.Raw(msgspec.json.encode(Added("k", by))), time.time())
+        for by in amounts
+    ]
+
+
+async def leave(jetstream: JetStream, namespace: str, key: str, *amounts: int) -> int:
+    """Write the record of a turn whose process died before it could publish."""
+    record = Record(new_id(), state=msgspec.Raw(b'{"name":"k","value":1}'), outbox=outbox(*amounts))
+    return (await jetstream.publish(f"{namespace}.counter.turn.{key}", encode_record(record))).sequence
+
+
+async def test_a_new_owner_publishes_what_the_former_one_left(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Add("a", 1))
+        await stored(system, namespace)
+        relay = system.host("counter").serving.relay
+        position = relay.checkpoint.position
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        jetstream = JetStream(connection)
+        saved = await jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.relay.checkpoint")
+        assert saved is not None and int(saved.payload) >= position > 0
+        await leave(jetstream, namespace, "k", 7, 8)
+        await leave(jetstream, namespace, "idle%2Ekey", 9)
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        events = await stored(system, namespace)
+        assert sorted(amounts(events)) == [1, 7, 8, 9] and amounts(events).index(7) < amounts(events).index(8)
+        assert (await system.bus.command(Add("k", 2))).value == 3
+        assert sorted(amounts(await stored(system, namespace))) == [1, 2, 7, 8, 9]
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        relay = system.host("counter").serving.relay
+        assert relay.published == 0, "the checkpoint has moved: nothing is published again"
+
+
+async def test_the_sweep_finds_what_a_stranger_has_left(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        host = system.host("counter")
+        relay = host.serving.relay
+        await system.bus.command(Add("a", 1))
+        await leave(host.jetstream, namespace, "k", 5, 6)
+        for _ in range(3):
+            await relay.sweep()
+        assert amounts(await stored(system, namespace)) == [1, 5, 6]
+        for _ in range(3):
+            await relay.sweep()
+        last = (await host.jetstream.stream_info(host.names.turns_stream)).state.last_seq
+        assert relay.checkpoint.position >= last - 1, "all is accounted for, but for the checkpoint itself"
+        assert amounts(await stored(system, namespace)) == [1, 5, 6]
+
+
+async def test_an_unreadable_record_does_not_stop_the_sweep(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        host = system.host("counter")
+        await host.jetstream.publish(f"{namespace}.counter.turn.bad", b"not a record")
+        await leave(host.jetstream, namespace, "k", 5)
+        for _ in range(3):
+            await host.serving.relay.sweep()
+        assert amounts(await stored(system, namespace)) == [5]
+
+
+async def test_a_record_is_accounted_for_when_its_last_event_is_published(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        host = system.host("counter")
+        relay, publish, held = host.serving.relay, host.jetstream.publish_told, []
+
+        def holding(*message: Any) -> None:
+            held.append(lambda: publish(*message))
+
+        monkeypatch.setattr(host.jetstream, "publish_told", holding)
+        sequence = relay.checkpoint.newest + 1
+        relay.send(Key("k", "k"), outbox(1, 2), sequence)
+        for number in range(2):
+            await system.until(lambda number=number: len(held) == number + 1)
+            assert not relay.checkpoint.covers(sequence) and relay.pending() == {sequence}
+            held[number]()
+        assert amounts(await stored(system, namespace)) == [1, 2]
+        assert relay.checkpoint.covers(sequence) and not relay.pending()
+
+
+async def test_what_the_old_record_had_is_carried_by_the_next(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        host = system.host("counter")
+        await leave(host.jetstream, namespace, "k", 5, 6)
+        assert (await system.bus.command(Add("k", 7))).value == 8
+        assert amounts(await stored(system, namespace)) == [5, 6, 7]
+
+
+class Plan(Command[str], actor="planner", key="name"):
+    name: str
+    every: str = "@every 1h"
+    zone: str = ""
+
+
+class Done(Command[None], actor="planner", key="name", naming=False):
+    name: str
+
+
+class PlanMade(Event, actor="planner", key="name"):
+    name: str
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    pass
+
+
+class Planner(Actor[Nothing]):
+    name = "planner"
+
+    @command
+    async def plan(self, message: Plan) -> str:
+        self.schedule(message.every, Done(message.name), name="plan", zone=message.zone)
+        self.emit(PlanMade(message.name))
+        return "planned"
+
+    @command
+    async def done(self, message: Done) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("every", "zone"),
+    [
+        ("every minute", ""),
+        ("* * * * *", ""),
+        ("@every soon", ""),
+        ("@at 2020-01-01T00:00:00Z", ""),
+        ("@daily\r\nX: y", ""),
+        ("@every 1h", "Europe/Berlin"),
+        ("@daily", "Berlin\r\nX: y"),
+        ("@every -1s", ""),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused_before_the_commit(every: str, zone: str) -> None:
+    planner = worker(Planner, key="a")
+    with pytest.raises(DeclarationError, match=r"schedule|time zone"):
+        planner.schedule(every, Done("a"), name="plan", zone=zone)
+
+
+@pytest.mark.parametrize("after", [-1, float("nan"), float("inf"), 1e12])
+def test_a_timer_is_due_in_time(after: float) -> None:
+    with pytest.raises(DeclarationError, match="a timer is due"):
+        worker(Planner, key="a").remind(after, Done("a"))
+
+
+@pytest.mark.parametrize(("every", "zone"), [("99 * * * * *", ""), ("@daily", "Mars/Olympus"), ("@every 1ms", "")])
+async def test_a_schedule_that_the_server_refuses_does_not_hold_back_events(
+    nats_server: EmbeddedServer, namespace: str, every: str, zone: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(Planner, url=nats_server.url, namespace=namespace) as system:
+        assert await system.bus.command(Plan("a", every, zone)) == "planned"
+        host = system.host("planner")
+        async with asyncio.timeout(5):
+            await host.serving.relay.quiet()
+        assert (await host.jetstream.stream_info(f"{namespace}-planner-events")).state.messages == 1
+        assert "is not set" in caplog.text
+
+
+async def test_what_a_message_cannot_hold_fails_its_turn(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Planner, url=nats_server.url, namespace=namespace) as system:
+        with pytest.raises(HandlerFailed):
+            await system.bus.command(Plan("a", "never"))
+        assert await system.bus.command(Plan("a")) == "planned"
+
+
+async def test_an_event_carries_the_trace_of_its_turn(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Counter, Watcher, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Add("a", 1))
+
+        async def seen() -> bool:
+            return (await system.bus.query(GetSeen("a"))).total == 1
+
+        await system.until(seen)
+        await system.until(lambda: any(span.name.startswith("process") for span in system.tracing.finished()))
+        [event] = await stored(system, namespace)
+        traceparent = header_block.get(event.headers, b"traceparent")
+        spans: dict[str, Any] = {span.span_id: span for span in system.tracing.finished()}
+        assert traceparent is not None
+        producer = spans[traceparent.split("-")[2]]
+        assert (
+            producer.name == f"publish {namespace}.counter.event.added"
+            and producer.trace_id == traceparent.split("-")[1]
+        )
+        consumer = next(span for span in spans.values() if span.name.startswith("process"))
+        assert consumer.parent_id == producer.span_id and (producer.trace_id, producer.span_id) in consumer.links
+
+
+@pytest.mark.parametrize(
+    "line", [b"baggage: a=\xff\xfe", b"tracestate: \xff=1", b"baggage: " + b"k=v," * 2000, b"traceparent: \xff"]
+)
+async def test_headers_that_are_no_text_do_not_fail_a_turn(
+    nats_server: EmbeddedServer, namespace: str, line: bytes
+) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        trace = (
+            b"" if line.startswith(b"traceparent") else b"traceparent: 00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01\r\n"
+        )
+        block = b"NATS/1.0\r\n" + trace + line + b"\r\n\r\n"
+        response = await system.connection.request(
+            f"{namespace}.counter.command.add", b'{"name":"a"}', headers=block, timeout=5
+        )
+        assert response.payload == b'{"name":"a","value":1}'
+        assert amounts(await stored(system, namespace)) == [1]

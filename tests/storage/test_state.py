@@ -1,0 +1,274 @@
+"""Stored states of other versions: upgraded step by step, or refused for their key alone, and said."""
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import (
+    Actor,
+    Command,
+    Event,
+    HandlerFailed,
+    Index,
+    NotDelivered,
+    Options,
+    Query,
+    RetryPolicy,
+    command,
+    query,
+    react,
+)
+from runtime.errors import CodecError
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.dead_letters import DeadLetters
+from runtime.storage.record import Record
+from runtime.storage.state import States
+from runtime.testing import System, running
+from runtime.wire.subjects import Names
+
+
+class GetNote(Query[str], actor="notes", key="name"):
+    name: str
+
+
+class Write(Command[str], actor="notes", key="name"):
+    name: str
+    text: str
+
+
+class Drop(Command[None], actor="notes", key="name"):
+    name: str
+
+
+class ListNotes(Query[list[str]], actor="notes"):
+    pass
+
+
+class Renamed(Event, actor="desk", key="name"):
+    name: str
+
+
+class NoteOne(msgspec.Struct, frozen=True):
+    text: str
+
+
+class NoteTwo(msgspec.Struct, frozen=True):
+    words: list[str]
+
+
+class NoteThree(msgspec.Struct, frozen=True):
+    words: list[str]
+    length: int
+
+
+class One(Actor[NoteOne], indexes=[Index()]):
+    """The first version."""
+
+    name = "notes"
+
+    @command
+    async def write(self, message: Write) -> str:
+        self.state = NoteOne(message.text)
+        return message.text
+
+    @command
+    async def drop(self, message: Drop) -> None:
+        self.state = None
+
+    @query
+    async def get_note(self, message: GetNote) -> str:
+        return self.state.text if self.state else "none"
+
+    @query
+    async def list_notes(self, message: ListNotes) -> list[str]:
+        return [note.text for note in (await self.list(limit=1000)).items]
+
+
+class Two(Actor[NoteTwo], indexes=[Index()]):
+    name = "notes"
+    state_version = 2
+    upgrades = {1: lambda old: {"words": old["text"].split()}}
+
+    @command
+    async def write(self, message: Write) -> str:
+        self.state = NoteTwo(message.text.split())
+        return "two"
+
+    @query
+    async def get_note(self, message: GetNote) -> str:
+        return "|".join(self.state.words) if self.state else "none"
+
+    @query
+    async def list_notes(self, message: ListNotes) -> list[str]:
+        return ["|".join(note.words) for note in (await self.list(limit=1000)).items]
+
+
+class Three(Actor[NoteThree], indexes=[Index()]):
+    name = "notes"
+    state_version = 3
+    upgrades = {**Two.upgrades, 2: lambda old: {**old, "length": len(old["words"])}}
+    options = Options(retry=RetryPolicy(attempts=2, first=0.01, longest=0.02))
+
+    @command
+    async def write(self, message: Write) -> str:
+        before = self.state.length if self.state else 0
+        words = message.text.split()
+        self.state = NoteThree(words, len(words))
+        return f"{before} → {len(words)}"
+
+    @query
+    async def get_note(self, message: GetNote) -> str:
+        return f"{self.state.words} {self.state.length}" if self.state else "none"
+
+    @query
+    async def list_notes(self, message: ListNotes) -> list[str]:
+        return [f"{note.words} {note.length}" for note in (await self.list(limit=1000)).items]
+
+
+class Reacting(One):
+    """The first version, with a reaction."""
+
+    options = Three.options
+
+    @react
+    async def on_renamed(self, event: Renamed) -> None:
+        self.state = NoteOne(f"renamed {event.name}")
+
+
+async def write(system: System, **notes: str) -> None:
+    await asyncio.gather(*(system.bus.command(Write(name, text)) for name, text in notes.items()))
+
+
+async def test_states_of_all_versions_are_upgraded_as_they_are_read(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    where = {"url": nats_server.url, "namespace": namespace}
+    async with running(One, **where) as system:
+        await write(system, a="x y z", b="one two", c="gone")
+        await system.bus.command(Drop("c"))
+    async with running(Two, **where) as system:
+        assert await system.bus.query(GetNote("a")) == "x|y|z"
+        await write(system, b="only", d="a b c d")
+        assert sorted(await system.bus.query(ListNotes())) == ["a|b|c|d", "only", "x|y|z"]
+    async with running(Three, **where) as system:
+        assert sorted(await system.bus.query(ListNotes())) == [
+            "['a', 'b', 'c', 'd'] 4", "['only'] 1", "['x', 'y', 'z'] 3",
+        ]  # fmt: skip
+        assert await system.bus.query(GetNote("a")) == "['x', 'y', 'z'] 3"
+        assert await system.bus.query(GetNote("c")) == "none"
+        assert await system.bus.command(Write("a", "new")) == "3 → 1"
+        # A read writes nothing: the state of b is still of the second version.
+        jetstream, names = JetStream(system.connection), Names("notes", namespace)
+        versions = {
+            name: msgspec.json.decode(stored.payload, type=Record).version
+            for name in "abd"
+            if (stored := await jetstream.get_last(names.turns_stream, names.turn(name))) is not None
+        }
+        assert versions == {"a": 3, "b": 2, "d": 2}
+
+
+async def test_a_newer_state_is_refused_for_its_key_alone(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = {"url": nats_server.url, "namespace": namespace}
+    async with running(One, **where) as system:
+        await write(system, old="as it was", other="here")
+    async with running(Two, **where) as system:
+        await write(system, new="from the future")
+    text = "notes: the state of key 'new' was written by a newer version of this service (state version 2; "
+    async with running(One, **where) as system:
+        for message in (GetNote("new"), Write("new", "x")):
+            with pytest.raises(NotDelivered) as refused:
+                await (system.bus.query if isinstance(message, GetNote) else system.bus.command)(message)
+            assert str(refused.value).startswith(text) and refused.value.executed is False
+        assert any(text in record.message for record in caplog.records if record.levelno >= logging.WARNING)
+        # The others are served and listed; the lists say in the log what they lack.
+        assert await system.bus.query(GetNote("old")) == "as it was"
+        assert await system.bus.command(Write("old", "changed")) == "changed"
+        assert sorted(await system.bus.query(ListNotes())) == ["changed", "here"]
+        assert "notes: 1 of 3 keys are not listed: their states cannot be read" in caplog.messages
+        # Nothing opened the circuit, and a key without a record is made.
+        assert await system.bus.command(Write("fresh", "new")) == "new"
+    async with running(Two, **where) as system:
+        assert await system.bus.query(GetNote("new")) == "from|the|future"
+
+
+async def test_an_event_for_a_newer_state_waits_in_the_dead_letters(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    where = {"url": nats_server.url, "namespace": namespace}
+    async with running(Two, **where) as system:
+        await write(system, new="from the future")
+    async with running(Reacting, **where) as system:
+        await system.bus.emit(Renamed("new"))
+        await system.bus.emit(Renamed("old"))
+        letters = DeadLetters(JetStream(system.connection), Names("notes", namespace))
+
+        async def found() -> list[Any]:
+            return [letter async for letter in letters.read()]
+
+        (letter,) = await system.until(found)
+        assert "newer version of this service" in letter.death.reason and letter.death.attempts == 2
+        assert await system.bus.query(GetNote("old")) == "renamed old"
+
+
+class Broken(Two):
+    upgrades = {1: lambda old: {"words": old["nothing"]}}
+
+
+class Unready(Three):
+    upgrades = {1: Two.upgrades[1]}
+
+
+@pytest.mark.parametrize(
+    ("actor", "reason"),
+    [
+        (Broken, "the upgrade from state version 1 failed: KeyError('nothing')"),
+        (Unready, "no upgrade leads from state version 2 to 3"),
+    ],
+)
+async def test_an_upgrade_that_fails_costs_its_key_alone(
+    nats_server: EmbeddedServer,
+    namespace: str,
+    caplog: pytest.LogCaptureFixture,
+    actor: type[Actor[Any]],
+    reason: str,
+) -> None:
+    where = {"url": nats_server.url, "namespace": namespace}
+    async with running(One, **where) as system:
+        await write(system, old="as it was")
+    async with running(actor, **where) as system:
+        with pytest.raises(HandlerFailed) as refused:
+            await system.bus.command(Write("old", "x"))
+        assert reason not in str(refused.value)  # what is inside stays inside; the log has it
+        assert await system.bus.command(Write("fresh", "a b"))
+        assert len(await system.bus.query(ListNotes())) == 1
+    assert any(reason in (record.exc_text or "") for record in caplog.records)
+    assert any(f"a key is not listed: {namespace}.notes.turn.old: {reason}" in message for message in caplog.messages)
+    async with running(One, **where) as system:
+        assert await system.bus.query(GetNote("old")) == "as it was"
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "text"),
+    [
+        (2, b'{"words": 5}', "stored state does not fit NoteTwo: Expected `array`, got `int`"),
+        (2, b'{"wor', "stored state does not fit NoteTwo"),
+        (1, b'{"text": null}', "the upgrade from state version 1 failed: AttributeError"),
+        (0, b'{"text": ""}', "no upgrade leads from state version 0 to 1"),
+    ],
+)
+def test_a_state_that_is_none_names_where_it_lies(version: int, state: bytes, text: str) -> None:
+    states = States("notes", NoteTwo, 2, Two.upgrades)
+    with pytest.raises(CodecError) as refused:
+        states.decode(Record("t", version, msgspec.Raw(state)), "notes.turn.a")
+    assert str(refused.value).startswith("notes.turn.a: ") and text in str(refused.value)
+
+
+def test_a_key_without_a_state_has_no_version() -> None:
+    assert States("notes", NoteTwo, 2, {}).decode(Record("t", 9), "notes.turn.a") is None
+    assert States("notes", None, 1, {}).decode(Record("t", 9, msgspec.Raw(b"{}")), "notes.turn.a") is None

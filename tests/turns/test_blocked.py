@@ -1,0 +1,280 @@
+"""A key that fails, or is slow, holds back itself alone, with far more events behind it than are in hand; order is kept."""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+
+import msgspec
+import pytest
+
+from runtime import Actor, ActorError, Event, Options, Query, RetryPolicy, query, react
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.server import EmbeddedServer
+from runtime.storage.relay import event_headers
+from runtime.testing import System, running
+from tests.support.consumers import is_idle
+
+BLOCKED: set[str] = set()
+"""Keys that fail now."""
+GATES: dict[str, asyncio.Event] = {}
+"""What the handlers of a key wait for, but for its first event."""
+TRIED: dict[str, int] = defaultdict(int)
+PATIENT = RetryPolicy(attempts=100_000, first=0.01, longest=0.02)
+
+
+class Posted(Event, actor="office", key="box"):
+    """Published by the tests."""
+
+    box: str
+    number: int
+    copy: str = ""
+    """Another key that reacts to it too."""
+
+
+class Pile(msgspec.Struct, frozen=True):
+    numbers: tuple[int, ...] = ()
+    copies: tuple[int, ...] = ()
+
+
+class GetPile(Query[Pile], actor="boxes", key="box"):
+    box: str
+
+
+class Boxes(Actor[Pile]):
+    """Keeps what was posted, in order."""
+
+    name = "boxes"
+
+    @react
+    async def on_posted(self, event: Posted) -> None:
+        TRIED[event.box] += 1
+        if event.box in BLOCKED:
+            raise RuntimeError(f"{event.box} is blocked")
+        if event.box in GATES and event.number:
+            await GATES[event.box].wait()
+        pile = self.state or Pile()
+        self.state = msgspec.structs.replace(pile, numbers=(*pile.numbers, event.number))
+
+    @react(key="copy", where={"copy": [{"anything-but": [""]}]})
+    async def on_posted_copy(self, event: Posted) -> None:
+        pile = self.state or Pile()
+        self.state = msgspec.structs.replace(pile, copies=(*pile.copies, event.number))
+
+    @query
+    async def get_pile(self, message: GetPile) -> Pile:
+        return self.state or Pile()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocked() -> None:
+    BLOCKED.clear()
+    GATES.clear()
+    TRIED.clear()
+
+
+async def post(system: System, namespace: str, box: str, numbers: range, copy: str = "") -> None:
+    """Publish many events of one key; return when all are stored."""
+    jetstream: JetStream = system.runner.hosts[0].jetstream
+    subject = f"{namespace}.office.event.posted.{box}"
+    for number in numbers:
+        block = event_headers("office", "Posted", f"{box}-{number}", box, time.time()) + b"\r\n"
+        body = msgspec.json.encode(Posted(box, number, copy))
+        if number != numbers[-1]:
+            jetstream.connection.publish(subject, body, headers=block)
+        else:
+            await jetstream.publish(subject, body, headers=block)
+
+
+async def pile(system: System, box: str) -> Pile:
+    return await system.bus.query(GetPile(box))
+
+
+async def until_handled(system: System, box: str, count: int) -> tuple[int, ...]:
+    async def handled() -> bool:
+        return len((await pile(system, box)).numbers) >= count
+
+    await system.until(handled)
+    return (await pile(system, box)).numbers
+
+
+async def until_idle(system: System, namespace: str) -> None:
+    jetstream = system.runner.hosts[0].jetstream
+    await system.until(lambda: is_idle(jetstream, f"{namespace}-office-events", "boxes"))
+
+
+def in_hand(system: System) -> int:
+    return system.host("boxes").serving.pulled._pulls[0].puller.in_hand
+
+
+async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_itself_alone(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    BLOCKED.add("jammed")
+    options = {"boxes": Options(retry=PATIENT)}
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        await post(system, namespace, "jammed", range(1500))
+        await post(system, namespace, "free", range(700))
+        assert await until_handled(system, "free", 700) == tuple(range(700))
+        assert in_hand(system) == 1500 and (await pile(system, "jammed")).numbers == ()
+        assert any("of its key wait behind it" in message for message in caplog.messages)
+        # It runs down; what comes meanwhile, of this key and of others, waits its turn and no longer.
+        BLOCKED.clear()
+        await post(system, namespace, "jammed", range(1500, 2500))
+        await post(system, namespace, "late", range(100))
+        assert await until_handled(system, "late", 100) == tuple(range(100))
+        assert await until_handled(system, "jammed", 2500) == tuple(range(2500))
+        await until_idle(system, namespace)
+        puller = system.host("boxes").serving.pulled._pulls[0].puller
+        assert (puller._limit, puller._aside.sizes, puller._aside._bytes) == (512, {}, 0)
+
+
+async def test_more_failing_keys_than_are_in_hand_hold_back_no_other(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    boxes = [f"jammed-{n}" for n in range(30)]
+    BLOCKED.update(boxes)
+    options = {"boxes": Options(retry=PATIENT, in_hand=8)}
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        for box in boxes:
+            await post(system, namespace, box, range(3))
+        await post(system, namespace, "free", range(50))
+        assert await until_handled(system, "free", 50) == tuple(range(50))
+        BLOCKED.clear()
+        for box in boxes:
+            assert await until_handled(system, box, 3) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("how", ["drain", "crash"])
+async def test_the_order_outlives_the_process_that_had_set_aside(
+    nats_server: EmbeddedServer, namespace: str, how: str
+) -> None:
+    BLOCKED.add("jammed")
+    options = {"boxes": Options(retry=PATIENT, in_hand=16)}
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        await post(system, namespace, "jammed", range(300))
+        await post(system, namespace, "free", range(50))
+        assert await until_handled(system, "free", 50) == tuple(range(50))
+        if how == "crash":
+            first = system.host("boxes").serving
+            system.host("boxes").crashed(ActorError("on purpose"))
+            await system.until(lambda: system.host("boxes").serving not in (None, first))
+            BLOCKED.clear()
+            await post(system, namespace, "jammed", range(300, 320))
+            assert await until_handled(system, "jammed", 320) == tuple(range(320))
+            return
+    BLOCKED.clear()
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        await post(system, namespace, "jammed", range(300, 320))
+        assert await until_handled(system, "jammed", 320) == tuple(range(320))
+        await until_idle(system, namespace)
+        assert (await pile(system, "free")).numbers == tuple(range(50))
+
+
+async def test_a_connection_that_is_made_again_keeps_the_order_and_the_room(
+    namespace: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    BLOCKED.add("jammed")
+    options = {"boxes": Options(retry=PATIENT, in_hand=16)}
+    async with EmbeddedServer(port=0, store_dir=tmp_path_factory.mktemp("nats")) as server:
+        async with running(Boxes, url=server.url, namespace=namespace, options=options) as system:
+            await post(system, namespace, "jammed", range(200))
+            await until_in_hand(system, 200)
+            await server.stop()
+            await server.start()
+            await system.connection.wait_connected(10)
+            await system.until(system.host("boxes").ready.is_set)
+            await post(system, namespace, "free", range(100))
+            assert await until_handled(system, "free", 100) == tuple(range(100))
+            BLOCKED.clear()
+            assert await until_handled(system, "jammed", 200) == tuple(range(200))
+            await until_idle(system, namespace)
+
+
+async def until_in_hand(system: System, count: int) -> None:
+    await system.until(lambda: in_hand(system) >= count)
+
+
+async def test_an_event_of_which_one_reaction_is_blocked_is_done_by_the_other(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    BLOCKED.add("jammed")
+    options = {"boxes": Options(retry=PATIENT, in_hand=8)}
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        await post(system, namespace, "jammed", range(100), copy="copies")
+
+        async def copied() -> bool:
+            return (await pile(system, "copies")).copies == tuple(range(100))
+
+        await system.until(copied)
+        BLOCKED.clear()
+        assert await until_handled(system, "jammed", 100) == tuple(range(100))
+        await until_idle(system, namespace)
+
+
+async def test_what_may_be_held_back_is_bounded_and_said_once(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    BLOCKED.add("jammed")
+    options = {"boxes": Options(retry=PATIENT, in_hand=8, held_back=40)}
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        await post(system, namespace, "jammed", range(100))
+        await post(system, namespace, "free", range(5))
+        await system.until(lambda: TRIED["jammed"] > 20 and in_hand(system) == 48)
+        counter = system.host("boxes").tracer.counter(
+            "actorloom.reactions.stalled", {"messaging.destination.name": f"{namespace}-office-events"}
+        )
+        assert counter.value == 1 and (await pile(system, "free")).numbers == ()
+        said = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert ["held_back = 40" in record.getMessage() for record in said] == [True]
+        BLOCKED.clear()
+        assert await until_handled(system, "jammed", 100) == tuple(range(100))
+        assert await until_handled(system, "free", 5) == tuple(range(5))
+
+
+async def test_a_slow_key_holds_back_itself_alone(nats_server: EmbeddedServer, namespace: str) -> None:
+    gate = GATES["slow"] = asyncio.Event()
+    options = {"boxes": Options(in_hand=8)}
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options, lease_ttl=1.0) as system:
+        await post(system, namespace, "slow", range(100))
+        await post(system, namespace, "free", range(50))
+        assert await until_handled(system, "free", 50) == tuple(range(50))
+        assert TRIED["slow"] == 2
+        gate.set()
+        assert await until_handled(system, "slow", 100) == tuple(range(100))
+
+
+async def test_while_it_runs_down_it_holds_back_itself_alone(nats_server: EmbeddedServer, namespace: str) -> None:
+    BLOCKED.add("jammed")
+    options = {"boxes": Options(retry=PATIENT, in_hand=16)}
+    # With such a lease it would take half a minute until the key is found to be slow.
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options, lease_ttl=60.0) as system:
+        await post(system, namespace, "jammed", range(100))
+        await until_in_hand(system, 100)
+        gate = GATES["jammed"] = asyncio.Event()
+        BLOCKED.clear()
+        assert await until_handled(system, "jammed", 1) == (0,)
+        await post(system, namespace, "jammed", range(100, 200))
+        await post(system, namespace, "free", range(50))
+        assert await until_handled(system, "free", 50) == tuple(range(50))
+        gate.set()
+        assert await until_handled(system, "jammed", 200) == tuple(range(200))
+
+
+async def test_a_drain_does_not_wait_until_it_has_run_down(nats_server: EmbeddedServer, namespace: str) -> None:
+    BLOCKED.add("jammed")
+    options = {"boxes": Options(retry=PATIENT, in_hand=16)}
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        await post(system, namespace, "jammed", range(300))
+        await until_in_hand(system, 300)
+        gate = GATES["jammed"] = asyncio.Event()
+        BLOCKED.clear()
+        turns = system.host("boxes").serving.turns
+        assert await until_handled(system, "jammed", 1) == (0,)
+        system.runner.stop()
+        await system.until(lambda: turns._stopping)
+        TRIED.clear()
+        gate.set()
+    assert TRIED["jammed"] < 10
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
+        assert await until_handled(system, "jammed", 300) == tuple(range(300))

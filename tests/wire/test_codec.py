@@ -1,0 +1,112 @@
+"""Bytes to typed values and back: strict, in either format, with one error."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.errors import CodecError, DeclarationError
+from runtime.wire.codec import JSON, MSGPACK, Codec, check_type, encode, encode_msgpack, is_msgpack, schema, schemas
+
+
+class Line(msgspec.Struct, frozen=True, rename="camel"):
+    product_id: str
+    amount: int = 1
+
+
+class Basket(msgspec.Struct, frozen=True, rename="camel"):
+    name: str
+    lines: list[Line] = []
+    extra: dict[str, Any] = {}
+    parent: "Basket | None" = None
+
+
+BASKET = Codec[Basket](Basket)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
+LINES = st.lists(st.builds(Line, TEXT, st.integers(-(2**63), 2**64 - 1)), max_size=4)
+BASKETS = st.builds(Basket, TEXT, LINES, st.dictionaries(TEXT, st.none() | TEXT | st.integers(0, 9)))
+
+
+@given(BASKETS)
+def test_a_value_comes_back_in_either_format(basket: Basket) -> None:
+    assert BASKET.decode(encode(basket)) == basket
+    assert BASKET.decode(encode(basket), JSON) == basket
+    assert BASKET.decode(encode_msgpack(basket), MSGPACK) == basket
+
+
+NESTED = st.integers(1, 100_000).flatmap(
+    lambda depth: st.sampled_from(
+        [b"[" * depth, b'{"name":"","extra":{"a":' + b"[" * depth, b'{"parent":' * depth, b"\x91" * depth]
+    )
+)
+HUGE = st.sampled_from(
+    [b'{"name":"","lines":[{"productId":"","amount":%s}]}' % (b"9" * n) for n in (19, 20, 30, 400, 5000)]
+)
+
+
+@given(
+    st.binary(max_size=80) | NESTED | HUGE | BASKETS.map(encode).map(lambda b: b.replace(b'"', b"\xff", 1)),
+    st.sampled_from([None, JSON, MSGPACK, "text/xml", "", "application/cloudevents+json"]),
+)
+def test_arbitrary_bytes_raise_nothing_but_a_codec_error(payload: bytes, content_type: str | None) -> None:
+    try:
+        BASKET.decode(payload, content_type)
+    except CodecError as error:
+        assert str(error)  # noqa: PT017 - a value that does decode is fine, too
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        (b"", "missing required field `name`"),
+        (b'{"name":1}', r"Expected `str`, got `int` - at `\$\.name`"),
+        (b'{"name":"a","lines":[{"productId":"x","amount":"2"}]}', r"at `\$\.lines\[0\]\.amount`"),
+        (b"not json", "malformed"),
+        (b'{"name":"\xff"}', "not valid UTF-8"),
+        (b'{"name":"","parent":' * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_is_wrong_is_named(payload: bytes, text: str) -> None:
+    with pytest.raises(CodecError, match=text):
+        BASKET.decode(payload)
+
+
+@pytest.mark.parametrize(
+    "name", [MSGPACK, "application/x-msgpack", "Application/MsgPack; v=1", "application/vnd.msgpack"]
+)
+def test_names_of_messagepack(name: str) -> None:
+    assert is_msgpack(name)
+
+
+@pytest.mark.parametrize("name", [None, JSON, "application/json; charset=utf-8", "application/cloudevents+json", ""])
+def test_names_of_json(name: str | None) -> None:
+    assert not is_msgpack(name)
+
+
+def test_another_content_type_is_refused() -> None:
+    with pytest.raises(CodecError, match="'text/xml' is not supported"):
+        is_msgpack("text/xml")
+
+
+class Bomb(msgspec.Struct):
+    inner: list[dict[int, str]]
+
+
+class Wraps(msgspec.Struct):
+    bomb: Bomb | None = None
+
+
+@pytest.mark.parametrize(
+    "kind", [dict[int, str], list[dict[float, int]], Bomb, Wraps, dict[str, dict[int, int]], dict[int | str, int]]
+)
+def test_a_dict_by_numbers_is_refused(kind: Any) -> None:
+    with pytest.raises(DeclarationError, match="hash-collision bomb"):
+        check_type(kind)
+
+
+def test_schemas_are_complete_in_themselves() -> None:
+    assert set(schema(Basket)["$defs"]) == {"Basket", "Line"}
+    found, definitions = schemas([Line, int])
+    assert found[1] == {"type": "integer"} and "productId" in definitions["Line"]["properties"]

@@ -1,0 +1,80 @@
+"""Message ids: minted, derived, and the time that they carry."""
+
+import time
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.wire.ids import derived_id, id_time, is_uuid, key_for, new_id
+
+MILLIS = st.integers(1, 2**48 - 1)
+
+
+def minted(millis: int) -> str:
+    """A UUIDv7 of that time."""
+    return str(uuid.UUID(int=millis << 80 | 7 << 76 | 2 << 62 | 12345))
+
+
+def test_a_new_id_is_a_uuid7_of_now() -> None:
+    before, made, after = int(time.time() * 1000), new_id(), time.time()
+    parsed = uuid.UUID(made)
+    assert is_uuid(made) and parsed.version == 7 and parsed.variant == uuid.RFC_4122
+    carried = id_time(made)
+    assert carried is not None and before / 1000 <= carried <= after
+    assert len({new_id() for _ in range(1000)}) == 1000
+
+
+@given(st.text(max_size=60), st.integers(1, 10_000))
+def test_a_derived_id_is_a_function_of_parent_and_ordinal(parent: str, ordinal: int) -> None:
+    derived = derived_id(parent, ordinal)
+    parsed = uuid.UUID(derived)
+    assert is_uuid(derived) and parsed.version == 8 and parsed.variant == uuid.RFC_4122
+    assert derived == derived_id(parent, ordinal)
+    assert derived not in {derived_id(parent, ordinal + 1), derived_id(parent + "x", ordinal)}
+
+
+@given(MILLIS)
+def test_a_derived_id_has_its_parents_time_over_generations(millis: int) -> None:
+    first = minted(millis)
+    assert id_time(first) == millis / 1000
+    child = derived_id(first, 1)
+    for ordinal in range(5):
+        assert id_time(child) == millis / 1000
+        child = derived_id(child, ordinal)
+
+
+@given(MILLIS)
+def test_the_id_of_one_of_several_reactions_has_its_events_time(millis: int) -> None:
+    assert id_time(f"{minted(millis)}.on_created") == millis / 1000
+    assert id_time(derived_id(f"{minted(millis)}.on_created", 3)) == millis / 1000
+
+
+@given(st.text(max_size=40))
+def test_a_foreign_id_has_no_time_and_never_raises(text: str) -> None:
+    found = id_time(text)
+    assert found is None or (len(text) >= 36 and text[14] in "78")
+
+
+def test_ids_without_time() -> None:
+    assert id_time(str(uuid.uuid4())) is None
+    assert id_time("order-1") is None
+    assert id_time(derived_id("order-1", 1)) is None
+    assert id_time("-1234567-1234-7234-9234-123456789abc") is None
+    assert id_time("+_123456-1234-7234-9234-123456789abc") is None
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_the_key_of_a_new_key_command_is_its_ids(one: str, other: str) -> None:
+    assert is_uuid(key_for(one)) and uuid.UUID(key_for(one)).version == 5
+    assert (key_for(one) == key_for(other)) == (one == other)
+
+
+def test_a_program_that_seeds_its_randomness_mints_other_ids_all_the_same() -> None:
+    import random
+
+    made: set[str] = set()
+    for _ in range(50):
+        random.seed(1)
+        made.add(new_id()[-17:])
+    assert len(made) == 50

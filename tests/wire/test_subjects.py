@@ -1,0 +1,125 @@
+"""Names on the wire: tokens, subjects, streams."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.errors import CodecError
+from runtime.wire.subjects import (
+    MAX_TOKEN,
+    NO_KEY,
+    Names,
+    key_token,
+    snake_case,
+    token_key,
+    valid_name,
+    valid_namespace,
+)
+
+TOKEN = re.compile(r"[!-~]+")
+
+
+@given(st.text(max_size=60) | st.text(st.characters(categories=["Cs"]), max_size=5))
+def test_a_key_is_one_legal_token_and_comes_back(key: str) -> None:
+    token = key_token(key)
+    assert TOKEN.fullmatch(token)
+    assert not set(token) & set(".*> \t\r\n$"), token
+    assert token != NO_KEY
+    assert token_key(token) == key
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_two_keys_never_share_a_token(one: str, other: str) -> None:
+    assert (key_token(one) == key_token(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("key", "token"),
+    [
+        ("order-1", "order-1"),
+        ("", "%"),
+        ("_", "%5F"),
+        ("__", "__"),
+        ("a.b", "a%2Eb"),
+        ("*", "%2A"),
+        (">", "%3E"),
+        ("%", "%25"),
+        ("ü", "%C3%BC"),
+        (" ", "%20"),
+        ("$JS", "%24JS"),
+        ("a@b.org", "a@b%2Eorg"),
+    ],
+)
+def test_tokens(key: str, token: str) -> None:
+    assert key_token(key) == token
+
+
+def test_a_key_that_does_not_fit_a_subject_is_refused() -> None:
+    # The server ends a connection whose protocol line is longer than 4096 bytes.
+    assert len(key_token("k" * MAX_TOKEN)) == MAX_TOKEN
+    for key in ("k" * (MAX_TOKEN + 1), "ü" * (MAX_TOKEN // 6 + 1)):
+        with pytest.raises(CodecError, match="too long"):
+            key_token(key)
+
+
+@pytest.mark.parametrize(
+    ("name", "snake"),
+    [
+        ("GetOrder", "get_order"),
+        ("SKUAdded", "sku_added"),
+        ("Get", "get"),
+        ("Order2Created", "order2_created"),
+        ("A", "a"),
+        ("GetHTTPStatus", "get_http_status"),
+        ("Payment3PFailed", "payment3_p_failed"),
+    ],
+)
+def test_snake_case(name: str, snake: str) -> None:
+    assert snake_case(name) == snake
+
+
+@given(st.lists(st.from_regex(r"[A-Z][a-z0-9]+", fullmatch=True), min_size=1, max_size=5))
+def test_snake_case_joins_the_words(words: list[str]) -> None:
+    assert snake_case("".join(words)) == "_".join(words).lower()
+
+
+@pytest.mark.parametrize("name", ["orders", "payment-3p", "a_b", "x1"])
+def test_valid_names(name: str) -> None:
+    assert valid_name(name) and valid_namespace(name)
+
+
+@pytest.mark.parametrize("name", ["", "Orders", "3p", "-a", "_a", "a.b", "a b", "a*", "ü", "orders\n"])
+def test_invalid_names(name: str) -> None:
+    assert not valid_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "*", "ü", "a\n"])
+def test_invalid_namespaces(name: str) -> None:
+    assert not valid_namespace(name)
+
+
+def test_the_subjects_of_the_wire_contract() -> None:
+    names = Names("orders")
+    assert names.request("query", "get_order") == "orders.query.get_order"
+    assert names.event("order_created", key_token("7")) == "orders.event.order_created.7"
+    assert names.turn("7") == "orders.turn.7"
+    assert names.mark("7", "a.b") == "orders.done.7.a%2Eb" and names.marks("7", 255, 1) == "orders.done.7.ff.1"
+    assert names.dead("order_created") == "orders.dead.order_created"
+    assert (names.turns_stream, names.events_stream, names.dead_stream) == (
+        "orders-turns",
+        "orders-events",
+        "orders-dead",
+    )
+
+
+def test_a_namespace_stands_in_front_of_subjects_and_streams() -> None:
+    names = Names("orders", "test")
+    assert names.turn("7") == "test.orders.turn.7" and names.turns_stream == "test-orders-turns"
+
+
+@pytest.mark.parametrize("token", ["%ZZ", "a%", "%FF", "%-1"])
+def test_a_token_that_no_key_has_is_refused(token: str) -> None:
+    with pytest.raises(CodecError, match="no key of ours"):
+        token_key(token)
