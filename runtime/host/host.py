@@ -13,13 +13,14 @@ from typing import Any
 
 from runtime.actor.base import Actor
 from runtime.errors import ActorError
-from runtime.host.serving import Serving
+from runtime.host.serving import Serving, make_lease
 from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
 from runtime.options import Options
 from runtime.storage.streams import StateLost, Storage
 from runtime.telemetry import Tracing
+from runtime.turns.served import Served
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.host")
@@ -54,25 +55,27 @@ class Host:
         lease_ttl: float = 4.0,
         replicas: int = 1,
     ) -> None:
-        self.actor_type = actor
-        self.name = actor.name
-        self.connection = connection
-        self.options = options or actor.options
-        self.names = Names(actor.name, namespace)
-        self.jetstream = JetStream(connection)
+        names = Names(actor.name, namespace)
+        jetstream = JetStream(connection)
         sources = {event.__contract__.actor for event in actor.handlers.reactions} | {actor.name}
-        self.storage = Storage(
-            self.jetstream, self.names, [Names(source, namespace) for source in sorted(sources)], replicas
+        storage = Storage(jetstream, names, [Names(source, namespace) for source in sorted(sources)], replicas)
+        self.served = Served(
+            actor=actor(),
+            names=names,
+            options=options or actor.options,
+            connection=connection,
+            jetstream=jetstream,
+            storage=storage,
+            tracer=tracing.service(actor.name, version=actor.version, namespace=namespace),
+            holder=holder,
+            crashed=self.crashed,
+            namespace=namespace,
+            lease_ttl=lease_ttl,
+            replicas=replicas,
         )
+        self.name = actor.name
         self.ready = asyncio.Event()
         """Set while it serves."""
-        self.tracer = tracing.service(actor.name, version=actor.version, namespace=namespace)
-        self.namespace = namespace
-        self.holder = holder
-        self.lease_ttl = lease_ttl
-        self._replicas = replicas
-        self.actor: Actor[Any] = actor()
-        self.keyed = actor.state_type is not None
         self.siblings: Sequence[Host] = (self,)
         """The hosts of this process."""
         self._drain = asyncio.Event()
@@ -86,8 +89,8 @@ class Host:
 
         Raises `HostFailed` past the restart intensity, `StateLost`, and what a wrong configuration raises.
         """
-        await self.storage.ensure()
-        await self.actor.on_start()
+        await self.served.storage.ensure()
+        await self.served.actor.on_start()
         try:
             while not self._drain.is_set():
                 try:
@@ -101,7 +104,7 @@ class Host:
                 except (ActorError, TimeoutError, OSError) as error:
                     await self._failed(error)
         finally:
-            await self.actor.on_stop()
+            await self.served.actor.on_stop()
 
     def drain(self) -> None:
         """Stop: take no more, finish what is in hand, commit, answer, give back the lease. `run` then ends."""
@@ -129,18 +132,19 @@ class Host:
 
     async def _serve_once(self) -> None:
         """One ownership, from the lease to its loss or the drain."""
-        lease = self.lease("0")
-        if self.keyed:
+        keyed = self.served.keyed
+        lease = make_lease(self.served, "0")
+        if keyed:
             self._wanted = lease
             if not await self._unless_draining(self._stand_by(lease)):
                 return
-        serving = Serving(self, lease if self.keyed else None)
+        serving = Serving(self.served, lease if keyed else None, self.quiet)
         self._broken = asyncio.get_running_loop().create_future()
         try:
             await serving.begin()
             self._serving = serving
             self.ready.set()
-            logger.info("%s: serving %d operations", self.name, len(serving.dispatcher.endpoints))
+            logger.info("%s: serving %d operations", self.name, len(serving.endpoints))
             ended = await self._wait_for_end(lease)
             self.ready.clear()
             if ended is None:
@@ -151,17 +155,19 @@ class Host:
             self.ready.clear()
             self._serving = None
             await serving.end()
-            if self.keyed:
+            if keyed:
                 await lease.release()
 
     async def _stand_by(self, lease: Lease) -> None:
         """Wait for the lease; an owner that drains is told meanwhile that somebody does."""
 
+        connection, subject_of_standby = self.served.connection, self.served.names.standby()
+
         def tell(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
             if reply.startswith(b"_"):  # an inbox, as in `MicroService`
-                self.connection.publish(reply)
+                connection.publish(reply)
 
-        answering = await self.connection.subscribe(self.names.standby(), tell)
+        answering = await connection.subscribe(subject_of_standby, tell)
         try:
             await lease.acquire()
         finally:
@@ -169,10 +175,10 @@ class Host:
 
     async def _relieved(self) -> bool:
         """Whether somebody waits for the keys of this host. Actors without state have none: who else serves them does so now."""
-        if not self.keyed:
+        if not self.served.keyed:
             return False
         try:
-            await self.connection.request(self.names.standby(), b"", timeout=_RELIEF)
+            await self.served.connection.request(self.served.names.standby(), b"", timeout=_RELIEF)
         except (ActorError, TimeoutError):
             return False
         return True
@@ -225,14 +231,3 @@ class Host:
         logger.error("%s: a part failed: %s", self.name, error, exc_info=None if expected else error)
         if self._broken is not None and not self._broken.done():
             self._broken.set_result(error)
-
-    def lease(self, partition: str) -> Lease:
-        bucket = f"{self.names.stream_prefix}leases"
-        return Lease(
-            self.jetstream,
-            bucket=bucket,
-            key=f"{self.name}.{partition}",
-            holder=self.holder,
-            ttl=self.lease_ttl,
-            replicas=self._replicas,
-        )

@@ -2,25 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 from runtime.actor.metadata import endpoint_metadata, service_metadata
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError, PublishError
 from runtime.intake.consumers import Subscriptions
-from runtime.intake.dispatch import Dispatcher
+from runtime.intake.context import Context
+from runtime.intake.dispatch import make_endpoints
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
 from runtime.nats.micro import Endpoint, MicroService
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
 from runtime.storage.relay import Relay
+from runtime.turns.served import Served
 from runtime.turns.turn import Turns
+from runtime.turns.workers import Workers
 from runtime.wire.subjects import QUEUE, token_key
-
-if TYPE_CHECKING:
-    from runtime.host.host import Host
 
 logger = logging.getLogger("actorloom.host")
 
@@ -35,27 +35,25 @@ _DRAIN = 20.0
 class Serving:
     """All that exists while a host owns its keys: made by `begin`, in order, and ended the other way round."""
 
-    def __init__(self, host: "Host", lease: Lease | None) -> None:
-        self.host = host
-        tracer = host.tracer
-        bus = Bus(host.connection, tracer, namespace=host.namespace, timeout=host.options.timeout)
-        actor = host.actor_type
+    def __init__(self, served: Served, lease: Lease | None, wait_idle: Callable[[], Awaitable[None]]) -> None:
+        self.served = served
+        self._wait_idle = wait_idle
+        bus = Bus(served.connection, served.tracer, namespace=served.namespace, timeout=served.options.timeout)
+        actor = served.actor
         owns = lease.held if lease is not None else lambda: True
-        self.relay = Relay(host.jetstream, host.names, tracer, owns)
+        self.relay = Relay(served.jetstream, served.names, served.tracer, owns)
         self.journal = Journal(
-            host.jetstream, host.names, actor.state_type, actor.state_version, actor.upgrades, host.options,
+            served.jetstream, served.names, actor.state_type, actor.state_version, actor.upgrades, served.options,
             self.relay.checkpoint.account,
         )  # fmt: skip
-        self.indexes = Indexes(host.name, actor.indexes, self._states) if actor.indexes else None
+        self.indexes = Indexes(served.name, actor.indexes, self._states) if actor.indexes else None
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update
-        self.turns = Turns(
-            host.actor, host.names, self.journal, self.relay, bus, host.options, tracer, self.indexes, host.crashed, owns
-        )  # fmt: skip
-        self.dispatcher = Dispatcher(
-            host.actor, host.names, host.connection, bus, self.turns, host.options, tracer, self.indexes, host.crashed
-        )
-        self.pulled = Subscriptions(host, self.turns, self.relay.checkpoint.account)
+        self.turns = Turns(served, self.journal, self.relay, bus, self.indexes, owns)
+        self.workers = Workers(served.options.concurrency, served.crashed)
+        """They run the queries."""
+        self.endpoints = make_endpoints(Context(served, bus, self.turns, self.workers, self.indexes))
+        self.pulled = Subscriptions(served, self.turns, self.relay.checkpoint.account)
         self.reactions = self.pulled.reactions
         self._subscriptions: list[Subscription] = []
         self._service: MicroService | None = None
@@ -64,21 +62,21 @@ class Serving:
 
     async def begin(self) -> None:
         """Catch up, and open for messages."""
-        host = self.host
-        await host.storage.ensure()
-        if host.keyed:
+        served = self.served
+        await served.storage.ensure()
+        if served.keyed:
             left = await self.relay.recover()
             if left:
-                logger.info("%s: published what %d turns of a former owner had left", host.name, left)
+                logger.info("%s: published what %d turns of a former owner had left", served.name, left)
         else:
             self._spawn(self._become_accountant())
         if self.indexes is not None:
-            await self.indexes.rebuild(host.jetstream, host.names, self.journal)
-        for endpoint in self.dispatcher.endpoints:
-            subscription = await host.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
+            await self.indexes.rebuild(served.jetstream, served.names, self.journal)
+        for endpoint in self.endpoints:
+            subscription = await served.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self.pulled.start()
-        await host.connection.flush()
+        await served.connection.flush()
         for subscription in self._subscriptions:
             if subscription.error is not None:
                 raise subscription.error
@@ -89,16 +87,16 @@ class Serving:
     @property
     def busy(self) -> bool:
         """Whether anything is in hand."""
-        return self.dispatcher.workers.busy or self.turns.busy
+        return self.workers.busy or self.turns.busy
 
     async def quiet(self) -> None:
         """Finish what is in hand; it may ask for more in this process."""
-        await self.dispatcher.workers.quiet()
+        await self.workers.quiet()
         await self.turns.quiet()
 
     async def drain(self) -> None:
         """Take no more, finish what is in hand, publish what is committed."""
-        host = self.host
+        served = self.served
         await self.pulled.stop()
         if self._service is not None:
             self._service.stop()
@@ -108,9 +106,9 @@ class Serving:
                 await self.relay.quiet()
                 await self.pulled.rest()
                 await self.relay.save()
-                await host.connection.flush()
+                await served.connection.flush()
         except (TimeoutError, PublishError) as error:
-            logger.warning("%s: the drain was cut short: %s", host.name, error)
+            logger.warning("%s: the drain was cut short: %s", served.name, error)
 
     async def end(self) -> None:
         """Let go of everything; what is unfinished is redelivered or published by the next owner."""
@@ -124,19 +122,19 @@ class Serving:
             self._service.stop()
         self.relay.stop()
         await self.turns.close()
-        await self.dispatcher.workers.close()
-        if self._accountant is not None and not self.host.keyed:
+        await self.workers.close()
+        if self._accountant is not None and not self.served.keyed:
             await self._accountant.release()
 
     async def _finish(self) -> None:
         """Take no more but what the handlers that still run in this process ask for: nobody else may be there to answer them."""
-        host = self.host
+        served = self.served
         # In the place of what loopback has put there, which ends with the subscription.
-        near = [host.connection.serve_near(each.subject, each.receive) for each in self.dispatcher.endpoints]
+        near = [served.connection.serve_near(each.subject, each.receive) for each in self.endpoints]
         try:
             for subscription in self._subscriptions:
                 await subscription.drain()
-            await host.quiet()
+            await self._wait_idle()
         finally:
             for leave in near:
                 leave()
@@ -154,25 +152,25 @@ class Serving:
         return list(await asyncio.gather(*(state(token) for token in tokens)))
 
     def _micro_service(self) -> MicroService:
-        host = self.host
+        served = self.served
         endpoints: list[Endpoint] = []
-        for served in self.dispatcher.endpoints:
-            endpoint = Endpoint(served.handler.contract.name, served.subject, QUEUE, endpoint_metadata(served.handler))
-            endpoint.stats = served.stats
+        for each in self.endpoints:
+            endpoint = Endpoint(each.handler.contract.name, each.subject, QUEUE, endpoint_metadata(each.handler))
+            endpoint.stats = each.stats
             endpoints.append(endpoint)
-        described = (host.actor_type.__doc__ or "").strip().partition("\n")[0]
+        described = (served.actor.__doc__ or "").strip().partition("\n")[0]
         return MicroService(
-            host.connection,
-            host.name,
-            host.actor_type.version,
+            served.connection,
+            served.name,
+            served.actor.version,
             described,
-            metadata=service_metadata(host.actor_type, host.namespace),
+            metadata=service_metadata(type(served.actor), served.namespace),
             endpoints=endpoints,
         )
 
     async def _become_accountant(self) -> None:
         """Among the processes of an actor without state, one looks after what a crashed one left unpublished."""
-        lease = self._accountant = self.host.lease("relay")
+        lease = self._accountant = make_lease(self.served, "relay")
         await lease.acquire()
         await self.relay.recover()
 
@@ -181,15 +179,15 @@ class Serving:
             await self.pulled.doubted(_TICK)
             if not self.turns.owns():
                 continue  # paused, and about to be told: what it knows is not to be noted
-            self.turns.keys.evict(self.host.options.idle)
+            self.turns.keys.evict(self.served.options.idle)
             try:
-                await self.host.storage.check()
+                await self.served.storage.check()
                 await self.pulled.check()
                 await self.relay.sweep()
             except ConfigurationError:
                 raise
             except (ActorError, TimeoutError) as error:
-                logger.warning("%s: the checkpoint could not be saved: %s", self.host.name, error)
+                logger.warning("%s: the checkpoint could not be saved: %s", self.served.name, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -199,4 +197,16 @@ class Serving:
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self.host.crashed(error)
+            self.served.crashed(error)
+
+
+def make_lease(served: Served, partition: str) -> Lease:
+    """Return the lease, not yet acquired, of one part of an actor's keys or duties."""
+    return Lease(
+        served.jetstream,
+        bucket=f"{served.names.stream_prefix}leases",
+        key=f"{served.name}.{partition}",
+        holder=served.holder,
+        ttl=served.lease_ttl,
+        replicas=served.replicas,
+    )

@@ -2,7 +2,7 @@
 
 import time
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -10,6 +10,7 @@ from runtime.actor.call import Call, Timer, check_depth, link
 from runtime.actor.handler import Handler
 from runtime.actor.message import Accepted, NewKey
 from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
+from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.storage.record import is_null
 from runtime.telemetry import LeanSpan
@@ -19,9 +20,6 @@ from runtime.wire.codec import is_msgpack
 from runtime.wire.ids import MAX_ID, key_for, new_id
 from runtime.wire.replies import invalid
 from runtime.wire.subjects import key_token
-
-if TYPE_CHECKING:
-    from runtime.intake.dispatch import Dispatcher
 
 
 class CommandWork(Work, kw_only=True, eq=False):
@@ -56,8 +54,8 @@ class CommandWork(Work, kw_only=True, eq=False):
 class CommandEndpoint(Endpoint):
     """Receives the commands of one subject."""
 
-    def __init__(self, dispatcher: "Dispatcher", handler: Handler) -> None:
-        super().__init__(dispatcher, handler)
+    def __init__(self, context: Context, handler: Handler) -> None:
+        super().__init__(context, handler)
         self.running = accepting(handler) if handler.accept else handler
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
@@ -93,14 +91,14 @@ class CommandEndpoint(Endpoint):
             work.key = handler.key_of(work.message)
         if work.chain:
             self._check_chain(work)
-        self.dispatcher.work.admit(work)
+        self.context.turns.admit(work)
 
     def _check_chain(self, work: CommandWork) -> None:
         check_depth(self.subject, work.chain)
         path = work.chain.split(",")
-        here = link(self.dispatcher.names.actor, work.key)
-        turns = self.dispatcher.work
-        entry = turns.keys.get(key_token(work.key)) if self.dispatcher.keyed and here in path else None
+        here = link(self.context.served.names.actor, work.key)
+        turns = self.context.turns
+        entry = turns.keys.get(key_token(work.key)) if self.context.served.keyed and here in path else None
         if entry is not None and entry.active:
             raise CallCycle(
                 f"{self.subject}: the call comes back to a key that waits for it: {' > '.join([*path, here])}"

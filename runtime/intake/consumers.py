@@ -1,4 +1,4 @@
-"""What a host pulls: the durable consumers of its reactions, its timers, and its dead letters that are sent again.
+"""What a served pulls: the durable consumers of its reactions, its timers, and its dead letters that are sent again.
 
 It also looks whether they still stand, and notes how far they are. One that was deleted is made anew at its last noted place:
 from the start of the stream it would bring events that are older than the ids that are remembered.
@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,7 +16,6 @@ from runtime.actor.handler import Handler
 from runtime.errors import ActorError
 from runtime.intake.poison import Suspects
 from runtime.intake.reactions import Reactions, event_subject
-from runtime.intake.redrive import DURABLE as REDRIVE
 from runtime.intake.redrive import Redriven
 from runtime.intake.timers import Timers
 from runtime.nats.jetstream.configs import (
@@ -28,14 +27,13 @@ from runtime.nats.jetstream.configs import (
     ConsumerInfo,
     changed_consumer,
 )
-from runtime.nats.jetstream.puller import Delivery, Puller
+from runtime.nats.jetstream.delivery import Delivery
+from runtime.nats.jetstream.puller import Puller
 from runtime.storage.positions import Place, Places
-from runtime.storage.streams import StreamChanged, unless_gone
+from runtime.storage.streams import REDRIVE, TIMERS, StreamChanged, unless_gone
+from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.subjects import Names
-
-if TYPE_CHECKING:
-    from runtime.host.host import Host
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -47,9 +45,6 @@ _OUTLIVED = 0.75
 """The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
 was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
 
-TIMERS = "timers"
-"""The consumer of timers that fired."""
-
 
 class _Pull(NamedTuple):
     stream: str
@@ -58,41 +53,40 @@ class _Pull(NamedTuple):
 
 
 class Subscriptions:
-    """All that one ownership of `host` pulls, from `start` to `stop`."""
+    """All that one ownership pulls, from `start` to `stop`."""
 
-    def __init__(self, host: "Host", turns: Turns, stored: Callable[[int], None]) -> None:
-        self._host = host
+    def __init__(self, served: Served, turns: Turns, stored: Callable[[int], None]) -> None:
+        self._served = served
         self._turns = turns
         self._pulls: list[_Pull] = []
         self._suspects: list[Suspects] = []
         self._doubt = asyncio.Event()
-        self.places = Places(host.jetstream, host.names, host.options.remember, stored)
+        self.places = Places(served.jetstream, served.names, served.options.remember, stored)
         self.reactions: list[Reactions] = []
 
     async def start(self) -> None:
         """Make the consumers, and begin to pull."""
-        host, turns = self._host, self._turns
-        shared = (host.jetstream, host.names, host.options, host.tracer, host.keyed)
+        served, turns = self._served, self._turns
         by_stream: dict[str, list[tuple[str, str, list[Handler]]]] = {}
         handlers: list[Handler] = []
-        for event, reacting in host.actor_type.handlers.reactions.items():
-            source, name, subject = event_subject(event, host.namespace)
-            by_stream.setdefault(Names(source, host.namespace).events_stream, []).append((subject, name, reacting))
+        for event, reacting in served.actor.handlers.reactions.items():
+            source, name, subject = event_subject(event, served.namespace)
+            by_stream.setdefault(Names(source, served.namespace).events_stream, []).append((subject, name, reacting))
             handlers += reacting
         for stream, routes in by_stream.items():
-            reactions = Reactions(turns, *shared, stream)
+            reactions = Reactions(served, turns, stream)
             for subject, name, reacting in routes:
                 reactions.add(subject, name, reacting)
-            await self._pull(reactions, host.name, tuple(f"{subject}.*" for subject, _, _ in routes))
-        commands = list(host.actor_type.handlers.commands.values())
-        own = f"{host.names.prefix}{host.name}"
+            await self._pull(reactions, served.name, tuple(f"{subject}.*" for subject, _, _ in routes))
+        commands = list(served.actor.handlers.commands.values())
+        own = f"{served.names.prefix}{served.name}"
         if commands:
-            timers = Timers(turns, *shared, host.names.turns_stream)
+            timers = Timers(served, turns, served.names.turns_stream)
             for handler in commands:
                 timers.add_command(handler)
             await self._pull(timers, TIMERS, (f"{own}.timer.>",))
         if commands or handlers:
-            await self._pull(Redriven(turns, *shared, [*handlers, *commands]), REDRIVE, (f"{own}.redrive.*",))
+            await self._pull(Redriven(served, turns, [*handlers, *commands]), REDRIVE, (f"{own}.redrive.*",))
 
     async def stop(self) -> None:
         """Pull no more; what is in hand stays there until it is finished."""
@@ -105,7 +99,7 @@ class Subscriptions:
         """Note how far all is when nothing is in hand any more: this owner has ended in order."""
 
         async def rest(stream: str, durable: str) -> None:
-            info = await self._host.jetstream.consumer_info(stream, durable)
+            info = await self._served.jetstream.consumer_info(stream, durable)
             await self._note(stream, durable, self._place(stream, info))
 
         ended = await asyncio.gather(
@@ -113,7 +107,7 @@ class Subscriptions:
         )
         for error in ended:
             if error is not None:
-                logger.warning("%s: how far a consumer is could not be noted: %r", self._host.name, error)
+                logger.warning("%s: how far a consumer is could not be noted: %r", self._served.name, error)
 
     async def doubted(self, timeout: float) -> None:
         """Return after `timeout` seconds, or as soon as a consumer seems to be gone: then it is time to `check`."""
@@ -129,16 +123,16 @@ class Subscriptions:
 
         Raises `StreamChanged` where one does not, and what `consumer_info` raises.
         """
-        host = self._host
+        served = self._served
         for stream, config, _ in self._pulls:
-            info = await unless_gone(partial(host.jetstream.consumer_info, stream, config.durable))
+            info = await unless_gone(partial(served.jetstream.consumer_info, stream, config.durable))
             if info is None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
             known = self.places.get(stream, config.durable)
             if known is not None and known.created != info.created:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
             # Processes that share a consumer may be of different versions: the newest has set it.
-            if host.keyed and changed_consumer(config, info.config) is not None:
+            if served.keyed and changed_consumer(config, info.config) is not None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
             if known is not None:
                 place = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
@@ -147,23 +141,23 @@ class Subscriptions:
                 await self._note(stream, config.durable, place)
 
     async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
-        host, stream = self._host, reactions.stream
+        served, stream = self._served, reactions.stream
         config = ConsumerConfig(
             durable=durable,
             filter_subjects=filters,
             ack_wait=_ACK_WAIT * SECOND,
-            max_ack_pending=host.options.in_hand + host.options.held_back,
+            max_ack_pending=served.options.in_hand + served.options.held_back,
         )
         place = await self._make(stream, config)
-        expires = host.lease_ttl * _OUTLIVED if host.keyed else 3.0
+        expires = served.lease_ttl * _OUTLIVED if served.keyed else 3.0
         puller = Puller(
-            host.jetstream,
+            served.jetstream,
             stream,
             durable,
             self._deliver(reactions, durable, place),
-            limit=host.options.in_hand,
-            aside=host.options.held_back,
-            exclusive=host.keyed,
+            limit=served.options.in_hand,
+            aside=served.options.held_back,
+            exclusive=served.keyed,
             expires=expires,
             heartbeat=expires / 3,
             on_error=self._failed,
@@ -176,13 +170,13 @@ class Subscriptions:
 
     def _deliver(self, reactions: Reactions, durable: str, place: Place) -> Callable[[Delivery], None]:
         """Return what the puller is to call: the reactions, or what stands before them while there may be suspects."""
-        host = self._host
-        if host.keyed:
-            if place.deaths < max(min(_DEATHS, host.options.retry.attempts - 1), 1):
+        served = self._served
+        if served.keyed:
+            if place.deaths < max(min(_DEATHS, served.options.retry.attempts - 1), 1):
                 return reactions.deliver
             logger.error(
                 "%s: %d processes in a row ended with events of %s in hand: those up to %d are tried one at a time",
-                host.name, place.deaths, reactions.stream, place.until,
+                served.name, place.deaths, reactions.stream, place.until,
             )  # fmt: skip
         suspects = Suspects(reactions, self.places, durable, place.until, place.deaths)
         self._suspects.append(suspects)
@@ -190,21 +184,21 @@ class Subscriptions:
 
     async def _make(self, stream: str, config: ConsumerConfig) -> Place:
         """Make a consumer, or find it; return its place, noted for whoever comes after this owner."""
-        host, durable = self._host, config.durable
-        await host.jetstream.ensure_consumer(stream, config)
+        served, durable = self._served, config.durable
+        await served.jetstream.ensure_consumer(stream, config)
         # Asked for: the first answer to a creation after nats-server's restart has the time of the asking as `created`.
-        info = await host.jetstream.consumer_info(stream, durable)
+        info = await served.jetstream.consumer_info(stream, durable)
         known = await self.places.load(stream, durable)
         if known is not None and known.created != info.created:
-            floor = known.floor if known.stream_created == host.storage.created(stream) else 0
+            floor = known.floor if known.stream_created == served.storage.created(stream) else 0
             logger.error("consumer %s/%s was deleted, and is made anew after sequence %d", stream, durable, floor)
             if info.ack_floor.stream_seq < floor:
-                await host.jetstream.reset_consumer(stream, durable, floor + 1)
-                info = await host.jetstream.consumer_info(stream, durable)
+                await served.jetstream.reset_consumer(stream, durable, floor + 1)
+                info = await served.jetstream.consumer_info(stream, durable)
             known = None
         place = self._place(stream, info)
-        if host.keyed:
-            place = _owned(place, host.holder, known, info)
+        if served.keyed:
+            place = _owned(place, served.holder, known, info)
         await self._note(stream, durable, place)
         return place
 
@@ -213,22 +207,22 @@ class Subscriptions:
             await self.places.save(stream, durable, place)
         except (ActorError, TimeoutError) as error:
             # No room, perhaps: an actor that can answer queries does.
-            logger.warning("%s: how far %s/%s is could not be noted: %s", self._host.name, stream, durable, error)
+            logger.warning("%s: how far %s/%s is could not be noted: %s", self._served.name, stream, durable, error)
 
     def _place(self, stream: str, info: ConsumerInfo) -> Place:
-        return Place(self._host.storage.created(stream), info.created, info.ack_floor.stream_seq)
+        return Place(self._served.storage.created(stream), info.created, info.ack_floor.stream_seq)
 
     def _stalled(self, stream: str) -> None:
-        host = self._host
-        host.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
+        served = self._served
+        served.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
         logger.error(
             "%s: as many events of %s as may be (held_back = %d, or 64 MiB) wait behind ones that fail: until one of these is "
             "done, few or no others are fetched",
-            host.name, stream, host.options.held_back,
+            served.name, stream, served.options.held_back,
         )  # fmt: skip
 
     def _failed(self, error: ActorError) -> None:
-        logger.warning("%s: %s", self._host.name, error)
+        logger.warning("%s: %s", self._served.name, error)
         if isinstance(error, ApiError) and error.err_code in (NO_CONSUMER, NO_STREAM):
             self._doubt.set()
 

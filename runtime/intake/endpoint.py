@@ -5,19 +5,17 @@ All that does not vary from message to message is prepared here once; the hot pa
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry.trace import Span, SpanKind
 
 from runtime.actor.handler import Handler
 from runtime.errors import HandlerFailed, NotDelivered, PublishError
+from runtime.intake.context import Context
 from runtime.telemetry import CarriedSpan, Durations, LeanSpan, finish, response_line, semconv
 from runtime.telemetry.spans.carried import UnsampledSpan
 from runtime.wire.codec import encode, encode_msgpack
 from runtime.wire.replies import error_body, error_reply, is_internal
-
-if TYPE_CHECKING:
-    from runtime.intake.dispatch import Dispatcher
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -64,20 +62,21 @@ class ServedStats:
 class Endpoint:
     """What queries and commands share. Its methods are called for each message; none of them raises."""
 
-    def __init__(self, dispatcher: "Dispatcher", handler: Handler) -> None:
-        names = dispatcher.names
-        self.dispatcher = dispatcher
+    def __init__(self, context: Context, handler: Handler) -> None:
+        served = context.served
+        names = served.names
+        self.context = context
         self.handler = handler
         self.op = handler.contract.op
         self.subject = names.request(self.op, handler.contract.name)
         method = f"{names.actor}/{handler.contract.name}"
-        host, port = dispatcher.connection.server_address
+        host, port = served.connection.server_address
         attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
-        self.template = dispatcher.tracer.template(method, SpanKind.SERVER, attributes)
-        self.durations = dispatcher.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
+        self.template = served.tracer.template(method, SpanKind.SERVER, attributes)
+        self.durations = served.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
         self.stats = ServedStats(self.durations)
-        self.respond = dispatcher.connection.respond
-        self._inboxes = (*INBOXES, dispatcher.connection.options.inbox_prefix.encode() + b".")
+        self.respond = served.connection.respond
+        self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
 
     def answer(self, span: Span, reply: bytes, begun: int, value: Any, msgpack: bool) -> None:
         """Send the reply of a handler that returned `value`; `begun` is in unix nanoseconds."""

@@ -3,19 +3,19 @@
 import logging
 import random
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
+from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError, DeclarationError, Rejected, Retry
-from runtime.nats.jetstream.puller import Delivery
+from runtime.nats.jetstream.delivery import Delivery
+from runtime.options import Options
 from runtime.telemetry import Durations, Template, finish
 from runtime.turns.work import Work
 from runtime.wire.replies import is_internal
-
-if TYPE_CHECKING:
-    from runtime.intake.reactions import Reactions
+from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -61,10 +61,28 @@ class Outcome:
             self.delivery.term(reason)
 
 
+class Reacts(Protocol):
+    """A subscription, as its messages see it."""
+
+    names: Names
+    options: Options
+    keyed: bool
+    handled: int
+    """Messages that were handled, for discovery."""
+
+    def span(self, route: EventRoute, delivery: Delivery) -> Span:
+        """Start the span of one attempt."""
+        ...
+
+    async def bury(self, work: "EventWork", error: BaseException) -> bool:
+        """Store a dead letter; return False if it is not acknowledged."""
+        ...
+
+
 class EventWork(Work, kw_only=True, eq=False):
     """An event, or a timer that fired, on its way through a turn of one handler."""
 
-    reactions: "Reactions"
+    reactions: Reacts
     route: EventRoute
     outcome: Outcome
     begun: int

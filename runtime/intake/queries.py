@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from opentelemetry.trace import Span
@@ -11,6 +11,7 @@ from runtime.actor.base import maker, set_call, view
 from runtime.actor.call import Call, Lists, Requests, check_depth
 from runtime.actor.handler import Handler
 from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishError, RequestError
+from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.telemetry import LeanSpan, attach, attach_alone, detach
 from runtime.telemetry.spans.carried import NOTHING
@@ -18,9 +19,6 @@ from runtime.turns.workers import stray
 from runtime.wire import headers
 from runtime.wire.codec import UNDECODABLE, encode, explain, is_msgpack
 from runtime.wire.replies import invalid
-
-if TYPE_CHECKING:
-    from runtime.intake.dispatch import Dispatcher
 
 _now = time.time_ns
 _LATEST: list[Any] = [b"", 0.0]
@@ -50,17 +48,17 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
     @property
     def actor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The actor's name."""
-        return self.endpoint.dispatcher.names.actor
+        return self.endpoint.context.served.names.actor
 
     @property
     def requests(self) -> Requests:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The bus."""
-        return self.endpoint.dispatcher.requests
+        return self.endpoint.context.requests
 
     @property
     def lists(self) -> Lists | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The indexes."""
-        return self.endpoint.dispatcher.lists
+        return self.endpoint.context.lists
 
     @property
     def source(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -117,7 +115,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
     async def _run_keyed(self) -> Any:
         """Run on the last committed state of the key (or of all), beside whatever command runs there."""
         endpoint = self.endpoint
-        turns, key_of = endpoint.dispatcher.work, endpoint.handler.key_of
+        turns, key_of = endpoint.context.turns, endpoint.handler.key_of
         if not turns.owns():
             raise endpoint.stopping()
         if key_of is None:
@@ -140,19 +138,20 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
 class QueryEndpoint(Endpoint):
     """Receives the queries of one subject."""
 
-    def __init__(self, dispatcher: "Dispatcher", handler: Handler) -> None:
-        super().__init__(dispatcher, handler)
-        self.make = maker(type(dispatcher.actor))
-        self.attributes = dispatcher.actor.__dict__
-        self.keyed = dispatcher.keyed
+    def __init__(self, context: Context, handler: Handler) -> None:
+        super().__init__(context, handler)
+        actor = context.served.actor
+        self.make = maker(type(actor))
+        self.attributes = actor.__dict__
+        self.keyed = context.served.keyed
         self.function = handler.function
         self._decode = handler.codec.decode
         self._decode_json = handler.codec.decode_json
         self._receive = self.template.receive
         self._traced = self.template.records
-        self._workers = dispatcher.workers
-        self._waiting = dispatcher.workers.waiting
-        self._mailbox = dispatcher.options.mailbox
+        self._workers = context.workers
+        self._waiting = context.workers.waiting
+        self._mailbox = context.served.options.mailbox
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a query and put it into the mailbox. Called from the read loop; never raises."""
@@ -178,7 +177,7 @@ class QueryEndpoint(Endpoint):
                     _LATEST[:] = block[-28:], call.deadline
             waiting = self._waiting
             if len(waiting) >= self._mailbox:
-                raise Overloaded(f"{self.subject}: the mailbox is full", self.dispatcher.retry_after())
+                raise Overloaded(f"{self.subject}: the mailbox is full", self.context.retry_after())
             waiting.append(call)
             if not self._workers.draining:
                 self._workers.wake()

@@ -16,11 +16,10 @@ from runtime.actor.handler import Handler
 from runtime.actor.message import Event
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import EventRoute, EventWork, Outcome
-from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.puller import Delivery
-from runtime.options import Options
+from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import DeadLetters, Death
-from runtime.telemetry import Durations, LeanSpan, ServiceTracer, finish, semconv
+from runtime.telemetry import Durations, LeanSpan, finish, semconv
+from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import headers
 from runtime.wire.ids import MAX_ID, new_id
@@ -43,26 +42,22 @@ class Reactions:
 
     def __init__(
         self,
+        served: Served,
         turns: Turns,
-        jetstream: JetStream,
-        names: Names,
-        options: Options,
-        tracer: ServiceTracer,
-        keyed: bool,
         stream: str,
     ) -> None:
         self.turns = turns
-        self.names = names
-        self.options = options
-        self.keyed = keyed
+        self.names = served.names
+        self.options = served.options
+        self.keyed = served.keyed
         self.stream = stream
         self.handled = 0
         self.dead = 0
-        self.letters = DeadLetters(jetstream, names)
-        self._jetstream = jetstream
-        self._tracer = tracer
-        self._traced = tracer.tracing.records
-        self._attempts = options.retry.attempts
+        self.letters = DeadLetters(served.jetstream, served.names)
+        self._jetstream = served.jetstream
+        self._tracer = served.tracer
+        self._traced = served.tracer.tracing.records
+        self._attempts = served.options.retry.attempts
         self.suspecting = False
         """Whether what is delivered now may have ended its process before."""
         self._routes: dict[bytes | str, EventRoute] = {}

@@ -14,18 +14,15 @@ from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import EventRoute, EventWork, Outcome
 from runtime.intake.reactions import Reactions
-from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
-from runtime.options import Options
 from runtime.storage.dead_letters import Death, read_death
-from runtime.telemetry import ServiceTracer, semconv
+from runtime.storage.streams import REDRIVE
+from runtime.telemetry import semconv
+from runtime.turns.served import Served
 from runtime.turns.turn import Turns
-from runtime.wire.subjects import Names, key_token, token_key
+from runtime.wire.subjects import key_token, token_key
 
 logger = logging.getLogger("actorloom.intake")
-
-DURABLE = "redrive"
-"""The consumer of the dead letters that come back."""
 
 
 class Redriven(Reactions):
@@ -33,19 +30,16 @@ class Redriven(Reactions):
 
     def __init__(
         self,
+        served: Served,
         turns: Turns,
-        jetstream: JetStream,
-        names: Names,
-        options: Options,
-        tracer: ServiceTracer,
-        keyed: bool,
         handlers: Iterable[Handler],
     ) -> None:
-        super().__init__(turns, jetstream, names, options, tracer, keyed, names.dead_stream)
+        names = served.names
+        super().__init__(served, turns, names.dead_stream)
         for handler in handlers:
             name = handler.contract.name
-            attributes = semconv.process_attributes(names.redrive(name), durable=DURABLE, stream=self.stream)
-            template = tracer.template(f"process {names.redrive(name)}", SpanKind.CONSUMER, attributes)
+            attributes = semconv.process_attributes(names.redrive(name), durable=REDRIVE, stream=self.stream)
+            template = served.tracer.template(f"process {names.redrive(name)}", SpanKind.CONSUMER, attributes)
             self._routes[handler.name] = EventRoute(name, [handler], template, self._durations(attributes))
 
     def deliver(self, delivery: Delivery) -> None:

@@ -10,6 +10,7 @@ from runtime.intake.event_work import EventRoute, Outcome
 from runtime.intake.reactions import Reactions, text
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
+from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
 from runtime.wire import headers
 from runtime.wire.subjects import key_token, token_key
@@ -46,7 +47,7 @@ class Timers(Reactions):
         """Let timers send `handler`'s command."""
         name = handler.contract.name
         subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
-        attributes = semconv.process_attributes(subject, durable="timers", stream=self.stream)
+        attributes = semconv.process_attributes(subject, durable=TIMERS, stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
         self._routes[handler.contract.type.__name__] = EventRoute(
             name, [handler], template, self._durations(attributes)

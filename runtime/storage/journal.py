@@ -18,9 +18,9 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import ApiError
 from runtime.options import Options
 from runtime.storage.dedup import Marks, MarkStore
+from runtime.storage.key import StoredKey
 from runtime.storage.record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
 from runtime.storage.state import States
-from runtime.turns.key import Key
 from runtime.wire.codec import UNENCODABLE
 from runtime.wire.ids import CLOCK_MARGIN, new_id
 from runtime.wire.subjects import Names
@@ -79,11 +79,11 @@ class Journal:
         """The most bytes that an event's or timer's body may have, so that it can be published with its headers."""
         return self._jetstream.connection.max_payload - 4096
 
-    def subject(self, key: Key[Any]) -> str:
+    def subject(self, key: StoredKey) -> str:
         """``orders.turn.<key>``."""
         return self._names.turn(key.token)
 
-    async def load(self, key: Key[Any]) -> Record | None:
+    async def load(self, key: StoredKey) -> Record | None:
         """Read the newest record of `key` from the stream leader into it. Raises `PublishError` or `TimeoutError`."""
         stored = await self._jetstream.get_last(self._names.turns_stream, self.subject(key))
         key.forget()
@@ -99,7 +99,7 @@ class Journal:
         return record
 
     async def commit(
-        self, key: Key[Any], state: Any, done: list[Handled], outbox: list[Outgoing], *, expires: bool = False
+        self, key: StoredKey, state: Any, done: list[Handled], outbox: list[Outgoing], *, expires: bool = False
     ) -> int:
         """Write the next record of `key`, after the turns of `done`, and return its sequence; the key then holds it.
 
@@ -157,12 +157,12 @@ class Journal:
             raise Conflict(f"{subject}: another writer has committed")
         raise Unsettled(f"{subject}: it is not known whether the commit is stored")
 
-    def _take(self, key: Key[Any], record: Record) -> None:
+    def _take(self, key: StoredKey, record: Record) -> None:
         key.state = self.decode_state(record, self.subject(key))
         key.handled = tuple(record.handled)
         key.marks = Marks(record.left) if record.left else None
 
-    def _kept(self, key: Key[Any]) -> tuple[list[Handled], list[Handled]]:
+    def _kept(self, key: StoredKey) -> tuple[list[Handled], list[Handled]]:
         """Split the handled list: what the next record carries, and what leaves it since its mark is confirmed."""
         marks = key.marks
         if marks is None or not marks.marked:
@@ -173,7 +173,7 @@ class Journal:
         kept += key.handled[surplus:]
         return kept, gone
 
-    def _remember(self, key: Key[Any], handled: list[Handled], gone: list[Handled], left: float, size: int) -> None:
+    def _remember(self, key: StoredKey, handled: list[Handled], gone: list[Handled], left: float, size: int) -> None:
         """After the commit of a record of `size` bytes: keep the ids of what has left it, write marks for what is about to."""
         key.handled = tuple(handled)
         surplus = _surplus(handled, self._options.handled, size)

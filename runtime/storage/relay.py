@@ -9,7 +9,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from opentelemetry.trace import SpanKind
 
@@ -17,11 +16,11 @@ from runtime.errors import ActorError, CodecError, PublishError
 from runtime.nats.jetstream.acks import WrongSequence
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.checkpoint import Checkpoint
+from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing, decode_record
 from runtime.storage.schedules import take_back, timer_message
 from runtime.telemetry import ServiceTracer, Template, finish, semconv
 from runtime.telemetry.spans.carried import NOTHING
-from runtime.turns.key import Key
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.subjects import Names, snake_case, token_key
 
@@ -35,7 +34,7 @@ _LONGEST_PAUSE = 5.0
 
 
 class Relay:
-    """Publishes outboxes of one actor type. All state is in memory; `Key.outbox` holds what is not confirmed.
+    """Publishes outboxes of one actor type. All state is in memory; `StoredKey.outbox` holds what is not confirmed.
 
     `owns` says whether this process may: by the clock, the lease may have gone before anybody was told.
     """
@@ -47,7 +46,7 @@ class Relay:
         self._names = names
         self._tracer = tracer
         self._templates: dict[str, Template] = {}
-        self._keys: set[Key[Any]] = set()
+        self._keys: set[StoredKey] = set()
         self._saved = 0
         self._swept = 0
         self._quiet: list[asyncio.Future[None]] = []
@@ -57,7 +56,7 @@ class Relay:
         self.published = 0
         self.failed = 0
 
-    def send(self, key: Key[Any], outgoing: list[Outgoing], sequence: int) -> None:
+    def send(self, key: StoredKey, outgoing: list[Outgoing], sequence: int) -> None:
         """Publish what the record at `sequence` added; a record that added nothing is accounted for at once."""
         if not outgoing:
             self.checkpoint.account(sequence)
@@ -67,7 +66,7 @@ class Relay:
         key.outbox.extend((entry, sequence) for entry in outgoing)
         self.resume(key)
 
-    def resume(self, key: Key[Any]) -> None:
+    def resume(self, key: StoredKey) -> None:
         """Publish the outbox of `key` from its head, unless that is under way."""
         if key.outbox and key not in self._keys and not self._stopped:
             self._keys.add(key)
@@ -92,7 +91,7 @@ class Relay:
         self._keys.clear()
         self._settle()
 
-    def _publish(self, key: Key[Any], pause: float) -> None:
+    def _publish(self, key: StoredKey, pause: float) -> None:
         if not self._owns():
             self.stop()  # lost while this process was paused: the next owner has it from the record
             return
@@ -135,13 +134,13 @@ class Relay:
             finish(span, 500, type(error).__name__, str(error))
             self._later(key, pause, error)
 
-    def _clear(self, key: Key[Any], entry: Outgoing, origin: int, pause: float) -> None:
+    def _clear(self, key: StoredKey, entry: Outgoing, origin: int, pause: float) -> None:
         taking = self._take_back(key, entry, origin, pause)
         task = self._loop.create_task(taking, name=f"actorloom {self._names.actor} timer")
         self._clearing.add(task)
         task.add_done_callback(self._clearing.discard)
 
-    async def _take_back(self, key: Key[Any], entry: Outgoing, origin: int, pause: float) -> None:
+    async def _take_back(self, key: StoredKey, entry: Outgoing, origin: int, pause: float) -> None:
         """Take back what stands under the name of `entry`, the head of the outbox, and publish it then, if it is one to set."""
         left = {one.id for one, _ in key.outbox or ()}
         try:
@@ -154,7 +153,7 @@ class Relay:
         else:
             self._confirmed(key, entry, 0)
 
-    def _confirmed(self, key: Key[Any], entry: Outgoing, sequence: int) -> None:
+    def _confirmed(self, key: StoredKey, entry: Outgoing, sequence: int) -> None:
         outbox = key.outbox
         if outbox is None or not outbox or outbox[0][0] is not entry:
             return  # forgotten meanwhile: another writer has this key now
@@ -172,7 +171,7 @@ class Relay:
         self._keys.discard(key)
         self._settle()
 
-    def _later(self, key: Key[Any], pause: float, error: Exception) -> None:
+    def _later(self, key: StoredKey, pause: float, error: Exception) -> None:
         self.failed += 1
         if self._stopped:
             return
@@ -181,7 +180,7 @@ class Relay:
         delay = pause * (0.5 + random.random() / 2)
         self._loop.call_later(delay, self._again, key, min(pause * 2, _LONGEST_PAUSE))
 
-    def _again(self, key: Key[Any], pause: float) -> None:
+    def _again(self, key: StoredKey, pause: float) -> None:
         if key.outbox and not self._stopped:
             self._publish(key, pause)
 
@@ -277,5 +276,5 @@ class Relay:
 
     def _adopt(self, subject: str, outbox: list[Outgoing], sequence: int) -> None:
         token = subject.rpartition(".")[2]
-        orphan: Key[Any] = Key(token_key(token), token)
+        orphan = StoredKey(token_key(token), token)
         self.send(orphan, outbox, sequence)

@@ -27,6 +27,10 @@ logger = logging.getLogger("actorloom.storage")
 DAY = 86_400.0
 EVENTS_MAX_AGE = 30 * DAY
 """Seconds for which events are kept."""
+TIMERS = "timers"
+"""The consumer of timers that fired, on the stream of records."""
+REDRIVE = "redrive"
+"""The consumer of dead letters that are sent again, on the stream of dead letters."""
 DUPLICATE_WINDOW = 120.0
 """Seconds for which the server itself drops a message of a known id; later repetitions are the receivers' to notice."""
 RECORDS_KEPT = 1

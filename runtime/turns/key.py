@@ -4,10 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any, Generic, TypeVar
 
-from runtime.storage.dedup import Marks
-from runtime.storage.record import Handled, Outgoing
-from runtime.turns.workers import Lane
-from runtime.wire.ids import CLOCK_MARGIN, id_time
+from runtime.storage.key import StoredKey
 
 T = TypeVar("T")
 
@@ -32,29 +29,21 @@ class Pending:
         """Ends with the last commit."""
 
 
-class Key(Lane[T], Generic[T]):
-    """What is kept in memory for one key while it is in use. Owned by the turns; leaves when idle."""
+class Key(StoredKey, Generic[T]):
+    """What is kept in memory for one key while it is in use: its record, and the lane of its messages.
 
-    __slots__ = (
-        "behind",
-        "handled",
-        "key",
-        "loaded",
-        "marks",
-        "outbox",
-        "pending",
-        "queries",
-        "sequence",
-        "state",
-        "token",
-        "touched",
-    )
+    Owned by the turns; leaves when idle. The lane holds one running message, and the others in order of arrival; an idle
+    key costs no queue.
+    """
+
+    __slots__ = ("active", "again", "behind", "pending", "queries", "touched", "waiting")
 
     def __init__(self, key: str, token: str) -> None:
-        super().__init__()
-        self.key = key
-        self.token = token
-        self.loaded = False
+        super().__init__(key, token)
+        self.active = False
+        self.waiting: deque[T] | None = None
+        self.again: deque[T] | None = None
+        """What ran, and must run again before all that waits."""
         self.touched = 0.0
         self.queries = 0
         """Queries that run on this key now."""
@@ -62,41 +51,33 @@ class Key(Lane[T], Generic[T]):
         """What has run and is not stored yet, where there is any."""
         self.behind = 0
         """The order of the last message that was set aside behind one that failed; 0: the lane is not held back."""
-        self.outbox: deque[tuple[Outgoing, int]] | None = None
-        """Not yet confirmed events and timers, with the sequence of the record that they came with."""
-        self.forget()
-
-    def forget(self) -> None:
-        """Drop what was read from the stream; the next turn loads it again."""
-        self.loaded = False
-        self.state: Any = None
-        self.sequence = 0
-        self.handled: tuple[Handled, ...] = ()
-        self.marks: Marks | None = None
 
     @property
     def idle(self) -> bool:
         """Whether nothing runs on this key, waits for it or is still to be published."""
         return not (self.active or self.pending or self.queries or self.outbox)
 
-    def find(self, message_id: str) -> Handled | None:
-        """Return the entry of a handled message that is in memory."""
-        for entry in reversed(self.handled):
-            if entry.id == message_id:
-                return entry
+    def enter(self, item: T) -> bool:
+        """Return True where `item` may run now; else it waits its turn."""
+        if not self.active:
+            self.active = True
+            return True
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.append(item)
+        return False
+
+    def leave(self) -> T | None:
+        """The running item is done: return the next, or None when the lane is empty."""
+        if self.again:
+            return self.again.popleft()
+        self.again = None
+        if self.waiting:
+            return self.waiting.popleft()
+        self.waiting = None
+        self.active = False
         return None
 
-    def may_be_marked(self, message_id: str, born: float | None) -> bool:
-        """Whether a message that is not in the record may have been handled all the same: then its mark tells.
-
-        `born` is its time where its id does not carry one (the stream time of an event).
-        """
-        marks = self.marks
-        if marks is None:
-            return False
-        if message_id in marks.recent:
-            return True
-        if not marks.forgotten:
-            return False
-        minted = id_time(message_id) or born
-        return minted is None or minted <= marks.forgotten + CLOCK_MARGIN
+    def depth(self) -> int:
+        """Return how many items wait behind the running one."""
+        return len(self.waiting) if self.waiting is not None else 0

@@ -10,22 +10,22 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runtime.actor.base import Actor, maker, view
+from runtime.actor.base import maker, view
 from runtime.actor.call import ActorCall, Lists, Requests
 from runtime.errors import NotDelivered, Overloaded, PublishError, RemoteError, RequestError
 from runtime.nats.jetstream.configs import ApiError
-from runtime.options import Options
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled
 from runtime.storage.relay import Relay
-from runtime.telemetry import ServiceTracer, attach, detach
+from runtime.telemetry import attach, detach
 from runtime.turns.blocked import Held
 from runtime.turns.commit import Commits
 from runtime.turns.key import Key, Pending
 from runtime.turns.keys import Keys
+from runtime.turns.served import Served
 from runtime.turns.work import Work, check_deadline
 from runtime.turns.workers import Workers, stray
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import key_token
 
 logger = logging.getLogger("actorloom.turns")
 
@@ -39,29 +39,26 @@ class Turns:
 
     def __init__(
         self,
-        actor: Actor[Any],
-        names: Names,
+        served: Served,
         journal: Journal,
         relay: Relay,
         requests: Requests,
-        options: Options,
-        tracer: ServiceTracer,
         lists: Lists | None,
-        crashed: Callable[[BaseException], None],
         owns: Callable[[], bool],
     ) -> None:
+        actor, options = served.actor, served.options
         self.owns = owns
         """Whether the keys are still this process's, by the clock: it may have been paused."""
         self._make, self._attributes = maker(type(actor)), actor.__dict__
-        self._names = names
+        self._names = names = served.names
         self._journal = journal
         self._requests = requests
         self._options = options
         self._lists = lists
-        self.commits = Commits(names, journal, relay, tracer, actor.state_type is not None, self._resume)
-        self._workers = Workers(options.concurrency, crashed)
-        self._keyed = actor.state_type is not None
-        self._crashed = crashed
+        self.commits = Commits(names, journal, relay, served.tracer, served.keyed, self._resume)
+        self._workers = Workers(options.concurrency, served.crashed)
+        self._keyed = served.keyed
+        self._crashed = served.crashed
         self._stopping = False
         self._held = Held(self._again)
         self._spawned: set[asyncio.Task[None]] = set()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 from opentelemetry.trace import Span
@@ -12,8 +12,17 @@ from runtime.errors import DeadlineExceeded, NotDelivered, RequestError
 from runtime.storage.journal import NotStored
 from runtime.turns.key import Key
 
-if TYPE_CHECKING:
-    from runtime.turns.turn import Turns
+
+class Runs(Protocol):
+    """Runs messages: what a message must know of the turns to run itself when a worker takes it."""
+
+    def run(self, entry: "Key[Work]", work: "Work") -> Coroutine[Any, Any, None]:
+        """Run one message in its key's lane."""
+        ...
+
+    def run_alone(self, work: "Work") -> Coroutine[Any, Any, None]:
+        """Run one message of an actor without state."""
+        ...
 
 
 class Work(msgspec.Struct, eq=False):
@@ -38,7 +47,7 @@ class Work(msgspec.Struct, eq=False):
     chain: str = ""
     attempt: int = 1
     attempts: int = 1
-    turns: "Turns | None" = None
+    turns: Runs | None = None
     entry: "Key[Work] | None" = None
     """Where it runs; set when it is admitted."""
 

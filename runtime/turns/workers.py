@@ -9,9 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import Any, Generic, Protocol, TypeVar
-
-T = TypeVar("T")
+from typing import Any, Protocol
 
 _SPARE = 32
 """Parked workers that are kept for the next burst; more end."""
@@ -164,40 +162,3 @@ def stray(error: asyncio.CancelledError) -> Exception | None:
     failure = RuntimeError("the handler awaited something that was cancelled")
     failure.__cause__ = error
     return failure
-
-
-class Lane(Generic[T]):
-    """The messages of one key, one at a time. Mixed into what is kept for a key, so that an idle key costs no queue."""
-
-    __slots__ = ("active", "again", "waiting")
-
-    def __init__(self) -> None:
-        self.active = False
-        self.waiting: deque[T] | None = None
-        self.again: deque[T] | None = None
-        """What ran, and must run again before all that waits."""
-
-    def enter(self, item: T) -> bool:
-        """Return True where `item` may run now; else it waits its turn."""
-        if not self.active:
-            self.active = True
-            return True
-        if self.waiting is None:
-            self.waiting = deque()
-        self.waiting.append(item)
-        return False
-
-    def leave(self) -> T | None:
-        """The running item is done: return the next, or None when the lane is empty."""
-        if self.again:
-            return self.again.popleft()
-        self.again = None
-        if self.waiting:
-            return self.waiting.popleft()
-        self.waiting = None
-        self.active = False
-        return None
-
-    def depth(self) -> int:
-        """Return how many items wait behind the running one."""
-        return len(self.waiting) if self.waiting is not None else 0

@@ -339,7 +339,7 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             assert not_ok(findings) == []
             assert of(findings, "cluster").text == "actorloom, 3 servers; 3 replicas are wanted"
 
-            created = dict(runner.hosts[0].storage._created)
+            created = dict(runner.hosts[0].served.storage._created)
             jetstream, names = JetStream(connection), Names("books", namespace)
             cluster = (await jetstream.stream_info(names.turns_stream)).cluster
             assert cluster is not None
@@ -352,9 +352,9 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             assert not work.done()
             async with asyncio.timeout(30):
                 await runner.serving()
-            await answered(runner.hosts[0].storage.check)
+            await answered(runner.hosts[0].served.storage.check)
             await answered(runner.hosts[0].serving.pulled.check)
-            assert dict(runner.hosts[0].storage._created) == created
+            assert dict(runner.hosts[0].served.storage._created) == created
             runner.stop()
             async with asyncio.timeout(30):
                 await work

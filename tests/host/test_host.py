@@ -447,7 +447,7 @@ async def test_actors_without_state_share_their_load(nats_server: EmbeddedServer
 
         await asyncio.gather(*(one.bus.query(Echo(number)) for number in range(100)))
         served = [
-            sum(endpoint.stats.requests for endpoint in system.host("gateway").serving.dispatcher.endpoints)
+            sum(endpoint.stats.requests for endpoint in system.host("gateway").serving.endpoints)
             for system in (one, two)
         ]
         assert sum(served) == 100 and min(served) > 10

@@ -113,7 +113,7 @@ async def publish(
     key = key or (event.name if isinstance(event, Noted) else "x")
     own = b"X-Own: kept\r\n"
     block = event_headers("notes", "Noted", id, key, time.time(), own) if id else b"NATS/1.0\r\n" + own + b"\r\n"
-    jetstream = system.runner.hosts[0].jetstream
+    jetstream = system.runner.hosts[0].served.jetstream
     return (await jetstream.publish(f"{namespace}.notes.event.{name}.{key}", body, headers=block)).sequence
 
 
@@ -123,12 +123,12 @@ async def get(system: System, name: str) -> Sum:
 
 async def until_idle(system: System, namespace: str, durable: str = "summer") -> None:
     """Return when the consumer has nothing pending and nothing unacknowledged."""
-    jetstream = system.runner.hosts[0].jetstream
+    jetstream = system.runner.hosts[0].served.jetstream
     await system.until(lambda: is_idle(jetstream, f"{namespace}-notes-events", durable))
 
 
 async def dead(system: System, namespace: str, actor: str = "summer") -> list[tuple[dict[str, str], bytes]]:
-    jetstream = system.runner.hosts[0].jetstream
+    jetstream = system.runner.hosts[0].served.jetstream
     return [
         (header_block.parse(each.headers), each.payload)
         async for each in jetstream.read(f"{namespace}-{actor}-dead", f"{namespace}.{actor}.dead.>")
@@ -151,7 +151,7 @@ async def test_an_event_that_is_stored_again_changes_nothing(
 ) -> None:
     monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", 0.0)  # as if it were stored again some seconds later
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
-        jetstream = system.host("summer").jetstream
+        jetstream = system.host("summer").served.jetstream
 
         async def store(number: int, id: str) -> None:
             # Long after the server's own window of deduplication: as a message without Nats-Msg-Id.
@@ -319,7 +319,7 @@ async def test_a_dead_letter_that_is_not_acknowledged_keeps_its_original(
 ) -> None:
     FAILURES["kept 1"] = 99
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
-        jetstream = system.host("summer").jetstream
+        jetstream = system.host("summer").served.jetstream
         stream = f"{namespace}-summer-dead"
         info = await jetstream.stream_info(stream)
         blocked = {**info.config, "max_msg_size": 1}
@@ -359,7 +359,7 @@ async def test_a_failed_attempt_leaves_nothing(nats_server: EmbeddedServer, name
         await publish(system, namespace, Noted("clean", 5), id="c1")
         await until_idle(system, namespace)
         await system.host("summer").serving.relay.quiet()
-        info = await system.host("summer").jetstream.stream_info(f"{namespace}-summer-events")
+        info = await system.host("summer").served.jetstream.stream_info(f"{namespace}-summer-events")
         assert info.state.messages == 1 and (await get(system, "clean")).total == 5
 
 

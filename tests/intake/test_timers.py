@@ -119,7 +119,7 @@ async def until_notes(system: System, name: str, *expected: str) -> None:
 
 async def left(system: System, namespace: str) -> list[str]:
     """Return the subjects of timers that the turns stream holds, waiting or fired."""
-    jetstream = system.host("bell").jetstream
+    jetstream = system.host("bell").served.jetstream
     return [
         each.subject
         async for each in jetstream.read(f"{namespace}-bell-turns", f"{namespace}.bell.*.>")
@@ -271,7 +271,7 @@ async def test_a_timer_that_fails_is_tried_again_and_then_a_dead_letter(
         await system.bus.command(SetAlarm("twice", 0, "x"))
         await system.bus.command(SetAlarm("always", 0.1, "x"))
         await until_notes(system, "twice", "x")
-        jetstream = system.host("bell").jetstream
+        jetstream = system.host("bell").served.jetstream
 
         async def dead() -> object:
             return await jetstream.get_last(f"{namespace}-bell-dead", f"{namespace}.bell.dead.>")
@@ -295,14 +295,14 @@ async def test_a_timer_that_is_published_again_rings_once(
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         host = system.host("bell")
         sent: list[tuple[bytes, bytes, bytes]] = []
-        publish = host.jetstream.publish_told
+        publish = host.served.jetstream.publish_told
 
         def spy(subject: str, payload: bytes, headers: bytes, told: Any) -> None:
             if ".timer." in subject:
                 sent.append((subject.encode(), payload, headers))
             publish(subject, payload, headers, told)
 
-        monkeypatch.setattr(host.jetstream, "publish_told", spy)
+        monkeypatch.setattr(host.served.jetstream, "publish_told", spy)
         await system.bus.command(SetAlarm("again", 0, "x"), id="foreign")
         await until_notes(system, "again", "x")
         for number in range(32):
@@ -314,7 +314,7 @@ async def test_a_timer_that_is_published_again_rings_once(
         while marks.recent:
             marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
         [(subject, payload, headers)] = sent
-        await host.jetstream.publish(subject, payload, headers=headers.replace(b"Nats-Msg-Id", b"Was-Id"))
+        await host.served.jetstream.publish(subject, payload, headers=headers.replace(b"Nats-Msg-Id", b"Was-Id"))
         await system.bus.command(SetAlarm("again", 0.2, "end"))
         await until_notes(system, "again", "x", *map(str, range(32)), "end")
 
@@ -327,7 +327,7 @@ async def test_a_long_job_runs_once_after_it_was_accepted(nats_server: EmbeddedS
         await until_notes(system, "job", "worked")
         assert len(RANG["job"]) == 2, "it failed once"
         await system.host("bell").serving.relay.quiet()
-        jetstream = system.host("bell").jetstream
+        jetstream = system.host("bell").served.jetstream
         events = [each async for each in jetstream.read(f"{namespace}-bell-events", f"{namespace}.bell.event.>")]
         assert [msgspec.json.decode(each.payload)["name"] for each in events] == ["job"]
 
@@ -339,7 +339,7 @@ async def test_an_accepted_job_runs_though_its_owner_dies_before_publishing_it(
         host = system.host("bell")
         host.serving.relay._stopped = True  # as if it were killed right after the commit
         assert (await system.bus.command(Work("left"), id="left-1")).id == "left-1"
-        stored = await host.jetstream.get_last(f"{namespace}-bell-turns", f"{namespace}.bell.turn.left")
+        stored = await host.served.jetstream.get_last(f"{namespace}-bell-turns", f"{namespace}.bell.turn.left")
         assert stored is not None and decode_record(stored.payload, stored.subject).outbox
         assert encode_record(decode_record(stored.payload, "s")) == stored.payload
         host.serving.relay._keys.clear()

@@ -16,10 +16,10 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import ApiError, Fault
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
+from runtime.storage.key import StoredKey
 from runtime.storage.record import Handled, Outgoing, decode_record
 from runtime.storage.streams import turns_config
 from runtime.testing import running
-from runtime.turns.key import Key
 from runtime.wire import headers as header_block
 from runtime.wire.ids import derived_id, new_id
 from runtime.wire.subjects import Names
@@ -59,11 +59,11 @@ async def bench(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Be
 
 
 async def test_a_commit_is_what_the_next_load_finds(bench: Bench) -> None:
-    journal, key = bench.journal(), Key[Any]("k", "k")
+    journal, key = bench.journal(), StoredKey("k", "k")
     assert await journal.load(key) is None and key.loaded and key.state is None
     outbox = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)]
     sequence = await journal.commit(key, Count("k", 1), [handled("m1")], outbox)
-    again = Key[Any]("k", "k")
+    again = StoredKey("k", "k")
     record = await bench.journal().load(again)
     assert record is not None and [each.id for each in record.outbox] == ["e1"]
     assert (again.state, again.sequence) == (Count("k", 1), sequence) and again.find("m1") and not again.find("m2")
@@ -71,7 +71,7 @@ async def test_a_commit_is_what_the_next_load_finds(bench: Bench) -> None:
 
 async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
     one, two = bench.journal(), bench.journal()
-    mine, theirs = Key[Any]("k", "k"), Key[Any]("k", "k")
+    mine, theirs = StoredKey("k", "k"), StoredKey("k", "k")
     await one.load(mine)
     await two.load(theirs)
     await one.commit(mine, Count("k", 1), [handled("m1")], [])
@@ -88,7 +88,7 @@ async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
 
 
 async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal, key = bench.journal(), Key[Any]("k", "k")
+    journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     publish = bench.jetstream.publish
 
@@ -117,7 +117,7 @@ async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.
 
 
 async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:
-    journal, key = bench.journal(), Key[Any]("k", "k")
+    journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     with pytest.raises(NotStored, match="the server takes"):
         await journal.commit(key, Count("x" * 2_000_000, 1), [handled("m1")], [])
@@ -127,7 +127,7 @@ async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:
 
 
 async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal, key = bench.journal(), Key[Any]("k", "k")
+    journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     publish = bench.jetstream.publish_told
     held: list[Callable[[int, Exception], None]] = []
@@ -153,7 +153,7 @@ async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeyp
     assert stored.sequence in bench.stored
 
 
-async def until_marked(journal: Journal, key: Key[Any], ids: list[str]) -> None:
+async def until_marked(journal: Journal, key: StoredKey, ids: list[str]) -> None:
     """Commit on until all of `ids` have left the record."""
     async with asyncio.timeout(10):
         while any(key.find(message_id) for message_id in ids):
@@ -178,12 +178,12 @@ async def parts_of(bench: Bench, at: float) -> dict[int, int]:
 async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
     now = time.time()
     ids = [uuid7(now) for _ in range(40)]
-    first, key = bench.journal(), Key[Any]("k", "k")
+    first, key = bench.journal(), StoredKey("k", "k")
     await first.load(key)
     for message_id in ids[:20]:
         await first.commit(key, Count("k", 0), [handled(message_id)], [])
     await until_marked(first, key, ids[:20])
-    second, again = bench.journal(), Key[Any]("k", "k")  # it does not know which parts there are
+    second, again = bench.journal(), StoredKey("k", "k")  # it does not know which parts there are
     await second.load(again)
     for message_id in ids[20:]:
         await second.commit(again, Count("k", 0), [handled(message_id)], [])
@@ -200,7 +200,7 @@ async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
 
 async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where one of them fails, it is written later, and none has come in its place."""
-    journal, key = bench.journal(), Key[Any]("k", "k")
+    journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     publish, failed = bench.jetstream.publish_told, False
 
@@ -231,7 +231,7 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
 async def test_who_has_a_mark_of_its_own(bench: Bench, age: int | None, size: int, shared: bool) -> None:
     """Who is old, so that no mark before it can expire long before it; and whose reply is large."""
     message_id = "foreign" if age is None else uuid7(time.time() - age)
-    journal, key = bench.journal(Options(handled=2, remember=100)), Key[Any]("k", "k")
+    journal, key = bench.journal(Options(handled=2, remember=100)), StoredKey("k", "k")
     await journal.load(key)
     reply = msgspec.Raw(b'"%s"' % (b"x" * size))
     await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time())], [])
@@ -260,7 +260,7 @@ async def test_who_has_a_mark_of_its_own(bench: Bench, age: int | None, size: in
 async def test_what_is_gone_leaves_the_stream_in_time(
     bench: Bench, state: Any, outbox: bool, expires: bool, ttl: int | None
 ) -> None:
-    journal, key = bench.journal(Options(remember=60)), Key[Any]("k", "k")
+    journal, key = bench.journal(Options(remember=60)), StoredKey("k", "k")
     await journal.load(key)
     left = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)] if outbox else []
     await journal.commit(key, state, [handled("m1")], left, expires=expires)
@@ -269,16 +269,16 @@ async def test_what_is_gone_leaves_the_stream_in_time(
 
 
 async def test_states_of_other_versions(bench: Bench) -> None:
-    key = Key[Any]("k", "k")
+    key = StoredKey("k", "k")
     await bench.journal(version=2).load(key)
     await bench.journal(version=2).commit(key, Count("k", 5), [], [])
     upgrades = {2: lambda old: {**old, "value": old["value"] * 10}, 3: lambda old: {**old, "name": "upgraded"}}
-    newer = Key[Any]("k", "k")
+    newer = StoredKey("k", "k")
     await bench.journal(version=4, upgrades=upgrades).load(newer)
     assert newer.state == Count("upgraded", 50)
     for version, text in ((1, "newer version"), (5, "no upgrade leads")):
         with pytest.raises((CodecError, NotDelivered), match=text):
-            await bench.journal(version=version, upgrades=upgrades).load(Key("k", "k"))
+            await bench.journal(version=version, upgrades=upgrades).load(StoredKey("k", "k"))
 
 
 IDS = [
@@ -298,7 +298,7 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
     """Commands of few ids, again and again, while memory is lost in every way that it may be: each id counts once."""
     rng = random.Random(seed)
     margin = rng.choice([0.0, 5.0])
-    monkeypatch.setattr("runtime.turns.key.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.storage.key.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.storage.dedup.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.storage.dedup._WHILE", rng.choice([1, 256, 100_000]))
@@ -341,8 +341,8 @@ async def test_a_burst_shares_commits_and_keeps_its_order(nats_server: EmbeddedS
         counts = await asyncio.gather(*(system.bus.command(Add("k", 1), timeout=20) for _ in range(250)))
         assert [count.value for count in counts] == list(range(1, 251))
         host = system.host("counter")
-        stored = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("k"))
+        stored = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("k"))
         record = decode_record(stored.payload, stored.subject)
         assert len(stored.payload) < 200_000 and msgspec.json.decode(record.state)["value"] == 250
         await host.serving.relay.quiet()
-        assert (await host.jetstream.stream_info(host.names.events_stream)).state.messages == 250
+        assert (await host.served.jetstream.stream_info(host.served.names.events_stream)).state.messages == 250

@@ -15,9 +15,9 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import Stored
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.checkpoint import Checkpoint
+from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing, Record, encode_record
 from runtime.testing import System, running, worker
-from runtime.turns.key import Key
 from runtime.wire import headers as header_block
 from runtime.wire.cloudevents import event_headers, rfc3339
 from runtime.wire.ids import new_id
@@ -97,7 +97,7 @@ async def stored(system: System, namespace: str) -> list[Stored]:
     """Return all events of the counter, once the relay has nothing left."""
     async with asyncio.timeout(15):
         await system.host("counter").serving.relay.quiet()
-    jetstream = system.host("counter").jetstream
+    jetstream = system.host("counter").served.jetstream
     return [each async for each in jetstream.read(f"{namespace}-counter-events", f"{namespace}.counter.event.>")]
 
 
@@ -126,7 +126,7 @@ async def test_events_of_a_key_leave_in_order(nats_server: EmbeddedServer, names
 
 async def test_events_wait_while_their_stream_is_away(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, Watcher, url=nats_server.url, namespace=namespace) as system:
-        jetstream, host = system.host("counter").jetstream, system.host("counter")
+        jetstream, host = system.host("counter").served.jetstream, system.host("counter")
         stream = f"{namespace}-counter-events"
         info = await jetstream.stream_info(stream)
         await jetstream.delete_stream(stream)
@@ -181,13 +181,13 @@ async def test_the_sweep_finds_what_a_stranger_has_left(nats_server: EmbeddedSer
         host = system.host("counter")
         relay = host.serving.relay
         await system.bus.command(Add("a", 1))
-        await leave(host.jetstream, namespace, "k", 5, 6)
+        await leave(host.served.jetstream, namespace, "k", 5, 6)
         for _ in range(3):
             await relay.sweep()
         assert amounts(await stored(system, namespace)) == [1, 5, 6]
         for _ in range(3):
             await relay.sweep()
-        last = (await host.jetstream.stream_info(host.names.turns_stream)).state.last_seq
+        last = (await host.served.jetstream.stream_info(host.served.names.turns_stream)).state.last_seq
         assert relay.checkpoint.position >= last - 1, "all is accounted for, but for the checkpoint itself"
         assert amounts(await stored(system, namespace)) == [1, 5, 6]
 
@@ -195,8 +195,8 @@ async def test_the_sweep_finds_what_a_stranger_has_left(nats_server: EmbeddedSer
 async def test_an_unreadable_record_does_not_stop_the_sweep(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         host = system.host("counter")
-        await host.jetstream.publish(f"{namespace}.counter.turn.bad", b"not a record")
-        await leave(host.jetstream, namespace, "k", 5)
+        await host.served.jetstream.publish(f"{namespace}.counter.turn.bad", b"not a record")
+        await leave(host.served.jetstream, namespace, "k", 5)
         for _ in range(3):
             await host.serving.relay.sweep()
         assert amounts(await stored(system, namespace)) == [5]
@@ -207,14 +207,14 @@ async def test_a_record_is_accounted_for_when_its_last_event_is_published(
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         host = system.host("counter")
-        relay, publish, held = host.serving.relay, host.jetstream.publish_told, []
+        relay, publish, held = host.serving.relay, host.served.jetstream.publish_told, []
 
         def holding(*message: Any) -> None:
             held.append(lambda: publish(*message))
 
-        monkeypatch.setattr(host.jetstream, "publish_told", holding)
+        monkeypatch.setattr(host.served.jetstream, "publish_told", holding)
         sequence = relay.checkpoint.newest + 1
-        relay.send(Key("k", "k"), outbox(1, 2), sequence)
+        relay.send(StoredKey("k", "k"), outbox(1, 2), sequence)
         for number in range(2):
             await system.until(lambda number=number: len(held) == number + 1)
             assert not relay.checkpoint.covers(sequence) and relay.pending() == {sequence}
@@ -226,7 +226,7 @@ async def test_a_record_is_accounted_for_when_its_last_event_is_published(
 async def test_what_the_old_record_had_is_carried_by_the_next(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         host = system.host("counter")
-        await leave(host.jetstream, namespace, "k", 5, 6)
+        await leave(host.served.jetstream, namespace, "k", 5, 6)
         assert (await system.bus.command(Add("k", 7))).value == 8
         assert amounts(await stored(system, namespace)) == [5, 6, 7]
 
@@ -296,7 +296,7 @@ async def test_a_schedule_that_the_server_refuses_does_not_hold_back_events(
         host = system.host("planner")
         async with asyncio.timeout(5):
             await host.serving.relay.quiet()
-        assert (await host.jetstream.stream_info(f"{namespace}-planner-events")).state.messages == 1
+        assert (await host.served.jetstream.stream_info(f"{namespace}-planner-events")).state.messages == 1
         assert "is not set" in caplog.text
 
 

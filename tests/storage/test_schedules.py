@@ -7,10 +7,10 @@ import msgspec
 import pytest
 
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.key import StoredKey
 from runtime.storage.record import NO_REPLY, Outgoing, decode_record
 from runtime.storage.relay import Relay
 from runtime.testing import System, running
-from runtime.turns.key import Key
 from runtime.wire import headers as header_block
 from runtime.wire.ids import new_id
 from tests.intake.test_timers import Bells, CancelAlarm, Ring, SetAlarm, left, until_notes
@@ -30,11 +30,11 @@ async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[S
 def paused(system: System, owns: Callable[[], bool] = lambda: True) -> Relay:
     """The relay of a former owner, which has just woken up."""
     host = system.host("bell")
-    return Relay(host.jetstream, host.names, host.tracer, owns)
+    return Relay(host.served.jetstream, host.served.names, host.served.tracer, owns)
 
 
 async def publish(relay: Relay, left: Left) -> None:
-    relay.send(Key("k", "k"), *left)
+    relay.send(StoredKey("k", "k"), *left)
     await relay.quiet()
 
 
@@ -42,7 +42,7 @@ async def after(system: System, message: SetAlarm | CancelAlarm) -> Left:
     """Handle a command; return what its record had to publish, once that is published."""
     host = system.host("bell")
     await system.bus.command(message)
-    stored = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("k"))
+    stored = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("k"))
     assert stored is not None
     await host.serving.relay.quiet()
     return decode_record(stored.payload, stored.subject).outbox, stored.sequence
@@ -51,7 +51,9 @@ async def after(system: System, message: SetAlarm | CancelAlarm) -> Left:
 async def standing(system: System) -> str | None:
     """Return the id of the timer that waits."""
     host = system.host("bell")
-    stored = await host.jetstream.get_last(host.names.turns_stream, host.names.schedule("k", "alarm"))
+    stored = await host.served.jetstream.get_last(
+        host.served.names.turns_stream, host.served.names.schedule("k", "alarm")
+    )
     return None if stored is None else header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY)
 
 
@@ -70,7 +72,7 @@ async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = await after(system, ALARM)
-    relay, told_of = paused(system), system.host("bell").jetstream.publish_told
+    relay, told_of = paused(system), system.host("bell").served.jetstream.publish_told
 
     def stopping(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
         def answered(sequence: int, error: Exception | None) -> None:
@@ -79,7 +81,7 @@ async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
 
         told_of(subject, payload, headers, answered)
 
-    monkeypatch.setattr(system.host("bell").jetstream, "publish_told", stopping)
+    monkeypatch.setattr(system.host("bell").served.jetstream, "publish_told", stopping)
     await publish(relay, known)
     assert await standing(system) == known[0][0].id
 

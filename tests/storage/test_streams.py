@@ -369,7 +369,7 @@ async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
     ):
         hosts = [system.host("till"), system.host("keeper")]
         for host in hosts:
-            host.jetstream.timeout = 0.3  # so that a commit is given up before the lease is
+            host.served.jetstream.timeout = 0.3  # so that a commit is given up before the lease is
         told = [await system.bus.command(Pay("a"), id=f"before-{number}") for number in range(3)]
         await system.until(
             lambda: HANDLED["a"] == 1

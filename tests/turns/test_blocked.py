@@ -75,7 +75,7 @@ def _nothing_blocked() -> None:
 
 async def post(system: System, namespace: str, box: str, numbers: range, copy: str = "") -> None:
     """Publish many events of one key; return when all are stored."""
-    jetstream: JetStream = system.runner.hosts[0].jetstream
+    jetstream: JetStream = system.runner.hosts[0].served.jetstream
     subject = f"{namespace}.office.event.posted.{box}"
     for number in numbers:
         block = event_headers("office", "Posted", f"{box}-{number}", box, time.time()) + b"\r\n"
@@ -99,7 +99,7 @@ async def until_handled(system: System, box: str, count: int) -> tuple[int, ...]
 
 
 async def until_idle(system: System, namespace: str) -> None:
-    jetstream = system.runner.hosts[0].jetstream
+    jetstream = system.runner.hosts[0].served.jetstream
     await system.until(lambda: is_idle(jetstream, f"{namespace}-office-events", "boxes"))
 
 
@@ -221,7 +221,7 @@ async def test_what_may_be_held_back_is_bounded_and_said_once(
         await post(system, namespace, "jammed", range(100))
         await post(system, namespace, "free", range(5))
         await system.until(lambda: TRIED["jammed"] > 20 and in_hand(system) == 48)
-        counter = system.host("boxes").tracer.counter(
+        counter = system.host("boxes").served.tracer.counter(
             "actorloom.reactions.stalled", {"messaging.destination.name": f"{namespace}-office-events"}
         )
         assert counter.value == 1 and (await pile(system, "free")).numbers == ()

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 
 from runtime import Actor, Command, DeadlineExceeded, HandlerFailed, NotDelivered, NotFound, Options, Rejected, command
-from runtime.host.host import Host
 from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, NotStored, Unsettled
 from runtime.storage.streams import StateLost
 from runtime.testing import System, running
+from runtime.turns.served import Served
 from runtime.wire import headers as header_block
 from runtime.wire.ids import derived_id, key_for, new_id
 from runtime.wire.subjects import key_token
@@ -57,7 +57,7 @@ async def value(system: System, name: str) -> int:
 async def events(system: System, namespace: str) -> list[str]:
     """Return the subjects of all counter events, once nothing is left to publish."""
     await system.host("counter").serving.relay.quiet()
-    jetstream = system.host("counter").jetstream
+    jetstream = system.host("counter").served.jetstream
     return [stored.subject async for stored in jetstream.read(f"{namespace}-counter-events", ">")]
 
 
@@ -203,7 +203,9 @@ async def test_a_rejected_command_leaves_nothing(system: System, namespace: str)
         await value(system, "rejected")
     assert await events(system, namespace) == []
     assert (
-        await system.host("counter").jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.turn.>")
+        await system.host("counter").served.jetstream.get_last(
+            f"{namespace}-counter-turns", f"{namespace}.counter.turn.>"
+        )
         is None
     )
 
@@ -219,7 +221,7 @@ async def test_a_failed_command_leaves_nothing_and_may_be_sent_again(system: Sys
 
 async def test_a_command_that_changes_nothing_is_remembered_by_its_id_alone(system: System, namespace: str) -> None:
     await system.bus.command(DropCount("none"))
-    jetstream = system.host("counter").jetstream
+    jetstream = system.host("counter").served.jetstream
     # The bus gives every command an id; one from outside may have none.
     await system.connection.request(f"{namespace}.counter.command.drop_count", b'{"name":"none2"}', timeout=5)
     assert await jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.turn.none2") is None
@@ -246,7 +248,7 @@ async def test_a_deleted_key_stays_deleted_whatever_is_killed(namespace: str) ->
             await system.bus.command(Add("gone", 5))
             await system.bus.command(Add("gone", 5))
             await system.bus.command(DropCount("gone"))
-            jetstream = system.host("counter").jetstream
+            jetstream = system.host("counter").served.jetstream
             mark = {"Nats-TTL": "2s", "Nats-Msg-Id": "mark"}
             stream, subject = f"{namespace}-counter-turns", f"{namespace}.counter.done.gone.mark"
             await jetstream.publish(subject, b"{}", headers=header_block.encode(mark.items()))
@@ -310,7 +312,7 @@ async def test_a_stateless_command_with_an_id_happens_once(system: System) -> No
     assert await bus.command(Forward("far", 3), id="s1") == Count("far", 3)
     runs = RUNS["forward far"]
     host = system.host("gateway")
-    stored = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("s1"))
+    stored = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("s1"))
     assert stored is not None and b"Nats-TTL" in stored.headers
     assert await bus.command(Forward("far", 3), id="s2") == Count("far", 6) and RUNS["forward far"] == runs + 1
 
@@ -390,11 +392,11 @@ async def two_owners(
 ) -> Any:
     """Two hosts that both believe that they own every key: each has a lease of its own."""
 
-    def own_lease(host: Host, partition: str) -> Lease:
-        bucket = f"{namespace}-{host.holder}".replace(".", "-")
-        return Lease(host.jetstream, bucket=bucket, key=f"{host.name}.{partition}", holder=host.holder, ttl=4.0)
+    def own_lease(served: Served, partition: str) -> Lease:
+        bucket = f"{namespace}-{served.holder}".replace(".", "-")
+        return Lease(served.jetstream, bucket=bucket, key=f"{served.name}.{partition}", holder=served.holder, ttl=4.0)
 
-    monkeypatch.setattr(Host, "lease", own_lease)
+    monkeypatch.setattr("runtime.host.host.make_lease", own_lease)
     return running(Counter, Gateway, url=nats_server.url, namespace=namespace, options={"counter": options})
 
 
@@ -449,7 +451,7 @@ async def test_a_rerun_after_a_conflict_repeats_no_nested_command(
         async def race(key: Any, *args: Any, **kwargs: Any) -> int:
             if key.key == "parent" and not raced:
                 raced.append(key.sequence)
-                jetstream, names = system.host("counter").jetstream, system.host("counter").names
+                jetstream, names = system.host("counter").served.jetstream, system.host("counter").served.names
                 last = await jetstream.get_last(names.turns_stream, names.turn("parent"))
                 await jetstream.publish(names.turn("parent"), last.payload)  # another writer
             return await commit(key, *args, **kwargs)
@@ -486,10 +488,10 @@ async def test_a_list_sees_what_another_writer_did_once_it_is_known(
     async with one as system:
         await system.bus.command(Add("shared", 1))
         host = system.host("counter")
-        last = await host.jetstream.get_last(host.names.turns_stream, host.names.turn("shared"))
+        last = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("shared"))
         for name, value in (("shared", b"50"), ("elsewhere", b"7")):
             payload = last.payload.replace(b'"value":1', b'"value":' + value).replace(b'"shared"', f'"{name}"'.encode())
-            await host.jetstream.publish(host.names.turn(key_token(name)), payload)
+            await host.served.jetstream.publish(host.served.names.turn(key_token(name)), payload)
         host.serving.turns.keys.use("shared").forget()
         assert (await system.bus.query(GetCount("shared"))).value == 50
         assert (await system.bus.query(GetCount("elsewhere"))).value == 7
@@ -499,7 +501,7 @@ async def test_a_list_sees_what_another_writer_did_once_it_is_known(
 async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jetstream = system.host("counter").jetstream
+    jetstream = system.host("counter").served.jetstream
     publish, lost = jetstream.publish, []
 
     async def losing(subject: Any, *args: Any, **kwargs: Any) -> Any:
@@ -554,7 +556,7 @@ async def test_a_stream_that_refuses_is_told_as_not_executed(system: System, nam
     host = system.host("counter")
     await system.bus.command(Add("a"))
     # As where there is no room left.
-    await host.jetstream.connection.request(
+    await host.served.jetstream.connection.request(
         f"$JS.API.STREAM.UPDATE.{namespace}-counter-turns", await limited(system, namespace), timeout=5
     )
     with pytest.raises(NotDelivered, match="could not store its turn") as caught:
@@ -564,14 +566,14 @@ async def test_a_stream_that_refuses_is_told_as_not_executed(system: System, nam
 
 async def limited(system: System, namespace: str) -> bytes:
     """The configuration of the turns stream, with no room for another message."""
-    info = await system.host("counter").jetstream.stream_info(f"{namespace}-counter-turns")
+    info = await system.host("counter").served.jetstream.stream_info(f"{namespace}-counter-turns")
     return msgspec.json.encode({**info.config, "max_msg_size": 10})
 
 
 async def test_a_stream_that_is_gone_is_told_as_not_executed(nats_server: EmbeddedServer, namespace: str) -> None:
     with contextlib.suppress(StateLost):  # by then the host may have seen it, too
         async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-            await system.host("counter").jetstream.delete_stream(f"{namespace}-counter-turns")
+            await system.host("counter").served.jetstream.delete_stream(f"{namespace}-counter-turns")
             for _ in range(3):  # the last ones when the host has gone
                 with pytest.raises(NotDelivered) as caught:
                     await system.bus.command(Add("a", 10))

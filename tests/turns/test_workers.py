@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.turns.workers import Lane, Workers
+from runtime.turns.key import Key
+from runtime.turns.workers import Workers
 
 CRASHES: list[BaseException] = []
 
@@ -216,7 +217,7 @@ async def test_idle_workers_do_not_pile_up() -> None:
 
 @given(st.lists(st.booleans(), max_size=60))
 def test_a_lane_is_a_queue_with_one_in_front(steps: list[bool]) -> None:
-    lane: Lane[int] = Lane()
+    lane: Key[int] = Key("k", "k")
     model: list[int] = []
     for number, entering in enumerate(steps):
         if entering:

@@ -431,11 +431,11 @@ async def test_a_full_lane_is_told_at_once(wire: Wire) -> None:
 
 async def test_a_full_mailbox_is_told_at_once(wire: Wire) -> None:
     body = '{"value":"gate mailbox"}'
-    dispatcher = wire.system.host("gateway").serving.dispatcher
+    workers = wire.system.host("gateway").serving.workers
     asking: list[asyncio.Future[Any]] = []
     for many, waiting in ((4, 0), (5, 5)):  # four run, five wait
         asking += [asyncio.ensure_future(wire.json("gateway.query.echo", body)) for _ in range(many)]
-        await wire.system.until(lambda waiting=waiting: dispatcher.workers.busy and len(dispatcher.workers) == waiting)
+        await wire.system.until(lambda waiting=waiting: workers.busy and len(workers) == waiting)
     error = await wire.error("gateway.query.echo", body)
     assert (error["code"], error["kind"], error["executed"]) == (429, "Overloaded", False) and error["retryAfter"] > 0
     gate("gate mailbox").set()

@@ -13,7 +13,7 @@ from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND, AccountInfo, ApiError, ConsumerConfig
 from runtime.storage.streams import turns_config
-from runtime.turns.key import CLOCK_MARGIN
+from runtime.wire.ids import CLOCK_MARGIN
 from runtime.wire.subjects import Names
 
 LEAST: Final = (2, 14)

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Iterable
 import msgspec
 
 from runtime.admin.doctor.finding import Finding, fail, ok, warn
-from runtime.intake.consumers import TIMERS
-from runtime.intake.redrive import DURABLE as REDRIVE
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import (
     NO_STREAM,
@@ -20,7 +18,7 @@ from runtime.nats.jetstream.configs import (
 )
 from runtime.nats.lease import Holder
 from runtime.storage.dead_letters import services as services_that_ran
-from runtime.storage.streams import dead_config, events_config, turns_config
+from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
 from runtime.wire.subjects import Names
 
 _LAG = 1000

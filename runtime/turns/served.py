@@ -1,0 +1,45 @@
+"""What the parts of one served actor share: made once by its host, before it owns any key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from runtime.actor.base import Actor
+from runtime.nats.connection import Connection
+from runtime.nats.jetstream.client import JetStream
+from runtime.options import Options
+from runtime.storage.streams import Storage
+from runtime.telemetry import ServiceTracer
+from runtime.wire.subjects import Names
+
+
+class Served(msgspec.Struct, frozen=True, eq=False):
+    """One actor type as this process serves it."""
+
+    actor: Actor[Any]
+    """Its only instance: each message gets a view of it."""
+    names: Names
+    options: Options
+    connection: Connection
+    jetstream: JetStream
+    storage: Storage
+    tracer: ServiceTracer
+    holder: str
+    """The name of this process as an owner of keys."""
+    crashed: Callable[[BaseException], None]
+    """The host's callback for a part that failed."""
+    namespace: str = ""
+    lease_ttl: float = 4.0
+    """Seconds."""
+    replicas: int = 1
+
+    @property
+    def name(self) -> str:
+        """The actor's name."""
+        return self.names.actor
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the actor has a state for each key, and so one owner."""
+        return self.actor.state_type is not None
