@@ -129,7 +129,7 @@ async def _started(
 
 
 async def _order(console: Console, bus: Bus, tracing: Tracing) -> tuple[Order, str]:
-    """Fill the catalogue and take one order through the shop; return it and its trace's id."""
+    """Fill the catalog and take one order through the shop; return it and its trace's id."""
     begun = time.perf_counter()
     await asyncio.gather(*(bus.command(product) for product in _PRODUCTS))
     console.print(
@@ -215,8 +215,8 @@ class _Drive:
             raise TimeoutError(f"not within {PATIENCE:.0f} s: {what}") from None
 
     def _say(self, verb: str, what: str, outcome: str, begun: float) -> None:
-        colour = {"query": "cyan", "command": "magenta", "react": "yellow"}[verb]
-        self._console.print(f"[{colour}]{verb:<8}[/] {what:<34} {escape(outcome):<30} [dim]{_since(begun):>9}[/]")
+        color = {"query": "cyan", "command": "magenta", "react": "yellow"}[verb]
+        self._console.print(f"[{color}]{verb:<8}[/] {what:<34} {escape(outcome):<30} [dim]{_since(begun):>9}[/]")
 
 
 async def _trace(tracing: Tracing, trace_id: str) -> list[SpanRecord]:

@@ -23,7 +23,7 @@ _LINES = {
     "nats.go": ("#d08700", "D"),
     "nats.js": ("#4a7fc1", "v"),
 }
-"""Colour and marker: to be told apart in print, and by whoever sees no colours."""
+"""Color and marker: to be told apart in print, and by whoever sees no colors."""
 
 _PERCENTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p99.9"}
 
@@ -49,13 +49,13 @@ def draw(report: Report, folder: Path, stem: str) -> list[Path]:
 def _query(measures: list[Measure]) -> Figure:
     settings = list(dict.fromkeys(measure.setting for measure in measures))
     figure, (axes,) = _figure("Queries a second, both ends by the same library", "requests in flight", 1)
-    for number, (contender, (colour, marker)) in enumerate(_LINES.items()):
+    for number, (contender, (color, marker)) in enumerate(_LINES.items()):
         found = [measure for measure in measures if measure.contender == contender]
         if not found:
             continue
         # A little apart, or the lines of their spreads hide each other.
         at = [settings.index(measure.setting) + (number - len(_LINES) / 2) / 40 for measure in found]
-        axes.errorbar(at, *_spread(found, "rate", 1000), marker=marker, capsize=3, label=contender, color=colour)
+        axes.errorbar(at, *_spread(found, "rate", 1000), marker=marker, capsize=3, label=contender, color=color)
     axes.set_xticks(range(len(settings)), [setting.removesuffix(" in flight") for setting in settings])
     axes.set_ylabel("thousand a second (lines: lowest to highest round)", fontsize=9)
     axes.set_yscale("log")  # the same ratio is the same distance
@@ -70,12 +70,12 @@ def _latency(measures: list[Measure]) -> Figure:
     title = "Latency at a fixed rate, from when a request was due"
     figure, panels = _figure(title, "thousand a second", len(_PERCENTILES))
     for axes, (metric, name) in zip(panels, _PERCENTILES.items(), strict=True):
-        for contender, (colour, marker) in _LINES.items():
+        for contender, (color, marker) in _LINES.items():
             own = [measure for measure in measures if measure.contender == contender]
             rates = [(measure.middle("asked") or 0) / 1000 for measure in own]
             values = [(measure.middle(metric) or 0) / 1000 for measure in own]
             if own:
-                axes.plot(rates, values, marker=marker, label=contender, color=colour)
+                axes.plot(rates, values, marker=marker, label=contender, color=color)
         axes.set_title(name, fontsize=10)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g} ms")

@@ -8,7 +8,7 @@ from rich.table import Table
 from bench.goals import GOALS, judged
 from bench.results import Measure, Report
 
-_COLOURS = {"met": "green", "met within noise": "green", "missed": "red", "missed within noise": "yellow"}
+_COLORS = {"met": "green", "met within noise": "green", "missed": "red", "missed within noise": "yellow"}
 _COLUMNS = {
     "rate": "per second",
     "asked": "asked for",
@@ -88,14 +88,14 @@ def _show_goals(report: Report, console: Console) -> None:
         counts[verdict] += 1
         if ratio is None:
             continue
-        sign, colour = "≥" if goal.above else "≤", _COLOURS[verdict]
+        sign, color = "≥" if goal.above else "≤", _COLORS[verdict]
         table.add_row(
             goal.work,
             goal.against,
             f"{sign} {goal.wanted:.2f}×",
             f"{ratio.middle:.2f}×",
             f"({ratio.low:.2f}–{ratio.high:.2f})",
-            f"[{colour}]{verdict}[/{colour}]",
+            f"[{color}]{verdict}[/{color}]",
         )
     if table.row_count:
         console.print(table)

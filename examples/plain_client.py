@@ -85,7 +85,7 @@ async def main() -> None:
         except NoRespondersError:
             print("nobody there:", subject)
 
-    # Without an id a command is given one; it then cannot be recognised when it is sent again.
+    # Without an id a command is given one; it then cannot be recognized when it is sent again.
     await ask(client, "counter.command.add", {"name": "figs", "by": 3})
     await events(client, "counter-events", "counter.event.count_changed.figs", count=2)
     await client.drain()

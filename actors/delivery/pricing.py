@@ -6,7 +6,7 @@ from actors.delivery.messages import Address
 from actors.products.messages import OrderedProduct
 
 PARCEL_VOLUME = 500**3
-"""Cubic millimetres of one parcel."""
+"""Cubic millimeters of one parcel."""
 PARCEL_WEIGHT = 12_000
 """Grams of one parcel."""
 

@@ -1,1 +1,1 @@
-"""The catalogue: what can be bought, and at what price."""
+"""The catalog: what can be bought, and at what price."""

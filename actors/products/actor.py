@@ -1,4 +1,4 @@
-"""The products service: keeps the catalogue, and tells whether what a caller says of it is true."""
+"""The products service: keeps the catalog, and tells whether what a caller says of it is true."""
 
 import msgspec
 
@@ -28,7 +28,7 @@ class Products(
     Actor[Product],
     indexes=[Index(order="created_date"), Index("category", order="created_date"), Index("product_id")],
 ):
-    """The catalogue, a key for each product."""
+    """The catalog, a key for each product."""
 
     name = "products"
 

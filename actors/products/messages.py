@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from runtime import Command, Event, Query
 
-Millimetres = Annotated[int, Meta(ge=0, le=100_000)]
+Millimeters = Annotated[int, Meta(ge=0, le=100_000)]
 Grams = Annotated[int, Meta(ge=0, le=100_000_000)]
 Amount = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 """Money, in the smallest unit of the shop's currency. The bounds keep every sum below 64 bits."""
@@ -22,9 +22,9 @@ def _one() -> int:
 class Package(Struct, frozen=True):
     """The measures of one packed piece."""
 
-    width: Millimetres
-    length: Millimetres
-    height: Millimetres
+    width: Millimeters
+    length: Millimeters
+    height: Millimeters
     weight: Grams
 
 
@@ -42,7 +42,7 @@ OrderedProducts = Annotated[tuple[OrderedProduct, ...], Meta(max_length=1000)]
 
 
 class Product(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A product of the catalogue."""
+    """A product of the catalog."""
 
     product_id: Id
     name: str
@@ -101,7 +101,7 @@ class ListProductsByCategory(Query[ProductPage], actor="products", rename="camel
 
 
 class ValidateProducts(Query[ProductsValidation], actor="products"):
-    """Are these products what the catalogue says they are?"""
+    """Are these products what the catalog says they are?"""
 
     products: Annotated[tuple[PartialProduct, ...], Meta(max_length=1000)]
 

@@ -1,4 +1,4 @@
-"""Compares what a caller says of products with what the catalogue holds."""
+"""Compares what a caller says of products with what the catalog holds."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -14,7 +14,7 @@ from bench.work import ORDER
 
 @dataclass(frozen=True)
 class Line:
-    """`work.Line`; casty serialises dataclasses."""
+    """`work.Line`; casty serializes dataclasses."""
 
     product: str
     quantity: int

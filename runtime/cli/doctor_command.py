@@ -59,8 +59,8 @@ async def _examine(configuration: Configuration, as_json: bool, monitor: str, pr
 
 
 def _print(finding: "Finding") -> None:
-    colour = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.status]
-    click.echo(f"{click.style(f'{finding.status:<5}', fg=colour)} {finding.subject:<12} {finding.text}")
+    color = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.status]
+    click.echo(f"{click.style(f'{finding.status:<5}', fg=color)} {finding.subject:<12} {finding.text}")
     if finding.todo:
         click.echo(f"{'':<19}→ {finding.todo}")
 

@@ -1,4 +1,4 @@
-"""Log records as lines: JSON for machines, short and coloured for a terminal, both with the current trace.
+"""Log records as lines: JSON for machines, short and colored for a terminal, both with the current trace.
 
 Only the standard library's `logging`; structlog's and others' records pass through it unchanged.
 """
@@ -15,7 +15,7 @@ Format = Literal["auto", "json", "text"]
 
 # What every record has; all else was given as `extra` by the caller.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-_COLOURS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
+_COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
 def setup_logging(level: str | int = "INFO", format: Format = "auto", stream: TextIO | None = None) -> None:
@@ -26,7 +26,7 @@ def setup_logging(level: str | int = "INFO", format: Format = "auto", stream: Te
     out: TextIO = sys.stderr if stream is None else stream
     text = format == "text" or (format == "auto" and out.isatty())
     handler = logging.StreamHandler(out)
-    handler.setFormatter(TextFormatter(colour=out.isatty()) if text else JsonFormatter())
+    handler.setFormatter(TextFormatter(color=out.isatty()) if text else JsonFormatter())
     root = logging.getLogger()
     root.setLevel(level.upper() if isinstance(level, str) else level)
     for before in tuple(root.handlers):
@@ -63,9 +63,9 @@ class JsonFormatter(logging.Formatter):
 class TextFormatter(logging.Formatter):
     """Time, level, logger, message, extras as key=value, and the first half of the trace id."""
 
-    def __init__(self, *, colour: bool) -> None:
+    def __init__(self, *, color: bool) -> None:
         super().__init__()
-        self._colour = colour
+        self._color = color
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line, and the lines of its exception."""
@@ -77,8 +77,8 @@ class TextFormatter(logging.Formatter):
             extras.append(f"trace={trace_id[:16]}")
         tail = "  " + " ".join(extras) if extras else ""
         name = record.name
-        if self._colour:
-            level = f"\x1b[{_COLOURS.get(record.levelname, '0')}m{level}\x1b[0m"
+        if self._color:
+            level = f"\x1b[{_COLORS.get(record.levelname, '0')}m{level}\x1b[0m"
             name, tail = f"\x1b[2m{name}\x1b[0m", f"\x1b[2m{tail}\x1b[0m" if tail else ""
         line = f"{clock}.{int(record.msecs):03d} {level} {name}: {record.getMessage()}{tail}"
         if record.exc_info:

@@ -1,4 +1,4 @@
-"""Event patterns: EventBridge's documented behaviour, and laws that hold for any pattern and body."""
+"""Event patterns: EventBridge's documented behavior, and laws that hold for any pattern and body."""
 
 import re
 from typing import Any

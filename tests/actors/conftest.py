@@ -10,6 +10,6 @@ from tests.actors.shop import Shop, open_shop
 
 @pytest.fixture
 async def shop(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Shop]:
-    """The running shop, with a filled catalogue."""
+    """The running shop, with a filled catalog."""
     async with open_shop(nats_server.url, namespace) as running:
         yield running

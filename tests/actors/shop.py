@@ -62,7 +62,7 @@ class Shop:
         return answer
 
     async def seed(self) -> None:
-        """Fill the catalogue."""
+        """Fill the catalog."""
         for product in (SHIRT, SHOES):
             await self.ask("products.command.create_product", product)
 
@@ -177,7 +177,7 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(url: str, namespace: str) -> AsyncIterator[Shop]:
-    """Run the six services in their own namespace, with quick retries and a filled catalogue."""
+    """Run the six services in their own namespace, with quick retries and a filled catalog."""
     options = {service.name: QUICK for service in SERVICES}
     async with running(*SERVICES, url=url, namespace=namespace, options=options) as system:
         shop = Shop(system, namespace)

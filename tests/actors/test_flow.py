@@ -159,7 +159,7 @@ async def test_what_waits_in_the_warehouse_and_at_delivery_is_listed(shop: Shop)
     assert [delivery["orderId"] for delivery in deliveries] == ids
 
 
-async def test_the_catalogue(shop: Shop) -> None:
+async def test_the_catalog(shop: Shop) -> None:
     hat = {"productId": "hat", "name": "Hat", "package": PACKAGE, "price": 10, "category": "heads", "tags": ["felt"]}
     created = await shop.ask("products.command.create_product", hat)
     assert created == {

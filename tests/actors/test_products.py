@@ -1,4 +1,4 @@
-"""The products service: the catalogue's commands, and the validation of what callers say of it."""
+"""The products service: the catalog's commands, and the validation of what callers say of it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The nine faults of the shop that ours is modelled on, each shown to be absent over the real flow."""
+"""The nine faults of the shop that ours is modeled on, each shown to be absent over the real flow."""
 
 import re
 from collections import Counter

@@ -78,7 +78,7 @@ class Customers:
         self._tag = f"{rng.getrandbits(32):08x}"
 
     async def seed(self) -> None:
-        """Fill the catalogue; also waits until the shop is there."""
+        """Fill the catalog; also waits until the shop is there."""
         for product in (SHIRT, SHOES):
             await self.tell(None, "products.command.create_product", product)
 

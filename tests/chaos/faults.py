@@ -141,7 +141,7 @@ def _commit(run: Any, reach: Any) -> Any:
 
 
 def _marked(run: Any, reach: Any) -> Any:
-    def initialise(self: MarkStore, *args: Any, **kwargs: Any) -> None:
+    def initialize(self: MarkStore, *args: Any, **kwargs: Any) -> None:
         run(self, *args, **kwargs)
         stored = self._stored
 
@@ -151,7 +151,7 @@ def _marked(run: Any, reach: Any) -> Any:
 
         self._stored = confirmed
 
-    return initialise
+    return initialize
 
 
 def without(switch: str) -> None:

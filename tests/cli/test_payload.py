@@ -61,7 +61,7 @@ def test_a_value_is_what_the_schema_wants(argument: str, value: Any) -> None:
     assert read(argument) == value
 
 
-def test_without_a_schema_json_is_recognised() -> None:
+def test_without_a_schema_json_is_recognized() -> None:
     pairs = ("n=3", "s=three", 'q="3"', 'tags=["x"]', "a.b.c=1", "a.b.d=x", "none=null")
     assert read(*pairs, schema=None) == {
         "n": 3,

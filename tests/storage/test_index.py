@@ -14,20 +14,20 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.index import Indexes
 from runtime.testing import running
 
-COLOURS = ("red", "green", None)
+COLORS = ("red", "green", None)
 
 
 class Card(msgspec.Struct, frozen=True):
     name: str
-    colour: str | None = None
+    color: str | None = None
     rank: int | None = None
 
 
-INDEXES = (Index(), Index("colour", order="rank"), Index(order="rank"), Index("rank", order="name"))
-STATES = st.none() | st.builds(Card, st.just(""), st.sampled_from(COLOURS), st.none() | st.integers(0, 4))
+INDEXES = (Index(), Index("color", order="rank"), Index(order="rank"), Index("rank", order="name"))
+STATES = st.none() | st.builds(Card, st.just(""), st.sampled_from(COLORS), st.none() | st.integers(0, 4))
 STEPS = st.lists(st.tuples(st.sampled_from([f"k{n}" for n in range(8)]), STATES), max_size=40)
 LISTS: list[tuple[dict[str, Any], str | None]] = [
-    ({}, None), ({}, "rank"), ({}, "-rank"), ({"colour": "red"}, "rank"), ({"colour": None}, "-rank"), ({"rank": 2}, "name"), ({"rank": 2}, "-name"),
+    ({}, None), ({}, "rank"), ({}, "-rank"), ({"color": "red"}, "rank"), ({"color": None}, "-rank"), ({"rank": 2}, "name"), ({"rank": 2}, "-name"),
 ]  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_a_row_that_stays_is_listed_once_however_others_move(
         found: list[Card] = []
         after: str | None = None
         while True:
-            page: Page[Card] = await indexes.page({"colour": "red"}, "rank", limit, after)
+            page: Page[Card] = await indexes.page({"color": "red"}, "rank", limit, after)
             found += [card for card in page.items if card.name.startswith("stay")]
             if page.next is None:
                 return found
@@ -152,8 +152,8 @@ def test_a_list_needs_its_index() -> None:
     indexes = indexes_of({})
     for filters, order, text in [
         ({"name": "x"}, None, r"needs a declared Index\('name'\)"),
-        ({"colour": "red"}, "name", r"needs a declared Index\('colour', order='name'\)"),
-        ({"colour": "red", "rank": 1}, None, "filters by one attribute, not by colour, rank"),
+        ({"color": "red"}, "name", r"needs a declared Index\('color', order='name'\)"),
+        ({"color": "red", "rank": 1}, None, "filters by one attribute, not by color, rank"),
     ]:
         with pytest.raises(DeclarationError, match=text):
             asyncio.run(indexes.page(filters, order, 10, None))

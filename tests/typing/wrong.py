@@ -34,7 +34,7 @@ async def program() -> None:
         await bus.query(CreateOrder(5))  # wrong: a command is not asked
         await bus.query(GetOrder(1))  # wrong: an id is text
         await bus.query(GetOrder())  # wrong: a field is missing
-        await bus.query(GetOrder("1", colour="red"))  # wrong: a field too many
+        await bus.query(GetOrder("1", color="red"))  # wrong: a field too many
         await bus.retry(GetOrder("1"))  # wrong: only commands are retried
         await bus.emit(CreateOrder(5))  # wrong: only events are emitted
         message = GetOrder("1")

@@ -132,9 +132,9 @@ async def _probe(connection: Connection, jetstream: JetStream, namespace: str, r
 def _clock(skew: float) -> Finding:
     text = f"the server's is {abs(skew) * 1000:.0f} ms {'ahead of' if skew > 0 else 'behind'} ours"
     if abs(skew) >= CLOCK_MARGIN:
-        return fail("clock", text, "synchronise the clocks (NTP): ids may be taken for new that are known")
+        return fail("clock", text, "synchronize the clocks (NTP): ids may be taken for new that are known")
     if abs(skew) >= _SKEW:
-        return warn("clock", text, f"synchronise the clocks (NTP): {CLOCK_MARGIN:g} s are the most that is safe")
+        return warn("clock", text, f"synchronize the clocks (NTP): {CLOCK_MARGIN:g} s are the most that is safe")
     return ok("clock", text)
 
 
