@@ -1,4 +1,4 @@
-# Everything is done in .venv, which `make setup` makes from constraints/dev.txt (exact versions, with hashes).
+# Every target runs in .venv, which `make setup` creates from constraints/dev.txt (exact versions, with hashes).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -10,69 +10,82 @@ BENCH_STAMP := .venv/.set-up-bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 CODE := runtime actors examples bench tests
 PRESENT = $(wildcard $(CODE))
+TEXTS := docs deploy constraints/build.in .ci .github .pre-commit-config.yaml Makefile Dockerfile compose.yaml pyproject.toml $(wildcard *.md)
 
 ##@ Start here
 .PHONY: help
-help: ## This list
+help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  \033[36m%-13s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+		/^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '\n'
 
 .PHONY: setup
-setup: $(STAMP) ## A virtual environment in .venv with all that is needed (the other targets do it by themselves)
+setup: $(STAMP) ## Create .venv with all dependencies (the other targets do this when needed)
 
 .PHONY: demo
-demo: $(STAMP) ## The shop on an embedded NATS, one order from pricing to paid, its trace (ARGS=--exit ends it there)
+demo: $(STAMP) ## Run the shop on an embedded NATS, take one order through it and print its trace (ARGS=--exit ends it then)
 	@$(BIN)/python -m runtime demo $(ARGS)
 
-##@ Work on it
+##@ Development
 .PHONY: test
-test: $(STAMP) ## The tests (ARGS="-k name -x" goes to pytest)
+test: $(STAMP) ## Run the tests (ARGS="-k name -x" goes to pytest)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
+.PHONY: coverage
+coverage: $(STAMP) ## Run all tests with line and branch coverage; fail below the floor in pyproject.toml (no floor with ARGS)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
+
 .PHONY: chaos
-chaos: $(STAMP) ## Kill, pause and cut off everything, and account for every effect (ARGS="--only zombie --seed 7"; minutes)
+chaos: $(STAMP) ## Kill, pause and disconnect processes, and account for every effect (ARGS="--only zombie --seed 7"; minutes)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: check
-check: check-format check-lint check-types check-docker test ## Format, lint, types, Dockerfile, layers and all tests: what CI runs
+check: check-format check-lint check-spelling check-types check-docker test ## Check format, lint, spelling, types and the Dockerfile, and run all tests; CI runs this target
 
 .PHONY: check-format
-check-format: $(STAMP) ## Is it formatted?
+check-format: $(STAMP) ## Check the format
 	@echo '· format'
 	@$(BIN)/ruff format --quiet --check $(PRESENT) || { $(BIN)/ruff format --diff $(PRESENT) || true; echo 'run: make format' >&2; exit 1; }
 
 .PHONY: check-lint
-check-lint: $(STAMP) ## ruff
+check-lint: $(STAMP) ## Run ruff
 	@echo '· lint'
 	@$(BIN)/ruff check --quiet $(PRESENT)
 
+.PHONY: check-spelling
+check-spelling: $(STAMP) ## Run codespell over code and pages: American English, with the exceptions in .words
+	@echo '· spelling'
+	@$(BIN)/codespell $(PRESENT) $(TEXTS)
+
 .PHONY: check-types
-check-types: $(STAMP) ## basedpyright, strict, over runtime, actors and examples
+check-types: $(STAMP) ## Run basedpyright, strict, over runtime, actors and examples
 	@echo '· types'
 	@$(BIN)/basedpyright --level error
 
 .PHONY: check-docker
-check-docker: $(STAMP) ## hadolint
+check-docker: $(STAMP) ## Run hadolint
 	@echo '· Dockerfile'
 	@$(BIN)/hadolint Dockerfile
 
 .PHONY: format
-format: $(STAMP) ## Format, and mend what ruff can mend
+format: $(STAMP) ## Format the code and apply the automatic fixes of ruff
 	@$(BIN)/ruff check --quiet --fix-only $(PRESENT)
 	@$(BIN)/ruff format $(PRESENT)
 
-##@ Figures, and other people's software
+##@ Benchmarks and other software
 .PHONY: bench
-bench: $(BENCH_STAMP) ## Throughput, latency and CPU beside raw nats-py (ARGS=--quick)
+bench: $(BENCH_STAMP) ## Measure throughput, latency and CPU beside raw nats-py (ARGS=--quick)
 	@$(BIN)/python -m bench $(ARGS)
 
 .PHONY: bench-check
-bench-check: $(BENCH_STAMP) ## A short run, held to the ratios in bench/ratios.json: for whoever changes the hot path
+bench-check: $(BENCH_STAMP) ## Run a short benchmark and compare it with the ratios in bench/ratios.json; for changes of the hot path
 	@$(BIN)/python -m bench check $(ARGS)
 
 .PHONY: test-jaeger
-test-jaeger: $(STAMP) ## One order is one trace, in a real Jaeger (built once into your cache; needs Go)
+test-jaeger: $(STAMP) ## Check in a real Jaeger that one order is one trace (built once into your cache; needs Go)
 	@tests/jaeger/build.sh >/dev/null || [[ $$? == 3 ]]
 	@$(BIN)/python -m pytest -q -m jaeger tests/jaeger $(ARGS)
 
@@ -86,7 +99,7 @@ compile = echo '· constraints/$(1)'; .cache/lock/bin/pip-compile --quiet --gene
 	--output-file constraints/$(1) $(2)
 
 .PHONY: lock
-lock: ## Choose the versions in constraints/ anew, within the ranges of pyproject.toml (ARGS=--upgrade: the newest)
+lock: ## Resolve the versions in constraints/ within the ranges of pyproject.toml (ARGS=--upgrade: the newest)
 	@$(find-python); [[ -d .cache/lock ]] || "$$python" -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.6,<8'
 	@$(call compile,dev.txt,--extra dev --extra uvloop pyproject.toml)
@@ -95,12 +108,12 @@ lock: ## Choose the versions in constraints/ anew, within the ranges of pyprojec
 	@$(call compile,build.txt,--constraint constraints/dev.txt constraints/build.in)
 
 .PHONY: clean
-clean: ## Remove .venv, caches and what builds left
-	@rm -rf .venv .cache build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove .venv, caches and build output
+	@rm -rf .venv .cache build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Redone only when the locked versions or the project's declaration change. --require-hashes takes nothing but what is
-# listed, --no-build-isolation builds with nothing but constraints/build.txt; the project itself comes last.
+# Runs again only if the locked versions or pyproject.toml change. --require-hashes installs listed packages only;
+# --no-build-isolation builds with the packages of constraints/build.txt only. The project itself comes last.
 $(STAMP): constraints/build.txt constraints/dev.txt pyproject.toml
 	@$(find-python); [[ -x $(BIN)/python ]] || { echo "· .venv with $$($$python --version)"; "$$python" -m venv .venv; }
 	@echo '· packages of constraints/dev.txt (a minute the first time)'
