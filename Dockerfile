@@ -36,4 +36,4 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["act
 
 # `docker run … run my_package`, `… query orders.get_order orderId=1`: the arguments are the command line's. SIGTERM drains.
 ENTRYPOINT ["actorloom"]
-CMD ["run", "actors"]
+CMD ["run", "actorloom_shop"]

@@ -2,5 +2,5 @@
 
 `products` (the catalog), `delivery`, `orders`, `warehouse`, `payment` and `payment-3p` (a stand-in for an outside
 provider). Each is a package with its contracts in `messages` and its actor in `actor`; a caller imports messages only.
-`python -m runtime run actors` runs them all.
+`actorloom run actorloom_shop` runs them all.
 """

@@ -16,17 +16,6 @@ from opentelemetry.trace import SpanKind
 from rich.console import Console
 from rich.markup import escape
 
-from actors.delivery.actor import Deliveries
-from actors.delivery.messages import Address, CompleteDelivery, GetDelivery, GetDeliveryPricing, StartDelivery
-from actors.orders.actor import Orders
-from actors.orders.messages import CreateOrder, GetOrder, Order, OrderRequest
-from actors.payment.actor import Payments
-from actors.payment_3p.actor import PaymentProvider
-from actors.payment_3p.messages import Check, Preauth
-from actors.products.actor import Products
-from actors.products.messages import CreateProduct, OrderedProduct, Package
-from actors.warehouse.actor import Warehouse
-from actors.warehouse.messages import CompletePackaging, GetPackagingRequest, StartPackaging
 from runtime.actor.base import Actor
 from runtime.actor.message import Command, Query, contract_of
 from runtime.client.bus import Bus
@@ -36,6 +25,18 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import DEFAULT_PORT, EmbeddedServer
 from runtime.telemetry import LeanSpan, SpanRecord, Tracing, attached
 from runtime.telemetry.tree import render
+
+from .delivery.actor import Deliveries
+from .delivery.messages import Address, CompleteDelivery, GetDelivery, GetDeliveryPricing, StartDelivery
+from .orders.actor import Orders
+from .orders.messages import CreateOrder, GetOrder, Order, OrderRequest
+from .payment.actor import Payments
+from .payment_3p.actor import PaymentProvider
+from .payment_3p.messages import Check, Preauth
+from .products.actor import Products
+from .products.messages import CreateProduct, OrderedProduct, Package
+from .warehouse.actor import Warehouse
+from .warehouse.messages import CompletePackaging, GetPackagingRequest, StartPackaging
 
 SERVICES: tuple[type[Actor[Any]], ...] = (Products, Deliveries, Orders, Warehouse, Payments, PaymentProvider)
 

@@ -5,8 +5,12 @@ from functools import partial
 from msgspec.structs import replace
 from opentelemetry import metrics
 
-from actors.changes import stamp
-from actors.delivery.messages import (
+from runtime import Actor, Index, NotFound, Rejected, Retry, command, not_found, query, react
+
+from ..changes import stamp
+from ..orders.messages import GetOrder
+from ..warehouse.messages import PackageCreated
+from .messages import (
     CompleteDelivery,
     Delivery,
     DeliveryCompleted,
@@ -21,12 +25,9 @@ from actors.delivery.messages import (
     StartDelivery,
     Status,
 )
-from actors.delivery.pricing import delivery_price
-from actors.orders.messages import GetOrder
-from actors.warehouse.messages import PackageCreated
-from runtime import Actor, Index, NotFound, Rejected, Retry, command, not_found, query, react
+from .pricing import delivery_price
 
-DELIVERIES = metrics.get_meter("actors.delivery").create_counter(
+DELIVERIES = metrics.get_meter("actorloom_shop.delivery").create_counter(
     "shop.deliveries", unit="{delivery}", description="Deliveries that ended, by outcome"
 )
 

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from actors.products.messages import Id, OrderedProducts
 from runtime import Command, Event, Query
+
+from ..products.messages import Id, OrderedProducts
 
 Status = Literal["NEW", "IN_PROGRESS", "COMPLETED", "FAILED"]
 

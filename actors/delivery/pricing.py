@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from actors.delivery.messages import Address
-from actors.products.messages import OrderedProduct
+from ..products.messages import OrderedProduct
+from .messages import Address
 
 PARCEL_VOLUME = 500**3
 """Cubic millimeters of one parcel."""

@@ -7,9 +7,14 @@ from msgspec import convert
 from msgspec.structs import replace
 from opentelemetry import metrics
 
-from actors.changes import changed, stamp
-from actors.delivery.messages import DeliveryCompleted, DeliveryFailed, GetDeliveryPricing
-from actors.orders.messages import (
+from runtime import Actor, Index, Rejected, RequestError, command, not_found, query, react
+
+from ..changes import changed, stamp
+from ..delivery.messages import DeliveryCompleted, DeliveryFailed, GetDeliveryPricing
+from ..payment.messages import ValidatePayment
+from ..products.messages import PartialProduct, ValidateProducts
+from ..warehouse.messages import PackageCreated, PackagingFailed
+from .messages import (
     CreateOrder,
     DeleteOrder,
     GetOrder,
@@ -23,13 +28,9 @@ from actors.orders.messages import (
     OrderRequest,
     Status,
 )
-from actors.orders.order import advanced, packed, repeated, total
-from actors.payment.messages import ValidatePayment
-from actors.products.messages import PartialProduct, ValidateProducts
-from actors.warehouse.messages import PackageCreated, PackagingFailed
-from runtime import Actor, Index, Rejected, RequestError, command, not_found, query, react
+from .order import advanced, packed, repeated, total
 
-_METER = metrics.get_meter("actors.orders")
+_METER = metrics.get_meter("actorloom_shop.orders")
 CREATED = _METER.create_counter("shop.orders.created", unit="{order}", description="Orders created")
 ORDERED = _METER.create_counter("shop.orders.ordered", unit="{cent}", description="The sum of the orders' totals")
 FULFILLED = _METER.create_counter("shop.orders.fulfilled", unit="{order}", description="Orders delivered")

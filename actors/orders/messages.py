@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from actors.delivery.messages import Address
-from actors.products.messages import Amount, Id, OrderedProduct, OrderedProducts
 from runtime import Command, Event, Query, new_key
+
+from ..delivery.messages import Address
+from ..products.messages import Amount, Id, OrderedProduct, OrderedProducts
 
 Status = Literal["NEW", "PACKAGED", "PACKAGING_FAILED", "FULFILLED", "DELIVERY_FAILED"]
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from actors.orders.messages import Order, Status
-from actors.products.messages import OrderedProduct
-from actors.warehouse.messages import PackedProduct
+from ..products.messages import OrderedProduct
+from ..warehouse.messages import PackedProduct
+from .messages import Order, Status
 
 # A status may only be followed by one of a higher rank: events of different services come in any order.
 _RANKS: dict[Status, int] = {"NEW": 0, "PACKAGED": 1, "PACKAGING_FAILED": 2, "FULFILLED": 2, "DELIVERY_FAILED": 2}

@@ -8,16 +8,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 from opentelemetry import metrics
 
-from actors.delivery.messages import DeliveryCompleted, DeliveryFailed
-from actors.orders.messages import GetOrder, OrderCreated, OrderDeleted, OrderModified
-from actors.payment.messages import Operation, PaymentAlertRaised, PaymentValidation, ValidatePayment
-from actors.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
-from actors.warehouse.messages import PackagingFailed
 from runtime import Actor, Command, RequestError, Retry, query, react
+
+from ..delivery.messages import DeliveryCompleted, DeliveryFailed
+from ..orders.messages import GetOrder, OrderCreated, OrderDeleted, OrderModified
+from ..payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
+from ..warehouse.messages import PackagingFailed
+from .messages import Operation, PaymentAlertRaised, PaymentValidation, ValidatePayment
 
 logger = logging.getLogger(__name__)
 
-PAYMENTS = metrics.get_meter("actors.payment").create_counter(
+PAYMENTS = metrics.get_meter("actorloom_shop.payment").create_counter(
     "shop.payments", unit="{payment}", description="What became of payments: processed, cancelled, updated, alert"
 )
 

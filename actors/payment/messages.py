@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from actors.products.messages import Id
 from runtime import Event, Query
+
+from ..products.messages import Id
 
 Operation = Literal["process_payment", "cancel_payment", "update_amount"]
 

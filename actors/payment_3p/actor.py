@@ -4,8 +4,10 @@ import os
 
 from msgspec import Struct
 
-from actors.payment_3p.faults import Faults
-from actors.payment_3p.messages import (
+from runtime import Actor, command, query
+
+from .faults import Faults
+from .messages import (
     Authorized,
     CancelPayment,
     Check,
@@ -14,7 +16,6 @@ from actors.payment_3p.messages import (
     ProcessPayment,
     UpdateAmount,
 )
-from runtime import Actor, command, query
 
 
 class Authorization(Struct, frozen=True):

@@ -4,8 +4,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from actors.products.messages import Id
 from runtime import Command, Query, new_key
+
+from ..products.messages import Id
 
 Amount = Annotated[int, Meta(ge=0)]
 

@@ -2,8 +2,10 @@
 
 import msgspec
 
-from actors.changes import changed, stamp
-from actors.products.messages import (
+from runtime import Actor, Index, Page, Rejected, command, not_found, query
+
+from ..changes import changed, stamp
+from .messages import (
     CreateProduct,
     DeleteProduct,
     GetProduct,
@@ -18,8 +20,7 @@ from actors.products.messages import (
     ProductsValidation,
     ValidateProducts,
 )
-from actors.products.validation import validate
-from runtime import Actor, Index, Page, Rejected, command, not_found, query
+from .validation import validate
 
 NOT_FOUND = "Product not found"
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from actors.products.messages import PartialProduct, Product, ProductsValidation
+from .messages import PartialProduct, Product, ProductsValidation
 
 VALID = "All products are valid"
 

@@ -6,8 +6,10 @@ from msgspec import Struct, convert
 from msgspec.structs import replace
 from opentelemetry import metrics
 
-from actors.orders.messages import Order, OrderCreated, OrderDeleted, OrderModified
-from actors.warehouse.messages import (
+from runtime import Actor, Index, NotFound, Rejected, command, not_found, query, react
+
+from ..orders.messages import Order, OrderCreated, OrderDeleted, OrderModified
+from .messages import (
     CompletePackaging,
     Done,
     GetPackagingRequest,
@@ -21,12 +23,11 @@ from actors.warehouse.messages import (
     Status,
     UpdatePackagingProduct,
 )
-from actors.warehouse.packaging import packed, to_pack, with_difference, with_quantity
-from runtime import Actor, Index, NotFound, Rejected, command, not_found, query, react
+from .packaging import packed, to_pack, with_difference, with_quantity
 
 NOT_FOUND = "Packaging request not found"
 
-PACKAGES = metrics.get_meter("actors.warehouse").create_counter(
+PACKAGES = metrics.get_meter("actorloom_shop.warehouse").create_counter(
     "shop.packages", unit="{package}", description="Packaging requests that ended, by outcome"
 )
 

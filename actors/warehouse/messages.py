@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from actors.products.messages import Id
 from runtime import Command, Event, Query
+
+from ..products.messages import Id
 
 Status = Literal["NEW", "IN_PROGRESS", "COMPLETED"]
 

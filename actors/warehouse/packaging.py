@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from actors.products.messages import OrderedProduct
-from actors.warehouse.messages import PackedProduct
+from ..products.messages import OrderedProduct
+from .messages import PackedProduct
 
 
 def to_pack(ordered: Iterable[OrderedProduct]) -> tuple[PackedProduct, ...]:

@@ -1,11 +1,25 @@
-"""`demo`: the shop, one order through it, and its trace."""
+"""`demo`: the demonstration that is installed, which is one order through the shop, and its trace."""
 
 import logging
 import sys
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
+from runtime.errors import ConfigurationError
 from runtime.nats.server import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+ENTRY_POINTS: Final = "actorloom.demo"
+"""The group of entry points in which a distribution offers a `Demo`: the library knows no example by name."""
+
+
+class Demo(Protocol):
+    """A demonstration: runs on a nats-server of its own, prints its steps on `console`, and returns the exit code."""
+
+    async def __call__(self, console: "Console", *, leave: bool, nats_server: str | None, port: int) -> int: ...
 
 
 @click.command("demo")
@@ -23,15 +37,34 @@ def command(ctx: click.Context, leave: bool, nats_server: str | None, port: int)
 
     from rich.console import Console
 
-    from actors.demo import demo
     from runtime.telemetry import setup_logging
 
+    demo = find_demo()
     setup_logging("WARNING", "text")
     if not ctx.find_root().params["debug"]:
         for handler in logging.getLogger().handlers:
             handler.addFilter(_without_trace)
     console = Console(highlight=False, soft_wrap=True)
     sys.exit(asyncio.run(demo(console, leave=leave, nats_server=nats_server, port=port)))
+
+
+def find_demo() -> Demo:
+    """Return the installed demo.
+
+    Raises:
+        ConfigurationError: no distribution offers one, or its module is missing.
+    """
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group=ENTRY_POINTS):
+        try:
+            return found.load()
+        except ModuleNotFoundError as error:
+            if error.name is None or not found.module.startswith(error.name):
+                raise
+    raise ConfigurationError(
+        "the demo is not installed: run `pip install actorloom`, or `make setup` in a checkout of the repository"
+    )
 
 
 def _without_trace(record: logging.LogRecord) -> bool:

@@ -18,7 +18,8 @@ _FLAGS = (
 def command(configuration: Configuration, targets: tuple[str, ...], reload: bool) -> None:
     """Run actors until Ctrl-C or SIGTERM; they drain, a second one ends at once.
 
-    TARGET is a package of services (actors), a part of it (actors.orders), or a class (my_package.module:MyActor).
+    TARGET is a package of services (my_package), a part of it (my_package.orders), or a class
+    (my_package.module:MyActor).
     Without a URL (--nats, NATS_URL, nats.url in the file) a nats-server is embedded.
     """
     from runtime.cli.serving import serve

@@ -14,8 +14,8 @@ from runtime.errors import ConfigurationError, DeclarationError
 def find_actors(targets: Iterable[str]) -> list[type[Actor[Any]]]:
     """Return the actors that `targets` name, each once, in order.
 
-    ``actors``: a package, with the actors in its modules named ``actor``, or else in any of its modules.
-    ``actors.orders``: the same of a part. ``my_package.module:MyActor``: one class. Raises `ConfigurationError` for what
+    ``my_package``: a package, with the actors in its modules named ``actor``, or else in any of its modules.
+    ``my_package.orders``: the same of a part. ``my_package.module:MyActor``: one class. Raises `ConfigurationError` for what
     is not there, and `DeclarationError` for what cannot be imported.
     """
     found: dict[type[Actor[Any]], None] = {}

@@ -4,9 +4,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from actors.delivery.messages import Address
-from actors.orders.messages import Order, OrderRequest
-from actors.products.messages import OrderedProduct, Package
+from actorloom_shop.delivery.messages import Address
+from actorloom_shop.orders.messages import Order, OrderRequest
+from actorloom_shop.products.messages import OrderedProduct, Package
 
 PACKAGE = Package(width=100, length=200, height=300, weight=1000)
 SHIRT = OrderedProduct("shirt", "Shirt", PACKAGE, price=500, quantity=2)

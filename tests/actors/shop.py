@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from actors.delivery.actor import Deliveries
-from actors.orders.actor import Orders
-from actors.payment.actor import Payments
-from actors.payment_3p.actor import PaymentProvider
-from actors.products.actor import Products
-from actors.warehouse.actor import Warehouse
+from actorloom_shop.delivery.actor import Deliveries
+from actorloom_shop.orders.actor import Orders
+from actorloom_shop.payment.actor import Payments
+from actorloom_shop.payment_3p.actor import PaymentProvider
+from actorloom_shop.products.actor import Products
+from actorloom_shop.warehouse.actor import Warehouse
 from runtime import Options, RetryPolicy
 from runtime.nats.jetstream.client import JetStream, Stored
 from runtime.testing import System, running

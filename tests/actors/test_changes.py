@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.changes import changed, stamp
+from actorloom_shop.changes import changed, stamp
 from tests.actors.samples import ADDRESS, ORDER, SHIRT, order
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors.delivery.actor import Deliveries
-from actors.delivery.messages import (
+from actorloom_shop.delivery.actor import Deliveries
+from actorloom_shop.delivery.messages import (
     CompleteDelivery,
     Delivery,
     DeliveryCompleted,
@@ -18,10 +18,10 @@ from actors.delivery.messages import (
     Pricing,
     StartDelivery,
 )
-from actors.delivery.pricing import delivery_price
-from actors.orders.messages import GetOrder
-from actors.products.messages import OrderedProduct, Package
-from actors.warehouse.messages import PackageCreated, PackedProduct
+from actorloom_shop.delivery.pricing import delivery_price
+from actorloom_shop.orders.messages import GetOrder
+from actorloom_shop.products.messages import OrderedProduct, Package
+from actorloom_shop.warehouse.messages import PackageCreated, PackedProduct
 from runtime import NotDelivered, NotFound, Rejected, Retry
 from runtime.testing import worker
 from tests.actors.samples import ADDRESS, ORDER, SHIRT

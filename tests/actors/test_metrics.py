@@ -6,12 +6,12 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
-from actors.delivery import actor as delivery
-from actors.delivery.messages import DeliveryCompleted, DeliveryFailed
-from actors.orders import actor as orders
-from actors.payment import actor as payment
-from actors.warehouse import actor as warehouse
-from actors.warehouse.messages import PackagingFailed
+from actorloom_shop.delivery import actor as delivery
+from actorloom_shop.delivery.messages import DeliveryCompleted, DeliveryFailed
+from actorloom_shop.orders import actor as orders
+from actorloom_shop.payment import actor as payment
+from actorloom_shop.warehouse import actor as warehouse
+from actorloom_shop.warehouse.messages import PackagingFailed
 from runtime.testing import worker
 from tests.actors.samples import ADDRESS, order
 from tests.actors.shop import Shop

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from actors.delivery.messages import DeliveryCompleted, DeliveryFailed, GetDeliveryPricing, Pricing
-from actors.orders.actor import Orders
-from actors.orders.messages import (
+from actorloom_shop.delivery.messages import DeliveryCompleted, DeliveryFailed, GetDeliveryPricing, Pricing
+from actorloom_shop.orders.actor import Orders
+from actorloom_shop.orders.messages import (
     CreateOrder,
     DeleteOrder,
     GetOrder,
@@ -20,10 +20,10 @@ from actors.orders.messages import (
     OrderModified,
     OrderRequest,
 )
-from actors.orders.order import advanced, packed, total
-from actors.payment.messages import PaymentValidation, ValidatePayment
-from actors.products.messages import PartialProduct, ProductsValidation, ValidateProducts
-from actors.warehouse.messages import PackageCreated, PackagingFailed, PackedProduct
+from actorloom_shop.orders.order import advanced, packed, total
+from actorloom_shop.payment.messages import PaymentValidation, ValidatePayment
+from actorloom_shop.products.messages import PartialProduct, ProductsValidation, ValidateProducts
+from actorloom_shop.warehouse.messages import PackageCreated, PackagingFailed, PackedProduct
 from runtime import DeadlineExceeded, NotDelivered, NotFound, Rejected
 from runtime.testing import worker
 from tests.actors.samples import ADDRESS, ORDER, REQUEST, SHIRT, SHOES, order

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors.delivery.messages import DeliveryCompleted, DeliveryFailed
-from actors.orders.messages import GetOrder, OrderCreated, OrderDeleted, OrderModified
-from actors.payment.actor import Payment, Payments
-from actors.payment.messages import PaymentAlertRaised, PaymentValidation, ValidatePayment
-from actors.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
-from actors.warehouse.messages import PackagingFailed
+from actorloom_shop.delivery.messages import DeliveryCompleted, DeliveryFailed
+from actorloom_shop.orders.messages import GetOrder, OrderCreated, OrderDeleted, OrderModified
+from actorloom_shop.payment.actor import Payment, Payments
+from actorloom_shop.payment.messages import PaymentAlertRaised, PaymentValidation, ValidatePayment
+from actorloom_shop.payment_3p.messages import CancelPayment, Check, Outcome, ProcessPayment, UpdateAmount
+from actorloom_shop.warehouse.messages import PackagingFailed
 from runtime import HandlerFailed, NotDelivered, NotFound, RequestError, Retry
 from runtime.testing import worker
 from tests.actors.samples import ADDRESS, ORDER, order

@@ -2,9 +2,9 @@
 
 import pytest
 
-from actors.payment_3p.actor import Authorization, PaymentProvider
-from actors.payment_3p.faults import DELAY, FAIL, Faults, ProviderUnavailable
-from actors.payment_3p.messages import (
+from actorloom_shop.payment_3p.actor import Authorization, PaymentProvider
+from actorloom_shop.payment_3p.faults import DELAY, FAIL, Faults, ProviderUnavailable
+from actorloom_shop.payment_3p.messages import (
     Authorized,
     CancelPayment,
     Check,

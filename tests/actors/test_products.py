@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from actors.products.actor import Products
-from actors.products.messages import (
+from actorloom_shop.products.actor import Products
+from actorloom_shop.products.messages import (
     CreateProduct,
     DeleteProduct,
     GetProduct,
@@ -18,7 +18,7 @@ from actors.products.messages import (
     ProductDeleted,
     ProductModified,
 )
-from actors.products.validation import validate
+from actorloom_shop.products.validation import validate
 from runtime import NotFound, Rejected
 from runtime.testing import worker
 from tests.actors.samples import PACKAGE

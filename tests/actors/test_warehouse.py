@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors.orders.messages import OrderCreated, OrderDeleted, OrderModified
-from actors.products.messages import OrderedProduct
-from actors.warehouse.actor import Packaging, Warehouse
-from actors.warehouse.messages import (
+from actorloom_shop.orders.messages import OrderCreated, OrderDeleted, OrderModified
+from actorloom_shop.products.messages import OrderedProduct
+from actorloom_shop.warehouse.actor import Packaging, Warehouse
+from actorloom_shop.warehouse.messages import (
     CompletePackaging,
     Done,
     GetPackagingRequest,
@@ -19,7 +19,7 @@ from actors.warehouse.messages import (
     StartPackaging,
     UpdatePackagingProduct,
 )
-from actors.warehouse.packaging import with_difference
+from actorloom_shop.warehouse.packaging import with_difference
 from runtime import NotFound, Rejected
 from runtime.testing import worker
 from tests.actors.samples import ORDER, SHIRT, SHOES, order

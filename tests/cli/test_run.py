@@ -50,9 +50,14 @@ def names(*targets: str) -> list[str]:
 
 
 def test_a_package_stands_for_all_its_services() -> None:
-    assert names("actors") == ["delivery", "orders", "payment", "payment-3p", "products", "warehouse"]
-    assert names("actors.orders") == names("actors.orders.actor") == names("actors.orders.actor:Orders") == ["orders"]
-    assert names("actors.payment", "actors.orders", "actors.orders") == ["payment", "orders"]
+    assert names("actorloom_shop") == ["delivery", "orders", "payment", "payment-3p", "products", "warehouse"]
+    assert (
+        names("actorloom_shop.orders")
+        == names("actorloom_shop.orders.actor")
+        == names("actorloom_shop.orders.actor:Orders")
+        == ["orders"]
+    )
+    assert names("actorloom_shop.payment", "actorloom_shop.orders", "actorloom_shop.orders") == ["payment", "orders"]
 
 
 def test_actors_are_found_anywhere_in_a_package(package: Path) -> None:
@@ -63,10 +68,10 @@ def test_actors_are_found_anywhere_in_a_package(package: Path) -> None:
     ("target", "text"),
     [
         ("nowhere", "there is no module 'nowhere'"),
-        ("actors.nowhere", "there is no module 'actors.nowhere'"),
-        ("actors.orders.messages", "actors.orders.messages has no actors"),
-        ("actors.orders.actor:Order", "actors.orders.actor:Order is no actor"),
-        ("actors.orders.actor:Nobody", "actors.orders.actor has no 'Nobody'"),
+        ("actorloom_shop.nowhere", "there is no module 'actorloom_shop.nowhere'"),
+        ("actorloom_shop.orders.messages", "actorloom_shop.orders.messages has no actors"),
+        ("actorloom_shop.orders.actor:Order", "actorloom_shop.orders.actor:Order is no actor"),
+        ("actorloom_shop.orders.actor:Nobody", "actorloom_shop.orders.actor has no 'Nobody'"),
     ],
 )
 def test_a_target_that_is_none_is_refused(target: str, text: str) -> None:
@@ -117,7 +122,7 @@ async def test_a_server_that_is_not_there_is_told_at_once(package: Path) -> None
 
 async def test_without_a_url_a_server_is_embedded_and_keeps_its_data(package: Path) -> None:
     for _ in range(2):
-        async with started("run", "actors.products", "--log-format", "text", cwd=package) as process:
+        async with started("run", "actorloom_shop.products", "--log-format", "text", cwd=package) as process:
             line = await process.until("embedded nats-server on")
             assert line.endswith(f"its data in {package / '.actorloom'}")
             url = line.split(" on ")[1].split(",")[0]
@@ -187,7 +192,7 @@ async def test_it_runs_on_uvloop_and_logs_json_where_nobody_watches(
     async with started("run", "greeting", *where, "--uvloop", cwd=package) as process:
         assert await process.stop() == 0
     lines = [json.loads(line) for line in process.text.splitlines()]
-    assert [line["message"] for line in lines if line["logger"] == "actorloom"][-1] == "stopped"
+    assert [line["message"] for line in lines if line["logger"] == "actorloom.cli"][-1] == "stopped"
 
 
 async def test_settings_of_the_file_reach_the_actors(

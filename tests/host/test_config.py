@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from actors.orders.actor import Orders
-from actors.products.actor import Products
+from actorloom_shop.orders.actor import Orders
+from actorloom_shop.products.actor import Products
 from runtime import ConfigurationError, Options, RetryPolicy
 from runtime.host.config import Configuration, load
 

@@ -18,7 +18,7 @@ async def test_a_request_prints_its_trace(
     where = ("--nats", nats_server.url, "--namespace", namespace)
     telemetry = {"OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp_url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     mug = '{"productId":"mug","name":"Mug","price":1,"package":{"width":1,"length":1,"height":1,"weight":1}}'
-    async with started("run", "actors.products", *where, cwd=tmp_path, env=telemetry):
+    async with started("run", "actorloom_shop.products", *where, cwd=tmp_path, env=telemetry):
         done = await ended(
             "command", "products.create_product", mug, "--jaeger", jaeger.query_url, *where, cwd=tmp_path
         )

@@ -110,4 +110,5 @@ async def ended(
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's environment, which the tests have cleaned, with the project importable from anywhere."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **(more or {})}
+    paths = (ROOT, ROOT / "deploy" / "editable")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), **(more or {})}

@@ -25,8 +25,8 @@ from tests.chaos.servers import Servers
 NAMESPACE = "shop"
 SERVICES = ("products", "delivery", "orders", "warehouse", "payment", "payment-3p")
 ACTORS = (
-    "actors.products.actor:Products", "actors.delivery.actor:Deliveries", "actors.orders.actor:Orders",
-    "actors.warehouse.actor:Warehouse", "actors.payment.actor:Payments", "actors.payment_3p.actor:PaymentProvider",
+    "actorloom_shop.products.actor:Products", "actorloom_shop.delivery.actor:Deliveries", "actorloom_shop.orders.actor:Orders",
+    "actorloom_shop.warehouse.actor:Warehouse", "actorloom_shop.payment.actor:Payments", "actorloom_shop.payment_3p.actor:PaymentProvider",
 )  # fmt: skip
 EFFECTS = {
     "orders": ("FULFILLED", "order_created"),
@@ -48,7 +48,7 @@ async def shop(setting: Setting) -> Result:
     async def kill(customers: Customers, worker: Worker, servers: Servers) -> None:
         killed[:] = await _kill(customers, worker, servers, rng, setting.much(60, 3))
 
-    result = await _run(setting, "shop", ["-m", "runtime", "run", "actors"], kill)
+    result = await _run(setting, "shop", ["-m", "runtime", "run", "actorloom_shop"], kill)
     result.faults = f"{killed[0]} kill -9 of the shop, {killed[1]} of the server"
     result.require(all(killed), "no kills of each kind")
     return result

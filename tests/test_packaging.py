@@ -1,0 +1,84 @@
+"""The distributions: the wheel and the sdist are built and contain the right files, and the wheel works by itself."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(*arguments: str, cwd: Path, path: str = "") -> str:
+    """Run Python to its end and return its output; `path` is its PYTHONPATH."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def build(source: Path, target: str, into: Path) -> Path:
+    """Build one distribution of the project in `source`."""
+    run("-m", "hatchling", "build", "-t", target, "-d", str(into), cwd=source)
+    [built] = into.iterdir()
+    return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture
+def installed(wheel: Path, tmp_path: Path) -> Path:
+    """A directory with the content of the wheel, as an installer leaves it."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    return tmp_path / "installed"
+
+
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def test_the_wheel_installs_the_library_and_the_shop_and_nothing_else(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in names(wheel)}
+    [metadata] = [top for top in tops if top.endswith(".dist-info")]
+    assert tops == {"runtime", "actorloom_shop", metadata}
+    assert {"runtime/py.typed", "runtime/cli/__init__.py", "actorloom_shop/orders/actor.py"} <= names(wheel)
+
+
+def test_the_wheel_has_every_module_of_the_checkout(wheel: Path) -> None:
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "runtime").rglob("*.py")}
+    modules |= {f"actorloom_shop/{path.relative_to(ROOT / 'actors')}" for path in (ROOT / "actors").rglob("*.py")}
+    assert {name for name in names(wheel) if name.endswith(".py")} == modules
+
+
+def test_the_sdist_is_enough_to_build_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    with tarfile.open(build(ROOT, "sdist", tmp_path / "sdist")) as archive:
+        archive.extractall(tmp_path / "source", filter="data")
+    [source] = (tmp_path / "source").iterdir()
+    assert names(build(source, "wheel", tmp_path / "again")) == names(wheel)
+
+
+def test_the_entry_point_of_the_demo_loads(installed: Path) -> None:
+    code = (
+        "from runtime.cli.demo_command import find_demo as f; import sys; print(sys.modules[f().__module__].__file__)"
+    )
+    found = run("-c", code, cwd=installed.parent, path=str(installed))
+    assert found == f"{installed / 'actorloom_shop' / 'demo.py'}\n"
+
+
+def test_the_services_of_the_shop_are_found_by_their_installed_name(installed: Path) -> None:
+    code = "from runtime.cli.targets import find_actors; print(*[a.__module__ for a in find_actors(['actorloom_shop.orders'])])"
+    assert run("-c", code, cwd=installed.parent, path=str(installed)) == "actorloom_shop.orders.actor\n"
