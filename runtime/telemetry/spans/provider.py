@@ -1,7 +1,7 @@
 """The OpenTelemetry API for user code: tracers whose spans are lean, and belong to the service they are started in."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context.context import Context
@@ -10,17 +10,29 @@ from opentelemetry.trace.span import Span
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
-from runtime.telemetry.spans.scope import Scope
+from runtime.telemetry.spans.scope import Scope, Service
 from runtime.telemetry.spans.span import LeanSpan
 from runtime.telemetry.spans.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from runtime.telemetry.tracer import Tracing
+    from opentelemetry.sdk.trace import SpanProcessor
 
 # User span names may hold ids; beyond this many a template is made for the one span.
 _TEMPLATES = 1000
+
+
+class SpanSource(Protocol):
+    """The two calls that the provider needs of a `Tracing`. The tracer imports this module, so this one cannot import it."""
+
+    def service(self) -> Service:
+        """Return the service of spans that are started outside any actor."""
+        ...
+
+    def add_span_processor(self, processor: "SpanProcessor", *, owned: bool) -> None:
+        """Pass every span to an SDK span processor, which is shut down with the tracing if it is `owned`."""
+        ...
 
 
 class LeanTracer(Tracer):
@@ -83,7 +95,7 @@ class LeanProvider(TracerProvider):
     Spans started under a lean span go where that one goes; `tracing` serves those outside any.
     """
 
-    def __init__(self, tracing: "Tracing") -> None:
+    def __init__(self, tracing: SpanSource) -> None:
         self.tracing = tracing
 
     def get_tracer(
@@ -97,7 +109,7 @@ class LeanProvider(TracerProvider):
         return LeanTracer(self, instrumenting_module_name, instrumenting_library_version or "")
 
 
-def install(tracing: "Tracing") -> None:
+def install(tracing: SpanSource) -> None:
     """Make `tracing` serve the OpenTelemetry API of this process.
 
     Where the user has set an SDK provider already, that one stays: its span processors are told of our spans too, and
