@@ -33,9 +33,7 @@ from runtime.errors import (
 from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected, checked
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import RetryPolicy
-from runtime.telemetry import LeanSpan, ServiceTracer, Tracing, finish, inject, semconv
-from runtime.telemetry.spans.carried import NOTHING
-from runtime.telemetry.spans.context import get_context
+from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.codec import encode
 from runtime.wire.ids import new_id
@@ -149,11 +147,11 @@ class Bus:
             raise DeclarationError(f"{type(event).__name__} is no event")
         event_id = id or new_id()
         token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
-        span = NOTHING
+        span = NO_SPAN
         if self._traced or get_context():
             span = route.template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
         begun = span.started if type(span) is LeanSpan else _now()
-        trace = b"" if span is NOTHING else inject(span)
+        trace = b"" if span is NO_SPAN else inject(span)
         block = event_headers(contract.actor, contract.type.__name__, event_id, token, begun / 1e9, trace)
         try:
             await self._jetstream.publish(
@@ -196,7 +194,7 @@ class Bus:
         """Send a request, and return its reply; what fails with one of `again` is sent again. One attempt is one CLIENT span."""
         breaker = route.breaker
         # Where nothing is traced and nothing is to be carried on, there is nothing to ask for.
-        span = route.template.child() if self._traced or get_context() else NOTHING
+        span = route.template.child() if self._traced or get_context() else NO_SPAN
         begun = span.started if type(span) is LeanSpan else _now()
         try:
             if breaker.failing and not breaker.allows():
@@ -290,7 +288,7 @@ class Bus:
             # Requests of one millisecond, as most of a burst are, share their deadline's bytes.
             self._millis, self._deadline = millis, b"Deadline: %d\r\n\r\n" % millis
         if command_id is None and call is None:
-            lines = b"" if span is NOTHING else inject(span)
+            lines = b"" if span is NO_SPAN else inject(span)
             return b"".join((b"NATS/1.0\r\n", lines, self._deadline))
         lines = [b"NATS/1.0\r\n", inject(span)]
         if command_id is not None:

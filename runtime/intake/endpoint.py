@@ -12,8 +12,7 @@ from opentelemetry.trace import Span, SpanKind
 from runtime.actor.handler import Handler
 from runtime.errors import HandlerFailed, NotDelivered, PublishError
 from runtime.intake.context import Context
-from runtime.telemetry import CarriedSpan, Durations, LeanSpan, finish, response_line, semconv
-from runtime.telemetry.spans.carried import UnsampledSpan
+from runtime.telemetry import Durations, LeanSpan, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
 from runtime.wire.codec import encode, encode_msgpack
 from runtime.wire.replies import error_body, error_reply, is_internal
 
@@ -25,7 +24,7 @@ anything else would let a caller publish with our permissions, into a stream or 
 
 
 _now = time.time_ns
-_SILENT = frozenset((CarriedSpan, UnsampledSpan))
+_SILENT = frozenset((PropagatedSpan, UnsampledSpan))
 """Spans that are not recorded: there is nothing to tell the caller of."""
 
 

@@ -13,8 +13,7 @@ from runtime.actor.handler import Handler
 from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishError, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
-from runtime.telemetry import LeanSpan, attach, attach_alone, detach
-from runtime.telemetry.spans.carried import NOTHING
+from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
 from runtime.turns.workers import stray
 from runtime.wire import headers
 from runtime.wire.codec import UNDECODABLE, encode, explain, is_msgpack
@@ -74,7 +73,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
             token = attach(span, block)
         else:
             # Without a trace or baggage (it has an "=") there is nothing to make current: a worker's own context is empty.
-            token = attach_alone(span) if span is not NOTHING else None
+            token = attach_context(span) if span is not NO_SPAN else None
         try:
             if self.deadline and time.time() > self.deadline:
                 raise DeadlineExceeded(f"{endpoint.subject}: the deadline has passed", executed=False)
@@ -87,7 +86,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
                     seen.__dict__.update(endpoint.attributes)
                 set_call(seen, self)
                 result = await endpoint.function(seen, self.message)
-            if span is NOTHING and not self.msgpack:
+            if span is NO_SPAN and not self.msgpack:
                 # What `answer` does, less what an untraced reply has no use for.
                 try:
                     endpoint.respond(self.reply, b"" if result is None else encode(result), None)
@@ -160,7 +159,7 @@ class QueryEndpoint(Endpoint):
             self.drop(reply)
             return
         if block is None or len(block) == 37:  # no room for a trace
-            span = self._receive(None) if self._traced else NOTHING
+            span = self._receive(None) if self._traced else NO_SPAN
         else:
             span = self._receive(block)
         call = QueryCall(self, reply, block, span, span.started if type(span) is LeanSpan else _now())

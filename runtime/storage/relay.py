@@ -19,8 +19,7 @@ from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing, decode_record
 from runtime.storage.schedules import take_back, timer_message
-from runtime.telemetry import ServiceTracer, Template, finish, semconv
-from runtime.telemetry.spans.carried import NOTHING
+from runtime.telemetry import NO_SPAN, ServiceTracer, Template, finish, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.subjects import Names, snake_case, token_key
 
@@ -106,7 +105,7 @@ class Relay:
             span = template.receive(b"NATS/1.0\r\n%b\r\n" % carried, {semconv.MESSAGING_MESSAGE_ID: entry.id})
             trace = span.lines() + carried[carried.find(b"baggage:") :] if b"baggage:" in carried else span.lines()
         else:
-            span, trace = NOTHING, b""
+            span, trace = NO_SPAN, b""
         subject, headers = self._message(entry, origin, trace)
 
         def answered(sequence: int, error: Exception | None) -> None:

@@ -33,32 +33,35 @@
 from runtime.telemetry.logs import setup_logging
 from runtime.telemetry.memory import SpanRecord
 from runtime.telemetry.metrics.instruments import Counter, Durations
-from runtime.telemetry.metrics.metrics import Metrics
-from runtime.telemetry.spans.carried import CarriedSpan
-from runtime.telemetry.spans.context import attach, attach_alone, attached, current, detach
+from runtime.telemetry.metrics.registry import Metrics
+from runtime.telemetry.spans.context import attach, attach_context, attached, current, detach, get_context
+from runtime.telemetry.spans.injection import inject, inject_pairs, response_line
+from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.outcome import finish
-from runtime.telemetry.spans.propagate import inject, inject_pairs, response_line
-from runtime.telemetry.spans.span import LeanSpan
-from runtime.telemetry.spans.template import Hop, Template
+from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
+from runtime.telemetry.spans.template import ParentMode, Template
 from runtime.telemetry.tracer import ServiceTracer, Tracing
 
 __all__ = [
-    "CarriedSpan",
+    "NO_SPAN",
     "Counter",
     "Durations",
-    "Hop",
     "LeanSpan",
     "Metrics",
+    "ParentMode",
+    "PropagatedSpan",
     "ServiceTracer",
     "SpanRecord",
     "Template",
     "Tracing",
+    "UnsampledSpan",
     "attach",
-    "attach_alone",
+    "attach_context",
     "attached",
     "current",
     "detach",
     "finish",
+    "get_context",
     "inject",
     "inject_pairs",
     "response_line",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from runtime.telemetry.spans.span import LeanSpan
+from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.template import Template
 
 
@@ -30,7 +30,7 @@ class SpanRecord(NamedTuple):
 
 def record_of(span: LeanSpan) -> SpanRecord:
     """The record of an ended span."""
-    template = span.origin
+    template = span.spec
     assert isinstance(template, Template)
     details = span.details
     trace, parent = span.trace.decode(), span.parent.decode() if span.parent is not None else None

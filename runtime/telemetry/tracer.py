@@ -12,16 +12,16 @@ from opentelemetry.util.types import AttributeValue
 
 from runtime.telemetry import semconv
 from runtime.telemetry.export import settings
-from runtime.telemetry.export.export import SpanExporter
 from runtime.telemetry.export.settings import Batching, Endpoint
+from runtime.telemetry.export.span_exporter import SpanExporter
 from runtime.telemetry.memory import SpanRecord, record_of
 from runtime.telemetry.metrics.instruments import Counter, Durations
-from runtime.telemetry.metrics.metrics import Metrics
+from runtime.telemetry.metrics.registry import Metrics
 from runtime.telemetry.spans.provider import install
 from runtime.telemetry.spans.recorder import Recorder
-from runtime.telemetry.spans.sampling import Choice, Sampler, Sampling
+from runtime.telemetry.spans.sampling import Sampler, Sampling, SamplingDecision
 from runtime.telemetry.spans.scope import Service
-from runtime.telemetry.spans.template import Hop, Template
+from runtime.telemetry.spans.template import ParentMode, Template
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -44,14 +44,14 @@ class ServiceTracer(Service):
         kind: SpanKind = SpanKind.INTERNAL,
         attributes: Mapping[str, AttributeValue] | None = None,
         *,
-        hop: Hop | None = None,
+        parent_mode: ParentMode | None = None,
     ) -> Template:
         """Prepare the spans of an operation. Make it once per handler; starting spans is then cheap.
 
-        `hop` says what a received span makes of its remote parent: "parent"; "parent+link" (the default of CONSUMER,
+        `parent_mode` says what a received span makes of its remote parent: "parent"; "parent+link" (the default of CONSUMER,
         since the conventions ask for a link and Jaeger's graph looks at parents only); "link": a trace of its own.
         """
-        chosen = hop or (self.tracing.async_hop if kind is SpanKind.CONSUMER else "parent")
+        chosen = parent_mode or (self.tracing.consumer_parent_mode if kind is SpanKind.CONSUMER else "parent")
         own = self.scope(semconv.SCOPE, self.tracing.version)
         return Template(own, name, kind, dict(attributes or {}), chosen)
 
@@ -86,7 +86,7 @@ class Tracing:
         endpoint: Endpoint | None = None,
         batching: Batching | None = None,
         resource: Mapping[str, AttributeValue] | None = None,
-        async_hop: Hop = "parent+link",
+        consumer_parent_mode: ParentMode = "parent+link",
         metrics: Metrics | None = None,
         version: str = "0.1.0",
     ) -> None:
@@ -94,7 +94,7 @@ class Tracing:
             sampler = Sampling.from_env({})
         sampling = sampler if isinstance(sampler, Sampling) else Sampling.of(sampler)
         self.recorder = Recorder(sampling, in_memory=in_memory)
-        self.async_hop: Hop = async_hop
+        self.consumer_parent_mode: ParentMode = consumer_parent_mode
         self.metrics = metrics or Metrics(version=version)
         self.version = version
         self._resource = dict(resource or {})
@@ -111,7 +111,7 @@ class Tracing:
         env: Mapping[str, str] | None = None,
         *,
         in_memory: bool = False,
-        async_hop: Hop = "parent+link",
+        consumer_parent_mode: ParentMode = "parent+link",
         version: str = "0.1.0",
     ) -> Self:
         """Read the standard `OTEL_*` variables: SDK_DISABLED, TRACES_EXPORTER, EXPORTER_OTLP_*, TRACES_SAMPLER, BSP_*.
@@ -125,7 +125,7 @@ class Tracing:
             in_memory=in_memory,
             endpoint=settings.endpoint(env, "traces") if "otlp" in wanted else None,
             batching=settings.batching(env),
-            async_hop=async_hop,
+            consumer_parent_mode=consumer_parent_mode,
             resource=dict(settings.pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))),
             metrics=Metrics.from_env(env, version=version),
             version=version,
@@ -155,7 +155,7 @@ class Tracing:
     @property
     def records(self) -> bool:
         """Whether spans may be recorded at all."""
-        return self.recorder.sampling.root is not Choice.CARRY
+        return self.recorder.sampling.root is not SamplingDecision.PROPAGATE
 
     def finished(self) -> list[SpanRecord]:
         """The spans that ended so far, oldest first; for `in_memory` only."""

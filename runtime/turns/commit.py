@@ -21,8 +21,7 @@ from runtime.errors import CodecError, Overloaded
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled, Unstorable
 from runtime.storage.record import NO_REPLY, Handled, Outgoing
 from runtime.storage.relay import Relay
-from runtime.telemetry import ServiceTracer, attach, detach, finish, inject
-from runtime.telemetry.spans.carried import NOTHING
+from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
 from runtime.turns.key import Key, Pending
 from runtime.turns.work import Work, outage
 from runtime.wire.codec import UNENCODABLE, encode
@@ -90,7 +89,7 @@ class Commits:
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
         done = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.born or 0.0))
-        span = self._template.child() if self._traced else NOTHING
+        span = self._template.child() if self._traced else NO_SPAN
         staged = Staged(work, call, reply, done, outgoing, span)
         pending = entry.pending
         if pending is None:

@@ -15,8 +15,8 @@ from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.status import StatusCode
 
 from runtime.telemetry.spans.context import tracestate
+from runtime.telemetry.spans.lean_span import Details, LeanSpan, SpanSpec
 from runtime.telemetry.spans.scope import Scope
-from runtime.telemetry.spans.span import Details, LeanSpan, Origin
 from runtime.telemetry.spans.template import Template
 
 # The field `flags`, whose bits say whether the parent lives in another process (trace.proto, SpanFlags); in links without its tag.
@@ -29,27 +29,33 @@ logger = logging.getLogger("actorloom.telemetry")
 
 def encode(spans: Sequence[LeanSpan]) -> bytes:
     """The request that exports `spans`, grouped by service and scope."""
-    groups: dict[Origin, tuple[Callable[[bytes], None], Shape, list[bytes]]] = {}
+    groups: dict[SpanSpec, tuple[Callable[[bytes], None], SpanEncoding, list[bytes]]] = {}
     for span in spans:
-        group = groups.get(span.origin)
+        group = groups.get(span.spec)
         if group is None:
             parts: list[bytes] = []
-            group = groups[span.origin] = parts.append, _shape_of(span.origin), parts
-        add, shape, _ = group
+            group = groups[span.spec] = parts.append, _encoding_of(span.spec), parts
+        add, encoding, _ = group
         try:
-            if span.details is None and span.extra is None and span.carry is None and span.parent and shape.plain:
+            if (
+                span.details is None
+                and span.extra is None
+                and span.state_block is None
+                and span.parent
+                and encoding.plain
+            ):
                 # As nearly all are: two calls to C.
                 ids = unhexlify(b"".join((b"0a10", span.trace, b"1208", span.id, b"2208", span.parent)))
                 flags = _REMOTE if span.remote else _LOCAL
-                add(shape.child(shape.child_head, ids, shape.fixed, span.started, 65, span.ended, flags))
+                add(encoding.child(encoding.child_head, ids, encoding.fixed, span.started, 65, span.ended, flags))
             else:
-                add(_encode_span(span, shape))
+                add(_encode_span(span, encoding))
         except _UNFIT as error:
             # What user code put there cannot be encoded: that span alone is left out.
-            logger.warning("a span named %r is left out of the export: %r", span.origin.name, error)
+            logger.warning("a span named %r is left out of the export: %r", span.spec.name, error)
     scopes: dict[Scope, list[bytes]] = {}
-    for origin, (_, _, parts) in groups.items():
-        scopes.setdefault(_template(origin).scope, []).extend(parts)
+    for spec, (_, _, parts) in groups.items():
+        scopes.setdefault(_template(spec).scope, []).extend(parts)
     services: dict[bytes, list[bytes]] = {}
     for scope, parts in scopes.items():
         resource, head = _encode_scope(scope)
@@ -57,7 +63,7 @@ def encode(spans: Sequence[LeanSpan]) -> bytes:
     return b"".join(_field(1, resource + b"".join(group)) for resource, group in services.items())
 
 
-class Shape:
+class SpanEncoding:
     """What is constant in a template's spans, packed around the ids and the clocks: with a parent, and as a root."""
 
     __slots__ = ("child", "child_head", "fixed", "plain", "root", "root_head")
@@ -72,37 +78,37 @@ class Shape:
         self.root = struct.Struct(f"<{len(self.root_head)}s28s{end[1:]}").pack
 
 
-def _template(origin: Origin) -> Template:
-    assert isinstance(origin, Template)
-    return origin
+def _template(spec: SpanSpec) -> Template:
+    assert isinstance(spec, Template)
+    return spec
 
 
-def _shape_of(origin: Origin) -> Shape:
-    template = _template(origin)
-    if not isinstance(template.shape, Shape):
-        template.shape = Shape(template.name, template.kind, template.attributes, not template.linked)
-    return template.shape
+def _encoding_of(spec: SpanSpec) -> SpanEncoding:
+    template = _template(spec)
+    if not isinstance(template.encoding, SpanEncoding):
+        template.encoding = SpanEncoding(template.name, template.kind, template.attributes, not template.linked)
+    return template.encoding
 
 
-def _encode_span(span: LeanSpan, shape: Shape) -> bytes:
-    template, extra = _template(span.origin), span.extra
+def _encode_span(span: LeanSpan, encoding: SpanEncoding) -> bytes:
+    template, extra = _template(span.spec), span.extra
     if (span.details is not None and span.details.name) or (extra and not extra.keys().isdisjoint(template.attributes)):
         fixed = {key: value for key, value in template.attributes.items() if not extra or key not in extra}
-        shape = Shape(span.name, template.kind, fixed, False)
+        encoding = SpanEncoding(span.name, template.kind, fixed, False)
     ids, times = b"0a10%b1208%b" % (span.trace, span.id), (span.started, 65, span.ended)
     if span.parent is not None:
-        flags, head = _REMOTE if span.remote else _LOCAL, shape.child_head
-        packed = shape.child(head, unhexlify(ids + b"2208" + span.parent), shape.fixed, *times, flags)
+        flags, head = _REMOTE if span.remote else _LOCAL, encoding.child_head
+        packed = encoding.child(head, unhexlify(ids + b"2208" + span.parent), encoding.fixed, *times, flags)
     else:
-        head = shape.root_head
-        packed = shape.root(head, unhexlify(ids), shape.fixed, *times, _LOCAL)
+        head = encoding.root_head
+        packed = encoding.root(head, unhexlify(ids), encoding.fixed, *times, _LOCAL)
     more = _rest_of(span, template)
     return _field(2, packed[len(head) :] + more) if more else packed
 
 
 def _rest_of(span: LeanSpan, template: Template) -> bytes:
     parts: list[bytes] = []
-    if span.carry is not None and (state := tracestate(span.carry)):
+    if span.state_block is not None and (state := tracestate(span.state_block)):
         parts.append(_text(3, state))
     if span.extra:
         parts.append(_attributes(9, span.extra))

@@ -9,17 +9,17 @@ from opentelemetry.trace import Link
 from opentelemetry.trace.status import Status, StatusCode
 
 from runtime.telemetry.spans.context import span_context, tracestate
+from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.scope import Scope
-from runtime.telemetry.spans.span import LeanSpan
 from runtime.telemetry.spans.template import Template
 
 
 def readable(span: LeanSpan) -> ReadableSpan:
     """The ended span in the SDK's form: the same ids, times, attributes, events, links and status."""
-    template = span.origin
+    template = span.spec
     assert isinstance(template, Template)
     resource, scope = _scope(template.scope)
-    state = tracestate(span.carry) if span.carry is not None else ""
+    state = tracestate(span.state_block) if span.state_block is not None else ""
     parent = None
     if span.parent is not None:
         parent = span_context(span.trace, span.parent, sampled=True, remote=span.remote, state=state)

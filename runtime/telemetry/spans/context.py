@@ -35,13 +35,13 @@ _VARIABLE: ContextVar[Context] | None = (
     _RUNTIME._current_context if isinstance(_RUNTIME, ContextVarsRuntimeContext) else None
 )
 get_context = _RUNTIME.get_current if _VARIABLE is None else _VARIABLE.get
-attach_alone: Callable[[Any], Token[Context]] = _RUNTIME.attach if _VARIABLE is None else _VARIABLE.set
+attach_context: Callable[[Any], Token[Context]] = _RUNTIME.attach if _VARIABLE is None else _VARIABLE.set
 """Make a span of ours (or a context) current; `attach` for a message without baggage."""
 detach = _RUNTIME.detach if _VARIABLE is None else _VARIABLE.reset
 """Make current again what was so before the `attach` that gave the token, in the same task."""
 
 
-class Alone:
+class SpanAsContext:
     """Makes a span the OpenTelemetry context in which there is nothing but itself: it can be asked what a `Context` can.
 
     A dictionary for it would cost as much as the span.
@@ -131,8 +131,10 @@ def attach(span: Span, block: bytes | None = None) -> Token[Context]:
     if block is not None and 61 in block:
         value = headers.get(block, headers.BAGGAGE)
         if value is not None:
-            return attach_alone(propagation.set_span_in_context(span, _BAGGAGE.extract({"baggage": value}, Context())))
-    return attach_alone(span if isinstance(span, Alone) else Context({_SPAN_KEY: span}))
+            return attach_context(
+                propagation.set_span_in_context(span, _BAGGAGE.extract({"baggage": value}, Context()))
+            )
+    return attach_context(span if isinstance(span, SpanAsContext) else Context({_SPAN_KEY: span}))
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from opentelemetry.trace.span import Span
 from opentelemetry.trace.status import StatusCode
 
 from runtime.telemetry import semconv
-from runtime.telemetry.spans.span import LeanSpan
+from runtime.telemetry.spans.lean_span import LeanSpan
 
 
 def finish(span: Span, code: int | None = None, error: str | None = None, message: str | None = None) -> None:
@@ -15,7 +15,7 @@ def finish(span: Span, code: int | None = None, error: str | None = None, messag
     code below 500) is the caller's fault: it is an error of the CLIENT span, and leaves the SERVER span's status unset.
     """
     if (code is not None or error is not None) and isinstance(span, LeanSpan):
-        kind = span.origin.kind
+        kind = span.spec.kind
         if code is not None and kind in (SpanKind.SERVER, SpanKind.CLIENT):
             span.set_attribute(semconv.RPC_RESPONSE_STATUS_CODE, str(code))
         span.set_attribute(semconv.ERROR_TYPE, error or str(code))

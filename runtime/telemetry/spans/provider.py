@@ -10,8 +10,8 @@ from opentelemetry.trace.span import Span
 from opentelemetry.util._decorator import _agnosticcontextmanager
 from opentelemetry.util.types import Attributes
 
+from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.scope import Scope, Service
-from runtime.telemetry.spans.span import LeanSpan
 from runtime.telemetry.spans.template import Template
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class LeanTracer(Tracer):
     ) -> Span:
         """Start a span under the current one, in its service; outside any, in the default service."""
         parent = get_current_span(context)
-        origin = parent.origin if isinstance(parent, LeanSpan) else None
-        service = origin.scope.service if isinstance(origin, Template) else self._provider.tracing.service()
+        spec = parent.spec if isinstance(parent, LeanSpan) else None
+        service = spec.scope.service if isinstance(spec, Template) else self._provider.tracing.service()
         scope = service.scope(*self._scope)
         key = (scope, name, kind)
         template = self._templates.get(key)

@@ -4,8 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from runtime.telemetry.spans.sampling import Choice, Sampling
-from runtime.telemetry.spans.span import LeanSpan
+from runtime.telemetry.spans.lean_span import LeanSpan
+from runtime.telemetry.spans.sampling import Sampling, SamplingDecision
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -47,7 +47,7 @@ class Recorder:
     @property
     def active(self) -> bool:
         """True where somebody wants spans."""
-        return self.sampling.root is not Choice.CARRY
+        return self.sampling.root is not SamplingDecision.PROPAGATE
 
     def export_to(self, queue: list[LeanSpan], slice: int, encode: Callable[[], None]) -> None:
         """Put spans into `queue`, and call `encode` when it holds `slice`, in the thread that ended the last of them."""

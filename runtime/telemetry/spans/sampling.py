@@ -18,13 +18,13 @@ logger = logging.getLogger("actorloom.telemetry")
 _RATIO_BITS = (1 << 64) - 1
 
 
-class Choice(IntEnum):
+class SamplingDecision(IntEnum):
     """The answer for one situation: carry on what came, refuse, record, or decide for each span."""
 
-    CARRY = 0
+    PROPAGATE = 0
     DROP = 1
     RECORD = 2
-    ASK = 3
+    PER_SPAN = 3
 
 
 class Sampler(Protocol):
@@ -53,9 +53,9 @@ class Sampling:
 
     def __init__(
         self,
-        root: Choice,
-        sampled: Choice,
-        unsampled: Choice,
+        root: SamplingDecision,
+        sampled: SamplingDecision,
+        unsampled: SamplingDecision,
         *,
         ratio: float = 1.0,
         sampler: Sampler | None = None,
@@ -69,12 +69,12 @@ class Sampling:
     @classmethod
     def nothing(cls) -> "Sampling":
         """Nobody wants spans: the context that comes is carried on."""
-        return cls(Choice.CARRY, Choice.CARRY, Choice.CARRY)
+        return cls(SamplingDecision.PROPAGATE, SamplingDecision.PROPAGATE, SamplingDecision.PROPAGATE)
 
     @classmethod
     def of(cls, sampler: Sampler) -> "Sampling":
         """Ask this sampler for each span."""
-        return cls(Choice.ASK, Choice.ASK, Choice.ASK, sampler=sampler)
+        return cls(SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, sampler=sampler)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Sampling":
@@ -84,22 +84,22 @@ class Sampling:
         ratio = _ratio(argument) if name.endswith("traceidratio") else 1.0
         match name:
             case "always_on":
-                return cls(Choice.RECORD, Choice.RECORD, Choice.RECORD)
+                return cls(SamplingDecision.RECORD, SamplingDecision.RECORD, SamplingDecision.RECORD)
             case "always_off":
-                return cls(Choice.DROP, Choice.DROP, Choice.DROP)
+                return cls(SamplingDecision.DROP, SamplingDecision.DROP, SamplingDecision.DROP)
             case "traceidratio":
-                return cls(Choice.ASK, Choice.ASK, Choice.ASK, ratio=ratio)
+                return cls(SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, ratio=ratio)
             case "parentbased_always_on":
-                return cls(Choice.RECORD, Choice.RECORD, Choice.DROP)
+                return cls(SamplingDecision.RECORD, SamplingDecision.RECORD, SamplingDecision.DROP)
             case "parentbased_always_off":
-                return cls(Choice.DROP, Choice.RECORD, Choice.DROP)
+                return cls(SamplingDecision.DROP, SamplingDecision.RECORD, SamplingDecision.DROP)
             case "parentbased_traceidratio":
-                return cls(Choice.ASK, Choice.RECORD, Choice.DROP, ratio=ratio)
+                return cls(SamplingDecision.PER_SPAN, SamplingDecision.RECORD, SamplingDecision.DROP, ratio=ratio)
             case _:
                 for entry in entry_points(group="opentelemetry_traces_sampler", name=name):
                     return cls.of(entry.load()(argument))
                 logger.warning("OTEL_TRACES_SAMPLER=%s is not known: parentbased_always_on is used", name)
-                return cls(Choice.RECORD, Choice.RECORD, Choice.DROP)
+                return cls(SamplingDecision.RECORD, SamplingDecision.RECORD, SamplingDecision.DROP)
 
     def below(self, trace: bytes) -> bool:
         """True where the ratio takes this trace (hex id): the same answer in every service."""

@@ -13,32 +13,32 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, propagation
 from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
-from runtime.telemetry.spans.carried import NOTHING, CarriedSpan, UnsampledSpan
 from runtime.telemetry.spans.context import Parent, current, extract, span_context
+from runtime.telemetry.spans.lean_span import LeanSpan, SpanSpec
+from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
 from runtime.telemetry.spans.random_ids import new_trace
-from runtime.telemetry.spans.sampling import Choice, Sampling
+from runtime.telemetry.spans.sampling import Sampling, SamplingDecision
 from runtime.telemetry.spans.scope import Scope
-from runtime.telemetry.spans.span import LeanSpan, Origin
 
 Extra = dict[str, AttributeValue] | None
-Hop = Literal["parent", "parent+link", "link"]
+ParentMode = Literal["parent", "parent+link", "link"]
 
 # The first header of a block, which is where the runtime writes it: 8 bytes of version, CRLF, then the 55 of the value.
 _FIRST = re.compile(rb"NATS/1.0\r\ntraceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-01\r").match
-_NO_TRACE, _NO_SPAN = b"0" * 32, b"0" * 16
+_ZERO_TRACE, _ZERO_SPAN = b"0" * 32, b"0" * 16
 
 # Compared on the hot path, where an attribute of an enum costs a look-up each time.
-_CARRY, _DROP, _RECORD = Choice.CARRY, Choice.DROP, Choice.RECORD
+_PROPAGATE, _DROP, _RECORD = SamplingDecision.PROPAGATE, SamplingDecision.DROP, SamplingDecision.RECORD
 
 
-class Template(Origin):
+class Template(SpanSpec):
     """Starts the spans of one operation of one service. Made once by `ServiceTracer.template`, used for each message.
 
     `linked` adds a link to the remote parent (asynchronous hops), `rooted` starts a new trace that only links to it.
-    `shape` belongs to `otlp.py`.
+    `encoding` belongs to `otlp.py`.
     """
 
-    __slots__ = ("linked", "recorder", "rooted", "scope", "shape")
+    __slots__ = ("encoding", "linked", "recorder", "rooted", "scope")
 
     def __init__(
         self,
@@ -46,37 +46,37 @@ class Template(Origin):
         name: str,
         kind: SpanKind,
         attributes: dict[str, AttributeValue],
-        hop: Hop,
+        parent_mode: ParentMode,
     ) -> None:
         self.scope = scope
         self.recorder = recorder = scope.service.recorder
         self.name = name
         self.kind = kind
         self.attributes = attributes
-        self.linked = hop == "parent+link"
-        self.rooted = hop == "link"
+        self.linked = parent_mode == "parent+link"
+        self.rooted = parent_mode == "link"
         self.put = recorder.put
-        self.shape: object | None = None
+        self.encoding: object | None = None
 
     @property
     def records(self) -> bool:
         """Whether spans may be recorded at all: where not, attributes that vary need not be put together."""
-        return self.recorder.sampling.root is not _CARRY
+        return self.recorder.sampling.root is not _PROPAGATE
 
-    def receive(self, block: bytes | None, attributes: Extra = None) -> LeanSpan | CarriedSpan:
+    def receive(self, block: bytes | None, attributes: Extra = None) -> LeanSpan | PropagatedSpan:
         """Start the span of a received message under the parent that its header block names, or as a new root."""
         sampling = self.recorder.sampling
-        if sampling.root is _CARRY:
+        if sampling.root is _PROPAGATE:
             # `find` costs half of `in`; without the first letter it finds both spellings that are on the wire.
             if block is None or block.find(b"raceparent:") < 0:
-                return NOTHING
-            return CarriedSpan(block)
+                return NO_SPAN
+            return PropagatedSpan(block)
         if block is not None:
             flag = block[77:79]
             if flag == b"1\r":
                 if sampling.sampled is _RECORD and not self.rooted and (ids := _FIRST(block)) is not None:
                     trace, parent = ids.groups()
-                    if trace != _NO_TRACE and parent != _NO_SPAN:
+                    if trace != _ZERO_TRACE and parent != _ZERO_SPAN:
                         # A tracestate has an "=", and few other headers do: one byte is looked for instead of a name.
                         span = LeanSpan(self, trace, parent, True, block if 61 in block else None, attributes)
                         if self.recorder.processors:
@@ -91,10 +91,10 @@ class Template(Origin):
     def start(self, parent: Span | None = None, attributes: Extra = None, links: Sequence[Link] = ()) -> Span:
         """Start a span under `parent`, any OpenTelemetry span of this process, or as the root of a new trace."""
         sampling = self.recorder.sampling
-        if sampling.root is _CARRY:
-            return NOTHING if parent is None else parent
+        if sampling.root is _PROPAGATE:
+            return NO_SPAN if parent is None else parent
         if type(parent) is LeanSpan and sampling.sampled is _RECORD:
-            span = LeanSpan(self, parent.trace, parent.id, False, parent.carry, attributes)
+            span = LeanSpan(self, parent.trace, parent.id, False, parent.state_block, attributes)
             if links or self.recorder.processors:
                 self._started(span, links)
             return span
@@ -117,7 +117,7 @@ class Template(Origin):
             self._started(span, links)
         return span
 
-    def _receive(self, block: bytes | None, attributes: Extra) -> LeanSpan | CarriedSpan:
+    def _receive(self, block: bytes | None, attributes: Extra) -> LeanSpan | PropagatedSpan:
         parent = extract(block)
         if parent is None or not self.rooted:
             return self._decide(parent, block, True, attributes, ())
@@ -131,22 +131,22 @@ class Template(Origin):
         remote: bool,
         attributes: Extra,
         links: Sequence[Link],
-    ) -> LeanSpan | CarriedSpan:
+    ) -> LeanSpan | PropagatedSpan:
         sampling = self.recorder.sampling
-        choice = sampling.root if parent is None else sampling.sampled if parent.sampled else sampling.unsampled
+        decision = sampling.root if parent is None else sampling.sampled if parent.sampled else sampling.unsampled
         if parent is not None:
             trace, state = parent.trace, parent.tracestate
         else:
             trace, state = new_trace(), ""
-        if choice is Choice.ASK and sampling.sampler is None:
-            choice = _RECORD if sampling.below(trace) else _DROP
-        elif choice is Choice.ASK:
-            choice, attributes, state = self._ask(sampling, parent, trace, remote, attributes, links)
-        if choice is not _RECORD:
+        if decision is SamplingDecision.PER_SPAN and sampling.sampler is None:
+            decision = _RECORD if sampling.below(trace) else _DROP
+        elif decision is SamplingDecision.PER_SPAN:
+            decision, attributes, state = self._ask(sampling, parent, trace, remote, attributes, links)
+        if decision is not _RECORD:
             return UnsampledSpan.under(parent, trace, state)
-        carry = b"NATS/1.0\r\ntracestate: " + state.encode() + b"\r\n\r\n" if state else None
+        state_block = b"NATS/1.0\r\ntracestate: " + state.encode() + b"\r\n\r\n" if state else None
         above = None if parent is None else parent.span
-        span = LeanSpan(self, trace, above, remote and parent is not None, carry, attributes)
+        span = LeanSpan(self, trace, above, remote and parent is not None, state_block, attributes)
         if links or self.recorder.processors:
             self._started(span, links)
         return span
@@ -159,7 +159,7 @@ class Template(Origin):
         remote: bool,
         attributes: Extra,
         links: Sequence[Link],
-    ) -> tuple[Choice, Extra, str]:
+    ) -> tuple[SamplingDecision, Extra, str]:
         assert sampling.sampler is not None
         context = Context()
         if parent is not None:

@@ -10,9 +10,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.trace.span import SpanContext, TraceFlags, TraceState
 
-from runtime.telemetry import CarriedSpan, LeanSpan, Template, Tracing, attach, attached, current, detach, inject
+from runtime.telemetry import LeanSpan, PropagatedSpan, Template, Tracing, attach, attached, current, detach, inject
 from runtime.telemetry.spans.context import extract
-from runtime.telemetry.spans.propagate import inject_pairs, response_line
+from runtime.telemetry.spans.injection import inject_pairs, response_line
 from runtime.telemetry.spans.sampling import Sampling
 from runtime.wire import headers
 
@@ -186,7 +186,7 @@ def test_nothing_configured_records_nothing_and_still_carries() -> None:
     tracing = Tracing()
     came = block(("traceparent", SAMPLED), ("tracestate", "v=1"))
     span = template(tracing).receive(came)
-    assert isinstance(span, CarriedSpan)
+    assert isinstance(span, PropagatedSpan)
     with attached(span, came):
         child = template(tracing, SpanKind.CLIENT).child()
         assert inject(child) == f"traceparent: {SAMPLED}\r\ntracestate: v=1\r\n".encode()

@@ -13,8 +13,8 @@ from collections import deque
 from runtime.telemetry.export.otlp import encode
 from runtime.telemetry.export.settings import Batching, Endpoint
 from runtime.telemetry.export.transport import Answer, Transport
+from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.recorder import Recorder
-from runtime.telemetry.spans.span import LeanSpan
 
 logger = logging.getLogger("actorloom.telemetry")
 _SLICE = 64

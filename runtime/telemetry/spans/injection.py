@@ -4,9 +4,9 @@ from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace.span import Span, SpanContext
 
-from runtime.telemetry.spans.carried import NOTHING, CarriedSpan
 from runtime.telemetry.spans.context import current, get_context
-from runtime.telemetry.spans.span import LeanSpan
+from runtime.telemetry.spans.lean_span import LeanSpan
+from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan
 
 _BAGGAGE = W3CBaggagePropagator()
 
@@ -20,7 +20,7 @@ def inject(span: Span | None = None) -> bytes:
     context = get_context()
     if span is None:
         span = current()
-    if span is NOTHING and (context is NOTHING or not context):
+    if span is NO_SPAN and (context is NO_SPAN or not context):
         return b""
     # An exact type first: `isinstance` of an abstract class costs more than the line itself.
     lines = b"" if span is None else span.lines() if type(span) is LeanSpan else _lines(span)
@@ -43,11 +43,11 @@ def response_line(span: Span) -> bytes:
     """The `traceresponse` line for the reply to the request whose span this is; b"" where it is not recorded."""
     if type(span) is LeanSpan:
         return b"traceresponse: 00-%b-%b-01\r\n" % (span.trace, span.id)
-    return b"" if isinstance(span, CarriedSpan) else _line(b"traceresponse", span.get_span_context())
+    return b"" if isinstance(span, PropagatedSpan) else _line(b"traceresponse", span.get_span_context())
 
 
 def _lines(span: Span) -> bytes:
-    if isinstance(span, CarriedSpan):
+    if isinstance(span, PropagatedSpan):
         return span.lines()
     context = span.get_span_context()
     state = context.trace_state.to_header()

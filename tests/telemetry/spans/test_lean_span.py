@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.status import Status
 
 from runtime.telemetry import LeanSpan, Tracing, attached, finish, semconv
-from runtime.telemetry.spans.span import MAX_ATTRIBUTES, MAX_EVENTS, MAX_LINKS
+from runtime.telemetry.spans.lean_span import MAX_ATTRIBUTES, MAX_EVENTS, MAX_LINKS
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_an_exception_in_a_with_block_is_recorded(tracing: Tracing) -> None:
         "ValueError",
         "broken",
     )
-    assert "test_span.py" in str(attributes["exception.stacktrace"])
+    assert "test_lean_span.py" in str(attributes["exception.stacktrace"])
     assert (record.status, record.description) == ("ERROR", "ValueError: broken")
 
 
@@ -167,7 +167,7 @@ def test_an_asynchronous_hop_has_parent_and_link_or_a_trace_of_its_own(tracing: 
     came = f"NATS/1.0\r\ntraceparent: 00-{trace_id}-{span_id}-01\r\n\r\n".encode()
     service = tracing.service("a")
     service.template("both", SpanKind.CONSUMER).receive(came).end()
-    service.template("alone", SpanKind.CONSUMER, hop="link").receive(came).end()
+    service.template("alone", SpanKind.CONSUMER, parent_mode="link").receive(came).end()
     service.template("sync", SpanKind.SERVER).receive(came).end()
     both, alone, sync = tracing.finished()
     assert (both.trace_id, both.parent_id, both.links) == (trace_id, span_id, ((trace_id, span_id),))

@@ -8,11 +8,11 @@ from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from runtime.telemetry.spans.context import Parent, extract, span_context
+from runtime.telemetry.spans.lean_span import SpanStruct
 from runtime.telemetry.spans.random_ids import new_id, new_trace
-from runtime.telemetry.spans.span import SpanStruct
 
 
-class CarriedSpan(SpanStruct, gc=False, eq=False):
+class PropagatedSpan(SpanStruct, gc=False, eq=False):
     """A span that records nothing, and hands on the trace context of its message unchanged.
 
     The header block is not looked at before somebody asks: an unsampled request pays for one small object.
@@ -83,7 +83,7 @@ class CarriedSpan(SpanStruct, gc=False, eq=False):
         """Do nothing."""
 
 
-class UnsampledSpan(CarriedSpan, gc=False, eq=False):
+class UnsampledSpan(PropagatedSpan, gc=False, eq=False):
     """A span that the sampler refused: without a valid parent it is the root of a trace that nobody records.
 
     Its ids are made when somebody asks, and say "not sampled", so that no service further on starts a trace of its own.
@@ -99,5 +99,5 @@ class UnsampledSpan(CarriedSpan, gc=False, eq=False):
         return cls(None, Parent(trace, new_id() if parent is None else parent.span, False, state))
 
 
-NOTHING = CarriedSpan()
+NO_SPAN = PropagatedSpan()
 """No trace at all: nothing came and nothing is exported."""

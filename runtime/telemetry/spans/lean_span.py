@@ -1,6 +1,6 @@
 """Spans that cost little while they run: real OpenTelemetry spans to user code, a few slots to the event loop.
 
-A `LeanSpan` refers to its `Origin` for all that does not vary, and is encoded in the background (`otlp.py`).
+A `LeanSpan` refers to its `SpanSpec` for all that does not vary, and is encoded in the background (`otlp.py`).
 """
 
 import time
@@ -16,7 +16,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import Attributes, AttributeValue
 
 from runtime.telemetry import semconv
-from runtime.telemetry.spans.context import Alone, span_context, tracestate
+from runtime.telemetry.spans.context import SpanAsContext, span_context, tracestate
 from runtime.telemetry.spans.random_ids import new_id
 
 # Counts per span, as in the specification's defaults: memory stays bounded whatever a handler does.
@@ -28,11 +28,11 @@ _now = time.time_ns
 
 if TYPE_CHECKING:
 
-    class SpanStruct(msgspec.Struct, Alone, Span):  # pyright: ignore[reportGeneralTypeIssues]
+    class SpanStruct(msgspec.Struct, SpanAsContext, Span):  # pyright: ignore[reportGeneralTypeIssues]
         """A span that is a struct."""
 else:
 
-    class SpanStruct(Alone, msgspec.Struct, gc=False, eq=False):
+    class SpanStruct(SpanAsContext, msgspec.Struct, gc=False, eq=False):
         """A span that is a struct: made in C, in less than half the time of a class of Python. Not to be tracked by the
         garbage collector saves as much again: it refers to nothing that refers to it.
         """
@@ -46,7 +46,7 @@ else:
     Span.register(SpanStruct)
 
 
-class Origin:
+class SpanSpec:
     """What all spans of one operation share: name, kind, fixed attributes, and where they go when they end."""
 
     __slots__ = ("attributes", "kind", "name", "put")
@@ -85,13 +85,13 @@ class Details:
 class LeanSpan(SpanStruct, gc=False, eq=False):
     """A recorded span. Nothing changes after `end`."""
 
-    origin: Origin
+    spec: SpanSpec
     trace: bytes
     """Lower-case hex, as are `id` and `parent`."""
     parent: bytes | None
     remote: bool
     """Whether the parent lives in another process, or came with a message."""
-    carry: bytes | None
+    state_block: bytes | None
     """The header block that the trace came with, if it may have a tracestate."""
     extra: dict[str, AttributeValue] | None
     """Attributes of its own."""
@@ -105,13 +105,13 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
         """End the span, now or at `end_time` (unix ns), and hand it to the background. Later calls do nothing."""
         if not self.ended:
             self.ended = end_time or _now()
-            self.origin.put(self)
+            self.spec.put(self)
 
     def lines(self) -> bytes:
         """The header lines that make this span a parent: traceparent, and tracestate if the trace came with one."""
         # Joining takes two thirds of the time of `%`.
         line = b"".join((b"traceparent: 00-", self.trace, b"-", self.id, b"-01\r\n"))
-        if self.carry is not None and (state := tracestate(self.carry)):
+        if self.state_block is not None and (state := tracestate(self.state_block)):
             line += b"tracestate: " + state.encode() + b"\r\n"
         return line
 
@@ -121,7 +121,7 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
 
     def get_span_context(self) -> SpanContext:
         """The ids in OpenTelemetry's form; made at each call."""
-        state = tracestate(self.carry) if self.carry is not None else ""
+        state = tracestate(self.state_block) if self.state_block is not None else ""
         return span_context(self.trace, self.id, sampled=True, remote=False, state=state)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
@@ -212,14 +212,14 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
     @property
     def name(self) -> str:
         """The name, as last set."""
-        return self.details.name if self.details is not None and self.details.name else self.origin.name
+        return self.details.name if self.details is not None and self.details.name else self.spec.name
 
     @property
     def kind(self) -> SpanKind:
         """The kind."""
-        return self.origin.kind
+        return self.spec.kind
 
     @property
     def attributes(self) -> Mapping[str, AttributeValue]:
         """All attributes, the fixed ones and the span's own."""
-        return {**self.origin.attributes, **self.extra} if self.extra else self.origin.attributes
+        return {**self.spec.attributes, **self.extra} if self.extra else self.spec.attributes
