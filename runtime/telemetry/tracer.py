@@ -22,6 +22,7 @@ from runtime.telemetry.spans.recorder import Recorder
 from runtime.telemetry.spans.sampling import Sampler, Sampling, SamplingDecision
 from runtime.telemetry.spans.scope import Service
 from runtime.telemetry.spans.template import ParentMode, Template
+from runtime.telemetry.version import VERSION
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
@@ -52,7 +53,7 @@ class ServiceTracer(Service):
         since the conventions ask for a link and Jaeger's graph looks at parents only); "link": a trace of its own.
         """
         chosen = parent_mode or (self.tracing.consumer_parent_mode if kind is SpanKind.CONSUMER else "parent")
-        own = self.scope(semconv.SCOPE, self.tracing.version)
+        own = self.scope(semconv.SCOPE, VERSION)
         return Template(own, name, kind, dict(attributes or {}), chosen)
 
     def durations(self, name: str, attributes: Mapping[str, AttributeValue]) -> Durations:
@@ -88,15 +89,13 @@ class Tracing:
         resource: Mapping[str, AttributeValue] | None = None,
         consumer_parent_mode: ParentMode = "parent+link",
         metrics: Metrics | None = None,
-        version: str = "0.1.0",
     ) -> None:
         if sampler is None:
             sampler = Sampling.from_env({})
         sampling = sampler if isinstance(sampler, Sampling) else Sampling.of(sampler)
         self.recorder = Recorder(sampling, in_memory=in_memory)
         self.consumer_parent_mode: ParentMode = consumer_parent_mode
-        self.metrics = metrics or Metrics(version=version)
-        self.version = version
+        self.metrics = metrics or Metrics()
         self._resource = dict(resource or {})
         self._instance = str(uuid.uuid4())
         self._services: dict[str, ServiceTracer] = {}
@@ -112,7 +111,6 @@ class Tracing:
         *,
         in_memory: bool = False,
         consumer_parent_mode: ParentMode = "parent+link",
-        version: str = "0.1.0",
     ) -> Self:
         """Read the standard `OTEL_*` variables: SDK_DISABLED, TRACES_EXPORTER, EXPORTER_OTLP_*, TRACES_SAMPLER, BSP_*.
 
@@ -127,8 +125,7 @@ class Tracing:
             batching=settings.batching(env),
             consumer_parent_mode=consumer_parent_mode,
             resource=dict(settings.pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))),
-            metrics=Metrics.from_env(env, version=version),
-            version=version,
+            metrics=Metrics.from_env(env),
         )
         for name in wanted:
             if name != "otlp":
@@ -142,7 +139,7 @@ class Tracing:
             resource: dict[str, AttributeValue] = {
                 semconv.TELEMETRY_SDK_LANGUAGE: "python",
                 semconv.TELEMETRY_SDK_NAME: "actorloom",
-                semconv.TELEMETRY_SDK_VERSION: self.version,
+                semconv.TELEMETRY_SDK_VERSION: VERSION,
                 semconv.SERVICE_INSTANCE_ID: self._instance,
                 **({semconv.SERVICE_VERSION: version} if version else {}),
                 **({semconv.SERVICE_NAMESPACE: namespace} if namespace else {}),

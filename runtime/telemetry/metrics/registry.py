@@ -20,6 +20,7 @@ from runtime.telemetry.export.settings import Endpoint
 from runtime.telemetry.export.transport import Transport
 from runtime.telemetry.metrics.instruments import BOUNDS, Counter, Durations, Instrument
 from runtime.telemetry.spans.scope import Service
+from runtime.telemetry.version import VERSION
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, MetricsData
@@ -39,23 +40,21 @@ _Series = TypeVar("_Series", bound=Instrument)
 class Metrics:
     """One per process. Make instruments once per handler, then record into them."""
 
-    def __init__(self, *, endpoint: Endpoint | None = None, interval: float = 60.0, version: str = "0.1.0") -> None:
+    def __init__(self, *, endpoint: Endpoint | None = None, interval: float = 60.0) -> None:
         self._endpoint = endpoint
         self._interval = interval
-        self._version = version
         self._instruments: list[Instrument] = []
         self._reader: InMemoryMetricReader | None = None
         self._export: MetricExport | None = None
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None, *, version: str = "0.1.0") -> "Metrics":
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "Metrics":
         """Read `OTEL_SDK_DISABLED`, `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_*`, `OTEL_METRIC_EXPORT_INTERVAL` (ms)."""
         env = os.environ if env is None else env
         wanted = not settings.disabled(env) and "otlp" in settings.exporters(env, "metrics")
         return cls(
             endpoint=settings.endpoint(env, "metrics") if wanted else None,
             interval=settings.number(env.get("OTEL_METRIC_EXPORT_INTERVAL", ""), 60_000) / 1000,
-            version=version,
         )
 
     def durations(self, service: Service, name: str, attributes: Mapping[str, AttributeValue]) -> Durations:
@@ -89,7 +88,7 @@ class Metrics:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        scope = InstrumentationScope(semconv.SCOPE, self._version)
+        scope = InstrumentationScope(semconv.SCOPE, VERSION)
         now = time.time_ns()
         services: dict[Service, dict[str, list[Instrument]]] = {}
         for instrument in tuple(self._instruments):
