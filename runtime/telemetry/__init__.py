@@ -21,7 +21,7 @@
     metrics = Metrics.from_env(); metrics.install(service)
     calls = metrics.durations(service, semconv.RPC_SERVER_CALL_DURATION, semconv.rpc_attributes("orders/get_order"))
     calls.record(nanoseconds)                     # or calls.record_error(nanoseconds, 409, "OutOfStock")
-    sent = metrics.counter(service, semconv.MESSAGING_CLIENT_SENT_MESSAGES, {...}); sent.value += 1
+    retries = metrics.counter(service, "actorloom.client.retries", {}); retries.value += 1
     prometheus.render(metrics.collect())          # the text of /metrics
 
     tracing.flush(5), tracing.shutdown(5)         # and the same of metrics: they block, so use asyncio.to_thread

@@ -31,8 +31,6 @@ _DESCRIPTIONS = {
     semconv.RPC_SERVER_CALL_DURATION: "Duration of inbound queries and commands.",
     semconv.MESSAGING_CLIENT_OPERATION_DURATION: "Duration of publishing an event.",
     semconv.MESSAGING_PROCESS_DURATION: "Duration of handling an event.",
-    semconv.MESSAGING_CLIENT_SENT_MESSAGES: "Events sent.",
-    semconv.MESSAGING_CLIENT_CONSUMED_MESSAGES: "Events delivered to this process.",
 }
 _Series = TypeVar("_Series", bound=Instrument)
 

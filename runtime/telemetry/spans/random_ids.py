@@ -1,23 +1,37 @@
-"""Random ids of spans and traces, as lower-case hex: made by the hundred, since one at a time costs ten times as much."""
+"""Random ids of spans and traces, as lower-case hex digits in bytes.
+
+Ids are created in batches, because an id created alone costs ten times as much as one of a batch.
+"""
 
 import os
 import random
 from binascii import hexlify
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 
-_AT_ONCE = 256
+_BATCH_SIZE = 256
+"""The number of span ids created at once."""
 
-# Our own generator: a handler that seeds the module's must not make two processes mint the same ids.
 _random = random.Random()
+"""A generator of our own: a handler that calls `random.seed` must not make two processes create the same ids."""
 
 
-def _some() -> list[bytes]:
-    return hexlify(_random.randbytes(8 * _AT_ONCE), b"-", 8).split(b"-")
+def _new_batch() -> list[bytes]:
+    return hexlify(_random.randbytes(8 * _BATCH_SIZE), b"-", 8).split(b"-")
 
 
-new_id: Callable[[], bytes] = chain.from_iterable(iter(_some, None)).__next__
-"""Return a new span id: 16 hex digits. May be called in any thread."""
+_batches: Iterator[list[bytes]] = iter(_new_batch, None)
+"""An endless iterator over batches: it calls `_new_batch` until that returns None, which never happens.
+
+Unlike a generator, it may be shared by threads.
+"""
+
+new_id: Callable[[], bytes] = chain.from_iterable(_batches).__next__
+"""Return a new span id: 16 hex digits. Any thread may call it.
+
+This is the `__next__` of an iterator over the ids of all batches. The call never leaves C except to create a batch; an
+object with a `__call__` method takes nearly three times as long, and each span needs an id.
+"""
 
 
 def new_trace() -> bytes:
@@ -25,10 +39,11 @@ def new_trace() -> bytes:
     return new_id() + new_id()
 
 
-def _forked() -> None:
+def _after_fork() -> None:
+    """Seed the child's generator, and discard the ids of the batch that the child shares with its parent."""
     _random.seed()
-    for _ in range(_AT_ONCE):  # what the parent goes on to use
+    for _ in range(_BATCH_SIZE):
         new_id()
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(after_in_child=_after_fork)

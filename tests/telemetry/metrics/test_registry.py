@@ -82,7 +82,7 @@ def test_prometheus_text_has_ours_and_the_users(service: Service) -> None:
     metrics = Metrics()
     metrics.install(service)
     metrics.durations(service, semconv.RPC_SERVER_CALL_DURATION, {"rpc.method": 'a"b\\c\n'}).record(2_000_000)
-    metrics.counter(service, semconv.MESSAGING_CLIENT_SENT_MESSAGES, {}).value += 3
+    metrics.counter(service, "actorloom.client.retries", {}).value += 3
     meter = api.get_meter("shop")
     meter.create_counter("shop.orders.created", description="Orders\ncreated.").add(2, {"kind": "web"})
     meter.create_up_down_counter("shop.open").add(5)
@@ -94,7 +94,7 @@ def test_prometheus_text_has_ours_and_the_users(service: Service) -> None:
     assert f'rpc_server_call_duration_seconds_bucket{{{labels},le="0.0025"}} 1' in lines
     assert f'rpc_server_call_duration_seconds_bucket{{{labels},le="+Inf"}} 1' in lines
     assert f"rpc_server_call_duration_seconds_sum{{{labels}}} 0.002" in lines
-    assert 'messaging_client_sent_messages_total{service_name="orders"} 3' in lines
+    assert 'actorloom_client_retries_total{service_name="orders"} 3' in lines
     assert "# HELP shop_orders_created_total Orders\\ncreated." in lines
     assert 'shop_orders_created_total{service_name="orders",kind="web"} 2' in lines
     assert "# TYPE shop_open gauge" in lines
@@ -105,7 +105,7 @@ def test_one_family_has_one_type_line_over_all_services() -> None:
     metrics = Metrics()
     tracing = Tracing()
     for name in ("orders", "payment"):
-        metrics.counter(tracing.service(name), semconv.MESSAGING_CLIENT_SENT_MESSAGES, {}).value += 1
+        metrics.counter(tracing.service(name), "actorloom.client.retries", {}).value += 1
     text = prometheus.render(metrics.collect())
     assert text.count("# TYPE") == 1
     assert text.count("service_name=") == 2
@@ -138,7 +138,7 @@ def test_a_receiver_that_is_down_is_one_warning(service: Service, caplog: pytest
     with receiving() as receiver:
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_METRIC_EXPORT_INTERVAL": "600000"}
         metrics = Metrics.from_env(env)
-        metrics.counter(service, semconv.MESSAGING_CLIENT_SENT_MESSAGES, {}).value += 1
+        metrics.counter(service, "actorloom.client.retries", {}).value += 1
         metrics.install(service)
         receiver.answers = [(503, {}), (503, {})]
         assert not metrics.flush(10)
