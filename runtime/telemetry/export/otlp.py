@@ -1,34 +1,104 @@
-"""Ended spans as OTLP bytes: `ExportTraceServiceRequest`, written by hand.
+"""The OTLP encoder: ended spans as the bytes of an `ExportTraceServiceRequest`.
 
-A template's name, kind and attributes are encoded once; a span without anything of its own is one `struct.pack` around
-them. Field numbers are those of opentelemetry-proto 1.x (trace.proto, common.proto); a test compares the result with
-the SDK's own encoder.
+Every recorded span passes through this module, in a thread that could run handlers instead, so it must cost little. The
+generated protobuf classes of the SDK build an object for each field of each span. But most spans of an operation differ in
+their ids and clocks only: name, kind and attributes are the same. A `SpanEncoding` therefore holds the constant part of a
+template's spans as encoded bytes, and the position of everything else is fixed. Such a span is two calls of C functions:
+`unhexlify` for the ids and `struct.pack` for the whole message. A span with attributes, events, links or a status of its own
+gets them appended as further fields; protobuf allows fields in any order.
+
+Field numbers are those of opentelemetry-proto 1.x (trace.proto, common.proto, trace_service.proto). A test compares the
+result with that of the SDK's encoder.
 """
 
 import logging
 import struct
-from binascii import unhexlify
+from binascii import hexlify, unhexlify
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.status import StatusCode
 
+from runtime.telemetry.export.protobuf import FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, field, tag, text, varint
 from runtime.telemetry.spans.context import tracestate
 from runtime.telemetry.spans.lean_span import Details, LeanSpan, SpanSpec
 from runtime.telemetry.spans.scope import Scope
 from runtime.telemetry.spans.template import Template
 
-# The field `flags`, whose bits say whether the parent lives in another process (trace.proto, SpanFlags); in links without its tag.
-_LOCAL, _REMOTE = b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00"
-_KIND = {SpanKind.INTERNAL: 1, SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.PRODUCER: 4, SpanKind.CONSUMER: 5}
-_UNFIT = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, struct.error)
-_DEPTH = 8
 logger = logging.getLogger("actorloom.telemetry")
+
+_TRACE_ID_LENGTH, _SPAN_ID_LENGTH = 16, 8
+"""Bytes of an id."""
+
+_REQUEST_RESOURCE_SPANS = 1
+"""Field of `ExportTraceServiceRequest`."""
+_RESOURCE, _SCOPE_SPANS = 1, 2
+"""Fields of `ResourceSpans`."""
+_SCOPE, _SPANS = 1, 2
+"""Fields of `ScopeSpans`."""
+
+_TRACE_ID = tag(1, LENGTH_DELIMITED) + varint(_TRACE_ID_LENGTH)
+_SPAN_ID = tag(2, LENGTH_DELIMITED) + varint(_SPAN_ID_LENGTH)
+_TRACE_STATE = 3
+_PARENT_SPAN_ID = tag(4, LENGTH_DELIMITED) + varint(_SPAN_ID_LENGTH)
+_NAME = 5
+_KIND = tag(6, VARINT)
+_START_TIME = tag(7, FIXED64)
+_END_TIME = tag(8, FIXED64)
+_ATTRIBUTES = 9
+_DROPPED_ATTRIBUTES = tag(10, VARINT)
+_EVENTS = 11
+_DROPPED_EVENTS = tag(12, VARINT)
+_LINKS = 13
+_DROPPED_LINKS = tag(14, VARINT)
+_STATUS = 15
+_FLAGS = tag(16, FIXED32)
+"""Fields of `Span`: the tag of a scalar, with the length of an id; the number of any other field."""
+
+_LINK_TRACE_STATE, _LINK_ATTRIBUTES, _LINK_FLAGS = 3, 4, tag(6, FIXED32)
+"""Fields of `Span.Link`; its ids have the tags of the span's ids."""
+_EVENT_TIME, _EVENT_NAME, _EVENT_ATTRIBUTES = tag(1, FIXED64), 2, 3
+"""Fields of `Span.Event`."""
+_STATUS_MESSAGE, _STATUS_CODE = 2, tag(3, VARINT)
+"""Fields of `Status`."""
+_RESOURCE_ATTRIBUTES, _SCOPE_NAME, _SCOPE_VERSION = 1, 1, 2
+"""Fields of `Resource` and `InstrumentationScope`."""
+_KEY, _VALUE = 1, 2
+"""Fields of `KeyValue`."""
+_STRING_VALUE, _BOOL_VALUE, _INT_VALUE, _DOUBLE_VALUE = 1, tag(2, VARINT), tag(3, VARINT), tag(4, FIXED64)
+_ARRAY_VALUE, _MAP_VALUE, _BYTES_VALUE = 5, 6, 7
+"""Fields of `AnyValue`."""
+_ITEMS = 1
+"""Field of `ArrayValue` and `KeyValueList`."""
+
+_HAS_IS_REMOTE, _IS_REMOTE = 0x100, 0x200
+"""Bits of `SpanFlags`: whether the parent is remote is known, and it is remote."""
+_LOCAL = struct.pack("<I", _HAS_IS_REMOTE)
+_REMOTE = struct.pack("<I", _HAS_IS_REMOTE | _IS_REMOTE)
+"""The flags of a span or link whose parent or target belongs to this process, and to another one."""
+_LOCAL_FIELD, _REMOTE_FIELD = _FLAGS + _LOCAL, _FLAGS + _REMOTE
+
+_TRACE_ID_HEX, _SPAN_ID_HEX, _PARENT_SPAN_ID_HEX = hexlify(_TRACE_ID), hexlify(_SPAN_ID), hexlify(_PARENT_SPAN_ID)
+"""Tags of the ids as hex digits. Spans hold their ids as hex digits too, so one `unhexlify` converts all of them."""
+_ROOT_IDS_SIZE = len(_TRACE_ID) + _TRACE_ID_LENGTH + len(_SPAN_ID) + _SPAN_ID_LENGTH
+_CHILD_IDS_SIZE = _ROOT_IDS_SIZE + len(_PARENT_SPAN_ID) + _SPAN_ID_LENGTH
+"""Bytes of the id fields of a span without and with a parent."""
+_END_TIME_BYTE = _END_TIME[0]
+"""The tag of the end time as the integer that `struct.pack` takes."""
+
+_KINDS = {SpanKind.INTERNAL: 1, SpanKind.SERVER: 2, SpanKind.CLIENT: 3, SpanKind.PRODUCER: 4, SpanKind.CONSUMER: 5}
+_UNENCODABLE = (TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, struct.error)
+"""Errors that the value of a user's attribute may raise when it is encoded."""
+_MAX_DEPTH = 8
+"""Levels of nested attribute values that are encoded as such; deeper ones are encoded as text."""
 
 
 def encode(spans: Sequence[LeanSpan]) -> bytes:
-    """The request that exports `spans`, grouped by service and scope."""
+    """Return the request that exports `spans`, grouped by service and scope.
+
+    A span that cannot be encoded because of its user's attributes is omitted with a warning.
+    """
     groups: dict[SpanSpec, tuple[Callable[[bytes], None], SpanEncoding, list[bytes]]] = {}
     for span in spans:
         group = groups.get(span.spec)
@@ -42,40 +112,61 @@ def encode(spans: Sequence[LeanSpan]) -> bytes:
                 and span.extra is None
                 and span.state_block is None
                 and span.parent
-                and encoding.plain
+                and encoding.complete
             ):
-                # As nearly all are: two calls to C.
-                ids = unhexlify(b"".join((b"0a10", span.trace, b"1208", span.id, b"2208", span.parent)))
-                flags = _REMOTE if span.remote else _LOCAL
-                add(encoding.child(encoding.child_head, ids, encoding.fixed, span.started, 65, span.ended, flags))
+                # The common case, written out here without a function call.
+                ids = unhexlify(
+                    b"".join((_TRACE_ID_HEX, span.trace, _SPAN_ID_HEX, span.id, _PARENT_SPAN_ID_HEX, span.parent))
+                )
+                flags = _REMOTE_FIELD if span.remote else _LOCAL_FIELD
+                add(
+                    encoding.child(
+                        encoding.child_head, ids, encoding.constant, span.started, _END_TIME_BYTE, span.ended, flags
+                    )
+                )
             else:
                 add(_encode_span(span, encoding))
-        except _UNFIT as error:
-            # What user code put there cannot be encoded: that span alone is left out.
-            logger.warning("a span named %r is left out of the export: %r", span.spec.name, error)
+        except _UNENCODABLE as error:
+            logger.warning("span %r cannot be encoded and is not exported: %r", span.spec.name, error)
     scopes: dict[Scope, list[bytes]] = {}
     for spec, (_, _, parts) in groups.items():
         scopes.setdefault(_template(spec).scope, []).extend(parts)
     services: dict[bytes, list[bytes]] = {}
     for scope, parts in scopes.items():
         resource, head = _encode_scope(scope)
-        services.setdefault(resource, []).append(_field(2, head + b"".join(parts)))
-    return b"".join(_field(1, resource + b"".join(group)) for resource, group in services.items())
+        services.setdefault(resource, []).append(field(_SCOPE_SPANS, head + b"".join(parts)))
+    return b"".join(
+        field(_REQUEST_RESOURCE_SPANS, resource + b"".join(scope_spans)) for resource, scope_spans in services.items()
+    )
 
 
 class SpanEncoding:
-    """What is constant in a template's spans, packed around the ids and the clocks: with a parent, and as a root."""
+    """The encoded constant part of a template's spans, and packers that put the ids and clocks of one span around it.
 
-    __slots__ = ("child", "child_head", "fixed", "plain", "root", "root_head")
+    `child` packs a span with a parent and `root` one without. Both take `child_head` or `root_head`, the id fields,
+    `constant`, the start time, `_END_TIME_BYTE`, the end time and the flags field, and return the whole span as a field
+    of `ScopeSpans`.
+    """
 
-    def __init__(self, name: str, kind: SpanKind, attributes: Mapping[str, Any], plain: bool) -> None:
-        self.fixed = _text(5, name) + b"\x30" + bytes((_KIND[kind],)) + _attributes(9, attributes) + b"9"
-        self.plain = plain
-        """Whether a span that has nothing of its own needs nothing but this."""
-        rest = struct.calcsize(end := f"<{len(self.fixed)}sQBQ6s")
-        self.child_head, self.root_head = b"\x12" + _varint(38 + rest), b"\x12" + _varint(28 + rest)
-        self.child = struct.Struct(f"<{len(self.child_head)}s38s{end[1:]}").pack
-        self.root = struct.Struct(f"<{len(self.root_head)}s28s{end[1:]}").pack
+    __slots__ = ("child", "child_head", "complete", "constant", "root", "root_head")
+
+    def __init__(self, name: str, kind: SpanKind, attributes: Mapping[str, Any], complete: bool) -> None:
+        encoded_kind = _KIND + varint(_KINDS[kind])
+        self.constant = text(_NAME, name) + encoded_kind + _attributes(_ATTRIBUTES, attributes) + _START_TIME
+        """The constant fields; the tag of the start time is the last of them, so that the packed time follows it."""
+        self.complete = complete
+        """Whether a span without details and attributes of its own has no other fields than these."""
+        self.child_head, self.child = _packer(_CHILD_IDS_SIZE, len(self.constant))
+        self.root_head, self.root = _packer(_ROOT_IDS_SIZE, len(self.constant))
+
+
+def _packer(ids_size: int, constant_size: int) -> tuple[bytes, Callable[..., bytes]]:
+    """Return the head of a span's field (its tag and length), and the function that packs the field."""
+    start_time = end_time = "Q"
+    end_time_tag = "B"
+    fields = f"{ids_size}s{constant_size}s{start_time}{end_time_tag}{end_time}{len(_LOCAL_FIELD)}s"
+    head = tag(_SPANS, LENGTH_DELIMITED) + varint(struct.calcsize(f"<{fields}"))
+    return head, struct.Struct(f"<{len(head)}s{fields}").pack
 
 
 def _template(spec: SpanSpec) -> Template:
@@ -93,28 +184,31 @@ def _encoding_of(spec: SpanSpec) -> SpanEncoding:
 def _encode_span(span: LeanSpan, encoding: SpanEncoding) -> bytes:
     template, extra = _template(span.spec), span.extra
     if (span.details is not None and span.details.name) or (extra and not extra.keys().isdisjoint(template.attributes)):
-        fixed = {key: value for key, value in template.attributes.items() if not extra or key not in extra}
-        encoding = SpanEncoding(span.name, template.kind, fixed, False)
-    ids, times = b"0a10%b1208%b" % (span.trace, span.id), (span.started, 65, span.ended)
+        # The span has another name, or another value for an attribute of its template.
+        attributes = {key: value for key, value in template.attributes.items() if not extra or key not in extra}
+        encoding = SpanEncoding(span.name, template.kind, attributes, False)
+    ids = _TRACE_ID_HEX + span.trace + _SPAN_ID_HEX + span.id
+    times = (span.started, _END_TIME_BYTE, span.ended)
     if span.parent is not None:
-        flags, head = _REMOTE if span.remote else _LOCAL, encoding.child_head
-        packed = encoding.child(head, unhexlify(ids + b"2208" + span.parent), encoding.fixed, *times, flags)
+        head, flags = encoding.child_head, _REMOTE_FIELD if span.remote else _LOCAL_FIELD
+        ids = unhexlify(ids + _PARENT_SPAN_ID_HEX + span.parent)
+        packed = encoding.child(head, ids, encoding.constant, *times, flags)
     else:
         head = encoding.root_head
-        packed = encoding.root(head, unhexlify(ids), encoding.fixed, *times, _LOCAL)
-    more = _rest_of(span, template)
-    return _field(2, packed[len(head) :] + more) if more else packed
+        packed = encoding.root(head, unhexlify(ids), encoding.constant, *times, _LOCAL_FIELD)
+    variable = _variable_fields(span, template)
+    return field(_SPANS, packed[len(head) :] + variable) if variable else packed
 
 
-def _rest_of(span: LeanSpan, template: Template) -> bytes:
+def _variable_fields(span: LeanSpan, template: Template) -> bytes:
     parts: list[bytes] = []
     if span.state_block is not None and (state := tracestate(span.state_block)):
-        parts.append(_text(3, state))
+        parts.append(text(_TRACE_STATE, state))
     if span.extra:
-        parts.append(_attributes(9, span.extra))
+        parts.append(_attributes(_ATTRIBUTES, span.extra))
     if template.linked and span.remote and span.parent is not None:
-        ids = b"\n\x10" + unhexlify(span.trace) + b"\x12\x08" + unhexlify(span.parent)
-        parts.append(_field(13, ids + b"\x35" + _REMOTE[2:]))
+        ids = _TRACE_ID + unhexlify(span.trace) + _SPAN_ID + unhexlify(span.parent)
+        parts.append(field(_LINKS, ids + _LINK_FLAGS + _REMOTE))
     if span.details is not None:
         parts.append(_details(span.details))
     return b"".join(parts)
@@ -122,77 +216,71 @@ def _rest_of(span: LeanSpan, template: Template) -> bytes:
 
 def _details(details: Details) -> bytes:
     parts: list[bytes] = []
-    for at, name, attributes in details.events:
-        parts.append(_field(11, b"\x09" + struct.pack("<Q", at) + _text(2, name) + _attributes(3, attributes)))
+    for time, name, attributes in details.events:
+        encoded_time = _EVENT_TIME + struct.pack("<Q", time)
+        parts.append(
+            field(_EVENTS, encoded_time + text(_EVENT_NAME, name) + _attributes(_EVENT_ATTRIBUTES, attributes))
+        )
     parts.extend(_link(link) for link in details.links)
-    for number, dropped in (
-        (10, details.dropped_attributes),
-        (12, details.dropped_events),
-        (14, details.dropped_links),
+    for count_tag, dropped in (
+        (_DROPPED_ATTRIBUTES, details.dropped_attributes),
+        (_DROPPED_EVENTS, details.dropped_events),
+        (_DROPPED_LINKS, details.dropped_links),
     ):
         if dropped:
-            parts.append(_varint(number << 3) + _varint(dropped))
+            parts.append(count_tag + varint(dropped))
     if details.status is not StatusCode.UNSET:
-        text = _text(2, details.description) if details.description else b""
-        parts.append(_field(15, text + b"\x18" + bytes((details.status.value,))))
+        message = text(_STATUS_MESSAGE, details.description) if details.description else b""
+        parts.append(field(_STATUS, message + _STATUS_CODE + varint(details.status.value)))
     return b"".join(parts)
 
 
 def _link(link: Link) -> bytes:
     context = link.context
-    ids = b"\n\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
+    trace_id = context.trace_id.to_bytes(_TRACE_ID_LENGTH, "big")
+    span_id = context.span_id.to_bytes(_SPAN_ID_LENGTH, "big")
     state = context.trace_state.to_header()
-    flags = b"\x35" + (_REMOTE if context.is_remote else _LOCAL)[2:]
-    return _field(13, ids + (_text(3, state) if state else b"") + _attributes(4, link.attributes or {}) + flags)
+    parts = (
+        _TRACE_ID + trace_id + _SPAN_ID + span_id,
+        text(_LINK_TRACE_STATE, state) if state else b"",
+        _attributes(_LINK_ATTRIBUTES, link.attributes or {}),
+        _LINK_FLAGS + (_REMOTE if context.is_remote else _LOCAL),
+    )
+    return field(_LINKS, b"".join(parts))
 
 
 def _encode_scope(scope: Scope) -> tuple[bytes, bytes]:
+    """Return the encoded resource and scope; both are kept on the scope."""
     if scope.encoded is None:
-        name = _text(1, scope.name) + (_text(2, scope.version) if scope.version else b"")
-        scope.encoded = _field(1, _attributes(1, scope.service.resource)), _field(1, name)
+        resource = _attributes(_RESOURCE_ATTRIBUTES, scope.service.resource)
+        name = text(_SCOPE_NAME, scope.name) + (text(_SCOPE_VERSION, scope.version) if scope.version else b"")
+        scope.encoded = field(_RESOURCE, resource), field(_SCOPE, name)
     return scope.encoded
 
 
 def _attributes(number: int, attributes: Mapping[str, Any]) -> bytes:
-    return b"".join([_field(number, _text(1, key) + _field(2, _value(value))) for key, value in attributes.items()])
+    return b"".join([_pair(number, key, value, _MAX_DEPTH) for key, value in attributes.items()])
 
 
-def _value(value: Any, depth: int = _DEPTH) -> bytes:
-    """An AnyValue. What OTLP has no type for is sent as its text: better than a span without it."""
+def _pair(number: int, key: str, value: Any, depth: int) -> bytes:
+    return field(number, text(_KEY, key) + field(_VALUE, _value(value, depth)))
+
+
+def _value(value: Any, depth: int) -> bytes:
+    """Return an `AnyValue`. A value that OTLP has no type for is sent as text, which is better than losing the span."""
     if isinstance(value, str):
-        return _text(1, value)
+        return text(_STRING_VALUE, value)
     if isinstance(value, bool):
-        return b"\x10\x01" if value else b"\x10\x00"
+        return _BOOL_VALUE + varint(value)
     if isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
-        return b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
+        return _INT_VALUE + varint(value & 0xFFFFFFFFFFFFFFFF)
     if isinstance(value, float):
-        return b"\x21" + struct.pack("<d", value)
+        return _DOUBLE_VALUE + struct.pack("<d", value)
     if isinstance(value, bytes):
-        return _field(7, value)
+        return field(_BYTES_VALUE, value)
     if isinstance(value, Mapping) and depth:
-        return _field(
-            6, b"".join([_field(1, _text(1, str(k)) + _field(2, _value(v, depth - 1))) for k, v in value.items()])
-        )
+        pairs = [_pair(_ITEMS, str(key), item, depth - 1) for key, item in value.items()]
+        return field(_MAP_VALUE, b"".join(pairs))
     if isinstance(value, Sequence) and depth:
-        return _field(5, b"".join([_field(1, _value(item, depth - 1)) for item in value]))
-    return b"" if value is None else _text(1, str(value))
-
-
-def _text(number: int, text: str) -> bytes:
-    return _field(number, text.encode("utf-8", "replace"))
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field; all numbers here are below 16."""
-    return bytes((number << 3 | 2,)) + _varint(len(payload)) + payload
-
-
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+        return field(_ARRAY_VALUE, b"".join([field(_ITEMS, _value(item, depth - 1)) for item in value]))
+    return b"" if value is None else text(_STRING_VALUE, str(value))
