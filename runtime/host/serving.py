@@ -8,7 +8,7 @@ from typing import Any
 from runtime.actor.metadata import endpoint_metadata, service_metadata
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError, PublishError
-from runtime.intake.consumers import Subscriptions
+from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
 from runtime.intake.dispatch import make_endpoints
 from runtime.nats.connection import Subscription
@@ -53,8 +53,8 @@ class Serving:
         self.workers = Workers(served.options.concurrency, served.crashed)
         """They run the queries."""
         self.endpoints = make_endpoints(Context(served, bus, self.turns, self.workers, self.indexes))
-        self.pulled = Subscriptions(served, self.turns, self.relay.checkpoint.account)
-        self.reactions = self.pulled.reactions
+        self.consumers = Consumers(served, self.turns, self.relay.checkpoint.account)
+        self.reactions = self.consumers.reactions
         self._subscriptions: list[Subscription] = []
         self._service: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -75,7 +75,7 @@ class Serving:
         for endpoint in self.endpoints:
             subscription = await served.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
-        await self.pulled.start()
+        await self.consumers.start()
         await served.connection.flush()
         for subscription in self._subscriptions:
             if subscription.error is not None:
@@ -97,14 +97,14 @@ class Serving:
     async def drain(self) -> None:
         """Take no more, finish what is in hand, publish what is committed."""
         served = self.served
-        await self.pulled.stop()
+        await self.consumers.stop()
         if self._service is not None:
             self._service.stop()
         try:
             async with asyncio.timeout(_DRAIN):
                 await self._finish()
                 await self.relay.quiet()
-                await self.pulled.rest()
+                await self.consumers.save_positions()
                 await self.relay.save()
                 await served.connection.flush()
         except (TimeoutError, PublishError) as error:
@@ -117,7 +117,7 @@ class Serving:
         await asyncio.gather(*self._background, return_exceptions=True)
         # Drained, so that who was routed here already is told, and need not wait for a time-out.
         await asyncio.gather(*(subscription.drain(_UNROUTE) for subscription in self._subscriptions))
-        await self.pulled.stop()
+        await self.consumers.stop()
         if self._service is not None:
             self._service.stop()
         self.relay.stop()
@@ -176,13 +176,13 @@ class Serving:
 
     async def _tick(self) -> None:
         while True:
-            await self.pulled.doubted(_TICK)
+            await self.consumers.wait_for_check(_TICK)
             if not self.turns.owns():
                 continue  # paused, and about to be told: what it knows is not to be noted
             self.turns.keys.evict(self.served.options.idle)
             try:
                 await self.served.storage.check()
-                await self.pulled.check()
+                await self.consumers.check()
                 await self.relay.sweep()
             except ConfigurationError:
                 raise

@@ -46,26 +46,31 @@ _OUTLIVED = 0.75
 was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
 
 
-class _Pull(NamedTuple):
+class _ActiveConsumer(NamedTuple):
     stream: str
     config: ConsumerConfig
     puller: Puller
 
 
-class Subscriptions:
-    """All that one ownership pulls, from `start` to `stop`."""
+class Consumers:
+    """The durable consumers that one ownership pulls from, from `start` to `stop`."""
 
     def __init__(self, served: Served, turns: Turns, stored: Callable[[int], None]) -> None:
         self._served = served
         self._turns = turns
-        self._pulls: list[_Pull] = []
+        self._active: list[_ActiveConsumer] = []
         self._suspects: list[Suspects] = []
-        self._doubt = asyncio.Event()
+        self._check_now = asyncio.Event()
         self.places = Places(served.jetstream, served.names, served.options.remember, stored)
         self.reactions: list[Reactions] = []
 
+    @property
+    def pullers(self) -> list[Puller]:
+        """The pullers that `start` has started, in that order."""
+        return [active.puller for active in self._active]
+
     async def start(self) -> None:
-        """Make the consumers, and begin to pull."""
+        """Create the consumers if needed, and start to pull."""
         served, turns = self._served, self._turns
         by_stream: dict[str, list[tuple[str, str, list[Handler]]]] = {}
         handlers: list[Handler] = []
@@ -90,33 +95,33 @@ class Subscriptions:
 
     async def stop(self) -> None:
         """Pull no more; what is in hand stays there until it is finished."""
-        for pull in self._pulls:
-            await pull.puller.stop()
+        for active in self._active:
+            await active.puller.stop()
         for suspects in self._suspects:
             suspects.stop()
 
-    async def rest(self) -> None:
+    async def save_positions(self) -> None:
         """Note how far all is when nothing is in hand any more: this owner has ended in order."""
 
-        async def rest(stream: str, durable: str) -> None:
+        async def save(stream: str, durable: str) -> None:
             info = await self._served.jetstream.consumer_info(stream, durable)
-            await self._note(stream, durable, self._place(stream, info))
+            await self._save_position(stream, durable, self._place(stream, info))
 
         ended = await asyncio.gather(
-            *(rest(stream, config.durable) for stream, config, _ in self._pulls), return_exceptions=True
+            *(save(stream, config.durable) for stream, config, _ in self._active), return_exceptions=True
         )
         for error in ended:
             if error is not None:
                 logger.warning("%s: how far a consumer is could not be noted: %r", self._served.name, error)
 
-    async def doubted(self, timeout: float) -> None:
+    async def wait_for_check(self, timeout: float) -> None:
         """Return after `timeout` seconds, or as soon as a consumer seems to be gone: then it is time to `check`."""
         try:
             async with asyncio.timeout(timeout):
-                await self._doubt.wait()
+                await self._check_now.wait()
         except TimeoutError:
             return
-        self._doubt.clear()
+        self._check_now.clear()
 
     async def check(self) -> None:
         """Look whether the consumers stand as they were made, and how far they are.
@@ -124,7 +129,7 @@ class Subscriptions:
         Raises `StreamChanged` where one does not, and what `consumer_info` raises.
         """
         served = self._served
-        for stream, config, _ in self._pulls:
+        for stream, config, _ in self._active:
             info = await unless_gone(partial(served.jetstream.consumer_info, stream, config.durable))
             if info is None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
@@ -138,7 +143,7 @@ class Subscriptions:
                 place = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
                 if place.floor >= place.until:
                     place = msgspec.structs.replace(place, deaths=0, until=0)
-                await self._note(stream, config.durable, place)
+                await self._save_position(stream, config.durable, place)
 
     async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
         served, stream = self._served, reactions.stream
@@ -166,7 +171,7 @@ class Subscriptions:
         )
         await puller.start()
         self.reactions.append(reactions)
-        self._pulls.append(_Pull(stream, config, puller))
+        self._active.append(_ActiveConsumer(stream, config, puller))
 
     def _deliver(self, reactions: Reactions, durable: str, place: Place) -> Callable[[Delivery], None]:
         """Return what the puller is to call: the reactions, or what stands before them while there may be suspects."""
@@ -199,10 +204,10 @@ class Subscriptions:
         place = self._place(stream, info)
         if served.keyed:
             place = _owned(place, served.holder, known, info)
-        await self._note(stream, durable, place)
+        await self._save_position(stream, durable, place)
         return place
 
-    async def _note(self, stream: str, durable: str, place: Place) -> None:
+    async def _save_position(self, stream: str, durable: str, place: Place) -> None:
         try:
             await self.places.save(stream, durable, place)
         except (ActorError, TimeoutError) as error:
@@ -224,7 +229,7 @@ class Subscriptions:
     def _failed(self, error: ActorError) -> None:
         logger.warning("%s: %s", self._served.name, error)
         if isinstance(error, ApiError) and error.err_code in (NO_CONSUMER, NO_STREAM):
-            self._doubt.set()
+            self._check_now.set()
 
 
 def _owned(place: Place, owner: str, known: Place | None, info: ConsumerInfo) -> Place:

@@ -353,7 +353,7 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             async with asyncio.timeout(30):
                 await runner.serving()
             await answered(runner.hosts[0].served.storage.check)
-            await answered(runner.hosts[0].serving.pulled.check)
+            await answered(runner.hosts[0].serving.consumers.check)
             assert dict(runner.hosts[0].served.storage._created) == created
             runner.stop()
             async with asyncio.timeout(30):

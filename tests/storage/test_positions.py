@@ -138,14 +138,14 @@ async def test_how_far_it_is_is_noted_while_it_runs_and_only_when_it_has_moved(
         assert stored is not None and msgspec.json.decode(stored.payload, type=Place).owner
         serving = system.host("book").serving
         looked = 0
-        check = serving.pulled.check
+        check = serving.consumers.check
 
         async def counted() -> None:
             nonlocal looked
             await check()
             looked += 1
 
-        monkeypatch.setattr(serving.pulled, "check", counted)
+        monkeypatch.setattr(serving.consumers, "check", counted)
         await system.until(lambda: looked > 3)
         assert await jetstream.get_last(names.turns_stream, subject) == stored
 
@@ -190,7 +190,7 @@ async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
         await sell(system, range(1, 6))
         await system.until(lambda: len(HANDLED) == 5)
         await system.until(lambda: "could not be noted" in caplog.text)
-        known = system.host("crier").serving.pulled.places
+        known = system.host("crier").serving.consumers.places
         await system.until(lambda: known.get(stream, "crier").floor == 5)
         await refuse_above(-1)
         places = Places(jetstream, names, 60.0, lambda sequence: None)

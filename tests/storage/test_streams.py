@@ -126,7 +126,7 @@ async def settled(system: System, name: str, names: Names, jetstream: JetStream)
 
     async def noted() -> bool:
         info = await jetstream.consumer_info(names.events_stream, name)
-        place = system.host(name).serving.pulled.places.get(names.events_stream, name)
+        place = system.host(name).serving.consumers.places.get(names.events_stream, name)
         return info.num_pending == 0 and place is not None and place.floor == info.delivered.stream_seq
 
     await system.until(noted)
@@ -442,7 +442,7 @@ async def test_a_restart_of_the_server_is_no_change_of_its_consumers(namespace: 
         server.kill()
         await server.start()
         async with running(Till, url=server.url, namespace=namespace) as system:
-            await system.host("till").serving.pulled.check()
+            await system.host("till").serving.consumers.check()
             assert await system.bus.query(GetTotal("a")) == 1
     finally:
         await server.stop()

@@ -104,7 +104,7 @@ async def until_idle(system: System, namespace: str) -> None:
 
 
 def in_hand(system: System) -> int:
-    return system.host("boxes").serving.pulled._pulls[0].puller.in_hand
+    return system.host("boxes").serving.consumers.pullers[0].in_hand
 
 
 async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_itself_alone(
@@ -125,7 +125,7 @@ async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_its
         assert await until_handled(system, "late", 100) == tuple(range(100))
         assert await until_handled(system, "jammed", 2500) == tuple(range(2500))
         await until_idle(system, namespace)
-        puller = system.host("boxes").serving.pulled._pulls[0].puller
+        puller = system.host("boxes").serving.consumers.pullers[0]
         assert (puller._limit, puller._aside.sizes, puller._aside._bytes) == (512, {}, 0)
 
 
