@@ -49,7 +49,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Events beside those in hand, of each stream, that may wait in memory behind a failing one of their key (at most 64 MiB
     of them), or, without state, at the server for another attempt. With more, the subscription stands still."""
     handled: int = 8
-    """Messages that a key's record remembers at least; once it has three times as many, the others leave it for marks."""
+    """Messages that a key's record remembers at least; once it has three times as many, the others leave it for dedup entries."""
     remember: float = 86_400.0
     """Seconds for which the id of a handled command or event is remembered."""
     idle: float = 60.0

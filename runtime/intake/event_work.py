@@ -91,7 +91,7 @@ class EventWork(Work, kw_only=True, eq=False):
     """Whether its id is of this delivery alone. Another's id may have been stored before, at another time."""
 
     @property
-    def born(self) -> float | None:
+    def sent_at(self) -> float | None:
         """When the event was stored, in unix seconds."""
         return self.outcome.delivery.time if self.timed else None
 

@@ -51,10 +51,10 @@ class Redriven(Reactions):
             return
         handler = route.handlers[0]
         work = self.work(route, handler, _Redriven(self, delivery))
-        # No `born`: its time in the stream says nothing about when it was first handled, so its mark is looked up.
+        # No `sent_at`: its time in the stream says nothing about when it was first handled, so its dedup entry is looked up.
         work.id = death.id if death.id and death.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:
-            key_token(work.id)  # its mark's subject must hold it
+            key_token(work.id)  # the subject of its dedup entry must hold it
             work.message = handler.codec.decode(delivery.payload)
             work.key = self._key(handler, work, death)
         except CodecError as error:

@@ -35,7 +35,7 @@ class Timers(Reactions):
         work.timed = recurring or timer_id == self.stream
         work.id = f"{timer_id}:{delivery.stream_sequence}" if work.timed else timer_id
         try:
-            key_token(work.id)  # its mark's subject must hold it
+            key_token(work.id)  # the subject of its dedup entry must hold it
             work.key = token_key(rest[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
             if not (self.suspecting and self.counted_out(work)):

@@ -17,7 +17,7 @@ from runtime.nats.jetstream.acks import WrongSequence
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import ApiError
 from runtime.options import Options
-from runtime.storage.dedup import Marks, MarkStore
+from runtime.storage.dedup import DedupStore, KeyDedup
 from runtime.storage.key import StoredKey
 from runtime.storage.record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
 from runtime.storage.state import States
@@ -26,10 +26,10 @@ from runtime.wire.ids import CLOCK_MARGIN, new_id
 from runtime.wire.subjects import Names
 
 _REPLIES = 65_536
-"""Bytes of replies that a record carries, beyond those whose mark is not confirmed: a record must fit one message."""
+"""Bytes of replies that a record carries, beyond those whose dedup entry is not confirmed: a record must fit one message."""
 
 _RECENT = 65_536
-"""Ids of handled messages that a busy key keeps in memory at most, to spare the look-up of their marks."""
+"""Ids of handled messages that a busy key keeps in memory at most, to spare the look-up of their entries."""
 
 
 class Conflict(ActorError):
@@ -70,7 +70,7 @@ class Journal:
         self._ttl = b"Nats-TTL: %ds\r\n" % max(int(options.remember), 1)
         self._writer = new_id()
         self._commits = itertools.count()
-        self.marks = MarkStore(jetstream, names, options.remember, stored)
+        self.dedup = DedupStore(jetstream, names, options.remember, stored)
         self.on_change: Callable[[str, Any], None] | None = None
         """Told ``(key token, state)`` of each state that was read, or that a commit has changed (the indexes)."""
 
@@ -113,7 +113,7 @@ class Journal:
         except UNENCODABLE as error:
             raise Unstorable(str(error)) from error
         handled, gone = self._kept(key)
-        left = max([key.marks.left if key.marks is not None else 0.0, *(entry.time for entry in gone)])
+        left = max([key.dedup.evicted_until if key.dedup is not None else 0.0, *(entry.time for entry in gone)])
         handled += done
         record = Record(
             turn=f"{self._writer}-{next(self._commits):x}",
@@ -121,7 +121,7 @@ class Journal:
             state=body,
             handled=handled,
             outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
-            left=left,
+            evicted_until=left,
         )
         headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n" % key.sequence
         if expires:
@@ -160,47 +160,47 @@ class Journal:
     def _take(self, key: StoredKey, record: Record) -> None:
         key.state = self.decode_state(record, self.subject(key))
         key.handled = tuple(record.handled)
-        key.marks = Marks(record.left) if record.left else None
+        key.dedup = KeyDedup(record.evicted_until) if record.evicted_until else None
 
     def _kept(self, key: StoredKey) -> tuple[list[Handled], list[Handled]]:
-        """Split the handled list: what the next record carries, and what leaves it since its mark is confirmed."""
-        marks = key.marks
-        if marks is None or not marks.marked:
+        """Split the handled list: what the next record carries, and what leaves it since its dedup entry is confirmed."""
+        dedup = key.dedup
+        if dedup is None or not dedup.written:
             return list(key.handled), []
-        surplus = _surplus(key.handled, self._options.handled - 1, marks.size)
-        gone = [entry for entry in key.handled[:surplus] if entry.id in marks.marked]
-        kept = [entry for entry in key.handled[:surplus] if entry.id not in marks.marked]
+        surplus = _surplus(key.handled, self._options.handled - 1, dedup.size)
+        gone = [entry for entry in key.handled[:surplus] if entry.id in dedup.written]
+        kept = [entry for entry in key.handled[:surplus] if entry.id not in dedup.written]
         kept += key.handled[surplus:]
         return kept, gone
 
     def _remember(self, key: StoredKey, handled: list[Handled], gone: list[Handled], left: float, size: int) -> None:
-        """After the commit of a record of `size` bytes: keep the ids of what has left it, write marks for what is about to."""
+        """After the commit of a record of `size` bytes: keep the ids of what has left it, write entries for what is about to."""
         key.handled = tuple(handled)
         surplus = _surplus(handled, self._options.handled, size)
-        marks = key.marks
-        if marks is None:
+        dedup = key.dedup
+        if dedup is None:
             if not surplus and not gone:
                 return
-            marks = key.marks = Marks()
-        marks.left, marks.size = left, size
+            dedup = key.dedup = KeyDedup()
+        dedup.evicted_until, dedup.size = left, size
         if gone:
-            self._forget(marks, gone)
+            self._forget(dedup, gone)
         enough = 2 * self._options.handled if size <= _REPLIES else 1
-        if not marks.marking and surplus - len(marks.marked) >= enough:
-            self.marks.write(key.token, marks, [each for each in handled[:surplus] if each.id not in marks.marked])
+        if not dedup.writing and surplus - len(dedup.written) >= enough:
+            self.dedup.write(key.token, dedup, [each for each in handled[:surplus] if each.id not in dedup.written])
 
-    def _forget(self, marks: Marks, gone: list[Handled]) -> None:
-        recent, now = marks.recent, time.time()
+    def _forget(self, dedup: KeyDedup, gone: list[Handled]) -> None:
+        recent, now = dedup.recent, time.time()
         for entry in gone:
             if entry.time > now + CLOCK_MARGIN:
-                # Of a clock that is far ahead: it would stay in memory as long. Its mark is looked up instead.
-                marks.forgotten = max(marks.forgotten, entry.time)
+                # Of a clock that is far ahead: it would stay in memory as long. Its entry is looked up instead.
+                dedup.forgotten_until = max(dedup.forgotten_until, entry.time)
             else:
                 recent[entry.id] = entry.time
-            marks.marked.discard(entry.id)
+            dedup.written.discard(entry.id)
         horizon = now - 2 * CLOCK_MARGIN
         while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
-            marks.forgotten = max(marks.forgotten, recent.popitem(last=False)[1])
+            dedup.forgotten_until = max(dedup.forgotten_until, recent.popitem(last=False)[1])
 
 
 def _surplus(handled: Sequence[Handled], most: int, size: int) -> int:

@@ -3,7 +3,7 @@
 from collections import deque
 from typing import Any
 
-from runtime.storage.dedup import Marks
+from runtime.storage.dedup import KeyDedup
 from runtime.storage.record import Handled, Outgoing
 from runtime.wire.ids import CLOCK_MARGIN, id_time
 
@@ -11,7 +11,7 @@ from runtime.wire.ids import CLOCK_MARGIN, id_time
 class StoredKey:
     """One key of an actor as its stream has it. The journal loads and commits it; the relay publishes its outbox."""
 
-    __slots__ = ("handled", "key", "loaded", "marks", "outbox", "sequence", "state", "token")
+    __slots__ = ("dedup", "handled", "key", "loaded", "outbox", "sequence", "state", "token")
 
     def __init__(self, key: str, token: str) -> None:
         self.key = key
@@ -26,7 +26,7 @@ class StoredKey:
         self.state: Any = None
         self.sequence = 0
         self.handled: tuple[Handled, ...] = ()
-        self.marks: Marks | None = None
+        self.dedup: KeyDedup | None = None
 
     def find(self, message_id: str) -> Handled | None:
         """Return the entry of a handled message that is in memory."""
@@ -35,17 +35,17 @@ class StoredKey:
                 return entry
         return None
 
-    def may_be_marked(self, message_id: str, born: float | None) -> bool:
-        """Whether a message that is not in the record may have been handled all the same: then its mark tells.
+    def may_have_entry(self, message_id: str, sent_at: float | None) -> bool:
+        """Whether a message that is not in the record may have been handled all the same: then its dedup entry tells.
 
-        `born` is its time where its id does not carry one (the stream time of an event).
+        `sent_at` is its time where its id does not carry one (the stream time of an event).
         """
-        marks = self.marks
-        if marks is None:
+        dedup = self.dedup
+        if dedup is None:
             return False
-        if message_id in marks.recent:
+        if message_id in dedup.recent:
             return True
-        if not marks.forgotten:
+        if not dedup.forgotten_until:
             return False
-        minted = id_time(message_id) or born
-        return minted is None or minted <= marks.forgotten + CLOCK_MARGIN
+        created = id_time(message_id) or sent_at
+        return created is None or created <= dedup.forgotten_until + CLOCK_MARGIN

@@ -45,7 +45,7 @@ class Outgoing(msgspec.Struct, array_like=True, omit_defaults=True):
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """See the module. `state` is ``null`` for a key that was deleted; `left` is the latest commit time of a handled message that is no longer in the list (0: none left)."""
+    """See the module. `state` is ``null`` for a key that was deleted; `evicted_until` is the latest commit time of a handled message that is no longer in the list (0: none left)."""
 
     turn: str
     """Unique to the commit that wrote this: tells one's own record after a time-out."""
@@ -53,7 +53,7 @@ class Record(msgspec.Struct, omit_defaults=True):
     state: msgspec.Raw = NO_STATE
     handled: list[Handled] = msgspec.field(default_factory=list)
     outbox: list[Outgoing] = msgspec.field(default_factory=list)
-    left: float = 0.0
+    evicted_until: float = 0.0
 
 
 _decode = msgspec.json.Decoder(Record).decode

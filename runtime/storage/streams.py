@@ -60,7 +60,7 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
     own = f"{names.prefix}{names.actor}"
     return StreamConfig(
         name=names.turns_stream,
-        subjects=tuple(f"{own}.{kind}.>" for kind in ("turn", "done", "relay", "pull", "timer", "schedule")),
+        subjects=tuple(f"{own}.{kind}.>" for kind in ("turn", "dedup", "relay", "pull", "timer", "schedule")),
         max_age=0,
         max_bytes=-1,
         max_msgs=-1,

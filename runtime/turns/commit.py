@@ -88,7 +88,7 @@ class Commits:
         """Add a turn to the next commit of its key, and return that; in the turn's trace context. Raises `CodecError`."""
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
-        done = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.born or 0.0))
+        done = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0))
         span = self._template.child() if self._traced else NO_SPAN
         staged = Staged(work, call, reply, done, outgoing, span)
         pending = entry.pending

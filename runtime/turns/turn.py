@@ -316,9 +316,9 @@ class Turns:
 
     async def _known(self, entry: Key[Work], work: Work) -> Handled | None:
         known = entry.find(work.id)
-        if known is None and work.remembered and entry.may_be_marked(work.id, work.born):
+        if known is None and work.remembered and entry.may_have_entry(work.id, work.sent_at):
             try:
-                known = await self._journal.marks.find(entry.token, work.id)
+                known = await self._journal.dedup.find(entry.token, work.id)
             except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(
                     f"{self._names.actor}: it cannot be looked up now whether this was handled"

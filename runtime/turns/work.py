@@ -52,7 +52,7 @@ class Work(msgspec.Struct, eq=False):
     """Where it runs; set when it is admitted."""
 
     @property
-    def born(self) -> float | None:
+    def sent_at(self) -> float | None:
         """The time of the message where its id carries none, in unix seconds; None where nothing tells it."""
         return None
 

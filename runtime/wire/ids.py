@@ -14,7 +14,7 @@ from hashlib import blake2b
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 MAX_ID = 256
-"""The most bytes of an id from outside: it stands in the subject of its mark."""
+"""The most bytes of an id from outside: it is part of the subject of its dedup entry."""
 
 CLOCK_MARGIN = 5.0
 """Seconds by which the clocks of two machines may differ."""

@@ -113,13 +113,13 @@ class Names:
         """``orders.turn.<key token>``: the record of a key."""
         return f"{self.prefix}{self.actor}.turn.{token}"
 
-    def mark(self, token: str, message_id: str) -> str:
-        """``orders.done.<key token>.<id token>``: the mark of a handled message that has left its record."""
-        return f"{self.prefix}{self.actor}.done.{token}.{key_token(message_id)}"
+    def dedup_entry(self, token: str, message_id: str) -> str:
+        """``orders.dedup.<key token>.<id token>``: the dedup entry of a handled message that has left its record."""
+        return f"{self.prefix}{self.actor}.dedup.{token}.{key_token(message_id)}"
 
-    def marks(self, token: str, moment: int, part: int) -> str:
-        """``orders.done.<key token>.<moment>.<part>``: one mark of several messages whose ids are of about the same time."""
-        return f"{self.prefix}{self.actor}.done.{token}.{moment:x}.{part}"
+    def dedup_bucket(self, token: str, bucket: int, part: int) -> str:
+        """``orders.dedup.<key token>.<bucket>.<part>``: one dedup entry of several messages with ids of one time bucket."""
+        return f"{self.prefix}{self.actor}.dedup.{token}.{bucket:x}.{part}"
 
     def checkpoint(self) -> str:
         """``orders.relay.checkpoint``: up to which sequence all events of this actor have been published."""

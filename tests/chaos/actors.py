@@ -18,7 +18,7 @@ TICK_EVERY = 16
 TICK_AFTER = 0.2
 
 OPTIONS = Options(handled=8, resident=12, idle=1.0, retry=RetryPolicy(attempts=1000, first=0.05, longest=0.5))
-"""Small, so that marks are written and records are read again all the time."""
+"""Small, so that dedup entries are written and records are read again all the time."""
 
 
 class Count(Struct, frozen=True):

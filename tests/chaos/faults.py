@@ -21,7 +21,7 @@ from runtime.nats.lease import Lease
 from runtime.storage import relay as relay_module
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.dead_letters import DeadLetters
-from runtime.storage.dedup import MarkStore
+from runtime.storage.dedup import DedupStore
 from runtime.storage.journal import Journal
 from runtime.storage.record import Outgoing
 from runtime.storage.relay import Relay
@@ -35,7 +35,7 @@ POINTS = (
     "reply.before", "reply.sent",
     "relay.before", "relay.sent", "relay.confirmed",
     "ack.before", "ack.sent",
-    "mark.before", "mark.sent", "mark.confirmed",
+    "dedup.before", "dedup.sent", "dedup.confirmed",
     "checkpoint.before", "checkpoint.after",
     "recover.before", "recover.after",
 )  # fmt: skip
@@ -90,8 +90,8 @@ def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
     _patch(Relay, "_publish", lambda run: _sending(run, reach, "relay"))
     _patch(Relay, "_confirmed", lambda run: _before(run, reach, "relay.confirmed"))
     _patch(Puller, "finish", lambda run: _sending(run, reach, "ack"))
-    _patch(MarkStore, "write", lambda run: _sending(run, reach, "mark"))
-    _patch(MarkStore, "__init__", lambda run: _marked(run, reach))
+    _patch(DedupStore, "write", lambda run: _sending(run, reach, "dedup"))
+    _patch(DedupStore, "__init__", lambda run: _confirming_entries(run, reach))
     _patch(DeadLetters, "store", lambda run: _around(run, reach, "bury.before", "bury.after"))
     _patch(Relay, "save", lambda run: _around(run, reach, "checkpoint.before", "checkpoint.after"))
     _patch(Relay, "recover", lambda run: _around(run, reach, "recover.before", "recover.after"))
@@ -140,13 +140,13 @@ def _commit(run: Any, reach: Any) -> Any:
     return commit
 
 
-def _marked(run: Any, reach: Any) -> Any:
-    def initialize(self: MarkStore, *args: Any, **kwargs: Any) -> None:
+def _confirming_entries(run: Any, reach: Any) -> Any:
+    def initialize(self: DedupStore, *args: Any, **kwargs: Any) -> None:
         run(self, *args, **kwargs)
         stored = self._stored
 
         def confirmed(sequence: int) -> None:
-            reach("mark.confirmed")
+            reach("dedup.confirmed")
             stored(sequence)
 
         self._stored = confirmed
@@ -172,11 +172,11 @@ def _without_deduplication() -> None:
     relay_module.event_headers = unnamed
 
 
-def _without_marks() -> None:
-    async def find(self: MarkStore, token: str, message_id: str) -> None:
+def _without_dedup_entries() -> None:
+    async def find(self: DedupStore, token: str, message_id: str) -> None:
         return None
 
-    MarkStore.find = find
+    DedupStore.find = find
 
 
 def _without_check() -> None:
@@ -266,7 +266,7 @@ def _without_deadlines() -> None:
 
 SWITCHES: dict[str, Callable[[], None]] = {
     "deduplication": _without_deduplication,
-    "marks": _without_marks,
+    "dedup-entries": _without_dedup_entries,
     "check": _without_check,
     "lease": _without_lease,
     "standing": _without_standing,

@@ -164,16 +164,16 @@ async def test_an_event_that_is_stored_again_changes_nothing(
             await store(number, f"other{number}")
         await until_idle(system, namespace)
         entry = system.host("summer").serving.turns.keys.use("k")
-        await system.until(lambda: entry.marks is not None and not entry.marks.marking)
+        await system.until(lambda: entry.dedup is not None and not entry.dedup.writing)
         for restart in (False, True):
             if restart:
                 await system.until(lambda: not entry.outbox)
                 system.host("summer").serving.turns.keys.evict(0.0)
             else:
-                marks = entry.marks
-                assert marks is not None
-                while marks.recent:  # as after ten seconds
-                    marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
+                dedup = entry.dedup
+                assert dedup is not None
+                while dedup.recent:  # as after ten seconds
+                    dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
             await store(100, event_id)
             await until_idle(system, namespace)
             found = await get(system, "k")

@@ -308,11 +308,11 @@ async def test_a_timer_that_is_published_again_rings_once(
         for number in range(32):
             await system.bus.command(Ring("again", str(number)))
         entry = host.serving.turns.keys.use("again")
-        await system.until(lambda: entry.marks is not None and not entry.marks.marking)
-        marks = entry.marks
-        assert marks is not None
-        while marks.recent:
-            marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
+        await system.until(lambda: entry.dedup is not None and not entry.dedup.writing)
+        dedup = entry.dedup
+        assert dedup is not None
+        while dedup.recent:
+            dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
         [(subject, payload, headers)] = sent
         await host.served.jetstream.publish(subject, payload, headers=headers.replace(b"Nats-Msg-Id", b"Was-Id"))
         await system.bus.command(SetAlarm("again", 0.2, "end"))

@@ -126,7 +126,9 @@ async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:
         await journal.commit(key, Count("k", 1), [handled("m1")], [])
 
 
-async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     publish = bench.jetstream.publish_told
@@ -138,7 +140,7 @@ async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeyp
     monkeypatch.setattr(bench.jetstream, "publish_told", holding)
     for number in range(6):
         await journal.commit(key, Count("k", number), [handled(f"m{number}")], [])
-    assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no mark is confirmed"
+    assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no entry is confirmed"
     monkeypatch.setattr(bench.jetstream, "publish_told", publish)
     for told in held:
         told(0, TimeoutError())
@@ -146,14 +148,14 @@ async def test_an_id_leaves_the_record_only_after_its_mark(bench: Bench, monkeyp
         while len(key.handled) > 3:
             await journal.commit(key, Count("k", 9), [handled(new_id())], [])
             await asyncio.sleep(0.01)
-    marked = await journal.marks.find("k", "m0")
-    assert marked is not None and bytes(marked.reply) == bytes(RAW) and await journal.marks.find("k", "other") is None
-    stored = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", "m0"))
+    entry = await journal.dedup.find("k", "m0")
+    assert entry is not None and bytes(entry.reply) == bytes(RAW) and await journal.dedup.find("k", "other") is None
+    stored = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.dedup_entry("k", "m0"))
     assert stored is not None and header_block.get(stored.headers, b"Nats-TTL") in ("86400s", "24h0m0s")
     assert stored.sequence in bench.stored
 
 
-async def until_marked(journal: Journal, key: StoredKey, ids: list[str]) -> None:
+async def until_evicted(journal: Journal, key: StoredKey, ids: list[str]) -> None:
     """Commit on until all of `ids` have left the record."""
     async with asyncio.timeout(10):
         while any(key.find(message_id) for message_id in ids):
@@ -161,40 +163,40 @@ async def until_marked(journal: Journal, key: StoredKey, ids: list[str]) -> None
             await asyncio.sleep(0.001)
 
 
-async def marks_of(bench: Bench, token: str = "k") -> dict[str, int]:
-    """The subjects of all marks of a key, without what is common, and how many messages each is of."""
-    root = bench.names.mark(token, "")[:-1]
+async def entries_of(bench: Bench, token: str = "k") -> dict[str, int]:
+    """The subjects of all dedup entries of a key, without what is common, and how many messages each is of."""
+    root = bench.names.dedup_entry(token, "")[:-1]
     found = [stored async for stored in bench.jetstream.read(bench.names.turns_stream, f"{root}>")]
     return {stored.subject.removeprefix(root): len(msgspec.json.decode(stored.payload)) for stored in found}
 
 
 async def parts_of(bench: Bench, at: float) -> dict[int, int]:
-    """The parts of the shared marks for ids of that time (unix seconds), and how many messages each is of."""
+    """The parts of the shared dedup entries for ids of that time (unix seconds), and how many messages each is of."""
     moment = f"{int(at * 1000) // 256:x}."
-    found = await marks_of(bench)
+    found = await entries_of(bench)
     return {int(each.removeprefix(moment)): count for each, count in found.items() if each.startswith(moment)}
 
 
-async def test_messages_of_one_while_share_marks(bench: Bench) -> None:
+async def test_messages_of_one_time_bucket_share_dedup_entries(bench: Bench) -> None:
     now = time.time()
     ids = [uuid7(now) for _ in range(40)]
     first, key = bench.journal(), StoredKey("k", "k")
     await first.load(key)
     for message_id in ids[:20]:
         await first.commit(key, Count("k", 0), [handled(message_id)], [])
-    await until_marked(first, key, ids[:20])
+    await until_evicted(first, key, ids[:20])
     second, again = bench.journal(), StoredKey("k", "k")  # it does not know which parts there are
     await second.load(again)
     for message_id in ids[20:]:
         await second.commit(again, Count("k", 0), [handled(message_id)], [])
-    await until_marked(second, again, ids)
+    await until_evicted(second, again, ids)
     parts = await parts_of(bench, now)
     assert sorted(parts) == list(range(len(parts))) and 2 <= len(parts) <= 20 and sum(parts.values()) >= 40
     for message_id in ids:
-        assert await bench.journal().marks.find("k", message_id) is not None, message_id
+        assert await bench.journal().dedup.find("k", message_id) is not None, message_id
     assert (
-        await bench.journal().marks.find("k", uuid7(now)) is None
-        and await bench.journal().marks.find("k", new_id()) is None
+        await bench.journal().dedup.find("k", uuid7(now)) is None
+        and await bench.journal().dedup.find("k", new_id()) is None
     )
 
 
@@ -216,34 +218,38 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
     now = time.time()
     ids = [uuid7(now) for _ in range(200)]
     await journal.commit(key, Count("k", 0), [handled(message_id) for message_id in ids], [])
-    await until_marked(journal, key, ids)
+    await until_evicted(journal, key, ids)
     assert failed
     counts = list((await parts_of(bench, now)).values())
     assert counts[:2] == [64, 64] and sum(counts) >= 198 and max(counts) == 64
     for message_id in ids[:-2]:
-        assert await journal.marks.find("k", message_id) is not None
+        assert await journal.dedup.find("k", message_id) is not None
 
 
 @pytest.mark.parametrize(
     ("age", "size", "shared"),
     [(0, 10, True), (0, 5_000, False), (600, 10, False), (-600, 10, False), (None, 10, False)],
 )
-async def test_who_has_a_mark_of_its_own(bench: Bench, age: int | None, size: int, shared: bool) -> None:
-    """Who is old, so that no mark before it can expire long before it; and whose reply is large."""
+async def test_an_old_id_or_a_large_reply_has_a_dedup_entry_of_its_own(
+    bench: Bench, age: int | None, size: int, shared: bool
+) -> None:
+    """Who is old, so that no entry before it can expire long before it; and whose reply is large."""
     message_id = "foreign" if age is None else uuid7(time.time() - age)
     journal, key = bench.journal(Options(handled=2, remember=100)), StoredKey("k", "k")
     await journal.load(key)
     reply = msgspec.Raw(b'"%s"' % (b"x" * size))
     await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time())], [])
-    await until_marked(journal, key, [message_id])
-    marked = await journal.marks.find("k", message_id)
-    assert marked is not None and bytes(marked.reply) == bytes(reply)
-    own = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.mark("k", message_id))
+    await until_evicted(journal, key, [message_id])
+    entry = await journal.dedup.find("k", message_id)
+    assert entry is not None and bytes(entry.reply) == bytes(reply)
+    own = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.dedup_entry("k", message_id))
     assert (own is None) == shared
     if own is not None:
         assert header_block.get(own.headers, b"Nats-TTL") in ("100s", "1m40s")
-    for subject in [subject for subject in await marks_of(bench) if "." in subject]:
-        stored = await bench.jetstream.get_last(bench.names.turns_stream, f"{bench.names.mark('k', '')[:-1]}{subject}")
+    for subject in [subject for subject in await entries_of(bench) if "." in subject]:
+        stored = await bench.jetstream.get_last(
+            bench.names.turns_stream, f"{bench.names.dedup_entry('k', '')[:-1]}{subject}"
+        )
         assert stored is not None and header_block.get(stored.headers, b"Nats-TTL") in ("220s", "3m40s")
 
 
@@ -301,7 +307,7 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
     monkeypatch.setattr("runtime.storage.key.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.storage.dedup.CLOCK_MARGIN", margin)
-    monkeypatch.setattr("runtime.storage.dedup._WHILE", rng.choice([1, 256, 100_000]))
+    monkeypatch.setattr("runtime.storage.dedup._BUCKET_MS", rng.choice([1, 256, 100_000]))
     options = {"counter": Options(handled=rng.randint(1, 4))}
     ids = [rng.choice(IDS)(rng) for _ in range(40)]
     replies: dict[tuple[str, str], Count | None] = {}
@@ -329,10 +335,10 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
                     await system.until(lambda entry=entry: not entry.outbox)
                     serving.turns.keys.evict(0.0)
                 case 2:
-                    while (marks := entry.marks) is not None and marks.recent:
-                        marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
+                    while (dedup := entry.dedup) is not None and dedup.recent:
+                        dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
                 case 3:
-                    await system.until(lambda entry=entry: not entry.marks or not entry.marks.marking)
+                    await system.until(lambda entry=entry: not entry.dedup or not entry.dedup.writing)
         assert len(replies) > 40
 
 

@@ -67,11 +67,11 @@ async def sell(system: System, numbers: range) -> None:
 
 
 async def until_forgotten(jetstream: JetStream, names: Names, system: System) -> None:
-    """Wait until no mark of a handled event is left."""
+    """Wait until no dedup entry of a handled event is left."""
 
     async def forgotten() -> bool:
-        marks = await jetstream.stream_info(names.turns_stream, subjects=f"{names.prefix}{names.actor}.done.>")
-        return not marks.state.subjects
+        entries = await jetstream.stream_info(names.turns_stream, subjects=f"{names.prefix}{names.actor}.dedup.>")
+        return not entries.state.subjects
 
     await system.until(forgotten)
 

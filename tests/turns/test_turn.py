@@ -84,7 +84,7 @@ async def test_the_same_id_at_another_key_is_another_message(system: System) -> 
 
 FAR = 3600.0
 IDS = {
-    "minted": new_id,
+    "created": new_id,
     "foreign": lambda: "invoice/2024 7",
     "version 4": lambda: str(uuid.uuid4()),
     "derived": lambda: derived_id(new_id(), 3),
@@ -102,15 +102,15 @@ async def test_an_id_is_known_after_many_further_messages(system: System, kind: 
         await bus.command(Add(name), id=new_id())
     turns = system.host("counter").serving.turns
     entry = turns.keys.use(name)
-    await system.until(lambda: entry.marks is not None and not entry.marks.marking)
+    await system.until(lambda: entry.dedup is not None and not entry.dedup.writing)
     await bus.command(Add(name))
     assert entry.find(command_id) is None, "it has left the record"
     if forget == "forgets what left the record":
         # As after ten seconds and more.
-        marks = entry.marks
-        assert marks is not None and marks.recent
-        while marks.recent:
-            marks.forgotten = max(marks.forgotten, marks.recent.popitem(last=False)[1])
+        dedup = entry.dedup
+        assert dedup is not None and dedup.recent
+        while dedup.recent:
+            dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
     elif forget == "was evicted":
         await system.until(lambda: not entry.outbox)
         assert turns.keys.evict(0.0) >= 1
@@ -133,15 +133,15 @@ async def test_an_id_is_known_after_a_restart(nats_server: EmbeddedServer, names
 
 
 async def test_an_id_that_is_certainly_new_costs_no_look_up(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    marks = system.host("counter").serving.journal.marks
+    dedup = system.host("counter").serving.journal.dedup
     asked: list[str] = []
-    find = marks.find
+    find = dedup.find
 
     async def counted(token: str, message_id: str) -> Any:
         asked.append(message_id)
         return await find(token, message_id)
 
-    monkeypatch.setattr(marks, "find", counted)
+    monkeypatch.setattr(dedup, "find", counted)
     for _ in range(30):
         await system.bus.command(Add("busy"), id=new_id())
     assert asked == []
@@ -249,9 +249,9 @@ async def test_a_deleted_key_stays_deleted_whatever_is_killed(namespace: str) ->
             await system.bus.command(Add("gone", 5))
             await system.bus.command(DropCount("gone"))
             jetstream = system.host("counter").served.jetstream
-            mark = {"Nats-TTL": "2s", "Nats-Msg-Id": "mark"}
-            stream, subject = f"{namespace}-counter-turns", f"{namespace}.counter.done.gone.mark"
-            await jetstream.publish(subject, b"{}", headers=header_block.encode(mark.items()))
+            entry = {"Nats-TTL": "2s", "Nats-Msg-Id": "entry"}
+            stream, subject = f"{namespace}-counter-turns", f"{namespace}.counter.dedup.gone.entry"
+            await jetstream.publish(subject, b"{}", headers=header_block.encode(entry.items()))
 
             async def expired() -> bool:
                 return await jetstream.get_last(stream, subject) is None

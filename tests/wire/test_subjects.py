@@ -105,7 +105,10 @@ def test_the_subjects_of_the_wire_contract() -> None:
     assert names.request("query", "get_order") == "orders.query.get_order"
     assert names.event("order_created", key_token("7")) == "orders.event.order_created.7"
     assert names.turn("7") == "orders.turn.7"
-    assert names.mark("7", "a.b") == "orders.done.7.a%2Eb" and names.marks("7", 255, 1) == "orders.done.7.ff.1"
+    assert (
+        names.dedup_entry("7", "a.b") == "orders.dedup.7.a%2Eb"
+        and names.dedup_bucket("7", 255, 1) == "orders.dedup.7.ff.1"
+    )
     assert names.dead("order_created") == "orders.dead.order_created"
     assert (names.turns_stream, names.events_stream, names.dead_stream) == (
         "orders-turns",

@@ -66,15 +66,15 @@ async def control_check(setting: Setting) -> Result:
     return result
 
 
-async def control_marks(setting: Setting) -> Result:
-    """Without marks, with the list of the record alone, commands that are sent again late must happen twice."""
-    result = Result("control-marks", setting.seed)
+async def control_dedup_entries(setting: Setting) -> Result:
+    """Without dedup entries, with the list of the record alone, commands that are sent again late must happen twice."""
+    result = Result("control-dedup-entries", setting.seed)
     async with (
         measured(result),
         Servers(setting.directory) as servers,
         cell(setting, servers, "control", keys=2, callers=8) as here,
     ):
-        here.start("counter", "receipts", without=["marks"])
+        here.start("counter", "receipts", without=["dedup-entries"])
         here.start("ledger")
         here.load.start()
         await here.load.reached(1000)
@@ -82,10 +82,10 @@ async def control_marks(setting: Setting) -> Result:
         result.figures["commands"] = here.load.account.commands
         result.figures["sent again"] = here.load.account.repeated
     result.load = "8 callers over 2 keys, a tenth of the commands sent again later, the list of 8 alone"
-    result.faults = "marks are not looked up"
+    result.faults = "dedup entries are not looked up"
     result.lost, result.twice = verdict.lost, verdict.twice
     found = verdict.twice + len(here.load.account.unlike)
-    result.require(found > 0, "marks are off, and nothing happened twice: the suite cannot see it")
+    result.require(found > 0, "dedup entries are off, and nothing happened twice: the suite cannot see it")
     return result
 
 

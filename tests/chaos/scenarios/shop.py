@@ -57,7 +57,7 @@ async def shop(setting: Setting) -> Result:
 async def shop_steps(setting: Setting) -> Result:
     """The whole shop killed at every step of its turns, in the middle of orders: every order fulfilled and charged once."""
     rng = setting.rng("shop-steps")
-    points = [point for point in POINTS if not point.startswith("mark")]  # an order handles too few messages for marks
+    points = [point for point in POINTS if not point.startswith("dedup")]  # an order handles too few messages
     kills = [f"{p}:{1 if p in ONCE else rng.randint(1, 60)}" for p in points * setting.much(3, 1)]
     rng.shuffle(kills)
 
@@ -217,7 +217,7 @@ class _Findings:
                 self.twice.append(f"payment-3p: {token}, which nobody asked for")
             elif token in paid and bytes(record.state) != b"null":
                 self.lost.append(f"payment-3p: {token} is not spent")
-            elif token in paid and (len(answers) != 2 or answers[1] != b'{"ok":true}' or record.left):
+            elif token in paid and (len(answers) != 2 or answers[1] != b'{"ok":true}' or record.evicted_until):
                 self.twice.append(f"payment-3p: {token} was answered {answers}")
         self.lost += [f"payment-3p: {token} is gone" for token in tokens - records.keys()]
 
