@@ -7,21 +7,8 @@ import pytest
 from runtime import DeclarationError, NotDelivered, NotFound, Page
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import running, worker
-from tests.support.counting import (
-    Add,
-    Added,
-    AddTwice,
-    Around,
-    Circle,
-    Count,
-    Counter,
-    Forward,
-    Gateway,
-    GetCount,
-    ListCounts,
-    Rounds,
-    TooLow,
-)
+from tests.support.calling import CallGateway, CallRounds, Forward, Gateway, Rounds
+from tests.support.counting import Add, Added, AddTwice, Count, Counter, GetCount, ListCounts, TooLow
 
 
 async def test_what_a_handler_does_is_recorded() -> None:
@@ -83,8 +70,8 @@ async def test_time_and_attempts_are_given() -> None:
 async def test_an_actor_without_state() -> None:
     gateway = worker(Gateway, replies={Add: Count("a", 1)})
     assert await gateway.forward(Forward("a", 1)) == Count("a", 1) and gateway.sent == [Add("a", 1)]
-    rounds = worker(Rounds, key="a", replies={Circle: "round"})
-    assert await rounds.around(Around("a")) == "round"
+    rounds = worker(Rounds, key="a", replies={CallRounds: "round"})
+    assert await rounds.call_gateway(CallGateway("a")) == "round"
 
 
 async def test_a_system_runs_drains_and_shows_its_traces(nats_server: EmbeddedServer, namespace: str) -> None:

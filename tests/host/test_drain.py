@@ -11,7 +11,7 @@ from runtime import NotDelivered, connect
 from runtime.nats.connection import Connection
 from runtime.nats.server import EmbeddedServer
 from tests.host.test_host import connected, process, until
-from tests.support.counting import RUNS, gate
+from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.partners import GetLeft, GetRight, Left, Rates, Right, WorkLeft, WorkRight
 from tests.support.process import ROOT, started
 
@@ -88,7 +88,7 @@ async def test_without_a_standby_a_process_serves_its_own_handlers_to_their_end(
     ):
         await runner.serving()
         begun = asyncio.ensure_future(bus.command(work("one", gate=name), timeout=30))
-        await until(lambda: RUNS[f"work {name}"])
+        await until(lambda: RUN_COUNTS[f"work {name}"])
         runner.stop()
         for subject in ("left.query.get_left", "right.query.get_right", "rates.query.get_rate"):
             await unserved(bus.connection, f"{namespace}.{subject}")
@@ -106,7 +106,7 @@ async def test_where_somebody_stands_by_an_actor_is_handed_over_while_another_st
     ):
         await owner.serving()
         begun = asyncio.ensure_future(bus.command(WorkLeft("one", gate=namespace), timeout=30))
-        await until(lambda: RUNS[f"work {namespace}"])
+        await until(lambda: RUN_COUNTS[f"work {namespace}"])
         async with process(nats_server, namespace, *PARTNERS) as (other, _):
             left, right, _ = other.hosts
             await until(lambda: left.standby and right.standby)

@@ -33,19 +33,9 @@ from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from runtime.testing import running
-from tests.support.counting import (
-    RUNS,
-    Add,
-    Count,
-    Counter,
-    Gateway,
-    GetCount,
-    GetSeen,
-    ListCounts,
-    Wait,
-    Watcher,
-    gate,
-)
+from tests.support.calling import Gateway
+from tests.support.counting import Add, Count, Counter, GetCount, GetSeen, ListCounts, Wait, Watcher
+from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.process import started
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +117,7 @@ async def test_a_drain_answers_what_it_was_sent(nats_server: EmbeddedServer, nam
     ):
         await runner.serving()
         waiting = [asyncio.ensure_future(bus.command(Wait("d"), timeout=10))]
-        await until(lambda: RUNS["wait d"])
+        await until(lambda: RUN_COUNTS["wait d"])
         waiting += [asyncio.ensure_future(bus.command(Add("d"), timeout=10)) for _ in range(20)]
         queries = [asyncio.ensure_future(bus.query(ListCounts(), timeout=10)) for _ in range(20)]
         await bus.connection.flush()
@@ -443,7 +433,7 @@ async def test_actors_without_state_share_their_load(nats_server: EmbeddedServer
         running(Counter, Gateway, url=nats_server.url, namespace=namespace) as one,
         running(Gateway, url=nats_server.url, namespace=namespace) as two,
     ):
-        from tests.support.counting import Echo, Forward
+        from tests.support.calling import Echo, Forward
 
         await asyncio.gather(*(one.bus.query(Echo(number)) for number in range(100)))
         served = [

@@ -10,7 +10,9 @@ from runtime import HandlerFailed, InvalidMessage, NotDelivered
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import SpanRecord
 from runtime.testing import System, running
-from tests.support.counting import RUNS, Add, Counter, Echo, Forward, Gateway, GetCount, TooLow, Wait, gate
+from tests.support.calling import Echo, Forward, Gateway
+from tests.support.counting import Add, Counter, GetCount, TooLow, Wait
+from tests.support.handlers import RUN_COUNTS, gate
 
 
 async def spans(system: System, name: str, kind: SpanKind, count: int = 1) -> list[SpanRecord]:
@@ -90,7 +92,7 @@ async def test_a_refused_message_and_a_missing_actor_are_spans_too(nats_server: 
 async def test_waiting_and_repeating_can_be_seen(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         first = asyncio.ensure_future(system.bus.command(Wait("seen"), id="w1"))
-        await system.until(lambda: RUNS["wait seen"])
+        await system.until(lambda: RUN_COUNTS["wait seen"])
         second = asyncio.ensure_future(system.bus.command(Add("seen")))
         lane = system.host("counter").serving.turns.keys["seen"]
         await system.until(lambda: lane.depth() == 1)

@@ -1,15 +1,15 @@
-"""Actors of the tests of the core: a counter for each key, a watcher of its events, and a stateless relay of commands."""
+"""The actors that most tests of the runtime use: a counter per key, and a watcher that reacts to its events.
+
+A message's name is its key. Tests follow and steer the handlers through `tests.support.handlers`.
+"""
 
 import asyncio
-from collections import Counter as Tally
-from typing import Any
 
 import msgspec
 
 from runtime import (
     Accepted,
     Actor,
-    CallCycle,
     Command,
     Event,
     Index,
@@ -21,6 +21,7 @@ from runtime import (
     query,
     react,
 )
+from tests.support.handlers import RUN_COUNTS, gate
 
 
 class Count(msgspec.Struct, frozen=True, rename="camel"):
@@ -29,47 +30,59 @@ class Count(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class GetCount(Query[Count], actor="counter", key="name", rename="camel"):
+    """Returns the count of a key, or `NotFound`."""
+
     name: str
 
 
 class ListCounts(Query[list[Count]], actor="counter"):
-    pass
+    """Returns all counts, ordered by name."""
 
 
 class Add(Command[Count], actor="counter", key="name", rename="camel"):
+    """Adds `by` and emits `Added`. The command is rejected with `TooLow` if `by` is 0."""
+
     name: str
     by: int = 1
 
 
 class OpenCount(Command[Count], actor="counter", key=new_key):
+    """Opens a counter under a new key."""
+
     by: int = 0
 
 
 class DropCount(Command[None], actor="counter", key="name"):
+    """Deletes the state of a key."""
+
     name: str
 
 
 class Reject(Command[None], actor="counter", key="name"):
-    """Changes state and emits, and is rejected all the same."""
+    """Changes the state, emits an event, and is then rejected with `TooLow`."""
 
     name: str
 
 
 class Fail(Command[None], actor="counter", key="name"):
-    """Changes state and emits, and fails."""
+    """Changes the state, emits an event, and then fails in the way that `how` names.
+
+    ``raise``: an exception. ``timeout``: a time-out inside the handler. ``cancel``: a cancelled future. ``nested``: a
+    nested query that is not found.
+    """
 
     name: str
     how: str = "raise"
 
 
 class Wait(Command[int], actor="counter", key="name"):
-    """Adds one when the gate opens."""
+    """Waits at the gate `name`, and adds one once the test has opened it."""
 
     name: str
 
 
 class AddTwice(Command[int], actor="counter", key="name"):
-    """Adds to two other counters by nested commands."""
+    """Adds to two other counters with nested commands, and their sum to its own."""
 
     name: str
     one: str
@@ -77,6 +90,8 @@ class AddTwice(Command[int], actor="counter", key="name"):
 
 
 class AddLater(Command[Accepted], actor="counter", key="name"):
+    """Adds `by`. The caller gets `Accepted` before the handler runs."""
+
     name: str
     by: int = 1
 
@@ -87,20 +102,11 @@ class Added(Event, actor="counter", key="name", rename="camel"):
 
 
 class TooLow(Rejected):
-    """A domain's own refusal."""
-
-
-GATES: dict[str, asyncio.Event] = {}
-RUNS: Tally[str] = Tally()
-"""How often handlers ran, by what they were told."""
-
-
-def gate(name: str) -> asyncio.Event:
-    return GATES.setdefault(name, asyncio.Event())
+    """A rejection that the domain defines."""
 
 
 class Counter(Actor[Count], indexes=[Index(order="name")]):
-    """Counts."""
+    """Keeps one count per key."""
 
     name = "counter"
 
@@ -119,7 +125,7 @@ class Counter(Actor[Count], indexes=[Index(order="name")]):
 
     @command
     async def add(self, message: Add) -> Count:
-        RUNS[f"add {message.name}"] += 1
+        RUN_COUNTS[f"add {message.name}"] += 1
         if message.by == 0:
             raise TooLow("add at least one")
         return self._add(message.name, message.by)
@@ -136,7 +142,7 @@ class Counter(Actor[Count], indexes=[Index(order="name")]):
 
     @command
     async def reject(self, message: Reject) -> None:
-        RUNS[f"reject {message.name}"] += 1
+        RUN_COUNTS[f"reject {message.name}"] += 1
         self._add(message.name, 1000)
         raise TooLow("no")
 
@@ -158,13 +164,13 @@ class Counter(Actor[Count], indexes=[Index(order="name")]):
 
     @command
     async def wait(self, message: Wait) -> int:
-        RUNS[f"wait {message.name}"] += 1
+        RUN_COUNTS[f"wait {message.name}"] += 1
         await gate(message.name).wait()
         return self._add(message.name, 1).value
 
     @command
     async def add_twice(self, message: AddTwice) -> int:
-        RUNS[f"twice {message.name}"] += 1
+        RUN_COUNTS[f"twice {message.name}"] += 1
         one = await self.command(Add(message.one))
         two = await self.command(Add(message.two))
         self._add(message.name, one.value + two.value)
@@ -172,7 +178,7 @@ class Counter(Actor[Count], indexes=[Index(order="name")]):
 
     @command(accept=True)
     async def add_later(self, message: AddLater) -> None:
-        RUNS[f"later {message.name}"] += 1
+        RUN_COUNTS[f"later {message.name}"] += 1
         self._add(message.name, message.by)
 
 
@@ -186,7 +192,7 @@ class GetSeen(Query[Seen], actor="watcher", key="name"):
 
 
 class Watcher(Actor[Seen]):
-    """Sums up what counters have added, in the order that it sees it."""
+    """Keeps the sum of all `Added` events of a key, and their amounts in the order of handling."""
 
     name = "watcher"
 
@@ -198,90 +204,3 @@ class Watcher(Actor[Seen]):
     @query
     async def get_seen(self, message: GetSeen) -> Seen:
         return self.state or Seen()
-
-
-class Forward(Command[Count], actor="gateway"):
-    """Adds to a counter by way of an actor without state."""
-
-    name: str
-    by: int = 1
-    fail: bool = False
-
-
-class Echo(Query[Any], actor="gateway"):
-    value: Any = None
-
-
-class AskEcho(Query[float | None], actor="gateway"):
-    """What deadline a nested query sees."""
-
-
-class TellDeadline(Query[float | None], actor="gateway"):
-    pass
-
-
-class Circle(Command[str], actor="gateway"):
-    """Comes back to the counter that told it."""
-
-    name: str
-
-
-class Gateway(Actor):
-    """Has no state."""
-
-    name = "gateway"
-
-    @command
-    async def forward(self, message: Forward) -> Count:
-        RUNS[f"forward {message.name}"] += 1
-        count = await self.command(Add(message.name, message.by))
-        if message.fail:
-            raise RuntimeError("secret-4711")
-        return count
-
-    @query
-    async def echo(self, message: Echo) -> Any:
-        if message.value == "fail":
-            raise RuntimeError("secret-4711")
-        if message.value == "timeout":
-            raise TimeoutError("secret-4711")
-        if message.value == "cancel":
-            future = asyncio.get_running_loop().create_future()
-            future.cancel("secret-4711")
-            await future
-        if isinstance(message.value, str) and message.value.startswith("gate "):
-            await gate(message.value).wait()
-        return message.value
-
-    @query
-    async def ask(self, message: AskEcho) -> float | None:
-        return await self.query(TellDeadline())
-
-    @query
-    async def tell(self, message: TellDeadline) -> float | None:
-        return self.deadline
-
-    @command
-    async def circle(self, message: Circle) -> str:
-        try:
-            return str(await self.command(Around(message.name)))
-        except CallCycle as error:
-            return str(error)
-
-
-class Around(Command[str], actor="rounds", key="name"):
-    name: str
-
-
-class Round(msgspec.Struct, frozen=True):
-    laps: int = 0
-
-
-class Rounds(Actor[Round]):
-    """Tells the gateway to tell it the same."""
-
-    name = "rounds"
-
-    @command
-    async def around(self, message: Around) -> str:
-        return await self.command(Circle(message.name))

@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from runtime import Actor, Command, Event, Query, command, query, react
-from tests.support.counting import RUNS, gate
+from tests.support.handlers import RUN_COUNTS, gate
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -49,7 +49,7 @@ class RightWorked(Event, actor="right", key="name"):
 
 async def _passed(name: str) -> None:
     """A gate where there is one, and otherwise a moment, in which others run."""
-    RUNS[f"work {name}"] += 1
+    RUN_COUNTS[f"work {name}"] += 1
     await (gate(name).wait() if name else asyncio.sleep(0.02))
 
 

@@ -20,9 +20,9 @@ from runtime.turns.served import Served
 from runtime.wire import headers as header_block
 from runtime.wire.ids import derived_id, key_for, new_id
 from runtime.wire.subjects import key_token
+from tests.support.calling import Forward, Gateway
 from tests.support.clocks import uuid7
 from tests.support.counting import (
-    RUNS,
     Add,
     AddLater,
     AddTwice,
@@ -30,8 +30,6 @@ from tests.support.counting import (
     Counter,
     DropCount,
     Fail,
-    Forward,
-    Gateway,
     GetCount,
     GetSeen,
     ListCounts,
@@ -40,8 +38,8 @@ from tests.support.counting import (
     TooLow,
     Wait,
     Watcher,
-    gate,
 )
+from tests.support.handlers import RUN_COUNTS, gate
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ async def test_the_same_id_takes_effect_once_and_gets_the_same_reply(system: Sys
         first = await bus.command(Add(name, 5), id=command_id)
         await bus.command(Add(name, 1))
         assert await bus.command(Add(name, 5), id=command_id) == first == Count(name, 5)
-        assert await value(system, name) == 6 and RUNS[f"add {name}"] == 2
+        assert await value(system, name) == 6 and RUN_COUNTS[f"add {name}"] == 2
 
 
 async def test_the_same_id_sent_many_times_at_once(system: System) -> None:
@@ -274,7 +272,7 @@ async def test_a_nested_commands_id_derives_from_its_parents(system: System) -> 
     with pytest.raises(HandlerFailed):
         await bus.command(Forward("left", 10, fail=True), id="t2")
     assert await value(system, "left") == 11, "it failed after its nested command, which is not repeated"
-    assert RUNS["forward left"] == 2
+    assert RUN_COUNTS["forward left"] == 2
     assert await bus.command(Forward("left", 10), id="t2") == Count("left", 11)
 
 
@@ -310,11 +308,11 @@ async def test_a_stateless_command_with_an_id_happens_once(system: System) -> No
     replies = await asyncio.gather(*(bus.command(Forward("far", 3), id="s1") for _ in range(10)))
     assert {reply.value for reply in replies} == {3} and await value(system, "far") == 3
     assert await bus.command(Forward("far", 3), id="s1") == Count("far", 3)
-    runs = RUNS["forward far"]
+    runs = RUN_COUNTS["forward far"]
     host = system.host("gateway")
     stored = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("s1"))
     assert stored is not None and b"Nats-TTL" in stored.headers
-    assert await bus.command(Forward("far", 3), id="s2") == Count("far", 6) and RUNS["forward far"] == runs + 1
+    assert await bus.command(Forward("far", 3), id="s2") == Count("far", 6) and RUN_COUNTS["forward far"] == runs + 1
 
 
 async def test_callbacks_of_a_commit_are_called_once(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -343,7 +341,7 @@ async def test_callbacks_of_a_commit_are_called_once(nats_server: EmbeddedServer
 
 async def test_a_query_waits_for_the_load_and_not_for_the_lane(system: System) -> None:
     running_one = asyncio.ensure_future(system.bus.command(Wait("lane")))
-    await system.until(lambda: RUNS["wait lane"])
+    await system.until(lambda: RUN_COUNTS["wait lane"])
     with pytest.raises(NotFound):
         await value(system, "lane")
     gate("lane").set()
@@ -352,7 +350,7 @@ async def test_a_query_waits_for_the_load_and_not_for_the_lane(system: System) -
 
 async def test_keys_run_side_by_side_and_one_key_in_order(system: System) -> None:
     blocked = asyncio.ensure_future(system.bus.command(Wait("blocked")))
-    await system.until(lambda: RUNS["wait blocked"])
+    await system.until(lambda: RUN_COUNTS["wait blocked"])
     values = await asyncio.gather(*(system.bus.command(Add("free")) for _ in range(40)))
     assert [count.value for count in values] == list(range(1, 41))
     assert not blocked.done()
@@ -374,7 +372,7 @@ async def test_idle_keys_leave_memory_and_come_back(nats_server: EmbeddedServer,
 async def test_what_waits_is_answered_when_the_owner_goes(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         waiting = [asyncio.ensure_future(system.bus.command(Wait("held"), timeout=20))]
-        await system.until(lambda: RUNS["wait held"])
+        await system.until(lambda: RUN_COUNTS["wait held"])
         waiting += [asyncio.ensure_future(system.bus.command(Add("held"), timeout=20)) for _ in range(5)]
         host = system.host("counter")
         lane = host.serving.turns.keys["held"]
@@ -458,7 +456,7 @@ async def test_a_rerun_after_a_conflict_repeats_no_nested_command(
 
         monkeypatch.setattr(journal, "commit", race)
         assert await system.bus.command(AddTwice("parent", "left2", "right2"), id="again") == 2
-        assert RUNS["twice parent"] >= 2 and raced
+        assert RUN_COUNTS["twice parent"] >= 2 and raced
         assert await value(system, "left2") == await value(system, "right2") == 1
         assert await value(system, "parent") == 3
 
@@ -514,7 +512,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
     monkeypatch.setattr(jetstream, "publish", losing)
     for number in range(1, 6):
         assert (await system.bus.command(Add("lost"))).value == number
-    assert len(lost) == 3 and RUNS["add lost"] == 5
+    assert len(lost) == 3 and RUN_COUNTS["add lost"] == 5
 
 
 @pytest.mark.parametrize(
@@ -539,7 +537,7 @@ async def test_what_ran_on_a_state_that_was_not_stored_runs_again(
     first = asyncio.ensure_future(system.bus.command(Add(key, 100)))
     await system.until(lambda: failed)
     running_on_it = asyncio.ensure_future(system.bus.command(Wait(key)))
-    await system.until(lambda: RUNS[f"wait {key}"])
+    await system.until(lambda: RUN_COUNTS[f"wait {key}"])
     staged_behind = [asyncio.ensure_future(system.bus.command(Add(key, 10))) for _ in range(3)]
     held.set()
     if not isinstance(failure, Conflict):
@@ -588,7 +586,7 @@ async def test_a_long_job_is_accepted_and_runs_once(system: System) -> None:
         return (await system.bus.query(GetSeen("job"))).total == 5
 
     await system.until(done)
-    assert await value(system, "job") == 5 and RUNS["later job"] == 1
+    assert await value(system, "job") == 5 and RUN_COUNTS["later job"] == 1
     assert (await system.bus.query(GetSeen("job"))).order == [5]
 
 

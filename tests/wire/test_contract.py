@@ -18,7 +18,9 @@ from runtime import Options
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from runtime.testing import System, running
-from tests.support.counting import Counter, Gateway, Rounds, Watcher, gate
+from tests.support.calling import Gateway, Rounds
+from tests.support.counting import Counter, Watcher
+from tests.support.handlers import gate
 
 
 class Wire:
@@ -255,8 +257,10 @@ async def test_a_deadline_that_is_no_number_is_none(wire: Wire, value: str) -> N
 
 async def test_a_deadline_is_inherited_by_nested_calls(wire: Wire) -> None:
     at = int(time.time() * 1000) + 2500
-    assert await wire.json("gateway.query.ask_echo", "", {"Deadline": str(at)}) == pytest.approx(at / 1000, abs=0.001)
-    without = await wire.json("gateway.query.ask_echo")
+    assert await wire.json("gateway.query.get_nested_deadline", "", {"Deadline": str(at)}) == pytest.approx(
+        at / 1000, abs=0.001
+    )
+    without = await wire.json("gateway.query.get_nested_deadline")
     assert 0 < without - time.time() < 6, "the actor's own time-out"
 
 
@@ -398,16 +402,16 @@ async def test_discovery_counts_requests_and_errors(wire: Wire) -> None:
 
 
 async def test_a_call_cycle_names_its_path(wire: Wire) -> None:
-    reply = await wire.json("rounds.command.around", '{"name":"x y"}')
+    reply = await wire.json("rounds.command.call_gateway", '{"name":"x y"}')
     assert "rounds/x%20y > gateway > rounds/x%20y" in reply and "508" not in reply
-    error = await wire.error("rounds.command.around", '{"name":""}', {"Call-Chain": ",".join(["a/b"] * 40)})
+    error = await wire.error("rounds.command.call_gateway", '{"name":""}', {"Call-Chain": ",".join(["a/b"] * 40)})
     assert (error["code"], error["kind"], error["executed"]) == (508, "CallCycle", False) and "a/b > a/b" in error[
         "message"
     ]
 
 
 async def test_a_cycle_over_the_empty_key(wire: Wire) -> None:
-    assert "comes back to a key" in await wire.json("rounds.command.around", '{"name":""}')
+    assert "comes back to a key" in await wire.json("rounds.command.call_gateway", '{"name":""}')
 
 
 async def test_queries_that_call_each_other_for_ever_end(wire: Wire) -> None:
