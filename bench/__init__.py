@@ -1,1 +1,1 @@
-"""The benchmark suite: one file a question, every figure beside raw nats-py in the same run."""
+"""The benchmark suite: one module per question. Each run also measures raw nats-py, so that figures are ratios."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench [--quick] [names…]`, `compare A.json B.json`, `check`, `pictures A.json`."""
+"""The command line: ``python -m bench [--quick] [names…]``, ``compare A.json B.json``, ``check``, ``pictures A.json``."""
 
 import asyncio
 import importlib
@@ -11,16 +11,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import check as checking
-from bench import compare as comparing
-from bench import results, table
+from bench import check, compare, results, table
 from bench.process import ChildError
 from bench.suite import Suite
 
 QUICK = ("query", "actor", "turn", "emit", "reaction", "hot_key", "ladder")
 QUESTIONS = (*QUICK, "latency", "keys", "growth", "peers", "in_process")
 ALL = (*QUESTIONS, "instructions", "profile")
-"""With what runs only by name: minutes of valgrind, and a table that is no comparison."""
+"""All questions. The last two run only if named: one takes minutes under valgrind, the other compares nothing."""
 
 _WIDTH = 180
 
@@ -32,7 +30,17 @@ async def measure(
     only: frozenset[str] = frozenset(),
     large: bool = False,
 ) -> results.Report:
-    """Run the questions one after another and return the report; one that fails is said, and the others go on."""
+    """Run the questions one after another and return the report.
+
+    A question that fails is listed in `Report.failed`, and the next one runs.
+
+    Args:
+        names: Modules of this package, in the order in which they run.
+        quick: Run three short rounds per setting instead of five longer ones.
+        console: Shows the progress bars.
+        only: Settings to measure; all if empty.
+        large: Measure a million stored keys as well.
+    """
     report = results.new_report(quick)
     begun = time.monotonic()
     columns = (TextColumn("{task.description:30}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -51,8 +59,8 @@ async def measure(
     return report
 
 
-class _Default(click.Group):
-    """`python -m bench emit --quick` is `python -m bench run emit --quick`."""
+class _RunByDefault(click.Group):
+    """A group that inserts ``run`` if no command is named: ``python -m bench emit`` means ``python -m bench run emit``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] != "--help"):
@@ -60,59 +68,63 @@ class _Default(click.Group):
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Default)
+@click.group(cls=_RunByDefault)
 def main() -> None:
-    """Measure Actorloom beside raw nats-py. Without a command: run."""
+    """Measure Actorloom and raw nats-py side by side. The default command is run."""
 
 
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(ALL))
-@click.option("--quick", is_flag=True, help="Three short rounds of the main questions, in about a minute and a half.")
 @click.option(
-    "--large", is_flag=True, help="A million stored keys, too: two minutes more, and half a gigabyte of disk."
+    "--quick", is_flag=True, help="Run three short rounds of the main questions, in about a minute and a half."
 )
-@click.option("--output", type=click.Path(path_type=Path), help="Where to write the JSON (bench/results/ otherwise).")
+@click.option(
+    "--large", is_flag=True, help="Measure a million stored keys as well: two more minutes, half a gigabyte of disk."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Path of the JSON file (default: a new file in bench/results/)."
+)
 def run(names: tuple[str, ...], quick: bool, large: bool, output: Path | None) -> None:
-    """Run the suite, or the questions named; print the figures and the goals; write JSON and pictures."""
+    """Run all questions, or the named ones. Print figures and goals; write JSON and pictures."""
     console = Console(stderr=True)
     report = asyncio.run(measure(names or (QUICK if quick else QUESTIONS), quick, console, large=large))
     path = output or results.RESULTS / f"{report.when.replace(':', '').split('+')[0]}.json"
     results.save(report, path)
     table.show(report, _console())
     drawn = _draw(report, path)
-    console.print(f"{report.seconds:.0f} s; written to {path}{f' and {drawn} pictures beside it' if drawn else ''}")
+    console.print(f"{report.seconds:.0f} s; wrote {path}{f' and {drawn} pictures next to it' if drawn else ''}")
     for failed in report.failed:
         console.print(failed, style="red", markup=False)
     sys.exit(1 if report.failed else 0)
 
 
-@main.command()
+@main.command("compare")
 @click.argument("a", type=click.Path(exists=True, path_type=Path))
 @click.argument("b", type=click.Path(exists=True, path_type=Path))
-def compare(a: Path, b: Path) -> None:
-    """Say what got better or worse from run A to run B, beyond the noise. Exit code 1: something got worse."""
-    worse = comparing.show(results.load(a), results.load(b), _console())
+def compare_command(a: Path, b: Path) -> None:
+    """Print the figures that changed from run A to run B by more than noise. The exit code is 1 if one got worse."""
+    worse = compare.show(results.load(a), results.load(b), _console())
     sys.exit(1 if worse else 0)
 
 
-@main.command()
-@click.option("--keep", is_flag=True, help="Hold the ratios of this run from now on.")
-def check(keep: bool) -> None:
-    """Run a short part and hold it to the ratios in bench/ratios.json. Exit code 1: one does not hold."""
+@main.command("check")
+@click.option("--keep", is_flag=True, help="Save the ratios of this run as the new limits.")
+def check_command(keep: bool) -> None:
+    """Run a short part and compare it with bench/ratios.json. The exit code is 1 if a ratio exceeds its limit."""
     console = _console()
-    report = asyncio.run(measure(checking.QUESTIONS, True, Console(stderr=True), checking.SETTINGS))
+    report = asyncio.run(measure(check.QUESTIONS, True, Console(stderr=True), check.SETTINGS))
     for failed in report.failed:
         console.print(failed, style="red", markup=False)
     if keep:
-        checking.keep(report)
-    sys.exit(0 if checking.check(report, console) and not report.failed else 1)
+        check.save_baselines(report)
+    sys.exit(0 if check.within_limits(report, console) and not report.failed else 1)
 
 
 @main.command()
 @click.argument("path", type=click.Path(exists=True, path_type=Path))
 def pictures(path: Path) -> None:
-    """Draw the pictures of a run beside its JSON."""
-    click.echo(f"{_draw(results.load(path), path)} pictures beside {path}")
+    """Draw the pictures of a run next to its JSON file."""
+    click.echo(f"{_draw(results.load(path), path)} pictures next to {path}")
 
 
 def _console() -> Console:
@@ -120,7 +132,7 @@ def _console() -> Console:
 
 
 def _draw(report: results.Report, path: Path) -> int:
-    from bench.pictures import draw  # matplotlib takes half a second to import
+    from bench.pictures import draw  # importing matplotlib takes half a second
 
     return len(draw(report, path.parent, path.stem))
 

@@ -1,4 +1,4 @@
-"""What does a query cost the actor's process, when the load comes from a fast client of another language?"""
+"""CPU time of the actor's process per query, under load from a fast client in another language."""
 
 from bench.sides import go
 from bench.suite import Suite, exchange
@@ -7,13 +7,13 @@ SUBJECT = "pricing.query.get_quote"
 
 
 async def run(suite: Suite) -> None:
-    """A raw nats-py callback and ours, untraced and traced, under load from nats.go, 64 in flight."""
+    """Compare a raw nats-py callback with an actor, untraced and traced, with 64 requests of nats.go in flight."""
     url = await suite.server()
     raw = await suite.side("raw:pricing", url=url, subject="raw.quote")
     sides = {"raw nats-py": (raw, await go.caller(suite, url, "raw.quote"), False)}
     for name, share in (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0)):
         space = f"own{share or 0:g}".replace(".", "_")
-        actor = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing")
+        actor = await suite.side("actorloom:actor", trace=share, url=url, namespace=space, name="pricing")
         load = await go.caller(suite, url, f"{space}.{SUBJECT}", share)
         sides[f"actorloom{name}"] = actor, load, share is not None
     rounds = {

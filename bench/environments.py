@@ -1,6 +1,6 @@
-"""What peers need and the product does not: environments and programs, made once in the user's cache.
+"""Environments and programs that only peers need. They are built once, in the user's cache.
 
-What cannot be had is skipped with a word in the report.
+A peer that cannot be built here is skipped, with the reason in the report.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ import msgspec
 from bench.suite import Suite
 
 _TIMEOUT = 300.0
-"""Seconds for one step of making something: an installation from the network, a build."""
+"""Seconds for one step: an installation from the network, or a build."""
 
 
 class Environment(msgspec.Struct, frozen=True):
-    """A virtual environment of a peer: what is installed, and the Python it needs at least."""
+    """A peer's virtual environment: its packages, and the lowest version of Python that they support."""
 
     name: str
     packages: tuple[str, ...]
     python: tuple[int, int] = (3, 11)
 
 
-def cache() -> Path:
-    """Where what the bench makes is kept, outside of the repository."""
+def cache_directory() -> Path:
+    """Return the directory, outside the repository, that holds everything the bench builds."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "actorloom" / "bench"
 
 
-async def made(suite: Suite, environment: Environment) -> Path | None:
-    """Return the Python of a peer's environment, made if need be; None where that cannot be done."""
-    home = cache() / "environments" / environment.name
+async def ensure_environment(suite: Suite, environment: Environment) -> Path | None:
+    """Return the Python of a peer's environment, creating the environment if needed; None if that fails."""
+    home = cache_directory() / "environments" / environment.name
     python = home / "bin" / "python"
     wanted = "\n".join(environment.packages)
     stamp = home / "installed"
@@ -41,19 +41,19 @@ async def made(suite: Suite, environment: Environment) -> Path | None:
         return python
     base = _interpreter(environment.python)
     if base is None:
-        suite.skip(environment.name, f"no Python {environment.python[0]}.{environment.python[1]} or later is at hand")
+        suite.skip(environment.name, f"there is no Python {environment.python[0]}.{environment.python[1]} or later")
         return None
     shutil.rmtree(home, ignore_errors=True)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    if not await ran(suite, environment.name, [[base, "-m", "venv", str(home)], [*pip, *environment.packages]]):
+    if not await run_steps(suite, environment.name, [[base, "-m", "venv", str(home)], [*pip, *environment.packages]]):
         return None
     stamp.write_text(wanted)
     return python
 
 
-async def ran(suite: Suite, name: str, steps: list[list[str]], folder: Path | None = None) -> bool:
-    """Run the programs that make something, one after another; False, with a word, where one of them fails."""
-    task = suite.progress.add_task(f"making {name}", total=len(steps))
+async def run_steps(suite: Suite, name: str, steps: list[list[str]], folder: Path | None = None) -> bool:
+    """Run the commands that build `name`, in order. If one fails, skip `name` in the report and return False."""
+    task = suite.progress.add_task(f"building {name}", total=len(steps))
     try:
         for argv in steps:
             process = await asyncio.create_subprocess_exec(
@@ -61,14 +61,14 @@ async def ran(suite: Suite, name: str, steps: list[list[str]], folder: Path | No
             )
             try:
                 async with asyncio.timeout(_TIMEOUT):
-                    said, _ = await process.communicate()
+                    output, _ = await process.communicate()
             except TimeoutError:
                 process.kill()
                 await process.wait()
-                said = b"it takes too long"
+                output = f"not finished within {_TIMEOUT:.0f} s".encode()
             if process.returncode:
-                last = said.decode(errors="replace").strip().splitlines()[-1:]
-                suite.skip(name, f"it cannot be made here: {''.join(last)}")
+                last = output.decode(errors="replace").strip().splitlines()[-1:]
+                suite.skip(name, f"it cannot be built here: {''.join(last)}")
                 return False
             suite.progress.advance(task)
     finally:
@@ -77,14 +77,14 @@ async def ran(suite: Suite, name: str, steps: list[list[str]], folder: Path | No
 
 
 def _interpreter(at_least: tuple[int, int]) -> str | None:
-    """Return a Python of that version or later: this one, one on PATH, or one that pyenv keeps."""
-    found = [sys.executable]
-    found += [path for minor in range(at_least[1], at_least[1] + 3) if (path := shutil.which(f"python3.{minor}"))]
-    kept = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
-    found += [str(path) for path in sorted(kept.glob("3.*/bin/python"))] if kept.is_dir() else []
-    for candidate in found:
+    """Return a Python of that version or later: this one, one on PATH, or one of pyenv."""
+    candidates = [sys.executable]
+    candidates += [path for minor in range(at_least[1], at_least[1] + 3) if (path := shutil.which(f"python3.{minor}"))]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    candidates += [str(path) for path in sorted(pyenv.glob("3.*/bin/python"))] if pyenv.is_dir() else []
+    for candidate in candidates:
         try:
-            said = subprocess.run(
+            version = subprocess.run(
                 [candidate, "-c", "import sys; print(*sys.version_info[:2])"],
                 capture_output=True,
                 text=True,
@@ -93,6 +93,6 @@ def _interpreter(at_least: tuple[int, int]) -> str | None:
             )
         except OSError:
             continue
-        if said.returncode == 0 and tuple(map(int, said.stdout.split())) >= at_least:
+        if version.returncode == 0 and tuple(map(int, version.stdout.split())) >= at_least:
             return candidate
     return None

@@ -1,4 +1,4 @@
-"""The goals: what is compared to what, and how much is asked for. All are ratios within one run."""
+"""The goals of the project: ratios between two contenders of one run, with a target for each."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -11,25 +11,25 @@ Verdict = Literal["met", "missed", "met within noise", "missed within noise", "n
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """`ours` against `against` at one setting of a question. `above`: at least `wanted`, else at most."""
+    """The ratio of `ours` to `against` at one setting of a question: at least `target`, or at most if `at_least` is False."""
 
     work: str
     question: str
     setting: str
     ours: str
     against: str
-    wanted: float
+    target: float
     metric: str = "rate"
-    above: bool = True
+    at_least: bool = True
 
 
 RAW = "raw nats-py"
-
 HAND = "raw nats-py by hand"
 CAS = "raw nats-py CAS publish"
 FETCH = "raw nats-py fetch(64)"
 QUEUE = "asyncio.Queue actor"
 TRACED = "actorloom 100% traced"
+"""Names of contenders."""
 
 # fmt: off
 GOALS = [
@@ -68,16 +68,16 @@ GOALS = [
 # fmt: on
 
 
-def judged(report: Report) -> Iterator[tuple[Goal, Ratio | None, Verdict]]:
-    """Each goal with what the report says about it."""
+def verdicts(report: Report) -> Iterator[tuple[Goal, Ratio | None, Verdict]]:
+    """Yield each goal with its ratio in the report, if it was measured, and the verdict."""
     for goal in GOALS:
         ratio = report.ratio(goal.question, goal.setting, goal.ours, goal.against, goal.metric)
         if ratio is None:
             yield goal, None, "not measured"
             continue
-        met = ratio.middle >= goal.wanted if goal.above else ratio.middle <= goal.wanted
-        noise = ratio.low < goal.wanted < ratio.high
+        met = ratio.median >= goal.target if goal.at_least else ratio.median <= goal.target
+        within_noise = ratio.low < goal.target < ratio.high
         if met:
-            yield goal, ratio, "met within noise" if noise else "met"
+            yield goal, ratio, "met within noise" if within_noise else "met"
         else:
-            yield goal, ratio, "missed within noise" if noise else "missed"
+            yield goal, ratio, "missed within noise" if within_noise else "missed"

@@ -1,4 +1,4 @@
-"""Does a message cost more as endpoints and stored keys grow, and what do start-up and memory cost then?"""
+"""Cost of a message, of start-up and of memory as the numbers of endpoints and stored keys grow."""
 
 import time
 
@@ -6,14 +6,17 @@ from bench.process import Child
 from bench.suite import Round, Suite, exchange
 
 FEW, MANY = 10, 10_000
-"""Endpoints of one process."""
+"""Numbers of endpoints in one process."""
+
 STORED = (1_000, 100_000)
-MOST = 1_000_000
-"""With `--large`: two minutes more, and half a gigabyte of disk."""
+"""Numbers of stored keys."""
+
+STORED_LARGE = 1_000_000
+"""Number of stored keys that is added by `--large`, which takes two more minutes and half a gigabyte of disk."""
 
 
 async def run(suite: Suite) -> None:
-    """10 and 10,000 endpoints in one process; 1,000 and 100,000 stored keys (and a million), listed by an index."""
+    """Compare 10 with 10,000 endpoints in one process, and 1,000 with 100,000 (and a million) indexed stored keys."""
     url = await suite.server()
     rounds: dict[str, Round] = {}
     for count in (FEW, MANY):
@@ -21,15 +24,15 @@ async def run(suite: Suite) -> None:
         actor = await suite.side("wide:actor", url=url, namespace=f"wide{count}", count=count)
         seconds = time.perf_counter() - begun
         caller = await suite.side("wide:caller", url=url, namespace=f"wide{count}", count=count)
-        suite.note("growth", "start", f"{count} endpoints", seconds=seconds, mib=actor.resident() / 2**20)
-        given = {"in_flight": 64, "seconds": suite.seconds}
+        suite.add_figures("growth", "start", f"{count} endpoints", seconds=seconds, mib=actor.resident() / 2**20)
+        load = {"in_flight": 64, "seconds": suite.seconds}
         if count > FEW:
-            # Apart from caches, which hold what is used: does finding an endpoint cost more among many?
-            rounds[f"{FEW} of {count} endpoints"] = exchange(caller, actor, "quotes", used=FEW, **given)
-        rounds[f"{count} endpoints"] = exchange(caller, actor, "quotes", **given)
+            # Only a few of many endpoints are used here, so caches stay warm: the cost of finding an endpoint alone.
+            rounds[f"{FEW} of {count} endpoints"] = exchange(caller, actor, "quotes", used=FEW, **load)
+        rounds[f"{count} endpoints"] = exchange(caller, actor, "quotes", **load)
     await suite.compare("growth", "endpoints", rounds)
     rounds = {}
-    for count in (*STORED, MOST) if suite.large else STORED:
+    for count in (*STORED, STORED_LARGE) if suite.large else STORED:
         actor, caller = await _stored(suite, url, count)
         rounds[f"{count} stored keys"] = exchange(
             caller, actor, "deposits", in_flight=64, seconds=suite.seconds, keys=64
@@ -38,7 +41,7 @@ async def run(suite: Suite) -> None:
 
 
 async def _stored(suite: Suite, url: str, count: int) -> tuple[Child, Child]:
-    """Start an actor that finds `count` keys in its stream, and a caller for it."""
+    """Store `count` keys; return an actor that has loaded them into its index, and a caller for it."""
     space = f"stored{count}"
     writer = await suite.side("wide:writer", url=url, namespace=space)
     task = suite.progress.add_task(f"growth, storing {count}", total=count)
@@ -48,7 +51,7 @@ async def _stored(suite: Suite, url: str, count: int) -> tuple[Child, Child]:
         suite.progress.advance(task, min(step, count - first))
     await writer.stop()
     begun = time.perf_counter()
-    actor = await suite.side("wide:listed", url=url, namespace=space, timeout=300)
+    actor = await suite.side("wide:indexed", url=url, namespace=space, timeout=300)
     seconds = time.perf_counter() - begun
-    suite.note("growth", "start", f"{count} stored keys", seconds=seconds, mib=actor.resident() / 2**20)
-    return actor, await suite.side("own:caller", url=url, namespace=space)
+    suite.add_figures("growth", "start", f"{count} stored keys", seconds=seconds, mib=actor.resident() / 2**20)
+    return actor, await suite.side("actorloom:caller", url=url, namespace=space)

@@ -1,11 +1,11 @@
-"""How fast are tell and ask within one process, beside an `asyncio.Queue` actor and the actor libraries of Python?
+"""Throughput of requests and one-way messages within one process, beside Python's actor libraries.
 
-Ours validates, copies and refuses as the wire does, also where the loopback skips the server; an object handed over does
-not (casty copies, too). A tell is shown by its floor, the mailbox: over the wire there is none, as every command is
-answered.
+Actorloom validates and copies each message and applies its limits as over the wire, even if the loopback skips the
+server. The libraries hand over the object itself (casty copies it). Actorloom answers every command, so one-way messages
+are measured at its mailbox.
 """
 
-from bench.environments import Environment, made
+from bench.environments import Environment, ensure_environment
 from bench.process import Child
 from bench.suite import Round, Suite, exchange
 
@@ -18,28 +18,29 @@ LIBRARIES = (
 
 
 async def run(suite: Suite) -> None:
-    """Asks, one and 32 in flight, and tells in bursts of 64."""
+    """Compare requests, with one and 32 in flight, and one-way messages in bursts of 64."""
     url = await suite.server()
-    floor = await suite.side("near:floor")
+    primitives = await suite.side("local:primitives")
     peers: dict[str, Child] = {}
     for library in LIBRARIES:
-        python = await made(suite, library)
+        python = await ensure_environment(suite, library)
         if python is None:
             continue
-        side = await suite.peer(library.name, suite.side(f"{library.name}:near", python=str(python)))
+        side = await suite.peer(library.name, suite.side(f"{library.name}:local", python=str(python)))
         if side is not None:
             peers[library.name] = side
-    near = await suite.side("near:own", url=url, namespace="near", loopback=True)
-    far = await suite.side("near:own", url=url, namespace="far", loopback=False)
-    asked = {"asyncio.Queue actor": floor, **peers, "actorloom, loopback": near, "actorloom, through NATS": far}
+    loopback = await suite.side("local:actor", url=url, namespace="loopback", loopback=True)
+    through_nats = await suite.side("local:actor", url=url, namespace="nats", loopback=False)
+    sides = {"asyncio.Queue actor": primitives, **peers}
+    sides |= {"actorloom, loopback": loopback, "actorloom, through NATS": through_nats}
     for in_flight in (1, 32):
         rounds: dict[str, Round] = {
             name: exchange(side, None, "asks", in_flight=in_flight, seconds=suite.seconds)
-            for name, side in asked.items()
+            for name, side in sides.items()
         }
         await suite.compare("in process", f"ask, {in_flight} in flight", rounds)
-    rounds = {"asyncio.Queue actor": exchange(floor, None, "tells_to_queue", seconds=suite.seconds)}
+    rounds = {"asyncio.Queue actor": exchange(primitives, None, "tells_to_queue", seconds=suite.seconds)}
     for name, side in peers.items():
         rounds[name] = exchange(side, None, "tells", seconds=suite.seconds)
-    rounds["actorloom, mailbox"] = exchange(floor, None, "tells_to_mailbox", seconds=suite.seconds)
+    rounds["actorloom, mailbox"] = exchange(primitives, None, "tells_to_mailbox", seconds=suite.seconds)
     await suite.compare("in process", "tell", rounds)

@@ -1,6 +1,6 @@
-"""How many instructions does a query, a turn or a reaction cost the actor's process? Without noise, by valgrind's callgrind.
+"""Instructions per query, turn and reaction in the actor's process, counted by valgrind's callgrind: figures without noise.
 
-The absolute figures are of one build of Python; what a change to the hot path does to them shows on the busiest machine.
+Absolute figures depend on the build of Python. The effect of a change to the hot path shows on the busiest machine.
 """
 
 import asyncio
@@ -15,46 +15,56 @@ from bench.suite import Suite
 
 _TOTALS = re.compile(r"^(?:totals|summary): (\d+)", re.MULTILINE)
 _ENDPOINTS = (10, 10_000)
+"""Numbers of endpoints in one process."""
+
 _EVENTS = (500, 3_500)
-"""Of two processes, one after the other: what differs is not their start."""
+"""Numbers of events that two processes of one contender handle. The difference of their counts excludes start-up."""
+
 _PATIENT = 'ping_interval: "20m"\nwrite_deadline: "2m"\n'
-"""Of the server, with a process that valgrind makes fifty times slower: it says nothing while it starts."""
+"""Server settings for a process that is silent while it starts: valgrind makes it fifty times slower."""
 
 _SHARES = (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0))
+"""Suffix of the contender's name, and the share of requests that are traced."""
 
 
 async def run(suite: Suite) -> None:
-    """A raw nats-py callback and ours, untraced and traced, 64 in flight; a turn by hand and ours, on 32 keys; an event by
-    `fetch(64)` and ours; a query among few and many endpoints, each asked in its turn.
+    """Count instructions of queries, turns, reactions, and queries among few and many endpoints.
+
+    Queries run with 64 in flight, untraced and traced, beside a raw nats-py callback. Turns run on 32 keys, beside the
+    same steps by hand, and reactions beside `fetch(64)`.
     """
     valgrind, control = shutil.which("valgrind"), shutil.which("callgrind_control")
     if valgrind is None or control is None:
         suite.skip("instructions", "valgrind is not installed")
         return
     url = await suite.server(_PATIENT)
-    count = Counting(suite, url, valgrind, control)
+    count = InstructionCounts(suite, url, valgrind, control)
     suite.progress.update(count.task, total=11)
     raw = await go.caller(suite, url, "raw.quote")
-    await count.one("queries", "raw nats-py", raw, "raw:pricing", subject="raw.quote")
+    await count.requests("queries", "raw nats-py", raw, "raw:pricing", subject="raw.quote")
     for name, share in _SHARES:
         space = f"own{share or 0:g}".replace(".", "_")
         load = await go.caller(suite, url, f"{space}.pricing.query.get_quote", share)
-        await count.one("queries", f"actorloom{name}", load, "own:actor", share, namespace=space, name="pricing")
+        await count.requests(
+            "queries", f"actorloom{name}", load, "actorloom:actor", share, namespace=space, name="pricing"
+        )
     raw = await suite.side("raw:caller", url=url, subject="raw.deposit")
-    await count.one("turns", "raw nats-py by hand", raw, "raw:accounts", subject="raw.deposit")
+    await count.requests("turns", "raw nats-py by hand", raw, "raw:accounts", subject="raw.deposit")
     for name, share in (_SHARES[0], _SHARES[2]):
         space = f"own{share or 0:g}"
-        own = await suite.side("own:caller", trace=share, url=url, namespace=space)
-        await count.one("turns", f"actorloom{name}", own, "own:actor", share, namespace=space, name="accounts")
+        own = await suite.side("actorloom:caller", trace=share, url=url, namespace=space)
+        await count.requests(
+            "turns", f"actorloom{name}", own, "actorloom:actor", share, namespace=space, name="accounts"
+        )
     await count.reactions()
     for number in _ENDPOINTS:
-        asks = await suite.side("wide:caller", url=url, namespace=f"wide{number}", count=number)
+        caller = await suite.side("wide:caller", url=url, namespace=f"wide{number}", count=number)
         wide = {"namespace": f"wide{number}", "count": number}
-        await count.one("endpoints", f"{number} endpoints", asks, "wide:actor", **wide)
+        await count.requests("endpoints", f"{number} endpoints", caller, "wide:actor", **wide)
 
 
-class Counting:
-    """Runs one side after another under callgrind."""
+class InstructionCounts:
+    """Runs one side after another under callgrind and adds the counts to the report."""
 
     def __init__(self, suite: Suite, url: str, valgrind: str, control: str) -> None:
         self.suite = suite
@@ -64,11 +74,20 @@ class Counting:
         self.task = suite.progress.add_task("instructions", total=None)
         self._sides = 0
 
-    async def one(
-        self, setting: str, contender: str, load: Child, where: str, share: float | None = None, **spec: Any
+    async def requests(
+        self, setting: str, contender: str, load: Child, target: str, share: float | None = None, **spec: Any
     ) -> None:
-        """Count the instructions per message of one side, spans that it exports in the background included."""
-        actor, output = await self._under(where, share, **spec)
+        """Count one side's instructions per request, including the export of its spans in the background.
+
+        Args:
+            setting: ``turns`` sends deposits on 32 keys; any other setting sends quotes with 64 in flight.
+            contender: Name of the contender in the report.
+            load: The side that sends the requests. It is stopped afterwards.
+            target: The side that is counted, such as ``actorloom:actor``.
+            share: Share of requests that are traced; None turns tracing off.
+            spec: Further arguments of the counted side.
+        """
+        actor, output = await self._start(target, share, **spec)
         given = {"in_flight": 32, "keys": 32} if setting == "turns" else {"in_flight": 64}
         method = "deposits" if setting == "turns" else "quotes"
         await load.call(method, seconds=1.0, **given)
@@ -79,39 +98,39 @@ class Counting:
         await self._switch("off", actor)
         await actor.stop(60.0)
         await load.stop()
-        self._note(setting, contender, _read(output) / found["count"])
+        self._add(setting, contender, _read_total(output) / found["count"])
 
     async def reactions(self) -> None:
-        """Count the instructions per stored event, each acknowledged."""
-        publisher = await self.suite.side("own:publisher", url=self.url, namespace="own")
+        """Count the instructions per stored event, each of which is acknowledged."""
+        publisher = await self.suite.side("actorloom:publisher", url=self.url, namespace="own")
         stream = {"stream": "own-accounts-events", "subject": "own.accounts.event.>"}
         contenders = {
             "raw nats-py fetch(64)": ("raw:reactor", {}, stream),
-            "actorloom": ("own:reactor", {"namespace": "own"}, {}),
+            "actorloom": ("actorloom:reactor", {"namespace": "own"}, {}),
         }
         totals: dict[str, list[int]] = {name: [] for name in contenders}
         for events in _EVENTS:
             await publisher.call("store", count=events)
-            for name, (where, spec, given) in contenders.items():
-                reactor, output = await self._under(where, None, **spec)
+            for name, (target, spec, given) in contenders.items():
+                reactor, output = await self._start(target, None, **spec)
                 await self._switch("on", reactor)
                 await reactor.call("consume", timeout=120, count=events, **given)
                 await self._switch("off", reactor)
                 await reactor.stop(60.0)
-                totals[name].append(_read(output))
+                totals[name].append(_read_total(output))
         await publisher.stop()
         for name, (few, many) in totals.items():
-            self._note("reactions", name, (many - few) / (_EVENTS[1] - _EVENTS[0]))
+            self._add("reactions", name, (many - few) / (_EVENTS[1] - _EVENTS[0]))
 
-    async def _under(self, where: str, share: float | None, **spec: Any) -> tuple[Child, Path]:
-        """Start a side under callgrind, which does not count yet; return it and where the counts will be."""
+    async def _start(self, target: str, share: float | None, **spec: Any) -> tuple[Child, Path]:
+        """Start a side under callgrind with counting off; return it and the path of callgrind's output."""
         self._sides += 1
         output = self.suite.logs / f"callgrind-{self._sides}"
         under = (self.valgrind, "--quiet", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={output}")
-        return await self.suite.side(where, trace=share, under=under, timeout=300, url=self.url, **spec), output
+        return await self.suite.side(target, trace=share, under=under, timeout=300, url=self.url, **spec), output
 
-    def _note(self, setting: str, contender: str, instructions: float) -> None:
-        self.suite.note("instructions", setting, contender, thousands=instructions / 1000)
+    def _add(self, setting: str, contender: str, instructions: float) -> None:
+        self.suite.add_figures("instructions", setting, contender, thousands=instructions / 1000)
         self.suite.progress.advance(self.task)
 
     async def _switch(self, state: str, actor: Child) -> None:
@@ -126,5 +145,5 @@ class Counting:
             await process.wait()
 
 
-def _read(output: Path) -> int:
+def _read_total(output: Path) -> int:
     return max(int(total) for total in _TOTALS.findall(output.read_text()))

@@ -1,4 +1,4 @@
-"""What does a key cost in memory, do idle ones leave, and does a message cost more when many keys live?"""
+"""Memory per key, eviction of idle keys, and cost of a message while many keys are in memory."""
 
 import sys
 
@@ -6,41 +6,42 @@ from bench.suite import Suite, exchange
 from bench.work import Account
 
 FEW, MANY = 100, 100_000
+"""Numbers of keys in memory."""
 
 
 async def run(suite: Suite) -> None:
-    """Bytes a key beyond its state, and turns and reads beside 100 and 100,000 live keys."""
+    """Measure the bytes per key beyond its state, and turns and reads with 100 and 100,000 keys in memory."""
     url = await suite.server()
     sides = {}
     for count in (FEW, MANY):
         space = f"keys{count}"
-        actor = await suite.side("own:actor", url=url, namespace=space, name="accounts")
-        caller = await suite.side("own:caller", url=url, namespace=space)
+        actor = await suite.side("actorloom:actor", url=url, namespace=space, name="accounts")
+        caller = await suite.side("actorloom:caller", url=url, namespace=space)
         await caller.call("fill", first=0, count=FEW, timeout=60)
         before = actor.resident()
         if count > FEW:
             task = suite.progress.add_task(f"keys, filling {count}", total=count - FEW)
             for first in range(FEW, count, MANY // 10):
-                some = min(MANY // 10, count - first)
-                await caller.call("fill", first=first, count=some, timeout=180)
-                suite.progress.advance(task, some)
-            held = await actor.call("keys", name="accounts")
-            own = (actor.resident() - before) / (held - FEW) - _state_bytes()
-            suite.note("keys", f"{MANY} keys", "actorloom", kib=own / 1024, keys=held)
-            suite.note("keys", f"{MANY} keys", "one KiB", kib=1.0)
+                batch = min(MANY // 10, count - first)
+                await caller.call("fill", first=first, count=batch, timeout=180)
+                suite.progress.advance(task, batch)
+            resident = await actor.call("keys", name="accounts")
+            per_key = (actor.resident() - before) / (resident - FEW) - _state_bytes()
+            suite.add_figures("keys", f"{MANY} keys", "actorloom", kib=per_key / 1024, keys=resident)
+            suite.add_figures("keys", f"{MANY} keys", "one KiB", kib=1.0)
         sides[count] = caller, actor
-    for what, method in (("turns", "deposits"), ("reads", "reads")):
+    for setting, method in (("turns", "deposits"), ("reads", "reads")):
         rounds = {
             f"{count} live keys": exchange(caller, actor, method, in_flight=64, seconds=suite.seconds, keys=count)
             for count, (caller, actor) in sides.items()
         }
-        await suite.compare("keys", what, rounds)
+        await suite.compare("keys", setting, rounds)
     _, actor = sides[MANY]
-    left = await actor.call("evict", name="accounts", idle=0.0)
-    suite.note("keys", "after all were idle", "actorloom", keys=left, mib=actor.resident() / 2**20)
+    remaining = await actor.call("evict", name="accounts", idle=0.0)
+    suite.add_figures("keys", "after all were idle", "actorloom", keys=remaining, mib=actor.resident() / 2**20)
 
 
 def _state_bytes() -> int:
-    """What one key's state takes: the struct and its own strings."""
+    """Return the bytes of one key's state: the struct and its strings."""
     account = Account("account-12345", 5, 1)
     return sys.getsizeof(account) + sys.getsizeof(account.account)

@@ -1,4 +1,4 @@
-"""What does each layer cost the actor's process? One more at a time, under one neutral load."""
+"""CPU time per layer in the actor's process: each rung adds one layer, under the same load."""
 
 from bench.sides import go
 from bench.suite import Suite, exchange
@@ -13,7 +13,7 @@ ACTORS = {
 
 
 async def run(suite: Suite) -> None:
-    """From a raw nats-py callback to a traced query."""
+    """Compare the rungs from a raw nats-py callback up to a traced query."""
     url = await suite.server()
     sides = {
         "raw nats-py, bytes only": (await suite.side("ladder:raw", url=url, subject="raw.bytes"), "raw.bytes", None)
@@ -24,7 +24,7 @@ async def run(suite: Suite) -> None:
         sides[name] = await suite.side("ladder:rung", url=url, subject=subject, height=height), subject, None
     for name, (share, operation) in ACTORS.items():
         space = f"own{share or 0:g}".replace(".", "_")
-        actor = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing")
+        actor = await suite.side("actorloom:actor", trace=share, url=url, namespace=space, name="pricing")
         sides[name] = actor, f"{space}.pricing.{operation}", share
     rounds = {}
     for name, (actor, subject, share) in sides.items():

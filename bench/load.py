@@ -1,6 +1,6 @@
-"""Load in Python: a closed loop with so many in flight, and an open loop at a fixed rate. The same for every contender.
+"""Load generators in Python, the same for every contender: a closed loop, and an open loop at a fixed rate.
 
-Latencies are handed over in tenths of a microsecond, as the bytes of an array of unsigned 32-bit integers in base64.
+Results carry latencies in tenths of a microsecond: an array of unsigned 32-bit integers, as base64.
 """
 
 import asyncio
@@ -11,14 +11,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 TICK = 1e-7
-"""Seconds of one unit of the latencies."""
+"""Seconds per unit of the latencies."""
 
 Request = Callable[[int], Awaitable[object]]
-"""Sends one request and returns when it is answered; it is given the number of the worker."""
+"""Sends one request and returns once it is answered. The argument is the number of the worker or request."""
 
 
-async def closed(request: Request, in_flight: int, seconds: float) -> dict[str, Any]:
-    """Keep `in_flight` requests under way for `seconds`; a request that fails ends the run with its error."""
+async def closed_loop(request: Request, in_flight: int, seconds: float) -> dict[str, Any]:
+    """Keep `in_flight` requests in flight for `seconds`.
+
+    Returns:
+        The result of `result`.
+
+    Raises:
+        ExceptionGroup: A request failed. The run ends with its error.
+    """
     clock = time.perf_counter_ns
     took = array("Q")
     begun, cpu = clock(), time.process_time_ns()
@@ -38,11 +45,11 @@ async def closed(request: Request, in_flight: int, seconds: float) -> dict[str, 
     return result(took, (clock() - begun) / 1e9, (time.process_time_ns() - cpu) / 1e3)
 
 
-async def opened(request: Request, rate: float, seconds: float, most: int = 4096) -> dict[str, Any]:
-    """Send `rate` requests a second for `seconds`, whatever becomes of them.
+async def open_loop(request: Request, rate: float, seconds: float, max_in_flight: int = 4096) -> dict[str, Any]:
+    """Send `rate` requests per second for `seconds`, without waiting for replies.
 
-    A latency counts from when its request was due, so that a stall is seen by all who would have met it (no coordinated
-    omission). Beyond `most` in flight requests wait to be sent; that counts too.
+    A latency is counted from the time at which the request was due, so a stall delays every request that is due while it
+    lasts (no coordinated omission). At `max_in_flight` further requests wait to be sent, and that time counts as well.
     """
     clock = time.perf_counter_ns
     took = array("Q")
@@ -56,7 +63,7 @@ async def opened(request: Request, rate: float, seconds: float, most: int = 4096
 
     for number in range(total):
         due = begun + int(number / rate * 1e9)
-        while clock() < due or len(running) >= most:
+        while clock() < due or len(running) >= max_in_flight:
             await asyncio.sleep(max(0.0, (due - clock()) / 1e9))
         task = asyncio.create_task(one(due, number))
         running.add(task)
@@ -65,17 +72,27 @@ async def opened(request: Request, rate: float, seconds: float, most: int = 4096
     return result(took, (clock() - begun) / 1e9, (time.process_time_ns() - cpu) / 1e3)
 
 
-def bursts(burst: Callable[[], int], seconds: float) -> dict[str, Any]:
-    """Call `burst` for `seconds`, which blocks and returns how many messages it had handled: for peers without a loop."""
+def bursts(burst: Callable[[int], None], size: int, seconds: float) -> dict[str, Any]:
+    """Handle bursts of `size` messages for `seconds`, for libraries without an event loop.
+
+    Args:
+        burst: Handles this many messages. It blocks until all are handled.
+        size: Messages per burst.
+        seconds: Duration of the run.
+
+    Returns:
+        The values of `result` without latencies.
+    """
     count = 0
     begun, cpu = time.perf_counter(), time.process_time_ns()
     while time.perf_counter() - begun < seconds:
-        count += burst()
+        burst(size)
+        count += size
     return {"count": count, "seconds": time.perf_counter() - begun, "cpu_us": (time.process_time_ns() - cpu) / 1e3}
 
 
 def result(took_ns: "array[int]", seconds: float, cpu_us: float) -> dict[str, Any]:
-    """Return what a run hands over: how many, how long, at what CPU time (microseconds in all), and the latencies."""
+    """Return a run as JSON values: `count`, `seconds`, `cpu_us` (total microseconds of CPU time) and `latencies`."""
     ticks = array("I", (min(ns // 100, 0xFFFFFFFF) for ns in took_ns))
     return {
         "count": len(ticks),

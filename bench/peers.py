@@ -1,9 +1,10 @@
-"""How do peers do the same work? Each as its own documentation advises, in an environment of its own.
+"""The same work done by other libraries, each used as its own documentation advises, in an environment of its own.
 
-The environments lie in the user's cache and are made at the first run; what cannot be had is skipped with a word.
+The environments are created in the user's cache by the first run. A peer that cannot be installed is skipped, with the
+reason in the report.
 """
 
-from bench.environments import Environment, made
+from bench.environments import Environment, ensure_environment
 from bench.sides import go, node
 from bench.suite import Suite, exchange
 
@@ -18,7 +19,7 @@ CLIFFRACER = Environment("cliffracer", ("cliffracer>=1.0,<2", "cliffracer-otel>=
 
 
 async def run(suite: Suite) -> None:
-    """Throughput and CPU of a query under one neutral load, 64 in flight, traced and not; and reactions."""
+    """Compare throughput and CPU time of queries, traced and untraced, with 64 in flight; and of reactions."""
     url = await suite.server()
     sides = {}
     actor = await suite.side("raw:pricing", url=url, subject="raw.quote")
@@ -27,28 +28,28 @@ async def run(suite: Suite) -> None:
     sides["nats.micro"] = actor, "micro.quote", None
     for name, share in (("actorloom", None), ("actorloom 100% traced", 1.0)):
         space = f"own{share or 0:g}"
-        actor = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing")
+        actor = await suite.side("actorloom:actor", trace=share, url=url, namespace=space, name="pricing")
         sides[name] = actor, f"{space}.pricing.query.get_quote", share
-    if (binary := await go.built(suite)) is not None:
+    if (binary := await go.build(suite)) is not None:
         sides["nats.go"] = await go.side(suite, binary, "pricing", url, "go.quote", True), "go.quote", None
-    if (program := await node.installed(suite)) is not None:
+    if (program := await node.install(suite)) is not None:
         actor = await suite.peer("nats.js", node.side(suite, program, "pricing", url, "node.quote"))
         if actor is not None:
             sides["nats.js"] = actor, "node.quote", None
     for environment in (FASTSTREAM, CLIFFRACER):
-        python = await made(suite, environment)
+        python = await ensure_environment(suite, environment)
         if python is None:
             continue
         for name, share in ((environment.name, None), (f"{environment.name} 100% traced", 1.0)):
             token = f"{environment.name}{share or 0:g}"
-            where = {"subject": token} if environment is FASTSTREAM else {"name": token}
+            address = {"subject": token} if environment is FASTSTREAM else {"name": token}
             starting = suite.side(
                 f"{environment.name}:pricing",
                 trace=share,
                 python=str(python),
                 url=url,
                 traced=share is not None,
-                **where,
+                **address,
             )
             actor = await suite.peer(name, starting)
             if actor is not None:
@@ -64,19 +65,19 @@ async def run(suite: Suite) -> None:
 
 
 async def _reactions(suite: Suite, url: str) -> None:
-    python = await made(suite, FASTSTREAM)
+    python = await ensure_environment(suite, FASTSTREAM)
     if python is None:
         return
     count = 2_000 if suite.quick else 5_000
-    publisher = await suite.side("own:publisher", url=url, namespace="own")
+    publisher = await suite.side("actorloom:publisher", url=url, namespace="own")
     await publisher.call("store", count=count)
-    where = {"stream": "own-accounts-events", "subject": "own.accounts.event.>", "count": count}
-    own = await suite.side("own:reactor", url=url, namespace="own")
+    source = {"stream": "own-accounts-events", "subject": "own.accounts.event.>", "count": count}
+    own = await suite.side("actorloom:reactor", url=url, namespace="own")
     raw = await suite.side("raw:reactor", url=url)
     peer = await suite.side("faststream:reactor", python=str(python), url=url)
     rounds = {
-        "faststream pull": exchange(peer, None, "consume", **where),
-        "raw nats-py fetch(64)": exchange(raw, None, "consume", **where),
+        "faststream pull": exchange(peer, None, "consume", **source),
+        "raw nats-py fetch(64)": exchange(raw, None, "consume", **source),
         "actorloom": exchange(own, None, "consume", count=count),
     }
     await suite.compare("peers", "stored events", rounds, rounds=min(3, suite.rounds))

@@ -1,13 +1,13 @@
-"""Draws a report: throughput by in-flight, latency by load, the ladder and the peers, as SVG and PNG."""
+"""Draws a report as SVG and PNG: throughput by requests in flight, latency by rate, the ladder and the peers."""
 
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
-matplotlib.rcParams["svg.hashsalt"] = "actorloom"  # the same picture from the same figures
+matplotlib.rcParams["svg.hashsalt"] = "actorloom"  # the same figures give the same file
 
-from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
+from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
 from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import LogLocator  # noqa: E402
@@ -23,13 +23,16 @@ _LINES = {
     "nats.go": ("#d08700", "D"),
     "nats.js": ("#4a7fc1", "v"),
 }
-"""Color and marker: to be told apart in print, and by whoever sees no colors."""
+"""Color and marker of each line. The markers differ, so that the lines can be distinguished without color."""
 
-_PERCENTILES = {"p50": "p50", "p90": "p90", "p99": "p99", "p99.9": "p99.9"}
+_PERCENTILES = ("p50", "p90", "p99", "p99.9")
 
 
 def draw(report: Report, folder: Path, stem: str) -> list[Path]:
-    """Write what the report has figures for; return the files."""
+    """Draw every picture for which the report has figures, and return the paths.
+
+    The files are named ``<stem>-<question>.svg`` and ``.png``.
+    """
     pictures = {"query": _query, "latency": _latency, "ladder": _ladder, "peers": _peers}
     written: list[Path] = []
     for name, make in pictures.items():
@@ -53,12 +56,12 @@ def _query(measures: list[Measure]) -> Figure:
         found = [measure for measure in measures if measure.contender == contender]
         if not found:
             continue
-        # A little apart, or the lines of their spreads hide each other.
+        # A small offset, so that error bars do not hide each other.
         at = [settings.index(measure.setting) + (number - len(_LINES) / 2) / 40 for measure in found]
         axes.errorbar(at, *_spread(found, "rate", 1000), marker=marker, capsize=3, label=contender, color=color)
     axes.set_xticks(range(len(settings)), [setting.removesuffix(" in flight") for setting in settings])
     axes.set_ylabel("thousand a second (lines: lowest to highest round)", fontsize=9)
-    axes.set_yscale("log")  # the same ratio is the same distance
+    axes.set_yscale("log")  # equal ratios have equal distances
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(axis="y", color="#e5e5e5")
@@ -67,16 +70,16 @@ def _query(measures: list[Measure]) -> Figure:
 
 
 def _latency(measures: list[Measure]) -> Figure:
-    title = "Latency at a fixed rate, from when a request was due"
+    title = "Latency at a fixed rate, from the time a request was due"
     figure, panels = _figure(title, "thousand a second", len(_PERCENTILES))
-    for axes, (metric, name) in zip(panels, _PERCENTILES.items(), strict=True):
+    for axes, percentile in zip(panels, _PERCENTILES, strict=True):
         for contender, (color, marker) in _LINES.items():
             own = [measure for measure in measures if measure.contender == contender]
-            rates = [(measure.middle("asked") or 0) / 1000 for measure in own]
-            values = [(measure.middle(metric) or 0) / 1000 for measure in own]
+            rates = [(measure.median("asked") or 0) / 1000 for measure in own]
+            values = [(measure.median(percentile) or 0) / 1000 for measure in own]
             if own:
                 axes.plot(rates, values, marker=marker, label=contender, color=color)
-        axes.set_title(name, fontsize=10)
+        axes.set_title(percentile, fontsize=10)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g} ms")
         axes.grid(axis="y", color="#e5e5e5")
@@ -88,7 +91,7 @@ def _latency(measures: list[Measure]) -> Figure:
 
 
 def _ladder(measures: list[Measure]) -> Figure:
-    return _bars(measures, "What each layer costs the actor", "CPU microseconds a message", "actor", 1.0)
+    return _bars(measures, "CPU time per layer in the actor's process", "CPU microseconds per message", "actor", 1.0)
 
 
 def _peers(measures: list[Measure]) -> Figure:
@@ -107,14 +110,14 @@ def _bars(measures: list[Measure], title: str, unit: str, metric: str, scale: fl
         values,
         xerr=spread,
         color=[_OURS if own else _OTHERS for own in ours],
-        hatch=["///" if one else "" for one in traced],
+        hatch=["///" if is_traced else "" for is_traced in traced],
         edgecolor="white",
         ecolor="#222222",
         capsize=2,
     )
     for bar, value, above in zip(bars, values, spread[1], strict=True):
-        place = value + above + max(values) / 80  # right of the spread's line, which would cross it
-        axes.text(place, bar.get_y() + bar.get_height() / 2, f"{value:.1f}", va="center", fontsize=8)
+        x = value + above + max(values) / 80  # right of the error bar, which would cross the text
+        axes.text(x, bar.get_y() + bar.get_height() / 2, f"{value:.1f}", va="center", fontsize=8)
     axes.invert_yaxis()
     axes.margins(x=0.1)
     axes.set_xlim(left=0)
@@ -122,23 +125,23 @@ def _bars(measures: list[Measure], title: str, unit: str, metric: str, scale: fl
 
 
 def _spread(measures: list[Measure], metric: str, scale: float) -> tuple[list[float], list[list[float]]]:
-    """Return the medians, and how far below and above them the lowest and the highest round were."""
-    middles = [(measure.middle(metric) or 0) / scale for measure in measures]
+    """Return the medians, and the distances from them down to the lowest and up to the highest round."""
+    medians = [(measure.median(metric) or 0) / scale for measure in measures]
     rounds = [[sample[metric] / scale for sample in measure.rounds if metric in sample] for measure in measures]
-    below = [middle - min(found) for middle, found in zip(middles, rounds, strict=True)]
-    above = [max(found) - middle for middle, found in zip(middles, rounds, strict=True)]
-    return middles, [below, above]
+    below = [center - min(found) for center, found in zip(medians, rounds, strict=True)]
+    above = [max(found) - center for center, found in zip(medians, rounds, strict=True)]
+    return medians, [below, above]
 
 
 def _figure(title: str, x: str, panels: int) -> tuple[Figure, list[Axes]]:
     figure, axes = plt.subplots(
         1, panels, figsize=(8 if panels == 1 else 11, 4.5), layout="constrained", sharey=True, squeeze=False
     )
-    figure.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))  # type: ignore[union-attr] - room for the origin
+    figure.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))  # type: ignore[union-attr] - space for the origin
     figure.suptitle(title, x=0.01, ha="left")
-    for one in axes[0]:
-        one.set_xlabel(x)
-        one.spines[["top", "right"]].set_visible(False)
+    for panel in axes[0]:
+        panel.set_xlabel(x)
+        panel.spines[["top", "right"]].set_visible(False)
     return figure, list(axes[0])
 
 

@@ -1,4 +1,4 @@
-"""What does a query cost, both ends in Python: throughput, latency and CPU at 1, 32 and 256 in flight?"""
+"""Throughput, latency and CPU time of a query with both ends in Python, at 1, 32 and 256 in flight."""
 
 from bench.sides import go, node
 from bench.suite import Round, Suite, exchange, has_uvloop
@@ -8,7 +8,7 @@ SHARES = (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0))
 
 
 async def run(suite: Suite) -> None:
-    """Raw nats-py and ours, untraced, 1% and 100% traced, on asyncio and uvloop, nats.go and nats.js."""
+    """Compare raw nats-py, Actorloom (untraced, 1% and 100% traced; asyncio and uvloop), nats.go and nats.js."""
     url = await suite.server()
     loops = [("", False), (" uvloop", True)]
     if not has_uvloop():
@@ -25,15 +25,17 @@ async def run(suite: Suite) -> None:
         )
         for name, share in SHARES[:: 2 if uvloop else 1]:
             space = f"own{uvloop}{share or 0:g}".replace(".", "_")
-            served = await suite.side("own:actor", trace=share, url=url, namespace=space, name="pricing", uvloop=uvloop)
-            asks = await suite.side("own:caller", trace=share, url=url, namespace=space, uvloop=uvloop)
-            pairs[f"actorloom{name}{suffix}"] = asks, served, share is not None
-    if (binary := await go.built(suite)) is not None:
+            actor = await suite.side(
+                "actorloom:actor", trace=share, url=url, namespace=space, name="pricing", uvloop=uvloop
+            )
+            caller = await suite.side("actorloom:caller", trace=share, url=url, namespace=space, uvloop=uvloop)
+            pairs[f"actorloom{name}{suffix}"] = caller, actor, share is not None
+    if (binary := await go.build(suite)) is not None:
         for name, decodes in (("nats.go", True), ("nats.go, bytes only", False)):
             subject = f"go{decodes}.quote"
             actor = await go.side(suite, binary, "pricing", url, subject, decodes)
             pairs[name] = await go.side(suite, binary, "caller", url, subject, decodes), actor, False
-    if (program := await node.installed(suite)) is not None:
+    if (program := await node.install(suite)) is not None:
         actor = await suite.peer("nats.js", node.side(suite, program, "pricing", url, "node.quote"))
         caller = await suite.peer("nats.js", node.side(suite, program, "caller", url, "node.quote"))
         if actor is not None and caller is not None:

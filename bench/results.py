@@ -1,12 +1,12 @@
-"""What a run found: measures by round, with machine, versions and commit, as JSON."""
+"""The report of a run, stored as JSON: samples by round, with the machine, versions and commit."""
 
 import datetime
 import os
 import platform
+import statistics
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
 
 import msgspec
 
@@ -14,11 +14,16 @@ from bench.process import ROOT
 from runtime.nats.server import find_nats_server
 
 RESULTS = ROOT / "bench" / "results"
+"""The directory of reports and pictures. Only those named ``reference*`` are in the repository."""
+
 _PACKAGES = ("nats-py", "msgspec", "uvloop", "opentelemetry-sdk")
 
 Sample = dict[str, float]
-"""One round of one contender. ``rate``: per second; ``p50``, ``p99`` and such: microseconds; ``actor`` and ``caller``:
-microseconds of CPU per message in that process, and ``cpu`` in both; others as the question says."""
+"""One round of one contender, by metric.
+
+``rate`` is in messages per second. ``p50``, ``p99`` and other percentiles are in microseconds. ``actor`` and ``caller`` are
+microseconds of CPU time per message in that process, and ``cpu`` is their sum. Questions add metrics of their own.
+"""
 
 
 class Measure(msgspec.Struct):
@@ -29,22 +34,22 @@ class Measure(msgspec.Struct):
     contender: str
     rounds: list[Sample]
 
-    def middle(self, metric: str) -> float | None:
-        """The median over the rounds, or None where the metric was not measured."""
+    def median(self, metric: str) -> float | None:
+        """Return the median over the rounds, or None if the metric was not measured."""
         values = [sample[metric] for sample in self.rounds if metric in sample]
-        return median(values) if values else None
+        return statistics.median(values) if values else None
 
 
 class Ratio(msgspec.Struct, frozen=True):
-    """How two contenders compare: the median of the ratios of their rounds, and the lowest and highest of them."""
+    """The ratio of two contenders: median, lowest and highest of the ratios of their rounds."""
 
-    middle: float
+    median: float
     low: float
     high: float
 
 
 class Report(msgspec.Struct):
-    """A run of the suite."""
+    """One run of the suite. `skipped` and `failed` hold a line for each contender or question without figures."""
 
     when: str
     commit: str
@@ -57,24 +62,27 @@ class Report(msgspec.Struct):
     seconds: float = 0.0
 
     def find(self, question: str, setting: str, contender: str) -> Measure | None:
-        """The measure of a contender, or None where it did not run."""
+        """Return the measure of a contender, or None if it did not run."""
         for measure in self.measures:
             if (measure.question, measure.setting, measure.contender) == (question, setting, contender):
                 return measure
         return None
 
     def ratio(self, question: str, setting: str, ours: str, against: str, metric: str) -> Ratio | None:
-        """How `ours` compares to `against`, paired round by round since these ran side by side."""
+        """Return the ratio of `ours` to `against`, or None if one of them was not measured.
+
+        The ratio is taken within each round, because the contenders of a round ran side by side.
+        """
         pair = self.find(question, setting, ours), self.find(question, setting, against)
         if pair[0] is None or pair[1] is None:
             return None
         both = zip(pair[0].rounds, pair[1].rounds, strict=False)
         ratios = [a[metric] / b[metric] for a, b in both if metric in a and b.get(metric)]
-        return Ratio(median(ratios), min(ratios), max(ratios)) if ratios else None
+        return Ratio(statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
 
 
 def new_report(quick: bool) -> Report:
-    """A report of this machine, now, without measures."""
+    """Return a report of this machine and commit, without measures."""
     return Report(
         when=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         commit=_commit(),
@@ -90,7 +98,7 @@ def new_report(quick: bool) -> Report:
 
 
 def save(report: Report, path: Path) -> None:
-    """Write a report as JSON that people can read."""
+    """Write a report as indented JSON, with figures rounded to five digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(_rounded(report)), indent=1) + b"\n")
 
@@ -118,17 +126,17 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    shown = _said([str(find_nats_server()), "--version"])
+    shown = _output([str(find_nats_server()), "--version"])
     return {**found, "nats-server": shown.rpartition(" v")[2]}
 
 
 def _commit() -> str:
-    name = _said(["git", "rev-parse", "--short=12", "HEAD"])
-    changed = _said(["git", "status", "--porcelain", "--untracked-files=no", "runtime"])
+    name = _output(["git", "rev-parse", "--short=12", "HEAD"])
+    changed = _output(["git", "status", "--porcelain", "--untracked-files=no", "runtime"])
     return (name or "unknown") + (" and changes" if changed else "")
 
 
-def _said(argv: list[str]) -> str:
+def _output(argv: list[str]) -> str:
     try:
         return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=10, check=False).stdout.strip()
     except OSError:

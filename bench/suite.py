@@ -18,11 +18,19 @@ from bench.process import Child, ChildError
 from bench.results import Measure, Report, Sample
 
 Round = Callable[[], Awaitable[Sample]]
-"""Runs one contender once."""
+"""Runs one contender for one round."""
 
 
 class Suite:
-    """One run of the bench. Figures go to `report` as they come."""
+    """One run of the bench, which adds its figures to `report` as it measures them.
+
+    Args:
+        report: The report of this run.
+        progress: Shows the progress bars.
+        logs: Directory for the log files of child processes.
+        only: Settings to measure; all if empty.
+        large: Measure a million stored keys as well.
+    """
 
     def __init__(
         self,
@@ -45,14 +53,14 @@ class Suite:
 
     @asynccontextmanager
     async def question(self) -> AsyncIterator[None]:
-        """Whatever is started inside ends with the block."""
+        """Run the block of one question. Servers and sides that it starts are stopped at its end."""
         async with AsyncExitStack() as stack:
             self._stack, self._sink = stack, None
             yield
             self._stack = None
 
     async def server(self, config: str = "") -> str:
-        """Start a nats-server of this question's own; return its URL."""
+        """Start a nats-server for this question, with `config` added to its configuration; return its URL."""
         from runtime.nats.server import EmbeddedServer
 
         assert self._stack is not None
@@ -63,31 +71,37 @@ class Suite:
         await self._stack.enter_async_context(server)
         return server.url
 
-    async def side(self, where: str, *, trace: float | None = None, **spec: Any) -> Child:
-        """Start one side; `trace` is the share of requests that are recorded and exported (None: tracing is off)."""
+    async def side(self, target: str, *, trace: float | None = None, **spec: Any) -> Child:
+        """Start one side, which is stopped at the end of the question.
+
+        Args:
+            target: Module and factory below ``bench.sides``, such as ``raw:pricing``.
+            trace: Share of requests that are recorded and exported; None turns tracing off.
+            spec: Arguments of the factory, or of `Child.side`.
+        """
         env = spec.pop("env", {})
         if trace is not None:
             env = {**env, **await self._tracing(trace)}
-        return await self.own(await Child.side(where, self.logs, env=env, **spec))
+        return await self.adopt(await Child.side(target, self.logs, env=env, **spec))
 
-    async def own(self, child: Child) -> Child:
-        """End `child` with the question."""
+    async def adopt(self, child: Child) -> Child:
+        """Stop `child` at the end of the question; return it."""
         assert self._stack is not None
         self._stack.push_async_callback(child.stop)
         return child
 
     async def peer(self, name: str, starting: Awaitable[Child]) -> Child | None:
-        """Return a side of somebody else's library once it has started; None, with a word, where it does not."""
+        """Return a side of another library. If it fails to start, skip it in the report and return None."""
         try:
             return await starting
         except ChildError as error:
             self.skip(name, f"it does not start: {str(error).splitlines()[-1].strip()}")
             return None
 
-    def skip(self, what: str, why: str) -> None:
-        """Say that something cannot be measured here."""
-        if (said := f"{what}: {why}") not in self.report.skipped:
-            self.report.skipped.append(said)
+    def skip(self, name: str, reason: str) -> None:
+        """Add a contender or question that cannot be measured here to the report, once."""
+        if (line := f"{name}: {reason}") not in self.report.skipped:
+            self.report.skipped.append(line)
 
     async def compare(
         self,
@@ -98,13 +112,21 @@ class Suite:
         rounds: int | None = None,
         warm: bool = True,
     ) -> None:
-        """Run all contenders in turns (A B C, A B C, …) after one round each that does not count."""
+        """Measure all contenders, interleaved round by round (A B C, A B C, …).
+
+        Args:
+            question: Name of the question in the report.
+            setting: Name of the setting. Nothing runs if the suite is limited to others.
+            contenders: The round of each contender, by name. Ratios are taken to the first one.
+            rounds: Number of rounds; the suite's default if None.
+            warm: Run one round per contender first that is not recorded.
+        """
         if self.only and setting not in self.only:
             return
-        wanted = rounds or self.rounds
-        task = self.progress.add_task(f"{question}, {setting}", total=(wanted + warm) * len(contenders))
+        count = rounds or self.rounds
+        task = self.progress.add_task(f"{question}, {setting}", total=(count + warm) * len(contenders))
         measures = [Measure(question, setting, name, []) for name in contenders]
-        for number in range(wanted + warm):
+        for number in range(count + warm):
             for measure, run in zip(measures, contenders.values(), strict=True):
                 sample = await run()
                 if number or not warm:
@@ -112,13 +134,13 @@ class Suite:
                 self.progress.advance(task)
         self.report.measures += measures
 
-    def note(self, question: str, setting: str, contender: str, **figures: float) -> None:
-        """Add a figure that was found once, without rounds."""
+    def add_figures(self, question: str, setting: str, contender: str, **figures: float) -> None:
+        """Add figures that were measured once, without rounds."""
         self.report.measures.append(Measure(question, setting, contender, [figures]))
 
     async def _tracing(self, share: float) -> dict[str, str]:
         if self._sink is None:
-            self._sink = await self.own(await Child.side("sink:sink", self.logs))
+            self._sink = await self.adopt(await Child.side("sink:sink", self.logs))
         return {
             "OTEL_EXPORTER_OTLP_ENDPOINT": await self._sink.call("address"),
             "OTEL_METRICS_EXPORTER": "none",
@@ -128,6 +150,7 @@ class Suite:
 
 
 POINTS = {"p50": 50.0, "p99": 99.0}
+"""The percentiles that a sample has by default."""
 
 
 def exchange(
@@ -139,37 +162,43 @@ def exchange(
     points: Mapping[str, float] = POINTS,
     **arguments: Any,
 ) -> Round:
-    """Return a round in which `caller` does `method` and `actor`, where there is one, answers.
+    """Return a round in which `caller` runs a load method and `actor` answers.
 
-    With `spans` both sides export all of theirs before the round is over: that is part of the work.
+    Args:
+        caller: The side that generates the load.
+        actor: The side that answers; None if there is only one process.
+        method: The load method of `caller`.
+        spans: Let both sides export all their spans before the round is over, as a part of the measured work.
+        points: The percentiles of the sample.
+        arguments: Arguments of the method.
     """
 
     async def run() -> Sample:
         before = actor.cpu() if actor else 0.0
-        found = await caller.call(method, **arguments)
+        load = await caller.call(method, **arguments)
         exported: Sample = {}
         if spans:
             begun = asyncio.get_running_loop().time()
             flushed = await asyncio.gather(*(side.call("flush") for side in (caller, actor) if side))
-            found["seconds"] += asyncio.get_running_loop().time() - begun
-            for name in ("exported", "dropped"):  # a peer's SDK does not say
-                if counts := [one[name] for one in flushed if name in one]:
-                    exported[name] = sum(counts) / found["count"]
-        sample: Sample = {"rate": found["count"] / found["seconds"], **percentiles(found, points), **exported}
-        sample["caller"] = found["cpu_us"] / found["count"]
+            load["seconds"] += asyncio.get_running_loop().time() - begun
+            for name in ("exported", "dropped"):  # the SDK that peers use does not count them
+                if counts := [each[name] for each in flushed if name in each]:
+                    exported[name] = sum(counts) / load["count"]
+        sample: Sample = {"rate": load["count"] / load["seconds"], **percentiles(load, points), **exported}
+        sample["caller"] = load["cpu_us"] / load["count"]
         if actor is not None:
-            sample["actor"] = (actor.cpu() - before) * 1e6 / found["count"]
+            sample["actor"] = (actor.cpu() - before) * 1e6 / load["count"]
             sample["cpu"] = sample["caller"] + sample["actor"]
         return sample
 
     return run
 
 
-def percentiles(found: Mapping[str, Any], points: Mapping[str, float] = POINTS) -> Sample:
-    """Return the percentiles `points`, in microseconds, of the latencies that a load generator handed over."""
-    if not found.get("latencies"):
+def percentiles(load: Mapping[str, Any], points: Mapping[str, float] = POINTS) -> Sample:
+    """Return percentiles, in microseconds, of the latencies in a load generator's result; empty if it has none."""
+    if not load.get("latencies"):
         return {}
-    ticks = array("I", base64.b64decode(found["latencies"]))
+    ticks = array("I", base64.b64decode(load["latencies"]))
     histogram = HdrHistogram(1, 1_000_000_000, 3)
     counts: dict[int, int] = {}
     for tick in ticks:
@@ -181,7 +210,7 @@ def percentiles(found: Mapping[str, Any], points: Mapping[str, float] = POINTS) 
 
 
 def has_uvloop() -> bool:
-    """Whether uvloop is installed here."""
+    """Return whether uvloop is installed."""
     from importlib.util import find_spec
 
     return find_spec("uvloop") is not None and os.name == "posix"

@@ -1,17 +1,17 @@
-"""Prints a report: the figures of each question, and the goals with verdicts."""
+"""Prints a report: the figures of each question, and the goals with their verdicts."""
 
 from collections import Counter
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.goals import GOALS, judged
+from bench.goals import GOALS, verdicts
 from bench.results import Measure, Report
 
 _COLORS = {"met": "green", "met within noise": "green", "missed": "red", "missed within noise": "yellow"}
 _COLUMNS = {
     "rate": "per second",
-    "asked": "asked for",
+    "asked": "target rate",
     "p50": "p50 µs",
     "p90": "p90 µs",
     "p99": "p99 µs",
@@ -23,7 +23,7 @@ _COLUMNS = {
     "dropped": "dropped",
     "thousands": "thousand instructions",
     "share": "% of the actor's time",
-    "calls": "calls a query",
+    "calls": "calls per query",
 }
 
 
@@ -33,7 +33,7 @@ def show(report: Report, console: Console) -> None:
     console.print(
         f"\n{machine['cpu']}, {machine['cores']} cores, {machine['system']}, load {machine['load']} at the start; commit {report.commit}"
     )
-    console.print(", ".join(f"{name} {found}" for name, found in report.versions.items()))
+    console.print(", ".join(f"{name} {version}" for name, version in report.versions.items()))
     for question in dict.fromkeys(measure.question for measure in report.measures):
         _show_question(report, question, console)
     _show_goals(report, console)
@@ -59,7 +59,7 @@ def _show_question(report: Report, question: str, console: Console) -> None:
             table.add_row(
                 setting if measure is group[0] else "",
                 measure.contender,
-                *(f"{ratio.middle:.2f}" if ratio else "" for ratio in ratios),
+                *(f"{ratio.median:.2f}" if ratio else "" for ratio in ratios),
                 *(_cell(measure, metric) for metric in metrics),
             )
         table.add_section()
@@ -67,33 +67,31 @@ def _show_question(report: Report, question: str, console: Console) -> None:
 
 
 def _cpu(metrics: list[str]) -> str:
-    return next((one for one in ("cpu", "caller") if one in metrics), "actor")
+    return next((metric for metric in ("cpu", "caller") if metric in metrics), "actor")
 
 
 def _cell(measure: Measure, metric: str) -> str:
-    value = measure.middle(metric)
+    value = measure.median(metric)
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _show_goals(report: Report, console: Console) -> None:
-    table = Table(
-        title="goals (median of the ratios of the rounds; in brackets the lowest and the highest)", title_justify="left"
-    )
+    table = Table(title="goals (median of the rounds' ratios; lowest and highest in brackets)", title_justify="left")
     for column in ("work", "against", "goal", "here", "", "verdict"):
         table.add_column(column, justify="right" if column in ("goal", "here") else "left", no_wrap=True)
     counts = Counter[str]()
-    for goal, ratio, verdict in judged(report):
+    for goal, ratio, verdict in verdicts(report):
         counts[verdict] += 1
         if ratio is None:
             continue
-        sign, color = "≥" if goal.above else "≤", _COLORS[verdict]
+        sign, color = "≥" if goal.at_least else "≤", _COLORS[verdict]
         table.add_row(
             goal.work,
             goal.against,
-            f"{sign} {goal.wanted:.2f}×",
-            f"{ratio.middle:.2f}×",
+            f"{sign} {goal.target:.2f}×",
+            f"{ratio.median:.2f}×",
             f"({ratio.low:.2f}–{ratio.high:.2f})",
             f"[{color}]{verdict}[/{color}]",
         )

@@ -1,4 +1,4 @@
-"""The work that all contenders do: the same messages, decoded and encoded by msgspec, and the same functions."""
+"""The work that every contender does: the same messages, coded by msgspec, and the same functions."""
 
 import msgspec
 
@@ -12,7 +12,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class QuoteRequest(msgspec.Struct, frozen=True):
-    """What is asked: 209 bytes of JSON."""
+    """The request for a quote: 209 bytes of JSON."""
 
     order_id: str
     customer: str
@@ -22,14 +22,14 @@ class QuoteRequest(msgspec.Struct, frozen=True):
 
 
 class Quote(msgspec.Struct, frozen=True):
-    """What is answered."""
+    """The reply to a request for a quote; the total is in cents."""
 
     order_id: str
     total: int
 
 
 class Deposit(msgspec.Struct, frozen=True):
-    """Put an amount (cents) on an account."""
+    """Deposits an amount, in cents, in an account."""
 
     account: str
     amount: int
@@ -44,7 +44,7 @@ class Account(msgspec.Struct, frozen=True):
 
 
 class Deposited(msgspec.Struct, frozen=True):
-    """The event of a deposit."""
+    """The event that follows a deposit."""
 
     account: str
     amount: int
@@ -58,7 +58,10 @@ ORDER = {
     "city": "Basel",
     "lines": (Line("p-100", 2, 1299), Line("p-220", 1, 4950)),
 }
+"""Arguments of the `QuoteRequest` that every load generator sends."""
+
 BODY = msgspec.json.encode(ORDER)
+"""The same request as JSON."""
 
 
 def quote(request: QuoteRequest) -> Quote:

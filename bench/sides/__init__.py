@@ -1,1 +1,1 @@
-"""What is measured: each module holds the two sides (who calls, who answers) of one way to do the work."""
+"""The sides of the contenders. Each module holds the caller and the answering process of one library or one part of ours."""

@@ -1,4 +1,4 @@
-"""casty: an actor that is a function over its inbox, told and asked through a reference, in a system of one process."""
+"""casty: an actor that is a function over its inbox, called through a reference, in a system of one process."""
 
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from bench.work import ORDER
 
 @dataclass(frozen=True)
 class Line:
-    """`work.Line`; casty serializes dataclasses."""
+    """`work.Line` as a dataclass, which casty serializes."""
 
     product: str
     quantity: int
@@ -23,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Priced:
-    """`work.Quote`."""
+    """`work.Quote` as a dataclass."""
 
     order_id: str
     total: int
@@ -31,7 +31,7 @@ class Priced:
 
 @dataclass(frozen=True)
 class GetQuote(Askable[Priced]):
-    """`work.QuoteRequest`."""
+    """`work.QuoteRequest` as a dataclass."""
 
     order_id: str
     customer: str
@@ -41,24 +41,24 @@ class GetQuote(Askable[Priced]):
 
 
 @dataclass(frozen=True)
-class Told:
-    """A tell, counted by being handled."""
+class Tell:
+    """A message without a reply and without work."""
 
 
 @actor(initial=0)
-async def pricing(ctx: Context[int, GetQuote | Told]) -> None:
+async def pricing(ctx: Context[int, GetQuote | Tell]) -> None:
     """Answer quotes."""
     async for message in ctx.inbox:
         match message:
             case GetQuote():
                 total = sum([line.quantity * line.price for line in message.lines])
                 message.reply_to.tell(Priced(message.order_id, total))
-            case Told():
+            case Tell():
                 pass
 
 
-class Near:
-    """Both sides in one process."""
+class Local:
+    """Calls the actor from its own process."""
 
     def __init__(self, system: ActorSystem) -> None:
         self.actor = system.ref(pricing, "one")
@@ -68,22 +68,22 @@ class Near:
     async def asks(self, in_flight: int, seconds: float) -> dict[str, Any]:
         """Ask in a closed loop."""
         ask, message = self.actor.ask, self.message
-        return await load.closed(lambda _: ask(message), in_flight, seconds)
+        return await load.closed_loop(lambda _: ask(message), in_flight, seconds)
 
     async def tells(self, seconds: float) -> dict[str, Any]:
-        """Tell in bursts of 64, and ask once to know that all were handled."""
-        tell, ask, told, count = self.actor.tell, self.actor.ask, Told(), 0
+        """Send bursts of 64 one-way messages and a request, whose reply shows that all of them were handled."""
+        tell, ask, message, count = self.actor.tell, self.actor.ask, Tell(), 0
         begun, cpu = time.perf_counter(), time.process_time_ns()
         while time.perf_counter() - begun < seconds:
             for _ in range(64):
-                tell(told)
+                tell(message)
             await ask(self.message)
             count += 64
         return {"count": count, "seconds": time.perf_counter() - begun, "cpu_us": (time.process_time_ns() - cpu) / 1e3}
 
 
 @asynccontextmanager
-async def near() -> AsyncIterator[Near]:
-    """Run the actor's system."""
+async def local() -> AsyncIterator[Local]:
+    """Run the actor and its caller in this process."""
     async with ActorSystem() as system:
-        yield Near(system)
+        yield Local(system)

@@ -1,4 +1,4 @@
-"""cliffracer, as its documentation shows it: a service with an `@rpc` method, its own OpenTelemetry extension, log off."""
+"""cliffracer as its documentation advises: a service with an `@rpc` method and its OpenTelemetry extension, log off."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,11 +7,11 @@ from cliffracer import CliffracerService, ServiceConfig, rpc
 from loguru import logger
 from pydantic import BaseModel
 
-from bench.sides.otel import Exporting, provider
+from bench.sides.otel import Exporting, sdk_provider
 
 
 class OrderLine(BaseModel):
-    """`work.Line`."""
+    """`work.Line` as a pydantic model."""
 
     product: str
     quantity: int
@@ -19,14 +19,14 @@ class OrderLine(BaseModel):
 
 
 class Priced(BaseModel):
-    """`work.Quote`."""
+    """`work.Quote` as a pydantic model."""
 
     order_id: str
     total: int
 
 
 class Pricing(CliffracerService):
-    """Answers quotes on ``<name>.rpc.get_quote``; its RPC takes pydantic models only."""
+    """Answers quotes on ``<name>.rpc.get_quote``. cliffracer's RPC supports pydantic models only."""
 
     @rpc
     async def get_quote(self, order_id: str, customer: str, street: str, city: str, lines: list[OrderLine]) -> Priced:
@@ -36,9 +36,9 @@ class Pricing(CliffracerService):
 
 @asynccontextmanager
 async def pricing(url: str, name: str, traced: bool) -> AsyncIterator[Exporting]:
-    """Answer quotes."""
+    """Answer quotes on ``<name>.rpc.get_quote``; export spans if `traced`."""
     logger.remove()
-    exporting = Exporting(provider(name) if traced else None)
+    exporting = Exporting(sdk_provider(name) if traced else None)
     kind: type[Pricing] = Pricing
     if traced:
         from cliffracer.core.extension import SharedDependency

@@ -1,4 +1,4 @@
-"""FastStream, as its documentation shows it: a broker with msgspec, its own telemetry middleware, a pull subscriber."""
+"""FastStream as its documentation advises: a broker with msgspec, its telemetry middleware, and a pull subscriber."""
 
 import asyncio
 import logging
@@ -11,14 +11,14 @@ from fast_depends.msgspec import MsgSpecSerializer
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
 
-from bench.sides.otel import Exporting, provider
+from bench.sides.otel import Exporting, sdk_provider
 from bench.work import Deposited, Quote, QuoteRequest, quote
 
 
 @asynccontextmanager
 async def pricing(url: str, subject: str, traced: bool) -> AsyncIterator[Exporting]:
-    """Answer quotes."""
-    exporting = Exporting(provider("pricing") if traced else None)
+    """Answer quotes on `subject`; export spans if `traced`."""
+    exporting = Exporting(sdk_provider("pricing") if traced else None)
     middlewares: list[Any] = []
     if traced:
         from faststream.nats.opentelemetry import NatsTelemetryMiddleware
@@ -43,12 +43,12 @@ class Reactor:
         self.rounds = 0
 
     async def consume(self, stream: str, subject: str, count: int) -> dict[str, Any]:
-        """Handle `count` stored events, from the first one handled to the last acknowledgement sent."""
+        """Handle `count` stored events, measured from the first handler to the last acknowledgement."""
         self.rounds += 1
         handled = total = begun = cpu = 0
         all_handled = asyncio.Event()
         broker = NatsBroker(self.url, serializer=MsgSpecSerializer(), logger=None)
-        # It declares a stream with only the subscriber's subject otherwise.
+        # With `declare` FastStream would change the stream to the subscriber's subject alone.
         source = JStream(stream, declare=False)
 
         @broker.subscriber(
@@ -77,6 +77,6 @@ class Reactor:
 
 @asynccontextmanager
 async def reactor(url: str) -> AsyncIterator[Reactor]:
-    """Reactions."""
+    """Provide a side that handles stored events."""
     logging.getLogger("faststream").setLevel(logging.ERROR)
     yield Reactor(url)

@@ -1,4 +1,4 @@
-"""The rungs of the ladder below a whole actor: our floors one by one, each with what is under it."""
+"""The rungs of the ladder below a whole actor: each adds one layer of the runtime to the layers under it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,19 +7,21 @@ import msgspec
 import nats
 from nats.aio.msg import Msg
 
-from bench.sides.own import GetQuote
+from bench.sides.actorloom import GetQuote
 from bench.work import Quote, quote
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.turns.workers import Workers
 
 REPLY = msgspec.json.encode(Quote("o-10283", 7548))
+"""The reply of the rungs that do not decode requests."""
+
 decode = msgspec.json.Decoder(GetQuote).decode
 encode = msgspec.json.Encoder().encode
 
 
 @asynccontextmanager
 async def raw(url: str, subject: str) -> AsyncIterator[object]:
-    """Raw nats-py: the same bytes to everybody."""
+    """Answer every request with the same bytes, in a callback of raw nats-py."""
 
     async def handle(message: Msg) -> None:
         await message.respond(REPLY)
@@ -31,8 +33,8 @@ async def raw(url: str, subject: str) -> AsyncIterator[object]:
     await connection.close()
 
 
-class Waiting:
-    """A message in the mailbox."""
+class MailboxEntry:
+    """A request in the mailbox."""
 
     __slots__ = ("connection", "message", "reply")
 
@@ -42,13 +44,13 @@ class Waiting:
         self.message = message
 
     async def run(self) -> None:
-        """Price and respond, in a worker's task."""
+        """Price the order and respond, in a worker's task."""
         self.connection.respond(self.reply, encode(quote(self.message)))  # type: ignore[arg-type]
 
 
 @asynccontextmanager
 async def rung(url: str, subject: str, height: str) -> AsyncIterator[object]:
-    """Our transport; with the codec; with the mailbox."""
+    """Answer requests with the layers up to `height`: ``transport``, ``codec`` or ``mailbox``."""
     async with await Connection.connect(ConnectionOptions(url=url), name="ladder") as connection:
         respond = connection.respond
         failed: list[BaseException] = []
@@ -61,7 +63,7 @@ async def rung(url: str, subject: str, height: str) -> AsyncIterator[object]:
             respond(reply, encode(quote(decode(payload))))  # type: ignore[arg-type]
 
         def mailbox(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            workers.put(Waiting(connection, reply, decode(payload)))
+            workers.put(MailboxEntry(connection, reply, decode(payload)))
 
         receiver = {"transport": transport, "codec": codec, "mailbox": mailbox}[height]
         await connection.subscribe(subject, receiver, queue="q")

@@ -1,4 +1,4 @@
-"""Load without Go: ready-made bytes over our own connection, which is the cheapest way to ask in Python."""
+"""Load without Go: requests with a fixed body over our own connection, the cheapest way to send them from Python."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from runtime.nats.connection import Connection, ConnectionOptions
 
 
 class Sender:
-    """Sends one body to one subject."""
+    """Sends the same body to one subject. `share` of the requests carry a sampled trace context; None sends none."""
 
     def __init__(self, connection: Connection, subject: str, share: float | None) -> None:
         self.connection = connection
@@ -23,17 +23,17 @@ class Sender:
 
     async def quotes(self, in_flight: int, seconds: float) -> dict[str, Any]:
         """Send in a closed loop."""
-        return await load.closed(self._one, in_flight, seconds)
+        return await load.closed_loop(self._send, in_flight, seconds)
 
     async def open(self, rate: float, seconds: float) -> dict[str, Any]:
         """Send at a fixed rate."""
-        return await load.opened(self._one, rate, seconds)
+        return await load.open_loop(self._send, rate, seconds)
 
     async def flush(self) -> dict[str, float]:
-        """It has no spans."""
+        """Return no counts: this side has no spans."""
         return {}
 
-    def _one(self, _: int) -> Any:
+    def _send(self, _: int) -> Any:
         block = None
         if self.share is not None:
             flag = random.random() < self.share
@@ -48,6 +48,6 @@ class Sender:
 
 @asynccontextmanager
 async def sender(url: str, subject: str, share: float | None) -> AsyncIterator[Sender]:
-    """The neutral load; `share` of the requests carry a sampled trace context, None: none does."""
+    """Provide the load generator; see `Sender`."""
     async with await Connection.connect(ConnectionOptions(url=url), name="load") as connection:
         yield Sender(connection, subject, share)

@@ -1,4 +1,4 @@
-"""The OpenTelemetry SDK for peers that bring their own telemetry: batches over OTLP/HTTP, as the environment says."""
+"""The OpenTelemetry SDK for peers with telemetry of their own: batches over OTLP/HTTP, configured by the environment."""
 
 import asyncio
 from typing import Any
@@ -10,20 +10,20 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 
 class Exporting:
-    """A side that may have spans to send before a round is over."""
+    """A side that exports its spans before a round is over. A provider of None means that it has none."""
 
     def __init__(self, provider: Any = None) -> None:
         self.provider = provider
 
     async def flush(self) -> dict[str, float]:
-        """Export what has ended. The SDK does not say how much it dropped."""
+        """Export all ended spans. The SDK does not count exported and dropped spans, so the result is empty."""
         if self.provider is not None:
             await asyncio.to_thread(self.provider.force_flush, 20_000)
         return {}
 
 
-def provider(service: str) -> TracerProvider:
-    """The SDK's provider with its batch processor; `OTEL_*` variables say where to and how many."""
-    made = TracerProvider(resource=Resource.create({"service.name": service}))
-    made.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return made
+def sdk_provider(service: str) -> TracerProvider:
+    """Return the SDK's provider with a batch processor, configured by the ``OTEL_*`` variables."""
+    provider = TracerProvider(resource=Resource.create({"service.name": service}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider

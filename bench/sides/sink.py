@@ -1,4 +1,4 @@
-"""A receiver of OTLP/HTTP that takes everything, keeps nothing and counts bytes."""
+"""A receiver of OTLP/HTTP that accepts every request and stores nothing."""
 
 import asyncio
 import re
@@ -6,37 +6,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_TAKEN = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
+_ACCEPTED = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
 
 
 class Sink:
-    """What came in so far."""
+    """The receiver, which listens on `port` of 127.0.0.1."""
 
     def __init__(self) -> None:
         self.port = 0
-        self.bytes = 0
-        self.posts = 0
 
     async def address(self) -> str:
-        """Where to export to."""
+        """Return the URL for exporters."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def taken(self) -> dict[str, int]:
-        """Return how many posts and bytes came in."""
-        return {"posts": self.posts, "bytes": self.bytes}
-
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one kept connection."""
+        """Serve one connection until the exporter closes it."""
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = _LENGTH.search(head)
-                left = int(length[1]) if length else 0
-                self.posts += 1
-                self.bytes += left
-                while left:
-                    left -= len(await reader.read(min(left, 1 << 18)))
-                writer.write(_TAKEN)
+                unread = int(length[1]) if length else 0
+                while unread:
+                    unread -= len(await reader.read(min(unread, 1 << 18)))
+                writer.write(_ACCEPTED)
         except asyncio.IncompleteReadError:
             writer.close()
 
@@ -44,8 +36,8 @@ class Sink:
 @asynccontextmanager
 async def sink() -> AsyncIterator[Sink]:
     """Listen on a free port of 127.0.0.1."""
-    receiving = Sink()
-    server = await asyncio.start_server(receiving.receive, "127.0.0.1", 0, limit=1 << 20)
-    receiving.port = server.sockets[0].getsockname()[1]
-    yield receiving
+    receiver = Sink()
+    server = await asyncio.start_server(receiver.receive, "127.0.0.1", 0, limit=1 << 20)
+    receiver.port = server.sockets[0].getsockname()[1]
+    yield receiver
     server.close()

@@ -1,4 +1,4 @@
-"""thespian: an actor told and asked from outside, on the one of its system bases that stays in the caller's process."""
+"""thespian: an actor called from outside, on the only one of its system bases that stays in the caller's process."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from typing import Any
 
 from thespian.actors import Actor, ActorSystem
 
-from bench import load
+from bench.sides.blocking import BlockingSide
 from bench.work import ORDER, QuoteRequest, quote
 
 
@@ -14,44 +14,24 @@ class Pricing(Actor):
     """Answers quotes."""
 
     def receiveMessage(self, message: Any, sender: Any) -> None:
-        """Price an order; a tell is only counted by being handled."""
+        """Price an order. A one-way message is None, and needs no work."""
         if isinstance(message, QuoteRequest):
             self.send(sender, quote(message))
 
 
-class Near:
-    """Both sides in one process, and one thread."""
-
-    def __init__(self) -> None:
-        self.system = ActorSystem("simpleSystemBase")
-        self.actor = self.system.createActor(Pricing)
-
-    async def asks(self, in_flight: int, seconds: float) -> dict[str, Any]:
-        """Ask one after another: thespian has one request of a caller under way, whatever `in_flight` says."""
-        ask, actor, message = self.system.ask, self.actor, QuoteRequest(**ORDER)
-
-        def burst() -> int:
-            for _ in range(in_flight):
-                ask(actor, message, 10)
-            return in_flight
-
-        return load.bursts(burst, seconds)
-
-    async def tells(self, seconds: float) -> dict[str, Any]:
-        """Tell in bursts of 64; a tell returns when it has been handled."""
-        tell, actor = self.system.tell, self.actor
-
-        def burst() -> int:
-            for _ in range(64):
-                tell(actor, None)
-            return 64
-
-        return load.bursts(burst, seconds)
-
-
 @asynccontextmanager
-async def near() -> AsyncIterator[Near]:
-    """Run the actor."""
-    made = Near()
-    yield made
-    made.system.shutdown()
+async def local() -> AsyncIterator[BlockingSide]:
+    """Run the actor and its caller in this process, and in one thread."""
+    system = ActorSystem("simpleSystemBase")
+    actor, message = system.createActor(Pricing), QuoteRequest(**ORDER)
+
+    def ask(count: int) -> None:
+        for _ in range(count):  # one after another: thespian has one request of a caller in flight
+            system.ask(actor, message, 10)
+
+    def tell(count: int) -> None:
+        for _ in range(count):  # a tell returns once it has been handled
+            system.tell(actor, None)
+
+    yield BlockingSide(ask, tell)
+    system.shutdown()

@@ -1,4 +1,4 @@
-"""Actors that have grown: thousands of endpoints, or an index over many stored keys."""
+"""Large actors: thousands of endpoints, or an index over many stored keys."""
 
 import asyncio
 import itertools
@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from bench import load
-from bench.sides.own import Accounts, Served
+from bench.sides.actorloom import Accounts, ActorSide
 from bench.work import Account, Quote
 from runtime import Actor, Index, Query, query
 from runtime.client.bus import Bus
@@ -24,8 +24,8 @@ from runtime.testing import running
 from runtime.wire.subjects import Names
 
 
-def questions(count: int) -> list[type[Query[Quote]]]:
-    """Declare `count` queries of the actor ``wide``."""
+def query_types(count: int) -> list[type[Query[Quote]]]:
+    """Return `count` query types of the actor ``wide``."""
     declared: list[Any] = []
     for number in range(count):
         body = {"__module__": __name__, "__annotations__": {"order_id": str}}
@@ -36,9 +36,9 @@ def questions(count: int) -> list[type[Query[Quote]]]:
 
 
 def wide_actor(count: int) -> type[Actor[Any]]:
-    """Declare an actor that answers all of them."""
+    """Return an actor class that answers all these queries."""
     handlers: dict[str, Any] = {"__module__": __name__, "name": "wide"}
-    for number, question in enumerate(questions(count)):
+    for number, question in enumerate(query_types(count)):
 
         async def handler(self: Any, message: Any) -> Any:
             return Quote(message.order_id, 1)
@@ -53,32 +53,32 @@ def wide_actor(count: int) -> type[Actor[Any]]:
 async def actor(url: str, namespace: str, count: int) -> AsyncIterator[object]:
     """Serve `count` endpoints."""
     async with running(wide_actor(count), url=url, namespace=namespace, tracing=Tracing.from_env()) as system:
-        yield Served(system)
+        yield ActorSide(system)
 
 
 class Caller:
-    """Asks one endpoint after another."""
+    """Queries the endpoints in turn."""
 
     def __init__(self, bus: Bus, kinds: list[type[Query[Quote]]]) -> None:
         self.bus = bus
         self.kinds = kinds
 
     async def quotes(self, in_flight: int, seconds: float, used: int | None = None) -> dict[str, Any]:
-        """Ask the first `used` of them (None: all) in a closed loop."""
+        """Query the first `used` endpoints, or all of them if None, in a closed loop."""
         ask = self.bus.query
         messages = itertools.cycle([kind(order_id="o-1") for kind in self.kinds[:used]])  # type: ignore[call-arg]
-        return await load.closed(lambda _: ask(next(messages)), in_flight, seconds)
+        return await load.closed_loop(lambda _: ask(next(messages)), in_flight, seconds)
 
 
 @asynccontextmanager
 async def caller(url: str, namespace: str, count: int) -> AsyncIterator[Caller]:
-    """The client side."""
+    """Provide the caller of `count` endpoints."""
     async with await Connection.connect(ConnectionOptions(url=url), name="bench") as connection:
-        yield Caller(Bus(connection, Tracing.from_env().service("bench"), namespace=namespace), questions(count))
+        yield Caller(Bus(connection, Tracing.from_env().service("bench"), namespace=namespace), query_types(count))
 
 
-class Listed(Accounts):
-    """Accounts with an index over all of them."""
+class IndexedAccounts(Accounts):
+    """Accounts with an index by balance."""
 
     name = "accounts"
     indexes = [Index(order="balance")]  # noqa: RUF012 - as a user declares it
@@ -86,21 +86,21 @@ class Listed(Accounts):
 
 
 @asynccontextmanager
-async def listed(url: str, namespace: str) -> AsyncIterator[Served]:
-    """Serve accounts that may be in the stream already, with an index."""
-    async with running(Listed, url=url, namespace=namespace, tracing=Tracing.from_env()) as system:
-        yield Served(system)
+async def indexed(url: str, namespace: str) -> AsyncIterator[ActorSide]:
+    """Serve accounts with an index, which is built from the keys that are stored already."""
+    async with running(IndexedAccounts, url=url, namespace=namespace, tracing=Tracing.from_env()) as system:
+        yield ActorSide(system)
 
 
 class Writer:
-    """Writes the records of many keys as turns would have left them."""
+    """Writes records of many keys, in the form that turns leave."""
 
     def __init__(self, connection: Connection, namespace: str) -> None:
         self.jetstream = JetStream(connection)
         self.names = Names("accounts", namespace)
 
     async def store(self, first: int, count: int) -> dict[str, float]:
-        """Store `count` keys."""
+        """Store `count` keys, numbered from `first`; return the seconds that it took."""
         numbers = iter(range(first, first + count))
         begun = time.perf_counter()
 
@@ -118,7 +118,7 @@ class Writer:
 
 @asynccontextmanager
 async def writer(url: str, namespace: str) -> AsyncIterator[Writer]:
-    """Create the actor's streams by running it once, and write beside it."""
+    """Run the actor once, so that it creates its streams, and provide the writer."""
     async with running(Accounts, url=url, namespace=namespace, tracing=Tracing.from_env()):
         pass
     async with await Connection.connect(ConnectionOptions(url=url), name="writer") as connection:

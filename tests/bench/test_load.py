@@ -1,4 +1,4 @@
-"""The load generators count what was asked, and an open loop does not hide a stall."""
+"""Tests of the load generators: the number of requests, and an open loop that does not hide a stall."""
 
 import asyncio
 import base64
@@ -15,56 +15,57 @@ from bench import load
 from runtime.nats.server import EmbeddedServer
 
 
-def latencies(found: dict[str, Any]) -> list[float]:
-    """Seconds."""
-    return [tick * load.TICK for tick in array("I", base64.b64decode(found["latencies"]))]
+def latencies(result: dict[str, Any]) -> list[float]:
+    """Return the latencies of a run in seconds."""
+    return [tick * load.TICK for tick in array("I", base64.b64decode(result["latencies"]))]
 
 
-async def test_closed_keeps_so_many_in_flight() -> None:
+async def test_a_closed_loop_keeps_a_fixed_number_of_requests_in_flight() -> None:
     running: set[int] = set()
-    seen = 0
+    most = 0
 
     async def request(number: int) -> None:
-        nonlocal seen
+        nonlocal most
         assert number not in running
         running.add(number)
-        seen = max(seen, len(running))
+        most = max(most, len(running))
         await asyncio.sleep(0)
         running.discard(number)
 
-    found = await load.closed(request, 7, 0.05)
-    assert seen == 7
-    assert found["count"] == len(latencies(found)) > 7
-    assert found["seconds"] >= 0.05
+    result = await load.closed_loop(request, 7, 0.05)
+    assert most == 7
+    assert result["count"] == len(latencies(result)) > 7
+    assert result["seconds"] >= 0.05
 
 
-async def test_closed_ends_with_the_error_of_a_request() -> None:
+async def test_a_closed_loop_ends_with_the_error_of_a_failed_request() -> None:
     async def request(_: int) -> None:
         raise ConnectionError("gone")
 
     with pytest.raises(ExceptionGroup) as caught:
-        await load.closed(request, 3, 5.0)
+        await load.closed_loop(request, 3, 5.0)
     assert caught.group_contains(ConnectionError, match="gone")
 
 
-async def test_open_counts_a_stall_for_all_who_would_have_met_it() -> None:
+async def test_an_open_loop_counts_a_stall_for_every_request_due_during_it() -> None:
     stalled = False
 
     async def request(_: int) -> None:
         nonlocal stalled
         if not stalled:
             stalled = True
-            time.sleep(0.2)  # noqa: ASYNC251 - the stall: nobody is served meanwhile
+            time.sleep(0.2)  # noqa: ASYNC251 - the stall: it blocks the event loop
 
-    found = await load.opened(request, rate=1000, seconds=0.2)
-    took = latencies(found)
-    # 200 requests were due while the first one stalled. Timed from when they were sent, all but one would be instant.
+    took = latencies(await load.open_loop(request, rate=1000, seconds=0.2))
+    # 200 requests are due during the stall. Counted from the time of sending, all but one would be instant.
     assert len(took) == 200
-    assert sum(one > 0.05 for one in took) > 100
+    assert sum(seconds > 0.05 for seconds in took) > 100
 
 
-async def test_open_of_nats_go_counts_a_stall_too(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
-    pytest.importorskip("hdrh", reason="the bench has an extra of its own: make bench installs it")
+async def test_the_open_loop_of_nats_go_counts_a_stall_as_well(
+    nats_server: EmbeddedServer, namespace: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("hdrh", reason="make bench installs the bench extra")
     from rich.progress import Progress
 
     from bench import results
@@ -73,15 +74,15 @@ async def test_open_of_nats_go_counts_a_stall_too(nats_server: EmbeddedServer, n
 
     binary = go.program()
     if not binary.exists():
-        pytest.skip("nats.go is not built here: make bench does it")
+        pytest.skip("nats.go is not built: make bench builds it")
     suite = Suite(results.new_report(True), Progress(disable=True), tmp_path)
     async with suite.question():
-        answers = await go.side(suite, binary, "pricing", nats_server.url, f"{namespace}.quote", True)
-        load = await go.side(suite, binary, "caller", nats_server.url, f"{namespace}.quote", True)
-        os.kill(answers.pid, signal.SIGSTOP)
-        asked = asyncio.create_task(load.call("open", rate=1000, seconds=0.6))
+        answering = await go.side(suite, binary, "pricing", nats_server.url, f"{namespace}.quote", True)
+        caller = await go.side(suite, binary, "caller", nats_server.url, f"{namespace}.quote", True)
+        os.kill(answering.pid, signal.SIGSTOP)
+        run = asyncio.create_task(caller.call("open", rate=1000, seconds=0.6))
         await asyncio.sleep(0.4)  # the stall
-        os.kill(answers.pid, signal.SIGCONT)
-        took = latencies(await asked)
+        os.kill(answering.pid, signal.SIGCONT)
+        took = latencies(await run)
     assert len(took) == 600
-    assert sum(one > 0.1 for one in took) > 200
+    assert sum(seconds > 0.1 for seconds in took) > 200

@@ -1,4 +1,4 @@
-"""Goals, comparison and percentiles say what the rounds say, and no more."""
+"""Tests of reports: goals, the comparison of two runs, percentiles and pictures."""
 
 import base64
 from array import array
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("hdrh", reason="the bench has an extra of its own: make bench installs it")
+pytest.importorskip("hdrh", reason="make bench installs the bench extra")
 
 from bench import check, compare, goals, results
 from bench.results import Measure, Report
@@ -14,7 +14,7 @@ from bench.suite import percentiles
 
 
 def report(**contenders: list[float]) -> Report:
-    """A report of one setting; each contender has these rates."""
+    """Return a report of one setting with these rates per contender and round."""
     measures = [
         Measure("query", "256 in flight", name.replace("_", " "), [{"rate": rate} for rate in rates])
         for name, rates in contenders.items()
@@ -25,12 +25,12 @@ def report(**contenders: list[float]) -> Report:
 RAW = [100.0, 110.0, 90.0, 100.0, 100.0]
 
 
-def test_ratio_is_paired_by_round() -> None:
-    # The second round ran on a machine half as fast: the ratio does not see it.
+def test_a_ratio_is_taken_within_each_round() -> None:
+    # The machine was half as fast during the second round, which does not change the ratio.
     found = report(raw=[100.0, 50.0, 100.0], ours=[300.0, 150.0, 290.0]).ratio(
         "query", "256 in flight", "ours", "raw", "rate"
     )
-    assert found is not None and (found.low, found.middle, found.high) == (2.9, 3.0, 3.0)
+    assert found is not None and (found.low, found.median, found.high) == (2.9, 3.0, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_ratio_is_paired_by_round() -> None:
         ([2.7, 2.7, 2.7, 2.7, 4.0], "missed within noise"),
     ],
 )
-def test_verdict_knows_the_spread(factors: list[float], verdict: str) -> None:
+def test_a_verdict_considers_the_spread_of_the_rounds(factors: list[float], verdict: str) -> None:
     given = report(actorloom=[a * b for a, b in zip(RAW, factors, strict=True)])
     given.measures.append(Measure("query", "256 in flight", goals.RAW, [{"rate": rate} for rate in RAW]))
-    said = {goal.work: judged for goal, _, judged in goals.judged(given) if goal.against == goals.RAW}
-    assert said["query, 256 in flight, untraced"] == verdict
-    assert said["query, 256 in flight, 1% sampled"] == "not measured"
+    found = {goal.work: verdict for goal, _, verdict in goals.verdicts(given) if goal.against == goals.RAW}
+    assert found["query, 256 in flight, untraced"] == verdict
+    assert found["query, 256 in flight, 1% sampled"] == "not measured"
 
 
 @pytest.mark.parametrize(
@@ -59,29 +59,29 @@ def test_verdict_knows_the_spread(factors: list[float], verdict: str) -> None:
         ([1.2, 2.9, 1.1, 3.0, 2.2], None),
         ([2.2, 2.25, 3.4, 2.3, 2.3], None),
     ],
-    ids=["worse", "better", "the same", "noise", "apart, but no further than its own rounds"],
+    ids=["worse", "better", "the same", "noise", "apart, but within the spread of its rounds"],
 )
-def test_compare_calls_a_change_only_what_the_rounds_agree_on(after: list[float], better: bool | None) -> None:
+def test_a_figure_changes_only_if_all_rounds_agree(after: list[float], better: bool | None) -> None:
     before = report(raw=RAW, ours=[a * b for a, b in zip(RAW, [2.0, 2.0, 1.9, 2.1, 2.0], strict=True)])
     (change,) = compare.changes(before, report(raw=RAW, ours=[a * b for a, b in zip(RAW, after, strict=True)]))
     assert change.better is better
 
 
-def test_compare_does_not_see_a_faster_machine() -> None:
+def test_a_faster_machine_is_not_a_change() -> None:
     before = report(raw=RAW, ours=[200.0] * 5)
     after = report(raw=[3 * rate for rate in RAW], ours=[600.0] * 5)
     assert [change.better for change in compare.changes(before, after)] == [None]
 
 
-def test_compare_takes_a_starved_machine_as_noise() -> None:
+def test_a_starved_machine_is_noise() -> None:
     before = report(raw=RAW, ours=[200.0] * 5)
     starved = report(raw=[rate / 10 for rate in RAW], ours=[90.0] * 5)
     assert [change.better for change in compare.changes(before, starved)] == [None]
-    starved.machine["cpu"] = "another"  # it may be as slow as that
+    starved.machine["cpu"] = "another"  # which may be that slow
     assert [change.better for change in compare.changes(before, starved)] == [True]
 
 
-def test_compare_takes_what_is_not_ours_as_the_noise_between_runs() -> None:
+def test_the_shift_of_other_libraries_between_runs_is_noise() -> None:
     before = report(raw=RAW, nats_go=[300.0] * 5, ours=[200.0] * 5)
     calm = report(raw=RAW, nats_go=[310.0] * 5, ours=[150.0] * 5)
     busy = report(raw=RAW, nats_go=[200.0] * 5, ours=[150.0] * 5)
@@ -103,7 +103,7 @@ def test_report_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_pictures_are_drawn_as_svg_and_png(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the bench has an extra of its own: make bench installs it")
+    pytest.importorskip("matplotlib", reason="make bench installs the bench extra")
     from bench.pictures import draw
 
     machine, versions = {"cpu": "x", "cores": "2"}, {"python": "3.11", "nats-server": "2"}
@@ -119,10 +119,10 @@ def test_pictures_are_drawn_as_svg_and_png(tmp_path: Path) -> None:
     assert all(path.stat().st_size > 1000 for path in drawn)
 
 
-def test_kept_ratios_are_of_questions_that_the_check_runs() -> None:
+def test_saved_ratios_belong_to_questions_that_the_check_runs() -> None:
     import msgspec
 
-    for kept in msgspec.json.decode(check.KEPT.read_bytes(), type=list[check.Kept]):
-        assert kept.question in check.QUESTIONS
-        assert kept.setting in check.SETTINGS
-        assert 0 < kept.ratio < 10
+    for saved in msgspec.json.decode(check.BASELINES.read_bytes(), type=list[check.Baseline]):
+        assert saved.question in check.QUESTIONS
+        assert saved.setting in check.SETTINGS
+        assert 0 < saved.ratio < 10

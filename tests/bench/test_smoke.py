@@ -1,4 +1,4 @@
-"""The suite runs from its command line, says what it found, and leaves nothing behind."""
+"""Tests of the command line of the bench: a short run, its report, and usage errors."""
 
 import subprocess
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-pytest.importorskip("hdrh", reason="the bench has an extra of its own: make bench installs it")
-pytest.importorskip("matplotlib", reason="the bench has an extra of its own: make bench installs it")
+pytest.importorskip("hdrh", reason="make bench installs the bench extra")
+pytest.importorskip("matplotlib", reason="make bench installs the bench extra")
 
 from bench.results import Report, load
 
@@ -16,13 +16,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m bench` with these arguments."""
+    """Run ``python -m bench`` with these arguments."""
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
     )
 
 
-def test_quick_run_of_one_question(tmp_path: Path) -> None:
+def test_a_quick_run_of_one_question_writes_a_report(tmp_path: Path) -> None:
     output = tmp_path / "run.json"
     done = bench("--quick", "emit", "--output", str(output))
     assert done.returncode == 0, done.stderr
@@ -41,7 +41,7 @@ def test_quick_run_of_one_question(tmp_path: Path) -> None:
     assert bench("compare", str(output), str(output)).returncode == 0
 
 
-def test_unknown_question_is_a_usage_error() -> None:
+def test_an_unknown_question_is_a_usage_error() -> None:
     done = bench("nonsense")
     assert done.returncode == 2
     assert "nonsense" in done.stderr

@@ -1,4 +1,5 @@
-// Both sides in Go by nats.go, driven as bench/child.py is: one JSON object as argument, calls as lines on stdin.
+// Command natsbench is both sides of a contender with nats.go. Its protocol is that of bench/child.py: a JSON object as
+// the argument, and one call per line on stdin.
 package main
 
 import (
@@ -61,25 +62,25 @@ func main() {
 	if given.Side == "pricing" {
 		answer(connection, given)
 	}
-	say(map[string]any{"ready": true})
+	write(map[string]any{"ready": true})
 	calls := bufio.NewScanner(os.Stdin)
 	for calls.Scan() {
 		var asked call
 		must(json.Unmarshal(calls.Bytes(), &asked))
 		switch asked.Do {
 		case "quotes":
-			say(map[string]any{"result": closed(connection, given, asked)})
+			write(map[string]any{"result": closed(connection, given, asked)})
 		case "open":
-			say(map[string]any{"result": open(connection, given, asked)})
+			write(map[string]any{"result": open(connection, given, asked)})
 		case "flush":
-			say(map[string]any{"result": map[string]any{}})
+			write(map[string]any{"result": map[string]any{}})
 		default:
-			say(map[string]any{"error": "no such call: " + asked.Do})
+			write(map[string]any{"error": "no such call: " + asked.Do})
 		}
 	}
 }
 
-// answer prices orders: decoded and encoded, or the same bytes to everybody.
+// answer prices orders. With given.Decode it decodes and encodes JSON; otherwise every reply has the same bytes.
 func answer(connection *nats.Conn, given spec) {
 	fixed, _ := json.Marshal(quote{"o-10283", 7548})
 	_, err := connection.QueueSubscribe(given.Subject, "q", func(message *nats.Msg) {
@@ -90,8 +91,8 @@ func answer(connection *nats.Conn, given spec) {
 		var request quoteRequest
 		must(json.Unmarshal(message.Data, &request))
 		total := 0
-		for _, one := range request.Lines {
-			total += one.Quantity * one.Price
+		for _, line := range request.Lines {
+			total += line.Quantity * line.Price
 		}
 		reply, _ := json.Marshal(quote{request.OrderID, total})
 		must(message.Respond(reply))
@@ -121,7 +122,7 @@ func asker(connection *nats.Conn, given spec) func() {
 		reply, err := connection.RequestMsg(message, 5*time.Second)
 		must(err)
 		if code := reply.Header.Get("Nats-Service-Error-Code"); code != "" {
-			must(fmt.Errorf("refused with %s: %s", code, reply.Data))
+			must(fmt.Errorf("error %s: %s", code, reply.Data))
 		}
 		if given.Decode {
 			var found quote
@@ -130,6 +131,7 @@ func asker(connection *nats.Conn, given spec) func() {
 	}
 }
 
+// closed keeps asked.With.InFlight requests in flight for asked.With.Seconds.
 func closed(connection *nats.Conn, given spec, asked call) map[string]any {
 	ask := asker(connection, given)
 	took := make([][]uint32, asked.With.InFlight)
@@ -152,7 +154,7 @@ func closed(connection *nats.Conn, given spec, asked call) map[string]any {
 	return result(took, time.Since(begun), used()-cpu)
 }
 
-// open sends at a fixed rate; latencies count from when a request was due (no coordinated omission).
+// open sends at a fixed rate. A latency is counted from the time the request was due (no coordinated omission).
 func open(connection *nats.Conn, given spec, asked call) map[string]any {
 	ask := asker(connection, given)
 	total := int(asked.With.Rate * asked.With.Seconds)
@@ -184,10 +186,11 @@ func open(connection *nats.Conn, given spec, asked call) map[string]any {
 	return result(took, time.Since(begun), used()-cpu)
 }
 
+// result returns a run in the form of bench/load.py.
 func result(took [][]uint32, seconds time.Duration, cpu time.Duration) map[string]any {
 	var bytes []byte
-	for _, one := range took {
-		for _, value := range one {
+	for _, latencies := range took {
+		for _, value := range latencies {
 			bytes = binary.LittleEndian.AppendUint32(bytes, value)
 		}
 	}
@@ -199,23 +202,27 @@ func result(took [][]uint32, seconds time.Duration, cpu time.Duration) map[strin
 	}
 }
 
+// ticks converts a duration to tenths of a microsecond.
 func ticks(duration time.Duration) uint32 { return uint32(duration.Nanoseconds() / 100) }
 
+// used returns the CPU time of this process.
 func used() time.Duration {
 	var usage syscall.Rusage
 	must(syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-func say(answer map[string]any) {
+// write sends one line to the parent process.
+func write(answer map[string]any) {
 	text, err := json.Marshal(answer)
 	must(err)
 	fmt.Println(string(text))
 }
 
+// must reports an error on stdout and ends the process.
 func must(err error) {
 	if err != nil {
-		say(map[string]any{"error": err.Error()})
+		write(map[string]any{"error": err.Error()})
 		os.Exit(1)
 	}
 }

@@ -1,11 +1,12 @@
-// Both sides in JavaScript by nats.js, driven as bench/child.py is: one JSON object as argument, calls as lines on stdin.
+// Both sides of a contender with nats.js. The protocol is that of bench/child.py: a JSON object as the argument, and one
+// call per line on stdin.
 import { connect } from "@nats-io/transport-node";
 import { createInterface } from "node:readline";
 
 const given = JSON.parse(process.argv[2]);
 const connection = await connect({ servers: given.url });
 
-// Prices orders, each decoded and encoded.
+// Prices orders: decodes each request and encodes each reply.
 function answer() {
   connection.subscribe(given.subject, {
     queue: "q",
@@ -19,7 +20,7 @@ function answer() {
   });
 }
 
-// Keeps so many requests under way; latencies are in tenths of a microsecond.
+// Keeps inFlight requests in flight for some seconds. Latencies are in tenths of a microsecond.
 async function quotes({ in_flight: inFlight, seconds }) {
   const order = JSON.parse(given.body);
   const took = [];
@@ -29,7 +30,7 @@ async function quotes({ in_flight: inFlight, seconds }) {
   const worker = async () => {
     for (let now = begun; now < end; ) {
       const reply = await connection.request(given.subject, JSON.stringify(order), { timeout: 5000 });
-      if (reply.json().order_id !== order.order_id) throw new Error("the reply is to another order");
+      if (reply.json().order_id !== order.order_id) throw new Error("the reply belongs to another order");
       const done = performance.now();
       took.push((done - now) * 1e4);
       now = done;
@@ -45,18 +46,18 @@ async function quotes({ in_flight: inFlight, seconds }) {
   };
 }
 
-const say = (found) => process.stdout.write(JSON.stringify(found) + "\n");
+const write = (answer) => process.stdout.write(JSON.stringify(answer) + "\n");
 
 if (given.side === "pricing") answer();
 await connection.flush();
-say({ ready: true });
+write({ ready: true });
 for await (const line of createInterface({ input: process.stdin })) {
   const call = JSON.parse(line);
   try {
     if (call.do !== "quotes" && call.do !== "flush") throw new Error(`no such call: ${call.do}`);
-    say({ result: call.do === "quotes" ? await quotes(call.with) : {} });
+    write({ result: call.do === "quotes" ? await quotes(call.with) : {} });
   } catch (error) {
-    say({ error: String(error.stack) });
+    write({ error: String(error.stack) });
   }
 }
 await connection.close();
