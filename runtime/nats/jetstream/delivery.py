@@ -1,14 +1,21 @@
 """One message of a durable consumer in hand: what it holds, and how it is acknowledged."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 from runtime.nats.jetstream.configs import SECOND, ack_fields
 
-if TYPE_CHECKING:
-    from runtime.nats.jetstream.puller import Puller
+
+class DeliveryOwner(Protocol):
+    """The part of `Puller` that its deliveries use."""
+
+    def finish(self, delivery: "Delivery", payload: bytes) -> None: ...
+    def set_aside(self, delivery: "Delivery") -> bool: ...
+    def has(self, delivery: "Delivery") -> bool: ...
+    def watch(self, delivery: "Delivery") -> asyncio.Future[None]: ...
+    def send(self, reply: bytes, payload: bytes) -> None: ...
 
 
 class Delivery(msgspec.Struct, eq=False):
@@ -18,7 +25,7 @@ class Delivery(msgspec.Struct, eq=False):
     so does one that cannot be sent, which is told to the puller's `on_error`.
     """
 
-    puller: "Puller"
+    puller: DeliveryOwner
     born: int
     """The heartbeat of the puller at which it came."""
     subject: bytes
@@ -42,14 +49,6 @@ class Delivery(msgspec.Struct, eq=False):
     def ack(self) -> None:
         """It is done."""
         self.puller.finish(self, b"+ACK")
-
-    async def ack_sync(self, timeout: float = 5.0) -> None:
-        """It is done, and the server has said that it knows (in memory: it may still forget when killed).
-
-        Raises `TimeoutError`, `NoResponders` or `PublishError`, and stays in hand then.
-        """
-        await self.puller.connection.request(self.reply, b"+ACK", timeout=timeout)
-        self.puller.finish(self, None)
 
     def nak(self, delay: float = 0.0) -> None:
         """It failed: deliver it again after `delay` seconds."""

@@ -158,21 +158,20 @@ class Puller:
                 self._idle = self._loop.create_future()
             await asyncio.shield(self._idle)
 
-    def finish(self, delivery: Delivery, payload: bytes | None) -> None:
+    def finish(self, delivery: Delivery, payload: bytes) -> None:
         """Take `delivery` out of hand and send `payload` on its ack subject; for `Delivery` only."""
         in_hand, sequence = self._in_hand, delivery.stream_sequence
         if in_hand.pop(sequence, None) is None:
             return
         if sequence in self._stale:
             self._stale.discard(sequence)
-            self._finished[sequence] = payload or b"+ACK"
+            self._finished[sequence] = payload
         if self._aside.sizes or self._watched:
             self._let_go(sequence)
-        if payload is not None:
-            try:  # `send`, without a call: one in fifty of a reaction's instructions
-                self.connection.respond(delivery.reply, payload)
-            except PublishError as error:
-                self._recovery.report(error)
+        try:  # `send`, without a call: one in fifty of a reaction's instructions
+            self.connection.respond(delivery.reply, payload)
+        except PublishError as error:
+            self._recovery.report(error)
         if self._running:
             asked = self._asked
             # Half of the room at once, or what there is once nothing is asked for: few requests, and no free place idle.

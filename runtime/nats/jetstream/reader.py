@@ -4,16 +4,13 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from runtime.errors import ActorError
-from runtime.nats.connection import Subscription
-from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, Stored, ack_fields
-
-if TYPE_CHECKING:
-    from runtime.nats.jetstream.client import JetStream
+from runtime.nats.connection import Connection, Subscription
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, ConsumerInfo, Stored, ack_fields
 
 _BATCH: Final = 512
 
@@ -24,8 +21,25 @@ _INACTIVE: Final = 30 * SECOND
 _PAUSE: Final = 0.05
 
 
+class StreamApi(Protocol):
+    """The part of `JetStream` that a read uses: two attributes and three calls."""
+
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def timeout(self) -> float:
+        """Default timeout of a call, in seconds."""
+        ...
+
+    async def get_last(self, stream: str, subject: str, timeout: float | None = None) -> Stored | None: ...
+    async def ensure_consumer(
+        self, stream: str, config: ConsumerConfig, timeout: float | None = None
+    ) -> ConsumerInfo: ...
+    async def delete_consumer(self, stream: str, consumer: str, timeout: float | None = None) -> None: ...
+
+
 async def read(
-    jetstream: "JetStream", stream: str, subject_filter: str, start: int, last_per_subject: bool
+    jetstream: StreamApi, stream: str, subject_filter: str, start: int, last_per_subject: bool
 ) -> AsyncIterator[Stored]:
     """See `JetStream.read`: passes over the stream until the last message that the leader had is seen.
 
@@ -68,7 +82,7 @@ def _config(subject_filter: str, start: int, last_per_subject: bool) -> Consumer
 class _Pass:
     """One consumer, pulled until nothing is pending, or until a delivery is missing."""
 
-    def __init__(self, jetstream: "JetStream", stream: str, config: ConsumerConfig) -> None:
+    def __init__(self, jetstream: StreamApi, stream: str, config: ConsumerConfig) -> None:
         self._jetstream = jetstream
         self._stream = stream
         self._config = config

@@ -71,6 +71,12 @@ async def store(jetstream: JetStream, stream: str, count: int) -> None:
     await jetstream.publish(f"{stream}.a", b"last")
 
 
+async def ack_and_wait(jetstream: JetStream, delivery: Delivery) -> None:
+    """Acknowledge `delivery` and return when the server has confirmed it."""
+    await jetstream.connection.request(delivery.reply, b"+ACK", timeout=5.0)
+    delivery.ack()
+
+
 async def consumer(jetstream: JetStream, stream: str, ack_wait: float = 30.0) -> None:
     await jetstream.ensure_consumer(
         stream, ConsumerConfig(durable="c", ack_wait=int(ack_wait * SECOND), max_ack_pending=10_000)
@@ -183,14 +189,14 @@ async def test_a_terminated_one_never_comes_again(jetstream: JetStream, stream: 
     await puller.stop()
 
 
-async def test_ack_sync_returns_when_the_server_knows(jetstream: JetStream, stream: str) -> None:
+async def test_a_finished_delivery_stays_finished(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 1)
     await consumer(jetstream, stream)
     taken = Taken()
     puller = Puller(jetstream, stream, "c", taken)
     await puller.start()
     await taken.until(lambda: len(taken.deliveries) == 1)
-    await taken.deliveries[0].ack_sync()
+    await ack_and_wait(jetstream, taken.deliveries[0])
     assert (await jetstream.consumer_info(stream, "c")).ack_floor.stream_seq == 1
     assert puller.in_hand == 0
     taken.deliveries[0].nak()
@@ -346,8 +352,8 @@ async def test_a_new_owner_gets_at_once_and_in_order_what_the_old_one_had(jetstr
     await old.start()
     await taken.until(lambda: len(taken.deliveries) == 10)
     for delivery in taken.deliveries[:3]:
-        await delivery.ack_sync()
-    await taken.deliveries[6].ack_sync()
+        await ack_and_wait(jetstream, delivery)
+    await ack_and_wait(jetstream, taken.deliveries[6])
     await old.stop()
     new = Puller(jetstream, stream, "c", other, limit=10, exclusive=True)
     await new.start()
@@ -387,7 +393,7 @@ async def test_what_somebody_else_resets_comes_in_order(
     await store(jetstream, stream, 5)
     await taken.until(lambda: len(taken.deliveries) == 5)
     for delivery in taken.deliveries[:3]:
-        await delivery.ack_sync()
+        await ack_and_wait(jetstream, delivery)
 
     async def reset_and_store() -> None:
         async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
@@ -434,7 +440,7 @@ async def test_a_killed_server_costs_nothing(tmp_path: Path, exclusive: bool) ->
             await puller.start()
             await taken.until(lambda: len(taken.deliveries) == 20)
             for delivery in taken.deliveries[:5]:
-                await delivery.ack_sync()
+                await ack_and_wait(jetstream, delivery)
             await taken.until(lambda: len(taken.deliveries) == 25)
             in_hand = taken.deliveries[5:]
             server.kill()
@@ -509,7 +515,7 @@ async def test_what_the_server_delivers_again_while_in_hand_is_given_back_by_its
             await puller.start()
             await taken.until(lambda: len(taken.deliveries) == 10)
             for delivery in taken.deliveries[:5]:
-                await delivery.ack_sync()
+                await ack_and_wait(jetstream, delivery)
             last = taken.deliveries[9]
             old = last.reply
             await server.stop()
