@@ -138,7 +138,16 @@ class Retry(ActorError):
 
 
 class PublishError(ActorError):
-    """A message was not acknowledged by the server, or could not be sent."""
+    """A message was not sent, or the server did not acknowledge it.
+
+    Args:
+        message: The reason.
+        err_code: JetStream's error code if a stream refused the message, else 0.
+    """
+
+    def __init__(self, message: str, err_code: int = 0) -> None:
+        super().__init__(message)
+        self.err_code = err_code
 
 
 class CodecError(ActorError):

@@ -12,7 +12,7 @@ from runtime.cli.failures import NOBODY, Failure, usage
 from runtime.cli.output import print_json, print_table, say
 from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import NO_STREAM, ApiError
+from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, services
 from runtime.wire.subjects import valid_name
 
@@ -117,7 +117,7 @@ async def _named(
         try:
             letter = await DeadLetters(jetstream, names(configuration, service)).get(int(sequence))
         except ApiError as error:
-            if error.err_code != NO_STREAM:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
                 raise
             letter = None
         if letter is None:

@@ -130,7 +130,7 @@ class Serving:
         """Take no more but what the handlers that still run in this process ask for: nobody else may be there to answer them."""
         served = self.served
         # In the place of what loopback has put there, which ends with the subscription.
-        near = [served.connection.serve_near(each.subject, each.receive) for each in self.endpoints]
+        near = [served.connection.serve_in_process(each.subject, each.receive) for each in self.endpoints]
         try:
             for subscription in self._subscriptions:
                 await subscription.drain()

@@ -18,17 +18,11 @@ from runtime.intake.poison import Suspects
 from runtime.intake.reactions import Reactions, event_subject
 from runtime.intake.redrive import Redriven
 from runtime.intake.timers import Timers
-from runtime.nats.jetstream.configs import (
-    NO_CONSUMER,
-    NO_STREAM,
-    SECOND,
-    ApiError,
-    ConsumerConfig,
-    ConsumerInfo,
-    changed_consumer,
-)
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, update_consumer
 from runtime.nats.jetstream.delivery import Delivery
+from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.puller import Puller
+from runtime.nats.jetstream.responses import ConsumerInfo
 from runtime.storage.positions import Place, Places
 from runtime.storage.streams import REDRIVE, TIMERS, StreamChanged, unless_gone
 from runtime.turns.served import Served
@@ -137,7 +131,7 @@ class Consumers:
             if known is not None and known.created != info.created:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
             # Processes that share a consumer may be of different versions: the newest has set it.
-            if served.keyed and changed_consumer(config, info.config) is not None:
+            if served.keyed and update_consumer(config, info.config) is not None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
             if known is not None:
                 place = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
@@ -161,7 +155,7 @@ class Consumers:
             durable,
             self._deliver(reactions, durable, place),
             limit=served.options.in_hand,
-            aside=served.options.held_back,
+            max_parked=served.options.held_back,
             exclusive=served.keyed,
             expires=expires,
             heartbeat=expires / 3,
@@ -228,7 +222,7 @@ class Consumers:
 
     def _failed(self, error: ActorError) -> None:
         logger.warning("%s: %s", self._served.name, error)
-        if isinstance(error, ApiError) and error.err_code in (NO_CONSUMER, NO_STREAM):
+        if isinstance(error, ApiError) and error.err_code in (ErrorCode.CONSUMER_NOT_FOUND, ErrorCode.STREAM_NOT_FOUND):
             self._check_now.set()
 
 

@@ -120,9 +120,9 @@ class EventWork(Work, kw_only=True, eq=False):
             return self._again(error)
         return None
 
-    def set_aside(self) -> bool:
+    def park(self) -> bool:
         """Let other events be fetched while this one waits, in memory, behind one that fails."""
-        return self.outcome.delivery.set_aside()
+        return self.outcome.delivery.park()
 
     def abandon(self) -> None:
         """Give the event back at once: this process stops."""

@@ -80,7 +80,7 @@ class TimerOutcome(Outcome):
 
     def _delete(self) -> None:
         try:
-            self._jetstream.forget(self._stream, self.delivery.stream_sequence)
+            self._jetstream.delete_message_nowait(self._stream, self.delivery.stream_sequence)
         except PublishError as error:
             # It comes again, since its acknowledgement was not sent either, and is deleted then.
             logger.info("a timer that was handled is still stored: %s", error)

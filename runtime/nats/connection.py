@@ -164,7 +164,7 @@ class Connection:
             raise
         return future
 
-    def request_told(
+    def request_callback(
         self,
         subject: bytes,
         payload: bytes,
@@ -196,13 +196,13 @@ class Connection:
         except nats.errors.Error as error:
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): {error}") from error
         if queue and self.options.loopback:
-            unsubscribe = self._until_left(self.serve_near(subject, receiver), unsubscribe)
+            unsubscribe = self._until_left(self.serve_in_process(subject, receiver), unsubscribe)
         subscription = Subscription(subject, queue, unsubscribe, self.flush)
         subscription.on_end = self._subscriptions.discard
         self._subscriptions.add(subscription)
         return subscription
 
-    def serve_near(self, subject: str, receiver: Receiver) -> Callable[[], None]:
+    def serve_in_process(self, subject: str, receiver: Receiver) -> Callable[[], None]:
         """Hand the requests of this process for `subject` straight to `receiver`; return what ends that.
 
         Whoever did so before does not any more.
@@ -292,13 +292,11 @@ class Connection:
         self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
 
     def _on_error(self, error: Exception) -> None:
-        text = str(error)
-        if isinstance(error, PermissionDenied) and text.count('"') >= 2:
-            subject = text.split('"')[1]
-            if "for publish to" in text:
-                self._replies.fail(error, subject)
+        if isinstance(error, PermissionDenied):
+            if error.operation == "publish":
+                self._replies.fail(error, error.subject)
             for subscription in self._subscriptions:
-                if "for subscription to" in text and subscription.subject.lower() == subject.lower():
+                if error.operation == "subscription" and subscription.subject.lower() == error.subject.lower():
                     subscription.error = error
         for told in self.on_error:
             told(error)

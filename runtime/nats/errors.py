@@ -1,22 +1,56 @@
-"""What a connection raises beside `PublishError`: nobody there, not connected, refused, lost."""
+"""Errors of a connection in addition to `PublishError`, and the reading of the server's ``-ERR`` messages.
+
+The NATS protocol has no error codes: an ``-ERR`` is a line of text. This module is the only one that reads these texts.
+"""
+
+import re
+from typing import Final
 
 from runtime.errors import ActorError, PublishError
 
+_PERMISSIONS_VIOLATION: Final = "permissions violation for "
+_REFUSED_SUBJECT: Final = re.compile(r'for (publish|subscription) to "([^"]*)"')
+_AUTHORIZATION_VIOLATION: Final = "authorization violation"
+
 
 class NoResponders(ActorError):
-    """Nobody subscribes to the subject (status 503 of the server): nothing was executed."""
+    """The subject has no subscriber (status 503 of the server): nothing was executed."""
 
 
 class NotConnected(PublishError):
-    """There is no connection now; nothing was sent, nothing is kept for later."""
+    """There is no connection now. The message was not sent and is not kept for later."""
 
 
 class PermissionDenied(PublishError):
-    """The server refused this publish or subscription: the user's permissions do not allow the subject."""
+    """The server refused a publish or a subscription: the user's permissions do not allow the subject.
+
+    `operation` is "publish" or "subscription", and `subject` is in lower case (nats-py lowers it). Both are empty if the
+    server names neither.
+    """
+
+    def __init__(self, message: str, operation: str = "", subject: str = "") -> None:
+        super().__init__(message)
+        self.operation = operation
+        self.subject = subject
 
 
 class ConnectionLost(TimeoutError):
-    """The connection ended while a reply was awaited: it will not come, and whether the request was executed is unknown.
+    """The connection ended before the reply came; whether the request was executed is unknown.
 
-    A `TimeoutError`, because what a caller may conclude is the same; only it is known sooner.
+    This is a `TimeoutError` because a caller may draw the same conclusions from both, only earlier from this one.
     """
+
+
+def permission_denied(error: Exception) -> PermissionDenied | None:
+    """Return the refusal by permissions that nats-py reports as `error`, or None if `error` is another one."""
+    text = str(error)
+    if _PERMISSIONS_VIOLATION not in text:
+        return None
+    found = _REFUSED_SUBJECT.search(text)
+    operation, subject = found.groups() if found is not None else ("", "")
+    return PermissionDenied(f"the server refused: {text.removeprefix('nats: ')}", operation, subject)
+
+
+def is_authorization_violation(error: Exception) -> bool:
+    """Return whether the server refused the credentials of a connection that is being opened."""
+    return _AUTHORIZATION_VIOLATION in str(error).lower()

@@ -13,9 +13,10 @@ import msgspec
 
 from runtime.errors import ActorError, ConfigurationError
 from runtime.nats.connection import Subscription
-from runtime.nats.jetstream.acks import WrongSequence
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import Stored, StreamConfig
+from runtime.nats.jetstream.configs import StreamConfig
+from runtime.nats.jetstream.errors import WrongSequence
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import headers as header_block
 
 logger = logging.getLogger("actorloom.nats")
@@ -184,10 +185,10 @@ class Lease:
             self._freed.set()
 
     @staticmethod
-    def _is_free(last: Stored) -> bool:
+    def _is_free(last: StoredMessage) -> bool:
         return not last.payload or header_block.get(last.headers, _OPERATION) is not None
 
-    def _is_ours(self, last: Stored) -> bool:
+    def _is_ours(self, last: StoredMessage) -> bool:
         try:
             return msgspec.json.decode(last.payload, type=Holder).holder == self.holder
         except (msgspec.DecodeError, UnicodeDecodeError):

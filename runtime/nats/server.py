@@ -2,12 +2,14 @@
 
 import asyncio
 import ctypes
+import errno
 import fcntl
 import json
 import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -156,7 +158,7 @@ class EmbeddedServer:
             async with asyncio.timeout(self._start_timeout):
                 with await _locked(self.store_dir) as lock:
                     self._process = self._spawn(self.store_dir, binary, port, lock)
-                self.port = await self._ready(self.store_dir, self._process)
+                self.port = await self._ready(self.store_dir, self._process, port)
         except TimeoutError:
             self.kill()
             raise ServerError(f"nats-server was not ready in {self._start_timeout:g} s{self._log_end()}") from None
@@ -191,11 +193,11 @@ class EmbeddedServer:
                 preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - takes no lock: one C call, resolved at import
             )
 
-    async def _ready(self, store: Path, process: subprocess.Popen[bytes]) -> int:
+    async def _ready(self, store: Path, process: subprocess.Popen[bytes], wanted: int) -> int:
         """Wait until the server has written its ports and greets a connection; return its port."""
         while (port := _read_port(store, process.pid)) is None:
             if process.poll() is not None:
-                error = _PortTaken if "address already in use" in self._log_end() else ServerError
+                error = _PortTaken if _is_taken(wanted) else ServerError
                 raise error(f"nats-server ended with code {process.returncode}{self._log_end()}")
             await asyncio.sleep(0.002)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -237,6 +239,17 @@ def _try_lock(lock: IO[bytes]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_taken(port: int) -> bool:
+    """Return whether a process listens on `port` of 127.0.0.1 (0: any free port, never taken)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _read_port(store: Path, pid: int) -> int | None:

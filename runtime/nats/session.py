@@ -8,7 +8,7 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 
-from runtime.nats.errors import NotConnected, PermissionDenied
+from runtime.nats.errors import NotConnected, is_authorization_violation, permission_denied
 from runtime.nats.fast import abandon
 from runtime.nats.options import ConnectionOptions
 
@@ -140,9 +140,10 @@ class Session:
     async def _on_error(self, error: Exception) -> None:
         abandon(self._client)
         text = str(error)
-        if "permissions violation for " in text:
-            error = PermissionDenied(f"the server refused: {text.removeprefix('nats: ')}")
-        elif "authorization violation" in text.lower():
+        refusal = permission_denied(error)
+        if refusal is not None:
+            error = refusal
+        elif is_authorization_violation(error):
             self._on_unauthorized(error)
         # While down the same error comes with every attempt: once is enough.
         if self._client.is_connected or str(self._last_error) != text:

@@ -13,8 +13,8 @@ import msgspec
 
 from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import Stored
 from runtime.nats.jetstream.delivery import Delivery
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import headers
 from runtime.wire.subjects import Names, snake_case, valid_name
 
@@ -135,10 +135,10 @@ class DeadLetters:
         """Delete one for good; return False where it is not there any more."""
         return await self._jetstream.delete_message(self._names.dead_stream, sequence)
 
-    def _is_dead(self, stored: Stored) -> bool:
+    def _is_dead(self, stored: StoredMessage) -> bool:
         return stored.subject.startswith(self._names.dead(""))
 
-    def _letter(self, stored: Stored) -> DeadLetter:
+    def _letter(self, stored: StoredMessage) -> DeadLetter:
         return DeadLetter(
             service=self._names.actor,
             sequence=stored.sequence,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import msgspec
 
 from runtime.errors import PublishError
-from runtime.nats.jetstream.acks import WrongSequence
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import WrongSequence
 from runtime.storage.record import Handled, encode_record
 from runtime.wire.ids import CLOCK_MARGIN, id_time
 from runtime.wire.subjects import Names
@@ -138,7 +138,7 @@ class DedupStore:
         answered: Callable[[int, Exception | None], None],
     ) -> None:
         try:
-            self._jetstream.publish_told(subject, encode_record(entries), headers, answered)
+            self._jetstream.publish_callback(subject, encode_record(entries), headers, answered)
         except PublishError as error:
             answered(0, error)
 

@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 
 from runtime.errors import ActorError, PublishError
-from runtime.nats.jetstream.acks import WrongSequence
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import ApiError
+from runtime.nats.jetstream.errors import ApiError, WrongSequence
 from runtime.options import Options
 from runtime.storage.dedup import DedupStore, KeyDedup
 from runtime.storage.key import StoredKey

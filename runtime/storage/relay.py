@@ -13,8 +13,8 @@ from collections.abc import Callable
 from opentelemetry.trace import SpanKind
 
 from runtime.errors import ActorError, CodecError, PublishError
-from runtime.nats.jetstream.acks import WrongSequence
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing, decode_record
@@ -24,9 +24,6 @@ from runtime.wire.cloudevents import event_headers
 from runtime.wire.subjects import Names, snake_case, token_key
 
 logger = logging.getLogger("actorloom.storage")
-
-_NO_SCHEDULE = ("(10189)", "(10223)")
-"""How the server says that it will never take a schedule: its pattern or time zone is invalid."""
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
@@ -116,7 +113,7 @@ class Relay:
                 return
             if error is not None:
                 finish(span, 500, type(error).__name__, str(error))
-                if str(error).endswith(_NO_SCHEDULE):
+                if isinstance(error, PublishError) and error.err_code in INVALID_SCHEDULE_CODES:
                     logger.error(
                         "%s: the timer %s of key %s is not set: %s", self._names.actor, entry.timer, key.token, error
                     )
@@ -128,7 +125,7 @@ class Relay:
             self._confirmed(key, entry, sequence)
 
         try:
-            self._jetstream.publish_told(subject, bytes(entry.body), headers, answered)
+            self._jetstream.publish_callback(subject, bytes(entry.body), headers, answered)
         except PublishError as error:
             finish(span, 500, type(error).__name__, str(error))
             self._later(key, pause, error)

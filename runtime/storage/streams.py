@@ -11,15 +11,9 @@ from typing import TypeVar
 
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import (
-    NO_CONSUMER,
-    NO_STREAM,
-    SECOND,
-    ApiError,
-    StreamConfig,
-    StreamInfo,
-    widen_stream,
-)
+from runtime.nats.jetstream.configs import SECOND, StreamConfig, widen_stream
+from runtime.nats.jetstream.errors import ApiError, ErrorCode
+from runtime.nats.jetstream.responses import StreamInfo
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
@@ -154,7 +148,7 @@ class Storage:
         try:
             await self._jetstream.stream_info(stream)
         except ApiError as error:
-            if error.err_code == NO_STREAM:
+            if error.err_code == ErrorCode.STREAM_NOT_FOUND:
                 return False
             raise
         return True
@@ -166,7 +160,7 @@ async def unless_gone(ask: Callable[[], Awaitable[T]]) -> T | None:
         try:
             return await ask()
         except ApiError as error:
-            if error.err_code not in (NO_STREAM, NO_CONSUMER):
+            if error.err_code not in (ErrorCode.STREAM_NOT_FOUND, ErrorCode.CONSUMER_NOT_FOUND):
                 raise
         if pause is not None:
             await asyncio.sleep(pause)

@@ -22,8 +22,8 @@ class Held:
     def hold(self, entry: Key[Work], work: Work, delay: float) -> None:
         """Keep the lane until `work` is tried again: what came after it on this key waits, other keys do not."""
         entry.behind = max(entry.behind, work.order)
-        work.set_aside()
-        _set_aside(entry)
+        work.park()
+        _park(entry)
 
         def again() -> None:
             del self._timers[entry]
@@ -36,7 +36,7 @@ class Held:
         first = {entry: entry.waiting[0].order for entry in keys if entry.waiting}
         for entry, order in first.items():
             if self._first.get(entry) == order:
-                _set_aside(entry)
+                _park(entry)
         self._first = first
 
     def end(self) -> list[tuple[Key[Work], Work]]:
@@ -48,7 +48,7 @@ class Held:
         return held
 
 
-def _set_aside(entry: Key[Work]) -> None:
+def _park(entry: Key[Work]) -> None:
     for waiting in entry.waiting or ():
-        if waiting.set_aside():
+        if waiting.park():
             entry.behind = waiting.order

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from runtime.errors import NotDelivered, PublishError
-from runtime.nats.jetstream.configs import ApiError
+from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.relay import Relay
 from runtime.turns.key import Key

@@ -13,7 +13,7 @@ from typing import Any
 from runtime.actor.base import maker, view
 from runtime.actor.call import ActorCall, Lists, Requests
 from runtime.errors import NotDelivered, Overloaded, PublishError, RemoteError, RequestError
-from runtime.nats.jetstream.configs import ApiError
+from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled
 from runtime.storage.relay import Relay
@@ -91,7 +91,7 @@ class Turns:
         if entry.enter(work):
             self._workers.put(work)
             return
-        if entry.behind and work.set_aside():
+        if entry.behind and work.park():
             entry.behind = work.order
         if work.span.is_recording():
             work.span.add_event("lane.wait", {"actorloom.lane.depth": entry.depth()})

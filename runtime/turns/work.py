@@ -69,7 +69,7 @@ class Work(msgspec.Struct, eq=False):
         """It has had no effect, or an unknown one; the error says which. Seconds: try again in this lane after these."""
         raise NotImplementedError
 
-    def set_aside(self) -> bool:
+    def park(self) -> bool:
         """It waits behind a message that fails: return whether it stopped taking room from others meanwhile."""
         return False
 

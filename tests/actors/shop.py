@@ -13,7 +13,8 @@ from actorloom_shop.payment_3p.actor import PaymentProvider
 from actorloom_shop.products.actor import Products
 from actorloom_shop.warehouse.actor import Warehouse
 from runtime import Options, RetryPolicy
-from runtime.nats.jetstream.client import JetStream, Stored
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.testing import System, running
 from runtime.wire import headers
 
@@ -149,7 +150,7 @@ class Shop:
         await self.system.until(low)
         assert await self.good_for(token, amount)
 
-    async def events(self, service: str, name: str = "*") -> list[Stored]:
+    async def events(self, service: str, name: str = "*") -> list[StoredMessage]:
         """Return the events that a service has emitted so far."""
         stream, subject = f"{self.namespace}-{service}-events", f"{self.namespace}.{service}.event.{name}.*"
         return [stored async for stored in self.jetstream.read(stream, subject)]
@@ -164,7 +165,7 @@ class Shop:
         [body] = await self.system.until(bodies)
         return body
 
-    async def dead_letters(self) -> list[Stored]:
+    async def dead_letters(self) -> list[StoredMessage]:
         """Return every dead letter of every service."""
         return [
             stored

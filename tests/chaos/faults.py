@@ -15,8 +15,8 @@ from runtime.actor.base import Actor
 from runtime.intake.endpoint import Endpoint
 from runtime.intake.event_work import EventWork
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import ConsumerInfo
 from runtime.nats.jetstream.puller import Puller
+from runtime.nats.jetstream.responses import ConsumerInfo
 from runtime.nats.lease import Lease
 from runtime.storage import relay as relay_module
 from runtime.storage.checkpoint import Checkpoint

@@ -13,7 +13,7 @@ import msgspec
 from runtime import Actor, Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import ApiError
+from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.dead_letters import DeadLetter, DeadLetters
 from runtime.storage.relay import event_headers

@@ -295,14 +295,14 @@ async def test_a_timer_that_is_published_again_rings_once(
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         host = system.host("bell")
         sent: list[tuple[bytes, bytes, bytes]] = []
-        publish = host.served.jetstream.publish_told
+        publish = host.served.jetstream.publish_callback
 
         def spy(subject: str, payload: bytes, headers: bytes, told: Any) -> None:
             if ".timer." in subject:
                 sent.append((subject.encode(), payload, headers))
             publish(subject, payload, headers, told)
 
-        monkeypatch.setattr(host.served.jetstream, "publish_told", spy)
+        monkeypatch.setattr(host.served.jetstream, "publish_callback", spy)
         await system.bus.command(SetAlarm("again", 0, "x"), id="foreign")
         await until_notes(system, "again", "x")
         for number in range(32):

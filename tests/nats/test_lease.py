@@ -14,7 +14,8 @@ import pytest
 from runtime.errors import ConfigurationError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import StreamConfig, StreamConflict
+from runtime.nats.jetstream.configs import StreamConfig
+from runtime.nats.jetstream.errors import StreamConflict
 from runtime.nats.lease import Holder, Lease
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import headers

@@ -13,7 +13,8 @@ import pytest
 from runtime import CodecError, NotDelivered, Options
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import ApiError, Fault
+from runtime.nats.jetstream.errors import ApiError
+from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
 from runtime.storage.key import StoredKey
@@ -108,7 +109,7 @@ async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.
         await journal.commit(key, Count("k", 2), [handled("m2")], [])
 
     async def refused(*args: Any, **kwargs: Any) -> Any:
-        raise ApiError("STREAM.MSG.GET", Fault(503, 10008, "JetStream system temporarily unavailable"))
+        raise ApiError("STREAM.MSG.GET", ApiErrorBody(503, 10008, "JetStream system temporarily unavailable"))
 
     for unanswered in (never, refused):
         monkeypatch.setattr(bench.jetstream, "get_last", unanswered)
@@ -131,17 +132,17 @@ async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
 ) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
-    publish = bench.jetstream.publish_told
+    publish = bench.jetstream.publish_callback
     held: list[Callable[[int, Exception], None]] = []
 
     def holding(subject: str, payload: bytes, block: bytes, told: Callable[[int, Exception], None]) -> None:
         held.append(told)
 
-    monkeypatch.setattr(bench.jetstream, "publish_told", holding)
+    monkeypatch.setattr(bench.jetstream, "publish_callback", holding)
     for number in range(6):
         await journal.commit(key, Count("k", number), [handled(f"m{number}")], [])
     assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no entry is confirmed"
-    monkeypatch.setattr(bench.jetstream, "publish_told", publish)
+    monkeypatch.setattr(bench.jetstream, "publish_callback", publish)
     for told in held:
         told(0, TimeoutError())
     async with asyncio.timeout(5):
@@ -204,7 +205,7 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
     """And where one of them fails, it is written later, and none has come in its place."""
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
-    publish, failed = bench.jetstream.publish_told, False
+    publish, failed = bench.jetstream.publish_callback, False
 
     def failing(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
         nonlocal failed
@@ -214,7 +215,7 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
         else:
             publish(subject, payload, headers, told)
 
-    monkeypatch.setattr(bench.jetstream, "publish_told", failing)
+    monkeypatch.setattr(bench.jetstream, "publish_callback", failing)
     now = time.time()
     ids = [uuid7(now) for _ in range(200)]
     await journal.commit(key, Count("k", 0), [handled(message_id) for message_id in ids], [])

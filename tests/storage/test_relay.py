@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from runtime import Actor, Command, DeclarationError, Event, HandlerFailed, command
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import Stored
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
@@ -93,7 +93,7 @@ def test_times_are_rfc3339(seconds: float) -> None:
     assert rfc3339(seconds).endswith("Z") and "T" in rfc3339(seconds)
 
 
-async def stored(system: System, namespace: str) -> list[Stored]:
+async def stored(system: System, namespace: str) -> list[StoredMessage]:
     """Return all events of the counter, once the relay has nothing left."""
     async with asyncio.timeout(15):
         await system.host("counter").serving.relay.quiet()
@@ -101,7 +101,7 @@ async def stored(system: System, namespace: str) -> list[Stored]:
     return [each async for each in jetstream.read(f"{namespace}-counter-events", f"{namespace}.counter.event.>")]
 
 
-def amounts(events: list[Stored]) -> list[int]:
+def amounts(events: list[StoredMessage]) -> list[int]:
     return [msgspec.json.decode(each.payload)["by"] for each in events]
 
 
@@ -207,12 +207,12 @@ async def test_a_record_is_accounted_for_when_its_last_event_is_published(
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         host = system.host("counter")
-        relay, publish, held = host.serving.relay, host.served.jetstream.publish_told, []
+        relay, publish, held = host.serving.relay, host.served.jetstream.publish_callback, []
 
         def holding(*message: Any) -> None:
             held.append(lambda: publish(*message))
 
-        monkeypatch.setattr(host.served.jetstream, "publish_told", holding)
+        monkeypatch.setattr(host.served.jetstream, "publish_callback", holding)
         sequence = relay.checkpoint.newest + 1
         relay.send(StoredKey("k", "k"), outbox(1, 2), sequence)
         for number in range(2):

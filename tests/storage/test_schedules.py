@@ -72,7 +72,7 @@ async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = await after(system, ALARM)
-    relay, told_of = paused(system), system.host("bell").served.jetstream.publish_told
+    relay, told_of = paused(system), system.host("bell").served.jetstream.publish_callback
 
     def stopping(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
         def answered(sequence: int, error: Exception | None) -> None:
@@ -81,7 +81,7 @@ async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
 
         told_of(subject, payload, headers, answered)
 
-    monkeypatch.setattr(system.host("bell").served.jetstream, "publish_told", stopping)
+    monkeypatch.setattr(system.host("bell").served.jetstream, "publish_callback", stopping)
     await publish(relay, known)
     assert await standing(system) == known[0][0].id
 

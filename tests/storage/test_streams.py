@@ -20,7 +20,8 @@ from runtime.errors import ActorError, PublishError
 from runtime.host import serving as serving_module
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import NO_STREAM, ApiError, StreamConfig, StreamConflict
+from runtime.nats.jetstream.configs import StreamConfig
+from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.server import EmbeddedServer
 from runtime.storage import streams as storage
 from runtime.storage.streams import StateLost
@@ -166,7 +167,7 @@ async def test_deleted_state_ends_the_actor_and_is_not_made_anew(
         assert system.runner.reasons() == [f"{actor.name} is starting"]
     with pytest.raises(ApiError) as missing:
         await jetstream.stream_info(names.turns_stream)
-    assert missing.value.err_code == NO_STREAM
+    assert missing.value.err_code == ErrorCode.STREAM_NOT_FOUND
 
     with pytest.raises(StateLost, match=f"{names.dead_stream} says that this actor has run here"):
         async with running(actor, url=nats_server.url, namespace=namespace):

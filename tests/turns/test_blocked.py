@@ -126,7 +126,7 @@ async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_its
         assert await until_handled(system, "jammed", 2500) == tuple(range(2500))
         await until_idle(system, namespace)
         puller = system.host("boxes").serving.consumers.pullers[0]
-        assert (puller._limit, puller._aside.sizes, puller._aside._bytes) == (512, {}, 0)
+        assert (puller._limit, puller._parked.sizes, puller._parked._bytes) == (512, {}, 0)
 
 
 async def test_more_failing_keys_than_are_in_hand_hold_back_no_other(

@@ -11,7 +11,9 @@ from runtime.admin.doctor.monitoring import DEFAULT_PORT, Varz, read_varz
 from runtime.errors import ActorError
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import SECOND, AccountInfo, ApiError, ConsumerConfig
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
+from runtime.nats.jetstream.errors import ApiError
+from runtime.nats.jetstream.responses import AccountInfo
 from runtime.storage.streams import turns_config
 from runtime.wire.ids import CLOCK_MARGIN
 from runtime.wire.subjects import Names

@@ -7,15 +7,9 @@ import msgspec
 
 from runtime.admin.doctor.finding import Finding, fail, ok, warn
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import (
-    NO_STREAM,
-    ApiError,
-    ConsumerInfo,
-    StreamConfig,
-    StreamConflict,
-    StreamInfo,
-    widen_stream,
-)
+from runtime.nats.jetstream.configs import StreamConfig, widen_stream
+from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
+from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.nats.lease import Holder
 from runtime.storage.dead_letters import services as services_that_ran
 from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
@@ -183,7 +177,7 @@ class _Look:
         try:
             last = await self._jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.{self._name}.0")
         except ApiError as error:
-            if error.err_code == NO_STREAM:
+            if error.err_code == ErrorCode.STREAM_NOT_FOUND:
                 return None
             raise
         return msgspec.json.decode(last.payload, type=Holder) if last is not None and last.payload else None
@@ -193,7 +187,7 @@ async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> Stream
     try:
         return await jetstream.stream_info(stream, subjects=subjects)
     except ApiError as error:
-        if error.err_code == NO_STREAM:
+        if error.err_code == ErrorCode.STREAM_NOT_FOUND:
             return None
         raise
 

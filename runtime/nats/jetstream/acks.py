@@ -1,63 +1,56 @@
-"""What a stream answers to a publish: an acknowledgement, or a refusal as an error."""
-
-from typing import Final
+"""Publish acknowledgements: the stream's reply to a publish, decoded or raised as an error."""
 
 import msgspec
 
 from runtime.errors import PublishError
 from runtime.nats.connection import Response
-from runtime.nats.jetstream.configs import Ack, Fault
-
-_WRONG_SEQUENCE: Final = (10071, 10164)
-_IN_PROCESS: Final = 10158
+from runtime.nats.jetstream.errors import WRONG_SEQUENCE_CODES, DuplicateInProcess, ErrorCode, WrongSequence
+from runtime.nats.jetstream.responses import Ack, ApiErrorBody
 
 _decoder = msgspec.json.Decoder(Ack)
 
 
-class WrongSequence(PublishError):
-    """Another message was stored on the subject since the sequence that was expected: nothing was stored now.
-
-    `last` is the sequence that the server found, or None where it does not say.
-    """
-
-    def __init__(self, message: str, last: int | None) -> None:
-        super().__init__(message)
-        self.last = last
-
-
-class InProcess(PublishError):
-    """A message with this id is being replicated: whether it will be stored is not known yet."""
-
-
 def decode_ack(response: Response, subject: str | bytes = "") -> Ack:
-    """Return the acknowledgement in the reply to a publish on `subject` (named in errors only).
+    """Decode the reply to a publish.
 
-    Raises `WrongSequence` where an expected sequence was refused, and `PublishError` for any other refusal.
+    Args:
+        response: The reply.
+        subject: The subject of the message; used in error texts only.
+
+    Raises:
+        WrongSequence: The stream refused the expected sequence.
+        DuplicateInProcess: A message with the same id is being replicated.
+        PublishError: The stream refused the message for another reason, or the reply is not from JetStream.
     """
     try:
         ack = _decoder.decode(response.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PublishError(f"{_text(subject)}: the reply is no acknowledgement of JetStream: {error}") from error
+        raise PublishError(f"{_text(subject)}: the reply is not a JetStream acknowledgement: {error}") from error
     if ack.error is not None:
         raise _refusal(ack.error, _text(subject))
     if not ack.stream:
-        raise PublishError(f"{_text(subject)}: the reply is no acknowledgement of JetStream")
+        raise PublishError(f"{_text(subject)}: the reply is not a JetStream acknowledgement")
     return ack
 
 
 def no_stream(subject: str | bytes) -> PublishError:
-    """Return the error for a publish that nobody answered."""
+    """Return the error for a publish to a subject without subscribers."""
     return PublishError(f"no stream takes {_text(subject)}, or JetStream is not enabled: nothing was stored")
 
 
-def _refusal(fault: Fault, subject: str) -> PublishError:
-    message = f"{subject} was not stored: {fault.description} ({fault.err_code})"
-    if fault.err_code in _WRONG_SEQUENCE:
-        last = fault.description.rpartition(": ")[2]
-        return WrongSequence(message, int(last) if last.isdigit() else None)
-    if fault.err_code == _IN_PROCESS:
-        return InProcess(message)
-    return PublishError(message)
+def _refusal(body: ApiErrorBody, subject: str) -> PublishError:
+    message = f"{subject} was not stored: {body.description} ({body.err_code})"
+    if body.err_code in WRONG_SEQUENCE_CODES:
+        return WrongSequence(message, body.err_code, _last_sequence(body.description))
+    if body.err_code == ErrorCode.DUPLICATE_MESSAGE_CONFLICT:
+        return DuplicateInProcess(message, body.err_code)
+    return PublishError(message, body.err_code)
+
+
+def _last_sequence(description: str) -> int | None:
+    """Return the sequence that the server found. ``wrong last sequence: 5``: it is sent in the description only."""
+    last = description.rpartition(": ")[2]
+    return int(last) if last.isdigit() else None
 
 
 def _text(subject: str | bytes) -> str:

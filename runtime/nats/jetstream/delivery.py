@@ -5,14 +5,25 @@ from typing import Protocol
 
 import msgspec
 
-from runtime.nats.jetstream.configs import SECOND, ack_fields
+from runtime.nats.jetstream.configs import SECOND
+
+
+def ack_fields(reply: bytes) -> list[bytes]:
+    """Return the five counts in the ack subject of a delivery.
+
+    They are: times delivered, stream sequence, consumer sequence, time stored (Unix nanoseconds), messages pending after
+    it. The subject is ``$JS.ACK.<stream>.<consumer>.<the five>``; newer servers put domain and account before the stream.
+    Source: ADR-15 of NATS.
+    """
+    tokens = reply.split(b".")
+    return tokens[4:9] if len(tokens) < 11 else tokens[6:11]
 
 
 class DeliveryOwner(Protocol):
     """The part of `Puller` that its deliveries use."""
 
     def finish(self, delivery: "Delivery", payload: bytes) -> None: ...
-    def set_aside(self, delivery: "Delivery") -> bool: ...
+    def park(self, delivery: "Delivery") -> bool: ...
     def has(self, delivery: "Delivery") -> bool: ...
     def watch(self, delivery: "Delivery") -> asyncio.Future[None]: ...
     def send(self, reply: bytes, payload: bytes) -> None: ...
@@ -58,12 +69,12 @@ class Delivery(msgspec.Struct, eq=False):
         """Never deliver it again. `reason` stands in the server's advisory."""
         self.puller.finish(self, f"+TERM {reason}".encode() if reason else b"+TERM")
 
-    def set_aside(self) -> bool:
+    def park(self) -> bool:
         """It waits behind something that fails: let others be delivered beside it. Return whether it is set aside.
 
         It is not where there is room for others anyway, or where as many as may be are.
         """
-        return self.puller.set_aside(self)
+        return self.puller.park(self)
 
     @property
     def in_hand(self) -> bool:

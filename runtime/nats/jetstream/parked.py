@@ -7,7 +7,7 @@ from typing import Final
 _BYTES: Final = 64 * 1024 * 1024
 
 
-class Aside:
+class Parked:
     """At most `most` deliveries, and 64 MiB of them. `on_full` is told when one more was refused, and not again before half
     of them are gone."""
 

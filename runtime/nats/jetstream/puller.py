@@ -10,11 +10,14 @@ import msgspec
 
 from runtime.errors import ActorError, ConfigurationError, PublishError
 from runtime.nats.connection import Subscription
-from runtime.nats.jetstream.client import API, JetStream
-from runtime.nats.jetstream.configs import SECOND, ApiError, ConsumerInfo, Fault, ack_fields
-from runtime.nats.jetstream.delivery import Delivery
-from runtime.nats.jetstream.parked import Aside
+from runtime.nats.jetstream.api import API
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import SECOND
+from runtime.nats.jetstream.delivery import Delivery, ack_fields
+from runtime.nats.jetstream.errors import ApiError
+from runtime.nats.jetstream.parked import Parked
 from runtime.nats.jetstream.recovery import Recovery
+from runtime.nats.jetstream.responses import ApiErrorBody, ConsumerInfo
 from runtime.wire import headers as header_block
 
 __all__ = ["Delivery", "Puller"]
@@ -45,8 +48,8 @@ class Puller:
     deliveries has a gap, one went to a request of before that nobody reads any more (a connection that vanished, an owner
     that was paused): what follows is not delivered out of order, and the pull begins anew.
 
-    What waits behind something that fails can be *set aside* (`Delivery.set_aside`): it stays in hand, but the limit grows by
-    it, so that others are delivered. At most `aside` are, and 64 MiB of them; `on_full` is told when that is reached.
+    What waits behind something that fails can be *set aside* (`Delivery.park`): it stays in hand, but the limit grows by
+    it, so that others are delivered. At most `max_parked` are, and 64 MiB of them; `on_full` is told when that is reached.
     `on_scarce` is told at each heartbeat at which there is no room.
 
     A request expires on the server after `expires` seconds. Shorter than a lease: a paused owner has no open request
@@ -61,7 +64,7 @@ class Puller:
         deliver: Callable[[Delivery], None],
         *,
         limit: int = 256,
-        aside: int = 0,
+        max_parked: int = 0,
         exclusive: bool = False,
         expires: float = 3.0,
         heartbeat: float = 1.0,
@@ -91,7 +94,7 @@ class Puller:
         # again: what is in hand of these, and how it was finished since, to be said again when it comes.
         self._stale: set[int] = set()
         self._finished: dict[int, bytes] = {}
-        self._aside = Aside(aside, on_full)
+        self._parked = Parked(max_parked, on_full)
         self._watched: dict[int, asyncio.Future[None]] = {}
         self._asked = 0
         self._count = 0
@@ -166,7 +169,7 @@ class Puller:
         if sequence in self._stale:
             self._stale.discard(sequence)
             self._finished[sequence] = payload
-        if self._aside.sizes or self._watched:
+        if self._parked.sizes or self._watched:
             self._let_go(sequence)
         try:  # `send`, without a call: one in fifty of a reaction's instructions
             self.connection.respond(delivery.reply, payload)
@@ -183,15 +186,15 @@ class Puller:
             self._idle.set_result(None)
             self._idle = None
 
-    def set_aside(self, delivery: Delivery) -> bool:
+    def park(self, delivery: Delivery) -> bool:
         """Let the limit grow by `delivery` where room is scarce; return whether it did. For `Delivery` only."""
         sequence = delivery.stream_sequence
         self._tell(sequence)
-        if sequence in self._aside.sizes:
+        if sequence in self._parked.sizes:
             return True
         if sequence not in self._in_hand or self._limit - len(self._in_hand) >= self._half:
             return False
-        if not self._aside.add(sequence, len(delivery.payload) + len(delivery.headers or b"")):
+        if not self._parked.add(sequence, len(delivery.payload) + len(delivery.headers or b"")):
             return False
         self._limit += 1
         self._top_up_soon()
@@ -213,7 +216,7 @@ class Puller:
 
     def _let_go(self, sequence: int) -> None:
         self._tell(sequence)
-        if self._aside.remove(sequence):
+        if self._parked.remove(sequence):
             self._limit -= 1
 
     def send(self, reply: bytes, payload: bytes) -> None:
@@ -283,7 +286,7 @@ class Puller:
             self._top_up()
         else:
             # 409 deleted, push based, leader changed, server stops; 503 nobody there; 400 not understood.
-            fault = Fault(status, 0, header_block.description(headers) or "no responders")
+            fault = ApiErrorBody(status, 0, header_block.description(headers) or "no responders")
             self._recovery.report(ApiError(self._recovery.name, fault))
             self._begin_anew()
 

@@ -10,7 +10,9 @@ import msgspec
 
 from runtime.errors import ActorError
 from runtime.nats.connection import Connection, Subscription
-from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, ConsumerInfo, Stored, ack_fields
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
+from runtime.nats.jetstream.delivery import ack_fields
+from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage
 
 _BATCH: Final = 512
 
@@ -31,7 +33,7 @@ class StreamApi(Protocol):
         """Default timeout of a call, in seconds."""
         ...
 
-    async def get_last(self, stream: str, subject: str, timeout: float | None = None) -> Stored | None: ...
+    async def get_last(self, stream: str, subject: str, timeout: float | None = None) -> StoredMessage | None: ...
     async def ensure_consumer(
         self, stream: str, config: ConsumerConfig, timeout: float | None = None
     ) -> ConsumerInfo: ...
@@ -40,7 +42,7 @@ class StreamApi(Protocol):
 
 async def read(
     jetstream: StreamApi, stream: str, subject_filter: str, start: int, last_per_subject: bool
-) -> AsyncIterator[Stored]:
+) -> AsyncIterator[StoredMessage]:
     """See `JetStream.read`: passes over the stream until the last message that the leader had is seen.
 
     The end is asked for and not taken from a consumer's count of pending messages: a consumer may stand on a follower
@@ -87,14 +89,14 @@ class _Pass:
         self._stream = stream
         self._config = config
         self._inbox = f"{jetstream.connection.options.inbox_prefix}.{secrets.token_hex(11)}"
-        self._arrived: deque[Stored | None] = deque()
+        self._arrived: deque[StoredMessage | None] = deque()
         self._wake = asyncio.Event()
         self._asked = 0
         self._expected = 1
         self._more = True
         self._subscription: Subscription | None = None
 
-    async def __aenter__(self) -> AsyncIterator[Stored]:
+    async def __aenter__(self) -> AsyncIterator[StoredMessage]:
         info = await self._jetstream.ensure_consumer(self._stream, self._config)
         self._more = info.num_pending > 0
         self._subscription = await self._jetstream.connection.subscribe(self._inbox, self._receive)
@@ -111,7 +113,7 @@ class _Pass:
             # It goes by itself when it has been inactive for long enough.
             return
 
-    async def _messages(self) -> AsyncIterator[Stored]:
+    async def _messages(self) -> AsyncIterator[StoredMessage]:
         while self._more or self._arrived:
             if self._asked + len(self._arrived) <= _BATCH // 2:
                 self._pull()
@@ -154,4 +156,4 @@ class _Pass:
         self._asked -= 1
         self._more = pending != b"0"
         text = subject.decode("utf-8", "backslashreplace")  # nobody keeps publishers to UTF-8, the server least of all
-        self._arrived.append(Stored(text, int(sequence), headers, payload, int(time) / SECOND))
+        self._arrived.append(StoredMessage(text, int(sequence), headers, payload, int(time) / SECOND))

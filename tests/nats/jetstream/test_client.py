@@ -1,4 +1,4 @@
-"""JetStream: acknowledged publishes, leader reads, streams that stand with another configuration, bulk reads."""
+"""The JetStream client: acknowledged publishes, leader reads, updates of existing streams, bulk reads, error codes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,17 +11,12 @@ import pytest
 from runtime.errors import ActorError, PublishError
 from runtime.nats.connection import Connection, ConnectionOptions, Response
 from runtime.nats.jetstream import reader
-from runtime.nats.jetstream.acks import WrongSequence, decode_ack
+from runtime.nats.jetstream.acks import decode_ack
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import (
-    SECOND,
-    ApiError,
-    ConsumerConfig,
-    SequencePair,
-    StreamConfig,
-    StreamConflict,
-    ack_fields,
-)
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, StreamConfig
+from runtime.nats.jetstream.delivery import ack_fields
+from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ApiError, ErrorCode, StreamConflict, WrongSequence
+from runtime.nats.jetstream.responses import SequencePair
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import headers
 from tests.chaos.servers import Servers
@@ -68,8 +63,8 @@ async def test_publish_with_a_known_id_is_a_duplicate(jetstream: JetStream, stre
     assert (await jetstream.stream_info(stream)).state.messages == 1
 
 
-async def reached(jetstream: JetStream) -> None:
-    """A node hears of a new stream's subjects a little after the leader has made it."""
+async def wait_reachable(jetstream: JetStream) -> None:
+    """Wait until this server knows the subjects of a new stream, which happens shortly after its creation."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -79,15 +74,15 @@ async def reached(jetstream: JetStream) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_several_who_publish_one_id_at_once_are_all_acknowledged(tmp_path: Path) -> None:
-    """Three replicas refuse the second for as long as the first is not agreed on."""
+async def test_concurrent_publishes_of_one_id_are_all_acknowledged(tmp_path: Path) -> None:
+    """Three replicas refuse the second message with an id until they agree on the first."""
     async with Servers(tmp_path, 3) as servers, AsyncExitStack() as stack:
         options = [ConnectionOptions(url=node.url) for node in servers.nodes]
         connections = [await stack.enter_async_context(await Connection.connect(each)) for each in options]
         publishers = [JetStream(connection) for connection in connections]
         await publishers[0].ensure_stream(StreamConfig(name="ids", subjects=("ids", "reached"), replicas=3))
         for each in publishers:
-            await reached(each)
+            await wait_reachable(each)
         for number in range(20):
             block = headers.encode([("Nats-Msg-Id", f"id{number}")])
             acks = await asyncio.gather(*(each.publish("ids", b"", headers=block) for each in publishers))
@@ -95,50 +90,89 @@ async def test_several_who_publish_one_id_at_once_are_all_acknowledged(tmp_path:
             assert sum(not ack.duplicate for ack in acks) == 1
 
 
-async def test_wrong_sequence_stores_nothing_and_names_the_last(jetstream: JetStream, stream: str) -> None:
+async def test_a_refused_sequence_stores_nothing_and_names_the_last(jetstream: JetStream, stream: str) -> None:
     await jetstream.publish(f"{stream}.a", b"1", headers=expecting(0))
     with pytest.raises(WrongSequence, match=rf"{stream}\.a was not stored: wrong last sequence") as refused:
         await jetstream.publish(f"{stream}.a", b"2", headers=expecting(0))
-    assert refused.value.last == 1
+    assert (refused.value.last, refused.value.err_code) == (1, ErrorCode.WRONG_LAST_SEQUENCE)
     assert (await jetstream.publish(f"{stream}.a", b"2", headers=expecting(1))).sequence == 2
 
 
-async def test_a_subject_that_no_stream_takes_is_a_publish_error(jetstream: JetStream, namespace: str) -> None:
-    with pytest.raises(PublishError, match=rf"no stream takes {namespace}\.nowhere"):
+async def test_publishing_to_a_subject_without_a_stream_is_an_error(jetstream: JetStream, namespace: str) -> None:
+    with pytest.raises(PublishError, match=rf"no stream takes {namespace}\.nowhere") as refused:
         await jetstream.publish(f"{namespace}.nowhere", b"")
+    assert refused.value.err_code == 0
 
 
-async def test_a_refusal_names_subject_and_reason(jetstream: JetStream, stream: str) -> None:
+async def test_a_refusal_names_subject_reason_and_code(jetstream: JetStream, stream: str) -> None:
     block = headers.encode([("Nats-Expected-Stream", "another")])
-    with pytest.raises(PublishError, match=rf"{stream}\.a was not stored: expected stream does not match"):
+    with pytest.raises(PublishError, match=rf"{stream}\.a was not stored: expected stream does not match") as refused:
         await jetstream.publish(f"{stream}.a", b"", headers=block)
+    assert refused.value.err_code == 10060
 
 
-async def test_publish_told_tells_each_sequence_or_why_there_is_none(jetstream: JetStream, stream: str) -> None:
-    told: asyncio.Queue[tuple[int, Exception | None]] = asyncio.Queue()
+@pytest.mark.parametrize(
+    ("schedule", "code"),
+    [
+        ([("Nats-Schedule", "every day")], ErrorCode.SCHEDULE_PATTERN_INVALID),
+        ([("Nats-Schedule", "0 0 9 * * *"), ("Nats-Schedule-Time-Zone", "+1")], ErrorCode.SCHEDULE_TIME_ZONE_INVALID),
+    ],
+)
+async def test_an_invalid_schedule_has_a_code_of_its_own(
+    jetstream: JetStream, namespace: str, schedule: list[tuple[str, str]], code: ErrorCode
+) -> None:
+    await jetstream.ensure_stream(
+        StreamConfig(name=namespace, subjects=(f"{namespace}.>",), allow_msg_schedules=True, allow_rollup_hdrs=True)
+    )
+    block = headers.encode([*schedule, ("Nats-Schedule-Target", f"{namespace}.target")])
+    with pytest.raises(PublishError) as refused:
+        await jetstream.publish(f"{namespace}.schedule", b"", headers=block)
+    assert refused.value.err_code == code and code in INVALID_SCHEDULE_CODES
 
-    def tell(sequence: int, error: Exception | None) -> None:
-        told.put_nowait((sequence, error))
+
+async def test_deleting_an_absent_message_is_no_error(jetstream: JetStream, stream: str) -> None:
+    for number in range(3):
+        await jetstream.publish(f"{stream}.a", b"%d" % number)
+    assert await jetstream.delete_message(stream, 2)
+    assert not await jetstream.delete_message(stream, 2), "it was deleted before"
+    assert not await jetstream.delete_message(stream, 9), "no message was stored there yet"
+    assert [stored.sequence async for stored in jetstream.read(stream, f"{stream}.a")] == [1, 3]
+
+
+async def test_a_failure_to_delete_an_existing_message_is_an_error(jetstream: JetStream, namespace: str) -> None:
+    """The server uses the same code for this failure and for an absent message."""
+    await jetstream.ensure_stream(StreamConfig(name=namespace, subjects=(namespace,), deny_delete=True))
+    await jetstream.publish(namespace, b"")
+    with pytest.raises(ApiError, match="not permitted") as refused:
+        await jetstream.delete_message(namespace, 1)
+    assert refused.value.err_code == ErrorCode.MESSAGE_DELETE_FAILED
+
+
+async def test_publish_callback_gets_each_sequence_or_the_error(jetstream: JetStream, stream: str) -> None:
+    outcomes: asyncio.Queue[tuple[int, Exception | None]] = asyncio.Queue()
+
+    def callback(sequence: int, error: Exception | None) -> None:
+        outcomes.put_nowait((sequence, error))
 
     for number in range(100):
-        jetstream.publish_told(f"{stream}.a", b"%d" % number, None, tell)
-    assert [await told.get() for _ in range(100)] == [(number, None) for number in range(1, 101)]
-    jetstream.publish_told("nowhere.at.all", b"", None, tell)
-    sequence, error = await told.get()
+        jetstream.publish_callback(f"{stream}.a", b"%d" % number, None, callback)
+    assert [await outcomes.get() for _ in range(100)] == [(number, None) for number in range(1, 101)]
+    jetstream.publish_callback("nowhere.at.all", b"", None, callback)
+    sequence, error = await outcomes.get()
     assert sequence == 0 and isinstance(error, PublishError) and "no stream takes" in str(error)
     refused = headers.encode([("Nats-Expected-Stream", "another")])
-    jetstream.publish_told(f"{stream}.a", b"", refused, tell)
-    sequence, error = await told.get()
+    jetstream.publish_callback(f"{stream}.a", b"", refused, callback)
+    sequence, error = await outcomes.get()
     assert sequence == 0 and isinstance(error, PublishError) and "expected stream" in str(error)
 
 
 @pytest.mark.parametrize("reply", [b"+OK", b"{}", b'{"stream":', b'{"stream":"\xff"}', b'{"seq":"1"}', b""])
-def test_a_reply_that_is_no_acknowledgement_is_a_publish_error(reply: bytes) -> None:
-    with pytest.raises(PublishError, match=r"some\.subject: the reply is no acknowledgement"):
+def test_a_reply_that_is_not_an_acknowledgement_is_a_publish_error(reply: bytes) -> None:
+    with pytest.raises(PublishError, match=r"some\.subject: the reply is not a JetStream acknowledgement"):
         decode_ack(Response(None, reply), b"some.subject")
 
 
-async def test_leader_reads_bring_all_of_a_message(jetstream: JetStream, stream: str) -> None:
+async def test_leader_reads_return_the_whole_message(jetstream: JetStream, stream: str) -> None:
     block = headers.encode([("traceparent", "00-x")])
     before = (await jetstream.stream_info(stream)).state
     await jetstream.publish(f"{stream}.a", b"\x00\xff", headers=block)
@@ -157,10 +191,10 @@ async def test_leader_reads_bring_all_of_a_message(jetstream: JetStream, stream:
     assert await jetstream.get_last(stream, f"{stream}.c") is None
     with pytest.raises(ApiError, match="stream not found") as missing:
         await jetstream.get_last("no-such-stream", "a")
-    assert (missing.value.code, missing.value.err_code) == (404, 10059)
+    assert (missing.value.code, missing.value.err_code) == (404, ErrorCode.STREAM_NOT_FOUND)
 
 
-async def test_an_account_without_jetstream_is_told_so() -> None:
+async def test_an_account_without_jetstream_is_an_error() -> None:
     accounts = "accounts { plain: { users: [ { user: u, password: p } ] } }\nno_auth_user: u"
     async with EmbeddedServer(port=0, config=accounts) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
@@ -171,7 +205,7 @@ async def test_an_account_without_jetstream_is_told_so() -> None:
                 await jetstream.publish("s", b"")
 
 
-async def test_ensure_stream_widens_what_stands(jetstream: JetStream, namespace: str) -> None:
+async def test_ensure_stream_widens_an_existing_stream(jetstream: JetStream, namespace: str) -> None:
     narrow = StreamConfig(name=namespace, subjects=(f"{namespace}.a",), max_age=3600 * SECOND, max_msgs_per_subject=2)
     created = await jetstream.ensure_stream(narrow)
     assert created.config["retention"] == "limits" and created.config["storage"] == "file"
@@ -197,7 +231,7 @@ async def test_ensure_stream_widens_what_stands(jetstream: JetStream, namespace:
     await jetstream.ensure_stream(full)
     refusing = await jetstream.ensure_stream(msgspec.structs.replace(full, discard="new"))
     assert refusing.config["discard"] == "new"
-    # What is left out is left as it stands, and asking for the same again changes nothing.
+    # Unset fields keep their values, and a repeated call changes nothing.
     await jetstream.ensure_stream(StreamConfig(name=namespace, subjects=wide.subjects))
     assert (await jetstream.ensure_stream(wide)).config == widened
 
@@ -218,7 +252,7 @@ async def test_ensure_stream_widens_what_stands(jetstream: JetStream, namespace:
 async def test_ensure_stream_never_narrows(
     jetstream: JetStream, namespace: str, field: str, wanted: dict[str, object]
 ) -> None:
-    stands = StreamConfig(
+    existing = StreamConfig(
         name=namespace,
         subjects=(namespace,),
         max_age=3600 * SECOND,
@@ -226,20 +260,20 @@ async def test_ensure_stream_never_narrows(
         allow_msg_ttl=True,
         discard="new",
     )
-    before = (await jetstream.ensure_stream(stands)).config
+    before = (await jetstream.ensure_stream(existing)).config
     with pytest.raises(StreamConflict, match=f"stream {namespace} has {field} ") as conflict:
         await jetstream.ensure_stream(StreamConfig(**{"name": namespace, "subjects": (namespace,), **wanted}))
     assert (conflict.value.field, conflict.value.have) == (field, before[field])
     assert (await jetstream.stream_info(namespace)).config == before
 
 
-async def test_two_at_once_ensure_the_same_stream(jetstream: JetStream, namespace: str) -> None:
+async def test_concurrent_calls_ensure_the_same_stream(jetstream: JetStream, namespace: str) -> None:
     config = StreamConfig(name=namespace, subjects=(namespace,), max_age=SECOND * 60)
     both = await asyncio.gather(*(jetstream.ensure_stream(config) for _ in range(4)))
     assert all(info.config == both[0].config for info in both)
 
 
-async def test_ensure_consumer_changes_what_may_change(jetstream: JetStream, stream: str) -> None:
+async def test_ensure_consumer_updates_the_fields_that_may_change(jetstream: JetStream, stream: str) -> None:
     config = ConsumerConfig(durable="c", filter_subjects=(f"{stream}.a",), ack_wait=SECOND)
     created = await jetstream.ensure_consumer(stream, config)
     assert created.config["ack_wait"] == SECOND and created.num_pending == 0
@@ -259,7 +293,7 @@ async def test_ensure_consumer_changes_what_may_change(jetstream: JetStream, str
         await jetstream.consumer_info(stream, "c")
 
 
-async def test_read_ends_at_what_the_leader_had(jetstream: JetStream, stream: str) -> None:
+async def test_a_read_ends_at_the_last_message_at_its_begin(jetstream: JetStream, stream: str) -> None:
     for number in range(1, 4001):
         jetstream.connection.publish(f"{stream}.{number % 3}", b"%d" % number)
     await jetstream.publish(f"{stream}.end", b"")
@@ -267,7 +301,7 @@ async def test_read_ends_at_what_the_leader_had(jetstream: JetStream, stream: st
     async for stored in jetstream.read(stream, f"{stream}.1"):
         read.append(int(stored.payload))
         if len(read) == 1:
-            # Stored after it began: not part of it.
+            # Stored after the read began: not part of it.
             await jetstream.publish(f"{stream}.1", b"9999")
     assert read == list(range(1, 4001, 3))
     tail = [stored async for stored in jetstream.read(stream, f"{stream}.*", start_sequence=3999)]
@@ -279,7 +313,7 @@ async def test_read_ends_at_what_the_leader_had(jetstream: JetStream, stream: st
         await anext(jetstream.read("no-such-stream", "a"))
 
 
-async def test_read_of_the_newest_of_each_subject(jetstream: JetStream, stream: str) -> None:
+async def test_a_read_of_the_newest_message_of_each_subject(jetstream: JetStream, stream: str) -> None:
     for number in range(1, 2001):
         jetstream.connection.publish(f"{stream}.k.{number % 700}", b"%d" % number)
     await jetstream.publish(f"{stream}.other", b"")
@@ -287,11 +321,11 @@ async def test_read_of_the_newest_of_each_subject(jetstream: JetStream, stream: 
     assert [int(stored.payload) for stored in read] == list(range(1301, 2001))
     from_there = jetstream.read(stream, f"{stream}.k.*", last_per_subject=True, start_sequence=1991)
     assert [int(stored.payload) async for stored in from_there] == list(range(1991, 2001))
-    # Nothing is left behind on the server.
+    # No consumer is left on the server.
     assert await consumers(jetstream, stream) == []
 
 
-async def test_read_goes_on_when_its_consumer_is_deleted(jetstream: JetStream, stream: str) -> None:
+async def test_a_read_survives_the_deletion_of_its_consumer(jetstream: JetStream, stream: str) -> None:
     for number in range(1, 3000):
         jetstream.connection.publish(f"{stream}.a", b"%d" % number)
     await jetstream.publish(f"{stream}.a", b"3000")
@@ -305,7 +339,7 @@ async def test_read_goes_on_when_its_consumer_is_deleted(jetstream: JetStream, s
     assert await consumers(jetstream, stream) == []
 
 
-async def test_a_pass_ends_where_a_delivery_is_missing(jetstream: JetStream, stream: str) -> None:
+async def test_a_pass_ends_at_a_missing_delivery(jetstream: JetStream, stream: str) -> None:
     config = ConsumerConfig(durable="read-1", ack_policy="none")
     await jetstream.publish(f"{stream}.a", b"")
     reading = reader._Pass(jetstream, stream, config)
@@ -317,7 +351,7 @@ async def test_a_pass_ends_where_a_delivery_is_missing(jetstream: JetStream, str
         assert [stored.sequence async for stored in messages] == [2]
 
 
-async def test_read_goes_on_when_the_server_restarts(tmp_path: Path) -> None:
+async def test_a_read_survives_a_restart_of_the_server(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
             jetstream = JetStream(connection, timeout=2.0)
@@ -335,7 +369,7 @@ async def test_read_goes_on_when_the_server_restarts(tmp_path: Path) -> None:
             assert read == list(range(1, 1501))
 
 
-async def test_a_purge_ends_where_it_is_told_to(jetstream: JetStream, stream: str) -> None:
+async def test_a_purge_ends_at_its_last_sequence(jetstream: JetStream, stream: str) -> None:
     for subject in "abab":
         await jetstream.publish(f"{stream}.{subject}", b"")
     await jetstream.purge(stream, f"{stream}.a", 2)
@@ -345,7 +379,7 @@ async def test_a_purge_ends_where_it_is_told_to(jetstream: JetStream, stream: st
         await jetstream.purge("none", "none", 1)
 
 
-async def test_a_reset_delivers_again_from_the_floor(jetstream: JetStream, stream: str) -> None:
+async def test_a_reset_starts_at_a_sequence_or_at_the_ack_floor(jetstream: JetStream, stream: str) -> None:
     with pytest.raises(ApiError, match="consumer not found"):
         await jetstream.reset_consumer(stream, "none")
     await jetstream.ensure_consumer(stream, ConsumerConfig(durable="c"))
@@ -357,8 +391,8 @@ async def test_a_reset_delivers_again_from_the_floor(jetstream: JetStream, strea
         await jetstream.reset_consumer(stream, "n", 5)
 
 
-async def test_a_reset_tells_the_consumers_place(tmp_path: Path) -> None:
-    """Also where nats-server still writes the place of before to its file: about one time in eight here."""
+async def test_a_reset_returns_the_new_position(tmp_path: Path) -> None:
+    """This holds even while nats-server writes the old position to its file: in one of eight resets here."""
     async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
             jetstream = JetStream(connection)
@@ -381,7 +415,7 @@ async def test_a_reset_tells_the_consumers_place(tmp_path: Path) -> None:
                 assert info.delivered == info.ack_floor == SequencePair(0, 0)
 
 
-async def test_a_server_that_is_away_is_an_error_within_the_timeout(tmp_path: Path) -> None:
+async def test_an_absent_server_is_an_error_within_the_timeout(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
             jetstream = JetStream(connection, timeout=0.3)
@@ -393,7 +427,7 @@ async def test_a_server_that_is_away_is_an_error_within_the_timeout(tmp_path: Pa
                 await jetstream.get_last("s", "s")
 
 
-async def test_read_tells_of_what_lies_on_a_subject_that_is_no_utf8(jetstream: JetStream, stream: str) -> None:
+async def test_a_read_escapes_a_subject_that_is_not_utf8(jetstream: JetStream, stream: str) -> None:
     jetstream.connection.publish(f"{stream}.".encode() + b"\xff", b"odd")
     await jetstream.publish(f"{stream}.a", b"next")
     read = [(stored.subject, stored.payload) async for stored in jetstream.read(stream, f"{stream}.*")]

@@ -12,8 +12,10 @@ import pytest
 from runtime.errors import ActorError, ConfigurationError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import SECOND, ApiError, ConsumerConfig, StreamConfig
-from runtime.nats.jetstream.puller import Delivery, Puller
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, StreamConfig
+from runtime.nats.jetstream.delivery import Delivery
+from runtime.nats.jetstream.errors import ApiError
+from runtime.nats.jetstream.puller import Puller
 from runtime.nats.server import EmbeddedServer
 
 
