@@ -27,7 +27,7 @@ class CommandWork(Work, kw_only=True, eq=False):
 
     endpoint: "CommandEndpoint"
     reply: bytes
-    begun: int
+    received_ns: int
     """When it came, in unix nanoseconds."""
     msgpack: bool = False
 
@@ -37,18 +37,18 @@ class CommandWork(Work, kw_only=True, eq=False):
             if self.span.is_recording():
                 self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
             reply = None if is_null(raw) else msgspec.json.decode(raw) if self.msgpack else raw
-        self.endpoint.answer(self.span, self.reply, self.begun, reply, self.msgpack)
+        self.endpoint.answer(self.span, self.reply, self.received_ns, reply, self.msgpack)
 
     async def failed(self, error: BaseException) -> None:
         """Answer with the error."""
-        self.endpoint.refuse(self.span, self.reply, self.begun, error, self.msgpack)
+        self.endpoint.refuse(self.span, self.reply, self.received_ns, error, self.msgpack)
 
     def abandon(self) -> None:
         """Answer that it was not executed, or that this is unknown."""
         stopping: RequestError = self.endpoint.stopping()
         if self.committing:
             stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
-        self.endpoint.refuse(self.span, self.reply, self.begun, stopping, self.msgpack)
+        self.endpoint.refuse(self.span, self.reply, self.received_ns, stopping, self.msgpack)
 
 
 class CommandEndpoint(Endpoint):
@@ -64,8 +64,8 @@ class CommandEndpoint(Endpoint):
             self.drop(reply)
             return
         span = self.template.receive(block)
-        begun = span.started if type(span) is LeanSpan else time.time_ns()
-        work = CommandWork(self.running, None, span, block, endpoint=self, reply=reply, begun=begun)
+        received_ns = span.started if type(span) is LeanSpan else time.time_ns()
+        work = CommandWork(self.running, None, span, block, endpoint=self, reply=reply, received_ns=received_ns)
         try:
             content_type = None
             if block is not None:
@@ -79,9 +79,9 @@ class CommandEndpoint(Endpoint):
             work.message = self.handler.codec.decode(payload, content_type)
             self._admit(work)
         except CodecError as error:
-            self.refuse(span, reply, work.begun, invalid(self.subject, str(error)), work.msgpack)
+            self.refuse(span, reply, work.received_ns, invalid(self.subject, str(error)), work.msgpack)
         except RequestError as error:
-            self.refuse(span, reply, work.begun, error, work.msgpack)
+            self.refuse(span, reply, work.received_ns, error, work.msgpack)
 
     def _admit(self, work: CommandWork) -> None:
         handler = self.handler

@@ -14,9 +14,9 @@ import msgspec
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError
-from runtime.intake.poison import Suspects
+from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
-from runtime.intake.redrive import Redriven
+from runtime.intake.redrive import Redrives
 from runtime.intake.timers import Timers
 from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, update_consumer
 from runtime.nats.jetstream.delivery import Delivery
@@ -53,7 +53,7 @@ class Consumers:
         self._served = served
         self._turns = turns
         self._active: list[_ActiveConsumer] = []
-        self._suspects: list[Suspects] = []
+        self._candidates: list[PoisonCandidates] = []
         self._check_now = asyncio.Event()
         self.places = Places(served.jetstream, served.names, served.options.remember, stored)
         self.reactions: list[Reactions] = []
@@ -85,14 +85,14 @@ class Consumers:
                 timers.add_command(handler)
             await self._pull(timers, TIMERS, (f"{own}.timer.>",))
         if commands or handlers:
-            await self._pull(Redriven(served, turns, [*handlers, *commands]), REDRIVE, (f"{own}.redrive.*",))
+            await self._pull(Redrives(served, turns, [*handlers, *commands]), REDRIVE, (f"{own}.redrive.*",))
 
     async def stop(self) -> None:
         """Pull no more; what is in hand stays there until it is finished."""
         for active in self._active:
             await active.puller.stop()
-        for suspects in self._suspects:
-            suspects.stop()
+        for candidates in self._candidates:
+            candidates.stop()
 
     async def save_positions(self) -> None:
         """Note how far all is when nothing is in hand any more: this owner has ended in order."""
@@ -168,7 +168,7 @@ class Consumers:
         self._active.append(_ActiveConsumer(stream, config, puller))
 
     def _deliver(self, reactions: Reactions, durable: str, place: Place) -> Callable[[Delivery], None]:
-        """Return what the puller is to call: the reactions, or what stands before them while there may be suspects."""
+        """Return what the puller is to call: the reactions, or what stands before them while there may be candidates."""
         served = self._served
         if served.keyed:
             if place.deaths < max(min(_DEATHS, served.options.retry.attempts - 1), 1):
@@ -177,9 +177,9 @@ class Consumers:
                 "%s: %d processes in a row ended with events of %s in hand: those up to %d are tried one at a time",
                 served.name, place.deaths, reactions.stream, place.until,
             )  # fmt: skip
-        suspects = Suspects(reactions, self.places, durable, place.until, place.deaths)
-        self._suspects.append(suspects)
-        return suspects.take
+        candidates = PoisonCandidates(reactions, self.places, durable, place.until, place.deaths)
+        self._candidates.append(candidates)
+        return candidates.deliver
 
     async def _make(self, stream: str, config: ConsumerConfig) -> Place:
         """Make a consumer, or find it; return its place, noted for whoever comes after this owner."""

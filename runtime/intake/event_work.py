@@ -39,7 +39,7 @@ class EventRoute:
         self.durations = durations
 
 
-class Outcome:
+class Completion:
     """Finishes a delivery when all handlers that it reached are done with it."""
 
     __slots__ = ("delivery", "left")
@@ -54,7 +54,7 @@ class Outcome:
         if not self.left:
             self.delivery.ack()
 
-    def buried(self, reason: str) -> None:
+    def dead_lettered(self, reason: str) -> None:
         """One handler has given it up, and its dead letter is acknowledged."""
         self.left -= 1
         if not self.left:
@@ -68,13 +68,13 @@ class Reacts(Protocol):
     options: Options
     keyed: bool
     handled: int
-    """Messages that were handled, for discovery."""
+    """Messages that were handled with success."""
 
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
         ...
 
-    async def bury(self, work: "EventWork", error: BaseException) -> bool:
+    async def dead_letter(self, work: "EventWork", error: BaseException) -> bool:
         """Store a dead letter; return False if it is not acknowledged."""
         ...
 
@@ -84,16 +84,16 @@ class EventWork(Work, kw_only=True, eq=False):
 
     reactions: Reacts
     route: EventRoute
-    outcome: Outcome
-    begun: int
+    completion: Completion
+    received_ns: int
     """When it came, in unix nanoseconds."""
-    timed: bool = False
+    id_from_delivery: bool = False
     """Whether its id is of this delivery alone. Another's id may have been stored before, at another time."""
 
     @property
     def sent_at(self) -> float | None:
         """When the event was stored, in unix seconds."""
-        return self.outcome.delivery.time if self.timed else None
+        return self.completion.delivery.time if self.id_from_delivery else None
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """Acknowledge the delivery."""
@@ -101,35 +101,35 @@ class EventWork(Work, kw_only=True, eq=False):
             self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
         ended = _now()
         self.span.end(ended)
-        self.route.durations.record(ended - self.begun)
-        self.outcome.done()
+        self.route.durations.record(ended - self.received_ns)
+        self.completion.done()
         self.reactions.handled += 1
 
     async def failed(self, error: BaseException) -> float | None:
         """Return the seconds after which to try again in the lane, or None: given back, or a dead letter."""
-        taken = _now() - self.begun
+        taken = _now() - self.received_ns
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
         permanent = self.reactions.options.retry.classified(error)
         if permanent is None:
             permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected) and not error.remote)
         if not permanent and self.attempt < self.attempts:
-            return self._again(error)
-        if not await self.reactions.bury(self, error):
+            return self._retry(error)
+        if not await self.reactions.dead_letter(self, error):
             # The dead letter is not acknowledged: the original stays until it is.
-            return self._again(error)
+            return self._retry(error)
         return None
 
     def park(self) -> bool:
         """Let other events be fetched while this one waits, in memory, behind one that fails."""
-        return self.outcome.delivery.park()
+        return self.completion.delivery.park()
 
     def abandon(self) -> None:
         """Give the event back at once: this process stops."""
         self.span.end()
-        self.outcome.delivery.nak()
+        self.completion.delivery.nak()
 
-    def _again(self, error: BaseException) -> float | None:
+    def _retry(self, error: BaseException) -> float | None:
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after
@@ -141,8 +141,8 @@ class EventWork(Work, kw_only=True, eq=False):
             exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         if not self.reactions.keyed:
-            self.outcome.delivery.nak(delay)
+            self.completion.delivery.nak(delay)
             return None
         self.attempt += 1
-        self.span = self.reactions.span(self.route, self.outcome.delivery)
+        self.span = self.reactions.span(self.route, self.completion.delivery)
         return delay

@@ -27,7 +27,7 @@ _alone: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDict
 """Held while one is tried: alone in its whole process, which is one event loop."""
 
 
-class Suspects:
+class PoisonCandidates:
     """Stands between the puller of `durable` and its reactions.
 
     Of an actor with state, all up to the sequence `last` are suspects: they were in hand when `deaths` owners ended. What
@@ -46,14 +46,14 @@ class Suspects:
         """The first one is being tried."""
         self._stopped = False
 
-    def take(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery) -> None:
         """Take a delivery from the puller. Never raises."""
-        if not self._is_suspect(delivery) and not (self._waiting and self._reactions.keyed):
+        if not self._is_candidate(delivery) and not (self._waiting and self._reactions.keyed):
             self._reactions.deliver(delivery)
             return
         self._waiting.append(delivery)
         if len(self._waiting) == 1:
-            self._reactions.turns.spawn(self._try_all())
+            self._reactions.turns.spawn(self._run_all())
 
     def stop(self) -> None:
         """Try no more: what waits is given back."""
@@ -61,25 +61,25 @@ class Suspects:
         while len(self._waiting) > 1:
             self._waiting.pop().nak()
 
-    def _is_suspect(self, delivery: Delivery) -> bool:
+    def _is_candidate(self, delivery: Delivery) -> bool:
         if self._reactions.keyed:
             return delivery.stream_sequence <= self._last
         return delivery.delivered > self._most
 
-    async def _try_all(self) -> None:
+    async def _run_all(self) -> None:
         lock = _alone.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         while self._waiting:
             delivery = self._waiting[0]
-            if self._is_suspect(delivery):
+            if self._is_candidate(delivery):
                 async with lock:
-                    await self._try(delivery)
+                    await self._run_alone(delivery)
             else:
                 self._reactions.deliver(delivery)
             self._waiting.popleft()
 
-    async def _try(self, delivery: Delivery) -> None:
+    async def _run_alone(self, delivery: Delivery) -> None:
         """Hand it on, and wait until it has ended once: well, or with a failure that leaves the process alive."""
-        number = await self._noted(delivery)
+        number = await self._next_attempt(delivery)
         if self._stopped:
             delivery.nak()
             return
@@ -103,7 +103,7 @@ class Suspects:
         except (ActorError, TimeoutError) as error:
             logger.warning("%s/%s: that event %d has ended cannot be noted: %s", *where, error)
 
-    async def _noted(self, delivery: Delivery) -> int:
+    async def _next_attempt(self, delivery: Delivery) -> int:
         """Return which try this is, noted durably where it will be run."""
         where = (self._reactions.stream, self._durable, delivery.stream_sequence)
         earlier = self._deaths if self._reactions.keyed else delivery.delivered - 1

@@ -15,7 +15,7 @@ from opentelemetry.util.types import AttributeValue
 from runtime.actor.handler import Handler
 from runtime.actor.message import Event
 from runtime.errors import ActorError, CodecError
-from runtime.intake.event_work import EventRoute, EventWork, Outcome
+from runtime.intake.event_work import Completion, EventRoute, EventWork
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import DeadLetters, Death
 from runtime.telemetry import Durations, LeanSpan, finish, semconv
@@ -52,7 +52,9 @@ class Reactions:
         self.keyed = served.keyed
         self.stream = stream
         self.handled = 0
-        self.dead = 0
+        """Messages that were handled with success."""
+        self.dead_lettered = 0
+        """Messages that became dead letters."""
         self.letters = DeadLetters(served.jetstream, served.names)
         self._jetstream = served.jetstream
         self._tracer = served.tracer
@@ -71,9 +73,9 @@ class Reactions:
     def _durations(self, attributes: dict[str, str]) -> Durations:
         return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
 
-    def work(self, route: EventRoute, handler: Handler, outcome: Outcome) -> EventWork:
+    def make_work(self, route: EventRoute, handler: Handler, completion: Completion) -> EventWork:
         """Return the way of a delivery through `handler`; its id and message are yet to be set."""
-        delivery = outcome.delivery
+        delivery = completion.delivery
         block = delivery.headers
         span = self.span(route, delivery) if self._traced else route.receive(block)
         return EventWork(
@@ -85,8 +87,8 @@ class Reactions:
             attempts=handler.attempts or self._attempts,
             reactions=self,
             route=route,
-            outcome=outcome,
-            begun=span.started if type(span) is LeanSpan else _now(),
+            completion=completion,
+            received_ns=span.started if type(span) is LeanSpan else _now(),
         )
 
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
@@ -94,7 +96,7 @@ class Reactions:
         if not self._traced:
             return route.receive(delivery.headers)
         attributes: dict[str, AttributeValue] = {
-            semconv.MESSAGING_DESTINATION_NAME: text(delivery),
+            semconv.MESSAGING_DESTINATION_NAME: subject_of(delivery),
             semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
             semconv.MESSAGING_NATS_SEQUENCE: delivery.stream_sequence,
             semconv.MESSAGING_NATS_DELIVERY_COUNT: delivery.delivered,
@@ -118,23 +120,23 @@ class Reactions:
             if not handlers:
                 delivery.ack()
                 return
-        outcome = Outcome(delivery, len(handlers))
+        completion = Completion(delivery, len(handlers))
         # An id that no subject or header could hold (a foreign publisher's) is as good as none.
         event_id = (carried := headers.event_id(delivery.headers)).decode("utf-8", "replace")
         own = not 0 < len(carried) <= MAX_ID or not event_id.isprintable()
         if own:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
-            work = self.work(route, handler, outcome)
+            work = self.make_work(route, handler, completion)
             work.id = event_id + handler.mark_suffix
-            work.timed = own
+            work.id_from_delivery = own
             try:
                 if undecodable is not None:
                     raise undecodable
                 work.message = handler.codec.decode(delivery.payload)
             except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 # A dead letter for each reaction: it is sent again to that one alone.
-                self.turns.spawn(self.give_up(work, CodecError(f"{text(delivery)}: {error}")))
+                self.turns.spawn(self.give_up(work, CodecError(f"{subject_of(delivery)}: {error}")))
                 continue
             self.admit(work)
 
@@ -172,16 +174,16 @@ class Reactions:
     async def give_up(self, work: EventWork, error: ActorError) -> None:
         """Make a dead letter of what no attempt can mend; where that is not stored, give it back for later."""
         finish(work.span, None, type(error).__name__, str(error))
-        if not await self.bury(work, error):
-            work.outcome.delivery.nak(self.options.retry.longest)
+        if not await self.dead_letter(work, error):
+            work.completion.delivery.nak(self.options.retry.longest)
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
         """Return subject, stream and sequence of the message as it was first delivered to this actor."""
-        return text(delivery), self.stream, delivery.stream_sequence
+        return subject_of(delivery), self.stream, delivery.stream_sequence
 
-    async def bury(self, work: EventWork, error: BaseException) -> bool:
+    async def dead_letter(self, work: EventWork, error: BaseException) -> bool:
         """Publish a dead letter, and then terminate the original; return False where it is not acknowledged."""
-        delivery = work.outcome.delivery
+        delivery = work.completion.delivery
         subject, stream, sequence = self.origin(delivery)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         death = Death(reason, work.attempt, subject, stream, sequence, work.handler.name, work.id or new_id())
@@ -191,12 +193,12 @@ class Reactions:
             "%s: %s %s is a dead letter after %d attempts: %s", self.names.actor, work.route.name, work.id, work.attempt, reason,
             exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
-        self.dead += 1
-        work.outcome.buried(f"dead letter: {type(error).__name__}")
+        self.dead_lettered += 1
+        work.completion.dead_lettered(f"dead letter: {type(error).__name__}")
         return True
 
 
-def text(delivery: Delivery) -> str:
+def subject_of(delivery: Delivery) -> str:
     """Return the subject of a delivery."""
     return delivery.subject.decode("utf-8", "backslashreplace")
 

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
-from runtime.intake.event_work import EventRoute, EventWork, Outcome
+from runtime.intake.event_work import Completion, EventRoute, EventWork
 from runtime.intake.reactions import Reactions
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Death, read_death
@@ -25,7 +25,7 @@ from runtime.wire.subjects import key_token, token_key
 logger = logging.getLogger("actorloom.intake")
 
 
-class Redriven(Reactions):
+class Redrives(Reactions):
     """The subscription of an actor to its dead letters that are sent again, for `handlers`: reactions and commands."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Redriven(Reactions):
             self.turns.spawn(self._unknown_reaction(delivery, death))
             return
         handler = route.handlers[0]
-        work = self.work(route, handler, _Redriven(self, delivery))
+        work = self.make_work(route, handler, _RedriveCompletion(self, delivery))
         # No `sent_at`: its time in the stream says nothing about when it was first handled, so its dedup entry is looked up.
         work.id = death.id if death.id and death.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:
@@ -92,16 +92,16 @@ class Redriven(Reactions):
             delivery.nak(self.options.retry.longest)
             return
         logger.error("%s: %s %s is a dead letter again: %s", self.names.actor, name, death.id, reason)
-        self.dead += 1
-        _Redriven(self, delivery).buried("dead letter: no such reaction")
+        self.dead_lettered += 1
+        _RedriveCompletion(self, delivery).dead_lettered("dead letter: no such reaction")
 
 
-class _Redriven(Outcome):
+class _RedriveCompletion(Completion):
     """Finishes a delivery that came back, and takes it out of the stream."""
 
     __slots__ = ("_reactions",)
 
-    def __init__(self, reactions: Redriven, delivery: Delivery) -> None:
+    def __init__(self, reactions: Redrives, delivery: Delivery) -> None:
         super().__init__(delivery, 1)
         self._reactions = reactions
 
@@ -109,6 +109,6 @@ class _Redriven(Outcome):
         super().done()
         self._reactions.turns.spawn(self._reactions.remove(self.delivery))
 
-    def buried(self, reason: str) -> None:
-        super().buried(reason)
+    def dead_lettered(self, reason: str) -> None:
+        super().dead_lettered(reason)
         self._reactions.turns.spawn(self._reactions.remove(self.delivery))

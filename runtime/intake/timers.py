@@ -6,8 +6,8 @@ from opentelemetry.trace import SpanKind
 
 from runtime.actor.handler import Handler
 from runtime.errors import CodecError, PublishError
-from runtime.intake.event_work import EventRoute, Outcome
-from runtime.intake.reactions import Reactions, text
+from runtime.intake.event_work import Completion, EventRoute
+from runtime.intake.reactions import Reactions, subject_of
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.streams import TIMERS
@@ -23,17 +23,17 @@ class Timers(Reactions):
 
     def deliver(self, delivery: Delivery) -> None:
         """Take one timer that fired to its key's lane."""
-        rest = text(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
+        rest = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
         kind = headers.get(delivery.headers, b"Actorloom-Command") or ""
         route = self._routes.get(kind)
         if route is None:
             self.turns.spawn(self._unknown(delivery, kind))
             return
-        work = self.work(route, route.handlers[0], TimerOutcome(delivery, self._jetstream, self.stream))
+        work = self.make_work(route, route.handlers[0], TimerCompletion(delivery, self._jetstream, self.stream))
         timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or self.stream
         recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
-        work.timed = recurring or timer_id == self.stream
-        work.id = f"{timer_id}:{delivery.stream_sequence}" if work.timed else timer_id
+        work.id_from_delivery = recurring or timer_id == self.stream
+        work.id = f"{timer_id}:{delivery.stream_sequence}" if work.id_from_delivery else timer_id
         try:
             key_token(work.id)  # the subject of its dedup entry must hold it
             work.key = token_key(rest[2]) if self.keyed else ""
@@ -58,7 +58,7 @@ class Timers(Reactions):
         delivery.nak(self.options.retry.longest)
 
 
-class TimerOutcome(Outcome):
+class TimerCompletion(Completion):
     """Also deletes a timer that is done with: it is nobody else's, and would lie in the actor's own stream for ever."""
 
     __slots__ = ("_jetstream", "_stream")
@@ -73,9 +73,9 @@ class TimerOutcome(Outcome):
         super().done()
         self._delete()
 
-    def buried(self, reason: str) -> None:
+    def dead_lettered(self, reason: str) -> None:
         """It is a dead letter."""
-        super().buried(reason)
+        super().dead_lettered(reason)
         self._delete()
 
     def _delete(self) -> None:

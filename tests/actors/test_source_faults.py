@@ -45,7 +45,7 @@ async def test_3_a_failure_is_reacted_to_by_fields_that_its_emitter_sends(shop: 
         return sum(reactions.handled for reactions in payment.reactions) == 2  # the order's creation and the failure
 
     await shop.system.until(handled)
-    assert [reactions.dead for reactions in payment.reactions] == [0] * len(payment.reactions)
+    assert [reactions.dead_lettered for reactions in payment.reactions] == [0] * len(payment.reactions)
     failures = [span for span in shop.system.tracing.finished() if span.service == "payment" and span.status == "ERROR"]
     assert failures == []
 

@@ -9,7 +9,7 @@ import os
 import msgspec
 
 from runtime import Actor, Event, Options, Query, RetryPolicy, query, react
-from runtime.intake import consumers as subscriptions
+from runtime.intake import consumers
 from tests.support.counting import Add
 
 ATTEMPTS = 5
@@ -17,7 +17,7 @@ EXIT = 7
 OPTIONS = Options(retry=RetryPolicy(attempts=ATTEMPTS, first=0.05, longest=0.1))
 
 if "ACK_WAIT" in os.environ:
-    subscriptions._ACK_WAIT = int(os.environ["ACK_WAIT"])
+    consumers._ACK_WAIT = int(os.environ["ACK_WAIT"])
 
 
 class Found(Event, actor="scouts", key="place"):
