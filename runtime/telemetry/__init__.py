@@ -1,33 +1,42 @@
-"""Tracing, metrics and logs: OpenTelemetry to users and collectors, a few slots and one append to the event loop.
+"""Spans, metrics and log lines: OpenTelemetry for users and collectors, at little cost on the path of a message.
 
-    tracing = Tracing.from_env()                  # one per process; Tracing(in_memory=True) in tests, then .finished()
-    tracing.install()                             # user spans become lean spans, and nest in ours
+Code outside this room may use the names below and three modules: `semconv` (names of attributes and metrics), `tree`
+(a trace as text) and `metrics.prometheus` (the text of `/metrics`). Everything else is internal.
+
+A process creates one `Tracing`, each actor type a `ServiceTracer` from it, and each operation a `Template` from that:
+
+    tracing = Tracing.from_env()  # in tests: Tracing(in_memory=True), and then tracing.finished()
+    tracing.install()  # spans of user code are lean too, and nest in those of the runtime
     service = tracing.service("orders", version="1.2.0")
-    template = service.template("orders/get_order", SpanKind.SERVER, semconv.rpc_attributes("orders/get_order"))
+    method = semconv.rpc_attributes("orders/get_order")
+    template = service.template("orders/get_order", SpanKind.SERVER, method)
 
-    span = template.receive(block)                # SERVER, CONSUMER: parent from the header block (bytes or None)
-    token = attach(span, block)                   # get_current_span() is `span` in this task; baggage from the block
-    ...                                           # run the handler
-    detach(token)
-    reply_headers = response_line(span)           # b"traceresponse: 00-...-01\\r\\n", or b""
-    finish(span)                                  # ended well; finish(span, 409, "OutOfStock", "text") where not
+A handler's span takes its parent from the header block of the message, and is current while the handler runs:
 
-    span = client_template.child()                # CLIENT, PRODUCER, INTERNAL: under the current span
-    span = client_template.start(parent)          # under a given span, or None for a root
-    lines = inject(span)                          # b"traceparent: ...\\r\\n" and so on, to join into a block
-    pairs = inject_pairs(span)                    # the same as pairs, for headers.encode
-    span.add_event("lane.wait")                   # cheap; also set_attribute, set_status, record_exception, ...
+    span = template.receive(block)  # block: bytes or None
+    token = attach(span, block)  # the baggage of the block becomes part of the context
+    try:
+        ...  # run the handler
+        span.add_event("lane.wait")  # any method of an OpenTelemetry span
+    finally:
+        detach(token)
+    reply_lines = response_line(span)  # b"traceresponse: 00-...-01\\r\\n", or b""
+    finish(span)  # on failure: finish(span, 409, "OutOfStock", "none left")
 
-    metrics = Metrics.from_env(); metrics.install(service)
-    calls = metrics.durations(service, semconv.RPC_SERVER_CALL_DURATION, semconv.rpc_attributes("orders/get_order"))
-    calls.record(nanoseconds)                     # or calls.record_error(nanoseconds, 409, "OutOfStock")
-    retries = metrics.counter(service, "actorloom.client.retries", {}); retries.value += 1
-    prometheus.render(metrics.collect())          # the text of /metrics
+An outgoing message carries a span of its own:
 
-    tracing.flush(5), tracing.shutdown(5)         # and the same of metrics: they block, so use asyncio.to_thread
+    span = client_template.child()  # under the current span; start(parent) takes another parent, or None
+    lines = inject(span)  # b"traceparent: ...\\r\\n", to be joined into a header block
 
-`receive`, `start` and `child` take `attributes` that vary (a dict that the span then owns). Whatever is not recorded
-(unsampled, or nothing configured) gets a span object that still carries the context on: never test for None.
+Instruments are created once, and recorded into for each message:
+
+    calls = service.durations(semconv.RPC_SERVER_CALL_DURATION, method)
+    calls.record(nanoseconds)  # on failure: calls.record_error(nanoseconds, 409, "OutOfStock")
+
+`Tracing.flush` and `Tracing.shutdown` block; a coroutine calls them by `asyncio.to_thread`.
+
+`receive`, `start` and `child` return a span in every case. If it is not recorded, it still passes on the trace
+context, so callers need no test for None.
 """
 
 from runtime.telemetry.logs import setup_logging

@@ -1,6 +1,7 @@
-"""Log records as lines: JSON for machines, short and colored for a terminal, both with the current trace.
+"""Log lines with the current trace: JSON for machines, short colored text for a terminal.
 
-Only the standard library's `logging`; structlog's and others' records pass through it unchanged.
+The formatters belong to the standard library's `logging`. Records that structlog and similar libraries pass to it
+need no other setup.
 """
 
 import logging
@@ -13,15 +14,21 @@ from opentelemetry import trace
 
 Format = Literal["auto", "json", "text"]
 
-# What every record has; all else was given as `extra` by the caller.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+"""Attributes of every record. All others are the caller's `extra`."""
 _COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
 def setup_logging(level: str | int = "INFO", format: Format = "auto", stream: TextIO | None = None) -> None:
-    """Send all logging to `stream` (stderr by default), in place of the handlers before.
+    """Send all logging to one stream. The present handlers of the root logger are removed.
 
-    "auto" is text on a terminal and JSON elsewhere. Raises ValueError for a level that logging does not know.
+    Args:
+        level: The lowest level that is logged.
+        format: "json", "text", or "auto", which is text on a terminal and JSON elsewhere.
+        stream: The stream; stderr by default.
+
+    Raises:
+        ValueError: The level is unknown.
     """
     out: TextIO = sys.stderr if stream is None else stream
     text = format == "text" or (format == "auto" and out.isatty())
@@ -29,18 +36,21 @@ def setup_logging(level: str | int = "INFO", format: Format = "auto", stream: Te
     handler.setFormatter(TextFormatter(color=out.isatty()) if text else JsonFormatter())
     root = logging.getLogger()
     root.setLevel(level.upper() if isinstance(level, str) else level)
-    for before in tuple(root.handlers):
-        root.removeHandler(before)
+    for present in tuple(root.handlers):
+        root.removeHandler(present)
     root.addHandler(handler)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (RFC 3339, UTC), level, logger, message, trace_id, span_id, trace_flags, extras."""
+    """Formats a record as one line of JSON: time, level, logger, message, trace_id, span_id, trace_flags and extras.
+
+    The time is in UTC, in the format of RFC 3339.
+    """
 
     _encode = msgspec.json.Encoder(enc_hook=str, order=None).encode
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON; what JSON has no type for is written as its text."""
+        """Return the record as JSON. A value that JSON has no type for is written as text."""
         line: dict[str, Any] = {
             "time": _time(record),
             "level": record.levelname,
@@ -56,19 +66,19 @@ class JsonFormatter(logging.Formatter):
         try:
             return JsonFormatter._encode(line).decode()
         except (TypeError, ValueError, RecursionError):
-            # A key that is no string, a text that is no Unicode: the line matters more than its extras.
+            # A key is not a string, or text is not valid Unicode: the line matters more than its extras.
             return JsonFormatter._encode({key: repr(value) for key, value in line.items()}).decode()
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, message, extras as key=value, and the first half of the trace id."""
+    """Formats a record as text: time, level, logger, message, extras (key=value), first half of the trace id."""
 
     def __init__(self, *, color: bool) -> None:
         super().__init__()
         self._color = color
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line, and the lines of its exception."""
+        """Return the record as a line, followed by the lines of its exception."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = f"{record.levelname:<7}"
         extras = [f"{k}={v}" for k, v in vars(record).items() if k not in _STANDARD and k[0] != "_"]

@@ -11,7 +11,7 @@ from runtime.telemetry.spans.template import Template
 
 
 class SpanRecord(NamedTuple):
-    """An ended span. Ids are lower-case hex; times are unix nanoseconds; `links` are (trace id, span id)."""
+    """An ended span. Ids are lower-case hex digits."""
 
     service: str
     name: str
@@ -20,16 +20,21 @@ class SpanRecord(NamedTuple):
     span_id: str
     parent_id: str | None
     start: int
+    """Unix nanoseconds, as is `end`."""
     end: int
     attributes: Mapping[str, AttributeValue]
     events: tuple[tuple[int, str, Mapping[str, AttributeValue]], ...]
+    """Time in Unix nanoseconds, name and attributes of each event."""
     links: tuple[tuple[str, str], ...]
+    """Trace id and span id of each link."""
     status: str
+    """One of UNSET, OK and ERROR."""
     description: str | None
+    """The description of an error."""
 
 
 def record_of(span: LeanSpan) -> SpanRecord:
-    """The record of an ended span."""
+    """Return the record of an ended span."""
     template = span.spec
     assert isinstance(template, Template)
     details = span.details

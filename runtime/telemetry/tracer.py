@@ -1,4 +1,4 @@
-"""The tracing and metrics of a process, and of each service in it: from `OTEL_*` variables to templates."""
+"""The tracing of a process, and the tracers of its services: from `OTEL_*` variables to span templates."""
 
 import logging
 import os
@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
 DEFAULT_SERVICE = "actorloom"
+"""The service of spans that are started outside any actor."""
 logger = logging.getLogger("actorloom.telemetry")
 
 
 class ServiceTracer(Service):
-    """The templates of one service (one actor type); its name and version are the resource of its spans."""
+    """Creates the templates and instruments of one service, which is one actor type. `Tracing.service` returns it."""
 
     def __init__(self, tracing: "Tracing", name: str, resource: dict[str, AttributeValue]) -> None:
         super().__init__(name, resource, tracing.recorder)
@@ -47,17 +48,22 @@ class ServiceTracer(Service):
         *,
         parent_mode: ParentMode | None = None,
     ) -> Template:
-        """Prepare the spans of an operation. Make it once per handler; starting spans is then cheap.
+        """Prepare the spans of an operation. Call it once per handler; starting a span is then cheap.
 
-        `parent_mode` says what a received span makes of its remote parent: "parent"; "parent+link" (the default of CONSUMER,
-        since the conventions ask for a link and Jaeger's graph looks at parents only); "link": a trace of its own.
+        Args:
+            name: The name of the spans.
+            kind: The kind of the spans.
+            attributes: Attributes of every span.
+            parent_mode: The relation of a received span to the sender's span: "parent", "parent+link", or "link", which
+                starts a trace of its own. The default of CONSUMER spans is `Tracing.consumer_parent_mode`, that of
+                all others "parent".
         """
-        chosen = parent_mode or (self.tracing.consumer_parent_mode if kind is SpanKind.CONSUMER else "parent")
-        own = self.scope(semconv.SCOPE, VERSION)
-        return Template(own, name, kind, dict(attributes or {}), chosen)
+        default = self.tracing.consumer_parent_mode if kind is SpanKind.CONSUMER else "parent"
+        scope = self.scope(semconv.SCOPE, VERSION)
+        return Template(scope, name, kind, dict(attributes or {}), parent_mode or default)
 
     def durations(self, name: str, attributes: Mapping[str, AttributeValue]) -> Durations:
-        """The histogram `name` (seconds) of these attributes; the same one at every call."""
+        """Return the histogram (seconds) of that name and these attributes; the same object on each call."""
         series = (name, repr(sorted(attributes.items())))
         found = self._instruments.get(series)
         if not isinstance(found, Durations):
@@ -65,7 +71,7 @@ class ServiceTracer(Service):
         return found
 
     def counter(self, name: str, attributes: Mapping[str, AttributeValue]) -> Counter:
-        """The counter `name` of these attributes; the same one at every call."""
+        """Return the counter of that name and these attributes; the same object on each call."""
         series = (name, repr(sorted(attributes.items())))
         found = self._instruments.get(series)
         if not isinstance(found, Counter):
@@ -74,9 +80,21 @@ class ServiceTracer(Service):
 
 
 class Tracing:
-    """The tracing of a process: one sampler, one queue to the exporter, one `ServiceTracer` per service name.
+    """The tracing of a process: one sampler, one queue to the exporter, and one `ServiceTracer` per service name.
 
-    Without an exporter and without `in_memory` nothing is recorded, and a trace context that comes in is passed on.
+    Without an endpoint, `in_memory` and span processors, nothing is recorded, and the trace context of a message is
+    passed on.
+
+    Args:
+        sampler: The sampler; `parentbased_always_on` by default.
+        in_memory: Whether to keep ended spans for `finished`.
+        endpoint: The OTLP receiver; None if spans are not exported.
+        batching: The batches in which spans are exported.
+        resource: Resource attributes of all services.
+        consumer_parent_mode: The relation of CONSUMER spans to the span that published their event. The default is a
+        parent and
+            a link: the conventions ask for a link, and the graph of Jaeger follows parents only.
+        metrics: The metrics of the process; by default, metrics that are not exported.
     """
 
     def __init__(
@@ -92,7 +110,7 @@ class Tracing:
     ) -> None:
         if sampler is None:
             sampler = Sampling.from_env({})
-        sampling = sampler if isinstance(sampler, Sampling) else Sampling.of(sampler)
+        sampling = sampler if isinstance(sampler, Sampling) else Sampling.by(sampler)
         self.recorder = Recorder(sampling, in_memory=in_memory)
         self.consumer_parent_mode: ParentMode = consumer_parent_mode
         self.metrics = metrics or Metrics()
@@ -100,6 +118,7 @@ class Tracing:
         self._instance = str(uuid.uuid4())
         self._services: dict[str, ServiceTracer] = {}
         self._processors: list[SpanProcessor] = []
+        """The span processors that `shutdown` shuts down."""
         self.exporter: SpanExporter | None = None
         if endpoint is not None:
             self.exporter = SpanExporter(self.recorder, endpoint, batching or Batching())
@@ -112,9 +131,17 @@ class Tracing:
         in_memory: bool = False,
         consumer_parent_mode: ParentMode = "parent+link",
     ) -> Self:
-        """Read the standard `OTEL_*` variables: SDK_DISABLED, TRACES_EXPORTER, EXPORTER_OTLP_*, TRACES_SAMPLER, BSP_*.
+        """Return the tracing that the standard variables configure.
 
-        Exporters besides `otlp` (`console`, or what is installed) are the SDK's, each behind its own batch processor.
+        They are `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_EXPORTER_OTLP_*`, `OTEL_TRACES_SAMPLER`,
+        `OTEL_TRACES_SAMPLER_ARG`, `OTEL_BSP_*`, `OTEL_RESOURCE_ATTRIBUTES`, and those of `Metrics.from_env`.
+        Exporters other than `otlp`, for example `console`, are those of the SDK, each behind a batch processor of its
+        own.
+
+        Args:
+            env: The variables; those of the process by default.
+            in_memory: Whether to keep ended spans for `finished`.
+            consumer_parent_mode: The relation of CONSUMER spans to the span that published their event.
         """
         env = os.environ if env is None else env
         wanted = [] if settings.disabled(env) else settings.exporters(env, "traces")
@@ -133,7 +160,13 @@ class Tracing:
         return tracing
 
     def service(self, name: str = DEFAULT_SERVICE, *, version: str = "", namespace: str = "") -> ServiceTracer:
-        """The tracer of a service; the same object for the same name. The name overrides `OTEL_SERVICE_NAME`."""
+        """Return the tracer of a service; the same object for the same name.
+
+        Args:
+            name: The service name, which overrides `OTEL_SERVICE_NAME`.
+            version: The service version, used on the first call for a name.
+            namespace: The service namespace, used on the first call for a name.
+        """
         found = self._services.get(name)
         if found is None:
             resource: dict[str, AttributeValue] = {
@@ -151,35 +184,56 @@ class Tracing:
 
     @property
     def records(self) -> bool:
-        """Whether spans may be recorded at all."""
+        """Whether spans may be recorded."""
         return self.recorder.sampling.root is not SamplingDecision.PROPAGATE
 
     def finished(self) -> list[SpanRecord]:
-        """The spans that ended so far, oldest first; for `in_memory` only."""
+        """Return the spans that have ended so far, oldest first. The list is empty without `in_memory`."""
         return [record_of(span) for span in tuple(self.recorder.memory or ())]
 
     def install(self) -> None:
-        """Serve the OpenTelemetry API: user spans are lean ones, and nest in ours. The last one installed serves."""
+        """Implement the OpenTelemetry API with this tracing and its metrics; the last one installed is used.
+
+        User spans are then lean spans and nest in those of the runtime.
+        """
         install(self)
         self.metrics.install(self.service())
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Export all that has ended, within `timeout` seconds; blocks, so call it in a thread. False: not all got out."""
+        """Export all spans that have ended, and the metrics. Blocks, so call it in a thread.
+
+        Args:
+            timeout: The longest time in seconds for each exporter.
+
+        Returns:
+            False if not all spans were exported.
+        """
         self.metrics.flush(timeout)
         flushed = [processor.force_flush(int(timeout * 1000)) for processor in self.recorder.processors]
         return all([*flushed, self.exporter is None or self.exporter.flush(timeout)])
 
     def shutdown(self, timeout: float = 5.0) -> bool:
-        """`flush`, then stop the background thread; False where spans were lost. Blocks for at most `timeout` seconds."""
+        """Export all spans and metrics, then stop the background threads. Blocks, so call it in a thread.
+
+        Args:
+            timeout: The longest time in seconds for each exporter.
+
+        Returns:
+            False if spans were lost.
+        """
         for processor in self._processors:
             processor.shutdown()
         self.metrics.shutdown(timeout)
         return self.exporter is None or self.exporter.shutdown(timeout)
 
     def add_span_processor(self, processor: "SpanProcessor", *, owned: bool = True) -> None:
-        """Tell an SDK span processor of every span, in the thread that ends it. Slower: each span is converted.
+        """Call an SDK span processor for every span, in the thread that ends it.
 
-        An `owned` one is shut down with this tracing.
+        Each span is converted to the SDK's form for it, which is slower than the export by OTLP.
+
+        Args:
+            processor: The processor.
+            owned: Whether `shutdown` shuts it down.
         """
         from runtime.telemetry.export.sdk import readable
 
@@ -193,4 +247,4 @@ class Tracing:
         for entry in entry_points(group="opentelemetry_traces_exporter", name=name):
             self.add_span_processor(BatchSpanProcessor(entry.load()()))
             return
-        logger.warning("OTEL_TRACES_EXPORTER=%s is not known: nothing is exported to it", name)
+        logger.warning("unknown exporter OTEL_TRACES_EXPORTER=%s is ignored", name)

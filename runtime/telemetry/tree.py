@@ -1,4 +1,7 @@
-"""A trace as a text tree: service, span, kind, duration; the asynchronous hops told apart from the synchronous."""
+"""A trace as a tree of text lines: service, span, kind and duration of each span.
+
+Branches of events are drawn differently from those of synchronous calls.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,13 +12,19 @@ from runtime.telemetry.memory import SpanRecord
 
 _ASYNC = SpanKind.CONSUMER
 _COLUMNS = 76
+"""The column at which the kind of a span starts."""
 
 
 def render(spans: Sequence[SpanRecord], *, trace_id: str | None = None, rich: bool = False) -> str:
-    """The spans of one trace (the one with most spans where `trace_id` is None) as lines of text.
+    """Return the spans of one trace as lines of text.
 
-    A branch drawn `├─` is synchronous: its parent waits for it. One drawn `├╌` came by an event, and runs on its own.
-    `rich` puts rich's markup around services, durations and errors. Times are since the trace began.
+    A branch drawn `├─` is synchronous: its parent waits for it. A branch drawn `├╌` handles an event and runs
+    independently. Times are relative to the start of the trace.
+
+    Args:
+        spans: Ended spans, of any number of traces.
+        trace_id: The trace to draw; the one with the most spans by default.
+        rich: Whether to add the markup of rich to services, durations and errors.
     """
     if trace_id is None:
         most = Counter(span.trace_id for span in spans).most_common(1)
@@ -27,38 +36,39 @@ def render(spans: Sequence[SpanRecord], *, trace_id: str | None = None, rich: bo
     children: dict[str | None, list[SpanRecord]] = {}
     for span in chosen:
         children.setdefault(span.parent_id if span.parent_id in known else None, []).append(span)
-    began = chosen[0].start
-    whole = max(span.end for span in chosen) - began
+    trace_start = chosen[0].start
+    duration = max(span.end for span in chosen) - trace_start
     services = len({span.service for span in chosen})
-    lines = [f"trace {trace_id}: {len(chosen)} spans, {services} services, {_duration(whole)}"]
-    # A stack, and not recursion: a chain of events may be longer than Python's stack.
-    waiting = [(span, "", index == 0) for index, span in enumerate(reversed(children.get(None, [])))]
-    while waiting:
-        span, indent, last = waiting.pop()
+    lines = [f"trace {trace_id}: {len(chosen)} spans, {services} services, {_duration(duration)}"]
+    # A list of pending spans in place of recursion: a chain of events may be deeper than Python's stack.
+    pending = [(span, "", index == 0) for index, span in enumerate(reversed(children.get(None, [])))]
+    while pending:
+        span, indent, last = pending.pop()
         branch = ("└" if last else "├") + ("╌ " if span.kind is _ASYNC else "─ ")
-        lines.append(_line(span, indent + branch, began, rich))
-        below = indent + ("   " if last else "│  ")
-        under = children.get(span.span_id, [])
-        waiting.extend((child, below, index == 0) for index, child in enumerate(reversed(under)))
+        lines.append(_line(span, indent + branch, trace_start, rich))
+        child_indent = indent + ("   " if last else "│  ")
+        children_of_span = children.get(span.span_id, [])
+        pending.extend((child, child_indent, index == 0) for index, child in enumerate(reversed(children_of_span)))
     return "\n".join(lines)
 
 
-def _line(span: SpanRecord, branch: str, began: int, rich: bool) -> str:
+def _line(span: SpanRecord, branch: str, trace_start: int, rich: bool) -> str:
     kind = span.kind.name.lower()
     left = f"{branch}{span.service}  {span.name}"
     pad = " " * max(1, _COLUMNS - len(left))
     failed = span.attributes.get("error.type")
-    times = f"{_duration(span.end - span.start):>9}  at {_duration(span.start - began)}"
+    times = f"{_duration(span.end - span.start):>9}  at {_duration(span.start - trace_start)}"
     error = f"  ! {failed}" if failed is not None or span.status == "ERROR" else ""
     if not rich:
         return f"{left}{pad}{kind:<8} {times}{error}"
     return (
-        f"{branch}[bold cyan]{_plain(span.service)}[/]  {_plain(span.name)}{pad}[dim]{kind:<8}[/] [green]{times}[/]"
-        + (f"[red]{_plain(error)}[/]" if error else "")
+        f"{branch}[bold cyan]{_escaped(span.service)}[/]  {_escaped(span.name)}{pad}[dim]{kind:<8}[/] [green]{times}[/]"
+        + (f"[red]{_escaped(error)}[/]" if error else "")
     )
 
 
-def _plain(text: str) -> str:
+def _escaped(text: str) -> str:
+    """Escape text that rich would read as markup."""
     return text.replace("[", "\\[")
 
 

@@ -1,4 +1,4 @@
-"""Log lines: JSON with the current trace for machines, readable text for a terminal."""
+"""Log lines are JSON with the current trace, or text on a terminal."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_json_has_the_trace_the_extras_and_the_exception() -> None:
+def test_json_contains_the_trace_the_extras_and_the_exception() -> None:
     stream = io.StringIO()
     setup_logging("info", stream=stream)
     span = (
@@ -61,7 +61,7 @@ def test_json_has_the_trace_the_extras_and_the_exception() -> None:
     assert "ValueError: bröken" in second["exception"]
 
 
-def test_nothing_given_as_extra_loses_the_line() -> None:
+def test_an_extra_that_cannot_be_encoded_does_not_lose_the_line() -> None:
     class Unprintable:
         def __str__(self) -> str:
             raise ValueError("no")
@@ -73,7 +73,7 @@ def test_nothing_given_as_extra_loses_the_line() -> None:
     assert "kept" in line["message"]
 
 
-def test_a_terminal_gets_text_and_json_can_be_asked_for() -> None:
+def test_a_terminal_gets_text_unless_json_is_requested() -> None:
     terminal = Terminal()
     setup_logging(stream=terminal)
     LOG.warning("careful", extra={"order": 7})
@@ -92,6 +92,6 @@ def test_a_terminal_gets_text_and_json_can_be_asked_for() -> None:
     assert "ERROR   shop.orders: bad  trace=" in plain.getvalue()
 
 
-def test_a_level_that_does_not_exist_is_refused() -> None:
+def test_an_unknown_level_raises_value_error() -> None:
     with pytest.raises(ValueError, match="LOUD"):
         setup_logging("loud")

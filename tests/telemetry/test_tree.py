@@ -1,4 +1,4 @@
-"""The trace tree: hierarchy, services, and which hops were asynchronous."""
+"""The trace tree shows the hierarchy, the services and the asynchronous branches."""
 
 from opentelemetry.trace import SpanKind
 
@@ -21,7 +21,7 @@ def order(tracing: Tracing) -> None:
     finish(tracing.service("payment").template("process orders.event.order_created", SpanKind.CONSUMER).receive(block))
 
 
-def test_a_tree_shows_service_span_kind_and_how_it_came() -> None:
+def test_a_tree_shows_service_span_kind_and_asynchronous_branches() -> None:
     tracing = Tracing(in_memory=True)
     order(tracing)
     lines = tree.render(tracing.finished()).splitlines()
@@ -38,7 +38,7 @@ def test_a_tree_shows_service_span_kind_and_how_it_came() -> None:
     assert len(starts) == 4
 
 
-def test_the_largest_trace_is_taken_and_markup_is_escaped() -> None:
+def test_the_trace_with_the_most_spans_is_drawn_and_markup_is_escaped() -> None:
     tracing = Tracing(in_memory=True)
     tracing.service("alone").template("alone").start().end()
     order(tracing)
@@ -49,7 +49,7 @@ def test_the_largest_trace_is_taken_and_markup_is_escaped() -> None:
     assert tree.render([]) == "no spans"
 
 
-def test_a_long_chain_is_drawn() -> None:
+def test_a_chain_deeper_than_the_stack_is_drawn() -> None:
     tracing = Tracing(in_memory=True)
     template = tracing.service("a").template("b")
     span = template.start()

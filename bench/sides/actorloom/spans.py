@@ -21,6 +21,6 @@ class SpanExport:
         exporter = self.tracing.exporter
         if exporter is None:
             return {}
-        exported, dropped = exporter.exported, exporter.lost + self.tracing.recorder.dropped
+        exported, dropped = exporter.exported, exporter.rejected + self.tracing.recorder.dropped
         before, self._counted = self._counted, (exported, dropped)
         return {"exported": exported - before[0], "dropped": dropped - before[1]}

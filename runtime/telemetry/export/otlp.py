@@ -1,11 +1,11 @@
 """The OTLP encoder: ended spans as the bytes of an `ExportTraceServiceRequest`.
 
 Every recorded span passes through this module, in a thread that could run handlers instead, so it must cost little. The
-generated protobuf classes of the SDK build an object for each field of each span. But most spans of an operation differ in
-their ids and clocks only: name, kind and attributes are the same. A `SpanEncoding` therefore holds the constant part of a
-template's spans as encoded bytes, and the position of everything else is fixed. Such a span is two calls of C functions:
-`unhexlify` for the ids and `struct.pack` for the whole message. A span with attributes, events, links or a status of its own
-gets them appended as further fields; protobuf allows fields in any order.
+generated protobuf classes of the SDK build an object for each field of each span. But most spans of an operation
+differ in their ids and clocks only: name, kind and attributes are the same. A `SpanEncoding` therefore holds the
+constant part of a template's spans as encoded bytes, and the position of everything else is fixed. Such a span is two
+calls of C functions: `unhexlify` for the ids and `struct.pack` for the whole message. A span with attributes, events,
+links or a status of its own gets them appended as further fields; protobuf allows fields in any order.
 
 Field numbers are those of opentelemetry-proto 1.x (trace.proto, common.proto, trace_service.proto). A test compares the
 result with that of the SDK's encoder.

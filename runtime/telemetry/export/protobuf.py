@@ -1,4 +1,4 @@
-"""The wire format of Protocol Buffers, as far as the OTLP encoder needs it: tags, varints and length-delimited fields."""
+"""The wire format of Protocol Buffers, as needed by the OTLP encoder: tags, varints and length-delimited fields."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Lean spans as the SDK's `ReadableSpan`, for span processors and exporters that the user brings."""
+"""The conversion of lean spans to the SDK's `ReadableSpan`, for the user's own span processors and exporters."""
 
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from runtime.telemetry.spans.template import Template
 
 
 def readable(span: LeanSpan) -> ReadableSpan:
-    """The ended span in the SDK's form: the same ids, times, attributes, events, links and status."""
+    """Return an ended span in the SDK's form, with the same ids, times, attributes, events, links and status."""
     template = span.spec
     assert isinstance(template, Template)
     resource, scope = _scope(template.scope)

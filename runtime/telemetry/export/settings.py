@@ -1,4 +1,4 @@
-"""Where and how telemetry is exported: the standard `OTEL_*` variables as one frozen struct each."""
+"""The settings of telemetry export: the standard `OTEL_*` variables as frozen structs."""
 
 import logging
 from collections.abc import Mapping
@@ -13,36 +13,46 @@ Signal = Literal["traces", "metrics"]
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """An OTLP/HTTP receiver. `timeout` is in seconds for one batch with its retries, as in the Python SDK."""
+    """An OTLP receiver that is reached by HTTP."""
 
     url: str
     headers: dict[str, str] = {}
     timeout: float = 10.0
+    """Seconds for one request, as in the Python SDK."""
     gzip: bool = False
     certificate: str | None = None
+    """The path of the certificates that the receiver's certificate is checked with; those of the system by default."""
     client_certificate: str | None = None
+    """The path of the client's certificate chain."""
     client_key: str | None = None
+    """The path of the client's private key, if it is not in the file of the chain."""
 
 
 class Batching(msgspec.Struct, frozen=True):
-    """How ended spans are gathered: `delay` in seconds, the rest in spans.
+    """The batches in which ended spans are sent.
 
-    The sizes are larger than the SDK's (2048 and 512): a lean span takes about half a kilobyte, and a busy actor ends
-    a hundred thousand in a second.
+    `limit` and `size` are larger than the SDK's 2048 and 512: a lean span takes about half a kilobyte, and a busy
+    actor ends a hundred thousand spans per second.
     """
 
     delay: float = 5.0
+    """The longest time in seconds before an ended span is sent."""
     limit: int = 32_768
+    """The highest number of spans that wait to be sent; further spans are dropped."""
     size: int = 2_048
+    """The highest number of spans in one request."""
 
 
 def disabled(env: Mapping[str, str]) -> bool:
-    """True where `OTEL_SDK_DISABLED` is set."""
+    """Return whether `OTEL_SDK_DISABLED` is true."""
     return env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def exporters(env: Mapping[str, str], signal: Signal) -> list[str]:
-    """The names in `OTEL_<SIGNAL>_EXPORTER`; where it is not set, `otlp` if an endpoint is, else nothing."""
+    """Return the names in `OTEL_<SIGNAL>_EXPORTER`.
+
+    If the variable is not set, the only exporter is `otlp` if an OTLP endpoint is set, and there is none otherwise.
+    """
     named = env.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower()
     if named:
         return [name for name in (part.strip() for part in named.split(",")) if name not in ("", "none")]
@@ -51,7 +61,7 @@ def exporters(env: Mapping[str, str], signal: Signal) -> list[str]:
 
 
 def endpoint(env: Mapping[str, str], signal: Signal) -> Endpoint:
-    """The OTLP receiver of a signal; what is set for the signal goes before what is set for all."""
+    """Return the OTLP receiver of a signal. The variables of the signal take precedence over those of all signals."""
 
     def value(name: str) -> str:
         return (
@@ -66,7 +76,7 @@ def endpoint(env: Mapping[str, str], signal: Signal) -> Endpoint:
         url = "http://" + url
     protocol = value("PROTOCOL")
     if protocol not in ("", "http/protobuf"):
-        logger.warning("OTLP protocol %s is not supported: http/protobuf is sent to %s", protocol, url)
+        logger.warning("unsupported OTLP protocol %s; using http/protobuf for %s", protocol, url)
     return Endpoint(
         url=url,
         headers=pairs(value("HEADERS"), lower=True),
@@ -79,7 +89,7 @@ def endpoint(env: Mapping[str, str], signal: Signal) -> Endpoint:
 
 
 def batching(env: Mapping[str, str]) -> Batching:
-    """`OTEL_BSP_SCHEDULE_DELAY` (milliseconds), `OTEL_BSP_MAX_QUEUE_SIZE`, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`."""
+    """Read `OTEL_BSP_SCHEDULE_DELAY` (milliseconds), `OTEL_BSP_MAX_QUEUE_SIZE` and `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`."""
     default = Batching()
     limit = max(1, int(number(env.get("OTEL_BSP_MAX_QUEUE_SIZE", ""), default.limit)))
     return Batching(
@@ -90,7 +100,12 @@ def batching(env: Mapping[str, str]) -> Batching:
 
 
 def pairs(text: str, *, lower: bool = False) -> dict[str, str]:
-    """`key=value,key=value` with percent-encoded values, as in `OTEL_RESOURCE_ATTRIBUTES` and the headers."""
+    """Parse `key=value,key=value` with percent-encoded values, the form of `OTEL_RESOURCE_ATTRIBUTES` and OTLP headers.
+
+    Args:
+        text: The pairs; parts without "=" or without a key are ignored.
+        lower: Whether to convert the keys to lower case.
+    """
     found: dict[str, str] = {}
     for item in text.split(","):
         key, equals, value = item.partition("=")
@@ -101,12 +116,12 @@ def pairs(text: str, *, lower: bool = False) -> dict[str, str]:
 
 
 def number(text: str, default: float) -> float:
-    """The number of zero or more in `text`; `default`, with a warning where it is neither that nor empty."""
+    """Return the non-negative number in `text`, or `default` if that is empty or, with a warning, not such a number."""
     try:
         number = float(text) if text.strip() else default
     except ValueError:
         number = -1.0
     if number >= 0:
         return number
-    logger.warning("%r is not a number of zero or more: %s is used", text, default)
+    logger.warning("%r is not a number of zero or more; using %s", text, default)
     return default

@@ -1,4 +1,4 @@
-"""One kept connection to an OTLP/HTTP receiver: post bytes, and say whether trying again makes sense."""
+"""An HTTP connection to an OTLP receiver that stays open between requests."""
 
 import gzip
 import http.client
@@ -10,20 +10,26 @@ from urllib.parse import urlsplit
 
 from runtime.telemetry.export.settings import Endpoint
 
-# By the OTLP specification; all other errors are final.
 _RETRYABLE = frozenset({429, 502, 503, 504})
+"""Status codes after which the OTLP specification allows another attempt; all other errors are final."""
 
 
-class Answer(NamedTuple):
-    """What became of a post. `error` is '' where it was taken; `after` is the receiver's Retry-After in seconds."""
+class PostResult(NamedTuple):
+    """The result of a request."""
 
     error: str
+    """The reason of a failure; "" if the receiver accepted the request."""
     retry: bool = False
+    """Whether another attempt may succeed."""
     after: float | None = None
+    """Seconds to wait before that attempt, from the receiver's `Retry-After`."""
 
 
 class Transport:
-    """Used by one thread. Sockets release the GIL, and so does gzip; nothing here runs on the event loop."""
+    """Posts requests to an OTLP receiver.
+
+    One thread uses it, never that of the event loop. Sockets and gzip release the interpreter lock.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -40,30 +46,37 @@ class Transport:
         }
         self._connection: http.client.HTTPConnection | None = None
 
-    def post(self, body: bytes, timeout: float) -> Answer:
-        """Send one request, within about `timeout` seconds."""
+    def post(self, body: bytes, timeout: float) -> PostResult:
+        """Send one request.
+
+        A connection that the receiver has closed in the meantime fails only when it is used. A failure on a
+        connection that was already open is therefore repeated once on a new connection, unless it is a timeout.
+
+        Args:
+            body: The encoded request, not compressed.
+            timeout: Seconds for each operation on the socket.
+        """
         payload = gzip.compress(body, 1) if self._endpoint.gzip else body
-        # A kept connection that the receiver closed in the meantime shows only when it is used: once more, on a new one.
-        kept = self._connection is not None
+        was_open = self._connection is not None
         try:
             return self._post(payload, timeout)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            if not kept or isinstance(error, TimeoutError):
-                return Answer(_text(error), retry=True)
+            if not was_open or isinstance(error, TimeoutError):
+                return PostResult(_text(error), retry=True)
         try:
             return self._post(payload, timeout)
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            return Answer(_text(error), retry=True)
+            return PostResult(_text(error), retry=True)
 
     def close(self) -> None:
-        """Close the connection; the next post opens another."""
+        """Close the connection. The next request opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _post(self, payload: bytes, timeout: float) -> Answer:
+    def _post(self, payload: bytes, timeout: float) -> PostResult:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._connect(timeout)
@@ -75,8 +88,8 @@ class Transport:
         if response.will_close:
             self.close()
         if 200 <= response.status < 300:
-            return Answer("")
-        return Answer(
+            return PostResult("")
+        return PostResult(
             f"HTTP {response.status} {response.reason}",
             retry=response.status in _RETRYABLE,
             after=_seconds(response.getheader("retry-after")),
@@ -96,7 +109,7 @@ def _tls(endpoint: Endpoint) -> ssl.SSLContext:
 
 
 def _seconds(text: str | None) -> float | None:
-    """A Retry-After header (RFC 9110): seconds, or a date."""
+    """Return the seconds of a `Retry-After` header (RFC 9110), which contains seconds or a date."""
     if text is None:
         return None
     if text.strip().isdigit():

@@ -1,1 +1,1 @@
-"""Metrics."""
+"""Metrics: instruments, their collection, their export, and the Prometheus text format."""

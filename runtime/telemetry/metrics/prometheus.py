@@ -1,7 +1,7 @@
-"""Metrics as Prometheus text, for `/metrics`.
+"""Metrics in the Prometheus text format 0.0.4, for `/metrics`.
 
-Names and units by the OpenTelemetry specification for Prometheus: dots become underscores, `s` becomes `_seconds`, a
-counter ends in `_total`; the service is the label `service_name`. Text format 0.0.4.
+Names and units follow the OpenTelemetry specification for Prometheus: dots become underscores, the unit `s` becomes
+`_seconds`, and the name of a counter ends in `_total`. The label `service_name` is the service.
 """
 
 import re
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import Metric, MetricsData
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The media type of the text."""
 
 _ILLEGAL = re.compile(r"[^a-zA-Z0-9_]")
 _UNITS = {"s": "seconds", "ms": "milliseconds", "By": "bytes", "1": "ratio"}
@@ -22,7 +23,7 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 def render(data: "MetricsData") -> str:
-    """The text of all sums, gauges and histograms with explicit buckets."""
+    """Return the text of all sums, gauges, and histograms with explicit buckets. Other kinds of metrics are omitted."""
     families: dict[str, tuple[str, str, list[str]]] = {}
     for resource in data.resource_metrics:
         service = str(resource.resource.attributes.get(semconv.SERVICE_NAME, ""))
@@ -42,6 +43,7 @@ def render(data: "MetricsData") -> str:
 
 
 def _family(metric: "Metric") -> tuple[str, str]:
+    """Return the Prometheus type and name of a metric; the type is "" if Prometheus has none for it."""
     from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
 
     name = _ILLEGAL.sub("_", metric.name)

@@ -1,1 +1,1 @@
-"""Spans."""
+"""Spans: how they are started, sampled, carried in messages, recorded and ended."""

@@ -1,14 +1,16 @@
-"""W3C trace context as it comes: read from a header block, and current in the task that handles the message.
+"""The trace context that a message carries, and the current OpenTelemetry context of a task.
 
-The hot path does not come through `extract`: `Template.receive` reads a well-formed header itself. Sources: W3C Trace
-Context level 1, W3C Baggage; the contextvar is the one of the OpenTelemetry API, so that user spans and logs see ours.
+`Template.receive` reads a well-formed `traceparent` on the hot path itself; `extract` handles every other form. The
+context variable is that of the OpenTelemetry API, so that user spans and log records find the runtime's spans.
+
+Sources: W3C Trace Context level 1, W3C Baggage.
 """
 
 import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -19,52 +21,68 @@ from opentelemetry.trace.span import Span, SpanContext, TraceFlags, TraceState
 
 from runtime.wire import headers
 
-# Version 00 has exactly four fields; a later version may have more, and is then read as if it were 00.
+EQUALS_SIGN: Final = ord("=")
+"""The byte "=". Every tracestate and every baggage member contains one, and few other headers do.
+
+A search for this byte is a cheap test that most blocks fail; only the others are searched for the header's name.
+"""
+
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+"""Version, trace id, span id, flags, and further fields, which only a version after 00 may have."""
 _PRINTABLE = re.compile(r"[\x20-\x7e]+")
 _MAX_TRACESTATE = 8192
+"""Characters of a tracestate that is carried on; a longer one is dropped."""
 _BAGGAGE = W3CBaggagePropagator()
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
 
-# The API makes a copy of a dictionary, two look-ups and three calls of what is one write to a contextvar. Its own key and
-# variable are used, so that `trace.get_current_span()` finds the span.
 _SPAN_KEY: str = propagation._SPAN_KEY
-_RUNTIME = otel_context._RUNTIME_CONTEXT
+"""The API's key of the span in a context, so that `trace.get_current_span()` finds the runtime's spans."""
+_RUNTIME_CONTEXT = otel_context._RUNTIME_CONTEXT
 _VARIABLE: ContextVar[Context] | None = (
-    _RUNTIME._current_context if isinstance(_RUNTIME, ContextVarsRuntimeContext) else None
+    _RUNTIME_CONTEXT._current_context if isinstance(_RUNTIME_CONTEXT, ContextVarsRuntimeContext) else None
 )
-get_context = _RUNTIME.get_current if _VARIABLE is None else _VARIABLE.get
-attach_context: Callable[[Any], Token[Context]] = _RUNTIME.attach if _VARIABLE is None else _VARIABLE.set
-"""Make a span of ours (or a context) current; `attach` for a message without baggage."""
-detach = _RUNTIME.detach if _VARIABLE is None else _VARIABLE.reset
-"""Make current again what was so before the `attach` that gave the token, in the same task."""
+"""The context variable of the API; None if another implementation of the context is configured.
+
+The API's own functions copy a dictionary, make two look-ups and call three functions to set the current span. The
+functions below set the variable, which is one call.
+"""
+get_context = _RUNTIME_CONTEXT.get_current if _VARIABLE is None else _VARIABLE.get
+"""Return the current OpenTelemetry context of this task. A context without values is false."""
+attach_context: Callable[[Any], Token[Context]] = _RUNTIME_CONTEXT.attach if _VARIABLE is None else _VARIABLE.set
+"""Make a context current, or one of the runtime's spans as its own context. Only `attach` adds baggage."""
+detach = _RUNTIME_CONTEXT.detach if _VARIABLE is None else _VARIABLE.reset
+"""Restore the context that was current before the `attach` which returned the token. Call it in the same task."""
 
 
 class SpanAsContext:
-    """Makes a span the OpenTelemetry context in which there is nothing but itself: it can be asked what a `Context` can.
+    """A span that is also the OpenTelemetry context which contains only that span.
 
-    A dictionary for it would cost as much as the span.
+    OpenTelemetry keeps the current span in a context: an immutable mapping that is copied for each value added to it.
+    Each message needs a context of its own, nearly always with the span as its only value, and a dictionary for it
+    costs as much as the span itself. The API reads contexts by `get` and derives others by `copy`, so a span can
+    answer these calls itself, and making it current allocates nothing. A context that is derived from it is an
+    ordinary dictionary.
     """
 
     __slots__ = ()
 
     def get(self, key: str, default: object = None) -> object:
-        """The span, under the API's key for it."""
+        """Return the span if `key` is the API's key for it."""
         return self if key == _SPAN_KEY else default
 
     def copy(self) -> dict[str, object]:
-        """What to make another context of."""
+        """Return a dictionary from which the API makes another context."""
         return {_SPAN_KEY: self}
 
     def keys(self) -> Iterator[str]:
-        """The one key."""
+        """Iterate over the only key."""
         return iter((_SPAN_KEY,))
 
     __iter__ = keys
 
     def items(self) -> Iterator[tuple[str, object]]:
-        """The one item."""
+        """Iterate over the only item."""
         return iter(((_SPAN_KEY, self),))
 
     def __contains__(self, key: object) -> bool:
@@ -80,34 +98,42 @@ class SpanAsContext:
 
 
 class Parent(NamedTuple):
-    """A remote parent: ids as lower-case hex bytes, whether its owner sampled it, and its tracestate ('' if none)."""
+    """The parent of a span, in the form in which headers carry it."""
 
     trace: bytes
+    """Trace id: 32 lower-case hex digits."""
     span: bytes
+    """Span id: 16 lower-case hex digits."""
     sampled: bool
+    """Whether the service of the parent recorded it."""
     tracestate: str
+    """The `tracestate` header, or "" if there is none."""
 
 
 def extract(block: bytes | None) -> Parent | None:
-    """The parent named by a header block; None where it has none or an invalid one (then a new trace starts)."""
+    """Return the parent that a header block carries.
+
+    Returns:
+        The parent; None if the block has no `traceparent` or an invalid one, so that a new trace starts.
+    """
     value = headers.get(block, headers.TRACEPARENT)
     match = _TRACEPARENT.fullmatch(value) if value is not None else None
     if match is None:
         return None
-    version, trace, span, flags, rest = match.groups()
-    if version == "ff" or (version == "00" and rest is not None):
+    version, trace, span, flags, further_fields = match.groups()
+    if version == "ff" or (version == "00" and further_fields is not None):
         return None
     return Parent(trace.encode(), span.encode(), int(flags, 16) & 1 == 1, tracestate(block))
 
 
 def tracestate(block: bytes | None) -> str:
-    """The tracestate of a header block as it came, or '' where there is none or it cannot stand in a header."""
+    """Return the `tracestate` of a header block unchanged; "" if it is absent, too long, or not printable ASCII."""
     value = headers.get(block, headers.TRACESTATE)
     return value if value is not None and len(value) <= _MAX_TRACESTATE and _PRINTABLE.fullmatch(value) else ""
 
 
 def span_context(trace: bytes, span: bytes, *, sampled: bool, remote: bool, state: str = "") -> SpanContext:
-    """The OpenTelemetry form of the ids, for user code and SDK processors."""
+    """Return ids in OpenTelemetry's form, for user code and SDK span processors."""
     return SpanContext(
         int(trace, 16),
         int(span, 16),
@@ -118,17 +144,20 @@ def span_context(trace: bytes, span: bytes, *, sampled: bool, remote: bool, stat
 
 
 def current() -> Span | None:
-    """The span that is current in this task, or None."""
+    """Return the current span of this task, or None."""
     return get_context().get(_SPAN_KEY)  # pyright: ignore[reportReturnType]  # the API keeps nothing else there
 
 
 def attach(span: Span, block: bytes | None = None) -> Token[Context]:
-    """Make `span`, with the baggage of the header `block`, the current span of this task until `detach(token)`.
+    """Make a span current in this task, until `detach(token)`.
 
-    What was current before is hidden, not extended: a handler sees its own message's context and nothing else.
+    The new context replaces the current one and does not extend it: a handler sees the context of its own message only.
+
+    Args:
+        span: The span, which need not be one of the runtime's.
+        block: The header block of the message; its baggage becomes part of the context.
     """
-    # Every baggage member has an "=", and few other headers do: one byte is looked for instead of a name.
-    if block is not None and 61 in block:
+    if block is not None and EQUALS_SIGN in block:
         value = headers.get(block, headers.BAGGAGE)
         if value is not None:
             return attach_context(
@@ -139,7 +168,7 @@ def attach(span: Span, block: bytes | None = None) -> Token[Context]:
 
 @contextmanager
 def attached(span: Span, block: bytes | None = None) -> Generator[Span]:
-    """`attach` and `detach` around a `with` block; the span is not ended."""
+    """Call `attach` and `detach` around a `with` block. The span is not ended."""
     token = attach(span, block)
     try:
         yield span

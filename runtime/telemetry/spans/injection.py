@@ -1,4 +1,4 @@
-"""W3C trace context as it goes: header lines for the next message, and for the reply."""
+"""The header lines that carry the trace context to the receiver of a message, and back in a reply."""
 
 from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -12,19 +12,25 @@ _BAGGAGE = W3CBaggagePropagator()
 
 
 def inject(span: Span | None = None) -> bytes:
-    """Header lines that make `span` (None: the current one) the parent at the receiver.
+    """Return the header lines that make a span the parent at the receiver.
 
-    They are traceparent, tracestate and baggage (of the current context), each ending in CRLF, for joining into a
-    block; b"" where there is nothing to carry. Put them first in the block: there `Template.receive` is fastest.
+    The lines are `traceparent`, `tracestate`, and the `baggage` of the current context. Put them first in the header
+    block: `Template.receive` reads them fastest there.
+
+    Args:
+        span: The parent; the current span by default.
+
+    Returns:
+        The lines, each ending in CRLF; b"" if there is no trace and no baggage.
     """
     context = get_context()
     if span is None:
         span = current()
     if span is NO_SPAN and (context is NO_SPAN or not context):
         return b""
-    # An exact type first: `isinstance` of an abstract class costs more than the line itself.
+    # The exact type is compared first, since `isinstance` of an abstract class costs more than building the line.
     lines = b"" if span is None else span.lines() if type(span) is LeanSpan else _lines(span)
-    # In most contexts there is nothing but the span.
+    # A context of one value has no baggage: most contexts contain the span only.
     if len(context) > 1 and baggage.get_all(context):
         carrier: dict[str, str] = {}
         _BAGGAGE.inject(carrier, context)
@@ -34,13 +40,20 @@ def inject(span: Span | None = None) -> bytes:
 
 
 def inject_pairs(span: Span | None = None) -> list[tuple[str, str]]:
-    """The headers of `inject` as pairs, for `headers.encode`."""
+    """Return the headers of `inject` as names and values, for `headers.encode`."""
     lines = inject(span).decode().split("\r\n")[:-1]
     return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
 
 
 def response_line(span: Span) -> bytes:
-    """The `traceresponse` line for the reply to the request whose span this is; b"" where it is not recorded."""
+    """Return the `traceresponse` line of a reply.
+
+    Args:
+        span: The span of the request.
+
+    Returns:
+        The line, ending in CRLF; b"" if the span is not recorded.
+    """
     if type(span) is LeanSpan:
         return b"traceresponse: 00-%b-%b-01\r\n" % (span.trace, span.id)
     return b"" if isinstance(span, PropagatedSpan) else _line(b"traceresponse", span.get_span_context())

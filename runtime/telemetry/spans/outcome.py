@@ -1,4 +1,4 @@
-"""How a span ends: which answers are errors, by the RPC and messaging conventions."""
+"""The end of a span, with the status and attributes that the RPC and messaging conventions ask for."""
 
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.span import Span
@@ -9,10 +9,16 @@ from runtime.telemetry.spans.lean_span import LeanSpan
 
 
 def finish(span: Span, code: int | None = None, error: str | None = None, message: str | None = None) -> None:
-    """End `span`, with the outcome of what it stands for. `code` is None where all went well.
+    """End a span with the outcome of its operation.
 
-    `error` names the error's type (`error.type`; the code where it is not given), `message` describes it. A refusal (a
-    code below 500) is the caller's fault: it is an error of the CLIENT span, and leaves the SERVER span's status unset.
+    A code below 500 is a refusal, which the caller is responsible for: it sets the status of a CLIENT span to ERROR,
+    and leaves that of a SERVER span unset.
+
+    Args:
+        span: The span, recorded or not.
+        code: The code of the error reply; None if the operation succeeded or its error has no code.
+        error: The type of the error (`error.type`); the code by default.
+        message: The description of the error.
     """
     if (code is not None or error is not None) and isinstance(span, LeanSpan):
         kind = span.spec.kind

@@ -1,4 +1,4 @@
-"""Spans that record nothing, and pass on the trace context that their message came with."""
+"""Spans that are not recorded, and pass on the trace context of their message."""
 
 from collections.abc import Mapping
 
@@ -13,35 +13,37 @@ from runtime.telemetry.spans.random_ids import new_id, new_trace
 
 
 class PropagatedSpan(SpanStruct, gc=False, eq=False):
-    """A span that records nothing, and hands on the trace context of its message unchanged.
+    """A span that records nothing and passes on the trace context of its message unchanged.
 
-    The header block is not looked at before somebody asks: an unsampled request pays for one small object.
+    The header block is read when the context is first needed, so a message that is not sampled costs one small object.
     """
 
     block: bytes | None = None
-    known: Parent | msgspec.UnsetType | None = msgspec.UNSET
+    """The header block of the message."""
+    cached: Parent | msgspec.UnsetType | None = msgspec.UNSET
+    """The context once it is read; None if the block carries none."""
 
-    def context(self) -> Parent | None:
-        """The parent that came, or None; read from the block at first use."""
-        if self.known is msgspec.UNSET:
-            self.known = self.resolve()
-        return self.known
+    def parent_context(self) -> Parent | None:
+        """Return the context to pass on, or None; it is read from the block on the first call."""
+        if self.cached is msgspec.UNSET:
+            self.cached = self.resolve()
+        return self.cached
 
     def resolve(self) -> Parent | None:
-        """The context to carry."""
+        """Read the context from the block."""
         return extract(self.block)
 
     def lines(self) -> bytes:
-        """The header lines that carry the context on; b"" where there is none."""
-        parent = self.context()
+        """Return the header lines that pass the context on; b"" if there is none."""
+        parent = self.parent_context()
         if parent is None:
             return b""
         line = b"-".join((b"traceparent: 00", parent.trace, parent.span, b"01\r\n" if parent.sampled else b"00\r\n"))
         return line + b"tracestate: " + parent.tracestate.encode() + b"\r\n" if parent.tracestate else line
 
     def get_span_context(self) -> SpanContext:
-        """The carried context, or the invalid one."""
-        parent = self.context()
+        """Return the context to pass on, or the invalid one."""
+        parent = self.parent_context()
         if parent is None:
             return INVALID_SPAN_CONTEXT
         return span_context(
@@ -49,7 +51,7 @@ class PropagatedSpan(SpanStruct, gc=False, eq=False):
         )
 
     def is_recording(self) -> bool:
-        """Never."""
+        """Return False."""
         return False
 
     def end(self, end_time: int | None = None) -> None:
@@ -84,20 +86,28 @@ class PropagatedSpan(SpanStruct, gc=False, eq=False):
 
 
 class UnsampledSpan(PropagatedSpan, gc=False, eq=False):
-    """A span that the sampler refused: without a valid parent it is the root of a trace that nobody records.
+    """A span that the sampler dropped.
 
-    Its ids are made when somebody asks, and say "not sampled", so that no service further on starts a trace of its own.
+    Without a valid parent it is the root of a trace that no service records. Its ids are then created when they are
+    first needed. They are sent with the flag "not sampled", so that the services downstream do not start a trace of
+    their own.
     """
 
     def resolve(self) -> Parent:
-        """The parent that came, or new unsampled ids."""
+        """Read the context from the block, or create unsampled ids."""
         return extract(self.block) or Parent(new_trace(), new_id(), False, "")
 
     @classmethod
     def under(cls, parent: Parent | None, trace: bytes, state: str) -> "UnsampledSpan":
-        """The refused span in `trace`: under `parent`, or as its root."""
+        """Return the dropped span of a trace.
+
+        Args:
+            parent: The parent, whose span id is passed on; None for the root of the trace.
+            trace: The trace id.
+            state: The tracestate to pass on, or "".
+        """
         return cls(None, Parent(trace, new_id() if parent is None else parent.span, False, state))
 
 
 NO_SPAN = PropagatedSpan()
-"""No trace at all: nothing came and nothing is exported."""
+"""The span of a message that carries no trace, in a process that records none."""

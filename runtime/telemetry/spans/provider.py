@@ -1,4 +1,4 @@
-"""The OpenTelemetry API for user code: tracers whose spans are lean, and belong to the service they are started in."""
+"""The OpenTelemetry API for user code: tracers whose spans are lean, and belong to the service in which they start."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
     from opentelemetry.sdk.trace import SpanProcessor
 
-# User span names may hold ids; beyond this many a template is made for the one span.
-_TEMPLATES = 1000
+_MAX_TEMPLATES = 1000
+"""Templates kept by a tracer. User span names may contain ids; further names get a template for one span."""
 
 
 class SpanSource(Protocol):
-    """The two calls that the provider needs of a `Tracing`. The tracer imports this module, so this one cannot import it."""
+    """The two calls that the provider needs of a `Tracing`, which imports this module and cannot be imported."""
 
     def service(self) -> Service:
         """Return the service of spans that are started outside any actor."""
         ...
 
     def add_span_processor(self, processor: "SpanProcessor", *, owned: bool) -> None:
-        """Pass every span to an SDK span processor, which is shut down with the tracing if it is `owned`."""
+        """Call an SDK span processor for every span. An owned one is shut down with the tracing."""
         ...
 
 
@@ -54,16 +54,16 @@ class LeanTracer(Tracer):
         record_exception: bool = True,
         set_status_on_exception: bool = True,
     ) -> Span:
-        """Start a span under the current one, in its service; outside any, in the default service."""
+        """Start a span under the current one, in the same service; without a current span, in the default service."""
         parent = get_current_span(context)
         spec = parent.spec if isinstance(parent, LeanSpan) else None
-        service = spec.scope.service if isinstance(spec, Template) else self._provider.tracing.service()
+        service = spec.scope.service if isinstance(spec, Template) else self._provider.source.service()
         scope = service.scope(*self._scope)
         key = (scope, name, kind)
         template = self._templates.get(key)
         if template is None:
             template = Template(scope, name, kind, {}, "parent")
-            if len(self._templates) < _TEMPLATES:
+            if len(self._templates) < _MAX_TEMPLATES:
                 self._templates[key] = template
         span = template.start(parent, dict(attributes) if attributes else None, links or ())
         if start_time is not None and isinstance(span, LeanSpan):
@@ -83,20 +83,21 @@ class LeanTracer(Tracer):
         set_status_on_exception: bool = True,
         end_on_exit: bool = True,
     ) -> Iterator[Span]:
-        """Start a span, and make it current for a `with` block or a decorated function, coroutines too."""
+        """Start a span and make it current for a `with` block or a decorated function, which may be a coroutine."""
         span = self.start_span(name, context, kind, attributes, links, start_time)
         with use_span(span, end_on_exit, record_exception, set_status_on_exception) as current:
             yield current
 
 
 class LeanProvider(TracerProvider):
-    """Gives lean tracers. There is one in a process, since the API's global provider is set once.
+    """Creates lean tracers. A process has one, since the API's global provider can be set once only.
 
-    Spans started under a lean span go where that one goes; `tracing` serves those outside any.
+    A span that starts under a lean span goes to the recorder of that span. `source` supplies the service of other
+    spans.
     """
 
-    def __init__(self, tracing: SpanSource) -> None:
-        self.tracing = tracing
+    def __init__(self, source: SpanSource) -> None:
+        self.source = source
 
     def get_tracer(
         self,
@@ -105,22 +106,25 @@ class LeanProvider(TracerProvider):
         schema_url: str | None = None,
         attributes: Attributes = None,
     ) -> Tracer:
-        """A tracer for an instrumentation scope."""
+        """Return a tracer for an instrumentation scope."""
         return LeanTracer(self, instrumenting_module_name, instrumenting_library_version or "")
 
 
-def install(tracing: SpanSource) -> None:
-    """Make `tracing` serve the OpenTelemetry API of this process.
+def install(source: SpanSource) -> None:
+    """Make lean spans the implementation of the OpenTelemetry API in this process.
 
-    Where the user has set an SDK provider already, that one stays: its span processors are told of our spans too, and
-    its spans nest in ours.
+    If the user has already set an SDK provider, that provider stays. Its span processors then get the runtime's spans
+    too, and its spans nest in those of the runtime.
+
+    Args:
+        source: The tracing that supplies the service of spans outside any actor; the last one installed is used.
     """
     present = trace.get_tracer_provider()
     if isinstance(present, LeanProvider):
-        present.tracing = tracing
+        present.source = source
     elif isinstance(present, trace.ProxyTracerProvider):
-        trace.set_tracer_provider(LeanProvider(tracing))
+        trace.set_tracer_provider(LeanProvider(source))
     else:
         processor = getattr(present, "_active_span_processor", None)
         if processor is not None:
-            tracing.add_span_processor(processor, owned=False)
+            source.add_span_processor(processor, owned=False)

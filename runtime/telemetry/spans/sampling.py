@@ -1,6 +1,10 @@
-"""Whether a span is recorded: the standard samplers as three answers that are ready before the first span.
+"""Sampling: the standard OpenTelemetry samplers, as decisions that are made before the first span.
 
-`OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`; any SDK sampler object works too, and is asked per span.
+The standard samplers look at the parent only: at whether there is one, and whether it was sampled. There are three such
+situations, and the decision in each of them is known when the process starts. So starting a span reads an attribute
+and calls no sampler. Only the ratio of new traces and the samplers of the SDK's interface are asked for each span.
+
+The settings are `OTEL_TRACES_SAMPLER` and `OTEL_TRACES_SAMPLER_ARG`.
 """
 
 import logging
@@ -15,20 +19,24 @@ from opentelemetry.trace.span import TraceState
 from opentelemetry.util.types import Attributes
 
 logger = logging.getLogger("actorloom.telemetry")
-_RATIO_BITS = (1 << 64) - 1
+_HALF_IDS = 1 << 64
+"""The number of values of half a trace id. The lower half is compared with the ratio, as in the SDK."""
 
 
 class SamplingDecision(IntEnum):
-    """The answer for one situation: carry on what came, refuse, record, or decide for each span."""
+    """The decision for a span in one situation."""
 
     PROPAGATE = 0
+    """Record nothing and pass on the context that arrived; the process exports no spans."""
     DROP = 1
+    """Do not record the span, and mark its trace as not sampled."""
     RECORD = 2
     PER_SPAN = 3
+    """Decide for each span, by the ratio or by asking the sampler."""
 
 
 class Sampler(Protocol):
-    """What is asked of a sampler: the SDK's `Sampler`, without importing the SDK."""
+    """The method of the SDK's `Sampler` that the runtime calls. The protocol avoids an import of the SDK."""
 
     def should_sample(
         self,
@@ -40,13 +48,18 @@ class Sampler(Protocol):
         links: Sequence[Link] | None = None,
         trace_state: TraceState | None = None,
     ) -> Any:
-        """A `SamplingResult`: `.decision.is_sampled()`, `.attributes`, `.trace_state`."""
+        """Return a `SamplingResult`: `.decision.is_sampled()`, `.attributes`, `.trace_state`."""
 
 
 class Sampling:
-    """The answers for a root span, and for a span whose parent was sampled or not.
+    """The decisions for root spans, for spans under a sampled parent, and for spans under an unsampled one.
 
-    `bound` serves a ratio (an id below it is recorded), `sampler` everything else that has to be asked.
+    Args:
+        root: The decision for spans without a parent.
+        sampled: The decision for spans whose parent was sampled.
+        unsampled: The decision for spans whose parent was not sampled.
+        ratio: The share of traces that PER_SPAN records, from 0 to 1, if there is no sampler.
+        sampler: The sampler that PER_SPAN asks.
     """
 
     __slots__ = ("bound", "root", "sampled", "sampler", "unsampled")
@@ -63,46 +76,52 @@ class Sampling:
         self.root = root
         self.sampled = sampled
         self.unsampled = unsampled
-        self.bound = round(ratio * (_RATIO_BITS + 1))
+        self.bound = round(ratio * _HALF_IDS)
+        """Traces are recorded if the lower half of their id is below this number."""
         self.sampler = sampler
 
     @classmethod
-    def nothing(cls) -> "Sampling":
-        """Nobody wants spans: the context that comes is carried on."""
+    def disabled(cls) -> "Sampling":
+        """Return the decisions of a process that exports no spans."""
         return cls(SamplingDecision.PROPAGATE, SamplingDecision.PROPAGATE, SamplingDecision.PROPAGATE)
 
     @classmethod
-    def of(cls, sampler: Sampler) -> "Sampling":
-        """Ask this sampler for each span."""
+    def by(cls, sampler: Sampler) -> "Sampling":
+        """Return decisions that ask a sampler for each span."""
         return cls(SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, sampler=sampler)
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Sampling":
-        """The sampler of `OTEL_TRACES_SAMPLER`; an unknown name is looked up among the SDK's sampler entry points."""
+        """Return the decisions of `OTEL_TRACES_SAMPLER`, by default those of `parentbased_always_on`.
+
+        A name that is not one of the standard ones is looked up among the entry points of SDK samplers. If it is not
+        found, a warning is logged and the default applies.
+        """
         name = env.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
         argument = env.get("OTEL_TRACES_SAMPLER_ARG", "")
         ratio = _ratio(argument) if name.endswith("traceidratio") else 1.0
+        drop, record, per_span = SamplingDecision.DROP, SamplingDecision.RECORD, SamplingDecision.PER_SPAN
         match name:
             case "always_on":
-                return cls(SamplingDecision.RECORD, SamplingDecision.RECORD, SamplingDecision.RECORD)
+                return cls(record, record, record)
             case "always_off":
-                return cls(SamplingDecision.DROP, SamplingDecision.DROP, SamplingDecision.DROP)
+                return cls(drop, drop, drop)
             case "traceidratio":
-                return cls(SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, SamplingDecision.PER_SPAN, ratio=ratio)
+                return cls(per_span, per_span, per_span, ratio=ratio)
             case "parentbased_always_on":
-                return cls(SamplingDecision.RECORD, SamplingDecision.RECORD, SamplingDecision.DROP)
+                return cls(record, record, drop)
             case "parentbased_always_off":
-                return cls(SamplingDecision.DROP, SamplingDecision.RECORD, SamplingDecision.DROP)
+                return cls(drop, record, drop)
             case "parentbased_traceidratio":
-                return cls(SamplingDecision.PER_SPAN, SamplingDecision.RECORD, SamplingDecision.DROP, ratio=ratio)
+                return cls(per_span, record, drop, ratio=ratio)
             case _:
                 for entry in entry_points(group="opentelemetry_traces_sampler", name=name):
-                    return cls.of(entry.load()(argument))
-                logger.warning("OTEL_TRACES_SAMPLER=%s is not known: parentbased_always_on is used", name)
-                return cls(SamplingDecision.RECORD, SamplingDecision.RECORD, SamplingDecision.DROP)
+                    return cls.by(entry.load()(argument))
+                logger.warning("unknown sampler OTEL_TRACES_SAMPLER=%s; using parentbased_always_on", name)
+                return cls(record, record, drop)
 
-    def below(self, trace: bytes) -> bool:
-        """True where the ratio takes this trace (hex id): the same answer in every service."""
+    def in_ratio(self, trace: bytes) -> bool:
+        """Return whether the ratio includes a trace (hex id). Every service with the same ratio decides the same."""
         return int(trace[16:], 16) < self.bound
 
 
@@ -113,5 +132,5 @@ def _ratio(text: str) -> float:
         ratio = -1.0
     if 0.0 <= ratio <= 1.0:
         return ratio
-    logger.warning("OTEL_TRACES_SAMPLER_ARG=%s is not a ratio between 0 and 1: 1 is used", text)
+    logger.warning("OTEL_TRACES_SAMPLER_ARG=%s is not a number from 0 to 1; using 1", text)
     return 1.0

@@ -1,4 +1,4 @@
-"""A service and its instrumentation scopes: what telemetry is grouped by."""
+"""Services and instrumentation scopes, by which exported telemetry is grouped."""
 
 from opentelemetry.util.types import AttributeValue
 
@@ -6,7 +6,7 @@ from runtime.telemetry.spans.recorder import Recorder
 
 
 class Service:
-    """Who speaks: the resource that its telemetry carries, and where its spans go."""
+    """A source of telemetry: a name, the resource attributes, and the recorder of its spans."""
 
     def __init__(self, name: str, resource: dict[str, AttributeValue], recorder: Recorder) -> None:
         self.name = name
@@ -15,7 +15,7 @@ class Service:
         self._scopes: dict[tuple[str, str], Scope] = {}
 
     def scope(self, name: str, version: str) -> "Scope":
-        """The scope of that name and version, the same object each time."""
+        """Return the scope of that name and version; the same object on each call."""
         key = name, version
         found = self._scopes.get(key)
         if found is None:
@@ -24,7 +24,7 @@ class Service:
 
 
 class Scope:
-    """The code that measures, within a service. `encoded` belongs to `otlp.py`."""
+    """An instrumentation scope of a service: the library or module that creates the spans."""
 
     __slots__ = ("encoded", "name", "service", "version")
 
@@ -33,3 +33,4 @@ class Scope:
         self.name = name
         self.version = version
         self.encoded: tuple[bytes, bytes] | None = None
+        """The encoded resource and scope. Only the OTLP encoder reads and sets it."""

@@ -1,7 +1,10 @@
-"""The template of an operation: all that its spans have in common, prepared once, and the ways to start one.
+"""Span templates: the parts that all spans of an operation share, prepared once, and the functions that start a span.
 
-The hot path is `receive`: a well-formed sampled or unsampled `traceparent` is read by position in the header block; all
-else, and every sampler that has to be asked, takes the longer way below it.
+`Template.receive` is on the path of every message. Nearly every traced message comes from another process of this
+runtime, which writes `traceparent` first in the header block, so that its fields are at known positions. `receive`
+compares the bytes at these positions, reads the ids with one regular expression, and creates the span. Any other
+block, and any sampler that must be asked, takes the general path (`_receive`, `_decide`), which parses the headers by
+name. Both paths give the same result.
 """
 
 import re
@@ -13,7 +16,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, propagation
 from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
-from runtime.telemetry.spans.context import Parent, current, extract, span_context
+from runtime.telemetry.spans.context import EQUALS_SIGN, Parent, current, extract, span_context
 from runtime.telemetry.spans.lean_span import LeanSpan, SpanSpec
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
 from runtime.telemetry.spans.random_ids import new_trace
@@ -21,21 +24,34 @@ from runtime.telemetry.spans.sampling import Sampling, SamplingDecision
 from runtime.telemetry.spans.scope import Scope
 
 Extra = dict[str, AttributeValue] | None
+"""Attributes of one span, in addition to those of its template. The span owns the dictionary."""
 ParentMode = Literal["parent", "parent+link", "link"]
+"""The relation of a received span to the span that sent its message.
 
-# The first header of a block, which is where the runtime writes it: 8 bytes of version, CRLF, then the 55 of the value.
+"parent" makes the sender's span its parent, "parent+link" adds a link to the sender's span, and "link" starts a new
+trace that only links to it.
+"""
+
 _FIRST = re.compile(rb"NATS/1.0\r\ntraceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-01\r").match
+"""Matches a block whose first header is a sampled `traceparent`, and captures the trace id and the span id."""
 _ZERO_TRACE, _ZERO_SPAN = b"0" * 32, b"0" * 16
+"""The ids that W3C Trace Context declares invalid."""
+_TRACEPARENT_WITHOUT_ITS_FIRST_LETTER = b"raceparent:"
+"""Matches `traceparent:` and `Traceparent:`, the two spellings that are in use, with one search."""
 
-# Compared on the hot path, where an attribute of an enum costs a look-up each time.
 _PROPAGATE, _DROP, _RECORD = SamplingDecision.PROPAGATE, SamplingDecision.DROP, SamplingDecision.RECORD
+"""The decisions as globals: on the hot path, an attribute of an enum costs another look-up."""
 
 
 class Template(SpanSpec):
-    """Starts the spans of one operation of one service. Made once by `ServiceTracer.template`, used for each message.
+    """Starts the spans of one operation of one service. `ServiceTracer.template` creates it, once per operation.
 
-    `linked` adds a link to the remote parent (asynchronous hops), `rooted` starts a new trace that only links to it.
-    `encoding` belongs to `otlp.py`.
+    Args:
+        scope: The instrumentation scope, which belongs to a service.
+        name: The name of the spans.
+        kind: The kind of the spans.
+        attributes: Attributes of every span.
+        parent_mode: The relation of received spans to the span that sent their message.
     """
 
     __slots__ = ("encoding", "linked", "recorder", "rooted", "scope")
@@ -54,21 +70,32 @@ class Template(SpanSpec):
         self.kind = kind
         self.attributes = attributes
         self.linked = parent_mode == "parent+link"
+        """Whether received spans have a link to their parent too."""
         self.rooted = parent_mode == "link"
+        """Whether received spans start a new trace."""
         self.put = recorder.put
         self.encoding: object | None = None
+        """The encoded constant part of the spans. Only the OTLP encoder reads and sets it."""
 
     @property
     def records(self) -> bool:
-        """Whether spans may be recorded at all: where not, attributes that vary need not be put together."""
+        """Whether spans may be recorded. If not, callers need not build the attributes of a span."""
         return self.recorder.sampling.root is not _PROPAGATE
 
     def receive(self, block: bytes | None, attributes: Extra = None) -> LeanSpan | PropagatedSpan:
-        """Start the span of a received message under the parent that its header block names, or as a new root."""
+        """Start the span of a received message.
+
+        Args:
+            block: The header block of the message. Its `traceparent` is the parent; without one, the span starts a
+            trace. attributes: Attributes of this span, which owns the dictionary.
+
+        Returns:
+            The span; if it is not recorded, a `PropagatedSpan`, which passes on the context of the message.
+        """
         sampling = self.recorder.sampling
         if sampling.root is _PROPAGATE:
-            # `find` costs half of `in`; without the first letter it finds both spellings that are on the wire.
-            if block is None or block.find(b"raceparent:") < 0:
+            # `find` takes half the time of `in`.
+            if block is None or block.find(_TRACEPARENT_WITHOUT_ITS_FIRST_LETTER) < 0:
                 return NO_SPAN
             return PropagatedSpan(block)
         if block is not None:
@@ -77,10 +104,10 @@ class Template(SpanSpec):
                 if sampling.sampled is _RECORD and not self.rooted and (ids := _FIRST(block)) is not None:
                     trace, parent = ids.groups()
                     if trace != _ZERO_TRACE and parent != _ZERO_SPAN:
-                        # A tracestate has an "=", and few other headers do: one byte is looked for instead of a name.
-                        span = LeanSpan(self, trace, parent, True, block if 61 in block else None, attributes)
+                        state_block = block if EQUALS_SIGN in block else None
+                        span = LeanSpan(self, trace, parent, True, state_block, attributes)
                         if self.recorder.processors:
-                            self._started(span)
+                            self._on_start(span)
                         return span
             elif flag == b"0\r" and sampling.unsampled is _DROP and block.startswith(b"traceparent: 00-", 10):
                 return UnsampledSpan(block)
@@ -89,14 +116,23 @@ class Template(SpanSpec):
         return self._receive(block, attributes)
 
     def start(self, parent: Span | None = None, attributes: Extra = None, links: Sequence[Link] = ()) -> Span:
-        """Start a span under `parent`, any OpenTelemetry span of this process, or as the root of a new trace."""
+        """Start a span of work in this process.
+
+        Args:
+            parent: Any OpenTelemetry span; None starts a new trace.
+            attributes: Attributes of this span, which owns the dictionary.
+            links: Links to other spans.
+
+        Returns:
+            The span; if it is not recorded, a span that passes on the parent's context.
+        """
         sampling = self.recorder.sampling
         if sampling.root is _PROPAGATE:
             return NO_SPAN if parent is None else parent
         if type(parent) is LeanSpan and sampling.sampled is _RECORD:
             span = LeanSpan(self, parent.trace, parent.id, False, parent.state_block, attributes)
             if links or self.recorder.processors:
-                self._started(span, links)
+                self._on_start(span, links)
             return span
         if parent is None and sampling.root is _RECORD:
             return self._root(attributes, links)
@@ -104,34 +140,34 @@ class Template(SpanSpec):
             return parent
         context = None if parent is None else parent.get_span_context()
         if context is None or not context.is_valid:
-            return self._decide(None, None, False, attributes, links)
-        return self._decide(_parent_of(context), None, False, attributes, links)
+            return self._decide(None, False, attributes, links)
+        return self._decide(_parent_of(context), False, attributes, links)
 
     def child(self, attributes: Extra = None, links: Sequence[Link] = ()) -> Span:
-        """Start a span under the current span of this task; a root where there is none."""
+        """Start a span under the current span of this task, or a new trace if there is none."""
         return self.start(current(), attributes, links)
 
     def _root(self, attributes: Extra, links: Sequence[Link] = ()) -> LeanSpan:
         span = LeanSpan(self, new_trace(), None, False, None, attributes)
         if links or self.recorder.processors:
-            self._started(span, links)
+            self._on_start(span, links)
         return span
 
     def _receive(self, block: bytes | None, attributes: Extra) -> LeanSpan | PropagatedSpan:
         parent = extract(block)
         if parent is None or not self.rooted:
-            return self._decide(parent, block, True, attributes, ())
+            return self._decide(parent, True, attributes, ())
         link = Link(span_context(parent.trace, parent.span, sampled=parent.sampled, remote=True))
-        return self._decide(None, None, False, attributes, (link,))
+        return self._decide(None, False, attributes, (link,))
 
     def _decide(
         self,
         parent: Parent | None,
-        block: bytes | None,
         remote: bool,
         attributes: Extra,
         links: Sequence[Link],
     ) -> LeanSpan | PropagatedSpan:
+        """Start a span by the general path: take the sampling decision, then create a recorded or a dropped span."""
         sampling = self.recorder.sampling
         decision = sampling.root if parent is None else sampling.sampled if parent.sampled else sampling.unsampled
         if parent is not None:
@@ -139,7 +175,7 @@ class Template(SpanSpec):
         else:
             trace, state = new_trace(), ""
         if decision is SamplingDecision.PER_SPAN and sampling.sampler is None:
-            decision = _RECORD if sampling.below(trace) else _DROP
+            decision = _RECORD if sampling.in_ratio(trace) else _DROP
         elif decision is SamplingDecision.PER_SPAN:
             decision, attributes, state = self._ask(sampling, parent, trace, remote, attributes, links)
         if decision is not _RECORD:
@@ -148,7 +184,7 @@ class Template(SpanSpec):
         above = None if parent is None else parent.span
         span = LeanSpan(self, trace, above, remote and parent is not None, state_block, attributes)
         if links or self.recorder.processors:
-            self._started(span, links)
+            self._on_start(span, links)
         return span
 
     def _ask(
@@ -160,6 +196,7 @@ class Template(SpanSpec):
         attributes: Extra,
         links: Sequence[Link],
     ) -> tuple[SamplingDecision, Extra, str]:
+        """Return the decision of the sampler, with the attributes and the tracestate that it adds."""
         assert sampling.sampler is not None
         context = Context()
         if parent is not None:
@@ -174,7 +211,8 @@ class Template(SpanSpec):
             return _DROP, attributes, state
         return _RECORD, {**(attributes or {}), **result.attributes} or None, state
 
-    def _started(self, span: LeanSpan, links: Sequence[Link] = ()) -> None:
+    def _on_start(self, span: LeanSpan, links: Sequence[Link] = ()) -> None:
+        """Add the links, then call the span processors."""
         for link in links:
             span.add_link(link.context, link.attributes)
         for processor in self.recorder.processors:
@@ -182,6 +220,7 @@ class Template(SpanSpec):
 
 
 def _parent_of(context: SpanContext) -> Parent:
+    """Return the ids of a local span in the form of a parent."""
     return Parent(
         b"%032x" % context.trace_id,
         b"%016x" % context.span_id,

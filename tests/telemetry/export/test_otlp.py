@@ -1,4 +1,4 @@
-"""The bytes we write are what the SDK's own encoder writes for the same spans."""
+"""The OTLP encoder gives the same result as the SDK's encoder."""
 
 from collections.abc import Callable
 from typing import Any
@@ -59,31 +59,31 @@ def ended(draw: st.DrawFn, tracing: Tracing) -> LeanSpan:
 
 
 def normal(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
-    """The same request where what is absent and what is empty are one, and without an order that means nothing."""
+    """Return the same request with equal forms of empty fields, and sorted if the order has no meaning."""
     services: dict[bytes, dict[bytes, list[Any]]] = {}
     for resource in request.resource_spans:
         scopes = services.setdefault(resource.resource.SerializeToString(deterministic=True), {})
         for scope in resource.scope_spans:
             for span in scope.spans:
                 span.status.SetInParent()
-                # The SDK leaves the tracestate of a link out; the protocol has a field for it.
+                # The SDK omits the tracestate of a link, for which the protocol has a field.
                 for link in span.links:
                     link.trace_state = ""
                 span.attributes.sort(key=lambda pair: pair.key)
             scopes.setdefault(scope.scope.SerializeToString(deterministic=True), []).extend(scope.spans)
     result = ExportTraceServiceRequest()
     for resource, scopes in sorted(services.items()):
-        one = result.resource_spans.add()
-        one.resource.ParseFromString(resource)
+        resource_spans = result.resource_spans.add()
+        resource_spans.resource.ParseFromString(resource)
         for scope, spans in sorted(scopes.items()):
-            two = one.scope_spans.add(spans=sorted(spans, key=lambda span: span.span_id))
-            two.scope.ParseFromString(scope)
+            scope_spans = resource_spans.scope_spans.add(spans=sorted(spans, key=lambda span: span.span_id))
+            scope_spans.scope.ParseFromString(scope)
     return result
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_our_encoder_and_the_sdk_agree(data: st.DataObject) -> None:
+def test_the_encoder_agrees_with_that_of_the_sdk(data: st.DataObject) -> None:
     tracing = Tracing(in_memory=True)
     spans = data.draw(st.lists(ended(tracing), max_size=5))
     ours = ExportTraceServiceRequest.FromString(encode(spans))
@@ -91,7 +91,7 @@ def test_our_encoder_and_the_sdk_agree(data: st.DataObject) -> None:
     assert normal(ours) == normal(theirs)
 
 
-def test_dropped_counts_are_sent() -> None:
+def test_the_counts_of_dropped_items_are_sent() -> None:
     span = Tracing(in_memory=True).service("a").template("b").start()
     assert isinstance(span, LeanSpan)
     for index in range(130):
@@ -104,7 +104,7 @@ def test_dropped_counts_are_sent() -> None:
     assert counts == (2, 2, 2)
 
 
-def test_what_has_no_type_in_otlp_costs_no_more_than_its_own_span(caplog: Any) -> None:
+def test_a_value_that_cannot_be_encoded_costs_only_its_own_span(caplog: Any) -> None:
     class Unprintable:
         def __str__(self) -> str:
             raise ValueError("no")

@@ -1,4 +1,4 @@
-"""W3C trace context: read, carried and written as the specification says, whatever comes."""
+"""W3C trace context is read, passed on and written as the specification requires, for any header block."""
 
 import re
 
@@ -35,7 +35,7 @@ def tracing() -> Tracing:
 
 @pytest.mark.parametrize("before", [(), (("Deadline", "1700000000000"),)])
 @pytest.mark.parametrize("name", ["traceparent", "Traceparent", "TRACEPARENT"])
-def test_a_sampled_parent_is_continued_wherever_it_stands(
+def test_a_sampled_parent_is_continued_from_any_position_in_the_block(
     tracing: Tracing, before: tuple[tuple[str, str], ...], name: str
 ) -> None:
     span = template(tracing).receive(block(*before, (name, SAMPLED), ("Idempotency-Key", "x")))
@@ -46,7 +46,7 @@ def test_a_sampled_parent_is_continued_wherever_it_stands(
 
 
 @pytest.mark.parametrize("before", [(), (("Deadline", "1700000000000"),)])
-def test_an_unsampled_parent_is_carried_on_and_not_recorded(
+def test_an_unsampled_parent_is_passed_on_and_not_recorded(
     tracing: Tracing, before: tuple[tuple[str, str], ...]
 ) -> None:
     span = template(tracing).receive(block(*before, ("traceparent", UNSAMPLED)))
@@ -85,7 +85,9 @@ def test_an_invalid_parent_starts_a_new_trace(tracing: Tracing, value: str) -> N
     assert re.fullmatch("[0-9a-f]{32}", record.trace_id)
 
 
-@pytest.mark.parametrize("value", [f"00-{TRACE}-{SPAN}-03", f"01-{TRACE}-{SPAN}-01", f"cc-{TRACE}-{SPAN}-01-what.next"])
+@pytest.mark.parametrize(
+    "value", [f"00-{TRACE}-{SPAN}-03", f"01-{TRACE}-{SPAN}-01", f"cc-{TRACE}-{SPAN}-01-further.fields"]
+)
 def test_other_flags_and_later_versions_are_read(tracing: Tracing, value: str) -> None:
     template(tracing).receive(block(("traceparent", value))).end()
     (record,) = tracing.finished()
@@ -99,10 +101,10 @@ def test_other_flags_and_later_versions_are_read(tracing: Tracing, value: str) -
         st.from_regex(r"00-[0-9a-fA-F]{31,33}-[0-9a-f]{15,17}-0[0-3]", fullmatch=True),
     )
 )
-def test_what_is_read_is_what_the_api_reads(value: str) -> None:
+def test_a_parent_is_read_as_by_the_api(value: str) -> None:
     value = value.strip()
-    carried = TraceContextTextMapPropagator().extract({"traceparent": value})
-    expected = trace.get_current_span(carried).get_span_context()
+    context_of_api = TraceContextTextMapPropagator().extract({"traceparent": value})
+    expected = trace.get_current_span(context_of_api).get_span_context()
     parent = extract(block(("traceparent", value)))
     if parent is None:
         assert not expected.is_valid
@@ -112,7 +114,7 @@ def test_what_is_read_is_what_the_api_reads(value: str) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_block_is_too_broken(tail: bytes) -> None:
+def test_malformed_blocks_raise_no_error(tail: bytes) -> None:
     tracing = Tracing(in_memory=True)
     for start in (b"", b"NATS/1.0\r\ntraceparent: 00-", b"NATS/1.0\r\ntraceparent: " + SAMPLED.encode()[:-2]):
         span = template(tracing).receive(start + tail)
@@ -122,7 +124,7 @@ def test_no_block_is_too_broken(tail: bytes) -> None:
         span.end()
 
 
-def test_what_is_injected_is_what_the_receiver_continues(tracing: Tracing) -> None:
+def test_the_receiver_continues_the_injected_context(tracing: Tracing) -> None:
     client = template(tracing, SpanKind.CLIENT).start()
     server = template(tracing).receive(headers.START + inject(client) + headers.END)
     assert isinstance(client, LeanSpan)
@@ -132,23 +134,23 @@ def test_what_is_injected_is_what_the_receiver_continues(tracing: Tracing) -> No
     assert headers.encode(inject_pairs(client)) == headers.START + inject(client) + headers.END
 
 
-def test_tracestate_is_carried_through_children_and_onto_the_span_context(tracing: Tracing) -> None:
-    came = block(("traceparent", SAMPLED), ("tracestate", "vendor=a:b,other=1"))
-    server = template(tracing).receive(came)
+def test_the_tracestate_reaches_children_and_the_span_context(tracing: Tracing) -> None:
+    received = block(("traceparent", SAMPLED), ("tracestate", "vendor=a:b,other=1"))
+    server = template(tracing).receive(received)
     client = template(tracing, SpanKind.CLIENT).start(server)
     assert client.get_span_context().trace_state.to_header() == "vendor=a:b,other=1"
     assert inject(client).endswith(b"\r\ntracestate: vendor=a:b,other=1\r\n")
 
 
 def test_a_tracestate_that_would_break_a_header_is_dropped(tracing: Tracing) -> None:
-    came = b"NATS/1.0\r\ntraceparent: " + SAMPLED.encode() + b"\r\ntracestate: a=b\nSecret: x\r\n\r\n"
-    assert b"Secret" not in inject(template(tracing).receive(came))
+    received = b"NATS/1.0\r\ntraceparent: " + SAMPLED.encode() + b"\r\ntracestate: a=b\nSecret: x\r\n\r\n"
+    assert b"Secret" not in inject(template(tracing).receive(received))
 
 
 def test_baggage_reaches_the_handler_and_the_next_message(tracing: Tracing) -> None:
-    came = block(("traceparent", SAMPLED), ("baggage", "tenant=a%20b,plan=free"))
-    span = template(tracing).receive(came)
-    with attached(span, came):
+    received = block(("traceparent", SAMPLED), ("baggage", "tenant=a%20b,plan=free"))
+    span = template(tracing).receive(received)
+    with attached(span, received):
         assert baggage.get_baggage("tenant") == "a b"
         lines = inject()
     assert b"traceparent: 00-" + TRACE.encode() in lines
@@ -158,7 +160,7 @@ def test_baggage_reaches_the_handler_and_the_next_message(tracing: Tracing) -> N
     ]
 
 
-def test_attach_hides_what_was_current_and_detach_brings_it_back(tracing: Tracing) -> None:
+def test_attach_hides_the_current_span_and_detach_restores_it(tracing: Tracing) -> None:
     outer, inner = template(tracing).receive(None), template(tracing).receive(None)
     assert current() is None
     first = attach(outer)
@@ -182,24 +184,24 @@ def test_any_span_of_the_api_can_be_a_parent(tracing: Tracing) -> None:
     assert inject(span).endswith(b"tracestate: vendor=x\r\n")
 
 
-def test_nothing_configured_records_nothing_and_still_carries() -> None:
+def test_tracing_that_records_nothing_passes_on_the_context() -> None:
     tracing = Tracing()
-    came = block(("traceparent", SAMPLED), ("tracestate", "v=1"))
-    span = template(tracing).receive(came)
+    received = block(("traceparent", SAMPLED), ("tracestate", "v=1"))
+    span = template(tracing).receive(received)
     assert isinstance(span, PropagatedSpan)
-    with attached(span, came):
+    with attached(span, received):
         child = template(tracing, SpanKind.CLIENT).child()
         assert inject(child) == f"traceparent: {SAMPLED}\r\ntracestate: v=1\r\n".encode()
         assert trace.get_current_span().get_span_context().trace_id == int(TRACE, 16)
     assert response_line(span) == b""
-    nothing = template(tracing).receive(None)
-    assert inject(nothing) == inject(template(tracing).start()) == b""
+    untraced = template(tracing).receive(None)
+    assert inject(untraced) == inject(template(tracing).start()) == b""
     assert inject(template(tracing).receive(block(("Deadline", "1")))) == b""
 
 
 @pytest.mark.parametrize("value", [None, SAMPLED, UNSAMPLED])
-def test_a_refused_trace_is_refused_by_all_that_follow(value: str | None) -> None:
-    """The pitfall: a service that starts a trace of its own under an unsampled parent."""
+def test_an_unsampled_trace_stays_unsampled_downstream(value: str | None) -> None:
+    """The mistake to avoid: a service starts a trace of its own under an unsampled parent."""
     tracing = Tracing(sampler=Sampling.from_env({"OTEL_TRACES_SAMPLER": "always_off"}), in_memory=True)
     span = template(tracing).receive(None if value is None else block(("traceparent", value)))
     line = inject(span)
@@ -211,7 +213,7 @@ def test_a_refused_trace_is_refused_by_all_that_follow(value: str | None) -> Non
     assert receiver.finished() == []
 
 
-def test_a_span_is_the_context_in_which_it_is_alone(tracing: Tracing) -> None:
+def test_a_span_is_the_context_that_contains_only_itself(tracing: Tracing) -> None:
     span = template(tracing).receive(None)
     token = attach(span)
     try:

@@ -1,4 +1,4 @@
-"""Lean spans are OpenTelemetry spans: what user code does to them is kept, nests, and follows the specification."""
+"""Lean spans implement the OpenTelemetry API: calls of user code are recorded, nest, and follow the specification."""
 
 import asyncio
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def tracing() -> Tracing:
     return tracing
 
 
-def test_all_of_the_span_api(tracing: Tracing) -> None:
+def test_every_call_of_the_span_api_is_recorded_until_the_end(tracing: Tracing) -> None:
     other = tracing.service("a").template("other").start()
     span = tracing.service("orders").template("place", attributes={"fixed": 1, "both": "template"}).start()
     span.set_attribute("key", "value")
@@ -60,7 +60,7 @@ def test_ok_is_final_and_unset_is_ignored(tracing: Tracing) -> None:
     assert (span.detail().status, span.detail().description) == (StatusCode.OK, None)
 
 
-def test_a_span_is_bounded_and_counts_what_was_too_much(tracing: Tracing) -> None:
+def test_a_span_has_limits_and_counts_the_dropped_items(tracing: Tracing) -> None:
     span = tracing.service("a").template("b").start()
     assert isinstance(span, LeanSpan)
     for index in range(200):
@@ -87,7 +87,7 @@ def test_an_exception_in_a_with_block_is_recorded(tracing: Tracing) -> None:
     assert (record.status, record.description) == ("ERROR", "ValueError: broken")
 
 
-async def test_user_spans_nest_in_ours_and_belong_to_their_service(tracing: Tracing) -> None:
+async def test_user_spans_nest_in_spans_of_the_runtime_and_belong_to_its_service(tracing: Tracing) -> None:
     tracer = trace.get_tracer("shop", "1.0")
 
     @tracer.start_as_current_span("decorated")
@@ -115,16 +115,16 @@ async def test_user_spans_nest_in_ours_and_belong_to_their_service(tracing: Trac
     assert (outside.name, outside.parent_id) == ("outside", None)
 
 
-def test_user_spans_under_an_unsampled_one_are_not_recorded(tracing: Tracing) -> None:
-    came = b"NATS/1.0\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n\r\n"
-    with attached(tracing.service("a").template("b").receive(came), came):
+def test_user_spans_under_an_unsampled_span_are_not_recorded(tracing: Tracing) -> None:
+    received = b"NATS/1.0\r\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00\r\n\r\n"
+    with attached(tracing.service("a").template("b").receive(received), received):
         with trace.get_tracer("shop").start_as_current_span("inner") as inner:
             assert not inner.is_recording()
             assert inner.get_span_context().trace_id == 0x4BF92F3577B34DA6A3CE929D0E0E4736
     assert tracing.finished() == []
 
 
-def test_a_user_exception_marks_the_user_span(tracing: Tracing) -> None:
+def test_an_exception_of_user_code_is_recorded_on_its_span(tracing: Tracing) -> None:
     tracer = trace.get_tracer("shop")
     with pytest.raises(KeyError), tracer.start_as_current_span("fails"):
         raise KeyError("x")
@@ -132,7 +132,7 @@ def test_a_user_exception_marks_the_user_span(tracing: Tracing) -> None:
     assert (record.status, len(record.events)) == ("ERROR", 1)
 
 
-def test_explicit_start_time_context_and_links(tracing: Tracing) -> None:
+def test_a_user_span_may_have_a_start_time_a_context_and_links(tracing: Tracing) -> None:
     tracer = trace.get_tracer("shop")
     parent = tracing.service("orders").template("p").start()
     link = trace.Link(parent.get_span_context())
@@ -153,7 +153,9 @@ def test_explicit_start_time_context_and_links(tracing: Tracing) -> None:
         (SpanKind.CONSUMER, 500, "ERROR"),
     ],
 )
-def test_outcomes_by_the_conventions(tracing: Tracing, kind: SpanKind, code: int | None, status: str) -> None:
+def test_the_status_of_an_outcome_follows_the_conventions(
+    tracing: Tracing, kind: SpanKind, code: int | None, status: str
+) -> None:
     finish(tracing.service("a").template("b", kind).start(), code, None if code is None else "OutOfStock", "none left")
     (record,) = tracing.finished()
     assert record.status == status
@@ -162,13 +164,13 @@ def test_outcomes_by_the_conventions(tracing: Tracing, kind: SpanKind, code: int
     assert record.attributes.get(semconv.RPC_RESPONSE_STATUS_CODE) == (str(code) if rpc else None)
 
 
-def test_an_asynchronous_hop_has_parent_and_link_or_a_trace_of_its_own(tracing: Tracing) -> None:
+def test_an_event_span_has_a_parent_and_a_link_or_a_trace_of_its_own(tracing: Tracing) -> None:
     trace_id, span_id = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    came = f"NATS/1.0\r\ntraceparent: 00-{trace_id}-{span_id}-01\r\n\r\n".encode()
+    received = f"NATS/1.0\r\ntraceparent: 00-{trace_id}-{span_id}-01\r\n\r\n".encode()
     service = tracing.service("a")
-    service.template("both", SpanKind.CONSUMER).receive(came).end()
-    service.template("alone", SpanKind.CONSUMER, parent_mode="link").receive(came).end()
-    service.template("sync", SpanKind.SERVER).receive(came).end()
+    service.template("both", SpanKind.CONSUMER).receive(received).end()
+    service.template("alone", SpanKind.CONSUMER, parent_mode="link").receive(received).end()
+    service.template("sync", SpanKind.SERVER).receive(received).end()
     both, alone, sync = tracing.finished()
     assert (both.trace_id, both.parent_id, both.links) == (trace_id, span_id, ((trace_id, span_id),))
     assert (alone.parent_id, alone.links) == (None, ((trace_id, span_id),))
@@ -177,7 +179,7 @@ def test_an_asynchronous_hop_has_parent_and_link_or_a_trace_of_its_own(tracing: 
 
 
 class TestProcessors:
-    """SDK span processors and providers that the user brings."""
+    """Span processors and providers of the SDK that the user sets."""
 
     @pytest.fixture
     def exporter(self) -> InMemorySpanExporter:
@@ -206,7 +208,7 @@ class TestProcessors:
         assert tracing.flush()
         assert tracing.shutdown()
 
-    def test_a_provider_that_the_user_set_stays_and_sees_ours(
+    def test_a_provider_that_the_user_set_stays_and_gets_the_spans_of_the_runtime(
         self, own_provider: TracerProvider, exporter: InMemorySpanExporter
     ) -> None:
         own_provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -217,7 +219,7 @@ class TestProcessors:
                 client = tracing.service("orders").template("call", SpanKind.CLIENT).child()
                 client.end()
             span.end()
-        seen = {one.name: one for one in exporter.get_finished_spans()}
+        seen = {span.name: span for span in exporter.get_finished_spans()}
         assert set(seen) == {"ours", "theirs", "call"}
         theirs, call = seen["theirs"].parent, seen["call"].parent
         assert theirs == seen["ours"].get_span_context()

@@ -1,4 +1,4 @@
-"""The standard samplers, from `OTEL_TRACES_SAMPLER` and as SDK objects, decide as the SDK decides."""
+"""The standard samplers, by name and as SDK objects, take the same decisions as the SDK."""
 
 import pytest
 from opentelemetry.sdk.trace.sampling import (
@@ -35,7 +35,7 @@ def header(trace: int, span: int, flag: int) -> bytes:
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("flag", [0, 1])
 @pytest.mark.parametrize("own", ["by name", "as an object"])
-def test_a_received_span_is_decided_as_the_sdk_does(name: str, flag: int, own: str) -> None:
+def test_a_received_span_is_sampled_as_by_the_sdk(name: str, flag: int, own: str) -> None:
     env = {"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0.3"}
     tracing = Tracing(sampler=Sampling.from_env(env) if own == "by name" else SAMPLERS[name], in_memory=True)
     template = tracing.service("a").template("b", SpanKind.SERVER)
@@ -51,7 +51,7 @@ def test_a_received_span_is_decided_as_the_sdk_does(name: str, flag: int, own: s
 
 
 @pytest.mark.parametrize(("name", "least", "most"), [("always_on", 400, 400), ("parentbased_traceidratio", 60, 190)])
-def test_roots(name: str, least: int, most: int) -> None:
+def test_root_spans_are_sampled_as_configured(name: str, least: int, most: int) -> None:
     sampling = Sampling.from_env({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": "0.3"})
     template = Tracing(sampler=sampling, in_memory=True).service("a").template("b")
     spans = [*(template.receive(None) for _ in range(200)), *(template.start() for _ in range(200))]
@@ -73,7 +73,7 @@ def test_a_sampler_may_add_attributes_and_a_tracestate() -> None:
     assert inject(span).endswith(b"\r\ntracestate: s=1\r\n")
 
 
-def test_a_bad_setting_is_a_warning_and_the_default(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_invalid_setting_causes_a_warning_and_the_default_applies(caplog: pytest.LogCaptureFixture) -> None:
     for env in (
         {"OTEL_TRACES_SAMPLER": "nonesuch"},
         {"OTEL_TRACES_SAMPLER_ARG": "2", "OTEL_TRACES_SAMPLER": "traceidratio"},
