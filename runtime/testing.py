@@ -149,10 +149,6 @@ class System:
             trace_id = spans[-1].trace_id if spans else ""
         return [span for span in spans if span.trace_id == trace_id]
 
-    def host(self, name: str) -> Any:
-        """Return the host of the actor `name`."""
-        return next(host for host in self.runner.hosts if host.name == name)
-
 
 @asynccontextmanager
 async def running(

@@ -53,6 +53,20 @@ def import_aliases(path: str, text: str) -> Iterator[str]:
         yield from (f"{path}:{node.lineno}: {alias.name} as {alias.asname}" for alias in renamed)
 
 
+def reaches_inside(path: str, text: str) -> Iterator[str]:
+    """Yield the expressions of a test that go from `system` to private parts of the runtime, past the probe."""
+    for node in ast.walk(ast.parse(text)):
+        if not isinstance(node, ast.Attribute) or not re.match(r"_|hosts?$|serving$", node.attr):
+            continue
+        inner = node.value
+        while isinstance(inner, ast.Attribute | ast.Call | ast.Subscript):
+            if isinstance(inner, ast.Attribute) and inner.attr == "system":
+                break
+            inner = inner.func if isinstance(inner, ast.Call) else inner.value
+        if getattr(inner, "id", getattr(inner, "attr", "")) == "system":
+            yield f"{path}:{node.lineno}: {ast.unparse(node)}"
+
+
 def offenses(check: Check, folders: tuple[str, ...]) -> list[str]:
     """Apply a check to all modules below some folders of the repository."""
     paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
@@ -61,6 +75,11 @@ def offenses(check: Check, folders: tuple[str, ...]) -> list[str]:
 
 def test_loggers_have_one_name_and_one_scheme() -> None:
     assert offenses(misnamed_loggers, ("runtime", "actors")) == []
+
+
+def test_tests_reach_inside_by_the_probe_alone() -> None:
+    found = offenses(reaches_inside, ("tests",))
+    assert [line for line in found if not line.startswith(("tests/support/probe.py", "tests/chaos/"))] == []
 
 
 @pytest.mark.parametrize(
@@ -80,6 +99,11 @@ def test_loggers_have_one_name_and_one_scheme() -> None:
         (comments_above_constants, "runtime/a.py", "# fmt: off\nLIMIT = 3", False),
         (comments_above_constants, "runtime/a.py", "# Most attempts.\nLIMIT = 3", True),
         (comments_above_constants, "runtime/a.py", "class A:\n    # Most attempts.\n    limit: int = 3", True),
+        (reaches_inside, "tests/a.py", 'system.host("counter").serving.turns', True),
+        (reaches_inside, "tests/a.py", "shop.system.runner.hosts[0].ready", True),
+        (reaches_inside, "tests/a.py", 'system.relay("counter")._keys.clear()', True),
+        (reaches_inside, "tests/a.py", 'system.relay("counter").stop()', False),
+        (reaches_inside, "tests/a.py", "runner.hosts[0].ready", False),
         (import_aliases, "runtime/a.py", "from runtime.wire import headers", False),
         (import_aliases, "runtime/a.py", "from .actor import Orders as Orders", False),
         (import_aliases, "runtime/a.py", "import numpy as np", False),

@@ -89,7 +89,6 @@ async def test_a_system_runs_drains_and_shows_its_traces(nats_server: EmbeddedSe
         calls = [(span.service, span.name, span.kind.name) for span in spans]
         assert ("gateway", "gateway/forward", "SERVER") in calls and ("gateway", "counter/add", "CLIENT") in calls
         assert ("counter", "counter/add", "SERVER") in calls
-        assert system.host("counter").name == "counter"
         with pytest.raises(TimeoutError):
             await system.until(lambda: False, timeout=0.02)
 

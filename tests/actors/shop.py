@@ -15,8 +15,8 @@ from actorloom_shop.warehouse.actor import Warehouse
 from runtime import Options, RetryPolicy
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.testing import System, running
 from runtime.wire import headers
+from tests.support.probe import Probe, running
 
 SERVICES = (Products, Deliveries, Orders, Warehouse, Payments, PaymentProvider)
 QUICK = Options(retry=RetryPolicy(attempts=4, first=0.01, longest=0.05))
@@ -42,7 +42,7 @@ class Refused(Exception):
 class Shop:
     """The running shop; `trace` is sent as the trace context of every request."""
 
-    def __init__(self, system: System, namespace: str) -> None:
+    def __init__(self, system: Probe, namespace: str) -> None:
         self.system = system
         self.trace: str | None = None
         self.namespace = namespace

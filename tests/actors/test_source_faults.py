@@ -39,7 +39,7 @@ async def test_3_a_failure_is_reacted_to_by_fields_that_its_emitter_sends(shop: 
     await shop.deliver(order["orderId"], "fail")
     await shop.spent(order["paymentToken"])
     # Handled once and to its end: the reaction's turn is the payment's, and nothing was tried again or given up.
-    payment = shop.system.host("payment").serving
+    payment = shop.system.consumers("payment")
 
     async def handled() -> bool:
         return sum(reactions.handled for reactions in payment.reactions) == 2  # the order's creation and the failure

@@ -21,9 +21,9 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND
 from runtime.nats.server import EmbeddedServer, find_nats_server
 from runtime.telemetry import Tracing
-from runtime.testing import running
 from runtime.wire.subjects import Names
 from tests.storage.test_dead_letters import FAILING, RUNS, Books, NoteLater, Paid, Post
+from tests.support.probe import Probe, running
 from tests.support.process import ended
 
 PROFILES = Path(__file__).parents[2] / "deploy" / "nats"
@@ -339,7 +339,8 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             assert not_ok(findings) == []
             assert of(findings, "cluster").text == "actorloom, 3 servers; 3 replicas are wanted"
 
-            created = dict(runner.hosts[0].served.storage._created)
+            probe = Probe.of(runner)
+            created = probe.created_streams("books")
             jetstream, names = JetStream(connection), Names("books", namespace)
             cluster = (await jetstream.stream_info(names.turns_stream)).cluster
             assert cluster is not None
@@ -352,9 +353,9 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             assert not work.done()
             async with asyncio.timeout(30):
                 await runner.serving()
-            await answered(runner.hosts[0].served.storage.check)
-            await answered(runner.hosts[0].serving.consumers.check)
-            assert dict(runner.hosts[0].served.storage._created) == created
+            await answered(probe.served("books").storage.check)
+            await answered(probe.consumers("books").check)
+            assert probe.created_streams("books") == created
             runner.stop()
             async with asyncio.timeout(30):
                 await work

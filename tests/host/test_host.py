@@ -32,10 +32,10 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
-from runtime.testing import running
 from tests.support.calling import Gateway
 from tests.support.counting import Add, Count, Counter, GetCount, GetSeen, ListCounts, Wait, Watcher
 from tests.support.handlers import RUN_COUNTS, gate
+from tests.support.probe import Probe, running
 from tests.support.process import started
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,7 @@ async def test_what_is_on_its_way_to_an_owner_that_fails_is_told_so(
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         asking = [asyncio.ensure_future(system.bus.command(Add("way"), timeout=10)) for _ in range(100)]
         await asyncio.sleep(0)
-        system.host("counter").crashed(ActorError("a part of it, as the test says"))
+        system.crash("counter")
         begun = time.monotonic()
         answers = await asyncio.gather(*asking, return_exceptions=True)
         assert time.monotonic() - begun < 5 and {type(each) for each in answers} <= {
@@ -154,7 +154,7 @@ async def test_what_is_on_its_way_to_an_owner_that_fails_is_told_so(
             NotDelivered,
             DeadlineExceeded,
         }
-        await system.until(system.host("counter").ready.is_set)
+        await system.until_ready("counter")
         done = sum(isinstance(each, Count) for each in answers)
         unknown = sum(isinstance(each, DeadlineExceeded) for each in answers)
         assert done <= (await system.bus.command(Add("way"))).value - 1 <= done + unknown
@@ -168,7 +168,7 @@ async def test_events_are_reacted_to_once_over_a_hand_over(nats_server: Embedded
         async with process(nats_server, namespace, Watcher) as (first, work):
             await first.serving()
             adding = asyncio.ensure_future(asyncio.gather(*(bus.command(Add(f"k{n % 3}", n + 1)) for n in range(150))))
-            await until(lambda: first.hosts[0].serving and len(first.hosts[0].serving.turns.keys) == 3)
+            await until(lambda: Probe.of(first).resident("watcher") == 3)
             async with process(nats_server, namespace, Watcher) as (second, _):
                 first.stop()
                 await adding
@@ -408,9 +408,9 @@ async def test_what_on_start_makes_lives_as_long_as_the_service(nats_server: Emb
         assert await system.bus.query(Ping()) == "of connections" and LIFE == ["start"]
         with pytest.raises(RequestError):
             await system.bus.command(Break())
-        system.host("lifecycle").crashed(ActorError("a part of it"))
-        await system.until(lambda: not system.host("lifecycle").ready.is_set())
-        await system.until(system.host("lifecycle").ready.is_set)
+        system.crash("lifecycle")
+        await system.until(lambda: not system.is_ready("lifecycle"))
+        await system.until_ready("lifecycle")
         assert await system.bus.query(Ping()) == "of connections"
     assert LIFE == ["start", "stop of connections"]
 
@@ -436,10 +436,7 @@ async def test_actors_without_state_share_their_load(nats_server: EmbeddedServer
         from tests.support.calling import Echo, Forward
 
         await asyncio.gather(*(one.bus.query(Echo(number)) for number in range(100)))
-        served = [
-            sum(endpoint.stats.requests for endpoint in system.host("gateway").serving.endpoints)
-            for system in (one, two)
-        ]
+        served = [system.requests("gateway") for system in (one, two)]
         assert sum(served) == 100 and min(served) > 10
         values = await asyncio.gather(*(two.bus.command(Forward("through", 1), id=f"f{n % 20}") for n in range(60)))
         assert (await one.bus.query(GetCount("through"))).value == 20 and len(values) == 60

@@ -9,13 +9,13 @@ from opentelemetry.trace import SpanKind
 from runtime import HandlerFailed, InvalidMessage, NotDelivered
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import SpanRecord
-from runtime.testing import System, running
 from tests.support.calling import Echo, Forward, Gateway
 from tests.support.counting import Add, Counter, GetCount, TooLow, Wait
 from tests.support.handlers import RUN_COUNTS, gate
+from tests.support.probe import Probe, running
 
 
-async def spans(system: System, name: str, kind: SpanKind, count: int = 1) -> list[SpanRecord]:
+async def spans(system: Probe, name: str, kind: SpanKind, count: int = 1) -> list[SpanRecord]:
     """Return the spans of that name and kind, when there are so many."""
 
     def found() -> list[SpanRecord] | None:
@@ -94,8 +94,7 @@ async def test_waiting_and_repeating_can_be_seen(nats_server: EmbeddedServer, na
         first = asyncio.ensure_future(system.bus.command(Wait("seen"), id="w1"))
         await system.until(lambda: RUN_COUNTS["wait seen"])
         second = asyncio.ensure_future(system.bus.command(Add("seen")))
-        lane = system.host("counter").serving.turns.keys["seen"]
-        await system.until(lambda: lane.depth() == 1)
+        await system.until(lambda: system.waiting("counter", "seen") == 1)
         gate("seen").set()
         assert (await first, (await second).value) == (1, 2)
         assert await system.bus.command(Wait("seen"), id="w1") == 1

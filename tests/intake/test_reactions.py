@@ -14,10 +14,10 @@ from runtime import Actor, Event, Options, Query, Rejected, Retry, RetryPolicy, 
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, NotStored, Unsettled
 from runtime.storage.relay import event_headers
-from runtime.testing import System, running
 from runtime.wire import headers as header_block
 from tests.support.consumers import is_idle
 from tests.support.counting import Add, Added, Counter, GetCount
+from tests.support.probe import Probe, running
 
 SEEN: dict[str, list[Any]] = defaultdict(list)
 """What reactions saw, by the name in the event."""
@@ -106,33 +106,27 @@ class Listener(Actor):
 
 
 async def publish(
-    system: System, namespace: str, event: Noted | bytes, *, id: str = "", key: str = "", name: str = "noted"
+    system: Probe, namespace: str, event: Noted | bytes, *, id: str = "", key: str = "", name: str = "noted"
 ) -> int:
     """Publish an event as its actor would, or the bytes of what is none."""
     body = event if isinstance(event, bytes) else msgspec.json.encode(event)
     key = key or (event.name if isinstance(event, Noted) else "x")
     own = b"X-Own: kept\r\n"
     block = event_headers("notes", "Noted", id, key, time.time(), own) if id else b"NATS/1.0\r\n" + own + b"\r\n"
-    jetstream = system.runner.hosts[0].served.jetstream
-    return (await jetstream.publish(f"{namespace}.notes.event.{name}.{key}", body, headers=block)).sequence
+    return (await system.jetstream.publish(f"{namespace}.notes.event.{name}.{key}", body, headers=block)).sequence
 
 
-async def get(system: System, name: str) -> Sum:
+async def get(system: Probe, name: str) -> Sum:
     return await system.bus.query(GetSum(name))
 
 
-async def until_idle(system: System, namespace: str, durable: str = "summer") -> None:
+async def until_idle(system: Probe, namespace: str, durable: str = "summer") -> None:
     """Return when the consumer has nothing pending and nothing unacknowledged."""
-    jetstream = system.runner.hosts[0].served.jetstream
-    await system.until(lambda: is_idle(jetstream, f"{namespace}-notes-events", durable))
+    await system.until(lambda: is_idle(system.jetstream, f"{namespace}-notes-events", durable))
 
 
-async def dead(system: System, namespace: str, actor: str = "summer") -> list[tuple[dict[str, str], bytes]]:
-    jetstream = system.runner.hosts[0].served.jetstream
-    return [
-        (header_block.parse(each.headers), each.payload)
-        async for each in jetstream.read(f"{namespace}-{actor}-dead", f"{namespace}.{actor}.dead.>")
-    ]
+async def dead(system: Probe, actor: str = "summer") -> list[tuple[dict[str, str], bytes]]:
+    return [(header_block.parse(each.headers), each.payload) for each in await system.dead_letters(actor)]
 
 
 async def test_events_are_handled_once_and_in_order(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -151,7 +145,7 @@ async def test_an_event_that_is_stored_again_changes_nothing(
 ) -> None:
     monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", 0.0)  # as if it were stored again some seconds later
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
-        jetstream = system.host("summer").served.jetstream
+        jetstream = system.jetstream
 
         async def store(number: int, id: str) -> None:
             # Long after the server's own window of deduplication: as a message without Nats-Msg-Id.
@@ -163,17 +157,12 @@ async def test_an_event_that_is_stored_again_changes_nothing(
         for number in range(1, 32):  # more than the record lists
             await store(number, f"other{number}")
         await until_idle(system, namespace)
-        entry = system.host("summer").serving.turns.keys.use("k")
-        await system.until(lambda: entry.dedup is not None and not entry.dedup.writing)
+        await system.until_dedup_stored("summer", "k")
         for restart in (False, True):
             if restart:
-                await system.until(lambda: not entry.outbox)
-                system.host("summer").serving.turns.keys.evict(0.0)
+                await system.evict("summer", "k")
             else:
-                dedup = entry.dedup
-                assert dedup is not None
-                while dedup.recent:  # as after ten seconds
-                    dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
+                system.forget_recent("summer", "k")
             await store(100, event_id)
             await until_idle(system, namespace)
             found = await get(system, "k")
@@ -185,7 +174,7 @@ async def test_an_id_that_is_far_too_long_is_as_good_as_none(nats_server: Embedd
         for number in range(1, 12):
             await publish(system, namespace, Noted("long", number), id=f"{number}" * 5000)
         await until_idle(system, namespace)
-        assert (await get(system, "long")).total == sum(range(1, 12)) and system.host("summer").ready.is_set()
+        assert (await get(system, "long")).total == sum(range(1, 12)) and system.is_ready("summer")
 
 
 async def test_patterns_choose_what_is_reacted_to(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -210,7 +199,7 @@ async def test_a_failing_event_holds_back_its_own_key_only(nats_server: Embedded
         await until_idle(system, namespace)
         assert (await get(system, "slow")).numbers == [1, 2, 3, 4]
         assert SEEN["slow"] == [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (4, 1)]
-        assert await dead(system, namespace) == []
+        assert await dead(system) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -220,7 +209,7 @@ async def test_the_order_of_a_key_survives_commits_that_fail(
     rng = random.Random(seed)
     options = {"summer": Options(retry=RetryPolicy(attempts=99, first=0.001, longest=0.005))}
     async with running(Summer, url=nats_server.url, namespace=namespace, options=options) as system:
-        journal = system.host("summer").serving.journal
+        journal = system.journal("summer")
         commit = journal.commit
 
         async def failing(*args: Any, **kwargs: Any) -> int:
@@ -255,7 +244,7 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_next_one_goes_
         sequence = await publish(system, namespace, Noted("dies", 1), id="d1")
         await publish(system, namespace, Noted("dies", 2), id="d2")
         await until_idle(system, namespace)
-        [(headers, body)] = await dead(system, namespace)
+        [(headers, body)] = await dead(system)
         assert json.loads(body) == {"name": "dies", "number": 1, "kind": "plain"}
         assert {
             name: headers.get(name) for name in ("Dead-Reason", "Dead-Attempts", "Dead-Subject", "Dead-Stream")
@@ -275,7 +264,7 @@ async def test_what_the_domain_refuses_is_a_dead_letter_at_once(nats_server: Emb
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("refused", 1, "rejected"), id="r1")
         await until_idle(system, namespace)
-        [(headers, _)] = await dead(system, namespace)
+        [(headers, _)] = await dead(system)
         assert headers["Dead-Reason"] == "Rejected: never" and headers["Dead-Attempts"] == "1"
 
 
@@ -285,7 +274,7 @@ async def test_what_the_policy_calls_permanent_is_a_dead_letter_at_once(
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("refused", 1, "unwritable"), id="r1")
         await until_idle(system, namespace)
-        [(headers, _)] = await dead(system, namespace)
+        [(headers, _)] = await dead(system)
         assert headers["Dead-Reason"] == "FileNotFoundError: no such file" and headers["Dead-Attempts"] == "1"
 
 
@@ -299,7 +288,7 @@ async def test_what_cannot_be_decoded_is_a_dead_letter_at_once(
         await publish(system, namespace, body, key="good")
         await publish(system, namespace, Noted("good", 1), id="g1")
         await until_idle(system, namespace)
-        letters = await dead(system, namespace)
+        letters = await dead(system)
         assert letters and all(headers["Dead-Attempts"] == "1" and letter == body for headers, letter in letters)
         assert "Dead-Id" in letters[0][0] and (await get(system, "good")).numbers == [1]
 
@@ -310,7 +299,7 @@ async def test_one_of_several_reactions_dies_and_the_other_is_done(nats_server: 
         await publish(system, namespace, Noted("both", 9, "second"), id="b1")
         await until_idle(system, namespace)
         assert await get(system, "both") == Sum(9, [9], 0)
-        [(headers, _)] = await dead(system, namespace)
+        [(headers, _)] = await dead(system)
         assert headers["Dead-Reaction"] == "on_second" and headers["Dead-Attempts"] == "2"
 
 
@@ -319,7 +308,7 @@ async def test_a_dead_letter_that_is_not_acknowledged_keeps_its_original(
 ) -> None:
     FAILURES["kept 1"] = 99
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
-        jetstream = system.host("summer").served.jetstream
+        jetstream = system.jetstream
         stream = f"{namespace}-summer-dead"
         info = await jetstream.stream_info(stream)
         blocked = {**info.config, "max_msg_size": 1}
@@ -332,7 +321,7 @@ async def test_a_dead_letter_that_is_not_acknowledged_keeps_its_original(
             f"$JS.API.STREAM.UPDATE.{stream}", msgspec.json.encode(info.config), timeout=5
         )
         await until_idle(system, namespace)
-        assert len(await dead(system, namespace)) == 1
+        assert len(await dead(system)) == 1
 
 
 async def test_an_actor_without_state_gives_a_failing_event_back(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -349,7 +338,7 @@ async def test_an_actor_without_state_gives_a_failing_event_back(nats_server: Em
         FAILURES["listener far 3"] = 99
         await publish(system, namespace, Noted("far", 3), id="l3")
         await until_idle(system, namespace, "listener")
-        [(headers, _)] = await dead(system, namespace, "listener")
+        [(headers, _)] = await dead(system, "listener")
         assert headers["Dead-Attempts"] == "4"
 
 
@@ -358,9 +347,7 @@ async def test_a_failed_attempt_leaves_nothing(nats_server: EmbeddedServer, name
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("clean", 5), id="c1")
         await until_idle(system, namespace)
-        await system.host("summer").serving.relay.quiet()
-        info = await system.host("summer").served.jetstream.stream_info(f"{namespace}-summer-events")
-        assert info.state.messages == 1 and (await get(system, "clean")).total == 5
+        assert len(await system.stored_events("summer")) == 1 and (await get(system, "clean")).total == 5
 
 
 async def test_an_event_that_nobody_handles_any_more_is_acknowledged(

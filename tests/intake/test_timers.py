@@ -1,7 +1,6 @@
 """Timers: set with the turn, punctual, once, replaced and cancelled by name, also over a restart."""
 
 import asyncio
-import contextlib
 import time
 from collections import defaultdict
 from typing import Any
@@ -12,8 +11,8 @@ import pytest
 from runtime import Accepted, Actor, Command, Event, HandlerFailed, Options, Query, RetryPolicy, command, query
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.record import decode_record, encode_record
-from runtime.testing import System, running
 from runtime.wire import headers as header_block
+from tests.support.probe import Probe, running
 
 RANG: dict[str, list[float]] = defaultdict(list)
 """When the alarms of a key rang."""
@@ -105,11 +104,11 @@ class Bells(Actor[Bell]):
         return self.state or Bell()
 
 
-async def notes(system: System, name: str) -> list[str]:
+async def notes(system: Probe, name: str) -> list[str]:
     return (await system.bus.query(GetBell(name))).notes
 
 
-async def until_notes(system: System, name: str, *expected: str) -> None:
+async def until_notes(system: Probe, name: str, *expected: str) -> None:
     async def rung() -> bool:
         return len(await notes(system, name)) >= len(expected)
 
@@ -117,12 +116,11 @@ async def until_notes(system: System, name: str, *expected: str) -> None:
     assert await notes(system, name) == list(expected)
 
 
-async def left(system: System, namespace: str) -> list[str]:
+async def left(system: Probe, namespace: str) -> list[str]:
     """Return the subjects of timers that the turns stream holds, waiting or fired."""
-    jetstream = system.host("bell").served.jetstream
     return [
         each.subject
-        async for each in jetstream.read(f"{namespace}-bell-turns", f"{namespace}.bell.*.>")
+        async for each in system.jetstream.read(f"{namespace}-bell-turns", f"{namespace}.bell.*.>")
         if ".timer." in each.subject or ".schedule." in each.subject
     ]
 
@@ -150,7 +148,7 @@ async def test_what_has_rung_leaves_nothing_behind(nats_server: EmbeddedServer, 
         await system.until(nothing)
 
 
-async def rung_in_order(system: System) -> list[str]:
+async def rung_in_order(system: Probe) -> list[str]:
     """The notes of "clean" once all ten are there: those without delay in order, then the others in theirs."""
 
     async def all_of_them() -> bool:
@@ -241,7 +239,7 @@ async def test_what_was_taken_back_or_replaced_does_not_come_back_with_a_killed_
             await system.until(nothing)
             server.kill()
             await server.start()
-            await system.runner.connection.wait_connected(10)
+            await system.connection.wait_connected(10)
             assert await left(system, namespace) == []
 
 
@@ -256,7 +254,7 @@ async def test_a_schedule_rings_again_and_again_until_it_is_cancelled(
         assert len(await notes(system, "cron")) >= 1
         await system.bus.command(CancelAlarm("every", "often"))
         await system.bus.command(CancelAlarm("cron", "often"))
-        await system.host("bell").serving.relay.quiet()
+        await system.wait_published("bell")
         rang = len(RANG["every"]), len(RANG["cron"])
         await system.bus.command(SetAlarm("after", 1.3))
         await until_notes(system, "after", "")
@@ -271,12 +269,7 @@ async def test_a_timer_that_fails_is_tried_again_and_then_a_dead_letter(
         await system.bus.command(SetAlarm("twice", 0, "x"))
         await system.bus.command(SetAlarm("always", 0.1, "x"))
         await until_notes(system, "twice", "x")
-        jetstream = system.host("bell").served.jetstream
-
-        async def dead() -> object:
-            return await jetstream.get_last(f"{namespace}-bell-dead", f"{namespace}.bell.dead.>")
-
-        letter = await system.until(dead)
+        [letter] = await system.until(lambda: system.dead_letters("bell"))
         headers = header_block.parse(letter.headers)
         assert letter.subject == f"{namespace}.bell.dead.ring" and headers["Dead-Attempts"] == "3"
         assert len(RANG["twice"]) == len(RANG["always"]) == 3
@@ -293,28 +286,24 @@ async def test_a_timer_that_is_published_again_rings_once(
     # As when its owner died between publishing it and hearing of it, and the next one comes after the server's own window.
     monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", 0.0)
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
-        host = system.host("bell")
+        jetstream = system.served("bell").jetstream
         sent: list[tuple[bytes, bytes, bytes]] = []
-        publish = host.served.jetstream.publish_callback
+        publish = jetstream.publish_callback
 
         def spy(subject: str, payload: bytes, headers: bytes, told: Any) -> None:
             if ".timer." in subject:
                 sent.append((subject.encode(), payload, headers))
             publish(subject, payload, headers, told)
 
-        monkeypatch.setattr(host.served.jetstream, "publish_callback", spy)
+        monkeypatch.setattr(jetstream, "publish_callback", spy)
         await system.bus.command(SetAlarm("again", 0, "x"), id="foreign")
         await until_notes(system, "again", "x")
         for number in range(32):
             await system.bus.command(Ring("again", str(number)))
-        entry = host.serving.turns.keys.use("again")
-        await system.until(lambda: entry.dedup is not None and not entry.dedup.writing)
-        dedup = entry.dedup
-        assert dedup is not None
-        while dedup.recent:
-            dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
+        await system.until_dedup_stored("bell", "again")
+        system.forget_recent("bell", "again")
         [(subject, payload, headers)] = sent
-        await host.served.jetstream.publish(subject, payload, headers=headers.replace(b"Nats-Msg-Id", b"Was-Id"))
+        await jetstream.publish(subject, payload, headers=headers.replace(b"Nats-Msg-Id", b"Was-Id"))
         await system.bus.command(SetAlarm("again", 0.2, "end"))
         await until_notes(system, "again", "x", *map(str, range(32)), "end")
 
@@ -326,9 +315,7 @@ async def test_a_long_job_runs_once_after_it_was_accepted(nats_server: EmbeddedS
             assert (await system.bus.command(Work("job"), id="job-1")).id == "job-1"
         await until_notes(system, "job", "worked")
         assert len(RANG["job"]) == 2, "it failed once"
-        await system.host("bell").serving.relay.quiet()
-        jetstream = system.host("bell").served.jetstream
-        events = [each async for each in jetstream.read(f"{namespace}-bell-events", f"{namespace}.bell.event.>")]
+        events = await system.stored_events("bell")
         assert [msgspec.json.decode(each.payload)["name"] for each in events] == ["job"]
 
 
@@ -336,15 +323,11 @@ async def test_an_accepted_job_runs_though_its_owner_dies_before_publishing_it(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
-        host = system.host("bell")
-        host.serving.relay._stopped = True  # as if it were killed right after the commit
+        system.relay("bell").stop()  # as if it were killed right after the commit
         assert (await system.bus.command(Work("left"), id="left-1")).id == "left-1"
-        stored = await host.served.jetstream.get_last(f"{namespace}-bell-turns", f"{namespace}.bell.turn.left")
+        stored = await system.stored_turn("bell", "left")
         assert stored is not None and decode_record(stored.payload, stored.subject).outbox
         assert encode_record(decode_record(stored.payload, "s")) == stored.payload
-        host.serving.relay._keys.clear()
-        with contextlib.suppress(KeyError):
-            host.serving.turns.keys["left"].outbox = None
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         await until_notes(system, "left", "worked")
         assert len(RANG["left"]) == 1

@@ -10,8 +10,8 @@ from runtime import Actor, Command, InvalidMessage, NotDelivered, NotFound, Quer
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
-from runtime.testing import running
 from runtime.wire.headers import encode
+from tests.support.probe import running
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -87,9 +87,8 @@ async def test_refusals_are_the_same(nats_server: EmbeddedServer, namespace: str
             await system.bus.command(PutItem("pen", "dear"))  # type: ignore[arg-type]
         with pytest.raises(NotDelivered, match="at most"):
             await system.bus.command(PutItem("pen", 1, note="x" * (system.connection.max_payload + 1)))
-        host = system.host("stock")
-        host.drain()
-        await system.until(lambda: not host.ready.is_set())
+        system.drain("stock")
+        await system.until(lambda: not system.is_ready("stock"))
         with pytest.raises(NotDelivered, match="nobody serves"):
             await system.bus.query(GetItem("pen"))
 

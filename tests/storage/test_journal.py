@@ -20,12 +20,12 @@ from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Handled, Outgoing, decode_record
 from runtime.storage.streams import turns_config
-from runtime.testing import running
 from runtime.wire import headers as header_block
 from runtime.wire.ids import derived_id, new_id
 from runtime.wire.subjects import Names
 from tests.support.clocks import uuid7
 from tests.support.counting import Add, Count, Counter, DropCount
+from tests.support.probe import running
 
 RAW = msgspec.Raw(b'{"ok":true}')
 
@@ -314,7 +314,7 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
     replies: dict[tuple[str, str], Count | None] = {}
     values = {"a": 0, "b": 0}
     async with running(Counter, url=nats_server.url, namespace=namespace, options=options) as system:
-        bus, serving = system.bus, system.host("counter").serving
+        bus = system.bus
 
         async def send(name: str, command_id: str) -> None:
             message: Any = DropCount(name) if (known := drops.get((name, command_id))) else Add(name, 1)
@@ -328,18 +328,15 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
         for _ in range(250):
             name = rng.choice("ab")
             await send(name, rng.choice(ids[: rng.randint(1, 40)]))
-            entry = serving.turns.keys.get(name)
-            match rng.randrange(8) if entry is not None else 7:
+            match rng.randrange(8) if system.is_resident("counter", name) else 7:
                 case 0:
-                    entry.forget()
+                    system.forget("counter", name)
                 case 1:
-                    await system.until(lambda entry=entry: not entry.outbox)
-                    serving.turns.keys.evict(0.0)
+                    await system.evict("counter", name)
                 case 2:
-                    while (dedup := entry.dedup) is not None and dedup.recent:
-                        dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
-                case 3:
-                    await system.until(lambda entry=entry: not entry.dedup or not entry.dedup.writing)
+                    system.forget_recent("counter", name)
+                case 3 if system.dedup("counter", name):
+                    await system.until_dedup_stored("counter", name)
         assert len(replies) > 40
 
 
@@ -347,9 +344,6 @@ async def test_a_burst_shares_commits_and_keeps_its_order(nats_server: EmbeddedS
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         counts = await asyncio.gather(*(system.bus.command(Add("k", 1), timeout=20) for _ in range(250)))
         assert [count.value for count in counts] == list(range(1, 251))
-        host = system.host("counter")
-        stored = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("k"))
-        record = decode_record(stored.payload, stored.subject)
-        assert len(stored.payload) < 200_000 and msgspec.json.decode(record.state)["value"] == 250
-        await host.serving.relay.quiet()
-        assert (await host.served.jetstream.stream_info(host.served.names.events_stream)).state.messages == 250
+        stored = await system.stored_turn("counter", "k")
+        assert len(stored.payload) < 200_000 and await system.state("counter", "k") == Count("k", 250)
+        assert len(await system.stored_events("counter")) == 250

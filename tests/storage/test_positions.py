@@ -13,8 +13,8 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.positions import Place, Places
 from runtime.storage.streams import events_config, turns_config
-from runtime.testing import System, running
 from runtime.wire.subjects import Names
+from tests.support.probe import Probe, running
 
 HANDLED: Tally[int] = Tally()
 
@@ -61,12 +61,12 @@ async def jetstream(nats_server: EmbeddedServer) -> AsyncIterator[JetStream]:
         yield JetStream(connection)
 
 
-async def sell(system: System, numbers: range) -> None:
+async def sell(system: Probe, numbers: range) -> None:
     for number in numbers:
         await system.bus.emit(Sold("a", number))
 
 
-async def until_forgotten(jetstream: JetStream, names: Names, system: System) -> None:
+async def until_forgotten(jetstream: JetStream, names: Names, system: Probe) -> None:
     """Wait until no dedup entry of a handled event is left."""
 
     async def forgotten() -> bool:
@@ -136,16 +136,16 @@ async def test_how_far_it_is_is_noted_while_it_runs_and_only_when_it_has_moved(
         await system.until(noted)
         stored = await jetstream.get_last(names.turns_stream, subject)
         assert stored is not None and msgspec.json.decode(stored.payload, type=Place).owner
-        serving = system.host("book").serving
+        consumers = system.consumers("book")
         looked = 0
-        check = serving.consumers.check
+        check = consumers.check
 
         async def counted() -> None:
             nonlocal looked
             await check()
             looked += 1
 
-        monkeypatch.setattr(serving.consumers, "check", counted)
+        monkeypatch.setattr(consumers, "check", counted)
         await system.until(lambda: looked > 3)
         assert await jetstream.get_last(names.turns_stream, subject) == stored
 
@@ -190,7 +190,7 @@ async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
         await sell(system, range(1, 6))
         await system.until(lambda: len(HANDLED) == 5)
         await system.until(lambda: "could not be noted" in caplog.text)
-        known = system.host("crier").serving.consumers.places
+        known = system.consumers("crier").places
         await system.until(lambda: known.get(stream, "crier").floor == 5)
         await refuse_above(-1)
         places = Places(jetstream, names, 60.0, lambda sequence: None)
@@ -200,7 +200,7 @@ async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
             return place is not None and place.floor == 5
 
         await system.until(noted)
-        assert system.host("crier").ready.is_set() and not system.host("crier")._restarts
+        assert system.is_ready("crier") and not system.restarts("crier")
 
 
 async def test_a_note_that_cannot_be_read_is_as_good_as_none(

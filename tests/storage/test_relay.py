@@ -17,11 +17,12 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing, Record, encode_record
-from runtime.testing import System, running, worker
+from runtime.testing import worker
 from runtime.wire import headers as header_block
 from runtime.wire.cloudevents import event_headers, rfc3339
 from runtime.wire.ids import new_id
 from tests.support.counting import Add, Added, Counter, Fail, GetSeen, Reject, Watcher
+from tests.support.probe import running
 
 OPERATIONS = st.lists(
     st.tuples(st.sampled_from(["account", "begin", "account", "account"]), st.integers(1, 30)), max_size=60
@@ -93,14 +94,6 @@ def test_times_are_rfc3339(seconds: float) -> None:
     assert rfc3339(seconds).endswith("Z") and "T" in rfc3339(seconds)
 
 
-async def stored(system: System, namespace: str) -> list[StoredMessage]:
-    """Return all events of the counter, once the relay has nothing left."""
-    async with asyncio.timeout(15):
-        await system.host("counter").serving.relay.quiet()
-    jetstream = system.host("counter").served.jetstream
-    return [each async for each in jetstream.read(f"{namespace}-counter-events", f"{namespace}.counter.event.>")]
-
-
 def amounts(events: list[StoredMessage]) -> list[int]:
     return [msgspec.json.decode(each.payload)["by"] for each in events]
 
@@ -109,15 +102,15 @@ async def test_an_event_leaves_if_and_only_if_its_turn_commits(nats_server: Embe
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         for message in (Add("a", 1), Reject("a"), Add("a", 2), Fail("a"), Add("a", 0), Add("a", 3)):
             await asyncio.gather(system.bus.command(message), return_exceptions=True)
-        assert amounts(await stored(system, namespace)) == [1, 2, 3]
-        ids = [header_block.get(each.headers, b"ce-id") for each in await stored(system, namespace)]
+        assert amounts(await system.stored_events("counter")) == [1, 2, 3]
+        ids = [header_block.get(each.headers, b"ce-id") for each in await system.stored_events("counter")]
         assert len(set(ids)) == 3
 
 
 async def test_events_of_a_key_leave_in_order(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         await asyncio.gather(*(system.bus.command(Add(f"k{n % 3}", n + 1)) for n in range(60)))
-        events = await stored(system, namespace)
+        events = await system.stored_events("counter")
         assert len(events) == 60
         for key in range(3):
             mine = [each for each in events if each.subject.endswith(f".k{key}")]
@@ -126,19 +119,19 @@ async def test_events_of_a_key_leave_in_order(nats_server: EmbeddedServer, names
 
 async def test_events_wait_while_their_stream_is_away(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, Watcher, url=nats_server.url, namespace=namespace) as system:
-        jetstream, host = system.host("counter").served.jetstream, system.host("counter")
+        jetstream = system.jetstream
         stream = f"{namespace}-counter-events"
         info = await jetstream.stream_info(stream)
         await jetstream.delete_stream(stream)
         for n in range(1, 6):
             await system.bus.command(Add("a", n))
-        relay = host.serving.relay
+        relay = system.relay("counter")
         await system.until(lambda: relay.failed >= 2)
         assert relay.pending() and relay.published == 0
         await jetstream.connection.request(
             f"$JS.API.STREAM.CREATE.{stream}", msgspec.json.encode(info.config), timeout=5
         )
-        assert amounts(await stored(system, namespace)) == [1, 2, 3, 4, 5]
+        assert amounts(await system.stored_events("counter")) == [1, 2, 3, 4, 5]
 
 
 def outbox(*amounts: int) -> list[Outgoing]:
@@ -157,8 +150,8 @@ async def leave(jetstream: JetStream, namespace: str, key: str, *amounts: int) -
 async def test_a_new_owner_publishes_what_the_former_one_left(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(Add("a", 1))
-        await stored(system, namespace)
-        relay = system.host("counter").serving.relay
+        await system.stored_events("counter")
+        relay = system.relay("counter")
         position = relay.checkpoint.position
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
         jetstream = JetStream(connection)
@@ -167,68 +160,65 @@ async def test_a_new_owner_publishes_what_the_former_one_left(nats_server: Embed
         await leave(jetstream, namespace, "k", 7, 8)
         await leave(jetstream, namespace, "idle%2Ekey", 9)
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        events = await stored(system, namespace)
+        events = await system.stored_events("counter")
         assert sorted(amounts(events)) == [1, 7, 8, 9] and amounts(events).index(7) < amounts(events).index(8)
         assert (await system.bus.command(Add("k", 2))).value == 3
-        assert sorted(amounts(await stored(system, namespace))) == [1, 2, 7, 8, 9]
+        assert sorted(amounts(await system.stored_events("counter"))) == [1, 2, 7, 8, 9]
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        relay = system.host("counter").serving.relay
+        relay = system.relay("counter")
         assert relay.published == 0, "the checkpoint has moved: nothing is published again"
 
 
 async def test_the_sweep_finds_what_a_stranger_has_left(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        host = system.host("counter")
-        relay = host.serving.relay
+        relay = system.relay("counter")
         await system.bus.command(Add("a", 1))
-        await leave(host.served.jetstream, namespace, "k", 5, 6)
+        await leave(system.jetstream, namespace, "k", 5, 6)
         for _ in range(3):
             await relay.sweep()
-        assert amounts(await stored(system, namespace)) == [1, 5, 6]
+        assert amounts(await system.stored_events("counter")) == [1, 5, 6]
         for _ in range(3):
             await relay.sweep()
-        last = (await host.served.jetstream.stream_info(host.served.names.turns_stream)).state.last_seq
+        last = (await system.jetstream.stream_info(f"{namespace}-counter-turns")).state.last_seq
         assert relay.checkpoint.position >= last - 1, "all is accounted for, but for the checkpoint itself"
-        assert amounts(await stored(system, namespace)) == [1, 5, 6]
+        assert amounts(await system.stored_events("counter")) == [1, 5, 6]
 
 
 async def test_an_unreadable_record_does_not_stop_the_sweep(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        host = system.host("counter")
-        await host.served.jetstream.publish(f"{namespace}.counter.turn.bad", b"not a record")
-        await leave(host.served.jetstream, namespace, "k", 5)
+        await system.jetstream.publish(f"{namespace}.counter.turn.bad", b"not a record")
+        await leave(system.jetstream, namespace, "k", 5)
         for _ in range(3):
-            await host.serving.relay.sweep()
-        assert amounts(await stored(system, namespace)) == [5]
+            await system.relay("counter").sweep()
+        assert amounts(await system.stored_events("counter")) == [5]
 
 
 async def test_a_record_is_accounted_for_when_its_last_event_is_published(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        host = system.host("counter")
-        relay, publish, held = host.serving.relay, host.served.jetstream.publish_callback, []
+        relay, jetstream, held = system.relay("counter"), system.served("counter").jetstream, []
+        publish = jetstream.publish_callback
 
         def holding(*message: Any) -> None:
             held.append(lambda: publish(*message))
 
-        monkeypatch.setattr(host.served.jetstream, "publish_callback", holding)
+        monkeypatch.setattr(jetstream, "publish_callback", holding)
         sequence = relay.checkpoint.newest + 1
         relay.send(StoredKey("k", "k"), outbox(1, 2), sequence)
         for number in range(2):
             await system.until(lambda number=number: len(held) == number + 1)
             assert not relay.checkpoint.covers(sequence) and relay.pending() == {sequence}
             held[number]()
-        assert amounts(await stored(system, namespace)) == [1, 2]
+        assert amounts(await system.stored_events("counter")) == [1, 2]
         assert relay.checkpoint.covers(sequence) and not relay.pending()
 
 
 async def test_what_the_old_record_had_is_carried_by_the_next(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        host = system.host("counter")
-        await leave(host.served.jetstream, namespace, "k", 5, 6)
+        await leave(system.jetstream, namespace, "k", 5, 6)
         assert (await system.bus.command(Add("k", 7))).value == 8
-        assert amounts(await stored(system, namespace)) == [5, 6, 7]
+        assert amounts(await system.stored_events("counter")) == [5, 6, 7]
 
 
 class Plan(Command[str], actor="planner", key="name"):
@@ -293,10 +283,8 @@ async def test_a_schedule_that_the_server_refuses_does_not_hold_back_events(
 ) -> None:
     async with running(Planner, url=nats_server.url, namespace=namespace) as system:
         assert await system.bus.command(Plan("a", every, zone)) == "planned"
-        host = system.host("planner")
-        async with asyncio.timeout(5):
-            await host.serving.relay.quiet()
-        assert (await host.served.jetstream.stream_info(f"{namespace}-planner-events")).state.messages == 1
+        await system.wait_published("planner", timeout=5)
+        assert len(await system.stored_events("planner")) == 1
         assert "is not set" in caplog.text
 
 
@@ -316,7 +304,7 @@ async def test_an_event_carries_the_trace_of_its_turn(nats_server: EmbeddedServe
 
         await system.until(seen)
         await system.until(lambda: any(span.name.startswith("process") for span in system.tracing.finished()))
-        [event] = await stored(system, namespace)
+        [event] = await system.stored_events("counter")
         traceparent = header_block.get(event.headers, b"traceparent")
         spans: dict[str, Any] = {span.span_id: span for span in system.tracing.finished()}
         assert traceparent is not None
@@ -344,4 +332,4 @@ async def test_headers_that_are_no_text_do_not_fail_a_turn(
             f"{namespace}.counter.command.add", b'{"name":"a"}', headers=block, timeout=5
         )
         assert response.payload == b'{"name":"a","value":1}'
-        assert amounts(await stored(system, namespace)) == [1]
+        assert amounts(await system.stored_events("counter")) == [1]

@@ -10,10 +10,10 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.key import StoredKey
 from runtime.storage.record import NO_REPLY, Outgoing, decode_record
 from runtime.storage.relay import Relay
-from runtime.testing import System, running
 from runtime.wire import headers as header_block
 from runtime.wire.ids import new_id
 from tests.intake.test_timers import Bells, CancelAlarm, Ring, SetAlarm, left, until_notes
+from tests.support.probe import Probe, running
 
 Left = tuple[list[Outgoing], int]
 """What a record has to publish, and its sequence."""
@@ -22,15 +22,15 @@ ALARM, CANCELLED = SetAlarm("k", 60.0, "", "alarm"), CancelAlarm("k", "alarm")
 
 
 @pytest.fixture
-async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[System]:
+async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Probe]:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         yield system
 
 
-def paused(system: System, owns: Callable[[], bool] = lambda: True) -> Relay:
+def paused(system: Probe, owns: Callable[[], bool] = lambda: True) -> Relay:
     """The relay of a former owner, which has just woken up."""
-    host = system.host("bell")
-    return Relay(host.served.jetstream, host.served.names, host.served.tracer, owns)
+    served = system.served("bell")
+    return Relay(served.jetstream, served.names, served.tracer, owns)
 
 
 async def publish(relay: Relay, left: Left) -> None:
@@ -38,22 +38,19 @@ async def publish(relay: Relay, left: Left) -> None:
     await relay.quiet()
 
 
-async def after(system: System, message: SetAlarm | CancelAlarm) -> Left:
+async def after(system: Probe, message: SetAlarm | CancelAlarm) -> Left:
     """Handle a command; return what its record had to publish, once that is published."""
-    host = system.host("bell")
     await system.bus.command(message)
-    stored = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("k"))
+    stored = await system.stored_turn("bell", "k")
     assert stored is not None
-    await host.serving.relay.quiet()
+    await system.wait_published("bell")
     return decode_record(stored.payload, stored.subject).outbox, stored.sequence
 
 
-async def standing(system: System) -> str | None:
+async def standing(system: Probe) -> str | None:
     """Return the id of the timer that waits."""
-    host = system.host("bell")
-    stored = await host.served.jetstream.get_last(
-        host.served.names.turns_stream, host.served.names.schedule("k", "alarm")
-    )
+    names = system.served("bell").names
+    stored = await system.jetstream.get_last(names.turns_stream, names.schedule("k", "alarm"))
     return None if stored is None else header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY)
 
 
@@ -69,10 +66,11 @@ def renamed(left: Left) -> Left:
 
 
 async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
-    system: System, monkeypatch: pytest.MonkeyPatch
+    system: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = await after(system, ALARM)
-    relay, told_of = paused(system), system.host("bell").served.jetstream.publish_callback
+    relay, jetstream = paused(system), system.served("bell").jetstream
+    told_of = jetstream.publish_callback
 
     def stopping(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
         def answered(sequence: int, error: Exception | None) -> None:
@@ -81,20 +79,20 @@ async def test_what_is_published_again_by_one_that_stops_meanwhile_stays(
 
         told_of(subject, payload, headers, answered)
 
-    monkeypatch.setattr(system.host("bell").served.jetstream, "publish_callback", stopping)
+    monkeypatch.setattr(jetstream, "publish_callback", stopping)
     await publish(relay, known)
     assert await standing(system) == known[0][0].id
 
 
 @pytest.mark.parametrize("forgotten", [False, True])
-async def test_a_timer_of_before_does_not_replace_a_later_one(system: System, forgotten: bool) -> None:
+async def test_a_timer_of_before_does_not_replace_a_later_one(system: Probe, forgotten: bool) -> None:
     former = await after(system, ALARM)
     [later], _ = await after(system, ALARM)
     await publish(paused(system), renamed(former) if forgotten else former)
     assert await standing(system) == later.id
 
 
-async def test_a_cancelling_of_before_does_not_take_back_what_came_after(system: System) -> None:
+async def test_a_cancelling_of_before_does_not_take_back_what_came_after(system: Probe) -> None:
     await after(system, ALARM)
     cancelled = await after(system, CANCELLED)
     assert await standing(system) is None
@@ -103,7 +101,7 @@ async def test_a_cancelling_of_before_does_not_take_back_what_came_after(system:
     assert await standing(system) == later.id
 
 
-async def test_a_timer_that_was_cancelled_is_not_set_again(system: System, namespace: str) -> None:
+async def test_a_timer_that_was_cancelled_is_not_set_again(system: Probe, namespace: str) -> None:
     known = await after(system, ALARM)
     await after(system, CANCELLED)
     await publish(paused(system), known)
@@ -111,7 +109,7 @@ async def test_a_timer_that_was_cancelled_is_not_set_again(system: System, names
 
 
 @pytest.mark.parametrize("kinds", ["xs", "ss", "sx", "sxs", "st"])
-async def test_one_record_with_several_of_a_name_is_the_same_twice(system: System, kinds: str, namespace: str) -> None:
+async def test_one_record_with_several_of_a_name_is_the_same_twice(system: Probe, kinds: str) -> None:
     _, sequence = await after(system, ALARM)
     outbox = [timer(kind) for kind in kinds]
     for _ in range(2):
@@ -121,7 +119,7 @@ async def test_one_record_with_several_of_a_name_is_the_same_twice(system: Syste
         await until_notes(system, "k", "x")
 
 
-async def test_a_later_timer_replaces_one_that_was_stored_late(system: System) -> None:
+async def test_a_later_timer_replaces_one_that_was_stored_late(system: Probe) -> None:
     """A lagging relay, or another process of an actor without state, has stored it after the record of the later one."""
     later = timer("s")
     await publish(paused(system), ([timer("s")], 1))
@@ -131,11 +129,11 @@ async def test_a_later_timer_replaces_one_that_was_stored_late(system: System) -
     assert await standing(system) == later.id
 
 
-async def test_who_does_not_own_its_keys_publishes_nothing(system: System) -> None:
+async def test_who_does_not_own_its_keys_publishes_nothing(system: Probe) -> None:
     entry = timer("s")
     relay = paused(system, owns=lambda: False)
     await publish(relay, ([entry], 1))  # and is quiet
-    await system.runner.connection.flush()
+    await system.connection.flush()
     assert await standing(system) is None and not relay.published
     assert await relay.recover() == 0 and not relay.checkpoint.tracking
     await publish(paused(system), ([entry], 1))

@@ -25,8 +25,8 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.server import EmbeddedServer
 from runtime.storage import streams as storage
 from runtime.storage.streams import StateLost
-from runtime.testing import System, running
 from runtime.wire.subjects import Names
+from tests.support.probe import Probe, running
 
 HANDLED: Tally[str] = Tally()
 GATES: dict[str, asyncio.Event] = {}
@@ -122,27 +122,26 @@ async def update(jetstream: JetStream, stream: str, **fields: Any) -> None:
     assert "error" not in msgspec.json.decode(answer.payload), answer.payload
 
 
-async def settled(system: System, name: str, names: Names, jetstream: JetStream) -> None:
+async def settled(system: Probe, name: str, names: Names, jetstream: JetStream) -> None:
     """Wait until the consumer of `name` has nothing left, and the host has taken note of how far it is."""
 
     async def noted() -> bool:
         info = await jetstream.consumer_info(names.events_stream, name)
-        place = system.host(name).serving.consumers.places.get(names.events_stream, name)
+        place = system.consumers(name).places.get(names.events_stream, name)
         return info.num_pending == 0 and place is not None and place.floor == info.delivered.stream_seq
 
     await system.until(noted)
 
 
-async def healed(system: System, name: str, times: int = 1) -> None:
+async def healed(system: Probe, name: str, times: int = 1) -> None:
     """Wait until the host has begun anew and serves again."""
-    host = system.host(name)
-    await system.until(lambda: len(host._restarts) >= times and host.ready.is_set())
+    await system.until(lambda: system.restarts(name) >= times and system.is_ready(name))
 
 
 @asynccontextmanager
 async def ending(
     actor: type[Actor[Any]], url: str, namespace: str, error: type[ActorError], text: str
-) -> AsyncIterator[System]:
+) -> AsyncIterator[Probe]:
     """Run an actor which the block gives a reason to end for good: it does, and says `text`."""
     try:
         async with running(actor, url=url, namespace=namespace, lease_ttl=1.0) as system:
@@ -163,7 +162,7 @@ async def test_deleted_state_ends_the_actor_and_is_not_made_anew(
     text = "was deleted while its actor ran: its state is gone"
     async with ending(actor, nats_server.url, namespace, StateLost, text) as system:
         await jetstream.delete_stream(names.turns_stream)
-        await system.until(lambda: not system.host(actor.name).ready.is_set())
+        await system.until(lambda: not system.is_ready(actor.name))
         assert system.runner.reasons() == [f"{actor.name} is starting"]
     with pytest.raises(ApiError) as missing:
         await jetstream.stream_info(names.turns_stream)
@@ -299,7 +298,7 @@ async def test_events_wait_while_their_stream_is_full(
         await update(jetstream, names.events_stream, max_bytes=used + 10)
         for number in range(5):
             assert await system.bus.command(Pay("a")) == number + 2
-        relay = system.host("till").serving.relay
+        relay = system.relay("till")
         await system.until(lambda: relay.failed > 2)
         assert HANDLED["a"] == 1
         await update(jetstream, names.events_stream, max_bytes=-1)
@@ -340,19 +339,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_takes_the_actor_out_of_service(namespace: str, small_disk: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=small_disk / "nats") as server:
         async with running(Till, url=server.url, namespace=namespace, lease_ttl=1.0) as system:
-            host = system.host("till")
             _fill(small_disk / "filler")
             # What fits into the blocks that are open already is still stored; what is not has an unknown outcome.
             with pytest.raises((DeadlineExceeded, NotDelivered)):
                 await _for_ever(lambda: system.bus.command(Pay("a", "x" * 1000), timeout=1))
-            await system.until(lambda: not host.ready.is_set(), timeout=30)
+            await system.until(lambda: not system.is_ready("till"), timeout=30)
             assert system.runner.reasons() == ["till is starting"]
 
             # nats-server gives up a stream that it could not write: with room again, it must be started anew.
             (small_disk / "filler").unlink()
             server.kill()
             await server.start()
-            await system.until(host.ready.is_set, timeout=30)
+            await system.until_ready("till", timeout=30)
             before = await system.bus.query(GetTotal("a"))
             assert await system.bus.command(Pay("a"), timeout=5) == before + 1
 
@@ -368,9 +366,9 @@ async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
         EmbeddedServer(port=0, store_dir=tmp_path) as server,
         running(Till, Keeper, url=server.url, namespace=namespace, lease_ttl=1.0) as system,
     ):
-        hosts = [system.host("till"), system.host("keeper")]
-        for host in hosts:
-            host.served.jetstream.timeout = 0.3  # so that a commit is given up before the lease is
+        both = ("till", "keeper")
+        for name in both:
+            system.served(name).jetstream.timeout = 0.3  # so that a commit is given up before the lease is
         told = [await system.bus.command(Pay("a"), id=f"before-{number}") for number in range(3)]
         await system.until(
             lambda: HANDLED["a"] == 1
@@ -379,14 +377,14 @@ async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, normal[1]))
         GATES["a"].set()
         unknown: list[str] = []
-        while any(host.ready.is_set() for host in hosts):
+        while any(system.is_ready(name) for name in both):
             command_id = f"during-{len(unknown)}"
             with pytest.raises((DeadlineExceeded, NotDelivered)) as refused:
                 await system.bus.command(Pay("a"), id=command_id, timeout=1)
             if refused.value.executed is not False:
                 unknown.append(command_id)
         assert system.runner.reasons() == ["till is starting", "keeper is starting"]
-        said = {f"{name}: back to standby: {name}: the lease was lost" for name in ("till", "keeper")}
+        said = {f"{name}: back to standby: {name}: the lease was lost" for name in both}
         await system.until(lambda: said <= set(caplog.messages))
         with pytest.raises(NotDelivered):
             await system.bus.command(Pay("a"), timeout=1)
@@ -394,11 +392,11 @@ async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
         # nats-server says why, gives up the streams that it could not write, and must be started anew.
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, normal)
         await system.until(lambda: "failed to store a msg" in log.read_text(), timeout=30)
-        assert not any(host.ready.is_set() for host in hosts)
+        assert not any(system.is_ready(name) for name in both)
         server.kill()
         await server.start()
-        for host in hosts:
-            await system.until(host.ready.is_set, timeout=30)
+        for name in both:
+            await system.until_ready(name, timeout=30)
         assert unknown, "a command was under way"
         told += [await system.bus.command(Pay("a"), id=command_id, timeout=5) for command_id in unknown]
         assert sorted(told) == list(range(1, len(told) + 1)), "each had an effect once, and none that was refused"
@@ -443,7 +441,7 @@ async def test_a_restart_of_the_server_is_no_change_of_its_consumers(namespace: 
         server.kill()
         await server.start()
         async with running(Till, url=server.url, namespace=namespace) as system:
-            await system.host("till").serving.consumers.check()
+            await system.consumers("till").check()
             assert await system.bus.query(GetTotal("a")) == 1
     finally:
         await server.stop()

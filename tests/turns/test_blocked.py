@@ -8,12 +8,11 @@ from collections import defaultdict
 import msgspec
 import pytest
 
-from runtime import Actor, ActorError, Event, Options, Query, RetryPolicy, query, react
-from runtime.nats.jetstream.client import JetStream
+from runtime import Actor, Event, Options, Query, RetryPolicy, query, react
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.relay import event_headers
-from runtime.testing import System, running
 from tests.support.consumers import is_idle
+from tests.support.probe import Probe, running
 
 BLOCKED: set[str] = set()
 """Keys that fail now."""
@@ -73,9 +72,9 @@ def _nothing_blocked() -> None:
     TRIED.clear()
 
 
-async def post(system: System, namespace: str, box: str, numbers: range, copy: str = "") -> None:
+async def post(system: Probe, namespace: str, box: str, numbers: range, copy: str = "") -> None:
     """Publish many events of one key; return when all are stored."""
-    jetstream: JetStream = system.runner.hosts[0].served.jetstream
+    jetstream = system.jetstream
     subject = f"{namespace}.office.event.posted.{box}"
     for number in numbers:
         block = event_headers("office", "Posted", f"{box}-{number}", box, time.time()) + b"\r\n"
@@ -86,11 +85,11 @@ async def post(system: System, namespace: str, box: str, numbers: range, copy: s
             await jetstream.publish(subject, body, headers=block)
 
 
-async def pile(system: System, box: str) -> Pile:
+async def pile(system: Probe, box: str) -> Pile:
     return await system.bus.query(GetPile(box))
 
 
-async def until_handled(system: System, box: str, count: int) -> tuple[int, ...]:
+async def until_handled(system: Probe, box: str, count: int) -> tuple[int, ...]:
     async def handled() -> bool:
         return len((await pile(system, box)).numbers) >= count
 
@@ -98,13 +97,13 @@ async def until_handled(system: System, box: str, count: int) -> tuple[int, ...]
     return (await pile(system, box)).numbers
 
 
-async def until_idle(system: System, namespace: str) -> None:
-    jetstream = system.runner.hosts[0].served.jetstream
+async def until_idle(system: Probe, namespace: str) -> None:
+    jetstream = system.jetstream
     await system.until(lambda: is_idle(jetstream, f"{namespace}-office-events", "boxes"))
 
 
-def in_hand(system: System) -> int:
-    return system.host("boxes").serving.consumers.pullers[0].in_hand
+def in_hand(system: Probe) -> int:
+    return system.in_hand("boxes")
 
 
 async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_itself_alone(
@@ -125,8 +124,7 @@ async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_its
         assert await until_handled(system, "late", 100) == tuple(range(100))
         assert await until_handled(system, "jammed", 2500) == tuple(range(2500))
         await until_idle(system, namespace)
-        puller = system.host("boxes").serving.consumers.pullers[0]
-        assert (puller._limit, puller._parked.sizes, puller._parked._bytes) == (512, {}, 0)
+        assert system.room("boxes") == (512, 0, 0)
 
 
 async def test_more_failing_keys_than_are_in_hand_hold_back_no_other(
@@ -156,9 +154,9 @@ async def test_the_order_outlives_the_process_that_had_set_aside(
         await post(system, namespace, "free", range(50))
         assert await until_handled(system, "free", 50) == tuple(range(50))
         if how == "crash":
-            first = system.host("boxes").serving
-            system.host("boxes").crashed(ActorError("on purpose"))
-            await system.until(lambda: system.host("boxes").serving not in (None, first))
+            first = system.ownership("boxes")
+            system.crash("boxes")
+            await system.until(lambda: system.ownership("boxes") not in (None, first))
             BLOCKED.clear()
             await post(system, namespace, "jammed", range(300, 320))
             assert await until_handled(system, "jammed", 320) == tuple(range(320))
@@ -183,7 +181,7 @@ async def test_a_connection_that_is_made_again_keeps_the_order_and_the_room(
             await server.stop()
             await server.start()
             await system.connection.wait_connected(10)
-            await system.until(system.host("boxes").ready.is_set)
+            await system.until_ready("boxes")
             await post(system, namespace, "free", range(100))
             assert await until_handled(system, "free", 100) == tuple(range(100))
             BLOCKED.clear()
@@ -191,7 +189,7 @@ async def test_a_connection_that_is_made_again_keeps_the_order_and_the_room(
             await until_idle(system, namespace)
 
 
-async def until_in_hand(system: System, count: int) -> None:
+async def until_in_hand(system: Probe, count: int) -> None:
     await system.until(lambda: in_hand(system) >= count)
 
 
@@ -221,7 +219,7 @@ async def test_what_may_be_held_back_is_bounded_and_said_once(
         await post(system, namespace, "jammed", range(100))
         await post(system, namespace, "free", range(5))
         await system.until(lambda: TRIED["jammed"] > 20 and in_hand(system) == 48)
-        counter = system.host("boxes").served.tracer.counter(
+        counter = system.served("boxes").tracer.counter(
             "actorloom.reactions.stalled", {"messaging.destination.name": f"{namespace}-office-events"}
         )
         assert counter.value == 1 and (await pile(system, "free")).numbers == ()
@@ -269,10 +267,9 @@ async def test_a_drain_does_not_wait_until_it_has_run_down(nats_server: Embedded
         await until_in_hand(system, 300)
         gate = GATES["jammed"] = asyncio.Event()
         BLOCKED.clear()
-        turns = system.host("boxes").serving.turns
         assert await until_handled(system, "jammed", 1) == (0,)
         system.runner.stop()
-        await system.until(lambda: turns._stopping)
+        await system.until(lambda: system.is_draining("boxes"))
         TRIED.clear()
         gate.set()
     assert TRIED["jammed"] < 10

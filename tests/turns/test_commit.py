@@ -7,9 +7,8 @@ import msgspec
 import pytest
 
 from runtime import Actor, Command, Event, HandlerFailed, Options, Query, RetryPolicy, command, query, react
-from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.testing import running
+from tests.support.probe import running
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -65,7 +64,7 @@ async def test_what_cannot_be_stored_fails_alone(nats_server: EmbeddedServer, na
         for number, outcome in enumerate(told):
             assert outcome is None if number % 5 else isinstance(outcome, HandlerFailed) and outcome.executed is None
         assert sum([await system.bus.query(GetKept(f"key {n}")) for n in range(keys)]) == 48
-        assert system.host("keeper").ready.is_set()
+        assert system.is_ready("keeper")
 
 
 async def test_an_event_whose_state_cannot_be_stored_is_tried_again_and_then_a_dead_letter(
@@ -79,6 +78,5 @@ async def test_an_event_whose_state_cannot_be_stored_is_tried_again_and_then_a_d
             return await system.bus.query(GetKept("a")) == 2
 
         await system.until(handled)
-        letters = JetStream(system.connection).read(f"{namespace}-keeper-dead", ">")
-        [letter] = [stored async for stored in letters]
+        [letter] = await system.dead_letters("keeper")
         assert letter.headers is not None and b"Dead-Attempts: 2" in letter.headers and b"4300" in letter.headers

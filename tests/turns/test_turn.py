@@ -15,7 +15,6 @@ from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, NotStored, Unsettled
 from runtime.storage.streams import StateLost
-from runtime.testing import System, running
 from runtime.turns.served import Served
 from runtime.wire import headers as header_block
 from runtime.wire.ids import derived_id, key_for, new_id
@@ -40,26 +39,25 @@ from tests.support.counting import (
     Watcher,
 )
 from tests.support.handlers import RUN_COUNTS, gate
+from tests.support.probe import Probe, running
 
 
 @pytest.fixture
-async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[System]:
+async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Probe]:
     async with running(Counter, Watcher, Gateway, url=nats_server.url, namespace=namespace) as running_system:
         yield running_system
 
 
-async def value(system: System, name: str) -> int:
+async def value(system: Probe, name: str) -> int:
     return (await system.bus.query(GetCount(name))).value
 
 
-async def events(system: System, namespace: str) -> list[str]:
+async def events(system: Probe) -> list[str]:
     """Return the subjects of all counter events, once nothing is left to publish."""
-    await system.host("counter").serving.relay.quiet()
-    jetstream = system.host("counter").served.jetstream
-    return [stored.subject async for stored in jetstream.read(f"{namespace}-counter-events", ">")]
+    return [stored.subject for stored in await system.stored_events("counter")]
 
 
-async def test_the_same_id_takes_effect_once_and_gets_the_same_reply(system: System) -> None:
+async def test_the_same_id_takes_effect_once_and_gets_the_same_reply(system: Probe) -> None:
     bus = system.bus
     for command_id in ("x", new_id(), str(uuid.uuid4())):
         name = f"n{command_id}"
@@ -69,12 +67,12 @@ async def test_the_same_id_takes_effect_once_and_gets_the_same_reply(system: Sys
         assert await value(system, name) == 6 and RUN_COUNTS[f"add {name}"] == 2
 
 
-async def test_the_same_id_sent_many_times_at_once(system: System) -> None:
+async def test_the_same_id_sent_many_times_at_once(system: Probe) -> None:
     replies = await asyncio.gather(*(system.bus.command(Add("burst", 3), id="same") for _ in range(50)))
     assert set(map(repr, replies)) == {repr(Count("burst", 3))} and await value(system, "burst") == 3
 
 
-async def test_the_same_id_at_another_key_is_another_message(system: System) -> None:
+async def test_the_same_id_at_another_key_is_another_message(system: Probe) -> None:
     await system.bus.command(Add("one"), id="same")
     await system.bus.command(Add("two"), id="same")
     assert await value(system, "two") == 1
@@ -93,25 +91,18 @@ IDS = {
 
 @pytest.mark.parametrize("kind", IDS)
 @pytest.mark.parametrize("forget", ["remembers all", "forgets what left the record", "was evicted"])
-async def test_an_id_is_known_after_many_further_messages(system: System, kind: str, forget: str) -> None:
+async def test_an_id_is_known_after_many_further_messages(system: Probe, kind: str, forget: str) -> None:
     bus, name, command_id = system.bus, f"{kind} {forget}", IDS[kind]()
     first = await bus.command(Add(name, 100), id=command_id)
     for _ in range(30):  # more than the record lists (8 to 24)
         await bus.command(Add(name), id=new_id())
-    turns = system.host("counter").serving.turns
-    entry = turns.keys.use(name)
-    await system.until(lambda: entry.dedup is not None and not entry.dedup.writing)
+    await system.until_dedup_stored("counter", name)
     await bus.command(Add(name))
-    assert entry.find(command_id) is None, "it has left the record"
+    assert not system.has_in_record("counter", name, command_id), "it has left the record"
     if forget == "forgets what left the record":
-        # As after ten seconds and more.
-        dedup = entry.dedup
-        assert dedup is not None and dedup.recent
-        while dedup.recent:
-            dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
+        assert system.forget_recent("counter", name) > 0
     elif forget == "was evicted":
-        await system.until(lambda: not entry.outbox)
-        assert turns.keys.evict(0.0) >= 1
+        assert await system.evict("counter", name) >= 1
     assert await bus.command(Add(name, 100), id=command_id) == first
     assert await value(system, name) == 131
 
@@ -130,8 +121,8 @@ async def test_an_id_is_known_after_a_restart(nats_server: EmbeddedServer, names
         assert await system.bus.command(Add("a", 1), id=IDS[kind]() + "new") == Count("a", 136)
 
 
-async def test_an_id_that_is_certainly_new_costs_no_look_up(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    dedup = system.host("counter").serving.journal.dedup
+async def test_an_id_that_is_certainly_new_costs_no_look_up(system: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    dedup = system.journal("counter").dedup
     asked: list[str] = []
     find = dedup.find
 
@@ -183,7 +174,7 @@ async def test_a_burst_of_large_replies_is_no_commit_too_large(nats_server: Embe
         assert [len(reply.text) for reply in replies] == sizes
 
 
-async def test_a_new_key_is_the_ids(system: System) -> None:
+async def test_a_new_key_is_the_ids(system: Probe) -> None:
     bus = system.bus
     first = await bus.command(OpenCount(7), id="open-1")
     assert first == Count(key_for("open-1"), 7)
@@ -192,41 +183,35 @@ async def test_a_new_key_is_the_ids(system: System) -> None:
     assert await value(system, first.name) == 7
 
 
-async def test_a_rejected_command_leaves_nothing(system: System, namespace: str) -> None:
+async def test_a_rejected_command_leaves_nothing(system: Probe, namespace: str) -> None:
     for command_id in (None, "r1", "r1"):
         with pytest.raises(TooLow) as caught:
             await system.bus.command(Reject("rejected"), id=command_id)
         assert caught.value.executed is False and str(caught.value) == "no"
     with pytest.raises(NotFound):
         await value(system, "rejected")
-    assert await events(system, namespace) == []
-    assert (
-        await system.host("counter").served.jetstream.get_last(
-            f"{namespace}-counter-turns", f"{namespace}.counter.turn.>"
-        )
-        is None
-    )
+    assert await events(system) == []
+    assert await system.jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.turn.>") is None
 
 
 @pytest.mark.parametrize("how", ["raise", "timeout", "cancel"])
-async def test_a_failed_command_leaves_nothing_and_may_be_sent_again(system: System, namespace: str, how: str) -> None:
+async def test_a_failed_command_leaves_nothing_and_may_be_sent_again(system: Probe, how: str) -> None:
     with pytest.raises(HandlerFailed) as caught:
         await system.bus.command(Fail("failed", how), id="f1")
     assert caught.value.executed is None
-    assert await events(system, namespace) == []
+    assert await events(system) == []
     assert await system.bus.command(Add("failed"), id="f1") == Count("failed", 1), "the id is free: nothing was stored"
 
 
-async def test_a_command_that_changes_nothing_is_remembered_by_its_id_alone(system: System, namespace: str) -> None:
+async def test_a_command_that_changes_nothing_is_remembered_by_its_id_alone(system: Probe, namespace: str) -> None:
     await system.bus.command(DropCount("none"))
-    jetstream = system.host("counter").served.jetstream
     # The bus gives every command an id; one from outside may have none.
     await system.connection.request(f"{namespace}.counter.command.drop_count", b'{"name":"none2"}', timeout=5)
-    assert await jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.turn.none2") is None
-    assert await jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.turn.none") is not None
+    assert await system.record("counter", "none2") is None
+    assert await system.record("counter", "none") is not None
 
 
-async def test_a_state_of_none_deletes_the_key(system: System) -> None:
+async def test_a_state_of_none_deletes_the_key(system: Probe) -> None:
     await system.bus.command(Add("gone", 5), id="g1")
     await system.bus.command(DropCount("gone"), id="g2")
     with pytest.raises(NotFound):
@@ -246,7 +231,7 @@ async def test_a_deleted_key_stays_deleted_whatever_is_killed(namespace: str) ->
             await system.bus.command(Add("gone", 5))
             await system.bus.command(Add("gone", 5))
             await system.bus.command(DropCount("gone"))
-            jetstream = system.host("counter").served.jetstream
+            jetstream = system.jetstream
             entry = {"Nats-TTL": "2s", "Nats-Msg-Id": "entry"}
             stream, subject = f"{namespace}-counter-turns", f"{namespace}.counter.dedup.gone.entry"
             await jetstream.publish(subject, b"{}", headers=header_block.encode(entry.items()))
@@ -264,7 +249,7 @@ async def test_a_deleted_key_stays_deleted_whatever_is_killed(namespace: str) ->
                 await value(system, "gone")
 
 
-async def test_a_nested_commands_id_derives_from_its_parents(system: System) -> None:
+async def test_a_nested_commands_id_derives_from_its_parents(system: Probe) -> None:
     bus = system.bus
     assert await bus.command(AddTwice("parent", "left", "right"), id="t1") == 2
     with pytest.raises(HandlerFailed):
@@ -303,14 +288,13 @@ async def test_what_failed_after_a_nested_command_is_not_told_as_not_executed(
         assert (nothing.value.executed, something.value.executed) == (False, None)
 
 
-async def test_a_stateless_command_with_an_id_happens_once(system: System) -> None:
+async def test_a_stateless_command_with_an_id_happens_once(system: Probe) -> None:
     bus = system.bus
     replies = await asyncio.gather(*(bus.command(Forward("far", 3), id="s1") for _ in range(10)))
     assert {reply.value for reply in replies} == {3} and await value(system, "far") == 3
     assert await bus.command(Forward("far", 3), id="s1") == Count("far", 3)
     runs = RUN_COUNTS["forward far"]
-    host = system.host("gateway")
-    stored = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("s1"))
+    stored = await system.stored_turn("gateway", "s1")
     assert stored is not None and b"Nats-TTL" in stored.headers
     assert await bus.command(Forward("far", 3), id="s2") == Count("far", 6) and RUN_COUNTS["forward far"] == runs + 1
 
@@ -339,7 +323,7 @@ async def test_callbacks_of_a_commit_are_called_once(nats_server: EmbeddedServer
     assert called == ["once", "after"]
 
 
-async def test_a_query_waits_for_the_load_and_not_for_the_lane(system: System) -> None:
+async def test_a_query_waits_for_the_load_and_not_for_the_lane(system: Probe) -> None:
     running_one = asyncio.ensure_future(system.bus.command(Wait("lane")))
     await system.until(lambda: RUN_COUNTS["wait lane"])
     with pytest.raises(NotFound):
@@ -348,7 +332,7 @@ async def test_a_query_waits_for_the_load_and_not_for_the_lane(system: System) -
     assert await running_one == 1 and await value(system, "lane") == 1
 
 
-async def test_keys_run_side_by_side_and_one_key_in_order(system: System) -> None:
+async def test_keys_run_side_by_side_and_one_key_in_order(system: Probe) -> None:
     blocked = asyncio.ensure_future(system.bus.command(Wait("blocked")))
     await system.until(lambda: RUN_COUNTS["wait blocked"])
     values = await asyncio.gather(*(system.bus.command(Add("free")) for _ in range(40)))
@@ -362,11 +346,10 @@ async def test_idle_keys_leave_memory_and_come_back(nats_server: EmbeddedServer,
     options = {"counter": Options(resident=10)}
     async with running(Counter, url=nats_server.url, namespace=namespace, options=options) as system:
         await asyncio.gather(*(system.bus.command(Add(f"k{n}", n + 1)) for n in range(50)))
-        serving = system.host("counter").serving
-        await serving.relay.quiet()
+        await system.wait_published("counter")
         assert [await value(system, f"k{n}") for n in range(50)] == list(range(1, 51))
         assert (await system.bus.command(Add("another"))).value == 1
-        assert len(serving.turns.keys) <= 11
+        assert system.resident("counter") <= 11
 
 
 async def test_what_waits_is_answered_when_the_owner_goes(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -374,14 +357,12 @@ async def test_what_waits_is_answered_when_the_owner_goes(nats_server: EmbeddedS
         waiting = [asyncio.ensure_future(system.bus.command(Wait("held"), timeout=20))]
         await system.until(lambda: RUN_COUNTS["wait held"])
         waiting += [asyncio.ensure_future(system.bus.command(Add("held"), timeout=20)) for _ in range(5)]
-        host = system.host("counter")
-        lane = host.serving.turns.keys["held"]
-        await system.until(lambda: lane.depth() == 5)
-        host.crashed(RuntimeError("a part of it, as the test says"))
+        await system.until(lambda: system.waiting("counter", "held") == 5)
+        system.crash("counter", RuntimeError("a part of it, as the test says"))
         for each in waiting:
             with pytest.raises(NotDelivered):
                 await each
-        await system.until(host.ready.is_set)
+        await system.until_ready("counter")
         assert (await system.bus.command(Add("held"))).value == 1
 
 
@@ -426,12 +407,11 @@ async def test_two_owners_on_purpose_lose_nothing_and_do_nothing_twice(
         )
         assert conflicts > 10, "both wrote"
         for system in (first, second):  # either may have an older state in memory than the other
-            for entry in system.host("counter").serving.turns.keys.values():
-                entry.forget()
+            system.forget("counter")
         for name, count in expected.items():
             assert await value(first, name) == count
-        await second.host("counter").serving.relay.quiet()
-        subjects = await events(first, namespace)
+        await second.wait_published("counter")
+        subjects = await events(first)
         assert sorted(subjects) == sorted(
             f"{namespace}.counter.event.added.{n}" for n, c in expected.items() for _ in range(c)
         )
@@ -443,15 +423,14 @@ async def test_a_rerun_after_a_conflict_repeats_no_nested_command(
     one = await two_owners(nats_server, namespace, monkeypatch, Options())
     async with one as system:
         await system.bus.command(Add("parent"))
-        journal = system.host("counter").serving.journal
+        journal = system.journal("counter")
         commit, raced = journal.commit, []
 
         async def race(key: Any, *args: Any, **kwargs: Any) -> int:
             if key.key == "parent" and not raced:
                 raced.append(key.sequence)
-                jetstream, names = system.host("counter").served.jetstream, system.host("counter").served.names
-                last = await jetstream.get_last(names.turns_stream, names.turn("parent"))
-                await jetstream.publish(names.turn("parent"), last.payload)  # another writer
+                last = await system.stored_turn("counter", "parent")
+                await system.jetstream.publish(last.subject, last.payload)  # another writer
             return await commit(key, *args, **kwargs)
 
         monkeypatch.setattr(journal, "commit", race)
@@ -465,7 +444,7 @@ async def test_a_deadline_that_passes_before_a_rerun_leaves_the_outcome_unknown(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        journal, deadline = system.host("counter").serving.journal, time.time() + 0.3
+        journal, deadline = system.journal("counter"), time.time() + 0.3
 
         async def lost(*args: Any, **kwargs: Any) -> int:
             # As where the stream has not answered, and does not have the record (yet).
@@ -485,21 +464,20 @@ async def test_a_list_sees_what_another_writer_did_once_it_is_known(
     one = await two_owners(nats_server, namespace, monkeypatch, Options())
     async with one as system:
         await system.bus.command(Add("shared", 1))
-        host = system.host("counter")
-        last = await host.served.jetstream.get_last(host.served.names.turns_stream, host.served.names.turn("shared"))
+        last = await system.stored_turn("counter", "shared")
         for name, value in (("shared", b"50"), ("elsewhere", b"7")):
             payload = last.payload.replace(b'"value":1', b'"value":' + value).replace(b'"shared"', f'"{name}"'.encode())
-            await host.served.jetstream.publish(host.served.names.turn(key_token(name)), payload)
-        host.serving.turns.keys.use("shared").forget()
+            await system.jetstream.publish(f"{namespace}.counter.turn.{key_token(name)}", payload)
+        system.forget("counter", "shared")
         assert (await system.bus.query(GetCount("shared"))).value == 50
         assert (await system.bus.query(GetCount("elsewhere"))).value == 7
         assert [count.value for count in await system.bus.query(ListCounts())] == [7, 50]
 
 
 async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
-    system: System, monkeypatch: pytest.MonkeyPatch
+    system: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jetstream = system.host("counter").served.jetstream
+    jetstream = system.served("counter").jetstream
     publish, lost = jetstream.publish, []
 
     async def losing(subject: Any, *args: Any, **kwargs: Any) -> Any:
@@ -520,10 +498,10 @@ async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
     [NotStored("refused, says the test"), Unsettled("nobody knows, says the test"), Conflict("another, says the test")],
 )
 async def test_what_ran_on_a_state_that_was_not_stored_runs_again(
-    system: System, monkeypatch: pytest.MonkeyPatch, failure: Exception
+    system: Probe, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     key = f"head {type(failure).__name__}"
-    journal, held, failed = system.host("counter").serving.journal, asyncio.Event(), []
+    journal, held, failed = system.journal("counter"), asyncio.Event(), []
     commit = journal.commit
 
     async def failing(*args: Any, **kwargs: Any) -> int:
@@ -550,11 +528,10 @@ async def test_what_ran_on_a_state_that_was_not_stored_runs_again(
     assert await value(system, key) == begun + 31
 
 
-async def test_a_stream_that_refuses_is_told_as_not_executed(system: System, namespace: str) -> None:
-    host = system.host("counter")
+async def test_a_stream_that_refuses_is_told_as_not_executed(system: Probe, namespace: str) -> None:
     await system.bus.command(Add("a"))
     # As where there is no room left.
-    await host.served.jetstream.connection.request(
+    await system.connection.request(
         f"$JS.API.STREAM.UPDATE.{namespace}-counter-turns", await limited(system, namespace), timeout=5
     )
     with pytest.raises(NotDelivered, match="could not store its turn") as caught:
@@ -562,23 +539,23 @@ async def test_a_stream_that_refuses_is_told_as_not_executed(system: System, nam
     assert caught.value.executed is False and await value(system, "a") == 1
 
 
-async def limited(system: System, namespace: str) -> bytes:
+async def limited(system: Probe, namespace: str) -> bytes:
     """The configuration of the turns stream, with no room for another message."""
-    info = await system.host("counter").served.jetstream.stream_info(f"{namespace}-counter-turns")
+    info = await system.jetstream.stream_info(f"{namespace}-counter-turns")
     return msgspec.json.encode({**info.config, "max_msg_size": 10})
 
 
 async def test_a_stream_that_is_gone_is_told_as_not_executed(nats_server: EmbeddedServer, namespace: str) -> None:
     with contextlib.suppress(StateLost):  # by then the host may have seen it, too
         async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-            await system.host("counter").served.jetstream.delete_stream(f"{namespace}-counter-turns")
+            await system.jetstream.delete_stream(f"{namespace}-counter-turns")
             for _ in range(3):  # the last ones when the host has gone
                 with pytest.raises(NotDelivered) as caught:
                     await system.bus.command(Add("a", 10))
                 assert caught.value.executed is False
 
 
-async def test_a_long_job_is_accepted_and_runs_once(system: System) -> None:
+async def test_a_long_job_is_accepted_and_runs_once(system: Probe) -> None:
     accepted = [await system.bus.command(AddLater("job", 5), id="j1") for _ in range(3)]
     assert {each.id for each in accepted} == {"j1"}
 
@@ -590,7 +567,7 @@ async def test_a_long_job_is_accepted_and_runs_once(system: System) -> None:
     assert (await system.bus.query(GetSeen("job"))).order == [5]
 
 
-async def test_a_rejection_is_no_failure_of_who_passes_it_on(system: System) -> None:
+async def test_a_rejection_is_no_failure_of_who_passes_it_on(system: Probe) -> None:
     with pytest.raises(HandlerFailed, match="the handler failed"):
         await system.bus.command(Forward("low", 0))
     assert issubclass(TooLow, Rejected)

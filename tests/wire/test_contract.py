@@ -17,16 +17,16 @@ from nats.errors import NoRespondersError
 from runtime import Options
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
-from runtime.testing import System, running
 from tests.support.calling import Gateway, Rounds
 from tests.support.counting import Counter, Watcher
 from tests.support.handlers import gate
+from tests.support.probe import Probe, running
 
 
 class Wire:
     """A raw client of the actors of one test."""
 
-    def __init__(self, client: Client, namespace: str, system: System) -> None:
+    def __init__(self, client: Client, namespace: str, system: Probe) -> None:
         self.client = client
         self.namespace = namespace
         self.system = system
@@ -134,7 +134,7 @@ async def test_all_bad_input_leaves_the_service_as_it_was(wire: Wire) -> None:
     for payload, _ in INVALID:
         await wire.error("counter.command.add", payload)
     assert await wire.json("counter.query.list_counts") == []
-    assert wire.system.host("counter").ready.is_set()
+    assert wire.system.is_ready("counter")
 
 
 async def test_a_message_of_the_greatest_size_is_answered(wire: Wire) -> None:
@@ -218,7 +218,7 @@ async def test_an_integer_that_messagepack_cannot_hold_is_an_error_of_the_reply_
     reply = await wire.ask("counter.query.get_count", msgspec.msgpack.encode({"name": "a"}), packed)
     assert msgspec.msgpack.decode(reply.data)["error"]["code"] == 500
     assert await wire.json("counter.query.get_count", '{"name":"a"}') == {"name": "a", "value": 2**64}
-    assert wire.system.host("counter").ready.is_set() and not [each for each in caplog.records if each.exc_info]
+    assert wire.system.is_ready("counter") and not [each for each in caplog.records if each.exc_info]
 
 
 async def test_integers_of_any_size_go_in_and_out_as_json(wire: Wire) -> None:
@@ -242,7 +242,7 @@ async def test_an_expired_deadline_is_refused_before_the_handler(wire: Wire) -> 
 async def test_a_deadline_that_passes_in_the_handler_leaves_nothing(wire: Wire) -> None:
     soon = {"Deadline": str(int(time.time() * 1000) + 150)}
     asking = asyncio.ensure_future(wire.error("counter.command.wait", '{"name":"late"}', soon))
-    await wire.system.until(lambda: wire.system.host("counter").serving.turns.keys.get("late"))
+    await wire.system.until(lambda: wire.system.is_resident("counter", "late"))
     await wire.system.until(lambda: time.time() * 1000 > int(soon["Deadline"]) + 1)
     gate("late").set()
     error = await asking
@@ -421,9 +421,9 @@ async def test_queries_that_call_each_other_for_ever_end(wire: Wire) -> None:
 
 async def test_a_full_lane_is_told_at_once(wire: Wire) -> None:
     running_one = asyncio.ensure_future(wire.json("counter.command.wait", '{"name":"full"}'))
-    lane = await wire.system.until(lambda: wire.system.host("counter").serving.turns.keys.get("full"))
+    await wire.system.until(lambda: wire.system.is_resident("counter", "full"))
     waiting = [asyncio.ensure_future(wire.json("counter.command.add", '{"name":"full"}')) for _ in range(3)]
-    await wire.system.until(lambda: lane.depth() == 3)
+    await wire.system.until(lambda: wire.system.waiting("counter", "full") == 3)
     error = await wire.error("counter.command.add", '{"name":"full"}')
     assert (error["code"], error["kind"], error["executed"]) == (429, "Overloaded", False)
     assert error["retryAfter"] > 0 and "full" in error["message"]
@@ -435,11 +435,10 @@ async def test_a_full_lane_is_told_at_once(wire: Wire) -> None:
 
 async def test_a_full_mailbox_is_told_at_once(wire: Wire) -> None:
     body = '{"value":"gate mailbox"}'
-    workers = wire.system.host("gateway").serving.workers
     asking: list[asyncio.Future[Any]] = []
     for many, waiting in ((4, 0), (5, 5)):  # four run, five wait
         asking += [asyncio.ensure_future(wire.json("gateway.query.echo", body)) for _ in range(many)]
-        await wire.system.until(lambda waiting=waiting: workers.busy and len(workers) == waiting)
+        await wire.system.until(lambda waiting=waiting: wire.system.waiting_queries("gateway") == waiting)
     error = await wire.error("gateway.query.echo", body)
     assert (error["code"], error["kind"], error["executed"]) == (429, "Overloaded", False) and error["retryAfter"] > 0
     gate("gate mailbox").set()
@@ -449,7 +448,7 @@ async def test_a_full_mailbox_is_told_at_once(wire: Wire) -> None:
 async def test_a_query_beside_a_running_command_sees_what_is_committed(wire: Wire) -> None:
     await wire.json("counter.command.add", '{"name":"beside","by":7}')
     waiting = asyncio.ensure_future(wire.json("counter.command.wait", '{"name":"beside"}'))
-    await wire.system.until(lambda: wire.system.host("counter").serving.turns.keys["beside"].active)
+    await wire.system.until(lambda: wire.system.is_running("counter", "beside"))
     assert (await wire.json("counter.query.get_count", '{"name":"beside"}'))["value"] == 7
     gate("beside").set()
     assert await waiting == 8

@@ -48,8 +48,7 @@ class ActorSide(SpanExport):
         return len(self._serving(name).turns.keys)
 
     def _serving(self, name: str) -> Any:
-        host = self.system.host(name)
-        return host.serving
+        return next(host for host in self.system.runner.hosts if host.name == name).serving
 
 
 @asynccontextmanager

@@ -1,0 +1,222 @@
+"""A probe: actors that run for a test, with a view of the runtime's internals. For the tests of the runtime itself.
+
+Tests name an actor and a key. Only this module knows the path from there to the parts inside, so a change of that path
+changes one file.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from runtime import testing
+from runtime.actor.base import Actor
+from runtime.client.bus import Bus
+from runtime.errors import ActorError
+from runtime.host.host import Host
+from runtime.host.process import Runner
+from runtime.host.serving import Serving
+from runtime.intake.consumers import Consumers
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.puller import Puller
+from runtime.nats.jetstream.responses import StoredMessage
+from runtime.storage.dedup import KeyDedup
+from runtime.storage.journal import Journal
+from runtime.storage.record import Record, decode_record
+from runtime.storage.relay import Relay
+from runtime.turns.key import Key
+from runtime.turns.served import Served
+from runtime.wire.subjects import key_token
+
+
+@asynccontextmanager
+async def running(*actors: type[Actor[Any]], url: str, **options: Any) -> AsyncGenerator["Probe"]:
+    """Run actors as `runtime.testing.running` does, and yield a probe."""
+    async with testing.running(*actors, url=url, **options) as system:
+        yield Probe(system.runner, system.bus, system.tracing)
+
+
+class Probe(testing.System):
+    """Actors that run in this process. Every method takes the `name` of one of them."""
+
+    @classmethod
+    def of(cls, runner: Runner) -> "Probe":
+        """Return a probe for the actors of `runner`."""
+        tracer = runner.tracing.service("test")
+        return cls(runner, Bus(runner.connection, tracer, namespace=runner.hosts[0].served.namespace), runner.tracing)
+
+    @property
+    def jetstream(self) -> JetStream:
+        """A JetStream client on the connection of the actors."""
+        return JetStream(self.connection)
+
+    # Service: start, failure, end
+
+    def is_ready(self, actor: str) -> bool:
+        """Return whether this process serves `actor`."""
+        return self._host(actor).ready.is_set()
+
+    async def until_ready(self, actor: str, timeout: float = 20.0) -> None:
+        """Return when this process serves `actor`."""
+        await self.until(lambda: self.is_ready(actor), timeout)
+
+    def crash(self, actor: str, error: BaseException | None = None) -> None:
+        """Report the failure of a part, which takes the host back to standby."""
+        self._host(actor).crashed(error or ActorError("crashed on purpose"))
+
+    def restarts(self, actor: str) -> int:
+        """Return how many failures the host counts toward its restart limit."""
+        return len(self._host(actor)._restarts)
+
+    def ownership(self, actor: str) -> object:
+        """Return an object that stays the same for one ownership; None in standby."""
+        return self._host(actor).serving
+
+    def drain(self, actor: str) -> None:
+        """Drain one actor."""
+        self._host(actor).drain()
+
+    def is_draining(self, actor: str) -> bool:
+        """Return whether the turns of `actor` take no more messages."""
+        return self._serving(actor).turns._stopping
+
+    # Storage: records, events, dead letters
+
+    async def stored_turn(self, actor: str, key: str) -> StoredMessage | None:
+        """Return the message that holds the newest record of `key`."""
+        names = self.served(actor).names
+        return await self.jetstream.get_last(names.turns_stream, names.turn(key_token(key)))
+
+    async def record(self, actor: str, key: str) -> Record | None:
+        """Return the newest stored record of `key`."""
+        stored = await self.stored_turn(actor, key)
+        return None if stored is None else decode_record(stored.payload, stored.subject)
+
+    async def state(self, actor: str, key: str) -> Any:
+        """Return the stored state of `key`."""
+        record = await self.record(actor, key)
+        return None if record is None else self.journal(actor).decode_state(record, key)
+
+    async def wait_published(self, actor: str, timeout: float = 15.0) -> None:
+        """Return when every event and timer that `actor` has committed is published."""
+        async with asyncio.timeout(timeout):
+            await self.relay(actor).quiet()
+
+    async def stored_events(self, actor: str) -> list[StoredMessage]:
+        """Return the events of `actor` in stream order, once all are published."""
+        await self.wait_published(actor)
+        return [each async for each in self.jetstream.read(self.served(actor).names.events_stream, ">")]
+
+    async def dead_letters(self, actor: str) -> list[StoredMessage]:
+        """Return the dead letters of `actor`, oldest first."""
+        names = self.served(actor).names
+        return [each async for each in self.jetstream.read(names.dead_stream, names.dead(">"))]
+
+    # Memory: the keys of an actor
+
+    def resident(self, actor: str) -> int:
+        """Return how many keys are in memory; 0 in standby."""
+        serving = self._host(actor).serving
+        return 0 if serving is None else len(serving.turns.keys)
+
+    def is_resident(self, actor: str, key: str) -> bool:
+        """Return whether `key` is in memory."""
+        return key_token(key) in self._serving(actor).turns.keys
+
+    def is_running(self, actor: str, key: str) -> bool:
+        """Return whether a message of `key` is running."""
+        return self._key(actor, key).active
+
+    def waiting(self, actor: str, key: str) -> int:
+        """Return how many messages wait in the lane of `key`."""
+        return self._key(actor, key).depth()
+
+    def has_in_record(self, actor: str, key: str, message_id: str) -> bool:
+        """Return whether the record of `key` in memory still lists the handled message."""
+        return self._key(actor, key).find(message_id) is not None
+
+    def forget(self, actor: str, key: str | None = None) -> None:
+        """Forget the stored half of `key`, or of every key: the next turn loads the record again."""
+        for entry in list(self._serving(actor).turns.keys.values()) if key is None else [self._key(actor, key)]:
+            entry.forget()
+
+    async def evict(self, actor: str, key: str) -> int:
+        """Remove every idle key from memory once `key` has nothing to publish; return the number removed."""
+        entry = self._key(actor, key)
+        await self.until(lambda: not entry.outbox)
+        return self._serving(actor).turns.keys.evict(0.0)
+
+    # Memory: handled messages that have left the record
+
+    def dedup(self, actor: str, key: str) -> KeyDedup | None:
+        """Return the dedup state of `key` in memory; None if no message has left its record."""
+        return self._key(actor, key).dedup
+
+    async def until_dedup_stored(self, actor: str, key: str) -> None:
+        """Return when messages have left the record of `key` and all their dedup entries are stored."""
+        entry = self._key(actor, key)
+        await self.until(lambda: entry.dedup is not None and not entry.dedup.writing)
+
+    def forget_recent(self, actor: str, key: str) -> int:
+        """Forget the ids that left the record lately, as happens after ten seconds; return their number."""
+        dedup, count = self.dedup(actor, key), 0
+        while dedup is not None and dedup.recent:
+            dedup.forgotten_until = max(dedup.forgotten_until, dedup.recent.popitem(last=False)[1])
+            count += 1
+        return count
+
+    # Intake: events in hand, queries
+
+    def in_hand(self, actor: str) -> int:
+        """Return how many events the first consumer of `actor` has delivered and not finished."""
+        return self._puller(actor).in_hand
+
+    def room(self, actor: str) -> tuple[int, int, int]:
+        """Return the limit of events in hand of the first consumer, and the number and bytes of its parked events."""
+        puller = self._puller(actor)
+        return puller._limit, len(puller._parked.sizes), puller._parked._bytes
+
+    def waiting_queries(self, actor: str) -> int | None:
+        """Return how many queries wait for a worker; None if no worker is busy."""
+        workers = self._serving(actor).workers
+        return len(workers) if workers.busy else None
+
+    def requests(self, actor: str) -> int:
+        """Return how many requests this process has received for `actor`."""
+        return sum(endpoint.stats.requests for endpoint in self._serving(actor).endpoints)
+
+    # Parts, for the tests of that part
+
+    def served(self, actor: str) -> Served:
+        """Return the names and clients that the parts of `actor` share."""
+        return self._host(actor).served
+
+    def journal(self, actor: str) -> Journal:
+        """Return the journal of `actor`."""
+        return self._serving(actor).journal
+
+    def relay(self, actor: str) -> Relay:
+        """Return the relay of `actor`."""
+        return self._serving(actor).relay
+
+    def consumers(self, actor: str) -> Consumers:
+        """Return the consumers of `actor`."""
+        return self._serving(actor).consumers
+
+    def created_streams(self, actor: str) -> dict[str, Any]:
+        """Return the creation time of each stream, as the host has seen it."""
+        return dict(self.served(actor).storage._created)
+
+    def _host(self, actor: str) -> Host:
+        return next(host for host in self.runner.hosts if host.name == actor)
+
+    def _serving(self, actor: str) -> Serving:
+        serving = self._host(actor).serving
+        assert serving is not None, f"{actor} is not served by this process"
+        return serving
+
+    def _key(self, actor: str, key: str) -> Key[Any]:
+        return self._serving(actor).turns.keys[key_token(key)]
+
+    def _puller(self, actor: str) -> Puller:
+        return self.consumers(actor).pullers[0]
