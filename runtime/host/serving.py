@@ -8,9 +8,10 @@ from typing import Any
 from runtime.actor.metadata import endpoint_metadata, service_metadata
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError, PublishError
+from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
-from runtime.intake.dispatch import make_endpoints
+from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
 from runtime.nats.micro import Endpoint, MicroService
@@ -52,7 +53,11 @@ class Serving:
         self.turns = Turns(served, self.journal, self.relay, bus, self.indexes, owns)
         self.workers = Workers(served.options.concurrency, served.crashed)
         """They run the queries."""
-        self.endpoints = make_endpoints(Context(served, bus, self.turns, self.workers, self.indexes))
+        context = Context(served, bus, self.turns, self.workers, self.indexes)
+        self.endpoints: list[QueryEndpoint | CommandEndpoint] = [
+            *(QueryEndpoint(context, handler) for handler in actor.handlers.queries.values()),
+            *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
+        ]
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.account)
         self.reactions = self.consumers.reactions
         self._subscriptions: list[Subscription] = []

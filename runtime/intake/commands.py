@@ -41,14 +41,14 @@ class CommandWork(Work, kw_only=True, eq=False):
 
     async def failed(self, error: BaseException) -> None:
         """Answer with the error."""
-        self.endpoint.refuse(self.span, self.reply, self.received_ns, error, self.msgpack)
+        self.endpoint.answer_error(self.span, self.reply, self.received_ns, error, self.msgpack)
 
     def abandon(self) -> None:
         """Answer that it was not executed, or that this is unknown."""
-        stopping: RequestError = self.endpoint.stopping()
+        stopping: RequestError = self.endpoint.stopping_error()
         if self.committing:
             stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
-        self.endpoint.refuse(self.span, self.reply, self.received_ns, stopping, self.msgpack)
+        self.endpoint.answer_error(self.span, self.reply, self.received_ns, stopping, self.msgpack)
 
 
 class CommandEndpoint(Endpoint):
@@ -79,9 +79,9 @@ class CommandEndpoint(Endpoint):
             work.message = self.handler.codec.decode(payload, content_type)
             self._admit(work)
         except CodecError as error:
-            self.refuse(span, reply, work.received_ns, invalid(self.subject, str(error)), work.msgpack)
+            self.answer_error(span, reply, work.received_ns, invalid(self.subject, str(error)), work.msgpack)
         except RequestError as error:
-            self.refuse(span, reply, work.received_ns, error, work.msgpack)
+            self.answer_error(span, reply, work.received_ns, error, work.msgpack)
 
     def _admit(self, work: CommandWork) -> None:
         handler = self.handler

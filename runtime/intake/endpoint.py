@@ -28,7 +28,7 @@ _SILENT = frozenset((PropagatedSpan, UnsampledSpan))
 """Spans that are not recorded: there is nothing to tell the caller of."""
 
 
-class ServedStats:
+class RequestStats:
     """What discovery tells of an endpoint: requests that ended well are counted once, where metrics count them."""
 
     def __init__(self, durations: Durations) -> None:
@@ -50,7 +50,7 @@ class ServedStats:
         """Nanoseconds from receiving them to answering them."""
         return int((self._durations.sum - self._seconds_before) * 1e9) + self._refused_ns
 
-    def refused(self, taken: int, text: str) -> None:
+    def add_error(self, taken: int, text: str) -> None:
         """Count one that was answered with an error, after `taken` nanoseconds."""
         self._refused += 1
         self._refused_ns += taken
@@ -73,12 +73,12 @@ class Endpoint:
         attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
         self.template = served.tracer.template(method, SpanKind.SERVER, attributes)
         self.durations = served.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
-        self.stats = ServedStats(self.durations)
+        self.stats = RequestStats(self.durations)
         self.respond = served.connection.respond
         self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
 
-    def answer(self, span: Span, reply: bytes, begun: int, value: Any, msgpack: bool) -> None:
-        """Send the reply of a handler that returned `value`; `begun` is in unix nanoseconds."""
+    def answer(self, span: Span, reply: bytes, received_ns: int, value: Any, msgpack: bool) -> None:
+        """Send the reply of a handler that returned `value`; `received_ns` is in unix nanoseconds."""
         # Exact types: `isinstance` of an abstract class costs four times the encoding.
         try:
             if msgpack:
@@ -93,20 +93,20 @@ class Endpoint:
                     block = b"NATS/1.0\r\n%b\r\n" % response_line(span)
                 self.respond(reply, b"" if value is None else encode(value), block)
         except (PublishError, OverflowError) as error:  # too large for a message, or an integer for MessagePack
-            self.unsent(span, reply, begun, error, msgpack)
+            self.answer_unsendable(span, reply, received_ns, error, msgpack)
             return
         now = _now()
         span.end(now)
-        self.durations.record(now - begun)
+        self.durations.record(now - received_ns)
 
-    def unsent(self, span: Span, reply: bytes, begun: int, error: Exception, msgpack: bool) -> None:
+    def answer_unsendable(self, span: Span, reply: bytes, received_ns: int, error: Exception, msgpack: bool) -> None:
         """Answer that there is a reply which cannot be sent (it is too large, say)."""
         logger.error("%s: the reply could not be sent: %s", self.subject, error)
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
         unsent.executed = True  # a command has committed before it is answered
-        self.refuse(span, reply, begun, unsent, msgpack)
+        self.answer_error(span, reply, received_ns, unsent, msgpack)
 
-    def refuse(self, span: Span, reply: bytes, begun: int, error: BaseException, msgpack: bool) -> None:
+    def answer_error(self, span: Span, reply: bytes, received_ns: int, error: BaseException, msgpack: bool) -> None:
         """Send an error reply. What is the actor's own failure is logged in full here, and said in short there."""
         body = error_body(error, self.subject)
         if is_internal(error):
@@ -117,8 +117,8 @@ class Endpoint:
         block, payload = error_reply(body, response_line(span), msgpack)
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
-        taken = _now() - begun
-        self.stats.refused(taken, body.message)
+        taken = _now() - received_ns
+        self.stats.add_error(taken, body.message)
         self.durations.record_error(taken, body.code, kind)
         try:
             self.respond(reply, payload, block)
@@ -126,7 +126,7 @@ class Endpoint:
             # The caller learns by its deadline; there is no other way to it.
             logger.warning("%s: an error reply could not be sent: %s", self.subject, unsent)
 
-    def stopping(self) -> NotDelivered:
+    def stopping_error(self) -> NotDelivered:
         """Return what callers are told of a request that this process does not run any more."""
         return NotDelivered(f"{self.subject}: the service is stopping")
 

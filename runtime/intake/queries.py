@@ -91,7 +91,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
                 try:
                     endpoint.respond(self.reply, b"" if result is None else encode(result), None)
                 except PublishError as error:
-                    endpoint.unsent(span, self.reply, self.begun, error, False)
+                    endpoint.answer_unsendable(span, self.reply, self.begun, error, False)
                 else:
                     endpoint.durations.record(_now() - self.begun)
             else:
@@ -100,23 +100,23 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
             if (failure := stray(error)) is None:
                 self.abandon()
                 raise
-            endpoint.refuse(span, self.reply, self.begun, failure, self.msgpack)
+            endpoint.answer_error(span, self.reply, self.begun, failure, self.msgpack)
         except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
-            endpoint.refuse(span, self.reply, self.begun, error, self.msgpack)
+            endpoint.answer_error(span, self.reply, self.begun, error, self.msgpack)
         finally:
             if token is not None:
                 detach(token)
 
     def abandon(self) -> None:
         """Answer that this process stops."""
-        self.endpoint.refuse(self.span, self.reply, self.begun, self.endpoint.stopping(), self.msgpack)
+        self.endpoint.answer_error(self.span, self.reply, self.begun, self.endpoint.stopping_error(), self.msgpack)
 
     async def _run_keyed(self) -> Any:
         """Run on the last committed state of the key (or of all), beside whatever command runs there."""
         endpoint = self.endpoint
         turns, key_of = endpoint.context.turns, endpoint.handler.key_of
         if not turns.owns():
-            raise endpoint.stopping()
+            raise endpoint.stopping_error()
         if key_of is None:
             return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)
         try:
@@ -181,9 +181,9 @@ class QueryEndpoint(Endpoint):
             if not self._workers.draining:
                 self._workers.wake()
         except (CodecError, *UNDECODABLE) as error:
-            self.refuse(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
+            self.answer_error(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
         except RequestError as error:
-            self.refuse(span, reply, call.begun, error, call.msgpack)
+            self.answer_error(span, reply, call.begun, error, call.msgpack)
 
     def _is_plain(self, block: bytes, span: Span, call: QueryCall) -> bool:
         """Whether a block has a trace, a deadline or both, as our own bus sends them, and no room for anything else.
