@@ -50,7 +50,7 @@ def test_the_reference_lists_the_settings() -> None:
     assert first_column("Settings of a process") == [field.name for field in fields(Settings)]
     known = [field.name for field in fields(ConnectionOptions) if field.name not in ("name", "public_api")]
     assert first_column("Connection") == known
-    assert first_column("Bounds of an actor") == [field.name for field in fields(Options)]
+    assert first_column("Limits of an actor") == [field.name for field in fields(Options)]
     assert first_column("Retries") == [field.name for field in fields(RetryPolicy)]
 
 
@@ -59,7 +59,7 @@ def test_the_reference_lists_the_settings() -> None:
     [
         ("Settings of a process", Settings),
         ("Connection", ConnectionOptions),
-        ("Bounds of an actor", Options),
+        ("Limits of an actor", Options),
         ("Retries", RetryPolicy),
     ],
 )
