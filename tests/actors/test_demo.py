@@ -5,7 +5,7 @@ import signal
 import socket
 from pathlib import Path
 
-from tests.support.process import ended, started
+from tests.support.process import run_command, running_command
 
 STEPS = (
     "delivery.get_delivery_pricing", "payment-3p.preauth", "orders.create_order", "warehouse has a packaging request",
@@ -16,7 +16,7 @@ STEPS = (
 
 
 async def test_an_order_goes_through_the_shop_in_one_trace(tmp_path: Path) -> None:
-    done = await ended("demo", "--exit", "--port", "0", cwd=tmp_path)
+    done = await run_command("demo", "--exit", "--port", "0", cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     at = [done.out.index(step) for step in STEPS]
     assert at == sorted(at)
@@ -40,11 +40,11 @@ async def test_an_order_goes_through_the_shop_in_one_trace(tmp_path: Path) -> No
 async def test_it_stays_up_until_ctrl_c_and_says_what_to_type(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with started("demo", "--port", str(port), cwd=tmp_path, ready="stays up until Ctrl-C") as demo:
+        async with running_command("demo", "--port", str(port), cwd=tmp_path, ready="stays up until Ctrl-C") as demo:
             assert f"(port {port} is taken)" in demo.text
             line = next(line for line in demo.text.splitlines() if "query orders.get_order" in line)
             own = line.split(" query ")[1].split()
-            asked = await ended("query", *own, cwd=tmp_path)
+            asked = await run_command("query", *own, cwd=tmp_path)
             assert asked.code == 0, asked
             assert '"status":"FULFILLED"' in asked.out
             demo.signal(signal.SIGINT)
@@ -53,24 +53,24 @@ async def test_it_stays_up_until_ctrl_c_and_says_what_to_type(tmp_path: Path) ->
 
 
 async def test_an_interrupt_during_the_start_leaves_no_stack_trace(tmp_path: Path) -> None:
-    async with started("demo", "--port", "0", cwd=tmp_path, ready="NATS ") as demo:
+    async with running_command("demo", "--port", "0", cwd=tmp_path, ready="NATS ") as demo:
         demo.signal(signal.SIGINT)
         assert await demo.wait() in (0, 130)
         assert "Traceback" not in demo.text
 
 
 async def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
-    done = await ended("demo", "--nats-server", "/nowhere/nats-server", cwd=tmp_path)
+    done = await run_command("demo", "--nats-server", "/nowhere/nats-server", cwd=tmp_path)
     assert (done.code, done.err) == (2, "Error: --nats-server: not an executable file: /nowhere/nats-server\n")
     broken = tmp_path / "nats-server"
     broken.write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
     broken.chmod(0o755)
-    done = await ended("demo", cwd=tmp_path, env={"ACTORLOOM_NATS_SERVER": str(broken)})
+    done = await run_command("demo", cwd=tmp_path, env={"ACTORLOOM_NATS_SERVER": str(broken)})
     assert done.code == 2
     assert "broken" in done.err and "Traceback" not in done.err
 
 
 async def test_a_sampler_that_records_nothing_does_no_harm(tmp_path: Path) -> None:
-    done = await ended("demo", "--exit", "--port", "0", cwd=tmp_path, env={"OTEL_TRACES_SAMPLER": "always_off"})
+    done = await run_command("demo", "--exit", "--port", "0", cwd=tmp_path, env={"OTEL_TRACES_SAMPLER": "always_off"})
     assert done.code == 0, done
     assert "no spans" in done.out

@@ -24,7 +24,7 @@ from runtime.telemetry import Tracing
 from runtime.wire.subjects import Names
 from tests.storage.test_dead_letters import FAILING, RUNS, Books, NoteLater, Paid, Post
 from tests.support.probe import Probe, running
-from tests.support.process import ended
+from tests.support.process import run_command
 
 PROFILES = Path(__file__).parents[2] / "deploy" / "nats"
 
@@ -222,16 +222,16 @@ async def test_what_somebody_has_deleted(nats_server: EmbeddedServer, namespace:
 async def test_the_command_line(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
     arguments = ("doctor", "--nats", nats_server.url, "--namespace", namespace)
     async with running(Books, Post, url=nats_server.url, namespace=namespace):
-        said = await ended(*arguments, cwd=tmp_path)
+        said = await run_command(*arguments, cwd=tmp_path)
         assert said.code == 0 and "fail" not in said.out
         assert any(line.startswith("ok    books        its keys are owned by") for line in said.out.splitlines())
         assert "ok    post         running; it has no state" in said.out
-    said = await ended(*arguments, "--json", "--replicas", "3", "--no-probe", cwd=tmp_path)
+    said = await run_command(*arguments, "--json", "--replicas", "3", "--no-probe", cwd=tmp_path)
     findings = {finding["subject"]: finding for finding in msgspec.json.decode(said.out)}
     assert said.code == 3 and "checks failed" in said.err
     assert findings["cluster"]["status"] == "fail" and "3 replicas are wanted" in findings["cluster"]["text"]
     (port,) = free_ports(1)
-    said = await ended("doctor", "--nats", f"nats://127.0.0.1:{port}", "--timeout", "0.5", cwd=tmp_path)
+    said = await run_command("doctor", "--nats", f"nats://127.0.0.1:{port}", "--timeout", "0.5", cwd=tmp_path)
     assert said.code == 4 and "Traceback" not in said.err
 
 

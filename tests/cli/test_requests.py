@@ -11,7 +11,7 @@ from runtime import Actor, Command, Event, Query, Rejected, command, not_found, 
 from runtime.actor.message import new_key
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import System, running
-from tests.support.process import Ended, ended
+from tests.support.process import Completed, run_command
 
 
 class Note(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,8 +74,8 @@ class Desk:
         self._where = where
         self.cwd = cwd
 
-    async def __call__(self, *arguments: str, stdin: str = "") -> Ended:
-        return await ended(*arguments, *self._where, cwd=self.cwd, stdin=stdin)
+    async def __call__(self, *arguments: str, stdin: str = "") -> Completed:
+        return await run_command(*arguments, *self._where, cwd=self.cwd, stdin=stdin)
 
     async def note(self, *arguments: str) -> dict[str, object]:
         """Write a note and return it."""
@@ -101,7 +101,7 @@ async def test_a_reply_is_json_on_stdout_and_nothing_else(desk: Desk) -> None:
 
 
 async def test_no_result_is_null(desk: Desk) -> None:
-    assert await desk("command", "notes.burn_note", "noteId=1") == Ended(0, "null\n", "")
+    assert await desk("command", "notes.burn_note", "noteId=1") == Completed(0, "null\n", "")
 
 
 async def test_a_command_of_the_same_id_takes_effect_once(desk: Desk) -> None:
@@ -112,10 +112,10 @@ async def test_a_command_of_the_same_id_takes_effect_once(desk: Desk) -> None:
 
 async def test_a_service_error_is_3(desk: Desk) -> None:
     missing = await desk("query", "notes.get_note", "noteId=none")
-    assert missing == Ended(3, "", "Error: 404 NotFound: no note none\n")
+    assert missing == Completed(3, "", "Error: 404 NotFound: no note none\n")
     note = await desk.note("text=a", "stars=1")
     refused = await desk("command", "notes.burn_note", f"noteId={note['noteId']}")
-    assert refused == Ended(3, "", "Error: 409 Rejected: it has stars\n")
+    assert refused == Completed(3, "", "Error: 409 Rejected: it has stars\n")
     invalid = await desk("command", "notes.write_note", "stars=many")
     assert invalid.code == 3
     assert "400 InvalidMessage" in invalid.err
@@ -142,7 +142,7 @@ async def test_nobody_there_is_4_and_names_who_is(desk: Desk) -> None:
 
 async def test_no_server_is_4(tmp_path: Path) -> None:
     for name in (("query", "a.b"), ("health",)):
-        done = await ended(*name, "--nats", "nats://127.0.0.1:1", "--timeout", "0.3", cwd=tmp_path)
+        done = await run_command(*name, "--nats", "nats://127.0.0.1:1", "--timeout", "0.3", cwd=tmp_path)
         assert done.code == 4
         assert done.err.startswith("Error: cannot connect to NATS at nats://127.0.0.1:1")
         assert done.err.count("\n") == 1
@@ -230,8 +230,8 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
 
 async def test_health_is_0_where_all_who_are_named_answer(desk: Desk, nats_server: EmbeddedServer) -> None:
     where = ("--nats", nats_server.url)
-    good = await ended("health", "notes", *where, cwd=desk.cwd)
+    good = await run_command("health", "notes", *where, cwd=desk.cwd)
     assert (good.code, json.loads(good.out)["notes"]) == (0, 1)
-    assert (await ended("health", *where, cwd=desk.cwd)).code == 0
-    bad = await ended("health", "notes", "absent", "--timeout", "0.3", *where, cwd=desk.cwd)
+    assert (await run_command("health", *where, cwd=desk.cwd)).code == 0
+    bad = await run_command("health", "notes", "absent", "--timeout", "0.3", *where, cwd=desk.cwd)
     assert (bad.code, bad.err) == (4, "Error: no answer from absent\n")

@@ -12,7 +12,7 @@ from runtime.cli.targets import find_actors
 from runtime.errors import ConfigurationError, DeclarationError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
-from tests.support.process import ended, started
+from tests.support.process import run_command, running_command
 
 HELLO = """
 import asyncio
@@ -105,16 +105,16 @@ async def test_a_wrong_start_is_one_message_and_exit_code_2(package: Path) -> No
     (package / "broken.py").write_text("1 / 0")
     (package / "bad.toml").write_text("namespce = 'a'")
     for arguments in (("broken",), ("nowhere",), ("greeting", "--config", "bad.toml"), ("greeting", "--uvlop")):
-        done = await ended("run", *arguments, cwd=package)
+        done = await run_command("run", *arguments, cwd=package)
         assert (done.code, done.out) == (2, "")
         assert "Error: " in done.err and "Traceback" not in done.err
-    shown = await ended("--debug", "run", "broken", cwd=package)
+    shown = await run_command("--debug", "run", "broken", cwd=package)
     assert "ZeroDivisionError" in shown.err and "Traceback" in shown.err
 
 
 async def test_a_server_that_is_not_there_is_told_at_once(package: Path) -> None:
     (package / "actorloom.toml").write_text("[nats]\nconnect_timeout = 0.3\n")
-    done = await ended("run", "greeting", "--nats", "nats://127.0.0.1:1", cwd=package)
+    done = await run_command("run", "greeting", "--nats", "nats://127.0.0.1:1", cwd=package)
     assert done.code == 4
     assert done.err.splitlines()[-1].startswith("Error: cannot connect to NATS at nats://127.0.0.1:1")
     assert "Traceback" not in done.err
@@ -122,12 +122,14 @@ async def test_a_server_that_is_not_there_is_told_at_once(package: Path) -> None
 
 async def test_without_a_url_a_server_is_embedded_and_keeps_its_data(package: Path) -> None:
     for _ in range(2):
-        async with started("run", "actorloom_shop.products", "--log-format", "text", cwd=package) as process:
+        async with running_command("run", "actorloom_shop.products", "--log-format", "text", cwd=package) as process:
             line = await process.until("embedded nats-server on")
             assert line.endswith(f"its data in {package / '.actorloom'}")
             url = line.split(" on ")[1].split(",")[0]
             mug = '{"productId":"mug","name":"Mug","price":1,"package":{"width":1,"length":1,"height":1,"weight":1}}'
-            created = await ended("command", "products.create_product", mug, "--nats", url, "--id", "1", cwd=package)
+            created = await run_command(
+                "command", "products.create_product", mug, "--nats", url, "--id", "1", cwd=package
+            )
             assert created.code == 0, created
             process.signal(signal.SIGINT)
             assert await process.wait() == 0
@@ -139,7 +141,7 @@ async def test_a_request_in_hand_is_answered_before_it_stops(
 ) -> None:
     where = ("--nats", nats_server.url, "--namespace", namespace)
     async with (
-        started("run", "greeting", *where, cwd=package) as process,
+        running_command("run", "greeting", *where, cwd=package) as process,
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
     ):
         asked = asyncio.ensure_future(client.request(f"{namespace}.hello.query.greet", b'{"name":"slow"}', timeout=20))
@@ -153,7 +155,7 @@ async def test_a_request_in_hand_is_answered_before_it_stops(
 async def test_a_second_signal_ends_it_at_once(nats_server: EmbeddedServer, package: Path, namespace: str) -> None:
     where = ("--nats", nats_server.url, "--namespace", namespace)
     async with (
-        started("run", "greeting", *where, cwd=package) as process,
+        running_command("run", "greeting", *where, cwd=package) as process,
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
     ):
         client.publish(f"{namespace}.hello.query.greet", b'{"name":"stuck"}', reply=b"_INBOX.nobody")
@@ -169,7 +171,7 @@ async def test_the_health_port_tells_of_readiness_and_metrics(
     nats_server: EmbeddedServer, package: Path, namespace: str
 ) -> None:
     where = ("--nats", nats_server.url, "--namespace", namespace)
-    async with started("run", "greeting", *where, "--health-port", "0", cwd=package) as process:
+    async with running_command("run", "greeting", *where, "--health-port", "0", cwd=package) as process:
         port = (await process.until("health on")).split("127.0.0.1:")[1].split(" ")[0]
 
         def get(path: str) -> str:
@@ -177,11 +179,11 @@ async def test_the_health_port_tells_of_readiness_and_metrics(
                 return answer.read().decode()
 
         assert json.loads(await asyncio.to_thread(get, "/readyz")) == {"status": "ok", "reasons": []}
-        await ended("query", "hello.greet", "name=Ada", *where, cwd=package)
+        await run_command("query", "hello.greet", "name=Ada", *where, cwd=package)
         assert "rpc_server_call_duration_seconds_count" in await asyncio.to_thread(get, "/metrics")
-        asked = await ended("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
+        asked = await run_command("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
         assert (asked.code, json.loads(asked.out)["status"]) == (0, "ok")
-    refused = await ended("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
+    refused = await run_command("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
     assert refused.code == 4
 
 
@@ -189,7 +191,7 @@ async def test_it_runs_on_uvloop_and_logs_json_where_nobody_watches(
     nats_server: EmbeddedServer, package: Path, namespace: str
 ) -> None:
     where = ("--nats", nats_server.url, "--namespace", namespace)
-    async with started("run", "greeting", *where, "--uvloop", cwd=package) as process:
+    async with running_command("run", "greeting", *where, "--uvloop", cwd=package) as process:
         assert await process.stop() == 0
     lines = [json.loads(line) for line in process.text.splitlines()]
     assert [line["message"] for line in lines if line["logger"] == "actorloom.cli"][-1] == "stopped"
@@ -201,21 +203,21 @@ async def test_settings_of_the_file_reach_the_actors(
     (package / "actorloom.toml").write_text(
         f'namespace = "{namespace}"\nlog_format = "text"\n[nats]\nurl = "{nats_server.url}"\n[actors.nobody]\nlane = 1\n'
     )
-    async with started("run", "greeting", cwd=package) as process:
+    async with running_command("run", "greeting", cwd=package) as process:
         await process.until("the settings of nobody are not used")
-        asked = await ended("query", "hello.greet", "name=7", cwd=package)
+        asked = await run_command("query", "hello.greet", "name=7", cwd=package)
         assert asked.out == '"Hello 7"\n'
 
 
 async def test_reload_begins_anew_when_a_file_changes(package: Path) -> None:
     source = package / "greeting" / "inner" / "hello.py"
-    async with started("run", "greeting", "--reload", "--log-format", "text", cwd=package) as process:
+    async with running_command("run", "greeting", "--reload", "--log-format", "text", cwd=package) as process:
         url = (await process.until("embedded nats-server on")).split(" on ")[1].split(",")[0]
         await process.until("watching")
         source.write_text(HELLO.replace("Hello {", "Goodbye {"))
         await process.until("stopped")
         await process.until("ready:", 2)
-        asked = await ended("query", "hello.greet", "name=Ada", "--nats", url, cwd=package)
+        asked = await run_command("query", "hello.greet", "name=Ada", "--nats", url, cwd=package)
         assert asked.out == '"Goodbye Ada"\n'
         source.write_text("1 / 0")
         await process.until("Error: cannot import")
@@ -227,10 +229,10 @@ async def test_reload_begins_anew_when_a_file_changes(package: Path) -> None:
 
 
 async def test_help_and_version_are_quick_and_need_no_server(tmp_path: Path) -> None:
-    helped = await ended("--help", cwd=tmp_path)
+    helped = await run_command("--help", cwd=tmp_path)
     assert helped.code == 0
-    assert "No such command 'nonsense'" in (await ended("nonsense", cwd=tmp_path)).err
+    assert "No such command 'nonsense'" in (await run_command("nonsense", cwd=tmp_path)).err
     assert all(f"\n  {name} " in helped.out for name in ("run", "query", "emit", "describe", "demo"))
-    loaded = await ended("--debug", "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    loaded = await run_command("--debug", "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
     assert "| click" in loaded.err or " click" in loaded.err
     assert not [line for line in loaded.err.splitlines() if line.endswith((" nats", " rich", " opentelemetry.sdk"))]

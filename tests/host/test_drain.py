@@ -13,7 +13,7 @@ from runtime.nats.server import EmbeddedServer
 from tests.host.test_host import connected, process, until
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.partners import GetLeft, GetRight, Left, Rates, Right, WorkLeft, WorkRight
-from tests.support.process import ROOT, started
+from tests.support.process import ROOT, running_command
 
 PARTNERS = (Left, Right, Rates)
 LONGEST = 20.0
@@ -51,7 +51,7 @@ async def test_actors_that_need_each_other_finish_what_they_have_begun(
                     return
                 done[f"{kind.__name__} {number}"] += 1
 
-        async with started("run", *targets, *where, cwd=ROOT) as running:
+        async with running_command("run", *targets, *where, cwd=ROOT) as running:
             callers = [asyncio.ensure_future(caller(number)) for number in range(20)]
             await until(lambda: done.total() > 100)
             running.signal(signal.SIGTERM)

@@ -36,7 +36,7 @@ from tests.support.calling import Gateway
 from tests.support.counting import Add, Count, Counter, GetCount, GetSeen, ListCounts, Wait, Watcher
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
-from tests.support.process import started
+from tests.support.process import running_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -215,12 +215,12 @@ async def test_a_killed_owner_is_replaced_and_its_work_completed(nats_server: Em
                         failed += 1
                         await asyncio.sleep(0.02)
 
-        async with started(*arguments, cwd=ROOT) as one:
+        async with running_command(*arguments, cwd=ROOT) as one:
             callers = [asyncio.ensure_future(caller(number)) for number in range(6)]
             await until(lambda: len(sent) > 200)
             one.signal(signal.SIGKILL)
             assert await one.wait() == -signal.SIGKILL
-        async with started(*arguments, cwd=ROOT) as last:
+        async with running_command(*arguments, cwd=ROOT) as last:
             there = len(sent)
             await until(lambda: len(sent) > there + 50)
             stop.set()
@@ -254,7 +254,7 @@ async def test_a_lost_lease_means_standby_and_not_the_end(nats_server: EmbeddedS
 
 async def test_an_owner_that_was_paused_answers_nothing_of_before(nats_server: EmbeddedServer, namespace: str) -> None:
     arguments = ("run", "tests.support.counting:Counter", "--nats", nats_server.url, "--namespace", namespace)
-    async with connected(nats_server, namespace) as bus, started(*arguments, cwd=ROOT) as one:
+    async with connected(nats_server, namespace) as bus, running_command(*arguments, cwd=ROOT) as one:
         assert (await bus.command(Add("paused"))).value == 1
         assert (await bus.query(ListCounts())) == [await bus.query(GetCount("paused"))]
         async with process(nats_server, namespace, Counter) as (runner, _):

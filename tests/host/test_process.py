@@ -14,7 +14,7 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from tests.support.counting import Add, Counter, Wait
-from tests.support.process import started
+from tests.support.process import running_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ async def test_a_signal_drains_and_exits_zero(
 ) -> None:
     async with (
         connect(nats_server.url, namespace=namespace) as bus,
-        started(*arguments(nats_server.url, namespace), cwd=ROOT) as process,
+        running_command(*arguments(nats_server.url, namespace), cwd=ROOT) as process,
     ):
         assert (await bus.command(Add("a", 5))).value == 5
         sending = [asyncio.ensure_future(bus.command(Add("a"), timeout=10)) for _ in range(50)]
@@ -47,7 +47,7 @@ async def test_a_signal_drains_and_exits_zero(
 async def test_a_second_signal_ends_at_once(nats_server: EmbeddedServer, namespace: str) -> None:
     async with (
         connect(nats_server.url, namespace=namespace) as bus,
-        started(*arguments(nats_server.url, namespace), cwd=ROOT) as process,
+        running_command(*arguments(nats_server.url, namespace), cwd=ROOT) as process,
     ):
         for_ever = asyncio.ensure_future(bus.command(Wait("for ever"), timeout=20))
         await bus.connection.flush()

@@ -21,9 +21,9 @@ from runtime.storage.streams import events_config
 from runtime.telemetry import Tracing
 from runtime.testing import running
 from runtime.wire.subjects import Names
-from tests.support.bombs import ATTEMPTS, EXIT, Courier, Finds, Found, GetFinds, Sapper
 from tests.support.consumers import is_idle
 from tests.support.counting import Counter, GetCount
+from tests.support.exiting import ATTEMPTS, EXIT, Courier, Finds, Found, GetFinds, Sapper
 from tests.support.process import ROOT, Process, environment
 
 
@@ -49,7 +49,7 @@ class Field:
 
     async def launch(self, **env: str) -> Process:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "runtime", "run", f"tests.support.bombs:{self.actor.__name__}", "--nats", self.url,
+            sys.executable, "-m", "runtime", "run", f"tests.support.exiting:{self.actor.__name__}", "--nats", self.url,
             "--namespace", self.namespace, "--lease-ttl", "1", cwd=ROOT, env=environment({"ACK_WAIT": "1", **env}),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
@@ -109,7 +109,7 @@ async def test_an_event_that_ends_the_process_of_a_keyed_actor_is_counted_out(
         for number in range(1, 4):
             await here.find("bridge", number)
         await here.find("road", 1, "slow")  # in hand at each death, and innocent
-        await here.find("bridge", 4, "bomb")
+        await here.find("bridge", 4, "exit")
         for number in range(5, 8):
             await here.find("bridge", number)
             await here.find("road", number, "slow")
@@ -132,14 +132,14 @@ async def test_an_event_that_ends_the_process_of_a_keyed_actor_is_counted_out(
             "on_found",
             "bridge-4.on_found",
         )
-        assert msgspec.json.decode(letter.payload, type=Found) == Found("bridge", 4, "bomb")
+        assert msgspec.json.decode(letter.payload, type=Found) == Found("bridge", 4, "exit")
         assert await here.finds("bridge") == (1, 2, 3, 5, 6, 7, 8)
         assert await here.finds("road") == (1, 5, 6, 7) and await here.finds("river") == (1,)
         assert re.search(r"processes in a row ended with events of \S+ in hand", here.running[-1].text)
 
         # Nothing is suspected any more, and mended it takes what it could not.
         assert await here.running[-1].stop() == 0
-        process = await here.launch(MENDED="1")
+        process = await here.launch(HARMLESS="1")
         await process.until("ready:")
         assert "in a row" not in process.text
         assert await here.letters.redrive(letter.sequence)
@@ -160,7 +160,7 @@ async def test_an_event_that_ends_the_process_of_an_actor_without_state_is_count
         for number in range(1, 4):
             await here.find("bridge", number)
         await here.find("road", 100, "slow")  # delivered as often as the bomb, and innocent
-        await here.find("bridge", 1000, "bomb")
+        await here.find("bridge", 1000, "exit")
         for number in range(5, 8):
             await here.find("bridge", number)
         deaths = await here.lives(here.idle)
@@ -171,7 +171,7 @@ async def test_an_event_that_ends_the_process_of_an_actor_without_state_is_count
         assert (await system.bus.query(GetCount("road"))).value == 100
 
         assert await here.running[-1].stop() == 0
-        await (await here.launch(MENDED="1")).until("ready:")
+        await (await here.launch(HARMLESS="1")).until("ready:")
         assert await here.letters.redrive(letter.sequence)
 
         async def taken() -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.nats.server import EmbeddedServer
 from tests.jaeger.conftest import Jaeger
-from tests.support.process import ended, started
+from tests.support.process import run_command, running_command
 
 pytestmark = pytest.mark.jaeger
 
@@ -18,8 +18,8 @@ async def test_a_request_prints_its_trace(
     where = ("--nats", nats_server.url, "--namespace", namespace)
     telemetry = {"OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp_url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     mug = '{"productId":"mug","name":"Mug","price":1,"package":{"width":1,"length":1,"height":1,"weight":1}}'
-    async with started("run", "actorloom_shop.products", *where, cwd=tmp_path, env=telemetry):
-        done = await ended(
+    async with running_command("run", "actorloom_shop.products", *where, cwd=tmp_path, env=telemetry):
+        done = await run_command(
             "command", "products.create_product", mug, "--jaeger", jaeger.query_url, *where, cwd=tmp_path
         )
     assert done.code == 0, done

@@ -19,7 +19,7 @@ from runtime.testing import System, running
 from runtime.wire import headers as header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
-from tests.support.process import ended
+from tests.support.process import run_command
 
 OPTIONS = Options(retry=RetryPolicy(attempts=2, first=0.01, longest=0.02))
 FAILING: set[str] = set()
@@ -371,7 +371,7 @@ async def test_the_services_of_a_namespace_are_those_that_have_run(shop: System,
 
 async def test_the_command_line(shop: System, nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
     async def dlq(*arguments: str) -> tuple[int, str, str]:
-        said = await ended(
+        said = await run_command(
             "dlq", *arguments, "--nats", nats_server.url, "--namespace", namespace, cwd=tmp_path
         )  # fmt: skip
         return said.code, said.out, said.err
@@ -431,5 +431,5 @@ async def _sum_is(shop: System, order: str, expected: int) -> bool:
 async def test_what_cannot_be_done_says_why(
     nats_server: EmbeddedServer, tmp_path: Path, arguments: list[str], code: int, text: str
 ) -> None:
-    said = await ended("dlq", *arguments, "--nats", nats_server.url, "--namespace", "none-here", cwd=tmp_path)
+    said = await run_command("dlq", *arguments, "--nats", nats_server.url, "--namespace", "none-here", cwd=tmp_path)
     assert said.code == code and text in " ".join(said.err.split()) and "Traceback" not in said.err

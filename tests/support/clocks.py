@@ -1,8 +1,8 @@
-"""Ids of clocks that are right or wrong, for tests."""
+"""Message ids with a chosen time, for tests of clocks that are wrong."""
 
 import uuid
 
 
 def uuid7(at: float) -> str:
-    """A UUIDv7 of a clock that says `at`, in unix seconds."""
+    """Return a UUIDv7 created at `at`, in Unix seconds."""
     return str(uuid.UUID(int=int(at * 1000) << 80 | 7 << 76 | 2 << 62 | uuid.uuid4().int & ((1 << 62) - 1)))

@@ -1,12 +1,12 @@
-"""How far a durable consumer is, for tests that wait for it."""
+"""The progress of a durable consumer, for tests that wait for it."""
 
 from runtime.nats.jetstream.client import JetStream
 
 
 async def is_idle(jetstream: JetStream, stream: str, durable: str) -> bool:
-    """Whether all of `stream`, which the consumer has whole, was delivered and finished.
+    """Return whether every message of `stream` was delivered and acknowledged. The consumer must have no filter.
 
-    Its count of pending messages alone does not tell: it learns of what was just stored a little later.
+    The number of pending messages alone is not enough, because the server updates it a moment after it stores a message.
     """
     last = (await jetstream.stream_info(stream)).state.last_seq
     info = await jetstream.consumer_info(stream, durable)

@@ -1,4 +1,4 @@
-"""Actors of one process that need each other: two with a state that ask one another, and one without that both ask."""
+"""Three actors of one process that depend on each other: two with state that query one another, and one that both query."""
 
 import asyncio
 
@@ -9,18 +9,22 @@ from tests.support.handlers import RUN_COUNTS, gate
 
 
 class Done(msgspec.Struct, frozen=True):
+    """The number of commands and of notes that a key has handled."""
+
     work: int = 0
     notes: int = 0
 
 
 class WorkLeft(Command[int], actor="left", key="name"):
-    """Asks the right one, when the gate is open."""
+    """Queries `Right` once the gate is open. Without a gate the handler sleeps for a moment first."""
 
     name: str
     gate: str = ""
 
 
 class NoteLeft(Command[None], actor="left", key="name"):
+    """Adds one to the notes of `Left`."""
+
     name: str
 
 
@@ -29,7 +33,7 @@ class GetLeft(Query[Done], actor="left", key="name"):
 
 
 class WorkRight(Command[int], actor="right", key="name"):
-    """Asks the left one, when the gate is open."""
+    """Queries `Left` once the gate is open. Without a gate the handler sleeps for a moment first."""
 
     name: str
     gate: str = ""
@@ -40,27 +44,29 @@ class GetRight(Query[Done], actor="right", key="name"):
 
 
 class GetRate(Query[int], actor="rates"):
-    pass
+    """Returns the number that each command adds to `Done.work`."""
 
 
 class RightWorked(Event, actor="right", key="name"):
+    """`Right` has handled a command."""
+
     name: str
 
 
-async def _passed(name: str) -> None:
-    """A gate where there is one, and otherwise a moment, in which others run."""
+async def _wait_at(name: str) -> None:
+    """Count a run, and wait for the gate `name`, or for 20 ms if there is none."""
     RUN_COUNTS[f"work {name}"] += 1
     await (gate(name).wait() if name else asyncio.sleep(0.02))
 
 
 class Left(Actor[Done]):
-    """Asks the right one."""
+    """Queries `Right` and `Rates` in each command."""
 
     name = "left"
 
     @command
     async def work(self, message: WorkLeft) -> int:
-        await _passed(message.gate)
+        await _wait_at(message.gate)
         await self.query(GetRight(message.name))
         before = self.state or Done()
         self.state = Done(before.work + await self.query(GetRate()), before.notes)
@@ -77,13 +83,13 @@ class Left(Actor[Done]):
 
 
 class Right(Actor[Done]):
-    """Asks the left one, and tells it of its own events."""
+    """Queries `Left` and `Rates` in each command, emits an event, and reacts to it with a command to `Left`."""
 
     name = "right"
 
     @command
     async def work(self, message: WorkRight) -> int:
-        await _passed(message.gate)
+        await _wait_at(message.gate)
         await self.query(GetLeft(message.name))
         before = self.state or Done()
         self.state = Done(before.work + await self.query(GetRate()))
@@ -101,7 +107,7 @@ class Right(Actor[Done]):
 
 
 class Rates(Actor):
-    """Has no state, and is asked by both."""
+    """An actor without state that answers both."""
 
     name = "rates"
 

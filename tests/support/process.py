@@ -1,4 +1,4 @@
-"""Runs `python -m runtime …` as real processes: until a line appears, until they end, or as long as a block."""
+"""Runs ``python -m runtime …`` as a real process: to its end, or for the duration of a block."""
 
 import asyncio
 import os
@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
+"""Seconds for which tests wait for a line or for the end of a process."""
 
 
-class Ended(NamedTuple):
-    """What a process said, and its exit code."""
+class Completed(NamedTuple):
+    """The exit code and the output of a process that has ended."""
 
     code: int
     out: str
@@ -22,44 +23,49 @@ class Ended(NamedTuple):
 
 
 class Process:
-    """A running command; what it writes to stdout and stderr is gathered in `text`."""
+    """A running command. `text` is its output so far, stdout and stderr together."""
 
     def __init__(self, child: asyncio.subprocess.Process) -> None:
         self.pid = child.pid
         self.text = ""
         self._child = child
-        self._more = asyncio.Event()
+        self._new_output = asyncio.Event()
         self._reading = asyncio.ensure_future(self._read())
 
     async def until(self, wanted: str, count: int = 1, timeout: float = PATIENCE) -> str:
-        """Return the line that has `wanted` for the `count`-th time; fails where the process ends before."""
+        """Return the `count`-th line that contains `wanted`, once there is one.
+
+        Raises:
+            AssertionError: The process ended first.
+            TimeoutError: The line did not appear within `timeout` seconds.
+        """
         async with asyncio.timeout(timeout):
             while True:
                 found = [line for line in self.text.splitlines() if wanted in line]
                 if len(found) >= count:
                     return found[count - 1]
                 if self._reading.done():
-                    raise AssertionError(f"ended without {wanted!r}:\n{self.text}")
-                self._more.clear()
-                await self._more.wait()
+                    raise AssertionError(f"the process ended without the line {wanted!r}:\n{self.text}")
+                self._new_output.clear()
+                await self._new_output.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to this process alone."""
+        """Send a signal to this process only, not to its group."""
         os.kill(self.pid, number)
 
     async def wait(self, timeout: float = PATIENCE) -> int:
-        """Return the exit code (minus the number of a signal) when it has ended, all its output read."""
+        """Wait until the process has ended and all its output is read; return the exit code (negative: the signal)."""
         async with asyncio.timeout(timeout):
             await self._reading
             return await self._child.wait()
 
     async def stop(self) -> int:
-        """SIGTERM, and `wait`."""
+        """Send SIGTERM, and `wait`."""
         self.signal(signal.SIGTERM)
         return await self.wait()
 
     async def end(self) -> None:
-        """Kill it where it still runs."""
+        """Kill the process if it still runs, and wait for its end."""
         if self._child.returncode is None:
             self._child.kill()
         await self.wait()
@@ -68,15 +74,15 @@ class Process:
         assert self._child.stdout is not None
         while data := await self._child.stdout.read(65536):
             self.text += data.decode(errors="replace")
-            self._more.set()
-        self._more.set()
+            self._new_output.set()
+        self._new_output.set()
 
 
 @asynccontextmanager
-async def started(
+async def running_command(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, ready: str = "ready:"
 ) -> AsyncIterator[Process]:
-    """Run a command as long as the block, from the moment that it has written `ready`."""
+    """Run a command for the duration of the block, which is entered once the output contains `ready`."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
@@ -89,10 +95,10 @@ async def started(
         await process.end()
 
 
-async def ended(
+async def run_command(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = PATIENCE
-) -> Ended:
-    """Run a command to its end, and return what it said."""
+) -> Completed:
+    """Run a command to its end; return its exit code and output."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
@@ -105,10 +111,13 @@ async def ended(
             child.kill()
             await child.wait()
     assert child.returncode is not None
-    return Ended(child.returncode, out.decode(), err.decode())
+    return Completed(child.returncode, out.decode(), err.decode())
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment, which the tests have cleaned, with the project importable from anywhere."""
+    """Return the environment of a command: this process's, with the project importable from any directory.
+
+    A fixture has removed the developer's own settings from it.
+    """
     paths = (ROOT, ROOT / "deploy" / "editable")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), **(more or {})}

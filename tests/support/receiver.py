@@ -1,4 +1,4 @@
-"""An OTLP/HTTP receiver for tests: a real server on a thread, that answers as it is told."""
+"""An OTLP/HTTP receiver for tests: a real server in a thread, with answers that a test prepares."""
 
 import gzip
 import threading
@@ -10,7 +10,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Receiver:
-    """Keeps what it took (status 200); `answers` are given first, as (status, headers)."""
+    """Stores the body of each request that it answers with 200, and the path and headers of every request.
+
+    Prepared `answers`, pairs of a status and headers, are used first; after them every answer is 200. A closed `gate` delays
+    answers by up to 30 s.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.answers: list[tuple[int, dict[str, str]]] = []
@@ -38,11 +42,11 @@ class Receiver:
                 for key, value in {"content-length": "0", **headers}.items():
                     self.send_header(key, value)
                 self.end_headers()
-                # Close without a word, as a receiver does whose patience with an idle connection is over.
+                # Close the connection without a header that announces it, as a receiver does after an idle time-out.
                 self.close_connection = self.close_connection or "x-hang-up" in headers
 
             def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
@@ -52,12 +56,12 @@ class Receiver:
         self._thread.start()
 
     def wait(self, condition: Callable[[], bool], timeout: float = 20) -> bool:
-        """Wait until `condition` holds after a request."""
+        """Wait until `condition` holds, checking it after each request; return False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(condition, timeout)
 
     def names(self) -> list[str]:
-        """The names of all spans taken."""
+        """Return the names of all stored spans."""
         requests = [ExportTraceServiceRequest.FromString(body) for body in self.taken]
         return [
             span.name
@@ -77,6 +81,7 @@ class Receiver:
 
 @contextmanager
 def receiving(port: int = 0) -> Generator[Receiver]:
+    """Run a receiver for the duration of the block, on a free port unless one is given."""
     receiver = Receiver(port)
     try:
         yield receiver

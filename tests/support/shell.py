@@ -1,8 +1,8 @@
-"""Runs a document: its files are written and its commands typed as they stand, and what they print is compared.
+"""Runs a Markdown page: writes its files, types its commands, and compares their output with the page.
 
-In Markdown, a block after a line that is just a path, in backticks and with a colon, is a file. A ``console`` block is a terminal: a line that
-begins with ``$ `` is typed, the lines below it are what it prints, where ``…`` stands for anything. ``python -m runtime
-run`` is left running, and stopped as by Ctrl-C where another one is typed, or at the end.
+A code block after a line that is only a path in backticks and a colon is a file. A ``console`` block is a terminal
+session: each line that begins with ``$ `` is typed, and the lines below it are the expected output, in which ``…`` matches
+any text. ``python -m runtime run`` keeps running; the next ``run`` or the end of the page stops it as Ctrl-C does.
 """
 
 import asyncio
@@ -18,10 +18,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 40
-PATIENCE = 10
-"""Seconds for which a query is asked again, until the reaction that it looks for has run."""
+"""Seconds within which a command must finish."""
 
-# Where there is no nats command line, a stand-in that knows `nats req`, on plain nats-py.
+PATIENCE = 10
+"""Seconds for which a query is repeated until its output matches, because reactions run after their events."""
+
 NATS = f"""#!{sys.executable}
 import argparse, asyncio, os, sys, nats
 from nats.errors import NoRespondersError
@@ -41,10 +42,11 @@ async def main():
     await client.close()
 asyncio.run(main())
 """
+"""A replacement for the nats command line, if it is not installed. It supports ``nats req`` only."""
 
 
 class Step(NamedTuple):
-    """A file to write (`path`), or a command to type."""
+    """A file to write, if it has a `path`; otherwise a command to type and its expected output."""
 
     text: str
     path: str | None = None
@@ -52,7 +54,7 @@ class Step(NamedTuple):
 
 
 def steps(document: Path) -> Iterator[Step]:
-    """The files and commands of a document, in order."""
+    """Yield the files and commands of a page, in order."""
     for before, language, body in re.findall(r"(?ms)([^\n]*)\n*^```(\w+)\n(.*?)^```$", document.read_text()):
         named = re.fullmatch(r"`([^`]+)`:", before)
         if named is not None:
@@ -64,7 +66,13 @@ def steps(document: Path) -> Iterator[Step]:
 
 
 class Terminal:
-    """One bash in `home` for all commands, so that what they set stays set, and at most one `run` beside it."""
+    """A bash in `home` that runs all commands, so that variables stay set, and at most one ``run`` in the background.
+
+    Args:
+        home: The working directory.
+        url: URL of the NATS server, which commands get as ``NATS_URL``.
+        nats: Path of the nats command line; None installs a replacement.
+    """
 
     def __init__(self, home: Path, url: str, nats: str | None) -> None:
         self.home = home
@@ -85,7 +93,7 @@ class Terminal:
         self._reading: asyncio.Task[str] | None = None
 
     async def play(self, step: Step) -> None:
-        """Do one step, and compare what it prints."""
+        """Run one step, and compare its output with the page."""
         if step.path is not None:
             path = self.home / step.path
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +105,7 @@ class Terminal:
             await self._type(step)
 
     async def stop(self) -> None:
-        """End the running `run` as Ctrl-C does; it must drain, and end well."""
+        """Stop the background ``run`` as Ctrl-C does. It must drain and exit with 0."""
         if self._server is None:
             return
         server, self._server = self._server, None
@@ -108,7 +116,7 @@ class Terminal:
             assert await server.wait() == 0, log
 
     async def close(self) -> None:
-        """End what is left, whatever happened."""
+        """Kill all processes that still run."""
         for process in (self._server, self._bash):
             if process is not None and process.returncode is None:
                 process.kill()
@@ -118,13 +126,13 @@ class Terminal:
 
     async def _type(self, step: Step) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE
-        while not matches(printed := await self._bash_says(step.text), step.output):
+        while not matches(printed := await self._output_of(step.text), step.output):
             late = asyncio.get_running_loop().time() > deadline
-            asks = ".query." in step.text or " query " in step.text
-            assert asks and not late, f"$ {step.text}\n{printed}\n--- but the document says ---\n{step.output}"
+            is_query = ".query." in step.text or " query " in step.text
+            assert is_query and not late, f"$ {step.text}\n{printed}\n--- expected ---\n{step.output}"
             await asyncio.sleep(0.05)
 
-    async def _bash_says(self, command: str) -> str:
+    async def _output_of(self, command: str) -> str:
         if self._bash is None:
             self._bash = await asyncio.create_subprocess_exec(
                 *("bash", "--norc"),
@@ -158,22 +166,28 @@ class Terminal:
                 printed += line.decode()
         for line in step.output.splitlines():
             assert any(matches(found, line) for found in printed.splitlines()), f"no {line!r} in:\n{printed}"
-        self._reading = asyncio.ensure_future(self._rest(self._server.stdout, printed))
+        self._reading = asyncio.ensure_future(self._read_all(self._server.stdout, printed))
 
     @staticmethod
-    async def _rest(stream: asyncio.StreamReader, printed: str) -> str:
+    async def _read_all(stream: asyncio.StreamReader, printed: str) -> str:
         return printed + (await stream.read()).decode()
 
 
 def matches(printed: str, expected: str) -> bool:
-    """Whether what was printed is what the document says."""
+    """Return whether printed text matches the expected text, in which ``…`` matches any text."""
     pattern = ".*".join(re.escape(part) for part in expected.split("…"))
     return re.fullmatch(pattern, printed, re.DOTALL) is not None
 
 
 @asynccontextmanager
 async def terminal(home: Path, url: str, *, stand_in: bool = True) -> AsyncIterator[Terminal]:
-    """A terminal in an empty directory; `stand_in` for the nats command line, or the machine's own."""
+    """Open a terminal in an empty directory.
+
+    Args:
+        home: The directory.
+        url: URL of the NATS server.
+        stand_in: Use the replacement for the nats command line, even if the machine has one.
+    """
     opened = Terminal(home, url, None if stand_in else shutil.which("nats"))
     try:
         yield opened

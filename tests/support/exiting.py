@@ -1,6 +1,10 @@
-"""Actors whose process ends of some events, for tests that run them as processes: ``python -m runtime run tests.support.bombs:Sapper``.
+"""Actors whose process exits on certain events. Tests run them with ``python -m runtime run tests.support.exiting:Sapper``.
 
-MENDED in the environment: nothing ends any more. STUCK: no handler comes to its end. ACK_WAIT: seconds, for consumers made here.
+Environment variables change them for one process:
+
+``HARMLESS``: every event is handled at once, whatever its kind.
+``STUCK``: no handler returns.
+``ACK_WAIT``: seconds until the server redelivers an unacknowledged event, for consumers that this process creates.
 """
 
 import asyncio
@@ -13,7 +17,11 @@ from runtime.intake import consumers
 from tests.support.counting import Add
 
 ATTEMPTS = 5
+"""Attempts of an event before it becomes a dead letter."""
+
 EXIT = 7
+"""Exit code of a process that an event ends."""
+
 OPTIONS = Options(retry=RetryPolicy(attempts=ATTEMPTS, first=0.05, longest=0.1))
 
 if "ACK_WAIT" in os.environ:
@@ -21,7 +29,7 @@ if "ACK_WAIT" in os.environ:
 
 
 class Found(Event, actor="scouts", key="place"):
-    """Published by the tests. `kind` is "" or ``bomb`` (ends the process), ``slow``, ``fails``."""
+    """An event that tests publish. `kind` selects its effect: ``exit`` (of the process), ``slow``, ``fails``, or none."""
 
     place: str
     number: int
@@ -29,21 +37,26 @@ class Found(Event, actor="scouts", key="place"):
 
 
 class Finds(msgspec.Struct, frozen=True):
+    """The numbers of the handled events of a place, in order."""
+
     numbers: tuple[int, ...] = ()
 
 
 class GetFinds(Query[Finds], actor="sapper", key="place"):
+    """Returns the handled events of a place."""
+
     place: str
 
 
 async def handle(event: Found) -> None:
+    """Apply the effect of the event's kind, unless the environment overrides it."""
     if "STUCK" in os.environ:
         print("stuck", flush=True)
         await asyncio.Event().wait()
-    if "MENDED" in os.environ:
+    if "HARMLESS" in os.environ:
         return
     match event.kind:
-        case "bomb":
+        case "exit":
             os._exit(EXIT)
         case "slow":
             await asyncio.sleep(0.5)
@@ -52,7 +65,7 @@ async def handle(event: Found) -> None:
 
 
 class Sapper(Actor[Finds]):
-    """Has a state for each place."""
+    """An actor with one state per place."""
 
     name = "sapper"
     options = OPTIONS
@@ -68,7 +81,7 @@ class Sapper(Actor[Finds]):
 
 
 class Courier(Actor):
-    """Has no state, and tells the counter."""
+    """An actor without state, which sends a command to the counter for each event."""
 
     name = "courier"
     options = OPTIONS
