@@ -131,15 +131,15 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
         "letter": letter.id,
         "time": _time(letter),
         "what": letter.name,
-        **msgspec.structs.asdict(letter.death),
+        **msgspec.structs.asdict(letter.failure),
         "trace": trace[1] if len(trace) > 1 else None,
     }
 
 
 def _row(letter: DeadLetter) -> tuple[object, ...]:
-    reason = letter.death.reason
+    reason = letter.failure.reason
     short = reason if len(reason) <= _WIDTH else reason[: _WIDTH - 1] + "…"
-    return letter.id, _time(letter), letter.name, letter.death.reaction, letter.death.attempts, short
+    return letter.id, _time(letter), letter.name, letter.failure.reaction, letter.failure.attempts, short
 
 
 def _time(letter: DeadLetter) -> str:

@@ -18,7 +18,7 @@ from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
 from runtime.options import Options
-from runtime.storage.streams import StateLost, Storage
+from runtime.storage.streams import StateLost, Streams
 from runtime.telemetry import Tracing
 from runtime.turns.served import Served
 from runtime.wire.subjects import Names
@@ -58,14 +58,14 @@ class Host:
         names = Names(actor.name, namespace)
         jetstream = JetStream(connection)
         sources = {event.__contract__.actor for event in actor.handlers.reactions} | {actor.name}
-        storage = Storage(jetstream, names, [Names(source, namespace) for source in sorted(sources)], replicas)
+        streams = Streams(jetstream, names, [Names(source, namespace) for source in sorted(sources)], replicas)
         self.served = Served(
             actor=actor(),
             names=names,
             options=options or actor.options,
             connection=connection,
             jetstream=jetstream,
-            storage=storage,
+            streams=streams,
             tracer=tracing.service(actor.name, version=actor.version, namespace=namespace),
             holder=holder,
             crashed=self.crashed,
@@ -89,7 +89,7 @@ class Host:
 
         Raises `HostFailed` past the restart intensity, `StateLost`, and what a wrong configuration raises.
         """
-        await self.served.storage.ensure()
+        await self.served.streams.ensure()
         await self.served.actor.on_start()
         try:
             while not self._drain.is_set():
@@ -110,7 +110,7 @@ class Host:
         """Stop: take no more, finish what is in hand, commit, answer, give back the lease. `run` then ends."""
         self._drain.set()
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Return when nothing is in hand; the caller then lets go before it awaits anything.
 
         Where somebody stands by, in this host: it is handed over at once. Else in all hosts of the process that drain, since their
@@ -118,7 +118,7 @@ class Host:
         """
         draining = [self] if await self._relieved() else [host for host in self.siblings if host._drain.is_set()]
         while busy := [host._serving for host in draining if host._serving is not None and host._serving.busy]:
-            await asyncio.gather(*(serving.quiet() for serving in busy))
+            await asyncio.gather(*(serving.wait_idle() for serving in busy))
 
     @property
     def standby(self) -> bool:
@@ -138,7 +138,7 @@ class Host:
             self._wanted = lease
             if not await self._unless_draining(self._stand_by(lease)):
                 return
-        serving = Serving(self.served, lease if keyed else None, self.quiet)
+        serving = Serving(self.served, lease if keyed else None, self.wait_idle)
         self._broken = asyncio.get_running_loop().create_future()
         try:
             await serving.begin()

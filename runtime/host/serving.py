@@ -45,7 +45,7 @@ class Serving:
         self.relay = Relay(served.jetstream, served.names, served.tracer, owns)
         self.journal = Journal(
             served.jetstream, served.names, actor.state_type, actor.state_version, actor.upgrades, served.options,
-            self.relay.checkpoint.account,
+            self.relay.checkpoint.mark_done,
         )  # fmt: skip
         self.indexes = Indexes(served.name, actor.indexes, self._states) if actor.indexes else None
         if self.indexes is not None:
@@ -58,23 +58,23 @@ class Serving:
             *(QueryEndpoint(context, handler) for handler in actor.handlers.queries.values()),
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
         ]
-        self.consumers = Consumers(served, self.turns, self.relay.checkpoint.account)
+        self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
         self.reactions = self.consumers.reactions
         self._subscriptions: list[Subscription] = []
         self._service: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._accountant = lease
+        self._checkpoint_lease = lease
 
     async def begin(self) -> None:
         """Catch up, and open for messages."""
         served = self.served
-        await served.storage.ensure()
+        await served.streams.ensure()
         if served.keyed:
             left = await self.relay.recover()
             if left:
                 logger.info("%s: published what %d turns of a former owner had left", served.name, left)
         else:
-            self._spawn(self._become_accountant())
+            self._spawn(self._become_checkpoint_owner())
         if self.indexes is not None:
             await self.indexes.rebuild(served.jetstream, served.names, self.journal)
         for endpoint in self.endpoints:
@@ -94,10 +94,10 @@ class Serving:
         """Whether anything is in hand."""
         return self.workers.busy or self.turns.busy
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Finish what is in hand; it may ask for more in this process."""
-        await self.workers.quiet()
-        await self.turns.quiet()
+        await self.workers.wait_idle()
+        await self.turns.wait_idle()
 
     async def drain(self) -> None:
         """Take no more, finish what is in hand, publish what is committed."""
@@ -108,7 +108,7 @@ class Serving:
         try:
             async with asyncio.timeout(_DRAIN):
                 await self._finish()
-                await self.relay.quiet()
+                await self.relay.wait_idle()
                 await self.consumers.save_positions()
                 await self.relay.save()
                 await served.connection.flush()
@@ -128,8 +128,8 @@ class Serving:
         self.relay.stop()
         await self.turns.close()
         await self.workers.close()
-        if self._accountant is not None and not self.served.keyed:
-            await self._accountant.release()
+        if self._checkpoint_lease is not None and not self.served.keyed:
+            await self._checkpoint_lease.release()
 
     async def _finish(self) -> None:
         """Take no more but what the handlers that still run in this process ask for: nobody else may be there to answer them."""
@@ -149,7 +149,7 @@ class Serving:
             entry = self.turns.keys.use(token_key(token))
             entry.queries += 1
             try:
-                await self.turns.keys.loaded(entry)
+                await self.turns.keys.ensure_loaded(entry)
                 return entry.state
             finally:
                 entry.queries -= 1
@@ -173,9 +173,9 @@ class Serving:
             endpoints=endpoints,
         )
 
-    async def _become_accountant(self) -> None:
+    async def _become_checkpoint_owner(self) -> None:
         """Among the processes of an actor without state, one looks after what a crashed one left unpublished."""
-        lease = self._accountant = make_lease(self.served, "relay")
+        lease = self._checkpoint_lease = make_lease(self.served, "relay")
         await lease.acquire()
         await self.relay.recover()
 
@@ -186,7 +186,7 @@ class Serving:
                 continue  # paused, and about to be told: what it knows is not to be noted
             self.turns.keys.evict(self.served.options.idle)
             try:
-                await self.served.storage.check()
+                await self.served.streams.check()
                 await self.consumers.check()
                 await self.relay.sweep()
             except ConfigurationError:

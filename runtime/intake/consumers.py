@@ -23,7 +23,7 @@ from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import ConsumerInfo
-from runtime.storage.positions import Place, Places
+from runtime.storage.positions import ConsumerPosition, Positions
 from runtime.storage.streams import REDRIVE, TIMERS, StreamChanged, unless_gone
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -33,7 +33,7 @@ logger = logging.getLogger("actorloom.intake")
 
 _ACK_WAIT = 30
 """Seconds after which the server gives an event to another process, unless it is reported in progress."""
-_DEATHS = 3
+_CRASHES = 3
 """Owners that may end in a row without a word, before what the first of them had in hand is suspected."""
 _OUTLIVED = 0.75
 """The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
@@ -55,7 +55,7 @@ class Consumers:
         self._active: list[_ActiveConsumer] = []
         self._candidates: list[PoisonCandidates] = []
         self._check_now = asyncio.Event()
-        self.places = Places(served.jetstream, served.names, served.options.remember, stored)
+        self.positions = Positions(served.jetstream, served.names, served.options.remember, stored)
         self.reactions: list[Reactions] = []
 
     @property
@@ -99,7 +99,7 @@ class Consumers:
 
         async def save(stream: str, durable: str) -> None:
             info = await self._served.jetstream.consumer_info(stream, durable)
-            await self._save_position(stream, durable, self._place(stream, info))
+            await self._save_position(stream, durable, self._position(stream, info))
 
         ended = await asyncio.gather(
             *(save(stream, config.durable) for stream, config, _ in self._active), return_exceptions=True
@@ -127,17 +127,17 @@ class Consumers:
             info = await unless_gone(partial(served.jetstream.consumer_info, stream, config.durable))
             if info is None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
-            known = self.places.get(stream, config.durable)
+            known = self.positions.get(stream, config.durable)
             if known is not None and known.created != info.created:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
             # Processes that share a consumer may be of different versions: the newest has set it.
             if served.keyed and update_consumer(config, info.config) is not None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
             if known is not None:
-                place = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
-                if place.floor >= place.until:
-                    place = msgspec.structs.replace(place, deaths=0, until=0)
-                await self._save_position(stream, config.durable, place)
+                position = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
+                if position.floor >= position.last_in_flight:
+                    position = msgspec.structs.replace(position, crashes=0, last_in_flight=0)
+                await self._save_position(stream, config.durable, position)
 
     async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
         served, stream = self._served, reactions.stream
@@ -147,13 +147,13 @@ class Consumers:
             ack_wait=_ACK_WAIT * SECOND,
             max_ack_pending=served.options.in_hand + served.options.held_back,
         )
-        place = await self._make(stream, config)
+        position = await self._make(stream, config)
         expires = served.lease_ttl * _OUTLIVED if served.keyed else 3.0
         puller = Puller(
             served.jetstream,
             stream,
             durable,
-            self._deliver(reactions, durable, place),
+            self._deliver(reactions, durable, position),
             limit=served.options.in_hand,
             max_parked=served.options.held_back,
             exclusive=served.keyed,
@@ -167,49 +167,49 @@ class Consumers:
         self.reactions.append(reactions)
         self._active.append(_ActiveConsumer(stream, config, puller))
 
-    def _deliver(self, reactions: Reactions, durable: str, place: Place) -> Callable[[Delivery], None]:
+    def _deliver(self, reactions: Reactions, durable: str, position: ConsumerPosition) -> Callable[[Delivery], None]:
         """Return what the puller is to call: the reactions, or what stands before them while there may be candidates."""
         served = self._served
         if served.keyed:
-            if place.deaths < max(min(_DEATHS, served.options.retry.attempts - 1), 1):
+            if position.crashes < max(min(_CRASHES, served.options.retry.attempts - 1), 1):
                 return reactions.deliver
             logger.error(
                 "%s: %d processes in a row ended with events of %s in hand: those up to %d are tried one at a time",
-                served.name, place.deaths, reactions.stream, place.until,
+                served.name, position.crashes, reactions.stream, position.last_in_flight,
             )  # fmt: skip
-        candidates = PoisonCandidates(reactions, self.places, durable, place.until, place.deaths)
+        candidates = PoisonCandidates(reactions, self.positions, durable, position.last_in_flight, position.crashes)
         self._candidates.append(candidates)
         return candidates.deliver
 
-    async def _make(self, stream: str, config: ConsumerConfig) -> Place:
+    async def _make(self, stream: str, config: ConsumerConfig) -> ConsumerPosition:
         """Make a consumer, or find it; return its place, noted for whoever comes after this owner."""
         served, durable = self._served, config.durable
         await served.jetstream.ensure_consumer(stream, config)
         # Asked for: the first answer to a creation after nats-server's restart has the time of the asking as `created`.
         info = await served.jetstream.consumer_info(stream, durable)
-        known = await self.places.load(stream, durable)
+        known = await self.positions.load(stream, durable)
         if known is not None and known.created != info.created:
-            floor = known.floor if known.stream_created == served.storage.created(stream) else 0
+            floor = known.floor if known.stream_created == served.streams.created(stream) else 0
             logger.error("consumer %s/%s was deleted, and is made anew after sequence %d", stream, durable, floor)
             if info.ack_floor.stream_seq < floor:
                 await served.jetstream.reset_consumer(stream, durable, floor + 1)
                 info = await served.jetstream.consumer_info(stream, durable)
             known = None
-        place = self._place(stream, info)
+        position = self._position(stream, info)
         if served.keyed:
-            place = _owned(place, served.holder, known, info)
-        await self._save_position(stream, durable, place)
-        return place
+            position = _owned(position, served.holder, known, info)
+        await self._save_position(stream, durable, position)
+        return position
 
-    async def _save_position(self, stream: str, durable: str, place: Place) -> None:
+    async def _save_position(self, stream: str, durable: str, position: ConsumerPosition) -> None:
         try:
-            await self.places.save(stream, durable, place)
+            await self.positions.save(stream, durable, position)
         except (ActorError, TimeoutError) as error:
             # No room, perhaps: an actor that can answer queries does.
             logger.warning("%s: how far %s/%s is could not be noted: %s", self._served.name, stream, durable, error)
 
-    def _place(self, stream: str, info: ConsumerInfo) -> Place:
-        return Place(self._served.storage.created(stream), info.created, info.ack_floor.stream_seq)
+    def _position(self, stream: str, info: ConsumerInfo) -> ConsumerPosition:
+        return ConsumerPosition(self._served.streams.created(stream), info.created, info.ack_floor.stream_seq)
 
     def _stalled(self, stream: str) -> None:
         served = self._served
@@ -226,14 +226,16 @@ class Consumers:
             self._check_now.set()
 
 
-def _owned(place: Place, owner: str, known: Place | None, info: ConsumerInfo) -> Place:
-    """Return `place` as `owner` begins: with how many have ended before it, and what they had in hand."""
-    deaths, until = 0, 0
-    if known is not None and known.owner and info.delivered.stream_seq > place.floor:
+def _owned(
+    position: ConsumerPosition, owner: str, known: ConsumerPosition | None, info: ConsumerInfo
+) -> ConsumerPosition:
+    """Return `position` as `owner` begins: with how many have ended before it, and what they had in hand."""
+    crashes, last_in_flight = 0, 0
+    if known is not None and known.owner and info.delivered.stream_seq > position.floor:
         if known.owner == owner:
-            deaths, until = known.deaths, known.until
-        elif place.floor < known.until:
-            deaths, until = known.deaths + 1, known.until
+            crashes, last_in_flight = known.crashes, known.last_in_flight
+        elif position.floor < known.last_in_flight:
+            crashes, last_in_flight = known.crashes + 1, known.last_in_flight
         else:
-            deaths, until = 1, info.delivered.stream_seq
-    return msgspec.structs.replace(place, owner=owner, deaths=deaths, until=until)
+            crashes, last_in_flight = 1, info.delivered.stream_seq
+    return msgspec.structs.replace(position, owner=owner, crashes=crashes, last_in_flight=last_in_flight)

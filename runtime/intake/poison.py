@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 from runtime.errors import ActorError
 from runtime.intake.reactions import Reactions
 from runtime.nats.jetstream.delivery import Delivery
-from runtime.storage.positions import Places
+from runtime.storage.positions import Positions
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -30,17 +30,19 @@ _alone: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDict
 class PoisonCandidates:
     """Stands between the puller of `durable` and its reactions.
 
-    Of an actor with state, all up to the sequence `last` are suspects: they were in hand when `deaths` owners ended. What
+    Of an actor with state, all up to the sequence `last` are suspects: they were in hand when `crashes` owners crashed. What
     follows them waits, for the order of keys. Without state, the server's count of deliveries tells: one that was delivered
     more often than its attempts is a suspect, and others pass it by.
     """
 
-    def __init__(self, reactions: Reactions, places: Places, durable: str, last: int = 0, deaths: int = 0) -> None:
+    def __init__(
+        self, reactions: Reactions, positions: Positions, durable: str, last: int = 0, crashes: int = 0
+    ) -> None:
         self._reactions = reactions
-        self._places = places
+        self._positions = positions
         self._durable = durable
         self._last = last
-        self._deaths = deaths
+        self._crashes = crashes
         self._least, self._most = reactions.attempts()
         self._waiting: deque[Delivery] = deque()
         """The first one is being tried."""
@@ -99,22 +101,22 @@ class PoisonCandidates:
         """Note that it has come to its end: delivered again, since the acknowledgement was lost, it begins anew."""
         where = (self._reactions.stream, self._durable, delivery.stream_sequence)
         try:
-            await self._places.save_tries(*where, 0)
+            await self._positions.save_attempts(*where, 0)
         except (ActorError, TimeoutError) as error:
             logger.warning("%s/%s: that event %d has ended cannot be noted: %s", *where, error)
 
     async def _next_attempt(self, delivery: Delivery) -> int:
         """Return which try this is, noted durably where it will be run."""
         where = (self._reactions.stream, self._durable, delivery.stream_sequence)
-        earlier = self._deaths if self._reactions.keyed else delivery.delivered - 1
+        earlier = self._crashes if self._reactions.keyed else delivery.delivered - 1
         while not self._stopped:
             try:
-                tries = await self._places.tries(*where)
+                tries = await self._positions.attempts(*where)
                 if tries >= self._most:
                     return tries + 1
                 # Twice alone it is run in any case: others may have ended the process before, or somebody from outside.
                 number = tries + 1 if tries else min(earlier + 1, max(self._least - 1, 1))
-                await self._places.save_tries(*where, number)
+                await self._positions.save_attempts(*where, number)
                 return number
             except (ActorError, TimeoutError) as error:
                 logger.warning("%s/%s: event %d waits, as its try cannot be noted: %s", *where, error)

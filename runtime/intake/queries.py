@@ -126,7 +126,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
         entry.queries += 1
         try:
             if not entry.loaded:
-                await turns.keys.loaded(entry)
+                await turns.keys.ensure_loaded(entry)
             self.key = entry.key
             self.state = entry.state
             return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)

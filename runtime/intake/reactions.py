@@ -17,7 +17,7 @@ from runtime.actor.message import Event
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventRoute, EventWork
 from runtime.nats.jetstream.delivery import Delivery
-from runtime.storage.dead_letters import DeadLetters, Death
+from runtime.storage.dead_letters import DeadLetters, Failure
 from runtime.telemetry import Durations, LeanSpan, finish, semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -186,8 +186,8 @@ class Reactions:
         delivery = work.completion.delivery
         subject, stream, sequence = self.origin(delivery)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        death = Death(reason, work.attempt, subject, stream, sequence, work.handler.name, work.id or new_id())
-        if not await self.letters.store(self.stream, delivery, work.route.name, death):
+        failure = Failure(reason, work.attempt, subject, stream, sequence, work.handler.name, work.id or new_id())
+        if not await self.letters.store(self.stream, delivery, work.route.name, failure):
             return False
         logger.error(
             "%s: %s %s is a dead letter after %d attempts: %s", self.names.actor, work.route.name, work.id, work.attempt, reason,

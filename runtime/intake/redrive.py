@@ -15,7 +15,7 @@ from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventRoute, EventWork
 from runtime.intake.reactions import Reactions
 from runtime.nats.jetstream.delivery import Delivery
-from runtime.storage.dead_letters import Death, read_death
+from runtime.storage.dead_letters import Failure, read_failure
 from runtime.storage.streams import REDRIVE
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
@@ -44,19 +44,19 @@ class Redrives(Reactions):
 
     def deliver(self, delivery: Delivery) -> None:
         """Take one that came back to the lane of its key. Never raises."""
-        death = read_death(delivery.headers)
-        route = self._routes.get(death.reaction)
+        failure = read_failure(delivery.headers)
+        route = self._routes.get(failure.reaction)
         if route is None:
-            self.turns.spawn(self._unknown_reaction(delivery, death))
+            self.turns.spawn(self._unknown_reaction(delivery, failure))
             return
         handler = route.handlers[0]
         work = self.make_work(route, handler, _RedriveCompletion(self, delivery))
         # No `sent_at`: its time in the stream says nothing about when it was first handled, so its dedup entry is looked up.
-        work.id = death.id if death.id and death.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
+        work.id = failure.id if failure.id and failure.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:
             key_token(work.id)  # the subject of its dedup entry must hold it
             work.message = handler.codec.decode(delivery.payload)
-            work.key = self._key(handler, work, death)
+            work.key = self._key(handler, work, failure)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
             return
@@ -64,8 +64,8 @@ class Redrives(Reactions):
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
         """Return where the original lies, and not the dead letter."""
-        death = read_death(delivery.headers)
-        return death.subject, death.stream, death.sequence
+        failure = read_failure(delivery.headers)
+        return failure.subject, failure.stream, failure.sequence
 
     async def remove(self, delivery: Delivery) -> None:
         """Take one that is done out of the stream; where that fails it stays there, acknowledged."""
@@ -74,24 +74,24 @@ class Redrives(Reactions):
         except (ActorError, TimeoutError) as error:
             logger.warning("%s: what was sent again and is done was not removed: %s", self.names.actor, error)
 
-    def _key(self, handler: Handler, work: EventWork, death: Death) -> str:
+    def _key(self, handler: Handler, work: EventWork, failure: Failure) -> str:
         if handler.verb == "react":
             return handler.key_of(work.message) if handler.key_of is not None else ""
         # A timer's key is in its subject: <actor>.timer.<key>.<name>.
-        tokens = death.subject.removeprefix(self.names.prefix).split(".")
+        tokens = failure.subject.removeprefix(self.names.prefix).split(".")
         if not self.keyed:
             return ""
         if len(tokens) < 3:
-            raise CodecError(f"{death.subject!r} is no subject of a timer")
+            raise CodecError(f"{failure.subject!r} is no subject of a timer")
         return token_key(tokens[2])
 
-    async def _unknown_reaction(self, delivery: Delivery, death: Death) -> None:
-        reason = f"this version of {self.names.actor} has no reaction {death.reaction!r}"
+    async def _unknown_reaction(self, delivery: Delivery, failure: Failure) -> None:
+        reason = f"this version of {self.names.actor} has no reaction {failure.reaction!r}"
         name = delivery.subject.decode("utf-8", "backslashreplace").rpartition(".")[2]
-        if not await self.letters.store(self.stream, delivery, name, msgspec.structs.replace(death, reason=reason)):
+        if not await self.letters.store(self.stream, delivery, name, msgspec.structs.replace(failure, reason=reason)):
             delivery.nak(self.options.retry.longest)
             return
-        logger.error("%s: %s %s is a dead letter again: %s", self.names.actor, name, death.id, reason)
+        logger.error("%s: %s %s is a dead letter again: %s", self.names.actor, name, failure.id, reason)
         self.dead_lettered += 1
         _RedriveCompletion(self, delivery).dead_lettered("dead letter: no such reaction")
 

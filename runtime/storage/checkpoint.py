@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 class Checkpoint:
     """Accounts for each sequence of the turns stream, and so knows the one up to which nothing is left to publish.
 
-    Every sequence is ours and relayed, or another's and looked at (`strangers`). Without `begin` it accounts for nothing.
+    Every sequence is ours and relayed, or another's and looked at (`unaccounted`). Without `begin` it accounts for nothing.
     """
 
     __slots__ = ("_done", "_done_set", "position", "tracking")
@@ -23,7 +23,7 @@ class Checkpoint:
         self.tracking = True
         self._advance()
 
-    def account(self, sequence: int) -> None:
+    def mark_done(self, sequence: int) -> None:
         """Nothing is left to do for `sequence`."""
         if sequence > self.position and sequence not in self._done_set:
             self._done_set.add(sequence)
@@ -38,7 +38,7 @@ class Checkpoint:
         """Whether all that the record at `sequence` had to publish is known to be published."""
         return sequence <= self.position or sequence in self._done_set
 
-    def strangers(self, last: int, mine: set[int]) -> list[int]:
+    def unaccounted(self, last: int, mine: set[int]) -> list[int]:
         """Return the sequences up to `last` that are neither accounted for nor in `mine` (being published)."""
         return [n for n in range(self.position + 1, last + 1) if n not in self._done_set and n not in mine]
 

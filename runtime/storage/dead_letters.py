@@ -28,7 +28,7 @@ _MAX_HEADERS: Final = 64_000
 _PREFIX: Final = "Dead-"
 
 
-class Death(msgspec.Struct, frozen=True):
+class Failure(msgspec.Struct, frozen=True):
     """What a message died of, and where: each field is a header, ``Dead-Reason`` and so on."""
 
     reason: str
@@ -53,7 +53,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     """The event, or the command of a timer, as it stands in subjects."""
     time: float
     """When it became a dead letter, in unix seconds."""
-    death: Death
+    failure: Failure
     headers: dict[str, str]
     """Those of the original."""
     payload: bytes
@@ -80,7 +80,7 @@ class Selection(msgspec.Struct, frozen=True):
         return (
             self.since <= letter.time < self.before
             and (not self.event or letter.name in (self.event, snake_case(self.event)))
-            and (not self.reason or re.search(self.reason, letter.death.reason, re.IGNORECASE) is not None)
+            and (not self.reason or re.search(self.reason, letter.failure.reason, re.IGNORECASE) is not None)
         )
 
 
@@ -91,12 +91,12 @@ class DeadLetters:
         self._jetstream = jetstream
         self._names = names
 
-    async def store(self, stream: str, delivery: Delivery, name: str, death: Death) -> bool:
+    async def store(self, stream: str, delivery: Delivery, name: str, failure: Failure) -> bool:
         """Publish a delivery of `stream` as a dead letter; return whether it is stored for certain."""
         subject = self._names.dead(name)
         # Fixed for this delivery and reaction, so that it is stored once.
-        message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{death.reaction}"
-        ours = [("Nats-Msg-Id", message_id), *_written(death)]
+        message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{failure.reaction}"
+        ours = [("Nats-Msg-Id", message_id), *_written(failure)]
         block = headers.encode([*_fitting(_kept(delivery.headers), _MAX_HEADERS - _size(ours)), *ours])
         try:
             await self._jetstream.publish(subject, delivery.payload, headers=block)
@@ -126,7 +126,7 @@ class DeadLetters:
         letter = await self.get(sequence)
         if letter is None:
             return False
-        pairs = [*letter.headers.items(), ("Nats-Msg-Id", f"redrive:{sequence}"), *_written(letter.death)]
+        pairs = [*letter.headers.items(), ("Nats-Msg-Id", f"redrive:{sequence}"), *_written(letter.failure)]
         await self._jetstream.publish(self._names.redrive(letter.name), letter.payload, headers=headers.encode(pairs))
         await self.drop(sequence)
         return True
@@ -144,7 +144,7 @@ class DeadLetters:
             sequence=stored.sequence,
             name=stored.subject.removeprefix(self._names.dead("")),
             time=stored.time,
-            death=read_death(stored.headers),
+            failure=read_failure(stored.headers),
             headers=dict(_kept(stored.headers)),
             payload=stored.payload,
         )
@@ -162,7 +162,7 @@ async def services(jetstream: JetStream, namespace: str) -> list[str]:
     ]
 
 
-def read_death(block: bytes | None) -> Death:
+def read_failure(block: bytes | None) -> Failure:
     """Return what the headers of a dead letter, or of one sent again, say. What is missing or odd is empty."""
     found = {name.lower(): value for name, value in headers.parse(block).items()}
 
@@ -171,11 +171,11 @@ def read_death(block: bytes | None) -> Death:
         # Anybody may write these; Python itself refuses numbers of more than 4300 digits.
         return (int(text) if len(text) < 20 and text.isdecimal() else 0) if field in ("attempts", "sequence") else text
 
-    return Death(*(said(field) for field in Death.__struct_fields__))
+    return Failure(*(said(field) for field in Failure.__struct_fields__))
 
 
-def _written(death: Death) -> list[tuple[str, str]]:
-    values = msgspec.structs.asdict(death) | {"reason": death.reason[:_MAX_REASON]}
+def _written(failure: Failure) -> list[tuple[str, str]]:
+    values = msgspec.structs.asdict(failure) | {"reason": failure.reason[:_MAX_REASON]}
     return [
         (f"{_PREFIX}{field.capitalize()}", _line(str(value)[:_MAX_WRITTEN]).encode(errors="replace").decode())
         for field, value in values.items()

@@ -45,7 +45,7 @@ class Relay:
         self._keys: set[StoredKey] = set()
         self._saved = 0
         self._swept = 0
-        self._quiet: list[asyncio.Future[None]] = []
+        self._idle_waiters: list[asyncio.Future[None]] = []
         self._stopped = False
         self._clearing: set[asyncio.Task[None]] = set()
         self.checkpoint = Checkpoint()
@@ -55,7 +55,7 @@ class Relay:
     def send(self, key: StoredKey, outgoing: list[Outgoing], sequence: int) -> None:
         """Publish what the record at `sequence` added; a record that added nothing is accounted for at once."""
         if not outgoing:
-            self.checkpoint.account(sequence)
+            self.checkpoint.mark_done(sequence)
             return
         if key.outbox is None:
             key.outbox = deque()
@@ -72,11 +72,11 @@ class Relay:
         """Return the sequences of records that still have something to publish."""
         return {sequence for key in self._keys if key.outbox for _, sequence in key.outbox}
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Return when nothing is left to publish."""
         while self._keys:
             future = self._loop.create_future()
-            self._quiet.append(future)
+            self._idle_waiters.append(future)
             await future
 
     def stop(self) -> None:
@@ -156,9 +156,9 @@ class Relay:
         self.published += 1
         _, origin = outbox.popleft()
         if entry.kind != "e" and sequence:
-            self.checkpoint.account(sequence)
+            self.checkpoint.mark_done(sequence)
         if not outbox or outbox[0][1] != origin:
-            self.checkpoint.account(origin)
+            self.checkpoint.mark_done(origin)
         if outbox:
             if not self._stopped:
                 self._publish(key, _FIRST_PAUSE)
@@ -182,10 +182,10 @@ class Relay:
 
     def _settle(self) -> None:
         if not self._keys:
-            for future in self._quiet:
+            for future in self._idle_waiters:
                 if not future.done():
                     future.set_result(None)
-            self._quiet.clear()
+            self._idle_waiters.clear()
 
     # What is published.
 
@@ -225,7 +225,7 @@ class Relay:
         left = {subject: found for subject, found in newest.items() if found[1]}
         for subject, (sequence, outbox) in left.items():
             self._adopt(subject, outbox, sequence)
-        await self.quiet()
+        await self.wait_idle()
         if self._stopped:
             return 0  # the keys were lost meanwhile
         self._saved = start
@@ -239,7 +239,7 @@ class Relay:
             return
         # What was there a sweep ago and is still nobody's: a commit whose acknowledgement is on its way is not.
         limit, self._swept = self._swept, (await self._jetstream.stream_info(self._names.turns_stream)).state.last_seq
-        suspects = set(checkpoint.strangers(limit, self.pending()))
+        suspects = set(checkpoint.unaccounted(limit, self.pending()))
         if suspects:
             await self._look_at(suspects)
         await self.save()
@@ -260,7 +260,7 @@ class Relay:
                 suspects.discard(stored.sequence)
                 self._adopt(stored.subject, outbox, stored.sequence)
         for sequence in suspects:
-            self.checkpoint.account(sequence)
+            self.checkpoint.mark_done(sequence)
 
     async def save(self) -> None:
         """Store the checkpoint, where it has moved."""
@@ -268,7 +268,7 @@ class Relay:
         if self.checkpoint.tracking and position > self._saved:
             ack = await self._jetstream.publish(self._names.checkpoint(), b"%d" % position)
             self._saved = position
-            self.checkpoint.account(ack.sequence)
+            self.checkpoint.mark_done(ack.sequence)
 
     def _adopt(self, subject: str, outbox: list[Outgoing], sequence: int) -> None:
         token = subject.rpartition(".")[2]

@@ -54,7 +54,7 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
     own = f"{names.prefix}{names.actor}"
     return StreamConfig(
         name=names.turns_stream,
-        subjects=tuple(f"{own}.{kind}.>" for kind in ("turn", "dedup", "relay", "pull", "timer", "schedule")),
+        subjects=tuple(f"{own}.{kind}.>" for kind in ("turn", "dedup", "relay", "positions", "timer", "schedule")),
         max_age=0,
         max_bytes=-1,
         max_msgs=-1,
@@ -86,7 +86,7 @@ def dead_config(names: Names, replicas: int = 1) -> StreamConfig:
     )
 
 
-class Storage:
+class Streams:
     """The streams that one host works on: its own three, and the events of the actors that it reacts to (`sources`)."""
 
     def __init__(self, jetstream: JetStream, names: Names, sources: Iterable[Names], replicas: int = 1) -> None:

@@ -51,7 +51,7 @@ class Keys(dict[str, Key[Work]]):
             del self[token]
         return len(leaving)
 
-    async def loaded(self, entry: Key[Work]) -> None:
+    async def ensure_loaded(self, entry: Key[Work]) -> None:
         """Have the record of a key in memory; who comes while it is being read waits for the same read.
 
         Raises `NotDelivered` where the stream does not answer, and what an unreadable record raises.

@@ -9,7 +9,7 @@ from runtime.actor.base import Actor
 from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
-from runtime.storage.streams import Storage
+from runtime.storage.streams import Streams
 from runtime.telemetry import ServiceTracer
 from runtime.wire.subjects import Names
 
@@ -23,7 +23,7 @@ class Served(msgspec.Struct, frozen=True, eq=False):
     options: Options
     connection: Connection
     jetstream: JetStream
-    storage: Storage
+    streams: Streams
     tracer: ServiceTracer
     holder: str
     """The name of this process as an owner of keys."""

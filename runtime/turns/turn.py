@@ -101,12 +101,12 @@ class Turns:
         """Whether anything was admitted that is not finished, and not to be tried again later."""
         return self._workers.busy or bool(self._spawned)
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Finish what was admitted; what waits for another attempt is given back. Return when nothing waits or runs."""
         self._stopping = True
         for entry, work in self._held.end():
             self._abandon(entry, work)
-        await self._workers.quiet()
+        await self._workers.wait_idle()
         await asyncio.gather(*self._spawned)
 
     async def close(self) -> None:
@@ -220,7 +220,7 @@ class Turns:
     async def _attempt(self, entry: Key[Work], work: Work, before: Pending | None) -> bool:
         """Run the handler; return whether there is something to commit. Otherwise `work` has been told."""
         if not entry.loaded:
-            await self.keys.loaded(entry)
+            await self.keys.ensure_loaded(entry)
         if entry.pending is not None and work.id in entry.pending.ids:
             await self.commits.settled(entry)
         known = await self._known(entry, work)

@@ -37,10 +37,10 @@ class Workers:
         "_bound",
         "_closed",
         "_context",
+        "_idle_waiters",
         "_loop",
         "_on_crash",
         "_parked",
-        "_quiet",
         "_tasks",
         "draining",
         "waiting",
@@ -59,7 +59,7 @@ class Workers:
         self.draining = False
         """Whether a worker has been woken that has not suspended yet."""
         self._closed = False
-        self._quiet: list[asyncio.Future[None]] = []
+        self._idle_waiters: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
         """Return how many items wait."""
@@ -71,11 +71,11 @@ class Workers:
         if not self.draining:
             self.wake()
 
-    async def quiet(self) -> None:
+    async def wait_idle(self) -> None:
         """Return when nothing waits and nothing runs."""
         while self.busy:
             future = self._loop.create_future()
-            self._quiet.append(future)
+            self._idle_waiters.append(future)
             await future
 
     async def close(self) -> None:
@@ -101,10 +101,10 @@ class Workers:
 
     def _settle(self) -> None:
         if not self.busy:
-            for waiting in self._quiet:
+            for waiting in self._idle_waiters:
                 if not waiting.done():
                     waiting.set_result(None)
-            self._quiet.clear()
+            self._idle_waiters.clear()
 
     def wake(self) -> None:
         """Have a worker take what waits."""
@@ -137,13 +137,13 @@ class Workers:
                 return
             parked: asyncio.Future[None] = loop.create_future()
             self._parked.append(parked)
-            if self._quiet:
+            if self._idle_waiters:
                 self._settle()
             await parked
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self._quiet:
+        if self._idle_waiters:
             self._settle()
         if self._closed:
             return

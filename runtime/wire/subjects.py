@@ -125,10 +125,13 @@ class Names:
         """``orders.relay.checkpoint``: up to which sequence all events of this actor have been published."""
         return f"{self.prefix}{self.actor}.relay.checkpoint"
 
-    def place(self, stream: str, durable: str, sequence: int = 0) -> str:
-        """``orders.pull.<stream>.<consumer>[.<sequence>]``: how far a consumer is, or how often one event was tried alone."""
-        subject = f"{self.prefix}{self.actor}.pull.{stream}.{durable}"
-        return f"{subject}.{sequence}" if sequence else subject
+    def position(self, stream: str, durable: str) -> str:
+        """``orders.positions.<stream>.<consumer>``: the position of a consumer."""
+        return f"{self.prefix}{self.actor}.positions.{stream}.{durable}"
+
+    def attempts(self, stream: str, durable: str, sequence: int) -> str:
+        """``orders.positions.<stream>.<consumer>.<sequence>``: the attempts of one poison-message candidate."""
+        return f"{self.position(stream, durable)}.{sequence}"
 
     def timer(self, token: str, timer_id: str) -> str:
         """``orders.timer.<key token>.<id>``: where a timer that fires is stored."""

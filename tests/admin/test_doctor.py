@@ -353,7 +353,7 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             assert not work.done()
             async with asyncio.timeout(30):
                 await runner.serving()
-            await answered(probe.served("books").storage.check)
+            await answered(probe.served("books").streams.check)
             await answered(probe.consumers("books").check)
             assert probe.created_streams("books") == created
             runner.stop()

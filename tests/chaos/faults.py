@@ -41,7 +41,7 @@ POINTS = (
 )  # fmt: skip
 """``before`` a step, when what it ``sent`` is on the wire and unanswered, and ``after`` it."""
 
-BURYING = ("bury.before", "bury.after")
+DEAD_LETTERING = ("dead-letter.before", "dead-letter.after")
 """Around the publishing of a dead letter, which most actors never do; ``after`` it the original is not terminated yet."""
 
 REACTING = frozenset(POINTS) - {"reply.before", "reply.sent"} - {p for p in POINTS if p.startswith(("relay", "check"))}
@@ -92,7 +92,7 @@ def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
     _patch(Puller, "finish", lambda run: _sending(run, reach, "ack"))
     _patch(DedupStore, "write", lambda run: _sending(run, reach, "dedup"))
     _patch(DedupStore, "__init__", lambda run: _confirming_entries(run, reach))
-    _patch(DeadLetters, "store", lambda run: _around(run, reach, "bury.before", "bury.after"))
+    _patch(DeadLetters, "store", lambda run: _around(run, reach, "dead-letter.before", "dead-letter.after"))
     _patch(Relay, "save", lambda run: _around(run, reach, "checkpoint.before", "checkpoint.after"))
     _patch(Relay, "recover", lambda run: _around(run, reach, "recover.before", "recover.after"))
 
@@ -220,10 +220,10 @@ def _without_recovery() -> None:
 
 
 def _without_sweep() -> None:
-    def strangers(self: Checkpoint, last: int, mine: set[int]) -> list[int]:
+    def unaccounted(self: Checkpoint, last: int, mine: set[int]) -> list[int]:
         return []
 
-    Checkpoint.strangers = strangers  # type: ignore[method-assign]
+    Checkpoint.unaccounted = unaccounted  # type: ignore[method-assign]
 
 
 def _without_reset() -> None:
@@ -245,7 +245,7 @@ def _without_lane() -> None:
     EventWork._again = give_back  # type: ignore[method-assign]
 
 
-def _without_burial() -> None:
+def _without_dead_letters_first() -> None:
     """The original is terminated before its dead letter is stored."""
     store = DeadLetters.store
 
@@ -274,7 +274,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "sweep": _without_sweep,
     "reset": _without_reset,
     "lane": _without_lane,
-    "burial": _without_burial,
+    "dead-letters-first": _without_dead_letters_first,
     "deadlines": _without_deadlines,
 }
 """What can be taken away from a process."""

@@ -13,7 +13,7 @@ SHORT = (
     "recovery",
     "timers",
     "raced-timers",
-    "burials",
+    "dead-letters",
     "endings",
     "race",
     "zombie",

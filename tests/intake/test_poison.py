@@ -126,8 +126,8 @@ async def test_an_event_that_ends_the_process_of_a_keyed_actor_is_counted_out(
         deaths = await here.lives(idle)
         (letter,) = await here.dead()
         assert deaths == ATTEMPTS
-        assert letter.death.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
-        assert (letter.death.attempts, letter.death.reaction, letter.death.id) == (
+        assert letter.failure.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
+        assert (letter.failure.attempts, letter.failure.reaction, letter.failure.id) == (
             ATTEMPTS,
             "on_found",
             "bridge-4.on_found",
@@ -166,7 +166,7 @@ async def test_an_event_that_ends_the_process_of_an_actor_without_state_is_count
         deaths = await here.lives(here.idle)
         (letter,) = await here.dead()
         assert deaths in (ATTEMPTS + 1, ATTEMPTS + 2)  # the server may count a delivery to who has just died
-        assert letter.death.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
+        assert letter.failure.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
         assert (await system.bus.query(GetCount("bridge"))).value == 1 + 2 + 3 + 5 + 6 + 7
         assert (await system.bus.query(GetCount("road"))).value == 100
 
@@ -204,4 +204,4 @@ async def test_innocents_in_hand_of_killed_processes_are_handled_once_and_in_ord
         assert await here.finds("bridge") == await here.finds("river") == (1, 2, 3, 4, 5)
         assert await here.finds("road") == (1, 3, 4, 5)
         (letter,) = await here.dead()
-        assert letter.death.reason == "RuntimeError: fails on purpose"
+        assert letter.failure.reason == "RuntimeError: fails on purpose"

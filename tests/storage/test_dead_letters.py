@@ -14,7 +14,7 @@ from runtime import Actor, Command, Event, Options, Query, RetryPolicy, command,
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, read_death, services
+from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, read_failure, services
 from runtime.testing import System, running
 from runtime.wire import headers as header_block
 from runtime.wire.ids import new_id
@@ -152,11 +152,11 @@ async def test_a_dead_letter_keeps_all_of_the_original(shop: System, namespace: 
     assert json.loads(letter.payload) == {"order": "1", "amount": 5, "how": "cash", "to": None}
     assert letter.headers["ce-id"] == event_id and letter.headers["ce-type"] == "shop.Paid"
     assert "traceparent" in letter.headers and not [name for name in letter.headers if name.startswith("Nats-")]
-    death = letter.death
-    assert death.reason == "RuntimeError: on_paid fails: no paper"
-    assert (death.attempts, death.reaction, death.id) == (2, "on_paid", f"{event_id}.on_paid")
-    assert (death.subject, death.stream) == (f"{namespace}.shop.event.paid.1", f"{namespace}-shop-events")
-    assert death.sequence == 1
+    failure = letter.failure
+    assert failure.reason == "RuntimeError: on_paid fails: no paper"
+    assert (failure.attempts, failure.reaction, failure.id) == (2, "on_paid", f"{event_id}.on_paid")
+    assert (failure.subject, failure.stream) == (f"{namespace}.shop.event.paid.1", f"{namespace}-shop-events")
+    assert failure.sequence == 1
 
 
 @pytest.mark.parametrize(("actor", "reaction"), [("books", "on_paid"), ("post", "on_paid_send")])
@@ -194,7 +194,7 @@ async def test_what_fails_again_is_a_dead_letter_again(shop: System, namespace: 
             return next((letter for letter in await desk.all() if letter.sequence != known.sequence), None)
 
         second = await shop.until(again)
-        assert (second.death, second.headers, second.payload) == (first.death, first.headers, first.payload)
+        assert (second.failure, second.headers, second.payload) == (first.failure, first.headers, first.payload)
         assert RUNS["on_paid"] == 2
         first = second
     assert len(await desk.all()) == 1
@@ -215,7 +215,7 @@ async def test_two_operators_at_once_and_a_copy_of_the_letter_take_effect_once(s
         await shop.bus.emit(Paid("1", 1))
     await shop.until(lambda: RUNS["on_paid"] == 31)
     jetstream = JetStream(shop.connection)
-    dead = {f"Dead-{field.capitalize()}": str(value) for field, value in msgspec.structs.asdict(letter.death).items()}
+    dead = {f"Dead-{field.capitalize()}": str(value) for field, value in msgspec.structs.asdict(letter.failure).items()}
     block = header_block.encode([*letter.headers.items(), *dead.items()])
     await jetstream.publish(desk.names.redrive("paid"), letter.payload, headers=block)
     await desk.empty()
@@ -227,8 +227,8 @@ async def test_a_timer_goes_back_to_its_key(shop: System, namespace: str) -> Non
     FAILING.add("note")
     await shop.bus.command(NoteLater("a b"))
     (letter,) = await desk.some()
-    assert (letter.name, letter.death.reaction) == ("note", "note")
-    assert ".timer.a%20b." in letter.death.subject
+    assert (letter.name, letter.failure.reaction) == ("note", "note")
+    assert ".timer.a%20b." in letter.failure.subject
     FAILING.clear()
     await desk.letters.redrive(letter.sequence)
     await desk.empty()
@@ -246,8 +246,8 @@ async def test_one_for_a_reaction_that_is_no_more_becomes_a_dead_letter_that_say
     await JetStream(shop.connection).publish(desk.names.redrive("paid"), b"{}", headers=header_block.encode(pairs))
     letters = await desk.some(2)
     other = next(each for each in letters if each.sequence != letter.sequence)
-    assert other.death.reason == "this version of books has no reaction 'on_gone'"
-    assert (other.name, other.death.id, other.headers) == ("paid", "x.on_gone", {"ce-id": "x"})
+    assert other.failure.reason == "this version of books has no reaction 'on_gone'"
+    assert (other.name, other.failure.id, other.headers) == ("paid", "x.on_gone", {"ce-id": "x"})
 
 
 async def test_odd_headers_neither_stop_the_reaction_nor_its_dead_letters(shop: System, namespace: str) -> None:
@@ -256,7 +256,7 @@ async def test_odd_headers_neither_stop_the_reaction_nor_its_dead_letters(shop: 
     subject = f"{namespace}.shop.event.paid.1"
     # An id of two lines cannot stand in the dead letter's headers; so many headers and its own are more than 64 KiB.
     await jetstream.publish(subject, b"{}", headers=b"NATS/1.0\r\nce-id: a\nb\r\n\r\n")
-    assert all("\n" not in letter.death.id for letter in await desk.some(2))
+    assert all("\n" not in letter.failure.id for letter in await desk.some(2))
     long = b"NATS/1.0\r\nfirst: 1\r\nlong: %b\r\nlast: 2\r\n\r\n" % (b"x" * 65_000)
     await jetstream.publish(subject, b"{}", headers=long)
     letters = await desk.some(4)
@@ -279,7 +279,7 @@ async def test_what_was_never_a_dead_letter_becomes_one(shop: System, namespace:
         desk.names.redrive("paid"), body, headers=f"NATS/1.0\r\n{block}\r\n".encode()
     )
     (letter,) = await desk.some()
-    assert letter.death.reaction == lines["Dead-Reaction"] and letter.death.sequence == 0
+    assert letter.failure.reaction == lines["Dead-Reaction"] and letter.failure.sequence == 0
 
 
 async def test_what_no_reaction_can_read_is_a_dead_letter_for_each(shop: System, namespace: str) -> None:
@@ -291,12 +291,12 @@ async def test_what_no_reaction_can_read_is_a_dead_letter_for_each(shop: System,
     await jetstream.publish(f"{namespace}.shop.event.paid.1", b'{"order": 5}', headers=block)
     # Not for the third: its pattern does not match.
     letters = await desk.some(2)
-    assert {(each.death.reaction, each.death.id) for each in letters} == {
+    assert {(each.failure.reaction, each.failure.id) for each in letters} == {
         ("on_paid", "e1.on_paid"),
         ("on_paid_also", "e1.on_paid_also"),
     }
-    assert {each.death.attempts for each in letters} == {1}
-    assert all("`$.order`" in each.death.reason and each.headers == {"ce-id": "e1"} for each in letters)
+    assert {each.failure.attempts for each in letters} == {1}
+    assert all("`$.order`" in each.failure.reason and each.headers == {"ce-id": "e1"} for each in letters)
     assert not RUNS
 
 
@@ -307,8 +307,11 @@ async def test_a_key_that_is_absent_or_too_long_makes_a_dead_letter(shop: System
     await shop.bus.emit(Paid("1", how="transfer"))
     await shop.bus.emit(Paid("1", how="transfer", to=Payee("x" * 2000)))
     letters = await desk.some(2)
-    assert {each.death.reaction for each in letters} == {"on_paid_to"}
-    assert ["no key at 'to.name'" in letters[0].death.reason, "is too long" in letters[1].death.reason] == [True, True]
+    assert {each.failure.reaction for each in letters} == {"on_paid_to"}
+    assert ["no key at 'to.name'" in letters[0].failure.reason, "is too long" in letters[1].failure.reason] == [
+        True,
+        True,
+    ]
 
 
 async def test_an_actor_that_is_down_gets_them_when_it_starts(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -331,8 +334,8 @@ async def test_an_actor_that_is_down_gets_them_when_it_starts(nats_server: Embed
 
 
 def letter(**fields: Any) -> DeadLetter:
-    death = read_death(header_block.encode([("Dead-Reason", fields.pop("reason", "TimeoutError: no answer"))]))
-    return DeadLetter("books", 1, fields.pop("name", "order_paid"), fields.pop("time", 100.0), death, {}, b"{}")
+    failure = read_failure(header_block.encode([("Dead-Reason", fields.pop("reason", "TimeoutError: no answer"))]))
+    return DeadLetter("books", 1, fields.pop("name", "order_paid"), fields.pop("time", 100.0), failure, {}, b"{}")
 
 
 @pytest.mark.parametrize(
@@ -359,8 +362,8 @@ def test_a_selection_means_what_fits_all_of_it(selection: Selection, fits: bool)
     "block", [None, b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nDead-Attempts: \xc2\xb2\r\nDEAD-ID: x\r\n\r\n"]
 )
 def test_headers_that_are_missing_or_odd_are_read_as_nothing(block: bytes | None) -> None:
-    death = read_death(block)
-    assert (death.attempts, death.sequence, death.subject) == (0, 0, "")
+    failure = read_failure(block)
+    assert (failure.attempts, failure.sequence, failure.subject) == (0, 0, "")
 
 
 async def test_the_services_of_a_namespace_are_those_that_have_run(shop: System, namespace: str) -> None:

@@ -11,7 +11,7 @@ from runtime.host import serving as serving_module
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.positions import Place, Places
+from runtime.storage.positions import ConsumerPosition, Positions
 from runtime.storage.streams import events_config, turns_config
 from runtime.wire.subjects import Names
 from tests.support.probe import Probe, running
@@ -89,8 +89,8 @@ async def test_a_consumer_deleted_while_its_actor_is_down_goes_on_where_it_was(
         await sell(system, range(1, 21))
         await system.until(lambda: len(HANDLED) == 20)
         await until_forgotten(jetstream, names, system)
-    place = await Places(jetstream, names, 1.0, lambda sequence: None).load(stream, actor.name)
-    assert place is not None and (place.floor, place.owner) == (20, "")
+    position = await Positions(jetstream, names, 1.0, lambda sequence: None).load(stream, actor.name)
+    assert position is not None and (position.floor, position.owner) == (20, "")
     await jetstream.delete_consumer(stream, actor.name)
     async with running(actor, url=nats_server.url, namespace=namespace) as system:
         await sell(system, range(21, 24))
@@ -125,17 +125,17 @@ async def test_how_far_it_is_is_noted_while_it_runs_and_only_when_it_has_moved(
 ) -> None:
     monkeypatch.setattr(serving_module, "_TICK", 0.05)
     names, stream = Names("book", namespace), Names("stall", namespace).events_stream
-    subject = names.place(stream, "book")
+    subject = names.position(stream, "book")
     async with running(Book, url=nats_server.url, namespace=namespace) as system:
         await sell(system, range(1, 6))
 
         async def noted() -> bool:
             stored = await jetstream.get_last(names.turns_stream, subject)
-            return stored is not None and msgspec.json.decode(stored.payload, type=Place).floor == 5
+            return stored is not None and msgspec.json.decode(stored.payload, type=ConsumerPosition).floor == 5
 
         await system.until(noted)
         stored = await jetstream.get_last(names.turns_stream, subject)
-        assert stored is not None and msgspec.json.decode(stored.payload, type=Place).owner
+        assert stored is not None and msgspec.json.decode(stored.payload, type=ConsumerPosition).owner
         consumers = system.consumers("book")
         looked = 0
         check = consumers.check
@@ -156,15 +156,15 @@ async def test_what_is_saved_is_loaded_and_its_sequence_told(
     names = Names("book", namespace)
     await jetstream.ensure_stream(turns_config(names))
     told: list[int] = []
-    places = Places(jetstream, names, 60.0, told.append)
-    assert await places.load("s", "book") is None and await places.tries("s", "book", 7) == 0
-    place = Place("then", "later", 5, "me", 2, 9)
-    await places.save("s", "book", place)
-    await places.save("s", "book", place)
-    await places.save_tries("s", "book", 7, 1)
-    await places.save_tries("s", "book", 7, 2)
-    assert told == [1, 2, 3] and await places.tries("s", "book", 7) == 2
-    assert await Places(jetstream, names, 60.0, told.append).load("s", "book") == place
+    positions = Positions(jetstream, names, 60.0, told.append)
+    assert await positions.load("s", "book") is None and await positions.attempts("s", "book", 7) == 0
+    position = ConsumerPosition("then", "later", 5, "me", 2, 9)
+    await positions.save("s", "book", position)
+    await positions.save("s", "book", position)
+    await positions.save_attempts("s", "book", 7, 1)
+    await positions.save_attempts("s", "book", 7, 2)
+    assert told == [1, 2, 3] and await positions.attempts("s", "book", 7) == 2
+    assert await Positions(jetstream, names, 60.0, told.append).load("s", "book") == position
 
 
 async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
@@ -190,14 +190,14 @@ async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
         await sell(system, range(1, 6))
         await system.until(lambda: len(HANDLED) == 5)
         await system.until(lambda: "could not be noted" in caplog.text)
-        known = system.consumers("crier").places
+        known = system.consumers("crier").positions
         await system.until(lambda: known.get(stream, "crier").floor == 5)
         await refuse_above(-1)
-        places = Places(jetstream, names, 60.0, lambda sequence: None)
+        positions = Positions(jetstream, names, 60.0, lambda sequence: None)
 
         async def noted() -> bool:
-            place = await places.load(stream, "crier")
-            return place is not None and place.floor == 5
+            position = await positions.load(stream, "crier")
+            return position is not None and position.floor == 5
 
         await system.until(noted)
         assert system.is_ready("crier") and not system.restarts("crier")
@@ -209,8 +209,8 @@ async def test_a_note_that_cannot_be_read_is_as_good_as_none(
     names, stream = Names("book", namespace), Names("stall", namespace).events_stream
     async with running(Book, url=nats_server.url, namespace=namespace):
         pass
-    await jetstream.publish(names.place(stream, "book"), b"not a note")
+    await jetstream.publish(names.position(stream, "book"), b"not a note")
     async with running(Book, url=nats_server.url, namespace=namespace) as system:
         await sell(system, range(1, 3))
         await system.until(lambda: len(HANDLED) == 2)
-    assert f"{names.place(stream, 'book')} is no note of a consumer's place" in caplog.text
+    assert f"{names.position(stream, 'book')} is not a consumer position" in caplog.text

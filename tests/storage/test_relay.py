@@ -25,7 +25,7 @@ from tests.support.counting import Add, Added, Counter, Fail, GetSeen, Reject, W
 from tests.support.probe import running
 
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["account", "begin", "account", "account"]), st.integers(1, 30)), max_size=60
+    st.tuples(st.sampled_from(["mark done", "begin", "mark done", "mark done"]), st.integers(1, 30)), max_size=60
 )
 
 
@@ -38,16 +38,18 @@ def test_the_checkpoint_is_the_end_of_what_is_accounted_for_without_gap(operatio
         if operation == "begin" and begun is None:
             begun = number
             checkpoint.begin(number)
-        elif operation == "account":
+        elif operation == "mark done":
             done.add(number)
-            checkpoint.account(number)
+            checkpoint.mark_done(number)
         if begun is not None:
             end = begun
             while end + 1 in done:
                 end += 1
             assert checkpoint.position == end
             mine = {n for n in range(1, 32) if n % 7 == 0}
-            assert checkpoint.strangers(31, mine) == [n for n in range(end + 1, 32) if n not in done and n not in mine]
+            assert checkpoint.unaccounted(31, mine) == [
+                n for n in range(end + 1, 32) if n not in done and n not in mine
+            ]
             assert checkpoint.newest == max([end, *(n for n in done if n > end)])
         else:
             assert checkpoint.position == 0
@@ -55,10 +57,10 @@ def test_the_checkpoint_is_the_end_of_what_is_accounted_for_without_gap(operatio
             assert checkpoint.covers(n) == (n in done or (begun is not None and n <= checkpoint.position))
 
 
-def test_who_is_not_the_accountant_keeps_a_bound() -> None:
+def test_a_checkpoint_without_an_owner_is_bounded() -> None:
     checkpoint = Checkpoint()
     for sequence in range(1, 150_001):
-        checkpoint.account(sequence)
+        checkpoint.mark_done(sequence)
     assert len(checkpoint._done_set) <= 100_000 and checkpoint.covers(150_000)
     checkpoint.begin(50_000)
     assert checkpoint.position == 150_000 and not checkpoint._done_set

@@ -35,7 +35,7 @@ def paused(system: Probe, owns: Callable[[], bool] = lambda: True) -> Relay:
 
 async def publish(relay: Relay, left: Left) -> None:
     relay.send(StoredKey("k", "k"), *left)
-    await relay.quiet()
+    await relay.wait_idle()
 
 
 async def after(system: Probe, message: SetAlarm | CancelAlarm) -> Left:

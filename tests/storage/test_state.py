@@ -212,7 +212,7 @@ async def test_an_event_for_a_newer_state_waits_in_the_dead_letters(
             return [letter async for letter in letters.read()]
 
         (letter,) = await system.until(found)
-        assert "newer version of this service" in letter.death.reason and letter.death.attempts == 2
+        assert "newer version of this service" in letter.failure.reason and letter.failure.attempts == 2
         assert await system.bus.query(GetNote("old")) == "renamed old"
 
 

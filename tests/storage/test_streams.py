@@ -127,8 +127,8 @@ async def settled(system: Probe, name: str, names: Names, jetstream: JetStream) 
 
     async def noted() -> bool:
         info = await jetstream.consumer_info(names.events_stream, name)
-        place = system.consumers(name).places.get(names.events_stream, name)
-        return info.num_pending == 0 and place is not None and place.floor == info.delivered.stream_seq
+        position = system.consumers(name).positions.get(names.events_stream, name)
+        return info.num_pending == 0 and position is not None and position.floor == info.delivered.stream_seq
 
     await system.until(noted)
 

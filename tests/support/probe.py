@@ -100,7 +100,7 @@ class Probe(testing.System):
     async def wait_published(self, actor: str, timeout: float = 15.0) -> None:
         """Return when every event and timer that `actor` has committed is published."""
         async with asyncio.timeout(timeout):
-            await self.relay(actor).quiet()
+            await self.relay(actor).wait_idle()
 
     async def stored_events(self, actor: str) -> list[StoredMessage]:
         """Return the events of `actor` in stream order, once all are published."""
@@ -205,7 +205,7 @@ class Probe(testing.System):
 
     def created_streams(self, actor: str) -> dict[str, Any]:
         """Return the creation time of each stream, as the host has seen it."""
-        return dict(self.served(actor).storage._created)
+        return dict(self.served(actor).streams._created)
 
     def _host(self, actor: str) -> Host:
         return next(host for host in self.runner.hosts if host.name == actor)

@@ -14,9 +14,9 @@ from runtime.turns.workers import Workers
 CRASHES: list[BaseException] = []
 
 
-async def quiet(bench: "Bench") -> None:
+async def wait_idle(bench: "Bench") -> None:
     async with asyncio.timeout(5):
-        await bench.workers.quiet()
+        await bench.workers.wait_idle()
 
 
 class Item:
@@ -58,7 +58,7 @@ async def test_a_burst_is_run_in_order() -> None:
     workers = Bench(run)
     for item in range(1000):
         workers.put(item)
-    await quiet(workers)
+    await wait_idle(workers)
     assert seen == list(range(1000)) and not workers.workers.busy and len(workers.workers) == 0
     await workers.close()
 
@@ -82,7 +82,7 @@ async def test_no_more_than_the_bound_run_at_once_and_all_begin_in_order(bound: 
         workers.put(item)
         if item % 17 == 0:
             await asyncio.sleep(0)
-    await quiet(workers)
+    await wait_idle(workers)
     assert begun == list(range(200)) and 1 <= most <= bound
     await workers.close()
 
@@ -104,7 +104,7 @@ async def test_who_waits_is_run_while_others_are_suspended() -> None:
             await asyncio.sleep(0)
     assert workers.workers.busy
     gate.set()
-    await quiet(workers)
+    await wait_idle(workers)
     await workers.close()
 
 
@@ -122,7 +122,7 @@ async def test_each_item_runs_in_a_task_whose_time_out_is_its_own() -> None:
     workers = Bench(run, bound=1)
     for item in (0, 1, 0):
         workers.put(item)
-    await quiet(workers)
+    await wait_idle(workers)
     assert outcomes == ["done", "late", "done"]
     await workers.close()
 
@@ -140,7 +140,7 @@ async def test_an_item_that_ends_its_worker_does_not_keep_the_others_waiting(err
     workers = Bench(run, bound=1)
     for item in range(3):
         workers.put(item)
-    await quiet(workers)
+    await wait_idle(workers)
     assert seen == [0, 1, 2]
     assert len(CRASHES) == 1
     await workers.close()
@@ -159,7 +159,7 @@ async def test_quiet_returns_also_where_the_last_item_ended_its_worker() -> None
 
     workers = Bench(run)
     workers.put(1)
-    waiting = asyncio.ensure_future(quiet(workers))
+    waiting = asyncio.ensure_future(wait_idle(workers))
     await begun.wait()
     gate.set()
     await waiting
@@ -187,7 +187,7 @@ async def test_close_cancels_what_runs_and_abandons_what_waits() -> None:
     CRASHES.clear()
     async with asyncio.timeout(5):
         await workers.close()
-        await quiet(workers)
+        await wait_idle(workers)
     assert sorted(cancelled) == [0, 1] and sorted(workers.left) == [2, 3, 100, 101]
     assert len(asyncio.all_tasks()) == 1 and not CRASHES
     workers.put(5)
@@ -209,7 +209,7 @@ async def test_idle_workers_do_not_pile_up() -> None:
     while len(begun) < 200:
         await asyncio.sleep(0)
     gate.set()
-    await quiet(workers)
+    await wait_idle(workers)
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) < 40
     await workers.close()

@@ -4,8 +4,8 @@ from tests.chaos.cell import Scenario
 from tests.chaos.scenarios.circles import circles
 from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, on_three_nodes
 from tests.chaos.scenarios.controls import (
-    control_burial,
     control_check,
+    control_dead_letters,
     control_deadlines,
     control_dedup_entries,
     control_deduplication,
@@ -21,7 +21,7 @@ from tests.chaos.scenarios.endings import endings
 from tests.chaos.scenarios.kills import random_kills, steps
 from tests.chaos.scenarios.overloads import overload
 from tests.chaos.scenarios.owners import race, zombie
-from tests.chaos.scenarios.poisons import burials, poison
+from tests.chaos.scenarios.poisons import dead_letters, poison
 from tests.chaos.scenarios.recoveries import recovery, sweep
 from tests.chaos.scenarios.shop import shop, shop_steps
 from tests.chaos.scenarios.silences import silence
@@ -37,7 +37,7 @@ ALL: dict[str, Scenario] = {
     "control-dedup-entries": control_dedup_entries,
     "control-reset": control_reset,
     "control-lane": control_lane,
-    "control-burial": control_burial,
+    "control-dead-letters": control_dead_letters,
     "control-recovery": control_recovery,
     "control-sweep": control_sweep,
     "control-timers": control_timers,
@@ -59,13 +59,13 @@ ALL: dict[str, Scenario] = {
     "shop-steps": shop_steps,
     "overload": overload,
     "poison": poison,
-    "burials": burials,
+    "dead-letters": dead_letters,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
     "cluster-recovery": on_three_nodes(recovery),
     "cluster-sweep": on_three_nodes(sweep),
     "cluster-timers": on_three_nodes(timers),
     "cluster-raced-timers": on_three_nodes(raced_timers),
-    "cluster-burials": on_three_nodes(burials),
+    "cluster-dead-letters": on_three_nodes(dead_letters),
     "soak": soak,
 }

@@ -5,7 +5,7 @@ from dataclasses import replace
 from tests.chaos.cell import Result, Setting, cell, measured
 from tests.chaos.fleet import until
 from tests.chaos.scenarios.deadlines import late_effects
-from tests.chaos.scenarios.poisons import bury
+from tests.chaos.scenarios.poisons import kill_around_dead_letters
 from tests.chaos.scenarios.recoveries import look_after, recover
 from tests.chaos.scenarios.timers import ring, two_owners
 from tests.chaos.servers import Servers
@@ -128,9 +128,11 @@ async def _out_of_order(setting: Setting, switch: str, victim: str) -> Result:
     return result
 
 
-async def control_burial(setting: Setting) -> Result:
+async def control_dead_letters(setting: Setting) -> Result:
     """Where originals are terminated before their dead letters are stored, kills between must lose events."""
-    result = await bury(_brief(setting), Result("control-burial", setting.seed), ["burial"])
+    result = await kill_around_dead_letters(
+        _brief(setting), Result("control-dead-letters", setting.seed), ["dead-letters-first"]
+    )
     result.require(result.lost > 0, "originals go first, and nothing was lost: the suite cannot see it")
     return result
 

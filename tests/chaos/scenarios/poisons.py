@@ -16,7 +16,7 @@ from runtime.wire import headers
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
-from tests.chaos.faults import BURYING
+from tests.chaos.faults import DEAD_LETTERING
 from tests.chaos.fleet import ROOT, until
 from tests.chaos.poison import ATTEMPTS, RETRY, GetMeals, GetTries, Served
 from tests.chaos.servers import Servers
@@ -64,25 +64,25 @@ async def poison(setting: Setting) -> Result:
     return result
 
 
-async def burials(setting: Setting) -> Result:
+async def dead_letters(setting: Setting) -> Result:
     """The actor is killed before and after it stores a dead letter, and the server: each letter is there, once; redriven."""
-    result = await bury(setting, Result("burials", setting.seed))
+    result = await kill_around_dead_letters(setting, Result("dead-letters", setting.seed))
     result.require(not result.lost, f"{result.lost} events were neither handled nor kept as dead letters")
     result.require(not result.twice, f"{result.twice} dead letters or effects too many")
     return result
 
 
-async def bury(setting: Setting, result: Result, without: Sequence[str] = ()) -> Result:
+async def kill_around_dead_letters(setting: Setting, result: Result, without: Sequence[str] = ()) -> Result:
     """Fill `result` with what became of events that are refused while their actor is killed."""
-    rng = setting.rng("burials")
+    rng = setting.rng("dead-letters")
     dishes = setting.much(30, 12)
     menu = {key: [rng.choice(["", "refused"]) for _ in range(dishes)] for key in KEYS}
     poisoned = {(key, n) for key, served in menu.items() for n, kind in enumerate(served) if kind}
-    kills = [f"{point}:{rng.randint(1, 8)}" for _ in range(setting.much(4, 2)) for point in BURYING]
+    kills = [f"{point}:{rng.randint(1, 8)}" for _ in range(setting.much(4, 2)) for point in DEAD_LETTERING]
     async with (
         measured(result),
         Servers(setting.directory, setting.nodes) as servers,
-        cell(setting, servers, "burials") as here,
+        cell(setting, servers, "dead-letters") as here,
     ):
         worker = here.start("tests.chaos.poison:Picky", kills=kills, without=without)
         await worker.ready()
@@ -156,10 +156,12 @@ async def _check_first(
     ids = [letter.headers.get("ce-id", letter.headers.get("Ce-Id", "")) for letter in letters]
     result.require(len(set(ids)) == len(ids), "a dead letter is there twice")
     for letter in letters:
-        whole = letter.death.reason and letter.death.attempts and letter.death.stream and letter.death.sequence
-        result.require(bool(whole) and letter.death.reaction == "on_served", f"{letter.id}: incomplete: {letter.death}")
+        whole = letter.failure.reason and letter.failure.attempts and letter.failure.stream and letter.failure.sequence
+        result.require(
+            bool(whole) and letter.failure.reaction == "on_served", f"{letter.id}: incomplete: {letter.failure}"
+        )
     poisoned = sum(bool(kind) for served in menu.values() for kind in served)
-    lost = poisoned - sum(letter.death.subject.count("guest-") for letter in letters)
+    lost = poisoned - sum(letter.failure.subject.count("guest-") for letter in letters)
     result.lost += max(lost, 0)
     result.twice += max(-lost, 0)
     result.require(lost == 0, f"{poisoned} events are poisoned, {poisoned - lost} of them are dead letters")

@@ -64,13 +64,15 @@ async def look_after(
         cell(setting, servers, "sweep") as here,
     ):
         here.start("tests.chaos.desk:Shelf")
-        accountant = here.start("tests.chaos.desk:Desk", without=without, tick=TICK)
-        await accountant.ready()
+        checkpoint_owner = here.start("tests.chaos.desk:Desk", without=without, tick=TICK)
+        await checkpoint_owner.ready()
         victim = here.start("tests.chaos.desk:Desk", kills=kills)
         once = Once(here.bus, Take)
         await _until_killed(once, victim)
         await _account(here, result, once, "desk", "taken", "shelf", patience)
-        result.require(not accountant.deaths, f"the process that nobody killed ended with {accountant.deaths}")
+        result.require(
+            not checkpoint_owner.deaths, f"the process that nobody killed ended with {checkpoint_owner.deaths}"
+        )
     result.faults = f"{len(kills)} kill -9 of one of two processes between commit and publish"
     return result
 
