@@ -4,7 +4,7 @@ FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /src
 
-# The locked packages first: this layer changes only with the lock. Nothing is built with anything that is not locked.
+# The locked packages come first: this layer changes only with the lock. All builds use locked packages.
 COPY constraints/run.txt constraints/build.txt constraints/
 RUN python -m venv /opt/build \
     && /opt/build/bin/python -m pip install --require-hashes -r constraints/build.txt \
@@ -24,16 +24,17 @@ LABEL org.opencontainers.image.title="actorloom" \
       org.opencontainers.image.description="Typed, durable, traced actors over NATS" \
       org.opencontainers.image.licenses="Apache-2.0"
 
-# With a health port, the check below asks this very process, and not whoever answers on NATS.
+# With a health port, the health check below asks this process, not any process that answers on NATS.
 ENV PATH=/opt/actorloom/bin:$PATH PYTHONUNBUFFERED=1 ACTORLOOM_HEALTH_PORT=8080
 COPY --from=build /opt/actorloom /opt/actorloom
 
-# A number above 10000 is no user of the host; no home, no shell, nothing to write to.
+# A user id above 10000 does not exist on the host. The user has no home, no shell and no writable directory.
 USER 10100:10100
 WORKDIR /app
 
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["actorloom", "health"]
 
-# `docker run … run my_package`, `… query orders.get_order orderId=1`: the arguments are the command line's. SIGTERM drains.
+# The arguments of `docker run` are those of the command line: `run my_package`, `query orders.get_order orderId=1`. SIGTERM
+# shuts the process down cleanly.
 ENTRYPOINT ["actorloom"]
 CMD ["run", "actorloom_shop"]
