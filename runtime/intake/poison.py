@@ -1,7 +1,19 @@
-"""Events that their process may have ended of: each is tried alone, noted before that, and counted out at last (ADR 012).
+"""Poison-message candidates: events that may have crashed the process that handled them (ADR 012).
 
-As long as others run beside it, which one ends the process cannot be known. What has been tried alone as often as its
-attempts, and never came to an end, is a dead letter without being run again.
+An event can end its process (`os._exit`, out of memory) before anything can catch or count the failure. The next owner
+receives it again, among hundreds of events that were in flight, and nothing shows which of them was the cause. A crash
+blames one event only if that event ran alone. So every event that was in flight becomes a *candidate*, and candidates
+run one at a time in the whole process. The number of each attempt is persisted before the attempt starts, because
+nothing can be written after a crash. A candidate that succeeds, or fails without a crash, is cleared. A candidate that
+crashed its process in every attempt becomes a dead letter, and does not run again.
+
+Three rules keep the blame on the right event and the other candidates moving:
+
+- A candidate that failed is still retried or dead-lettered, which may crash as well. The next candidate waits for that,
+  for 10 s at most; otherwise, a crash could be blamed on it.
+- A candidate that neither succeeds nor fails within 30 s keeps running, and the next candidate runs beside it.
+- The end of a candidate is persisted too. Its acknowledgement may be lost in a later crash; the event is then delivered
+  again, and starts with a fresh count.
 """
 
 import asyncio
@@ -16,23 +28,26 @@ from runtime.storage.positions import Positions
 
 logger = logging.getLogger("actorloom.intake")
 
-_PATIENCE = 30.0
-"""Seconds that one may take to end well or fail, before the next is tried beside it."""
-_FAILING = 10.0
-"""Seconds that one which has failed may take to succeed or be a dead letter, before the next is tried beside it."""
-_PAUSE = 1.0
-"""Seconds before it is tried again to write a note."""
+_RUN_TIMEOUT = 30.0
+"""Seconds that a candidate may run before the next candidate runs beside it."""
+_RETRY_TIMEOUT = 10.0
+"""Seconds that a failed candidate may take to succeed or become a dead letter, before the next candidate runs."""
+_SAVE_PAUSE = 1.0
+"""Seconds between attempts to persist the number of an attempt."""
 
-_alone: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-"""Held while one is tried: alone in its whole process, which is one event loop."""
+_one_at_a_time: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+"""The lock that a candidate holds while it runs alone. A process has one event loop, so there is one lock a process."""
 
 
 class PoisonCandidates:
-    """Stands between the puller of `durable` and its reactions.
+    """Receives the deliveries of one consumer, and runs its poison-message candidates alone before the reactions go on.
 
-    Of an actor with state, all up to the sequence `last` are suspects: they were in hand when `crashes` owners crashed. What
-    follows them waits, for the order of keys. Without state, the server's count of deliveries tells: one that was delivered
-    more often than its attempts is a suspect, and others pass it by.
+    An actor with state has one owner, which resets its consumer, so the server's count of deliveries starts again. Its
+    candidates are the deliveries up to the stream sequence `last`: they were in flight when `crashes` owners in a row
+    crashed. Later deliveries wait until all candidates are done, because they may belong to the same keys.
+
+    Processes of an actor without state share a consumer, and the server counts its deliveries. A candidate is a delivery
+    that was delivered more often than its handlers allow attempts. Other deliveries pass it, as they have no order.
     """
 
     def __init__(
@@ -43,22 +58,22 @@ class PoisonCandidates:
         self._durable = durable
         self._last = last
         self._crashes = crashes
-        self._least, self._most = reactions.attempts()
+        self._fewest_attempts, self._most_attempts = reactions.attempts()
         self._waiting: deque[Delivery] = deque()
-        """The first one is being tried."""
+        """Candidates, and deliveries that wait behind them. The first one is being run."""
         self._stopped = False
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take a delivery from the puller. Never raises."""
+        """Receive a delivery from the puller. Never raises."""
         if not self._is_candidate(delivery) and not (self._waiting and self._reactions.keyed):
             self._reactions.deliver(delivery)
             return
         self._waiting.append(delivery)
         if len(self._waiting) == 1:
-            self._reactions.turns.spawn(self._run_all())
+            self._reactions.turns.spawn(self._run_waiting())
 
     def stop(self) -> None:
-        """Try no more: what waits is given back."""
+        """Run no further candidate, and give the waiting deliveries back to the server."""
         self._stopped = True
         while len(self._waiting) > 1:
             self._waiting.pop().nak()
@@ -66,10 +81,10 @@ class PoisonCandidates:
     def _is_candidate(self, delivery: Delivery) -> bool:
         if self._reactions.keyed:
             return delivery.stream_sequence <= self._last
-        return delivery.delivered > self._most
+        return delivery.delivered > self._most_attempts
 
-    async def _run_all(self) -> None:
-        lock = _alone.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    async def _run_waiting(self) -> None:
+        lock = _one_at_a_time.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         while self._waiting:
             delivery = self._waiting[0]
             if self._is_candidate(delivery):
@@ -80,45 +95,68 @@ class PoisonCandidates:
             self._waiting.popleft()
 
     async def _run_alone(self, delivery: Delivery) -> None:
-        """Hand it on, and wait until it has ended once: well, or with a failure that leaves the process alive."""
-        number = await self._next_attempt(delivery)
+        """Deliver a candidate, and return when it has ended without a crash, or has taken too long."""
+        attempt = await self._begin_attempt(delivery)
         if self._stopped:
             delivery.nak()
             return
-        delivery.delivered = number
         ended = delivery.watch()
-        self._reactions.deliver_suspect(delivery)
-        await asyncio.wait({ended}, timeout=_PATIENCE)
-        # One that failed is tried again, or buried: if that ends the process, it is not to be laid on the next one.
+        self._reactions.deliver(delivery, attempt)
+        await asyncio.wait({ended}, timeout=_RUN_TIMEOUT)
+        # A failed candidate is retried or dead-lettered. Wait for that, so that a crash is not blamed on the next one.
         loop = asyncio.get_running_loop()
-        until = loop.time() + _FAILING
+        until = loop.time() + _RETRY_TIMEOUT
         while delivery.in_hand and (left := until - loop.time()) > 0:
             await asyncio.wait({delivery.watch()}, timeout=left)
-        if not delivery.in_hand and number <= self._most:
-            await self._clear(delivery)
+        if not delivery.in_hand and attempt <= self._most_attempts:
+            await self._reset_attempts(delivery)
 
-    async def _clear(self, delivery: Delivery) -> None:
-        """Note that it has come to its end: delivered again, since the acknowledgement was lost, it begins anew."""
-        where = (self._reactions.stream, self._durable, delivery.stream_sequence)
-        try:
-            await self._positions.save_attempts(*where, 0)
-        except (ActorError, TimeoutError) as error:
-            logger.warning("%s/%s: that event %d has ended cannot be noted: %s", *where, error)
-
-    async def _next_attempt(self, delivery: Delivery) -> int:
-        """Return which try this is, noted durably where it will be run."""
-        where = (self._reactions.stream, self._durable, delivery.stream_sequence)
-        earlier = self._crashes if self._reactions.keyed else delivery.delivered - 1
+    async def _begin_attempt(self, delivery: Delivery) -> int:
+        """Return the number of the attempt that starts now, and persist it if a handler has attempts left."""
+        event = (self._reactions.stream, self._durable, delivery.stream_sequence)
+        crashes = self._crashes if self._reactions.keyed else delivery.delivered - 1
         while not self._stopped:
             try:
-                tries = await self._positions.attempts(*where)
-                if tries >= self._most:
-                    return tries + 1
-                # Twice alone it is run in any case: others may have ended the process before, or somebody from outside.
-                number = tries + 1 if tries else min(earlier + 1, max(self._least - 1, 1))
-                await self._positions.save_attempts(*where, number)
-                return number
+                before = await self._positions.attempts(*event)
+                if before >= self._most_attempts:
+                    return before + 1
+                attempt = before + 1 if before else first_attempt(crashes, self._fewest_attempts)
+                await self._positions.save_attempts(*event, attempt)
+                return attempt
             except (ActorError, TimeoutError) as error:
-                logger.warning("%s/%s: event %d waits, as its try cannot be noted: %s", *where, error)
-                await asyncio.sleep(_PAUSE)
+                logger.warning("%s/%s: event %d waits, its attempt cannot be persisted: %s", *event, error)
+                await asyncio.sleep(_SAVE_PAUSE)
         return 0
+
+    async def _reset_attempts(self, delivery: Delivery) -> None:
+        """Persist that a candidate has ended: if it is delivered again, its attempts count from the start."""
+        event = (self._reactions.stream, self._durable, delivery.stream_sequence)
+        try:
+            await self._positions.save_attempts(*event, 0)
+        except (ActorError, TimeoutError) as error:
+            logger.warning("%s/%s: the end of event %d cannot be persisted: %s", *event, error)
+
+
+def first_attempt(crashes: int, attempts: int) -> int:
+    """Return the number of the first attempt in which a candidate runs alone.
+
+    The crashes before it became a candidate count as attempts, since it may have caused them. But a candidate that may
+    have two or more attempts always runs alone at least twice: another event in flight may have caused those crashes,
+    and the first crash alone may have been a kill from outside.
+
+    =======  ==============================
+    crashes  first attempt, of `attempts`
+    -------  ------------------------------
+             1 of 1  of 2  of 3  of 5  of 8
+    =======  ======  ====  ====  ====  ====
+    0             1     1     1     1     1
+    1             1     1     2     2     2
+    3             1     1     2     4     4
+    9             1     1     2     4     7
+    =======  ======  ====  ====  ====  ====
+
+    Args:
+        crashes: Crashes while the event was in flight.
+        attempts: Attempts that its handler allows; if there are several handlers, the smallest number.
+    """
+    return min(crashes + 1, max(attempts - 1, 1))

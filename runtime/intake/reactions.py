@@ -34,7 +34,7 @@ _decode_json = msgspec.json.Decoder().decode
 
 
 class ProcessEnded(ActorError):
-    """A process ended each time that it handled an event, as often as the event has attempts."""
+    """A process crashed in every attempt that an event has."""
 
 
 class Reactions:
@@ -60,8 +60,6 @@ class Reactions:
         self._tracer = served.tracer
         self._traced = served.tracer.tracing.records
         self._attempts = served.options.retry.attempts
-        self.suspecting = False
-        """Whether what is delivered now may have ended its process before."""
         self._routes: dict[bytes | str, EventRoute] = {}
 
     def add(self, subject: str, kind: str, handlers: list[Handler]) -> None:
@@ -73,7 +71,7 @@ class Reactions:
     def _durations(self, attributes: dict[str, str]) -> Durations:
         return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
 
-    def make_work(self, route: EventRoute, handler: Handler, completion: Completion) -> EventWork:
+    def make_work(self, route: EventRoute, handler: Handler, completion: Completion, attempt: int | None) -> EventWork:
         """Return the way of a delivery through `handler`; its id and message are yet to be set."""
         delivery = completion.delivery
         block = delivery.headers
@@ -83,7 +81,7 @@ class Reactions:
             None,
             span,
             block,
-            attempt=delivery.delivered or 1,
+            attempt=attempt or delivery.delivered or 1,
             attempts=handler.attempts or self._attempts,
             reactions=self,
             route=route,
@@ -103,8 +101,15 @@ class Reactions:
         }
         return route.template.receive(delivery.headers, attributes)
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Take one delivery from the puller: to the lanes of the handlers whose patterns it matches. Never raises."""
+    def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
+        """Put a delivery into the lanes of the handlers whose patterns it matches. Never raises.
+
+        Args:
+            delivery: A delivery from the puller, or from `PoisonCandidates`.
+            attempt: The number of this attempt, if the delivery is a poison-message candidate. A handler that allows fewer
+                attempts does not run: the delivery becomes its dead letter. None for any other delivery, which counts
+                its attempts by the server's count of deliveries.
+        """
         route = self._routes.get(delivery.subject.rpartition(b".")[0])
         if route is None:
             delivery.ack()  # an event type that this version does not react to
@@ -127,7 +132,7 @@ class Reactions:
         if own:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
-            work = self.make_work(route, handler, completion)
+            work = self.make_work(route, handler, completion, attempt)
             work.id = event_id + handler.mark_suffix
             work.id_from_delivery = own
             try:
@@ -138,32 +143,28 @@ class Reactions:
                 # A dead letter for each reaction: it is sent again to that one alone.
                 self.turns.spawn(self.give_up(work, CodecError(f"{subject_of(delivery)}: {error}")))
                 continue
-            self.admit(work)
+            self.admit(work, attempt)
 
-    def admit(self, work: EventWork) -> None:
-        """Put `work` into the lane of its key; one without a key that a subject can hold is a dead letter."""
+    def admit(self, work: EventWork, attempt: int | None) -> None:
+        """Put `work` into the lane of its key; it becomes a dead letter if no subject can hold that key."""
         try:
             if work.handler.key_of is not None and not work.key:
                 work.key = work.handler.key_of(work.message)
-            if not (self.suspecting and self.counted_out(work)):
-                self.turns.admit(work, forced=True)
+            self.run(work, attempt)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
 
-    def counted_out(self, work: EventWork) -> bool:
-        """Whether a suspect was tried as often as it may be: then it becomes a dead letter, and is not run again."""
-        if work.attempt <= work.attempts:
-            return False
-        work.attempt -= 1  # this time it is not run
+    def run(self, work: EventWork, attempt: int | None) -> None:
+        """Put `work` into its lane, or make it a dead letter if it is a candidate whose attempts are exhausted.
+
+        Raises `CodecError` if no subject can hold its key.
+        """
+        if attempt is None or attempt <= work.attempts:
+            self.turns.admit(work, forced=True)
+            return
+        work.attempt = attempt - 1  # this attempt does not run
         error = ProcessEnded(f"its process ended {work.attempt} times before it was done")
         self.turns.spawn(self.give_up(work, error))
-        return True
-
-    def deliver_suspect(self, delivery: Delivery) -> None:
-        """Take one that its process may have ended of, and whose `delivered` says how often it was tried. Never raises."""
-        self.suspecting = True
-        self.deliver(delivery)
-        self.suspecting = False
 
     def attempts(self) -> tuple[int, int]:
         """Return how many attempts the handlers allow, the least and the most."""

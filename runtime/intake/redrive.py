@@ -42,7 +42,7 @@ class Redrives(Reactions):
             template = served.tracer.template(f"process {names.redrive(name)}", SpanKind.CONSUMER, attributes)
             self._routes[handler.name] = EventRoute(name, [handler], template, self._durations(attributes))
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Take one that came back to the lane of its key. Never raises."""
         failure = read_failure(delivery.headers)
         route = self._routes.get(failure.reaction)
@@ -50,7 +50,7 @@ class Redrives(Reactions):
             self.turns.spawn(self._unknown_reaction(delivery, failure))
             return
         handler = route.handlers[0]
-        work = self.make_work(route, handler, _RedriveCompletion(self, delivery))
+        work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt)
         # No `sent_at`: its time in the stream says nothing about when it was first handled, so its dedup entry is looked up.
         work.id = failure.id if failure.id and failure.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:
@@ -60,7 +60,7 @@ class Redrives(Reactions):
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
             return
-        self.admit(work)
+        self.admit(work, attempt)
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
         """Return where the original lies, and not the dead letter."""

@@ -21,7 +21,7 @@ logger = logging.getLogger("actorloom.intake")
 class Timers(Reactions):
     """The subscription of an actor to its own timers: commands to itself that are due."""
 
-    def deliver(self, delivery: Delivery) -> None:
+    def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Take one timer that fired to its key's lane."""
         rest = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
         kind = headers.get(delivery.headers, b"Actorloom-Command") or ""
@@ -29,7 +29,9 @@ class Timers(Reactions):
         if route is None:
             self.turns.spawn(self._unknown(delivery, kind))
             return
-        work = self.make_work(route, route.handlers[0], TimerCompletion(delivery, self._jetstream, self.stream))
+        work = self.make_work(
+            route, route.handlers[0], TimerCompletion(delivery, self._jetstream, self.stream), attempt
+        )
         timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or self.stream
         recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
         work.id_from_delivery = recurring or timer_id == self.stream
@@ -38,8 +40,7 @@ class Timers(Reactions):
             key_token(work.id)  # the subject of its dedup entry must hold it
             work.key = token_key(rest[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
-            if not (self.suspecting and self.counted_out(work)):
-                self.turns.admit(work, forced=True)
+            self.run(work, attempt)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
 

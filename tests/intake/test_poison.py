@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
+import pytest
 
 from runtime import Actor, Bus
+from runtime.intake.poison import first_attempt
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError
@@ -102,7 +104,17 @@ async def field(nats_server: EmbeddedServer, namespace: str, actor: type[Actor])
                 await process.end()
 
 
-async def test_an_event_that_ends_the_process_of_a_keyed_actor_is_counted_out(
+@pytest.mark.parametrize(("attempts", "first"), [(1, [1, 1, 1, 1]), (2, [1, 1, 1, 1]), (3, [1, 2, 2, 2])])
+def test_with_few_attempts_most_of_them_run_alone(attempts: int, first: list[int]) -> None:
+    assert [first_attempt(crashes, attempts) for crashes in (0, 1, 3, 9)] == first
+
+
+@pytest.mark.parametrize(("attempts", "first"), [(5, [1, 2, 4, 4]), (8, [1, 2, 4, 7])])
+def test_earlier_crashes_count_as_attempts_but_two_attempts_run_alone(attempts: int, first: list[int]) -> None:
+    assert [first_attempt(crashes, attempts) for crashes in (0, 1, 3, 9)] == first
+
+
+async def test_the_attempts_of_an_event_that_ends_the_process_of_a_keyed_actor_are_exhausted(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with field(nats_server, namespace, Sapper) as here:
@@ -150,7 +162,7 @@ async def test_an_event_that_ends_the_process_of_a_keyed_actor_is_counted_out(
         await until(taken)
 
 
-async def test_an_event_that_ends_the_process_of_an_actor_without_state_is_counted_out(
+async def test_the_attempts_of_an_event_that_ends_the_process_of_an_actor_without_state_are_exhausted(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with (
