@@ -1,4 +1,4 @@
-"""One message of a durable consumer in hand: what it holds, and how it is acknowledged."""
+"""One message of a durable consumer in hand: its content, and the ways to acknowledge it."""
 
 import asyncio
 from typing import Protocol
@@ -26,65 +26,58 @@ class DeliveryOwner(Protocol):
     def park(self, delivery: "Delivery") -> bool: ...
     def has(self, delivery: "Delivery") -> bool: ...
     def watch(self, delivery: "Delivery") -> asyncio.Future[None]: ...
-    def send(self, reply: bytes, payload: bytes) -> None: ...
 
 
 class Delivery(msgspec.Struct, eq=False):
-    """One message in hand. It is finished by exactly one of `ack`, `nak` and `term`; the later ones do nothing.
+    """One message in hand. The first call of `ack`, `nak` or `term` finishes it; later calls do nothing.
 
-    An acknowledgement is sent and not waited for. One that gets lost makes the server deliver again, as a crash does:
-    so does one that cannot be sent, which is told to the puller's `on_error`.
+    An acknowledgement is sent without waiting for the server. If it is lost, the server delivers the message again, as
+    after a crash. If it cannot be sent, the puller's `on_error` is called as well.
     """
 
-    puller: DeliveryOwner
-    born: int
-    """The heartbeat of the puller at which it came."""
+    owner: DeliveryOwner
+    period: int
+    """The number of the progress period in which the delivery arrived (see `Progress`)."""
     subject: bytes
     reply: bytes
+    """The ack subject. The server's next delivery of the same message replaces it."""
     headers: bytes | None
     payload: bytes
     stream_sequence: int
     delivered: int
-    """How often it was delivered, this time included; counted anew after a reset of the consumer."""
+    """The number of deliveries of the message, this one included. A reset of the consumer starts the count again."""
 
     @property
     def time(self) -> float:
-        """When it was stored, in Unix seconds."""
+        """The time at which the server stored the message, in Unix seconds."""
         return int(ack_fields(self.reply)[3]) / SECOND
 
-    @property
-    def pending(self) -> int:
-        """How many messages the consumer had after it."""
-        return int(ack_fields(self.reply)[4])
-
     def ack(self) -> None:
-        """It is done."""
-        self.puller.finish(self, b"+ACK")
+        """Acknowledge the message as handled."""
+        self.owner.finish(self, b"+ACK")
 
     def nak(self, delay: float = 0.0) -> None:
-        """It failed: deliver it again after `delay` seconds."""
-        self.puller.finish(self, b'-NAK {"delay":%d}' % (delay * SECOND) if delay > 0 else b"-NAK")
+        """Give the message back; the server delivers it again after `delay` seconds."""
+        self.owner.finish(self, b'-NAK {"delay":%d}' % (delay * SECOND) if delay > 0 else b"-NAK")
 
     def term(self, reason: str = "") -> None:
-        """Never deliver it again. `reason` stands in the server's advisory."""
-        self.puller.finish(self, f"+TERM {reason}".encode() if reason else b"+TERM")
+        """Terminate the message: the server never delivers it again. Its advisory contains `reason`."""
+        self.owner.finish(self, f"+TERM {reason}".encode() if reason else b"+TERM")
 
     def park(self) -> bool:
-        """It waits behind something that fails: let others be delivered beside it. Return whether it is set aside.
+        """Let another message be delivered in the place of this one, which waits behind a failing message.
 
-        It is not where there is room for others anyway, or where as many as may be are.
+        Returns:
+            Whether the delivery is parked. It is not if there is room for other messages anyway, or if the limit for
+            parked deliveries is reached.
         """
-        return self.puller.park(self)
+        return self.owner.park(self)
 
     @property
     def in_hand(self) -> bool:
-        """Whether it is not finished."""
-        return self.puller.has(self)
+        """Whether the delivery is not finished."""
+        return self.owner.has(self)
 
     def watch(self) -> asyncio.Future[None]:
-        """Return a future that ends when it is finished, or waits for another attempt."""
-        return self.puller.watch(self)
-
-    def in_progress(self) -> None:
-        """It is being worked on: the server's `ack_wait` begins anew. The puller does this by itself."""
-        self.puller.send(self.reply, b"+WPI")
+        """Return a future that is done when the delivery is finished, or waits for another attempt."""
+        return self.owner.watch(self)

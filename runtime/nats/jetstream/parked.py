@@ -1,41 +1,51 @@
-"""Deliveries that are set aside: in hand, but so that others are delivered in their place."""
+"""Parked deliveries: in hand, but not counted against the limit, so that others are delivered in their place."""
 
 from collections.abc import Callable
 from typing import Final
 
-# Bytes that all of them may have: what keys that fail may cost in memory.
-_BYTES: Final = 64 * 1024 * 1024
+_MAX_BYTES: Final = 64 * 1024 * 1024
+"""The upper limit for the bytes of all parked deliveries: the memory that failing keys may take."""
 
 
 class Parked:
-    """At most `most` deliveries, and 64 MiB of them. `on_full` is told when one more was refused, and not again before half
-    of them are gone."""
+    """The sizes of the parked deliveries.
+
+    Args:
+        most: The upper limit for the number of parked deliveries; 64 MiB is the limit for their bytes.
+        on_full: Called when a delivery is refused, and then not again until half of the limit is free.
+    """
 
     def __init__(self, most: int, on_full: Callable[[], None]) -> None:
-        self.sizes: dict[int, int] = {}
-        """Their bytes, by stream sequence."""
         self._most = most
         self._on_full = on_full
+        self._sizes: dict[int, int] = {}
+        """The bytes of each delivery, by stream sequence."""
         self._bytes = 0
-        self._told = False
+        self._reported = False
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __contains__(self, sequence: int) -> bool:
+        return sequence in self._sizes
 
     def add(self, sequence: int, size: int) -> bool:
-        """Set one aside; return whether that was possible."""
-        if len(self.sizes) >= self._most or self._bytes + size > _BYTES:
-            if not self._told:
-                self._told = True
+        """Park a delivery of `size` bytes; return False if a limit is reached."""
+        if len(self._sizes) >= self._most or self._bytes + size > _MAX_BYTES:
+            if not self._reported:
+                self._reported = True
                 self._on_full()
             return False
-        self.sizes[sequence] = size
+        self._sizes[sequence] = size
         self._bytes += size
         return True
 
     def remove(self, sequence: int) -> bool:
-        """Forget one that is finished; return whether it was set aside."""
-        size = self.sizes.pop(sequence, None)
+        """Remove a finished delivery; return whether it was parked."""
+        size = self._sizes.pop(sequence, None)
         if size is None:
             return False
         self._bytes -= size
-        if len(self.sizes) <= self._most // 2 and self._bytes <= _BYTES // 2:
-            self._told = False
+        if len(self._sizes) <= self._most // 2 and self._bytes <= _MAX_BYTES // 2:
+            self._reported = False
         return True

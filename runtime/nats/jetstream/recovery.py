@@ -1,68 +1,80 @@
-"""Beginning anew after a failure: until it succeeds, ever slower, each reason told once."""
+"""Recovery of a puller: attempts with growing pauses, and one report per reason of failure."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from runtime.errors import ActorError, PublishError
 
-# Seconds before the next attempt after a failure: doubled each time, up to the longest.
+logger = logging.getLogger("actorloom.nats")
+
 _FIRST_PAUSE: Final = 0.05
+"""Seconds before the second attempt; each further pause is twice as long."""
 _LONGEST_PAUSE: Final = 2.0
+"""The upper limit for a pause, in seconds."""
 
 
 class Recovery:
-    """Repeats `attempt` until it succeeds, and then calls `begun`. `name` stands in errors and names the task."""
+    """Repeats `attempt` until it succeeds.
+
+    Args:
+        name: Names the recovery in error texts and the name of its task.
+        attempt: Tries once; raises `ActorError` or `TimeoutError` if it fails.
+        on_recovered: Called after an attempt that succeeded.
+        on_error: Called with the error of a failed attempt, or one that `report` was given. None logs a warning.
+    """
 
     def __init__(
         self,
         name: str,
         attempt: Callable[[], Awaitable[None]],
-        begun: Callable[[], None],
-        on_error: Callable[[ActorError], None],
+        on_recovered: Callable[[], None],
+        on_error: Callable[[ActorError], None] | None = None,
     ) -> None:
         self.name = name
-        self.failures = 0
-        """Attempts since all was well."""
+        self.attempts = 0
+        """Attempts since the last call of `succeeded`. The first one is made without a pause."""
         self.active = False
+        """Whether attempts are being made."""
         self._attempt = attempt
-        self._begun = begun
-        self._on_error = on_error
+        self._on_recovered = on_recovered
+        self._on_error = on_error or _log
         self._reported = ""
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self) -> None:
-        """Begin to try, unless that is under way."""
+    def start(self) -> None:
+        """Start the attempts, unless they are being made already."""
         if not self.active:
             self.active = True
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"actorloom {self.name}")
-            self._task.add_done_callback(self._ended)
+            self._task.add_done_callback(self._on_end)
 
-    def end(self) -> None:
-        """Try no more."""
+    def stop(self) -> None:
+        """Stop the attempts."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
         self.active = False
 
-    def well(self) -> None:
-        """Something was heard: the next failure is a new one."""
-        self.failures = 0
+    def succeeded(self) -> None:
+        """Record that the server has sent something since the recovery: the next failure is a new one."""
+        self.attempts = 0
         self._reported = ""
 
     def report(self, error: ActorError) -> None:
-        """Tell an error. While down the same one comes with every attempt: once is enough, until all was well."""
+        """Call `on_error`, unless the last report since the last success had the same text."""
         if str(error) != self._reported:
             self._reported = str(error)
             self._on_error(error)
 
     async def _run(self) -> None:
         while True:
-            if self.failures:
-                pause = min(_FIRST_PAUSE * 2 ** min(self.failures - 1, 10), _LONGEST_PAUSE)
+            if self.attempts:
+                pause = min(_FIRST_PAUSE * 2 ** min(self.attempts - 1, 10), _LONGEST_PAUSE)
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))
-            self.failures += 1
+            self.attempts += 1
             try:
                 await self._attempt()
                 break
@@ -71,11 +83,15 @@ class Recovery:
             except ActorError as error:
                 self.report(error)
         self.active = False
-        self._begun()
+        self._on_recovered()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _on_end(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None and task is self._task:
             self.report(ActorError(f"{self.name}: {error!r}"))
             self.active = False
-            self.begin()
+            self.start()
+
+
+def _log(error: ActorError) -> None:
+    logger.warning("%s", error)

@@ -13,7 +13,7 @@ from runtime.errors import ActorError, ConfigurationError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, StreamConfig
-from runtime.nats.jetstream.delivery import Delivery
+from runtime.nats.jetstream.delivery import Delivery, ack_fields
 from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.server import EmbeddedServer
@@ -95,7 +95,7 @@ async def test_all_is_delivered_in_order_and_acknowledged(jetstream: JetStream, 
     assert taken.sequences == list(range(1, 2001))
     first = taken.deliveries[0]
     assert (first.subject, first.headers, first.payload, first.delivered) == (f"{stream}.a".encode(), None, b"0", 1)
-    assert first.pending == 1999
+    assert ack_fields(first.reply)[4] == b"1999"
     stored = await jetstream.get(stream, 1)
     assert stored is not None and first.time == pytest.approx(stored.time, abs=1e-5)
     await store(jetstream, stream, 5)
@@ -298,7 +298,7 @@ async def test_a_deleted_consumer_is_reported_and_healed_when_it_is_back(jetstre
 
 
 async def _tries(puller: Puller, count: int) -> bool:
-    return puller._recovery.failures >= count
+    return puller._recovery.attempts >= count
 
 
 async def test_without_a_consumer_it_does_not_start(jetstream: JetStream, stream: str) -> None:
