@@ -13,6 +13,7 @@ from runtime.nats.options import ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.options import Options, RetryPolicy
 from tests.support.shell import ROOT, matches, steps, terminal
+from tests.test_layers import FLOORS
 
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / ".github").rglob("*.md")])
@@ -83,6 +84,13 @@ def below(heading: str) -> str:
 def first_column(heading: str) -> list[str]:
     """Return the names in the first column of the tables below a heading of the reference."""
     return re.findall(r"(?m)^\| `(\w+)` ", below(heading))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_picture_shows_every_room_on_its_floor(page: str) -> None:
+    [picture] = re.findall(r"(?ms)^```\n(cli/.*?)^```", (ROOT / page).read_text())
+    shown = [set(re.findall(r"\b([a-z]+)(?:/|\.py)", line)) for line in picture.splitlines()]
+    assert shown == [rooms for rooms in FLOORS if not rooms & {"__main__", "__init__"}]
 
 
 def test_every_page_is_in_the_index() -> None:
