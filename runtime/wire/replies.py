@@ -9,15 +9,13 @@ from typing import Any
 import msgspec
 
 from runtime.errors import (
-    ActorError,
     CallCycle,
-    DeadlineExceeded,
     HandlerFailed,
     InvalidMessage,
-    NotDelivered,
     Overloaded,
     RemoteError,
     RequestError,
+    Retry,
     from_wire,
 )
 from runtime.wire import headers
@@ -49,18 +47,16 @@ _decode_error_msgpack = msgspec.msgpack.Decoder(ErrorReply).decode
 
 
 def error_body(error: BaseException, subject: str) -> ErrorBody:
-    """Return what the caller learns of `error`. Only what was raised on purpose speaks; a nested call's error does not."""
-    if isinstance(error, RequestError) and not error.remote:
+    """Return the error that the caller receives for an exception of a handler.
+
+    The caller receives a `RequestError` of the handler itself as it is. A failed nested call is a failure of the handler, and
+    its text stays in the log; only a `CallCycle` travels on, so that the first caller learns the path of the cycle. Every
+    other exception is a `HandlerFailed` without details.
+    """
+    if isinstance(error, CallCycle) or (isinstance(error, RequestError) and not error.remote):
         kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
         retry_after = error.retry_after if isinstance(error, Overloaded) else None
-        code = (
-            error.code
-            if isinstance(error, Overloaded | DeadlineExceeded | NotDelivered | CallCycle | RemoteError)
-            else 500
-        )
-        return ErrorBody(code, kind, str(error)[:_MAX_TEXT], error.executed, retry_after)
-    if isinstance(error, RequestError) and error.code < 500 and isinstance(error, CallCycle):
-        return ErrorBody(error.code, type(error).__name__, str(error)[:_MAX_TEXT], error.executed)
+        return ErrorBody(error.code, kind, str(error)[:_MAX_TEXT], error.executed, retry_after)
     return ErrorBody(500, HandlerFailed.__name__, f"{subject}: the handler failed", None)
 
 
@@ -98,7 +94,5 @@ def invalid(subject: str, text: str) -> InvalidMessage:
 
 
 def is_internal(error: BaseException) -> bool:
-    """Whether an error is the actor's own failure (to be logged with its trace), not something it said on purpose."""
-    return not isinstance(error, RequestError) and not (
-        isinstance(error, ActorError) and type(error).__name__ == "Retry"
-    )
+    """Whether an exception is a fault of the actor, to be logged with its traceback, and not raised on purpose."""
+    return not isinstance(error, RequestError | Retry)
