@@ -1,6 +1,5 @@
 """The handler table of an actor class: collected from its decorated methods, and checked, when the class is made."""
 
-import dis
 import inspect
 import typing
 from collections.abc import Awaitable, Callable
@@ -10,6 +9,7 @@ import msgspec
 
 from runtime.actor.message import Accepted, Contract, Event, NewKey, contract_of, path_reader
 from runtime.actor.patterns import compile_pattern
+from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
 from runtime.wire.codec import Codec, check_type
 
@@ -156,7 +156,7 @@ class HandlerTable:
             raise DeclarationError(f"{where}: {message_type.__name__} belongs to {contract.actor!r}, not to {actor!r}")
         _check_reply(where, handler, returns)
         if mark.verb == "query":
-            _check_reads_only(where, function)
+            check_reads_only(where, function)
         table = self.queries if mark.verb == "query" else self.commands
         other = table.setdefault(contract.name, handler)
         if other is not handler:
@@ -177,27 +177,6 @@ def _check_reply(where: str, handler: Handler, returns: Any) -> None:
         raise DeclarationError(
             f"{where} returns {_show(returns)}, but {handler.contract.type.__name__} promises {_show(declared)}"
         )
-
-
-_CHANGES = frozenset({"emit", "command", "remind", "schedule", "cancel"})
-
-
-def _check_reads_only(where: str, function: Any) -> None:
-    """Refuse a query handler that plainly changes something: ``self.emit(…)``, ``self.state = …``.
-
-    What it does out of sight (through a helper, say) is refused when it runs.
-    """
-    code = inspect.unwrap(function).__code__
-    own = code.co_varnames[0]
-    before: Any = None
-    for step in dis.get_instructions(code):
-        # Later Pythons load two variables in one instruction.
-        loaded = before[-1] if isinstance(before, tuple) else before
-        if loaded == own and step.opname == "STORE_ATTR" and step.argval == "state":
-            raise DeclarationError(f"{where}: a query changes nothing: it cannot change state")
-        if loaded == own and step.opname in ("LOAD_ATTR", "LOAD_METHOD") and step.argval in _CHANGES:
-            raise DeclarationError(f"{where}: a query changes nothing: it cannot {step.argval}")
-        before = step.argval if "LOAD_FAST" in step.opname else None
 
 
 def _show(kind: Any) -> str:
