@@ -49,7 +49,7 @@ def imported(path: Path, root: Path, known: dict[str, Path]) -> Iterator[tuple[i
     """Yield line and dotted name of each module of `known` that the file at `path` imports."""
     for line, module, name in imports(path, root):
         if f"{module}.{name}" in known:
-            yield line, f"{module}.{name}"  # `from runtime.wire import headers` imports the module
+            yield line, f"{module}.{name}"  # `from runtime.wire import header_block` imports the module
         elif module in known:
             yield line, module
 

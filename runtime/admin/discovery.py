@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from runtime.nats.connection import Connection
-from runtime.wire import headers
+from runtime.wire import header_block
 
 PATIENCE = 1.0
 """Seconds to wait for a first answer where nobody says that there is none."""
@@ -124,7 +124,7 @@ async def _answers(connection: Connection, subject: str) -> AsyncGenerator["asyn
 
     def receive(_: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         if not queue.full():
-            queue.put_nowait(None if headers.status(block) else payload)
+            queue.put_nowait(None if header_block.status(block) else payload)
 
     subscription = await connection.subscribe(inbox, receive)
     try:

@@ -13,7 +13,7 @@ from runtime.cli.output import print_json, say
 from runtime.cli.payload import body, is_pairs
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders, Response
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.replies import read_error
 
@@ -53,10 +53,10 @@ async def send(configuration: Configuration, request: Request) -> None:
 
 
 def _headers(request: Request, command_id: str | None, timeout: float) -> bytes:
-    pairs = [("Deadline", str(int((time.time() + timeout) * 1000)))]
+    pairs = [(header_block.DEADLINE.decode(), str(int((time.time() + timeout) * 1000)))]
     if command_id is not None:
-        pairs.append(("Idempotency-Key", command_id))
-    return headers.encode([*pairs, *request.headers])
+        pairs.append((header_block.IDEMPOTENCY_KEY.decode(), command_id))
+    return header_block.encode([*pairs, *request.headers])
 
 
 async def _nobody(connection: Connection, request: Request) -> str:
@@ -80,14 +80,14 @@ async def _nobody(connection: Connection, request: Request) -> str:
 async def _print(request: Request, response: Response) -> None:
     if request.trace or request.jaeger:
         await _print_trace(response, request.jaeger)
-    if headers.get(response.headers, headers.SERVICE_ERROR_CODE) is not None:
+    if header_block.get(response.headers, header_block.SERVICE_ERROR_CODE) is not None:
         error: Any = read_error(response.headers or b"", response.payload)
         raise Failure(f"{error.code} {getattr(error, 'kind', '') or type(error).__name__}: {error}", exit_code(error))
     print_json(response.payload or b"null")
 
 
 async def _print_trace(response: Response, jaeger: str | None) -> None:
-    parent = headers.get(response.headers, headers.TRACERESPONSE)
+    parent = header_block.get(response.headers, header_block.TRACERESPONSE)
     if parent is None or parent.count("-") != 3:
         say("no trace: the service records none (it does with OTEL_EXPORTER_OTLP_ENDPOINT set where it runs)")
         return

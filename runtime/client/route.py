@@ -8,7 +8,7 @@ from runtime.errors import CodecError, DeadlineExceeded, HandlerFailed, NotDeliv
 from runtime.nats.connection import NoResponders, Response
 from runtime.nats.errors import ConnectionLost
 from runtime.telemetry import Durations, Template
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.codec import MSGPACK, Codec
 from runtime.wire.replies import read_error
 
@@ -35,7 +35,7 @@ class Route:
         block, payload = response
         content_type = None
         if block is not None:
-            if headers.SERVICE_ERROR_CODE in block:
+            if header_block.SERVICE_ERROR_CODE in block:
                 raise read_error(block, payload)
             content_type = MSGPACK if b"application/msgpack" in block else None
         if self.reply is None:

@@ -15,7 +15,7 @@ from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
 from runtime.turns.workers import stray
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE, encode, explain, is_msgpack
 from runtime.wire.replies import invalid
 
@@ -167,7 +167,7 @@ class QueryEndpoint(Endpoint):
             if block is None or self._is_plain(block, span, call):
                 call.message = self._decode_json(payload or b"{}")
             else:
-                call.deadline, call.chain, _, content_type = headers.request_fields(block)
+                call.deadline, call.chain, _, content_type = header_block.request_fields(block)
                 call.msgpack = content_type is not None and is_msgpack(content_type)
                 call.message = self._decode(payload, content_type)
                 if call.chain:

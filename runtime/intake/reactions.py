@@ -21,7 +21,7 @@ from runtime.storage.dead_letters import DeadLetters, Failure
 from runtime.telemetry import Durations, LeanSpan, finish, semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.ids import MAX_ID, new_id
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names, snake_case
@@ -95,7 +95,7 @@ class Reactions:
             return route.receive(delivery.headers)
         attributes: dict[str, AttributeValue] = {
             semconv.MESSAGING_DESTINATION_NAME: subject_of(delivery),
-            semconv.MESSAGING_MESSAGE_ID: headers.get(delivery.headers, b"ce-id") or "",
+            semconv.MESSAGING_MESSAGE_ID: header_block.get(delivery.headers, header_block.EVENT_ID) or "",
             semconv.MESSAGING_NATS_SEQUENCE: delivery.stream_sequence,
             semconv.MESSAGING_NATS_DELIVERY_COUNT: delivery.delivered,
         }
@@ -127,7 +127,7 @@ class Reactions:
                 return
         completion = Completion(delivery, len(handlers))
         # An id that no subject or header could hold (a foreign publisher's) is as good as none.
-        event_id = (carried := headers.event_id(delivery.headers)).decode("utf-8", "replace")
+        event_id = (carried := header_block.event_id(delivery.headers)).decode("utf-8", "replace")
         own = not 0 < len(carried) <= MAX_ID or not event_id.isprintable()
         if own:
             event_id = f"{self.stream}:{delivery.stream_sequence}"

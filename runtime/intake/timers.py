@@ -12,7 +12,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.subjects import key_token, token_key
 
 logger = logging.getLogger("actorloom.intake")
@@ -24,7 +24,7 @@ class Timers(Reactions):
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Take one timer that fired to its key's lane."""
         rest = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
-        kind = headers.get(delivery.headers, b"Actorloom-Command") or ""
+        kind = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
         route = self._routes.get(kind)
         if route is None:
             self.turns.spawn(self._unknown(delivery, kind))
@@ -32,8 +32,8 @@ class Timers(Reactions):
         work = self.make_work(
             route, route.handlers[0], TimerCompletion(delivery, self._jetstream, self.stream), attempt
         )
-        timer_id = headers.get(delivery.headers, headers.IDEMPOTENCY_KEY) or self.stream
-        recurring = headers.get(delivery.headers, b"Actorloom-Recurring") is not None
+        timer_id = header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or self.stream
+        recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING) is not None
         work.id_from_delivery = recurring or timer_id == self.stream
         work.id = f"{timer_id}:{delivery.stream_sequence}" if work.id_from_delivery else timer_id
         try:

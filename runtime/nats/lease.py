@@ -17,7 +17,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 
 logger = logging.getLogger("actorloom.nats")
 
@@ -205,8 +205,8 @@ class Lease:
         await self._put(b"", [("KV-Operation", "DEL")], _MARKER_TTL, self._ttl / 2)
 
     async def _put(self, value: bytes, headers: list[tuple[str, str]], ttl: int, timeout: float) -> None:
-        checked = ("Nats-Expected-Last-Subject-Sequence", str(self._sequence))
-        block = header_block.encode([checked, ("Nats-TTL", f"{ttl}s"), *headers])
+        checked = (header_block.EXPECTED_SEQUENCE.decode(), str(self._sequence))
+        block = header_block.encode([checked, (header_block.TTL.decode(), f"{ttl}s"), *headers])
         ack = await self._jetstream.publish(self._subject, value, headers=block, timeout=timeout)
         self._sequence = ack.sequence
 

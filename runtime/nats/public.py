@@ -15,7 +15,7 @@ from nats.aio.subscription import Subscription
 from runtime.errors import PublishError
 from runtime.nats.errors import NotConnected
 from runtime.nats.receive import Receiver, deliver
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 
 logger = logging.getLogger("actorloom.nats")
 

@@ -15,7 +15,7 @@ from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.subjects import Names, snake_case, valid_name
 
 logger = logging.getLogger("actorloom.storage")
@@ -96,8 +96,8 @@ class DeadLetters:
         subject = self._names.dead(name)
         # Fixed for this delivery and reaction, so that it is stored once.
         message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{failure.reaction}"
-        ours = [("Nats-Msg-Id", message_id), *_written(failure)]
-        block = headers.encode([*_fitting(_kept(delivery.headers), _MAX_HEADERS - _size(ours)), *ours])
+        ours = [(header_block.MESSAGE_ID.decode(), message_id), *_written(failure)]
+        block = header_block.encode([*_fitting(_kept(delivery.headers), _MAX_HEADERS - _size(ours)), *ours])
         try:
             await self._jetstream.publish(subject, delivery.payload, headers=block)
         except (PublishError, TimeoutError) as unacknowledged:
@@ -126,8 +126,14 @@ class DeadLetters:
         letter = await self.get(sequence)
         if letter is None:
             return False
-        pairs = [*letter.headers.items(), ("Nats-Msg-Id", f"redrive:{sequence}"), *_written(letter.failure)]
-        await self._jetstream.publish(self._names.redrive(letter.name), letter.payload, headers=headers.encode(pairs))
+        pairs = [
+            *letter.headers.items(),
+            (header_block.MESSAGE_ID.decode(), f"redrive:{sequence}"),
+            *_written(letter.failure),
+        ]
+        await self._jetstream.publish(
+            self._names.redrive(letter.name), letter.payload, headers=header_block.encode(pairs)
+        )
         await self.drop(sequence)
         return True
 
@@ -164,7 +170,7 @@ async def services(jetstream: JetStream, namespace: str) -> list[str]:
 
 def read_failure(block: bytes | None) -> Failure:
     """Return what the headers of a dead letter, or of one sent again, say. What is missing or odd is empty."""
-    found = {name.lower(): value for name, value in headers.parse(block).items()}
+    found = {name.lower(): value for name, value in header_block.parse(block).items()}
 
     def said(field: str) -> Any:
         text = found.get(f"{_PREFIX}{field}".lower(), "")
@@ -205,6 +211,6 @@ def _kept(block: bytes | None) -> list[tuple[str, str]]:
     """Return the headers that a dead letter keeps: not the server's, nor those of an earlier death, nor what no line holds."""
     return [
         (name, value)
-        for name, value in headers.parse(block).items()
+        for name, value in header_block.parse(block).items()
         if not name.lower().startswith(("nats-", "dead-")) and "\r" not in name + value and "\n" not in name + value
     ]

@@ -15,6 +15,7 @@ from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.storage.record import Handled, encode_record
+from runtime.wire import header_block
 from runtime.wire.ids import CLOCK_MARGIN, id_time
 from runtime.wire.subjects import Names
 
@@ -65,9 +66,9 @@ class DedupStore:
         self._stored = stored
         seconds = max(int(remember), 1)
         self._prompt = min(_PROMPT, seconds)
-        self._own = b"NATS/1.0\r\nNats-TTL: %ds\r\n\r\n" % seconds
-        self._shared = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: 0\r\nNats-TTL: %ds\r\n\r\n" % (
-            seconds + 2 * self._prompt
+        self._own = header_block.join(header_block.ttl(seconds))
+        self._shared = header_block.join(
+            header_block.line(header_block.EXPECTED_SEQUENCE, b"0"), header_block.ttl(seconds + 2 * self._prompt)
         )
 
     async def find(self, token: str, message_id: str) -> Handled | None:

@@ -20,9 +20,12 @@ from runtime.storage.dedup import DedupStore, KeyDedup
 from runtime.storage.key import StoredKey
 from runtime.storage.record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
 from runtime.storage.state import States
+from runtime.wire import header_block
 from runtime.wire.codec import UNENCODABLE
 from runtime.wire.ids import CLOCK_MARGIN, new_id
 from runtime.wire.subjects import Names
+
+_EXPECTED_SEQUENCE = header_block.START + header_block.line(header_block.EXPECTED_SEQUENCE, b"%d")
 
 _REPLIES = 65_536
 """Bytes of replies that a record carries, beyond those whose dedup entry is not confirmed: a record must fit one message."""
@@ -66,7 +69,7 @@ class Journal:
         self.decode_state = States(names.actor, state_type, version, upgrades).decode
         """Returns the state in a record; see `States.decode`."""
         self._options = options
-        self._ttl = b"Nats-TTL: %ds\r\n" % max(int(options.remember), 1)
+        self._ttl = header_block.ttl(max(int(options.remember), 1))
         self._writer = new_id()
         self._commits = itertools.count()
         self.dedup = DedupStore(jetstream, names, options.remember, stored)
@@ -122,13 +125,13 @@ class Journal:
             outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
             evicted_until=left,
         )
-        headers = b"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: %d\r\n" % key.sequence
+        headers = _EXPECTED_SEQUENCE % key.sequence
         if expires:
             headers += self._ttl
         subject = self.subject(key)
         payload = encode_record(record)
         try:
-            ack = await self._jetstream.publish(subject, payload, headers=headers + b"\r\n")
+            ack = await self._jetstream.publish(subject, payload, headers=headers + header_block.END)
             sequence = ack.sequence
         except WrongSequence:
             sequence = await self._settle(subject, record)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
+from runtime.wire import header_block
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
@@ -53,7 +54,7 @@ class Positions:
     def __init__(self, jetstream: JetStream, names: Names, remember: float, on_stored: Callable[[int], None]) -> None:
         self._jetstream = jetstream
         self._names = names
-        self._expires = b"NATS/1.0\r\nNats-TTL: %ds\r\n\r\n" % max(int(remember), 1)
+        self._expires = header_block.join(header_block.ttl(max(int(remember), 1)))
         self._on_stored = on_stored
         self._known: dict[tuple[str, str], ConsumerPosition] = {}
         self._unsaved: set[tuple[str, str]] = set()

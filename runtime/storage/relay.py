@@ -20,6 +20,7 @@ from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing, decode_record
 from runtime.storage.schedules import take_back, timer_message
 from runtime.telemetry import NO_SPAN, ServiceTracer, Template, finish, semconv
+from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.subjects import Names, snake_case, token_key
 
@@ -99,7 +100,7 @@ class Relay:
         template = self._template(entry)
         carried = entry.trace.encode()
         if carried or template.records:
-            span = template.receive(b"NATS/1.0\r\n%b\r\n" % carried, {semconv.MESSAGING_MESSAGE_ID: entry.id})
+            span = template.receive(header_block.join(carried), {semconv.MESSAGING_MESSAGE_ID: entry.id})
             trace = span.lines() + carried[carried.find(b"baggage:") :] if b"baggage:" in carried else span.lines()
         else:
             span, trace = NO_SPAN, b""

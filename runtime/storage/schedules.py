@@ -2,12 +2,9 @@
 
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.record import Outgoing
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.cloudevents import rfc3339
 from runtime.wire.subjects import Names, key_token
-
-_ORIGIN = b"Actorloom-Turn"
-"""Header: the sequence of the record with which the timer was set. Of two of one name the one with the higher is the later."""
 
 
 def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> tuple[str, bytes]:
@@ -15,20 +12,28 @@ def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> t
     waiting = names.schedule(entry.token, key_token(entry.timer))
     target = names.timer(entry.token, key_token(entry.timer))
     # What a process that was paused publishes again, late, is dropped by its id: it may have been taken back meanwhile.
-    lines = f"Nats-Msg-Id: {entry.id}\r\nIdempotency-Key: {entry.id}\r\nActorloom-Command: {entry.name}\r\n"
+    headers = [
+        (header_block.MESSAGE_ID, entry.id),
+        (header_block.IDEMPOTENCY_KEY, entry.id),
+        (header_block.TIMER_COMMAND, entry.name),
+    ]
     if entry.kind == "t":
         # It replaces what was to come under this name: a message on behalf of a schedule can end that.
-        lines += f"Nats-Scheduler: {waiting}\r\nNats-Schedule-Next: purge\r\n"
-        return target, b"NATS/1.0\r\n%b%b\r\n" % (trace, lines.encode())
+        headers += [(b"Nats-Scheduler", waiting), (b"Nats-Schedule-Next", "purge")]
+        return target, _block(trace, headers)
     when = entry.schedule or f"@at {rfc3339(entry.time)}"
-    lines += f"Nats-Schedule: {when}\r\nNats-Schedule-Target: {target}\r\n"
+    headers += [(b"Nats-Schedule", when), (b"Nats-Schedule-Target", target)]
     if entry.zone:
-        lines += f"Nats-Schedule-Time-Zone: {entry.zone}\r\n"
+        headers.append((b"Nats-Schedule-Time-Zone", entry.zone))
     if entry.schedule:
-        lines += "Actorloom-Recurring: 1\r\n"
+        headers.append((header_block.TIMER_RECURRING, "1"))
     # Never in the place of another, which is taken back first.
-    lines += "Nats-Expected-Last-Subject-Sequence: 0\r\n"
-    return waiting, b"NATS/1.0\r\n%b%b%b: %d\r\n\r\n" % (trace, lines.encode(), _ORIGIN, origin)
+    headers += [(header_block.EXPECTED_SEQUENCE, "0"), (header_block.TIMER_TURN, str(origin))]
+    return waiting, _block(trace, headers)
+
+
+def _block(trace: bytes, headers: list[tuple[bytes, str]]) -> bytes:
+    return header_block.join(trace, *(header_block.line(name, value.encode()) for name, value in headers))
 
 
 async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin: int, left: set[str]) -> bool:
@@ -45,9 +50,9 @@ async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin:
     standing = await jetstream.get_last(names.turns_stream, subject)
     if standing is None:
         return True
-    if headers.get(standing.headers, headers.IDEMPOTENCY_KEY) in left:
+    if header_block.get(standing.headers, header_block.IDEMPOTENCY_KEY) in left:
         return False
-    later = headers.get(standing.headers, _ORIGIN) or ""
+    later = header_block.get(standing.headers, header_block.TIMER_TURN) or ""
     if later.isdecimal() and int(later) > origin:
         return False
     await jetstream.purge(names.turns_stream, subject, standing.sequence)

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import quote
 
+from runtime.wire import header_block
 from runtime.wire.subjects import NO_KEY, token_key
 
 _CE_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -25,10 +26,16 @@ def event_headers(actor: str, type_name: str, event_id: str, token: str, time: f
 
 @lru_cache(maxsize=4096)  # of an actor's events, which are few
 def _form(actor: str, type_name: str) -> bytes:
-    return (
-        f"NATS/1.0\r\n%bNats-Msg-Id: %b\r\nce-specversion: 1.0\r\nce-id: %b\r\nce-source: /{actor}\r\n"
-        f"ce-type: {actor}.{type_name}\r\nce-time: %b\r\nce-datacontenttype: application/json\r\n%b\r\n"
-    ).encode()
+    lines = (
+        header_block.line(header_block.MESSAGE_ID, b"%b"),
+        header_block.line(b"ce-specversion", b"1.0"),
+        header_block.line(header_block.EVENT_ID, b"%b"),
+        header_block.line(b"ce-source", f"/{actor}".encode()),
+        header_block.line(b"ce-type", f"{actor}.{type_name}".encode()),
+        header_block.line(b"ce-time", b"%b"),
+        header_block.line(b"ce-datacontenttype", b"application/json"),
+    )
+    return header_block.join(b"%b", *lines, b"%b")
 
 
 @lru_cache(maxsize=8)

@@ -18,11 +18,11 @@ from runtime.errors import (
     Retry,
     from_wire,
 )
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.codec import JSON, MSGPACK, encode, encode_msgpack
 
-_CONTENT_MSGPACK = b"Content-Type: " + MSGPACK.encode() + b"\r\n"
-_CONTENT_JSON = b"Content-Type: " + JSON.encode() + b"\r\n"
+_CONTENT_MSGPACK = header_block.line(header_block.CONTENT_TYPE, MSGPACK.encode())
+_CONTENT_JSON = header_block.line(header_block.CONTENT_TYPE, JSON.encode())
 _MAX_TEXT = 512
 
 
@@ -63,9 +63,16 @@ def error_body(error: BaseException, subject: str) -> ErrorBody:
 def error_reply(body: ErrorBody, lines: bytes = b"", msgpack: bool = False) -> tuple[bytes, bytes]:
     """Return header block and payload of an error reply; `lines` are further header lines."""
     text = body.message.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
-    block = b"NATS/1.0\r\nNats-Service-Error: %b\r\nNats-Service-Error-Code: %d\r\n" % (text, body.code)
     content, encoder = (_CONTENT_MSGPACK, encode_msgpack) if msgpack else (_CONTENT_JSON, encode)
-    return block + content + lines + b"\r\n", encoder(_with_null(body))
+    block = (
+        header_block.START,
+        header_block.line(header_block.SERVICE_ERROR, text),
+        header_block.line(header_block.SERVICE_ERROR_CODE, b"%d" % body.code),
+        content,
+        lines,
+        header_block.END,
+    )
+    return b"".join(block), encoder(_with_null(body))
 
 
 def _with_null(body: ErrorBody) -> dict[str, Any]:
@@ -77,13 +84,13 @@ def _with_null(body: ErrorBody) -> dict[str, Any]:
 
 def read_error(block: bytes, payload: bytes) -> RequestError:
     """Return the exception that an error reply stands for; one without our body (another framework's) counts as unknown."""
-    code_text = headers.get(block, headers.SERVICE_ERROR_CODE) or "500"
+    code_text = header_block.get(block, header_block.SERVICE_ERROR_CODE) or "500"
     code = int(code_text) if code_text.isdigit() else 500
     try:
-        content = headers.get(block, headers.CONTENT_TYPE)
+        content = header_block.get(block, header_block.CONTENT_TYPE)
         body = (_decode_error_msgpack if content == MSGPACK else _decode_error)(payload).error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = headers.get(block, headers.SERVICE_ERROR) or "the service answered with an error"
+        text = header_block.get(block, header_block.SERVICE_ERROR) or "the service answered with an error"
         return from_wire(code, "", text, False if code in (400, 403, 404, 409, 429, 503, 508) else None, None)
     return from_wire(code, body.kind, body.message, body.executed, body.retry_after)
 

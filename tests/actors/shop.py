@@ -15,7 +15,7 @@ from actorloom_shop.warehouse.actor import Warehouse
 from runtime import Options, RetryPolicy
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.wire import headers
+from runtime.wire import header_block
 from tests.support.probe import Probe, running
 
 SERVICES = (Products, Deliveries, Orders, Warehouse, Payments, PaymentProvider)
@@ -54,10 +54,10 @@ class Shop:
         named = {"traceparent": self.trace, "Idempotency-Key": id}
         pairs = [(name, value) for name, value in named.items() if value is not None]
         reply = await self.system.connection.request(
-            f"{self.namespace}.{subject}", payload, headers=headers.encode(pairs) if pairs else None, timeout=10
+            f"{self.namespace}.{subject}", payload, headers=header_block.encode(pairs) if pairs else None, timeout=10
         )
         answer = msgspec.json.decode(reply.payload) if reply.payload else None
-        if headers.get(reply.headers, headers.SERVICE_ERROR_CODE) is not None:
+        if header_block.get(reply.headers, header_block.SERVICE_ERROR_CODE) is not None:
             error = answer["error"]
             raise Refused(error["code"], error["kind"], error["message"])
         return answer

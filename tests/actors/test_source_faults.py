@@ -8,7 +8,7 @@ import msgspec
 from opentelemetry.trace import SpanKind
 
 from runtime.telemetry import SpanRecord
-from runtime.wire import headers
+from runtime.wire import header_block
 from tests.actors.shop import ADDRESS, LINES, SERVICES, SHIRT, SHOES, Shop
 
 
@@ -96,7 +96,7 @@ async def publish(shop: Shop, service: str, kind: str, key: str, body: Any) -> N
     attributes = {"specversion": "1.0", "id": f"{kind}-{key}", "source": f"/{service}", "type": f"{service}.{kind}"}
     pairs = [(f"ce-{attribute}", value) for attribute, value in attributes.items()]
     subject = f"{shop.namespace}.{service}.event.{name}.{key}"
-    await shop.jetstream.publish(subject, msgspec.json.encode(body), headers=headers.encode(pairs))
+    await shop.jetstream.publish(subject, msgspec.json.encode(body), headers=header_block.encode(pairs))
 
 
 FIELDS = {
@@ -126,7 +126,7 @@ async def test_7_sources_and_field_names_are_as_documented(shop: Shop) -> None:
     for service in ("products", "orders", "warehouse", "delivery", "payment"):
         for stored in await shop.events(service):
             _, source, _, name, key = stored.subject.split(".")
-            told = headers.parse(stored.headers or b"")
+            told = header_block.parse(stored.headers or b"")
             ours = {header.lower(): value for header, value in told.items() if header.lower().startswith("ce-")}
             assert source == service
             assert ours["ce-source"] == f"/{service}"

@@ -14,7 +14,7 @@ from runtime import ActorError, Bus, PublishError, RequestError
 from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.record import decode_record
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.subjects import Names, key_token
 from tests.chaos.actors import RECEIPT_EVERY, TICK_EVERY, Count, GetCount, GetReceipts, GetTotal, Receipt, Total
 from tests.chaos.load import Account
@@ -87,7 +87,7 @@ class Books:
         found: dict[str, list[tuple[str, Emitted]]] = defaultdict(list)
         async for stored in self.jetstream.read(names.events_stream, names.event("added", "*")):
             event = msgspec.json.decode(stored.payload, type=Emitted)
-            found[event.key].append((headers.get(stored.headers, b"ce-id") or "", event))
+            found[event.key].append((header_block.get(stored.headers, b"ce-id") or "", event))
         return found
 
 

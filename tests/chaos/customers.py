@@ -12,7 +12,7 @@ import msgspec
 from runtime import PublishError
 from runtime.nats.connection import Connection
 from runtime.nats.errors import NoResponders
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from tests.actors.shop import ADDRESS, CARD, LINES, SHIRT, SHOES, Refused
 from tests.chaos.fleet import until
@@ -120,7 +120,7 @@ class Customers:
 
     async def ask(self, subject: str, body: Any, id: str = "") -> Any:
         """Return the JSON of the answer, asking until there is one. Raises `Refused` for other errors, `Lost`."""
-        block = headers.encode([("Idempotency-Key", id)]) if id else None
+        block = header_block.encode([("Idempotency-Key", id)]) if id else None
         payload = msgspec.json.encode(body)
         end = time.monotonic() + PATIENCE
         pause = 0.01
@@ -130,7 +130,7 @@ class Customers:
                     f"{self.namespace}.{subject}", payload, headers=block, timeout=1.5
                 )
                 answer = msgspec.json.decode(reply.payload) if reply.payload else None
-                if headers.get(reply.headers, headers.SERVICE_ERROR_CODE) is None:
+                if header_block.get(reply.headers, header_block.SERVICE_ERROR_CODE) is None:
                     return answer
                 error = answer["error"]
                 if error["code"] not in _ASK_AGAIN:

@@ -14,7 +14,7 @@ from runtime import Actor, Event, Options, Query, Rejected, Retry, RetryPolicy, 
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, NotStored, Unsettled
 from runtime.storage.relay import event_headers
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 from tests.support.consumers import is_idle
 from tests.support.counting import Add, Added, Counter, GetCount
 from tests.support.probe import Probe, running
@@ -247,7 +247,7 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_next_one_goes_
         [(headers, body)] = await dead(system)
         assert json.loads(body) == {"name": "dies", "number": 1, "kind": "plain"}
         assert {
-            name: headers.get(name) for name in ("Dead-Reason", "Dead-Attempts", "Dead-Subject", "Dead-Stream")
+            name: header_block.get(name) for name in ("Dead-Reason", "Dead-Attempts", "Dead-Subject", "Dead-Stream")
         } == {
             "Dead-Reason": "RuntimeError: dies 1 fails on purpose",
             "Dead-Attempts": "4",

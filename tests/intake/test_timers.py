@@ -11,7 +11,7 @@ import pytest
 from runtime import Accepted, Actor, Command, Event, HandlerFailed, Options, Query, RetryPolicy, command, query
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.record import decode_record, encode_record
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 from tests.support.probe import Probe, running
 
 RANG: dict[str, list[float]] = defaultdict(list)

@@ -23,9 +23,9 @@ from runtime.nats.connection import (
 from runtime.nats.fast import FastTransport
 from runtime.nats.public import PublicTransport
 from runtime.nats.server import EmbeddedServer
-from runtime.wire import headers
+from runtime.wire import header_block
 
-BLOCK = headers.encode([("traceparent", "00-1"), ("A", "b c")])
+BLOCK = header_block.encode([("traceparent", "00-1"), ("A", "b c")])
 
 
 @pytest.fixture(params=["fast", "public"])
@@ -83,7 +83,7 @@ async def test_request_and_reply_with_headers(connection: Connection, namespace:
     await echo(connection, f"{namespace}.echo", queue="q")
     response = await connection.request(f"{namespace}.echo", b"hello", headers=BLOCK, timeout=2)
     assert response.payload == b"hello"
-    assert headers.parse(response.headers) == {"traceparent": "00-1", "A": "b c"}
+    assert header_block.parse(response.headers) == {"traceparent": "00-1", "A": "b c"}
     bare = await connection.request(f"{namespace}.echo".encode(), b"", timeout=2)
     assert bare == (None, b"")
 

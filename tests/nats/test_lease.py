@@ -18,7 +18,7 @@ from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.jetstream.errors import StreamConflict
 from runtime.nats.lease import Holder, Lease
 from runtime.nats.server import EmbeddedServer
-from runtime.wire import headers
+from runtime.wire import header_block
 
 HOLD = """
 import asyncio, sys
@@ -115,7 +115,7 @@ async def test_it_is_renewed_for_as_long_as_it_is_held(jetstream: JetStream, nam
     holder = lease(jetstream, namespace, "holder", ttl=1.0)
     await holder.acquire()
     first = await jetstream.get_last(f"KV_{namespace}", f"$KV.{namespace}.orders.0")
-    assert first is not None and headers.get(first.headers, b"Nats-TTL") == "1s"
+    assert first is not None and header_block.get(first.headers, b"Nats-TTL") == "1s"
     # Renewals that add up to more than three times the ttl.
     async with asyncio.timeout(20):
         while True:

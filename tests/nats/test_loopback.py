@@ -10,7 +10,7 @@ from runtime import Actor, Command, InvalidMessage, NotDelivered, NotFound, Quer
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
-from runtime.wire.headers import encode
+from runtime.wire.header_block import encode
 from tests.support.probe import running
 
 

@@ -20,7 +20,7 @@ from runtime.errors import PublishError
 from runtime.nats import fast
 from runtime.nats.connection import Connection, ConnectionLost, ConnectionOptions, NotConnected, PermissionDenied
 from runtime.nats.server import EmbeddedServer
-from runtime.wire import headers
+from runtime.wire import header_block
 
 ACCOUNTS = """
 authorization { users: [
@@ -140,7 +140,7 @@ async def test_nats_py_may_be_used_beside_the_fast_path_and_does_not_deafen_it(
         await connection._client.subscribe("poison.>", cb=on_message)
         await settled(connection._client)
         await send_raw(own_server, frame)
-        connection.publish("poison.b", b"x", headers=headers.encode([("a", "b")]))
+        connection.publish("poison.b", b"x", headers=header_block.encode([("a", "b")]))
         assert await received.get() == b"x"
         assert connection._client._reading_task is reading
     assert "skipped a frame that nats-py cannot read" in caplog.text
@@ -202,7 +202,7 @@ async def test_headers_count_for_the_size_and_the_connection_stays(
     async with await Connection.connect(options_of(own_server, public_api)) as connection:
         payload = b"x" * connection.max_payload
         connection.publish("a", payload)
-        block = headers.encode([("a", "b")])
+        block = header_block.encode([("a", "b")])
         with pytest.raises(PublishError, match="headers included"):
             connection.publish("a", payload, headers=block)
         with pytest.raises(PublishError, match="headers included"):

@@ -16,7 +16,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, read_failure, services
 from runtime.testing import System, running
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 from tests.support.process import run_command

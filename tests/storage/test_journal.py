@@ -20,7 +20,7 @@ from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Handled, Outgoing, decode_record
 from runtime.storage.streams import turns_config
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 from runtime.wire.ids import derived_id, new_id
 from runtime.wire.subjects import Names
 from tests.support.clocks import uuid7

@@ -18,7 +18,7 @@ from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing, Record, encode_record
 from runtime.testing import worker
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers, rfc3339
 from runtime.wire.ids import new_id
 from tests.support.counting import Add, Added, Counter, Fail, GetSeen, Reject, Watcher

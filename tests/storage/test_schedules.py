@@ -10,7 +10,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.key import StoredKey
 from runtime.storage.record import NO_REPLY, Outgoing, decode_record
 from runtime.storage.relay import Relay
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from tests.intake.test_timers import Bells, CancelAlarm, Ring, SetAlarm, left, until_notes
 from tests.support.probe import Probe, running

@@ -3,7 +3,7 @@
 from opentelemetry.trace import SpanKind
 
 from runtime.telemetry import Tracing, finish, inject, tree
-from runtime.wire import headers
+from runtime.wire import header_block
 
 
 def order(tracing: Tracing) -> None:
@@ -11,10 +11,10 @@ def order(tracing: Tracing) -> None:
     server = (
         tracing.service("orders")
         .template("orders/create_order", SpanKind.SERVER)
-        .receive(headers.START + inject(client) + headers.END)
+        .receive(header_block.START + inject(client) + header_block.END)
     )
     emit = tracing.service("orders").template("publish orders.event.order_created", SpanKind.PRODUCER).start(server)
-    block = headers.START + inject(emit) + headers.END
+    block = header_block.START + inject(emit) + header_block.END
     finish(emit)
     finish(server, 409, "Out[Of]Stock")
     finish(client, 409)

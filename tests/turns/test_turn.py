@@ -16,7 +16,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, NotStored, Unsettled
 from runtime.storage.streams import StateLost
 from runtime.turns.served import Served
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 from runtime.wire.ids import derived_id, key_for, new_id
 from runtime.wire.subjects import key_token
 from tests.support.calling import Forward, Gateway

@@ -21,7 +21,7 @@ from runtime.nats.jetstream.parked import Parked
 from runtime.nats.jetstream.progress import Progress
 from runtime.nats.jetstream.recovery import Recovery
 from runtime.nats.jetstream.responses import ApiErrorBody, ConsumerInfo
-from runtime.wire import headers as header_block
+from runtime.wire import header_block
 
 _EXPIRED: Final = (404, 408)
 """The statuses of a request that ended without an error."""

@@ -19,7 +19,7 @@ from opentelemetry.context.contextvars_context import ContextVarsRuntimeContext
 from opentelemetry.trace import propagation
 from opentelemetry.trace.span import Span, SpanContext, TraceFlags, TraceState
 
-from runtime.wire import headers
+from runtime.wire import header_block
 
 EQUALS_SIGN: Final = ord("=")
 """The byte "=". Every tracestate and every baggage member contains one, and few other headers do.
@@ -116,7 +116,7 @@ def extract(block: bytes | None) -> Parent | None:
     Returns:
         The parent; None if the block has no `traceparent` or an invalid one, so that a new trace starts.
     """
-    value = headers.get(block, headers.TRACEPARENT)
+    value = header_block.get(block, header_block.TRACEPARENT)
     match = _TRACEPARENT.fullmatch(value) if value is not None else None
     if match is None:
         return None
@@ -128,7 +128,7 @@ def extract(block: bytes | None) -> Parent | None:
 
 def tracestate(block: bytes | None) -> str:
     """Return the `tracestate` of a header block unchanged; "" if it is absent, too long, or not printable ASCII."""
-    value = headers.get(block, headers.TRACESTATE)
+    value = header_block.get(block, header_block.TRACESTATE)
     return value if value is not None and len(value) <= _MAX_TRACESTATE and _PRINTABLE.fullmatch(value) else ""
 
 
@@ -158,7 +158,7 @@ def attach(span: Span, block: bytes | None = None) -> Token[Context]:
         block: The header block of the message; its baggage becomes part of the context.
     """
     if block is not None and EQUALS_SIGN in block:
-        value = headers.get(block, headers.BAGGAGE)
+        value = header_block.get(block, header_block.BAGGAGE)
         if value is not None:
             return attach_context(
                 propagation.set_span_in_context(span, _BAGGAGE.extract({"baggage": value}, Context()))

@@ -40,7 +40,7 @@ def inject(span: Span | None = None) -> bytes:
 
 
 def inject_pairs(span: Span | None = None) -> list[tuple[str, str]]:
-    """Return the headers of `inject` as names and values, for `headers.encode`."""
+    """Return the headers of `inject` as names and values, for `header_block.encode`."""
     lines = inject(span).decode().split("\r\n")[:-1]
     return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.subjects import Names
 from tests.chaos.actors import Add
 from tests.chaos.cell import Result, Setting, cell, measured
@@ -61,6 +61,6 @@ async def _late(jetstream: JetStream, names: Names, until: dict[str, float]) -> 
     """Return by how many seconds each effect missed its caller's patience (negative: in time)."""
     late: list[float] = []
     async for stored in jetstream.read(names.events_stream, names.event("added", "*")):
-        emitted = datetime.fromisoformat(headers.get(stored.headers, b"ce-time") or "").timestamp()
+        emitted = datetime.fromisoformat(header_block.get(stored.headers, b"ce-time") or "").timestamp()
         late.append(emitted - until[stored.subject.rpartition(".")[2]])
     return late

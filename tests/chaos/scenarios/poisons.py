@@ -12,7 +12,7 @@ import msgspec
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.dead_letters import DeadLetter, DeadLetters
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
@@ -119,7 +119,7 @@ async def _serve_garbage(here: Cell, number: int) -> None:
     jetstream = JetStream(here.connection)
     for n in range(number):
         event_id = new_id()
-        block = headers.encode([("Nats-Msg-Id", event_id), ("ce-id", event_id)])
+        block = header_block.encode([("Nats-Msg-Id", event_id), ("ce-id", event_id)])
         await jetstream.publish(names.event("served", f"garbage-{n}"), b'{"key": 7' * (n + 1), headers=block)
 
 

@@ -14,7 +14,7 @@ import msgspec
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.record import Record, decode_record
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.subjects import Names
 from tests.chaos.cell import Result, Setting, measured
 from tests.chaos.customers import Customers, Purchase
@@ -183,7 +183,7 @@ class _Findings:
         ids: Tally[str] = Tally()
         if service != "payment-3p":  # emits nothing, and has no such stream
             async for stored in jetstream.read(names.events_stream, names.event("*", "*")):
-                ids[headers.get(stored.headers, b"ce-id") or ""] += 1
+                ids[header_block.get(stored.headers, b"ce-id") or ""] += 1
                 _, _, _, name, key = stored.subject.split(".")
                 events[service, name, key] += 1
                 if name == "order_modified":

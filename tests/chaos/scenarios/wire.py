@@ -11,7 +11,7 @@ import msgspec
 from runtime import RequestError
 from runtime.errors import CodecError
 from runtime.nats.jetstream.client import JetStream
-from runtime.wire import headers
+from runtime.wire import header_block
 from runtime.wire.subjects import Names, key_token
 from tests.chaos.cell import Cell, Result, Setting, cell, measured
 from tests.chaos.frames import Frame, Fuzzer
@@ -47,7 +47,7 @@ class Replies:
             self.count[subject] += 1
             self._check(block, payload)
         elif subject.startswith(self._micro):
-            if headers.status(block) != 503 and not msgspec.json.decode(payload)["type"].startswith(
+            if header_block.status(block) != 503 and not msgspec.json.decode(payload)["type"].startswith(
                 "io.nats.micro.v1."
             ):
                 self._note("a discovery answer", block, payload)
@@ -55,7 +55,7 @@ class Replies:
             self._note("published where the caller wanted it", block, payload)
 
     def _check(self, block: bytes, payload: bytes) -> None:
-        said = headers.parse(block)
+        said = header_block.parse(block)
         packed = said.get("Content-Type") == _PACKED
         try:
             body = (msgspec.msgpack if packed else msgspec.json).decode(payload)
@@ -213,12 +213,12 @@ class Ledger:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, CodecError):
                 self.bad.add(stored.sequence)
                 continue
-            carried = headers.get(stored.headers, b"ce-id") or ""
+            carried = header_block.get(stored.headers, b"ce-id") or ""
             own = not (0 < len(carried.encode()) <= 256 and carried.isprintable())
             self.decodable[event.key].add(f"#{stored.sequence}" if own else carried)
         async for letter in self._jetstream.read(self._watcher.dead_stream, self._watcher.dead("stored")):
-            if headers.get(letter.headers, b"Dead-Stream") == stream:  # it may also be one of the fuzzer's
-                self.dead[int(headers.get(letter.headers, b"Dead-Sequence") or 0)] += 1
+            if header_block.get(letter.headers, b"Dead-Stream") == stream:  # it may also be one of the fuzzer's
+                self.dead[int(header_block.get(letter.headers, b"Dead-Sequence") or 0)] += 1
 
     async def compare(self, result: Result) -> None:
         missing, doubled = self.bad - self.dead.keys(), [n for n, times in self.dead.items() if times > 1]

@@ -18,7 +18,7 @@ from runtime.nats.jetstream.delivery import ack_fields
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ApiError, ErrorCode, StreamConflict, WrongSequence
 from runtime.nats.jetstream.responses import SequencePair
 from runtime.nats.server import EmbeddedServer
-from runtime.wire import headers
+from runtime.wire import header_block
 from tests.chaos.servers import Servers
 
 
@@ -40,7 +40,7 @@ async def stream(jetstream: JetStream, namespace: str) -> str:
 
 
 def expecting(sequence: int) -> bytes:
-    return headers.encode([("Nats-Expected-Last-Subject-Sequence", str(sequence))])
+    return header_block.encode([("Nats-Expected-Last-Subject-Sequence", str(sequence))])
 
 
 async def consumers(jetstream: JetStream, stream: str) -> list[str]:
@@ -56,7 +56,7 @@ async def test_publish_is_acknowledged_with_its_sequence(jetstream: JetStream, s
 
 
 async def test_publish_with_a_known_id_is_a_duplicate(jetstream: JetStream, stream: str) -> None:
-    block = headers.encode([("Nats-Msg-Id", "one")])
+    block = header_block.encode([("Nats-Msg-Id", "one")])
     await jetstream.publish(f"{stream}.a", b"1", headers=block)
     again = await jetstream.publish(f"{stream}.a", b"1", headers=block)
     assert again.duplicate and again.sequence == 1
@@ -84,7 +84,7 @@ async def test_concurrent_publishes_of_one_id_are_all_acknowledged(tmp_path: Pat
         for each in publishers:
             await wait_reachable(each)
         for number in range(20):
-            block = headers.encode([("Nats-Msg-Id", f"id{number}")])
+            block = header_block.encode([("Nats-Msg-Id", f"id{number}")])
             acks = await asyncio.gather(*(each.publish("ids", b"", headers=block) for each in publishers))
             assert {ack.sequence for ack in acks} == {number + 3 + 1}
             assert sum(not ack.duplicate for ack in acks) == 1
@@ -105,7 +105,7 @@ async def test_publishing_to_a_subject_without_a_stream_is_an_error(jetstream: J
 
 
 async def test_a_refusal_names_subject_reason_and_code(jetstream: JetStream, stream: str) -> None:
-    block = headers.encode([("Nats-Expected-Stream", "another")])
+    block = header_block.encode([("Nats-Expected-Stream", "another")])
     with pytest.raises(PublishError, match=rf"{stream}\.a was not stored: expected stream does not match") as refused:
         await jetstream.publish(f"{stream}.a", b"", headers=block)
     assert refused.value.err_code == 10060
@@ -124,7 +124,7 @@ async def test_an_invalid_schedule_has_a_code_of_its_own(
     await jetstream.ensure_stream(
         StreamConfig(name=namespace, subjects=(f"{namespace}.>",), allow_msg_schedules=True, allow_rollup_hdrs=True)
     )
-    block = headers.encode([*schedule, ("Nats-Schedule-Target", f"{namespace}.target")])
+    block = header_block.encode([*schedule, ("Nats-Schedule-Target", f"{namespace}.target")])
     with pytest.raises(PublishError) as refused:
         await jetstream.publish(f"{namespace}.schedule", b"", headers=block)
     assert refused.value.err_code == code and code in INVALID_SCHEDULE_CODES
@@ -160,7 +160,7 @@ async def test_publish_callback_gets_each_sequence_or_the_error(jetstream: JetSt
     jetstream.publish_callback("nowhere.at.all", b"", None, callback)
     sequence, error = await outcomes.get()
     assert sequence == 0 and isinstance(error, PublishError) and "no stream takes" in str(error)
-    refused = headers.encode([("Nats-Expected-Stream", "another")])
+    refused = header_block.encode([("Nats-Expected-Stream", "another")])
     jetstream.publish_callback(f"{stream}.a", b"", refused, callback)
     sequence, error = await outcomes.get()
     assert sequence == 0 and isinstance(error, PublishError) and "expected stream" in str(error)
@@ -173,14 +173,14 @@ def test_a_reply_that_is_not_an_acknowledgement_is_a_publish_error(reply: bytes)
 
 
 async def test_leader_reads_return_the_whole_message(jetstream: JetStream, stream: str) -> None:
-    block = headers.encode([("traceparent", "00-x")])
+    block = header_block.encode([("traceparent", "00-x")])
     before = (await jetstream.stream_info(stream)).state
     await jetstream.publish(f"{stream}.a", b"\x00\xff", headers=block)
     await jetstream.publish(f"{stream}.b", b"")
     last = await jetstream.get_last(stream, f"{stream}.a")
     assert before.messages == 0 and last is not None
     assert (last.subject, last.sequence, last.payload) == (f"{stream}.a", 1, b"\x00\xff")
-    assert headers.get(last.headers, b"traceparent") == "00-x"
+    assert header_block.get(last.headers, b"traceparent") == "00-x"
     assert last.time > 0
     second = await jetstream.get(stream, 2)
     assert second is not None

@@ -14,14 +14,14 @@ from runtime.telemetry import LeanSpan, PropagatedSpan, Template, Tracing, attac
 from runtime.telemetry.spans.context import extract
 from runtime.telemetry.spans.injection import inject_pairs, response_line
 from runtime.telemetry.spans.sampling import Sampling
-from runtime.wire import headers
+from runtime.wire import header_block
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
 
 
 def block(*pairs: tuple[str, str]) -> bytes:
-    return headers.encode(pairs)
+    return header_block.encode(pairs)
 
 
 def template(tracing: Tracing, kind: SpanKind = SpanKind.SERVER) -> Template:
@@ -126,12 +126,12 @@ def test_malformed_blocks_raise_no_error(tail: bytes) -> None:
 
 def test_the_receiver_continues_the_injected_context(tracing: Tracing) -> None:
     client = template(tracing, SpanKind.CLIENT).start()
-    server = template(tracing).receive(headers.START + inject(client) + headers.END)
+    server = template(tracing).receive(header_block.START + inject(client) + header_block.END)
     assert isinstance(client, LeanSpan)
     assert isinstance(server, LeanSpan)
     assert (server.trace, server.parent, server.remote) == (client.trace, client.id, True)
     assert response_line(server) == b"traceresponse: 00-%b-%b-01\r\n" % (server.trace, server.id)
-    assert headers.encode(inject_pairs(client)) == headers.START + inject(client) + headers.END
+    assert header_block.encode(inject_pairs(client)) == header_block.START + inject(client) + header_block.END
 
 
 def test_the_tracestate_reaches_children_and_the_span_context(tracing: Tracing) -> None:
@@ -154,7 +154,7 @@ def test_baggage_reaches_the_handler_and_the_next_message(tracing: Tracing) -> N
         assert baggage.get_baggage("tenant") == "a b"
         lines = inject()
     assert b"traceparent: 00-" + TRACE.encode() in lines
-    assert sorted(headers.parse(headers.START + lines + headers.END)["baggage"].split(",")) == [
+    assert sorted(header_block.parse(header_block.START + lines + header_block.END)["baggage"].split(",")) == [
         "plan=free",
         "tenant=a+b",
     ]
@@ -209,7 +209,7 @@ def test_an_unsampled_trace_stays_unsampled_downstream(value: str | None) -> Non
     assert inject(span) == line
     assert value is None or TRACE.encode() in line
     receiver = Tracing(in_memory=True)
-    template(receiver).receive(headers.START + line + headers.END).end()
+    template(receiver).receive(header_block.START + line + header_block.END).end()
     assert receiver.finished() == []
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import CodecError
-from runtime.wire import headers
+from runtime.wire import header_block
 
 NAMES = st.text(st.sampled_from("abcXYZ-0123456789"), min_size=1, max_size=20)
 VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=40)
@@ -13,40 +13,40 @@ VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["C
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=6))
 def test_what_is_encoded_is_read_back(pairs: list[tuple[str, str]]) -> None:
-    block = headers.encode(pairs)
+    block = header_block.encode(pairs)
     first: dict[str, str] = {}
     for name, value in pairs:
         first.setdefault(name, value.encode().strip().decode())
-    assert headers.parse(block) == first
+    assert header_block.parse(block) == first
     for name in first:
         expected = next(v for n, v in pairs if n.lower() == name.lower())
         exact = next(v for n, v in pairs if n == name)
-        assert headers.get(block, name.encode()) == exact.encode().strip().decode()
-        assert headers.get(block, name.swapcase().encode()) in {
+        assert header_block.get(block, name.encode()) == exact.encode().strip().decode()
+        assert header_block.get(block, name.swapcase().encode()) in {
             expected.encode().strip().decode(),
             exact.strip(),
         } or any(n == name.swapcase() for n, _ in pairs)
-    assert headers.status(block) == 0 and headers.description(block) == ""
+    assert header_block.status(block) == 0 and header_block.description(block) == ""
 
 
 @pytest.mark.parametrize(("name", "value"), [("a", "x\ny"), ("a", "x\ry"), ("a:b", "x"), ("", "x"), ("a\r\nb", "x")])
 def test_a_value_cannot_break_out_of_its_line(name: str, value: str) -> None:
     with pytest.raises(CodecError, match="cannot stand in a header line"):
-        headers.encode([(name, value)])
+        header_block.encode([(name, value)])
 
 
 def test_a_value_that_is_no_text_is_a_codec_error() -> None:
     with pytest.raises(CodecError, match="cannot stand in a header line"):
-        headers.encode([("a", "\ud800")])
+        header_block.encode([("a", "\ud800")])
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda tail: b"NATS/1.0\r\nDeadline: " + tail))
 def test_nothing_raises_on_a_malformed_block(block: bytes) -> None:
-    headers.parse(block)
-    headers.get(block, b"Deadline")
-    headers.request_fields(block)
-    headers.description(block)
-    assert 0 <= headers.status(block) < 1000
+    header_block.parse(block)
+    header_block.get(block, b"Deadline")
+    header_block.request_fields(block)
+    header_block.description(block)
+    assert 0 <= header_block.status(block) < 1000
 
 
 @pytest.mark.parametrize(
@@ -62,25 +62,25 @@ def test_nothing_raises_on_a_malformed_block(block: bytes) -> None:
     ],
 )
 def test_the_inline_status(block: bytes | None, code: int, text: str) -> None:
-    assert (headers.status(block), headers.description(block)) == (code, text)
+    assert (header_block.status(block), header_block.description(block)) == (code, text)
 
 
 @given(st.integers(0, 2**47), VALUES, VALUES, VALUES)
 def test_request_fields_are_those_that_get_finds(deadline: int, chain: str, command_id: str, content: str) -> None:
-    block = headers.encode(
+    block = header_block.encode(
         [("deadline", str(deadline)), ("IDEMPOTENCY-KEY", command_id), ("Call-Chain", chain), ("content-Type", content)]
     )
     expected = tuple(value.encode().strip().decode() for value in (chain, command_id, content))
-    assert headers.request_fields(block) == (deadline / 1000, *expected)
+    assert header_block.request_fields(block) == (deadline / 1000, *expected)
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-5", "1e3", "1" * 16, "٣"])
 def test_a_deadline_that_is_no_number_is_none(value: str) -> None:
-    assert headers.request_fields(headers.encode([("Deadline", value)])) == (0.0, "", "", None)
+    assert header_block.request_fields(header_block.encode([("Deadline", value)])) == (0.0, "", "", None)
 
 
 def test_names_are_found_in_any_case_but_not_within_others() -> None:
-    block = headers.encode([("X-Deadline", "1"), ("TRACEPARENT", "t")])
-    assert headers.get(block, b"Deadline") is None
-    assert headers.get(block, b"traceparent") == "t"
-    assert headers.request_fields(block)[0] == 0.0
+    block = header_block.encode([("X-Deadline", "1"), ("TRACEPARENT", "t")])
+    assert header_block.get(block, b"Deadline") is None
+    assert header_block.get(block, b"traceparent") == "t"
+    assert header_block.request_fields(block)[0] == 0.0

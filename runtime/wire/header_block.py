@@ -1,0 +1,179 @@
+"""NATS header blocks: the names of the headers, and the functions that read and write a block.
+
+A block is the part of a message between the frame line and the payload:
+``NATS/1.0[ status]\\r\\n(name: value\\r\\n)*\\r\\n``. The functions look for single names and do not parse the rest of the
+block, except for `parse`. Source: NATS ADR-4.
+"""
+
+import re
+from collections.abc import Iterable
+
+from runtime.errors import CodecError
+
+START = b"NATS/1.0\r\n"
+"""The first line of a block without an inline status."""
+
+END = b"\r\n"
+"""The end of each line. An empty line ends the block."""
+
+TRACEPARENT = b"traceparent"
+TRACESTATE = b"tracestate"
+BAGGAGE = b"baggage"
+TRACERESPONSE = b"traceresponse"
+"""W3C trace context: the parent span of a message, and in a reply the span that served the request."""
+
+IDEMPOTENCY_KEY = b"Idempotency-Key"
+"""The id of a command or timer."""
+
+DEADLINE = b"Deadline"
+"""Unix milliseconds after which the caller has given up."""
+
+CALL_CHAIN = b"Call-Chain"
+"""The calls that wait for this request: comma-separated ``actor/key``."""
+
+CONTENT_TYPE = b"Content-Type"
+"""The format of the payload; JSON if absent."""
+
+SERVICE_ERROR = b"Nats-Service-Error"
+SERVICE_ERROR_CODE = b"Nats-Service-Error-Code"
+"""The text and code of an error reply (NATS micro, ADR-32)."""
+
+EVENT_ID = b"ce-id"
+"""The id of an event (CloudEvents)."""
+
+TIMER_COMMAND = b"Actorloom-Command"
+TIMER_RECURRING = b"Actorloom-Recurring"
+TIMER_TURN = b"Actorloom-Turn"
+"""Of a timer: the class name of its command, whether it fires more than once, and the sequence of the record that set it.
+
+Of two timers of one name, the one with the higher sequence is the later one.
+"""
+
+MESSAGE_ID = b"Nats-Msg-Id"
+"""JetStream drops a message if it has stored one with the same id within the duplicate window."""
+
+EXPECTED_SEQUENCE = b"Nats-Expected-Last-Subject-Sequence"
+"""JetStream stores a message only if the last message of its subject has this sequence (0: there is none)."""
+
+TTL = b"Nats-TTL"
+"""The lifetime of a stored message: seconds followed by ``s``."""
+
+
+def line(name: bytes, value: bytes) -> bytes:
+    """Return one header line. The value is not checked."""
+    return b"%b: %b\r\n" % (name, value)
+
+
+def ttl(seconds: float) -> bytes:
+    """Return the header line that limits the lifetime of a stored message to whole seconds."""
+    return line(TTL, b"%ds" % seconds)
+
+
+def join(*lines: bytes) -> bytes:
+    """Return the block of some lines, each with its line end. The lines are not checked."""
+    return b"".join((START, *lines, END))
+
+
+def encode(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """Return the block of some headers.
+
+    Args:
+        pairs: Name and value of each header, in order.
+
+    Raises:
+        CodecError: A name or value contains a line break, or cannot be encoded as UTF-8.
+    """
+    lines: list[bytes] = []
+    for name, value in pairs:
+        if not name or re.search(r"[\r\n:]", name) or re.search(r"[\r\n]", value):
+            raise CodecError(f"header {name!r} has a value that cannot stand in a header line")
+        try:
+            lines.append(line(name.encode(), value.encode()))
+        except UnicodeEncodeError:
+            raise CodecError(f"header {name!r} has a value that cannot stand in a header line") from None
+    return join(*lines)
+
+
+def get(block: bytes | None, name: bytes) -> str | None:
+    """Return the first value of the header `name` in any case, or None if there is none. A malformed block raises nothing."""
+    if block is None:
+        return None
+    at = block.find(b"\n" + name + b":")
+    if at < 0:
+        # Almost every sender uses the exact spelling, so only a miss pays for the other cases.
+        at = block.lower().find(b"\n" + name.lower() + b":")
+        if at < 0:
+            return None
+    return value_at(block, at + len(name) + 2).decode("utf-8", "replace")
+
+
+def value_at(block: bytes, start: int) -> bytes:
+    """Return the rest of the line of a block from the offset `start`, without surrounding spaces."""
+    end = block.find(END, start)
+    return block[start : end if end >= 0 else len(block)].strip()
+
+
+def event_id(block: bytes | None) -> bytes:
+    """Return the ``ce-id`` of an event, or ``b""`` if it has none. Faster than `get`, for every event has one."""
+    if block is None:
+        return b""
+    at = block.find(_EVENT_ID_LINE)
+    if at < 0:
+        return (get(block, EVENT_ID) or "").encode()
+    return value_at(block, at + len(_EVENT_ID_LINE))
+
+
+_EVENT_ID_LINE = b"\n" + EVENT_ID + b":"
+
+
+def request_fields(block: bytes) -> tuple[float, str, str, str | None]:
+    """Return what a request's headers say beside its trace: deadline (unix seconds, 0: none), call chain, id, content type.
+
+    One pass in lower case for all four: a header that is absent, as most are, must cost next to nothing.
+    """
+    lower = block.lower()
+    deadline, chain, command_id, content_type = 0.0, "", "", None
+    if (at := lower.find(_DEADLINE_LINE)) >= 0:
+        text = value_at(block, at + len(_DEADLINE_LINE))
+        # Not a number is no deadline; a caller that cannot count has not given up.
+        deadline = int(text) / 1000 if text.isdigit() and len(text) < 16 else 0.0
+    if (at := lower.find(_ID_LINE)) >= 0:
+        command_id = value_at(block, at + len(_ID_LINE)).decode("utf-8", "replace")
+    if (at := lower.find(_CHAIN_LINE)) >= 0:
+        chain = value_at(block, at + len(_CHAIN_LINE)).decode("utf-8", "replace")
+    if (at := lower.find(_CONTENT_TYPE_LINE)) >= 0:
+        content_type = value_at(block, at + len(_CONTENT_TYPE_LINE)).decode("utf-8", "replace")
+    return deadline, chain, command_id, content_type
+
+
+_DEADLINE_LINE, _ID_LINE, _CHAIN_LINE, _CONTENT_TYPE_LINE = (
+    b"\n" + name.lower() + b":" for name in (DEADLINE, IDEMPOTENCY_KEY, CALL_CHAIN, CONTENT_TYPE)
+)
+
+
+def parse(block: bytes | None) -> dict[str, str]:
+    """Return all headers of a block: the first value of each name. Malformed lines are left out."""
+    found: dict[str, str] = {}
+    if block is None:
+        return found
+    for each in block.split(END)[1:]:
+        name, colon, value = each.partition(b":")
+        if colon and name:
+            found.setdefault(name.decode("utf-8", "replace"), value.strip().decode("utf-8", "replace"))
+    return found
+
+
+def status(block: bytes | None) -> int:
+    """Return the inline status of a block (503 in ``NATS/1.0 503 No Responders``), or 0 if it has none."""
+    if block is None or len(block) < 12 or block[8:9] != b" ":
+        return 0
+    digits = block[9:12]
+    return int(digits) if digits.isdigit() else 0
+
+
+def description(block: bytes | None) -> str:
+    """Return the text after the inline status of a block, or an empty string."""
+    if not status(block):
+        return ""
+    assert block is not None
+    return block[12 : max(block.find(END), 12)].strip().decode("utf-8", "replace")
