@@ -92,8 +92,7 @@ class Tracing:
         batching: The batches in which spans are exported.
         resource: Resource attributes of all services.
         consumer_parent_mode: The relation of CONSUMER spans to the span that published their event. The default is a
-        parent and
-            a link: the conventions ask for a link, and the graph of Jaeger follows parents only.
+            parent and a link: the conventions ask for a link, and the graph of Jaeger follows parents only.
         metrics: The metrics of the process; by default, metrics that are not exported.
     """
 

@@ -1,11 +1,11 @@
 """The OTLP encoder: ended spans as the bytes of an `ExportTraceServiceRequest`.
 
-Every recorded span passes through this module, in a thread that could run handlers instead, so it must cost little. The
-generated protobuf classes of the SDK build an object for each field of each span. But most spans of an operation
-differ in their ids and clocks only: name, kind and attributes are the same. A `SpanEncoding` therefore holds the
-constant part of a template's spans as encoded bytes, and the position of everything else is fixed. Such a span is two
-calls of C functions: `unhexlify` for the ids and `struct.pack` for the whole message. A span with attributes, events,
-links or a status of its own gets them appended as further fields; protobuf allows fields in any order.
+Every recorded span passes through this module, in a thread that could run handlers instead, so encoding must cost
+little. The SDK's encoder builds a protobuf object for each part of each span. But most spans of an operation differ in
+their ids and times only: name, kind and attributes are the same. A `SpanEncoding` therefore holds the constant part of
+a template's spans as encoded bytes, and every other field has a fixed position. Encoding such a span takes two calls of
+C functions: `unhexlify` for the ids and `struct.pack` for the whole span. A span with attributes, events, links or a
+status of its own gets them appended as further fields, since protobuf allows fields in any order.
 
 Field numbers are those of opentelemetry-proto 1.x (trace.proto, common.proto, trace_service.proto). A test compares the
 result with that of the SDK's encoder.
@@ -99,49 +99,20 @@ def encode(spans: Sequence[LeanSpan]) -> bytes:
 
     A span that cannot be encoded because of its user's attributes is omitted with a warning.
     """
-    groups: dict[SpanSpec, tuple[Callable[[bytes], None], SpanEncoding, list[bytes]]] = {}
-    for span in spans:
-        group = groups.get(span.spec)
-        if group is None:
-            parts: list[bytes] = []
-            group = groups[span.spec] = parts.append, _encoding_of(span.spec), parts
-        add, encoding, _ = group
-        try:
-            if (
-                span.details is None
-                and span.extra is None
-                and span.state_block is None
-                and span.parent
-                and encoding.complete
-            ):
-                # The common case, written out here without a function call.
-                ids = unhexlify(
-                    b"".join((_TRACE_ID_HEX, span.trace, _SPAN_ID_HEX, span.id, _PARENT_SPAN_ID_HEX, span.parent))
-                )
-                flags = _REMOTE_FIELD if span.remote else _LOCAL_FIELD
-                add(
-                    encoding.child(
-                        encoding.child_head, ids, encoding.constant, span.started, _END_TIME_BYTE, span.ended, flags
-                    )
-                )
-            else:
-                add(_encode_span(span, encoding))
-        except _UNENCODABLE as error:
-            logger.warning("span %r cannot be encoded and is not exported: %r", span.spec.name, error)
     scopes: dict[Scope, list[bytes]] = {}
-    for spec, (_, _, parts) in groups.items():
-        scopes.setdefault(_template(spec).scope, []).extend(parts)
+    for spec, encoded in _encode_by_spec(spans):
+        scopes.setdefault(_template(spec).scope, []).extend(encoded)
     services: dict[bytes, list[bytes]] = {}
-    for scope, parts in scopes.items():
+    for scope, encoded in scopes.items():
         resource, head = _encode_scope(scope)
-        services.setdefault(resource, []).append(field(_SCOPE_SPANS, head + b"".join(parts)))
+        services.setdefault(resource, []).append(field(_SCOPE_SPANS, head + b"".join(encoded)))
     return b"".join(
         field(_REQUEST_RESOURCE_SPANS, resource + b"".join(scope_spans)) for resource, scope_spans in services.items()
     )
 
 
 class SpanEncoding:
-    """The encoded constant part of a template's spans, and packers that put the ids and clocks of one span around it.
+    """The encoded constant part of a template's spans, and packers that put the ids and times of one span around it.
 
     `child` packs a span with a parent and `root` one without. Both take `child_head` or `root_head`, the id fields,
     `constant`, the start time, `_END_TIME_BYTE`, the end time and the flags field, and return the whole span as a field
@@ -158,6 +129,29 @@ class SpanEncoding:
         """Whether a span without details and attributes of its own has no other fields than these."""
         self.child_head, self.child = _packer(_CHILD_IDS_SIZE, len(self.constant))
         self.root_head, self.root = _packer(_ROOT_IDS_SIZE, len(self.constant))
+
+
+def _encode_by_spec(spans: Sequence[LeanSpan]) -> list[tuple[SpanSpec, list[bytes]]]:
+    """Return each spec with its encoded spans."""
+    groups: dict[SpanSpec, tuple[Callable[[bytes], None], SpanEncoding, list[bytes]]] = {}
+    for span in spans:
+        group = groups.get(span.spec)
+        if group is None:
+            encoded: list[bytes] = []
+            group = groups[span.spec] = encoded.append, _encoding_of(span.spec), encoded
+        add, encoding, _ = group
+        try:
+            if not span.details and not span.extra and not span.state_block and span.parent and encoding.complete:
+                # The common case, written out here to save a function call.
+                digits = (_TRACE_ID_HEX, span.trace, _SPAN_ID_HEX, span.id, _PARENT_SPAN_ID_HEX, span.parent)
+                head, ids, constant = encoding.child_head, unhexlify(b"".join(digits)), encoding.constant
+                flags = _REMOTE_FIELD if span.remote else _LOCAL_FIELD
+                add(encoding.child(head, ids, constant, span.started, _END_TIME_BYTE, span.ended, flags))
+            else:
+                add(_encode_span(span, encoding))
+        except _UNENCODABLE as error:
+            logger.warning("span %r cannot be encoded and is not exported: %r", span.spec.name, error)
+    return [(spec, encoded) for spec, (_, _, encoded) in groups.items()]
 
 
 def _packer(ids_size: int, constant_size: int) -> tuple[bytes, Callable[..., bytes]]:

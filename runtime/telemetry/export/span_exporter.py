@@ -4,14 +4,13 @@ Spans pass through three stages, each with its own batch size:
 
 1. The recorder appends an ended span to a list.
 2. The thread that ends the 64th span of the list encodes the slice, in less than 0.1 ms. Encoding in the background
-   thread would cost the same, since the interpreter runs one thread at a time, and each slice would wait for its
-   turn, for up to 5 ms (Python's switch interval) on a busy event loop. Spans then arrived faster than they left (ADR
-   007).
+   thread costs the same, since the interpreter runs one thread at a time. But each slice then waits for its turn, for
+   up to 5 ms (Python's switch interval) on a busy event loop, and spans arrive faster than they leave (ADR 007).
 3. The background thread joins encoded slices to requests of at most `Batching.size` spans. Concatenated OTLP messages
    are one message with the parts of all, so no span is encoded again. The socket and gzip release the interpreter
    lock, so sending hardly delays the event loop.
 
-At most `Batching.limit` encoded spans wait to be sent.
+At most `Batching.limit` encoded spans wait to be sent; further spans are dropped.
 """
 
 import atexit

@@ -24,7 +24,7 @@ from runtime.wire import header_block
 EQUALS_SIGN: Final = ord("=")
 """The byte "=". Every tracestate and every baggage member contains one, and few other headers do.
 
-A search for this byte is a cheap test that most blocks fail; only the others are searched for the header's name.
+A search for this byte is cheap and rules out most blocks; only the others are searched for the header's name.
 """
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")

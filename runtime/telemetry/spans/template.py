@@ -1,10 +1,10 @@
 """Span templates: the parts that all spans of an operation share, prepared once, and the functions that start a span.
 
 `Template.receive` is on the path of every message. Nearly every traced message comes from another process of this
-runtime, which writes `traceparent` first in the header block, so that its fields are at known positions. `receive`
-compares the bytes at these positions, reads the ids with one regular expression, and creates the span. Any other
-block, and any sampler that must be asked, takes the general path (`_receive`, `_decide`), which parses the headers by
-name. Both paths give the same result.
+runtime, which writes `traceparent` first in the header block, so its fields are at known positions. `receive` compares
+the bytes at these positions, reads the ids with one regular expression, and creates the span. Any other block, and any
+sampler that must be asked, takes the general path (`_receive`, `_decide`), which finds the headers by name. Both paths
+give the same result.
 """
 
 import re
@@ -87,7 +87,8 @@ class Template(SpanSpec):
 
         Args:
             block: The header block of the message. Its `traceparent` is the parent; without one, the span starts a
-            trace. attributes: Attributes of this span, which owns the dictionary.
+                new trace.
+            attributes: Attributes of this span, which owns the dictionary.
 
         Returns:
             The span; if it is not recorded, a `PropagatedSpan`, which passes on the context of the message.

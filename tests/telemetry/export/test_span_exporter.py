@@ -1,4 +1,4 @@
-"""Spans reach an OTLP receiver in the background. A receiver that is slow or unavailable costs neither memory nor time."""
+"""Spans reach an OTLP receiver in the background. A slow or unavailable receiver costs neither memory nor time."""
 
 import logging
 import os
