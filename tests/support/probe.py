@@ -174,7 +174,7 @@ class Probe(testing.System):
     def room(self, actor: str) -> tuple[int, int, int]:
         """Return the limit of events in hand of the first consumer, and the number and bytes of its parked events."""
         puller = self._puller(actor)
-        return puller._limit, len(puller._parked.sizes), puller._parked._bytes
+        return puller._credit.limit, len(puller._parked), puller._parked._bytes
 
     def waiting_queries(self, actor: str) -> int | None:
         """Return how many queries wait for a worker; None if no worker is busy."""
