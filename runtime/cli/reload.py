@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import signal
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from runtime.cli.serving import connection_options
 from runtime.errors import ConfigurationError
 from runtime.host.config import Configuration
+from runtime.host.signals import drain_on_signals
 from runtime.nats.server import die_with
 from runtime.telemetry import setup_logging
 
@@ -35,28 +35,23 @@ async def _serve(configuration: Configuration) -> None:
     except ImportError:
         raise ConfigurationError("--reload needs watchfiles: run `pip install actorloom[reload]`") from None
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     async with connection_options(configuration) as connection:
         # An embedded server stays up meanwhile: the child is told where it is.
         environ = {**os.environ, "NATS_URL": connection.url} if configuration.embedded else os.environ
         child = await _start(environ)
 
-        def received(number: int) -> None:
-            if stop.is_set():
-                if child.returncode is None:
-                    child.kill()
-                os._exit(128 + number)
-            stop.set()
+        def kill_child() -> None:
+            if child.returncode is None:
+                child.kill()
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, received, number)
-        here = Path.cwd()
-        logger.info("watching %s", here)
-        async for changes in awatch(here, watch_filter=PythonFilter(extra_extensions=(".toml",)), stop_event=stop):
-            logger.info("changed: %s", ", ".join(sorted({os.path.relpath(path) for _, path in changes})))
+        with drain_on_signals(lambda _: stop.set(), kill_child):
+            here = Path.cwd()
+            logger.info("watching %s", here)
+            async for changes in awatch(here, watch_filter=PythonFilter(extra_extensions=(".toml",)), stop_event=stop):
+                logger.info("changed: %s", ", ".join(sorted({os.path.relpath(path) for _, path in changes})))
+                await _end(child)
+                child = await _start(environ)
             await _end(child)
-            child = await _start(environ)
-        await _end(child)
 
 
 async def _start(environ: Mapping[str, str]) -> Process:

@@ -13,6 +13,7 @@ from runtime.actor.base import Actor
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.health import HealthServer
 from runtime.host.host import Host
+from runtime.host.signals import drain_on_signals
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.options import Options
 from runtime.telemetry import Tracing
@@ -169,7 +170,12 @@ async def run(
         lease_ttl=lease_ttl,
         replicas=replicas,
     )
-    with _signals(runner):
+
+    def stop(received: signal.Signals) -> None:
+        logger.info("%s: draining (a second signal ends the process at once)", received.name)
+        runner.stop()
+
+    with drain_on_signals(stop):
         try:
             async with _announced(runner, on_ready), _healthy(runner, health):
                 await runner.run()
@@ -205,28 +211,3 @@ async def _healthy(runner: Runner, address: tuple[str, int] | None) -> AsyncGene
 
     async with HealthServer(*address, reasons=runner.reasons, metrics=text):
         yield
-
-
-class _signals:
-    """While open: the first SIGTERM or SIGINT drains, the second ends the process at once."""
-
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
-        self._seen = False
-
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._received, number)
-
-    def __exit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-    def _received(self, number: int) -> None:
-        if self._seen:
-            os._exit(128 + number)
-        self._seen = True
-        logger.info("%s: draining; once more ends at once", signal.Signals(number).name)
-        self._runner.stop()
