@@ -1,4 +1,4 @@
-"""How a resource's change is dated and described: `modifiedDate`, and `changed` in a `[Resource]Modified` event."""
+"""The date and the description of a change: `modifiedDate`, and `changed` in a `[Resource]Modified` event."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,18 +12,23 @@ _TICK = timedelta(microseconds=1)
 
 
 def changed(old: msgspec.Struct, new: msgspec.Struct) -> tuple[str, ...]:
-    """Return what differs between two states of a resource: dotted paths in names of the wire, in field order.
+    """Return the dotted paths of the fields that differ between two states of a resource.
 
-    An array is named whole, and so is an object that only one of the two has.
+    The paths use the field names of the wire and keep the order of the fields. A changed array is one path, and so is an
+    object that only one of the states has.
     """
     return tuple(_differences(msgspec.to_builtins(old), msgspec.to_builtins(new), ""))
 
 
 def stamp(now: float, after: str = "") -> str:
-    """Return the date of a change at `now` (unix seconds), in ISO 8601 of a fixed width, so that dates compare as text.
+    """Return the date of a change: ISO 8601 in UTC with a fixed width, so that dates compare as text.
 
-    It is later than `after`, the date of the change before, also where the clock was set back: readers take a date that
-    is not later for an old one.
+    The date is always later than `after`, even if the clock was set back: readers treat an event whose date is not later
+    as stale.
+
+    Args:
+        now: The time of the change, in Unix seconds.
+        after: The date of the previous change; empty for the first one.
     """
     moment = datetime.fromtimestamp(now, UTC)
     if after:

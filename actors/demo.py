@@ -1,4 +1,4 @@
-"""The demo: the shop on an embedded nats-server, one order from its price to its delivery and payment, and its trace."""
+"""The demo: runs the shop on an embedded nats-server, takes one order through it, and prints the trace of the order."""
 
 import asyncio
 import os
@@ -41,7 +41,7 @@ from .warehouse.messages import CompletePackaging, GetPackagingRequest, StartPac
 SERVICES: tuple[type[Actor[Any]], ...] = (Products, Deliveries, Orders, Warehouse, Payments, PaymentProvider)
 
 PATIENCE = 20.0
-"""Seconds within which each step of the order must be seen to happen."""
+"""Seconds to wait for each step of the order and for its trace."""
 
 _PACKAGE = Package(width=300, length=200, height=100, weight=800)
 _PRODUCTS = (
@@ -61,9 +61,17 @@ R = TypeVar("R")
 async def demo(
     console: Console, *, leave: bool = False, nats_server: str | None = None, port: int = DEFAULT_PORT
 ) -> int:
-    """Run it, and return the exit code. With `leave` it ends after the order, else it stays up until Ctrl-C.
+    """Run the demo and return the exit code of the process.
 
-    Raises `ActorError` (no nats-server, a step that failed) and `TimeoutError` (a step that did not happen).
+    Args:
+        console: The console to print on.
+        leave: End after the order instead of running until Ctrl-C.
+        nats_server: The file of the nats-server to run; found by itself if None.
+        port: The port of the nats-server. Another one is used if it is taken.
+
+    Raises:
+        ActorError: There is no nats-server, or a step of the order failed.
+        TimeoutError: A step of the order did not happen in time.
     """
     stop = asyncio.Event()
     interrupt = _Interrupt(stop)
@@ -74,7 +82,7 @@ async def demo(
                 order, trace_id = await _order(console, bus, tracing)
                 console.print()
                 console.print(render(await _trace(tracing, trace_id), rich=True), soft_wrap=True)
-                _say_next(console, server, order, trace_id, leave)
+                _print_next_steps(console, server, order, trace_id, leave)
                 if not leave:
                     interrupt.expected = True
                     await stop.wait()
@@ -88,7 +96,10 @@ async def demo(
 
 
 class _Interrupt:
-    """While open, Ctrl-C or SIGTERM sets `stop`, and cancels the task unless it is `expected`; a second one ends at once."""
+    """Handles Ctrl-C and SIGTERM inside a `with` block.
+
+    The first signal sets `stop`, and cancels the current task unless `expected` is set. The second one ends the process.
+    """
 
     def __init__(self, stop: asyncio.Event) -> None:
         self.expected = False
@@ -115,26 +126,27 @@ class _Interrupt:
 async def _started(
     console: Console, stack: AsyncExitStack, nats_server: str | None, port: int
 ) -> tuple[EmbeddedServer, Bus, Tracing]:
-    begun = time.perf_counter()
+    """Start nats-server, the services and tracing, which end with `stack`."""
+    started = time.perf_counter()
     server = await stack.enter_async_context(EmbeddedServer(port=port, binary=nats_server))
     taken = f" [yellow](port {port} is taken)[/]" if port and server.port != port else ""
-    console.print(f"[bold]NATS[/]      {server.url}{taken} [dim]embedded; its data goes when it ends[/]")
+    console.print(f"[bold]NATS[/]      {server.url}{taken} [dim]embedded; its data is deleted at the end[/]")
     tracing = Tracing.from_env(in_memory=True)
     tracing.install()
     stack.push_async_callback(asyncio.to_thread, tracing.shutdown)
     connection = await Connection.connect(ConnectionOptions(url=server.url), name="demo")
     stack.push_async_callback(connection.close)
     await stack.enter_async_context(serving(SERVICES, connection, tracing))
-    console.print(f"[bold]services[/]  {' '.join(service.name for service in SERVICES)} [dim]{_since(begun)}[/]")
+    console.print(f"[bold]services[/]  {' '.join(service.name for service in SERVICES)} [dim]{_since(started)}[/]")
     return server, Bus(connection, tracing.service("customer")), tracing
 
 
 async def _order(console: Console, bus: Bus, tracing: Tracing) -> tuple[Order, str]:
-    """Fill the catalog and take one order through the shop; return it and its trace's id."""
-    begun = time.perf_counter()
+    """Fill the catalog, take one order through the shop, and return the order and the id of its trace."""
+    started = time.perf_counter()
     await asyncio.gather(*(bus.command(product) for product in _PRODUCTS))
     console.print(
-        f"[bold]products[/]  {' '.join(product.product_id for product in _PRODUCTS)} [dim]{_since(begun)}[/]\n"
+        f"[bold]products[/]  {' '.join(product.product_id for product in _PRODUCTS)} [dim]{_since(started)}[/]\n"
     )
     root = tracing.service("customer").template("order", SpanKind.INTERNAL).start(None)
     drive = _Drive(console, bus, root)
@@ -146,7 +158,10 @@ async def _order(console: Console, bus: Bus, tracing: Tracing) -> tuple[Order, s
 
 
 class _Drive:
-    """Customer, packer and courier of one order. What they do is in the order's trace; what they wait for is not."""
+    """Acts as the customer, packer and courier of one order.
+
+    Their requests are part of the trace of the order; the polling for the effects of events is not.
+    """
 
     def __init__(self, console: Console, bus: Bus, root: Any) -> None:
         self._console = console
@@ -154,53 +169,53 @@ class _Drive:
         self._root = root
 
     async def through(self) -> Order:
-        """Take one order from its price to fulfilled and paid."""
-        pricing = await self._ask(
+        """Take one order from its price to its delivery and payment, and return it."""
+        pricing = await self._query(
             GetDeliveryPricing(_BASKET, _ADDRESS), lambda reply: f"{reply.pricing} for the delivery"
         )
         total = sum(line.price * line.quantity for line in _BASKET) + pricing.pricing
-        card = await self._tell(Preauth("4242424242424242", total), lambda _: f"{total} reserved on the card")
+        card = await self._command(Preauth("4242424242424242", total), lambda _: f"{total} reserved on the card")
         request = OrderRequest(_BASKET, _ADDRESS, pricing.pricing, card.payment_token)
-        created = await self._tell(
+        created = await self._command(
             CreateOrder("ada", request), lambda reply: f"{reply.message}, {reply.order and reply.order.status}"
         )
         if created.order is None:
             raise ActorError(f"the order was refused: {'; '.join(created.errors)}")
         order_id = created.order.order_id
         await self._until("warehouse has a packaging request", GetPackagingRequest(order_id), lambda _: True)
-        await self._tell(StartPackaging(order_id), lambda _: "in progress")
-        await self._tell(CompletePackaging(order_id), lambda _: "packed")
+        await self._command(StartPackaging(order_id), lambda _: "in progress")
+        await self._command(CompletePackaging(order_id), lambda _: "packed")
         await self._until(
             "orders knows that it is PACKAGED", GetOrder(order_id), lambda order: order.status == "PACKAGED"
         )
         await self._until("delivery has a parcel to deliver", GetDelivery(order_id), lambda _: True)
-        await self._tell(StartDelivery(order_id), lambda _: "on its way")
-        await self._tell(CompleteDelivery(order_id), lambda _: "delivered")
+        await self._command(StartDelivery(order_id), lambda _: "on its way")
+        await self._command(CompleteDelivery(order_id), lambda _: "delivered")
         order = await self._until(
             "orders knows that it is FULFILLED", GetOrder(order_id), lambda order: order.status == "FULFILLED"
         )
         await self._until("payment has taken the money", Check(card.payment_token, 0), lambda reply: not reply.ok)
         return order
 
-    async def _ask(self, message: Query[R], outcome: Callable[[R], str]) -> R:
+    async def _query(self, message: Query[R], outcome: Callable[[R], str]) -> R:
         return await self._step("query", message, self._bus.query, outcome)
 
-    async def _tell(self, message: Command[R], outcome: Callable[[R], str]) -> R:
+    async def _command(self, message: Command[R], outcome: Callable[[R], str]) -> R:
         return await self._step("command", message, self._bus.command, outcome)
 
     async def _step(
         self, verb: str, message: Any, send: Callable[[Any], Awaitable[R]], outcome: Callable[[R], str]
     ) -> R:
-        begun = time.perf_counter()
+        started = time.perf_counter()
         with attached(self._root):
             reply = await send(message)
         contract = contract_of(message)
-        self._say(verb, f"{contract.actor}.{contract.name}", outcome(reply), begun)
+        self._print_step(verb, f"{contract.actor}.{contract.name}", outcome(reply), started)
         return reply
 
-    async def _until(self, what: str, query: Query[R], reached: Callable[[R], object]) -> R:
-        """Ask until the answer is as it should be: events take their own time."""
-        begun = time.perf_counter()
+    async def _until(self, step: str, query: Query[R], reached: Callable[[R], object]) -> R:
+        """Repeat a query until its reply is as expected: reactions to events run in the background."""
+        started = time.perf_counter()
         try:
             async with asyncio.timeout(PATIENCE):
                 while True:
@@ -209,19 +224,19 @@ class _Drive:
                     except NotFound:
                         reply = None
                     if reply is not None and reached(reply):
-                        self._say("react", what, "", begun)
+                        self._print_step("react", step, "", started)
                         return reply
                     await asyncio.sleep(0.002)
         except TimeoutError:
-            raise TimeoutError(f"not within {PATIENCE:.0f} s: {what}") from None
+            raise TimeoutError(f"{step}: not within {PATIENCE:.0f} s") from None
 
-    def _say(self, verb: str, what: str, outcome: str, begun: float) -> None:
+    def _print_step(self, verb: str, step: str, outcome: str, started: float) -> None:
         color = {"query": "cyan", "command": "magenta", "react": "yellow"}[verb]
-        self._console.print(f"[{color}]{verb:<8}[/] {what:<34} {escape(outcome):<30} [dim]{_since(begun):>9}[/]")
+        self._console.print(f"[{color}]{verb:<8}[/] {step:<34} {escape(outcome):<30} [dim]{_since(started):>9}[/]")
 
 
 async def _trace(tracing: Tracing, trace_id: str) -> list[SpanRecord]:
-    """Return the order's spans, when all that its events set off have ended; none where the sampler refused it."""
+    """Return the spans of the order once all reactions to its events have ended; none if the trace was not sampled."""
     if not trace_id:
         return []
     expected = Counter(
@@ -237,12 +252,12 @@ async def _trace(tracing: Tracing, trace_id: str) -> list[SpanRecord]:
                 await asyncio.sleep(0.01)
                 spans = [span for span in tracing.finished() if span.trace_id == trace_id]
     except TimeoutError:
-        return spans  # what there is of it says more than an error
+        return spans  # a partial trace is more useful than an error
     return spans
 
 
 def _complete(spans: Sequence[SpanRecord], expected: Counter[str]) -> bool:
-    """Whether every span's parent has ended, and every event has been handled by all who react to it in any case."""
+    """Return True if all spans have their parents, and each event has the expected number of reactions."""
     ended = {span.span_id for span in spans}
     handled = Counter(span.parent_id for span in spans if span.kind is SpanKind.CONSUMER)
     return bool(spans) and all(
@@ -252,7 +267,7 @@ def _complete(spans: Sequence[SpanRecord], expected: Counter[str]) -> bool:
     )
 
 
-def _say_next(console: Console, server: EmbeddedServer, order: Order, trace_id: str, leave: bool) -> None:
+def _print_next_steps(console: Console, server: EmbeddedServer, order: Order, trace_id: str, leave: bool) -> None:
     console.print(f"\n[bold green]Order {order.order_id} is {order.status} and paid:[/] {order.total}\n")
     if leave:
         return
@@ -260,7 +275,7 @@ def _say_next(console: Console, server: EmbeddedServer, order: Order, trace_id: 
     own = f"{_own_command()} {{}}" + (f" --nats {server.url}" if server.port != DEFAULT_PORT else "")
     endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     jaeger = (
-        f"the trace went to {endpoint}; in Jaeger: http://localhost:16686/trace/{trace_id}"
+        f"the trace was sent to {endpoint}; in Jaeger: http://localhost:16686/trace/{trace_id}"
         if endpoint
         else "start one (docker compose up jaeger), then OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 make demo"
     )
@@ -276,16 +291,16 @@ def _say_next(console: Console, server: EmbeddedServer, order: Order, trace_id: 
     ):
         console.print(f"  {escape(line)}", soft_wrap=True, highlight=False)
     console.print(f"[bold]Jaeger[/]: {escape(jaeger)}", soft_wrap=True, highlight=False)
-    console.print("\n[dim]It stays up until Ctrl-C.[/]")
+    console.print("\n[dim]The demo runs until you press Ctrl-C.[/]")
 
 
 def _own_command() -> str:
-    """How the command line is called from here: by its name where it is on the path, else by its file, else as a module."""
+    """Return the command to type: `actorloom` if it is on the path, else its file, else the module."""
     beside = Path(sys.executable).with_name("actorloom")
     if shutil.which("actorloom"):
         return "actorloom"
     return os.path.relpath(beside) if beside.exists() else f"{os.path.relpath(sys.executable)} -m runtime"
 
 
-def _since(begun: float) -> str:
-    return f"{(time.perf_counter() - begun) * 1000:.1f} ms"
+def _since(started: float) -> str:
+    return f"{(time.perf_counter() - started) * 1000:.1f} ms"

@@ -1,1 +1,1 @@
-"""Delivery: what it costs, and the parcels on their way."""
+"""The delivery service: prices and deliveries."""

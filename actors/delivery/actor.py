@@ -1,4 +1,4 @@
-"""The delivery service: prices deliveries, and follows each from the packed parcel to the door."""
+"""The delivery service: prices deliveries, and tracks each one from the packed parcel to the door."""
 
 from functools import partial
 
@@ -9,6 +9,7 @@ from runtime import Actor, Index, NotFound, Rejected, Retry, command, not_found,
 
 from ..changes import stamp
 from ..orders.messages import GetOrder
+from ..replies import Done
 from ..warehouse.messages import PackageCreated
 from .messages import (
     CompleteDelivery,
@@ -16,7 +17,6 @@ from .messages import (
     DeliveryCompleted,
     DeliveryFailed,
     DeliveryPage,
-    Done,
     FailDelivery,
     GetDelivery,
     GetDeliveryPricing,
@@ -28,12 +28,12 @@ from .messages import (
 from .pricing import delivery_price
 
 DELIVERIES = metrics.get_meter("actorloom_shop.delivery").create_counter(
-    "shop.deliveries", unit="{delivery}", description="Deliveries that ended, by outcome"
+    "shop.deliveries", unit="{delivery}", description="Finished deliveries, by outcome"
 )
 
 
 class Deliveries(Actor[Delivery], indexes=[Index("status", order="created_date")]):
-    """One delivery for each order: NEW, IN_PROGRESS, then COMPLETED or FAILED."""
+    """One delivery per order. Its status goes from NEW to IN_PROGRESS, then to COMPLETED or FAILED."""
 
     name = "delivery"
 
@@ -52,7 +52,7 @@ class Deliveries(Actor[Delivery], indexes=[Index("status", order="created_date")
 
     @react
     async def on_package_created(self, event: PackageCreated) -> None:
-        """The event says what was packed and not where it goes: that is asked of the order."""
+        """Create the delivery. The event has no address, so query the order for it, and retry if the order is unknown."""
         if self.state is not None:
             return
         try:

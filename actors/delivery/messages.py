@@ -1,4 +1,4 @@
-"""The contracts of the delivery service, and the type that it owns: `Address`."""
+"""The contracts of the delivery service, and its shared type `Address`."""
 
 from typing import Annotated, Literal
 
@@ -7,12 +7,13 @@ from msgspec import Meta, Struct
 from runtime import Command, Event, Query
 
 from ..products.messages import Id, OrderedProducts
+from ..replies import Done
 
 Status = Literal["NEW", "IN_PROGRESS", "COMPLETED", "FAILED"]
 
 
 class Address(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Where to deliver."""
+    """A postal address with the recipient's name and phone number."""
 
     name: str
     street_address: str
@@ -25,7 +26,7 @@ class Address(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class Delivery(Struct, frozen=True, rename="camel"):
-    """The delivery of one order."""
+    """The delivery of one order. `created_date` is ISO 8601 in UTC."""
 
     order_id: Id
     address: Address
@@ -34,60 +35,64 @@ class Delivery(Struct, frozen=True, rename="camel"):
 
 
 class Pricing(Struct, frozen=True):
+    """The price of a delivery, in the smallest unit of the shop's currency."""
+
     pricing: int
 
 
 class DeliveryPage(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Some deliveries, and the token of those that follow."""
+    """One page of deliveries, and the token of the next page."""
 
     deliveries: list[Delivery]
     next_token: str | None = None
 
 
-class Done(Struct, frozen=True):
-    success: bool = True
-
-
 class GetDeliveryPricing(Query[Pricing], actor="delivery"):
-    """What it costs to deliver these products there."""
+    """Return the price of delivering some products to an address."""
 
     products: OrderedProducts
     address: Address
 
 
 class GetDelivery(Query[Delivery], actor="delivery", key="order_id", rename="camel"):
+    """Return the delivery of an order."""
+
     order_id: Id
 
 
 class ListNewDeliveries(Query[DeliveryPage], actor="delivery", rename="camel"):
-    """The deliveries that wait to be started, oldest first."""
+    """Return the deliveries that are not started yet, oldest first."""
 
     next_token: str | None = None
 
 
 class StartDelivery(Command[Done], actor="delivery", key="order_id", rename="camel"):
-    """NEW to IN_PROGRESS; rejected from any other status."""
+    """Move a delivery from NEW to IN_PROGRESS. Any other status is rejected."""
 
     order_id: Id
 
 
 class CompleteDelivery(Command[Done], actor="delivery", key="order_id", rename="camel"):
-    """IN_PROGRESS to COMPLETED; rejected from any other status."""
+    """Move a delivery from IN_PROGRESS to COMPLETED. Any other status is rejected."""
 
     order_id: Id
 
 
 class FailDelivery(Command[Done], actor="delivery", key="order_id", rename="camel"):
-    """IN_PROGRESS to FAILED; rejected from any other status."""
+    """Move a delivery from IN_PROGRESS to FAILED. Any other status is rejected."""
 
     order_id: Id
 
 
 class DeliveryCompleted(Event, actor="delivery", key="order_id", rename="camel"):
+    """The products of an order were delivered."""
+
     order_id: str
     address: Address
 
 
 class DeliveryFailed(Event, actor="delivery", key="order_id", rename="camel"):
+    """The delivery of an order failed for good."""
+
     order_id: str
     address: Address

@@ -1,1 +1,1 @@
-"""Orders: what users bought, from creation to delivery."""
+"""The orders service: orders of users, from creation to delivery."""

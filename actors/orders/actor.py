@@ -1,4 +1,4 @@
-"""The orders service: creates orders that are right, and keeps them up with packing and delivery."""
+"""The orders service: creates valid orders, and keeps their status current as they are packed and delivered."""
 
 import asyncio
 from functools import partial
@@ -32,7 +32,7 @@ from .order import advanced, packed, repeated, total
 
 _METER = metrics.get_meter("actorloom_shop.orders")
 CREATED = _METER.create_counter("shop.orders.created", unit="{order}", description="Orders created")
-ORDERED = _METER.create_counter("shop.orders.ordered", unit="{cent}", description="The sum of the orders' totals")
+ORDERED = _METER.create_counter("shop.orders.ordered", unit="{cent}", description="Sum of the totals of created orders")
 FULFILLED = _METER.create_counter("shop.orders.fulfilled", unit="{order}", description="Orders delivered")
 FAILED = _METER.create_counter("shop.orders.failed", unit="{order}", description="Orders that failed, by status")
 
@@ -53,8 +53,8 @@ class Orders(Actor[Order], indexes=[Index("user_id", order="created_date")]):
 
     @command
     async def create_order(self, message: CreateOrder) -> OrderCreation:
-        """Ask three services at once, and collect every error: an invalid order is an answer and no exception."""
-        if self.state is not None:  # the same command, after its id was forgotten
+        """Query three services in parallel and collect every error. An invalid order is a reply, not an exception."""
+        if self.state is not None:  # the same command again, after its dedup entry expired
             return OrderCreation(True, "Order created", self.state)
         request = message.order
         amount = total(request.products, request.delivery_price)
@@ -90,21 +90,21 @@ class Orders(Actor[Order], indexes=[Index("user_id", order="created_date")]):
 
     @react
     async def on_package_created(self, event: PackageCreated) -> None:
-        """Fewer pieces may have been packed than were ordered: that counts, however far the order has come."""
+        """Take over the packed quantities, which may be lower than the ordered ones, whatever the status of the order."""
         if self.state is not None:
             self._modify(self.state, advanced(packed(self.state, event.products), "PACKAGED"))
 
     @react
     async def on_packaging_failed(self, event: PackagingFailed) -> None:
-        self._end("PACKAGING_FAILED")
+        self._finish("PACKAGING_FAILED")
 
     @react
     async def on_delivery_completed(self, event: DeliveryCompleted) -> None:
-        self._end("FULFILLED")
+        self._finish("FULFILLED")
 
     @react
     async def on_delivery_failed(self, event: DeliveryFailed) -> None:
-        self._end("DELIVERY_FAILED")
+        self._finish("DELIVERY_FAILED")
 
     async def _errors(self, request: OrderRequest, amount: int) -> tuple[str, ...]:
         async with asyncio.TaskGroup() as group:
@@ -139,13 +139,13 @@ class Orders(Actor[Order], indexes=[Index("user_id", order="created_date")]):
             return ["Failure to contact the products service"]
         return [validation.message] if validation.products else []
 
-    def _end(self, status: Status) -> None:
+    def _finish(self, status: Status) -> None:
         order = self.state
-        if order is None:  # taken back meanwhile
+        if order is None:  # deleted in the meantime
             return
-        ended = advanced(order, status)
-        self._modify(order, ended)
-        if ended.status != order.status:
+        finished = advanced(order, status)
+        self._modify(order, finished)
+        if finished.status != order.status:
             count = partial(FULFILLED.add, 1) if status == "FULFILLED" else partial(FAILED.add, 1, {"status": status})
             self.on_commit(count)
 

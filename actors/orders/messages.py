@@ -1,4 +1,4 @@
-"""The contracts of the orders service, and the type that it owns: `Order`."""
+"""The contracts of the orders service, and its shared type `Order`."""
 
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ Status = Literal["NEW", "PACKAGED", "PACKAGING_FAILED", "FULFILLED", "DELIVERY_F
 
 
 class OrderRequest(Struct, frozen=True, rename="camel"):
-    """What a user wants to buy, at the prices that they were shown."""
+    """The products a user wants to buy, with the prices the user was shown."""
 
     products: Annotated[OrderedProducts, Meta(min_length=1)]
     address: Address
@@ -22,7 +22,7 @@ class OrderRequest(Struct, frozen=True, rename="camel"):
 
 
 class Order(Struct, frozen=True, rename="camel"):
-    """One order. Dates are ISO 8601 in UTC, of a fixed width; `total` is that of the products and the delivery."""
+    """One order. Dates are ISO 8601 in UTC with a fixed width; `total` includes the delivery."""
 
     order_id: Id
     user_id: str
@@ -37,7 +37,7 @@ class Order(Struct, frozen=True, rename="camel"):
 
 
 class OrderCreation(Struct, frozen=True, omit_defaults=True):
-    """Whether an order was created; `errors` says why not."""
+    """The outcome of `CreateOrder`: the order, or the reasons why it is invalid."""
 
     success: bool
     message: Literal["Order created", "Validation errors"]
@@ -46,42 +46,44 @@ class OrderCreation(Struct, frozen=True, omit_defaults=True):
 
 
 class OrderPage(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Some orders, and the token of those that follow."""
+    """One page of orders, and the token of the next page."""
 
     orders: list[Order]
     next_token: str | None = None
 
 
 class GetOrder(Query[Order], actor="orders", key="order_id", rename="camel"):
+    """Return an order."""
+
     order_id: Id
 
 
 class ListOrders(Query[OrderPage], actor="orders", rename="camel"):
-    """The orders of one user, newest first."""
+    """Return the orders of one user, newest first."""
 
     user_id: Id
     next_token: str | None = None
 
 
 class CreateOrder(Command[OrderCreation], actor="orders", key=new_key, rename="camel"):
-    """Create an order, if the prices are right and the payment is good for its total."""
+    """Create an order if its prices are right and the payment token covers its total."""
 
     user_id: Id
     order: OrderRequest
 
 
 class DeleteOrder(Command[None], actor="orders", key="order_id", rename="camel"):
-    """Take an order back; rejected once it is packaged."""
+    """Delete an order. It is rejected once the order is packaged."""
 
     order_id: Id
 
 
 class OrderCreated(Event, Order, actor="orders", key="order_id"):
-    """The body is the order."""
+    """An order was created. The body is the order."""
 
 
 class OrderModified(Event, actor="orders", key="new.order_id"):
-    """`changed`: dotted paths of what differs between `old` and `new`."""
+    """An order changed. `changed` has the dotted paths of the fields that differ."""
 
     old: Order
     new: Order
@@ -89,4 +91,4 @@ class OrderModified(Event, actor="orders", key="new.order_id"):
 
 
 class OrderDeleted(Event, Order, actor="orders", key="order_id"):
-    """The body is the order as it was."""
+    """An order was deleted. The body is its last state."""

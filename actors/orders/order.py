@@ -1,4 +1,4 @@
-"""What holds for any order: its lines, its total, the way of its status, and what packing makes of its products."""
+"""The rules of orders: lines, total, order of statuses, and packed quantities."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,8 +9,8 @@ from ..products.messages import OrderedProduct
 from ..warehouse.messages import PackedProduct
 from .messages import Order, Status
 
-# A status may only be followed by one of a higher rank: events of different services come in any order.
 _RANKS: dict[Status, int] = {"NEW": 0, "PACKAGED": 1, "PACKAGING_FAILED": 2, "FULFILLED": 2, "DELIVERY_FAILED": 2}
+"""An order moves only to a status of higher rank, because events of different services arrive in any order."""
 
 
 def total(products: Iterable[OrderedProduct], delivery_price: int) -> int:
@@ -19,18 +19,18 @@ def total(products: Iterable[OrderedProduct], delivery_price: int) -> int:
 
 
 def repeated(products: Iterable[OrderedProduct]) -> list[str]:
-    """Return an error for each product that has more than one line: packing tells lines apart by their product."""
+    """Return an error for each product with more than one line: packing identifies a line by its product."""
     counts = Counter(product.product_id for product in products)
     return [f"Product '{product_id}' is listed {count} times" for product_id, count in counts.items() if count > 1]
 
 
 def advanced(order: Order, status: Status) -> Order:
-    """Return `order` in `status`, or as it is where it has come further already."""
+    """Return `order` with the new status, or unchanged if its status has the same rank or a higher one."""
     return replace(order, status=status) if _RANKS[status] > _RANKS[order.status] else order
 
 
 def packed(order: Order, packed_products: Sequence[PackedProduct]) -> Order:
-    """Return `order` with the quantities that were packed, without the products that were not, and its new total."""
+    """Return `order` with the packed quantities and its new total, without the products that were not packed."""
     quantities = {product.product_id: product.quantity for product in packed_products}
     products = tuple(
         replace(product, quantity=quantities[product.product_id])

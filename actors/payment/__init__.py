@@ -1,1 +1,1 @@
-"""Payment: takes the money for what was delivered, through the provider."""
+"""The payment service: charges delivered orders through the payment provider."""

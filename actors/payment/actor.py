@@ -1,4 +1,4 @@
-"""The payment service: keeps each order's token, and has the provider take, lower or return the amount."""
+"""The payment service: keeps the payment token of each order, and charges, lowers or releases its amount."""
 
 import logging
 from functools import partial
@@ -19,12 +19,12 @@ from .messages import Operation, PaymentAlertRaised, PaymentValidation, Validate
 logger = logging.getLogger(__name__)
 
 PAYMENTS = metrics.get_meter("actorloom_shop.payment").create_counter(
-    "shop.payments", unit="{payment}", description="What became of payments: processed, cancelled, updated, alert"
+    "shop.payments", unit="{payment}", description="Payments, by outcome: processed, cancelled, updated, alert"
 )
 
 
 class Payment(Struct, frozen=True):
-    """The stored state: the token of an order, and what became of it."""
+    """The stored state: the payment token of an order and the status of its payment."""
 
     order_id: str
     payment_token: str
@@ -32,7 +32,7 @@ class Payment(Struct, frozen=True):
 
 
 class Payments(Actor[Payment]):
-    """One payment for each order. What the provider does not do is tried again, then an alert is raised."""
+    """One payment per order. A failed operation of the provider is retried, and raises an alert after the last attempt."""
 
     name = "payment"
 
@@ -47,7 +47,7 @@ class Payments(Actor[Payment]):
 
     @react(where={"changed": ["total"]})
     async def on_order_modified(self, event: OrderModified) -> None:
-        """A refusal is the provider's last word: it is not asked again, but a person is."""
+        """Change the authorized amount. A refusal is final, so it raises an alert at once instead of a retry."""
         try:
             outcome = await self.command(UpdateAmount(event.new.payment_token, event.new.total))
         except RequestError as error:
@@ -63,7 +63,7 @@ class Payments(Actor[Payment]):
         payment = await self._payment("process_payment")
         if payment is None or payment.status == "PROCESSED":
             return
-        if await self._told("process_payment", ProcessPayment(payment.payment_token)):
+        if await self._ask_provider("process_payment", ProcessPayment(payment.payment_token)):
             self.state = replace(payment, status="PROCESSED")
             self._count("processed")
 
@@ -85,12 +85,15 @@ class Payments(Actor[Payment]):
         payment = await self._payment("cancel_payment")
         if payment is None or payment.status == "CANCELLED":
             return
-        if await self._told("cancel_payment", CancelPayment(payment.payment_token)):
+        if await self._ask_provider("cancel_payment", CancelPayment(payment.payment_token)):
             self.state = replace(payment, status="CANCELLED")
             self._count("cancelled")
 
-    async def _told(self, operation: Operation, command: Command[Outcome]) -> bool:
-        """Tell the provider, and return whether it did it. A retry is the same command, so nothing is done twice."""
+    async def _ask_provider(self, operation: Operation, command: Command[Outcome]) -> bool:
+        """Send `command` to the provider and return True if it was carried out.
+
+        A retry of the reaction sends the same command id, so the provider carries it out once.
+        """
         try:
             outcome = await self.command(command)
         except RequestError as error:
@@ -101,8 +104,11 @@ class Payments(Actor[Payment]):
         return outcome.ok
 
     async def _payment(self, operation: Operation) -> Payment | None:
-        """Return the payment, None where an alert was raised. Events of two services come in any order: that of the
-        order itself, which has the token, may wait behind this one in the key's lane. Then the order is asked."""
+        """Return the payment, or None if an alert was raised.
+
+        Events of different services arrive in any order, so the event that carries the token may still wait behind this
+        one in the lane of the key. The order is then queried for its token.
+        """
         if self.state is not None:
             return self.state
         try:

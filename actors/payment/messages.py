@@ -12,18 +12,20 @@ Operation = Literal["process_payment", "cancel_payment", "update_amount"]
 
 
 class PaymentValidation(Struct, frozen=True):
+    """The reply of `ValidatePayment`."""
+
     ok: bool
 
 
 class ValidatePayment(Query[PaymentValidation], actor="payment", rename="camel"):
-    """Is this token good for that much?"""
+    """Check that a payment token covers a total."""
 
     payment_token: Id
     total: Annotated[int, Meta(ge=0)]
 
 
 class PaymentAlertRaised(Event, actor="payment", key="order_id", rename="camel"):
-    """A person has to look: the provider did not do `operation` for an order, and will not be asked again."""
+    """The provider did not carry out `operation` for an order and is not asked again; a person has to look into it."""
 
     order_id: str
     operation: Operation

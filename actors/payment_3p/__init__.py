@@ -1,1 +1,1 @@
-"""A stand-in for an outside payment provider, which can be told to fail."""
+"""A stand-in for an external payment provider, with injected faults."""

@@ -1,4 +1,4 @@
-"""The payment provider's stand-in: reserves amounts on cards, and takes or returns them; `faults` says how it fails."""
+"""The stand-in for the payment provider: authorizes amounts on cards, and captures or releases them."""
 
 import os
 
@@ -19,13 +19,13 @@ from .messages import (
 
 
 class Authorization(Struct, frozen=True):
-    """The stored state: the amount that a token stands for."""
+    """The stored state: the amount that a payment token authorizes."""
 
     amount: int
 
 
 class PaymentProvider(Actor[Authorization]):
-    """One authorization for each payment token, until it is spent."""
+    """One authorization per payment token, until the token is spent. `faults` makes operations fail on purpose."""
 
     name = "payment-3p"
     faults: Faults = Faults({}, 0)
@@ -35,29 +35,29 @@ class PaymentProvider(Actor[Authorization]):
 
     @query
     async def check(self, message: Check) -> Outcome:
-        await self.faults.befall("check")
+        await self.faults.inject("check")
         return Outcome(self.state is not None and self.state.amount >= message.amount)
 
     @command
     async def preauth(self, message: Preauth) -> Authorized:
-        await self.faults.befall("preauth")
+        await self.faults.inject("preauth")
         self.state = Authorization(message.amount)
         return Authorized(self.key)
 
     @command
     async def process_payment(self, message: ProcessPayment) -> Outcome:
-        """A repeated command is answered from the key's record and never comes here: what is spent was another's."""
-        await self.faults.befall("process_payment")
+        """Capture the amount. A repeated command id does not get here: it is answered from the record of the key."""
+        await self.faults.inject("process_payment")
         return self._spend()
 
     @command
     async def cancel_payment(self, message: CancelPayment) -> Outcome:
-        await self.faults.befall("cancel_payment")
+        await self.faults.inject("cancel_payment")
         return self._spend()
 
     @command
     async def update_amount(self, message: UpdateAmount) -> Outcome:
-        await self.faults.befall("update_amount")
+        await self.faults.inject("update_amount")
         if self.state is None or message.amount > self.state.amount:
             return Outcome(False)
         self.state = Authorization(message.amount)

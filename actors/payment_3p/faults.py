@@ -1,8 +1,8 @@
-"""The faults that the provider is told to have, from its configuration.
+"""Faults of the payment provider, configured by environment variables.
 
-`ACTORLOOM_PAYMENT_3P_FAIL`: operations, comma-separated, each with how many calls of it fail from the start on
-(``process_payment:2``), or without a number for all of them (``cancel_payment``).
-`ACTORLOOM_PAYMENT_3P_DELAY`: milliseconds that every operation takes longer.
+- `ACTORLOOM_PAYMENT_3P_FAIL`: operations that fail, separated by commas. ``process_payment:2`` fails the first two calls,
+  ``cancel_payment`` fails every call.
+- `ACTORLOOM_PAYMENT_3P_DELAY`: milliseconds to wait before every operation.
 """
 
 import asyncio
@@ -16,28 +16,33 @@ OPERATIONS = ("preauth", "check", "process_payment", "cancel_payment", "update_a
 
 
 class ProviderUnavailable(RemoteError):
-    """The provider is out of order for now: nothing was done."""
+    """The provider is out of order. Nothing was carried out."""
 
     code = 500
     executed = False
 
 
 class Faults:
-    """What is left of the faults; one for the life of the service, counted down by its calls."""
+    """The remaining faults of one running service. Each failed call uses up one."""
 
     def __init__(self, failures: Mapping[str, float], delay: float) -> None:
-        """`failures`: calls that fail, by operation; `delay` in seconds."""
+        """Create the faults.
+
+        Args:
+            failures: The number of calls that fail, by operation.
+            delay: Seconds to wait before every operation.
+        """
         self._failures = dict(failures)
         self._delay = delay
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Faults":
-        """Read the configuration; `ConfigurationError` where it is wrong."""
+        """Read the faults from environment variables. Raises `ConfigurationError` for an invalid one."""
         failures = dict(_failure(entry) for entry in environ.get(FAIL, "").split(",") if entry.strip())
         return cls(failures, _number(DELAY, environ.get(DELAY) or "0") / 1000)
 
-    async def befall(self, operation: str) -> None:
-        """Take the configured time, then raise `ProviderUnavailable` if this call of `operation` is to fail."""
+    async def inject(self, operation: str) -> None:
+        """Wait for the configured delay, then raise `ProviderUnavailable` if this call of `operation` should fail."""
         if self._delay:
             await asyncio.sleep(self._delay)
         if self._failures.get(operation, 0) > 0:
@@ -48,7 +53,7 @@ class Faults:
 def _failure(entry: str) -> tuple[str, float]:
     operation, _, count = entry.strip().partition(":")
     if operation not in OPERATIONS:
-        raise ConfigurationError(f"{FAIL}: unknown operation {operation!r}; there are {', '.join(OPERATIONS)}")
+        raise ConfigurationError(f"{FAIL}: unknown operation {operation!r}; known operations: {', '.join(OPERATIONS)}")
     return operation, _number(FAIL, count) if count else float("inf")
 
 

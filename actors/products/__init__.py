@@ -1,1 +1,1 @@
-"""The catalog: what can be bought, and at what price."""
+"""The products service: the catalog with its prices."""

@@ -1,4 +1,4 @@
-"""The products service: keeps the catalog, and tells whether what a caller says of it is true."""
+"""The products service: keeps the catalog, and validates product data of callers against it."""
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Products(
     Actor[Product],
     indexes=[Index(order="created_date"), Index("category", order="created_date"), Index("product_id")],
 ):
-    """The catalog, a key for each product."""
+    """The catalog, with one key per product."""
 
     name = "products"
 
@@ -65,10 +65,10 @@ class Products(
 
     @command
     async def modify_product(self, message: ModifyProduct) -> Product:
-        """A change that changes nothing is no change: no new date, no event."""
+        """Set the given fields. If nothing changes, the product keeps its date and no event is emitted."""
         old = self.state or not_found(NOT_FOUND)
-        said = {name: value for name, value in msgspec.structs.asdict(message).items() if value is not msgspec.UNSET}
-        new = msgspec.structs.replace(old, **said)
+        given = {name: value for name, value in msgspec.structs.asdict(message).items() if value is not msgspec.UNSET}
+        new = msgspec.structs.replace(old, **given)
         if new == old:
             return old
         new = msgspec.structs.replace(new, modified_date=stamp(self.now, after=old.modified_date or ""))

@@ -1,4 +1,4 @@
-"""The contracts of the products service, and the types that it owns: `Package`, `Product`, `OrderedProduct`."""
+"""The contracts of the products service, and its shared types `Package`, `Product` and `OrderedProduct`."""
 
 from typing import Annotated
 
@@ -9,18 +9,18 @@ from runtime import Command, Event, Query
 Millimeters = Annotated[int, Meta(ge=0, le=100_000)]
 Grams = Annotated[int, Meta(ge=0, le=100_000_000)]
 Amount = Annotated[int, Meta(ge=0, le=1_000_000_000)]
-"""Money, in the smallest unit of the shop's currency. The bounds keep every sum below 64 bits."""
+"""Money, in the smallest unit of the shop's currency. The bounds keep every sum below 2**63."""
 Quantity = Annotated[int, Meta(ge=1, le=1_000_000)]
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 def _one() -> int:
-    """The default quantity: from a function, since `omit_defaults` would leave a plain default out of the JSON."""
+    """Return the default quantity. A plain default would be left out of the JSON by `omit_defaults`."""
     return 1
 
 
 class Package(Struct, frozen=True):
-    """The measures of one packed piece."""
+    """The size and weight of one packed product."""
 
     width: Millimeters
     length: Millimeters
@@ -29,7 +29,7 @@ class Package(Struct, frozen=True):
 
 
 class OrderedProduct(Struct, frozen=True, rename="camel"):
-    """A product as it stands in an order: what identifies and prices it, and how many."""
+    """A line of an order: a product with its price and quantity."""
 
     product_id: Id
     name: str
@@ -42,7 +42,7 @@ OrderedProducts = Annotated[tuple[OrderedProduct, ...], Meta(max_length=1000)]
 
 
 class Product(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A product of the catalog."""
+    """A product of the catalog. Dates are ISO 8601 in UTC."""
 
     product_id: Id
     name: str
@@ -57,7 +57,7 @@ class Product(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class PartialProduct(Struct, frozen=True, rename="camel"):
-    """A product of which only some is said."""
+    """A product with any of its fields; fields that are not given are `UNSET`."""
 
     product_id: Id
     name: str | UnsetType = UNSET
@@ -70,44 +70,46 @@ class PartialProduct(Struct, frozen=True, rename="camel"):
 
 
 class ProductPage(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Some products, and the token of those that follow."""
+    """One page of products, and the token of the next page."""
 
     products: list[Product]
     next_token: str | None = None
 
 
 class ProductsValidation(Struct, frozen=True):
-    """What `ValidateProducts` found; `products` is empty where all are valid, else what they should have been."""
+    """The reply of `ValidateProducts`. `products` is empty if all are valid, and has the catalog's data otherwise."""
 
     message: str
     products: list[PartialProduct]
 
 
 class GetProduct(Query[Product], actor="products", key="product_id", rename="camel"):
+    """Return a product."""
+
     product_id: Id
 
 
 class ListProducts(Query[ProductPage], actor="products", rename="camel"):
-    """All products, oldest first."""
+    """Return all products, oldest first."""
 
     next_token: str | None = None
 
 
 class ListProductsByCategory(Query[ProductPage], actor="products", rename="camel"):
-    """The products of one category, oldest first."""
+    """Return the products of one category, oldest first."""
 
     category: str
     next_token: str | None = None
 
 
 class ValidateProducts(Query[ProductsValidation], actor="products"):
-    """Are these products what the catalog says they are?"""
+    """Compare products with the catalog."""
 
     products: Annotated[tuple[PartialProduct, ...], Meta(max_length=1000)]
 
 
 class CreateProduct(Command[Product], actor="products", key="product_id", rename="camel"):
-    """Add a product; rejected where the id is taken."""
+    """Add a product. It is rejected if the id is taken."""
 
     product_id: Id
     name: str
@@ -120,19 +122,21 @@ class CreateProduct(Command[Product], actor="products", key="product_id", rename
 
 
 class ModifyProduct(Command[Product], PartialProduct, actor="products", key="product_id"):
-    """Change what is said of a product, and leave the rest."""
+    """Change the given fields of a product."""
 
 
 class DeleteProduct(Command[None], actor="products", key="product_id", rename="camel"):
+    """Delete a product."""
+
     product_id: Id
 
 
 class ProductCreated(Event, Product, actor="products", key="product_id"):
-    """The body is the product."""
+    """A product was added. The body is the product."""
 
 
 class ProductModified(Event, actor="products", key="new.product_id"):
-    """`changed`: dotted paths of what differs between `old` and `new`."""
+    """A product changed. `changed` has the dotted paths of the fields that differ."""
 
     old: Product
     new: Product
@@ -140,4 +144,4 @@ class ProductModified(Event, actor="products", key="new.product_id"):
 
 
 class ProductDeleted(Event, Product, actor="products", key="product_id"):
-    """The body is the product as it was."""
+    """A product was deleted. The body is its last state."""

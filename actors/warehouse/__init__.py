@@ -1,1 +1,1 @@
-"""The warehouse: packs what was ordered."""
+"""The warehouse service: packs orders."""

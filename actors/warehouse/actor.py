@@ -1,4 +1,4 @@
-"""The warehouse service: opens a packaging request for each order, and packs it."""
+"""The warehouse service: opens a packaging request for each order and packs it."""
 
 from functools import partial
 
@@ -9,9 +9,9 @@ from opentelemetry import metrics
 from runtime import Actor, Index, NotFound, Rejected, command, not_found, query, react
 
 from ..orders.messages import Order, OrderCreated, OrderDeleted, OrderModified
+from ..replies import Done
 from .messages import (
     CompletePackaging,
-    Done,
     GetPackagingRequest,
     ListNewPackagingRequests,
     PackageCreated,
@@ -28,12 +28,12 @@ from .packaging import packed, to_pack, with_difference, with_quantity
 NOT_FOUND = "Packaging request not found"
 
 PACKAGES = metrics.get_meter("actorloom_shop.warehouse").create_counter(
-    "shop.packages", unit="{package}", description="Packaging requests that ended, by outcome"
+    "shop.packages", unit="{package}", description="Finished packaging requests, by outcome"
 )
 
 
 class Packaging(Struct, frozen=True):
-    """The stored state: a packaging request and the date of the order that it was last taken from."""
+    """The stored state: a packaging request, and the modification date of the order it was last taken from."""
 
     order_id: str
     status: Status
@@ -42,7 +42,7 @@ class Packaging(Struct, frozen=True):
 
 
 class Warehouse(Actor[Packaging], indexes=[Index("status", order="modified_date")]):
-    """One packaging request for each order: NEW, IN_PROGRESS, then COMPLETED."""
+    """One packaging request per order. Its status goes from NEW to IN_PROGRESS to COMPLETED."""
 
     name = "warehouse"
 
@@ -62,7 +62,7 @@ class Warehouse(Actor[Packaging], indexes=[Index("status", order="modified_date"
 
     @react(where={"changed": ["products"]})
     async def on_order_modified(self, event: OrderModified) -> None:
-        """Once packing has begun, or a later order is known, the change comes too late."""
+        """Apply changed products. The change is ignored if packing has begun or the stored order is newer."""
         packaging = self.state
         if packaging is None:
             self.state = _opened(event.new)

@@ -1,4 +1,4 @@
-"""The contracts of the warehouse service, and the type that it owns: `PackedProduct`."""
+"""The contracts of the warehouse service, and its shared type `PackedProduct`."""
 
 from typing import Annotated, Literal
 
@@ -7,19 +7,20 @@ from msgspec import Meta, Struct
 from runtime import Command, Event, Query
 
 from ..products.messages import Id
+from ..replies import Done
 
 Status = Literal["NEW", "IN_PROGRESS", "COMPLETED"]
 
 
 class PackedProduct(Struct, frozen=True, rename="camel"):
-    """How many of a product are in the package; while it is being packed that may be none."""
+    """The packed quantity of a product. It may be 0 while the package is being packed."""
 
     product_id: Id
     quantity: Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
 class PackagingRequest(Struct, frozen=True, rename="camel"):
-    """What is to be packed for an order."""
+    """The products to pack for an order."""
 
     order_id: Id
     status: Status
@@ -27,34 +28,32 @@ class PackagingRequest(Struct, frozen=True, rename="camel"):
 
 
 class PackagingRequestPage(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """Some packaging requests, and the token of those that follow."""
+    """One page of packaging requests, and the token of the next page."""
 
     packaging_requests: list[PackagingRequest]
     next_token: str | None = None
 
 
-class Done(Struct, frozen=True):
-    success: bool = True
-
-
 class GetPackagingRequest(Query[PackagingRequest], actor="warehouse", key="order_id", rename="camel"):
+    """Return the packaging request of an order."""
+
     order_id: Id
 
 
 class ListNewPackagingRequests(Query[PackagingRequestPage], actor="warehouse", rename="camel"):
-    """The requests that wait to be started, oldest first."""
+    """Return the packaging requests that are not started yet, oldest first."""
 
     next_token: str | None = None
 
 
 class StartPackaging(Command[Done], actor="warehouse", key="order_id", rename="camel"):
-    """NEW to IN_PROGRESS; rejected from any other status."""
+    """Move a packaging request from NEW to IN_PROGRESS. Any other status is rejected."""
 
     order_id: Id
 
 
 class UpdatePackagingProduct(Command[Done], actor="warehouse", key="order_id", rename="camel"):
-    """Say how many of a product are packed, 0 for none; rejected where the request is not IN_PROGRESS."""
+    """Set the packed quantity of a product, 0 for none. It is rejected unless the request is IN_PROGRESS."""
 
     order_id: Id
     product_id: Id
@@ -62,19 +61,22 @@ class UpdatePackagingProduct(Command[Done], actor="warehouse", key="order_id", r
 
 
 class CompletePackaging(Command[Done], actor="warehouse", key="order_id", rename="camel"):
-    """IN_PROGRESS to COMPLETED; rejected from any other status. Where nothing was packed, the packaging has failed."""
+    """Move a packaging request from IN_PROGRESS to COMPLETED. Any other status is rejected.
+
+    If nothing was packed, the packaging has failed.
+    """
 
     order_id: Id
 
 
 class PackageCreated(Event, actor="warehouse", key="order_id", rename="camel"):
-    """A package is ready for delivery; `products` has those that are in it."""
+    """A package is ready for delivery. `products` has its content."""
 
     order_id: str
     products: tuple[PackedProduct, ...]
 
 
 class PackagingFailed(Event, actor="warehouse", key="order_id", rename="camel"):
-    """There was nothing left to pack."""
+    """The packaging of an order failed: nothing was left to pack."""
 
     order_id: str

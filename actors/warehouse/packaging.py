@@ -1,4 +1,4 @@
-"""What holds for any packaging request: its products, and what a change of the order makes of them."""
+"""The rules of packaging requests: their products, and the effect of changed orders on them."""
 
 from collections.abc import Iterable
 
@@ -7,14 +7,18 @@ from .messages import PackedProduct
 
 
 def to_pack(ordered: Iterable[OrderedProduct]) -> tuple[PackedProduct, ...]:
-    """Return what is to be packed for the products of an order."""
+    """Return the products to pack for the products of an order."""
     return tuple(PackedProduct(product.product_id, product.quantity) for product in ordered)
 
 
 def with_difference(
     products: Iterable[PackedProduct], old: Iterable[OrderedProduct], new: Iterable[OrderedProduct]
 ) -> tuple[PackedProduct, ...]:
-    """Return `products` with the difference between an order's `old` and `new` products: dropped, changed and added."""
+    """Return `products` after applying the difference between the `old` and `new` products of an order.
+
+    Products that the order no longer has are dropped, and changed or added ones get their new quantity. A quantity that
+    the order did not change is kept.
+    """
     before = {product.product_id: product.quantity for product in old}
     after = {product.product_id: product.quantity for product in new}
     quantities = {product.product_id: product.quantity for product in products}
@@ -27,7 +31,7 @@ def with_difference(
 def with_quantity(
     products: Iterable[PackedProduct], product_id: str, quantity: int
 ) -> tuple[PackedProduct, ...] | None:
-    """Return `products` with another quantity of one of them, or None where it is not among them."""
+    """Return `products` with a new quantity for one of them, or None if that product is missing."""
     quantities = {product.product_id: product.quantity for product in products}
     if product_id not in quantities:
         return None
@@ -36,5 +40,5 @@ def with_quantity(
 
 
 def packed(products: Iterable[PackedProduct]) -> tuple[PackedProduct, ...]:
-    """Return what is in the package: the products of which there is one at least."""
+    """Return the products with a quantity of at least one."""
     return tuple(product for product in products if product.quantity > 0)

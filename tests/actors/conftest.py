@@ -1,4 +1,4 @@
-"""The `shop` fixture: the six services of the reference shop, against the session's server."""
+"""The `shop` fixture: the six services of the reference shop on the server of the session."""
 
 from collections.abc import AsyncIterator
 

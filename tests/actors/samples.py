@@ -1,4 +1,4 @@
-"""A product, an address and an order that tests of the shop begin with."""
+"""Sample products, an address and an order for the tests of the shop."""
 
 from typing import Any
 
@@ -28,5 +28,5 @@ ORDER = Order(
 
 
 def order(**changes: Any) -> Order:
-    """The sample order with some fields changed."""
+    """Return the sample order with some fields changed."""
     return replace(ORDER, **changes)

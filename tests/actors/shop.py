@@ -1,4 +1,4 @@
-"""The whole shop run against a real server, and driven as a customer does: plain JSON over NATS."""
+"""The whole shop on a real server, called with plain JSON over NATS, as a customer calls it."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 class Shop:
-    """The running shop; `trace` is sent as the trace context of every request."""
+    """The running shop. Every request carries `trace` as its trace context."""
 
     def __init__(self, system: Probe, namespace: str) -> None:
         self.system = system
@@ -49,7 +49,7 @@ class Shop:
         self.jetstream = JetStream(system.connection)
 
     async def ask(self, subject: str, body: Any = None, *, id: str | None = None) -> Any:
-        """Send JSON to e.g. ``orders.query.get_order`` and return the JSON of the reply; raise `Refused`."""
+        """Send JSON to a subject such as ``orders.query.get_order`` and return the JSON of the reply. Raises `Refused`."""
         payload = body if isinstance(body, bytes) else msgspec.json.encode(body if body is not None else {})
         named = {"traceparent": self.trace, "Idempotency-Key": id}
         pairs = [(name, value) for name, value in named.items() if value is not None]
@@ -68,12 +68,12 @@ class Shop:
             await self.ask("products.command.create_product", product)
 
     async def preauth(self, amount: int = 5000) -> str:
-        """Return a token that is good for `amount`."""
+        """Authorize `amount` and return the payment token."""
         reply = await self.ask("payment-3p.command.preauth", {"cardNumber": CARD, "amount": amount})
         return reply["paymentToken"]
 
     async def create(self, *, total: int = 5000, user: str = "ann") -> Any:
-        """Order the two sample products, with `total` reserved, and return the order."""
+        """Order the two sample products with `total` authorized, and return the order."""
         request = {
             "products": LINES,
             "address": ADDRESS,
@@ -85,7 +85,7 @@ class Shop:
         return reply["order"]
 
     async def pack(self, order_id: str, quantities: Mapping[str, int] | None = None) -> None:
-        """Pack an order as soon as the warehouse has it, with other quantities if given."""
+        """Pack an order as soon as the warehouse knows it, with other quantities if given."""
         await self.request(order_id)
         await self.ask("warehouse.command.start_packaging", {"orderId": order_id})
         for product_id, quantity in (quantities or {}).items():
@@ -94,17 +94,17 @@ class Shop:
         await self.ask("warehouse.command.complete_packaging", {"orderId": order_id})
 
     async def deliver(self, order_id: str, outcome: str = "complete") -> None:
-        """Deliver (or ``"fail"`` to) as soon as the delivery is known."""
+        """End a delivery with `how` (``"complete"`` or ``"fail"``) as soon as it is known."""
         await self.found("delivery.query.get_delivery", order_id)
         await self.ask("delivery.command.start_delivery", {"orderId": order_id})
         await self.ask(f"delivery.command.{outcome}_delivery", {"orderId": order_id})
 
     async def request(self, order_id: str) -> Any:
-        """Return the packaging request as soon as it is there."""
+        """Return the packaging request of an order as soon as it exists."""
         return await self.found("warehouse.query.get_packaging_request", order_id)
 
     async def found(self, subject: str, order_id: str) -> Any:
-        """Return the answer about an order as soon as it is not 404."""
+        """Return the reply to a query about an order as soon as it is not 404."""
 
         async def answer() -> Any:
             try:
@@ -117,7 +117,7 @@ class Shop:
         return await self.system.until(answer)
 
     async def order(self, order_id: str) -> Any:
-        """Return the order as it is."""
+        """Return the current order."""
         return await self.ask("orders.query.get_order", {"orderId": order_id})
 
     async def order_in(self, order_id: str, status: str) -> Any:
@@ -130,11 +130,11 @@ class Shop:
         return await self.system.until(reached)
 
     async def good_for(self, token: str, amount: int) -> bool:
-        """Whether the provider has that much reserved."""
+        """Return whether the provider has the amount authorized."""
         return (await self.ask("payment-3p.query.check", {"paymentToken": token, "amount": amount}))["ok"]
 
     async def spent(self, token: str) -> None:
-        """Return as soon as a token is good for nothing."""
+        """Return as soon as a token is spent."""
 
         async def gone() -> bool:
             return not await self.good_for(token, 0)
@@ -142,7 +142,7 @@ class Shop:
         await self.system.until(gone)
 
     async def lowered(self, token: str, amount: int) -> None:
-        """Return as soon as a token is good for no more than `amount`; it must be good for that."""
+        """Return as soon as a token authorizes `amount` and no more."""
 
         async def low() -> bool:
             return not await self.good_for(token, amount + 1)
@@ -156,7 +156,7 @@ class Shop:
         return [stored async for stored in self.jetstream.read(stream, subject)]
 
     async def event(self, service: str, name: str, order_id: str) -> Any:
-        """Return the body of the one event of that name and order, as soon as it is there."""
+        """Return the body of the only event of that name and order, as soon as it is stored."""
 
         async def bodies() -> list[Any]:
             found = [stored for stored in await self.events(service, name) if stored.subject.endswith(f".{order_id}")]
@@ -166,7 +166,7 @@ class Shop:
         return body
 
     async def dead_letters(self) -> list[StoredMessage]:
-        """Return every dead letter of every service."""
+        """Return all dead letters of all services."""
         return [
             stored
             for service in SERVICES
@@ -178,7 +178,7 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(url: str, namespace: str) -> AsyncIterator[Shop]:
-    """Run the six services in their own namespace, with quick retries and a filled catalog."""
+    """Run the six services in a namespace of their own, with quick retries and a filled catalog."""
     options = {service.name: QUICK for service in SERVICES}
     async with running(*SERVICES, url=url, namespace=namespace, options=options) as system:
         shop = Shop(system, namespace)

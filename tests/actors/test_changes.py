@@ -1,4 +1,4 @@
-"""What a `[Resource]Modified` event says has changed, and the dates that order changes."""
+"""The changed fields of a `[Resource]Modified` event, and the dates that order changes."""
 
 import msgspec
 from hypothesis import given
@@ -15,7 +15,7 @@ class Thing(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     many: tuple[int, ...] = ()
 
 
-def test_nothing_changed() -> None:
+def test_equal_states_have_no_changes() -> None:
     assert changed(ORDER, order()) == ()
 
 
@@ -24,12 +24,12 @@ def test_paths_are_dotted_camel_case_in_field_order() -> None:
     assert changed(ORDER, new) == ("modifiedDate", "address.streetAddress", "address.postCode", "total")
 
 
-def test_an_array_is_named_whole() -> None:
+def test_a_changed_array_is_one_path() -> None:
     assert changed(ORDER, order(products=(SHIRT,))) == ("products",)
     assert changed(ORDER, order(products=(replace(SHIRT, quantity=1), *ORDER.products[1:]))) == ("products",)
 
 
-def test_what_only_one_side_has_is_named_once() -> None:
+def test_an_object_of_one_state_alone_is_one_path() -> None:
     assert changed(Thing(), Thing(inner=Thing("a"))) == ("inner",)
     assert changed(Thing(inner=Thing("a", many=(1,))), Thing(inner=Thing("b"))) == ("inner.firstName", "inner.many")
 
@@ -42,7 +42,7 @@ things = st.recursive(
 
 
 @given(things, things)
-def test_changes_are_named_if_and_only_if_there_are_some(old: Thing, new: Thing) -> None:
+def test_paths_are_returned_if_and_only_if_states_differ(old: Thing, new: Thing) -> None:
     paths = changed(old, new)
     assert bool(paths) is (old != new)
     assert set(paths) == set(changed(new, old))
@@ -55,7 +55,7 @@ def test_a_date_is_utc_of_fixed_width() -> None:
 
 
 @given(st.lists(st.floats(0, 4e9), min_size=2, max_size=5))
-def test_dates_grow_also_where_the_clock_is_set_back(clock: list[float]) -> None:
+def test_dates_grow_even_if_the_clock_is_set_back(clock: list[float]) -> None:
     dates = [stamp(clock[0])]
     for now in clock[1:]:
         dates.append(stamp(now, after=dates[-1]))

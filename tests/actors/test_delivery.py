@@ -1,4 +1,4 @@
-"""The delivery service: prices, and the way of a delivery."""
+"""The delivery service: prices, and the statuses of a delivery."""
 
 from typing import Any
 
@@ -11,7 +11,6 @@ from actorloom_shop.delivery.messages import (
     Delivery,
     DeliveryCompleted,
     DeliveryFailed,
-    Done,
     FailDelivery,
     GetDelivery,
     GetDeliveryPricing,
@@ -21,6 +20,7 @@ from actorloom_shop.delivery.messages import (
 from actorloom_shop.delivery.pricing import delivery_price
 from actorloom_shop.orders.messages import GetOrder
 from actorloom_shop.products.messages import OrderedProduct, Package
+from actorloom_shop.replies import Done
 from actorloom_shop.warehouse.messages import PackageCreated, PackedProduct
 from runtime import NotDelivered, NotFound, Rejected, Retry
 from runtime.testing import worker
@@ -50,7 +50,7 @@ def box(side: int = 1, weight: int = 1, quantity: int = 1) -> OrderedProduct:
         ([box(500, quantity=2), box(weight=40_000)], 4),
     ],
 )
-def test_as_many_parcels_as_the_goods_fill(products: list[OrderedProduct], parcels: int) -> None:
+def test_the_number_of_parcels_follows_volume_and_weight(products: list[OrderedProduct], parcels: int) -> None:
     assert delivery_price(products, ADDRESS) == parcels * 1000
 
 
@@ -64,7 +64,7 @@ def test_as_many_parcels_as_the_goods_fill(products: list[OrderedProduct], parce
         ("fr", 1000),
     ],
 )
-def test_the_fee_of_a_country(countries: str, fee: int) -> None:
+def test_the_fee_depends_on_the_country(countries: str, fee: int) -> None:
     for country in countries.split():
         assert delivery_price([box()], replace(ADDRESS, country=country)) == fee, country
 
@@ -74,7 +74,7 @@ async def test_pricing_is_a_query() -> None:
     assert await delivery.get_delivery_pricing(GetDeliveryPricing((SHIRT,), ADDRESS)) == Pricing(1000)
 
 
-async def test_a_package_asks_the_order_for_the_address() -> None:
+async def test_a_package_creates_a_delivery_to_the_address_of_its_order() -> None:
     delivery = worker(Deliveries, key="1", replies={GetOrder: ORDER}, now=1.0)
     await delivery.on_package_created(PACKED)
     assert delivery.sent == [GetOrder("1")]
@@ -83,21 +83,21 @@ async def test_a_package_asks_the_order_for_the_address() -> None:
 
 
 @pytest.mark.parametrize("status", ["NEW", "IN_PROGRESS", "COMPLETED", "FAILED"])
-async def test_a_delivery_that_exists_stays_as_it_is(status: Any) -> None:
+async def test_an_existing_delivery_is_not_changed_by_a_package(status: Any) -> None:
     there = replace(NEW, status=status)
     delivery = worker(Deliveries, key="1", state=there, replies={GetOrder: ORDER})
     await delivery.on_package_created(PACKED)
     assert delivery.state == there
 
 
-async def test_without_the_order_it_fails_and_is_tried_again() -> None:
+async def test_a_package_of_an_unknown_order_is_retried() -> None:
     with pytest.raises(Retry, match="no order 1"):
         await worker(Deliveries, key="1", replies={GetOrder: NotFound("Order not found")}).on_package_created(PACKED)
     with pytest.raises(NotDelivered):
         await worker(Deliveries, key="1", replies={GetOrder: NotDelivered("nobody")}).on_package_created(PACKED)
 
 
-async def test_start_complete() -> None:
+async def test_a_delivery_is_started_and_completed() -> None:
     delivery = worker(Deliveries, key="1", state=NEW)
     assert await delivery.start_delivery(StartDelivery("1")) == Done()
     assert delivery.state == replace(NEW, status="IN_PROGRESS")
@@ -107,7 +107,7 @@ async def test_start_complete() -> None:
     assert delivery.emitted == [DeliveryCompleted("1", ADDRESS)]
 
 
-async def test_start_fail() -> None:
+async def test_a_delivery_is_started_and_fails() -> None:
     delivery = worker(Deliveries, key="1", state=replace(NEW, status="IN_PROGRESS"))
     assert await delivery.fail_delivery(FailDelivery("1")) == Done()
     assert delivery.state == replace(NEW, status="FAILED")

@@ -1,4 +1,4 @@
-"""The demo as a real process: its steps, its trace, what it says next, and how it ends."""
+"""The demo as a real process: its steps, its trace, the next commands it prints, and its exit."""
 
 import re
 import signal
@@ -37,10 +37,12 @@ async def test_an_order_goes_through_the_shop_in_one_trace(tmp_path: Path) -> No
     assert re.search(r"Order [0-9a-f-]{36} is FULFILLED and paid: \d+\n", done.out)
 
 
-async def test_it_stays_up_until_ctrl_c_and_says_what_to_type(tmp_path: Path) -> None:
+async def test_it_runs_until_ctrl_c_and_prints_commands_that_work(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with running_command("demo", "--port", str(port), cwd=tmp_path, ready="stays up until Ctrl-C") as demo:
+        async with running_command(
+            "demo", "--port", str(port), cwd=tmp_path, ready="runs until you press Ctrl-C"
+        ) as demo:
             assert f"(port {port} is taken)" in demo.text
             line = next(line for line in demo.text.splitlines() if "query orders.get_order" in line)
             own = line.split(" query ")[1].split()
@@ -59,7 +61,7 @@ async def test_an_interrupt_during_the_start_leaves_no_stack_trace(tmp_path: Pat
         assert "Traceback" not in demo.text
 
 
-async def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
+async def test_a_missing_server_is_one_error_message(tmp_path: Path) -> None:
     done = await run_command("demo", "--nats-server", "/nowhere/nats-server", cwd=tmp_path)
     assert (done.code, done.err) == (2, "Error: --nats-server: not an executable file: /nowhere/nats-server\n")
     broken = tmp_path / "nats-server"
@@ -70,7 +72,7 @@ async def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
     assert "broken" in done.err and "Traceback" not in done.err
 
 
-async def test_a_sampler_that_records_nothing_does_no_harm(tmp_path: Path) -> None:
+async def test_it_runs_if_no_trace_is_sampled(tmp_path: Path) -> None:
     done = await run_command("demo", "--exit", "--port", "0", cwd=tmp_path, env={"OTEL_TRACES_SAMPLER": "always_off"})
     assert done.code == 0, done
     assert "no spans" in done.out

@@ -1,4 +1,4 @@
-"""The flow of an order over all six services, with its failure and change legs, driven by plain JSON."""
+"""The flow of an order over all six services, with failures and changes, driven by plain JSON."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from runtime.nats.server import EmbeddedServer
 from tests.actors.shop import ADDRESS, LINES, PACKAGE, SHIRT, SHOES, Refused, Shop, open_shop
 
 
-async def test_an_order_from_its_price_to_its_delivery_and_payment(shop: Shop) -> None:
+async def test_an_order_goes_from_its_price_to_its_delivery_and_payment(shop: Shop) -> None:
     pricing = await shop.ask("delivery.query.get_delivery_pricing", {"products": LINES, "address": ADDRESS})
     assert pricing == {"pricing": 1000}
     order = await shop.create()
@@ -62,7 +62,7 @@ async def test_a_failed_delivery_cancels_the_payment(shop: Shop) -> None:
     assert await shop.dead_letters() == []
 
 
-async def test_nothing_to_pack_cancels_the_payment(shop: Shop) -> None:
+async def test_an_empty_package_cancels_the_payment(shop: Shop) -> None:
     order = await shop.create()
     await shop.pack(order["orderId"], {"shirt": 0, "shoes": 0})
     await shop.order_in(order["orderId"], "PACKAGING_FAILED")
@@ -71,7 +71,7 @@ async def test_nothing_to_pack_cancels_the_payment(shop: Shop) -> None:
     assert await shop.dead_letters() == []
 
 
-async def test_fewer_packed_lowers_total_and_payment(shop: Shop) -> None:
+async def test_packing_less_lowers_the_total_and_the_payment(shop: Shop) -> None:
     order = await shop.create()
     await shop.pack(order["orderId"], {"shirt": 1, "shoes": 0})
     packaged = await shop.order_in(order["orderId"], "PACKAGED")
@@ -145,7 +145,7 @@ async def test_orders_of_a_user_are_listed_newest_first_by_page(shop: Shop) -> N
     assert (await shop.ask("orders.query.list_orders", {"userId": "eve"})) == {"orders": []}
 
 
-async def test_what_waits_in_the_warehouse_and_at_delivery_is_listed(shop: Shop) -> None:
+async def test_new_packaging_requests_and_deliveries_are_listed(shop: Shop) -> None:
     ids = [(await shop.create())["orderId"] for _ in range(3)]
     for order_id in ids:
         await shop.request(order_id)
@@ -159,7 +159,7 @@ async def test_what_waits_in_the_warehouse_and_at_delivery_is_listed(shop: Shop)
     assert [delivery["orderId"] for delivery in deliveries] == ids
 
 
-async def test_the_catalog(shop: Shop) -> None:
+async def test_products_are_created_modified_listed_validated_and_deleted(shop: Shop) -> None:
     hat = {"productId": "hat", "name": "Hat", "package": PACKAGE, "price": 10, "category": "heads", "tags": ["felt"]}
     created = await shop.ask("products.command.create_product", hat)
     assert created == {
@@ -207,14 +207,16 @@ async def test_the_catalog(shop: Shop) -> None:
         ("products.command.create_product", SHIRT, 409, "Product already exists"),
     ],
 )
-async def test_bad_input_is_refused_and_named(shop: Shop, subject: str, body: Any, code: int, text: str) -> None:
+async def test_invalid_input_is_refused_with_its_field(
+    shop: Shop, subject: str, body: Any, code: int, text: str
+) -> None:
     with pytest.raises(Refused) as refused:
         await shop.ask(subject, body)
     assert refused.value.code == code
     assert text in refused.value.text
 
 
-async def test_retry_then_success_where_the_provider_recovers(
+async def test_a_payment_succeeds_by_a_retry_if_the_provider_recovers(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACTORLOOM_PAYMENT_3P_FAIL", "process_payment:2")
@@ -228,7 +230,7 @@ async def test_retry_then_success_where_the_provider_recovers(
 
 
 @pytest.mark.parametrize(("outcome", "operation"), [("complete", "process_payment"), ("fail", "cancel_payment")])
-async def test_retry_then_alert_where_it_does_not(
+async def test_a_payment_raises_an_alert_if_the_provider_does_not_recover(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, outcome: str, operation: str
 ) -> None:
     monkeypatch.setenv("ACTORLOOM_PAYMENT_3P_FAIL", operation)

@@ -1,4 +1,4 @@
-"""Business metrics: what is counted, and that it is counted when the turn has committed."""
+"""Business metrics: their values, and that they count only committed turns."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ COUNTERS = {
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A function that returns what has been counted: ``{(metric, outcome): sum}``."""
+    """A function that returns the sums of all counters: ``{(metric, outcome): sum}``."""
     reader = InMemoryMetricReader()
     provider = MeterProvider(metric_readers=[reader], shutdown_on_exit=False)
     meter = provider.get_meter("test")
@@ -47,7 +47,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Any:
     return sums
 
 
-async def test_what_becomes_of_orders_is_counted_once(counted: Any, shop: Shop) -> None:
+async def test_outcomes_of_orders_are_counted_once(counted: Any, shop: Shop) -> None:
     delivered, failed, unpacked = [await shop.create() for _ in range(3)]
     await shop.pack(delivered["orderId"], {"shirt": 1})
     await shop.lowered(delivered["paymentToken"], 4500)
@@ -75,7 +75,7 @@ async def test_what_becomes_of_orders_is_counted_once(counted: Any, shop: Shop) 
     await shop.system.until(lambda: counted() == expected)
 
 
-async def test_an_end_that_changes_nothing_is_not_counted(counted: Any) -> None:
+async def test_a_repeated_outcome_is_not_counted(counted: Any) -> None:
     ended = worker(orders.Orders, key="1", state=order(status="FULFILLED"))
     await ended.on_packaging_failed(PackagingFailed("1"))
     await ended.on_delivery_failed(DeliveryFailed("1", ADDRESS))
@@ -83,7 +83,7 @@ async def test_an_end_that_changes_nothing_is_not_counted(counted: Any) -> None:
     assert counted() == {}
 
 
-async def test_what_does_not_commit_is_not_counted(counted: Any) -> None:
+async def test_a_turn_that_does_not_commit_is_not_counted(counted: Any) -> None:
     packaged = worker(orders.Orders, key="1", state=order(status="PACKAGED"))
     await packaged.on_delivery_completed(DeliveryCompleted("1", ADDRESS))
     assert counted() == {}

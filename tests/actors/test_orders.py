@@ -1,4 +1,4 @@
-"""The orders service: which orders are created, and how they follow packing and delivery."""
+"""The orders service: validation of new orders, and their statuses during packing and delivery."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ async def test_a_valid_order_is_created() -> None:
     assert orders.emitted == [OrderCreated.of(created)]
 
 
-async def test_three_services_are_asked() -> None:
+async def test_three_services_are_queried() -> None:
     orders = worker(Orders, key="1", replies=VALID)
     await orders.create_order(CREATE)
     claims = (
@@ -72,7 +72,7 @@ async def test_three_services_are_asked() -> None:
         (ValidateProducts, NotDelivered("nobody"), "Failure to contact the products service"),
     ],
 )
-async def test_an_invalid_order_is_an_answer_and_is_not_created(asked: type, reply: Any, error: str) -> None:
+async def test_an_invalid_order_is_a_reply_and_is_not_created(asked: type, reply: Any, error: str) -> None:
     orders = worker(Orders, key="1", replies={**VALID, asked: reply})
     creation = await orders.create_order(CREATE)
     assert (creation.success, creation.message, creation.order) == (False, "Validation errors", None)
@@ -94,14 +94,14 @@ async def test_every_error_is_collected() -> None:
     )
 
 
-async def test_a_command_whose_id_was_forgotten_does_not_create_the_order_again() -> None:
+async def test_a_command_whose_dedup_entry_expired_does_not_create_the_order_again() -> None:
     orders = worker(Orders, key="1", state=order(status="PACKAGED"))
     creation = await orders.create_order(CREATE)
     assert (creation.success, creation.order) == (True, order(status="PACKAGED"))
     assert orders.emitted == []
 
 
-def test_products_are_cut_down_on_the_wire() -> None:
+def test_unknown_fields_of_products_are_dropped() -> None:
     body = msgspec.json.decode(msgspec.json.encode(REQUEST))
     body["products"][0] |= {"tags": ["a"], "pictures": ["b"], "createdDate": "c", "category": "d"}
     assert msgspec.json.decode(msgspec.json.encode(body), type=OrderRequest) == REQUEST
@@ -117,7 +117,7 @@ def test_an_order_on_the_wire_is_flat_and_camel_case() -> None:
     assert list(body["address"]) == ["name", "streetAddress", "city", "country", "phoneNumber"]
 
 
-async def test_a_package_makes_the_order_packaged() -> None:
+async def test_a_package_moves_the_order_to_packaged() -> None:
     orders = worker(Orders, key="1", state=ORDER, now=1.0)
     await orders.on_package_created(PACKED)
     new = order(status="PACKAGED", modified_date="2026-01-01T00:00:00.000001Z")
@@ -133,7 +133,7 @@ async def test_a_package_makes_the_order_packaged() -> None:
         (DeliveryFailed("1", ADDRESS), "DELIVERY_FAILED"),
     ],
 )
-async def test_how_an_order_ends(event: Any, status: Any) -> None:
+async def test_an_event_moves_the_order_to_its_final_status(event: Any, status: Any) -> None:
     orders = worker(Orders, key="1", state=order(status="PACKAGED"))
     await getattr(orders, f"on_{event.__contract__.name}")(event)
     assert orders.state is not None
@@ -144,21 +144,21 @@ async def test_how_an_order_ends(event: Any, status: Any) -> None:
 
 
 @pytest.mark.parametrize("event", [PACKED, PackagingFailed("1"), DeliveryCompleted("1", ADDRESS)])
-async def test_what_happens_to_an_order_that_was_taken_back_is_ignored(event: Any) -> None:
+async def test_events_of_a_deleted_order_are_ignored(event: Any) -> None:
     orders = worker(Orders, key="1")
     await getattr(orders, f"on_{event.__contract__.name}")(event)
     assert orders.state is None
     assert orders.emitted == []
 
 
-async def test_a_new_order_can_be_taken_back() -> None:
+async def test_a_new_order_can_be_deleted() -> None:
     orders = worker(Orders, key="1", state=ORDER)
     await orders.delete_order(DeleteOrder("1"))
     assert orders.state is None
     assert orders.emitted == [OrderDeleted.of(ORDER)]
 
 
-async def test_a_packaged_order_cannot_be_taken_back() -> None:
+async def test_a_packaged_order_cannot_be_deleted() -> None:
     orders = worker(Orders, key="1", state=order(status="PACKAGED"))
     with pytest.raises(Rejected, match="Order is PACKAGED, not NEW"):
         await orders.delete_order(DeleteOrder("1"))
@@ -170,7 +170,7 @@ async def test_an_unknown_order_is_not_found() -> None:
     assert await worker(Orders, key="1", state=ORDER).get_order(GetOrder("1")) == ORDER
 
 
-def test_the_total_has_all_products_and_the_delivery() -> None:
+def test_the_total_includes_all_products_and_the_delivery() -> None:
     assert total((SHIRT, SHOES), 1000) == 5000
     assert total((), 0) == 0
 
@@ -192,7 +192,7 @@ def test_a_status_never_goes_back(events: list[Any]) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["shirt", "shoes", "hat"]), st.integers(1, 9)))
-def test_packing_sets_quantities_and_total_and_keeps_all_else_of_the_products(quantities: dict[str, int]) -> None:
+def test_packing_changes_only_quantities_and_the_total(quantities: dict[str, int]) -> None:
     new = packed(ORDER, [PackedProduct(product_id, quantity) for product_id, quantity in quantities.items()])
     ordered = {product.product_id: product for product in ORDER.products}
     assert {product.product_id: product.quantity for product in new.products} == {

@@ -1,4 +1,4 @@
-"""The payment provider: what a token is good for, and the faults that it is told to have."""
+"""The payment provider: amounts of tokens, and injected faults."""
 
 import pytest
 
@@ -17,19 +17,19 @@ from runtime import ConfigurationError
 from runtime.testing import worker
 
 
-async def test_preauth_reserves_the_amount_under_a_new_token() -> None:
+async def test_preauth_authorizes_the_amount_under_a_new_token() -> None:
     provider = worker(PaymentProvider, key="token")
     assert await provider.preauth(Preauth("1234567890123456", 5000)) == Authorized("token")
     assert provider.state == Authorization(5000)
 
 
 @pytest.mark.parametrize(("amount", "ok"), [(0, True), (4999, True), (5000, True), (5001, False)])
-async def test_a_token_is_good_for_the_amount_reserved(amount: int, ok: bool) -> None:
+async def test_a_token_covers_the_authorized_amount(amount: int, ok: bool) -> None:
     provider = worker(PaymentProvider, key="token", state=Authorization(5000))
     assert await provider.check(Check("token", amount)) == Outcome(ok)
 
 
-async def test_an_unknown_token_is_good_for_nothing() -> None:
+async def test_an_unknown_token_covers_nothing() -> None:
     provider = worker(PaymentProvider, key="token")
     assert await provider.check(Check("token", 0)) == Outcome(False)
     assert await provider.process_payment(ProcessPayment("token")) == Outcome(False)
@@ -53,14 +53,14 @@ async def test_an_amount_is_lowered_and_never_raised(amount: int, ok: bool, stor
 
 async def test_the_first_calls_of_an_operation_fail_as_configured() -> None:
     faults = Faults.from_env({FAIL: "process_payment:2, check", DELAY: "1"})
-    await faults.befall("preauth")
+    await faults.inject("preauth")
     for _ in range(2):
         with pytest.raises(ProviderUnavailable):
-            await faults.befall("process_payment")
-    await faults.befall("process_payment")
+            await faults.inject("process_payment")
+    await faults.inject("process_payment")
     for _ in range(5):
         with pytest.raises(ProviderUnavailable, match="check is out of order"):
-            await faults.befall("check")
+            await faults.inject("check")
 
 
 @pytest.mark.parametrize(
@@ -76,5 +76,5 @@ def test_a_wrong_configuration_is_refused(variables: dict[str, str], text: str) 
         Faults.from_env(variables)
 
 
-def test_no_configuration_no_faults() -> None:
+def test_no_configuration_means_no_faults() -> None:
     assert vars(Faults.from_env({})) == vars(Faults({}, 0))

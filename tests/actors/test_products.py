@@ -1,4 +1,4 @@
-"""The products service: the catalog's commands, and the validation of what callers say of it."""
+"""The products service: commands on the catalog, and validation against it."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ CLAIM = PartialProduct("shirt", "Shirt", PACKAGE, 500)
 STORED = {"shirt": SHIRT}
 
 
-def test_products_that_are_as_stored_are_valid() -> None:
+def test_products_equal_to_the_stored_ones_are_valid() -> None:
     validation = validate([CLAIM], STORED)
     assert validation.message == "All products are valid"
     assert validation.products == []
@@ -58,7 +58,7 @@ def test_products_that_are_as_stored_are_valid() -> None:
         ),
     ],
 )
-def test_each_difference_is_a_reason_and_the_stored_version_is_given(claim: PartialProduct, reason: str) -> None:
+def test_each_difference_is_a_reason_and_the_stored_product_is_returned(claim: PartialProduct, reason: str) -> None:
     validation = validate([claim], STORED)
     assert validation.message == reason
     assert [(p.product_id, p.name, p.package, p.price) for p in validation.products] == [
@@ -66,7 +66,7 @@ def test_each_difference_is_a_reason_and_the_stored_version_is_given(claim: Part
     ]
 
 
-def test_an_unknown_product_is_given_back_and_reasons_are_joined() -> None:
+def test_an_unknown_product_is_returned_and_reasons_are_joined() -> None:
     unknown = PartialProduct("hat", "Hat", PACKAGE, 1)
     validation = validate([unknown, replace(CLAIM, price=1), CLAIM], STORED)
     assert validation.message == (
@@ -79,20 +79,20 @@ def test_an_unknown_product_is_given_back_and_reasons_are_joined() -> None:
 CREATE = CreateProduct("shirt", "Shirt", PACKAGE, 500)
 
 
-async def test_create() -> None:
+async def test_a_product_is_created() -> None:
     products = worker(Products, key="shirt", now=1.0)
     assert await products.create_product(CREATE) == SHIRT
     assert products.state == SHIRT
     assert products.emitted == [ProductCreated.of(SHIRT)]
 
 
-async def test_a_product_is_created_once() -> None:
+async def test_an_existing_product_is_not_created_again() -> None:
     products = worker(Products, key="shirt", state=SHIRT)
     with pytest.raises(Rejected, match="Product already exists"):
         await products.create_product(CREATE)
 
 
-async def test_modify_changes_what_is_said_and_leaves_the_rest() -> None:
+async def test_modify_changes_only_the_given_fields() -> None:
     products = worker(Products, key="shirt", state=SHIRT, now=10.0)
     new = await products.modify_product(ModifyProduct("shirt", price=600, category="clothes"))
     assert new == replace(SHIRT, price=600, category="clothes", modified_date="1970-01-01T00:00:10.000000Z")
@@ -100,13 +100,13 @@ async def test_modify_changes_what_is_said_and_leaves_the_rest() -> None:
     assert products.emitted == [ProductModified(SHIRT, new, ("price", "modifiedDate", "category"))]
 
 
-async def test_a_modification_that_changes_nothing_says_nothing() -> None:
+async def test_a_modification_without_effect_emits_nothing() -> None:
     products = worker(Products, key="shirt", state=SHIRT)
     assert await products.modify_product(ModifyProduct("shirt", price=500)) == SHIRT
     assert products.emitted == []
 
 
-async def test_delete() -> None:
+async def test_a_product_is_deleted() -> None:
     products = worker(Products, key="shirt", state=SHIRT)
     await products.delete_product(DeleteProduct("shirt"))
     assert products.state is None
@@ -119,7 +119,7 @@ async def test_an_unknown_product_is_not_found(message: Any) -> None:
         await getattr(worker(Products, key="hat"), message.__contract__.name)(message)
 
 
-def test_on_the_wire_a_product_is_camel_case_with_a_quantity_and_without_what_is_not_there() -> None:
+def test_a_product_on_the_wire_is_camel_case_with_a_quantity_and_no_empty_fields() -> None:
     assert msgspec.json.decode(msgspec.json.encode(ProductCreated.of(Product("shirt", "Shirt", PACKAGE, 500)))) == {
         "productId": "shirt",
         "name": "Shirt",

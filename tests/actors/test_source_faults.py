@@ -1,4 +1,4 @@
-"""The nine faults of the shop that ours is modeled on, each shown to be absent over the real flow."""
+"""Nine faults of the shop that this one is modeled on: each test shows in the real flow that one is absent."""
 
 import re
 from collections import Counter
@@ -12,7 +12,7 @@ from runtime.wire import header_block
 from tests.actors.shop import ADDRESS, LINES, SERVICES, SHIRT, SHOES, Shop
 
 
-async def test_1_packaging_fails_where_nothing_is_packed_and_products_are_products_only(shop: Shop) -> None:
+async def test_1_packaging_fails_if_nothing_is_packed_and_lists_only_products(shop: Shop) -> None:
     order = await shop.create()
     products = (await shop.request(order["orderId"]))["products"]
     assert products == [{"productId": "shirt", "quantity": 2}, {"productId": "shoes", "quantity": 1}]
@@ -33,16 +33,16 @@ async def test_2_packing_keeps_full_products_and_the_total_reaches_the_payment(s
     await shop.lowered(order["paymentToken"], 4500)
 
 
-async def test_3_a_failure_is_reacted_to_by_fields_that_its_emitter_sends(shop: Shop) -> None:
+async def test_3_the_reaction_to_a_failure_uses_only_fields_of_its_event(shop: Shop) -> None:
     order = await shop.create()
     await shop.pack(order["orderId"])
     await shop.deliver(order["orderId"], "fail")
     await shop.spent(order["paymentToken"])
-    # Handled once and to its end: the reaction's turn is the payment's, and nothing was tried again or given up.
+    # The reaction was handled once: nothing was retried or dead-lettered.
     payment = shop.system.consumers("payment")
 
     async def handled() -> bool:
-        return sum(reactions.handled for reactions in payment.reactions) == 2  # the order's creation and the failure
+        return sum(reactions.handled for reactions in payment.reactions) == 2  # OrderCreated and DeliveryFailed
 
     await shop.system.until(handled)
     assert [reactions.dead_lettered for reactions in payment.reactions] == [0] * len(payment.reactions)
@@ -62,7 +62,7 @@ async def test_4_a_refused_amount_raises_an_alert(shop: Shop) -> None:
     assert not await shop.good_for(order["paymentToken"], 5001)
 
 
-async def test_5_a_payment_processed_again_under_its_id_has_the_same_answer(shop: Shop) -> None:
+async def test_5_a_repeated_process_payment_gets_the_same_reply(shop: Shop) -> None:
     for operation in ("process_payment", "cancel_payment"):
         token = await shop.preauth()
         body = {"paymentToken": token}
@@ -72,7 +72,7 @@ async def test_5_a_payment_processed_again_under_its_id_has_the_same_answer(shop
         assert await shop.ask(subject, body, id=f"{operation}-2") == {"ok": False}
 
 
-async def test_6_a_late_package_does_not_take_a_delivered_order_back(shop: Shop) -> None:
+async def test_6_a_late_package_does_not_set_back_a_delivered_order(shop: Shop) -> None:
     order = await shop.create()
     order_id = order["orderId"]
     await publish(shop, "delivery", "DeliveryCompleted", order_id, {"orderId": order_id, "address": ADDRESS})
@@ -91,7 +91,7 @@ async def test_6_a_late_package_does_not_take_a_delivered_order_back(shop: Shop)
 
 
 async def publish(shop: Shop, service: str, kind: str, key: str, body: Any) -> None:
-    """Publish an event as another language would."""
+    """Publish an event as a program in another language does."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower()
     attributes = {"specversion": "1.0", "id": f"{kind}-{key}", "source": f"/{service}", "type": f"{service}.{kind}"}
     pairs = [(f"ce-{attribute}", value) for attribute, value in attributes.items()]
@@ -160,7 +160,7 @@ async def test_9_an_order_is_one_trace_over_every_hop(shop: Shop) -> None:
     await shop.spent(order["paymentToken"])
 
     def complete() -> list[SpanRecord] | None:
-        """The trace, once the reactions to the order's last event have ended, orders' own as well as payment's."""
+        """Return the spans once `orders` and `payment` have reacted to the last event of the order."""
         spans = shop.system.trace_of(trace_id)
         processed = Counter(span.name for span in spans if span.kind is SpanKind.CONSUMER)
         last = next((name for name in processed if name.endswith("delivery_completed")), "")

@@ -1,4 +1,4 @@
-"""The warehouse service: what it packs, and how it follows the order until packing begins."""
+"""The warehouse service: packaging requests, and changes of the order before packing begins."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from msgspec.structs import replace
 
 from actorloom_shop.orders.messages import OrderCreated, OrderDeleted, OrderModified
 from actorloom_shop.products.messages import OrderedProduct
+from actorloom_shop.replies import Done
 from actorloom_shop.warehouse.actor import Packaging, Warehouse
 from actorloom_shop.warehouse.messages import (
     CompletePackaging,
-    Done,
     GetPackagingRequest,
     PackageCreated,
     PackagingFailed,
@@ -31,7 +31,7 @@ LATER = "2026-01-02T00:00:00.000000Z"
 EARLIER = "2025-12-31T00:00:00.000000Z"
 
 
-async def test_an_order_opens_a_request() -> None:
+async def test_an_order_opens_a_packaging_request() -> None:
     warehouse = worker(Warehouse, key="1")
     await warehouse.on_order_created(OrderCreated.of(ORDER))
     assert warehouse.state == NEW
@@ -46,7 +46,7 @@ async def test_an_order_that_is_not_newer_is_skipped(date: str) -> None:
     assert warehouse.state == known
 
 
-async def test_a_newer_order_opens_the_request_anew() -> None:
+async def test_a_newer_order_replaces_the_packaging_request() -> None:
     warehouse = worker(Warehouse, key="1", state=replace(NEW, modified_date=EARLIER, products=()))
     await warehouse.on_order_created(OrderCreated.of(ORDER))
     assert warehouse.state == NEW
@@ -82,14 +82,14 @@ async def test_an_old_change_is_ignored() -> None:
     assert warehouse.state == NEW
 
 
-def test_only_changes_of_products_are_reacted_to() -> None:
+def test_only_changes_of_products_match() -> None:
     [handler] = Warehouse.handlers.reactions[OrderModified]
     assert handler.matches is not None
     assert handler.matches({"changed": ["status", "products"]})
     assert not handler.matches({"changed": ["status", "total"]})
 
 
-def test_a_difference_drops_changes_and_adds() -> None:
+def test_a_difference_drops_changes_and_adds_products() -> None:
     hat, tie = replace(SHIRT, product_id="hat", quantity=7), replace(SHIRT, product_id="tie")
     products = with_difference((*BOTH, PackedProduct("tie", 9)), old=(SHIRT, SHOES, tie), new=(SHIRT, hat, tie))
     assert products == (PackedProduct("shirt", 2), PackedProduct("tie", 9), PackedProduct("hat", 7))
@@ -102,14 +102,14 @@ async def test_a_deleted_order_is_not_packed() -> None:
 
 
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED"])
-async def test_what_is_being_packed_is_not_deleted(status: Any) -> None:
+async def test_a_started_packaging_request_is_not_deleted(status: Any) -> None:
     begun = replace(NEW, status=status)
     warehouse = worker(Warehouse, key="1", state=begun)
     await warehouse.on_order_deleted(OrderDeleted.of(ORDER))
     assert warehouse.state == begun
 
 
-async def test_start_update_complete() -> None:
+async def test_a_packaging_request_is_started_updated_and_completed() -> None:
     warehouse = worker(Warehouse, key="1", state=NEW)
     assert await warehouse.start_packaging(StartPackaging("1")) == Done()
     assert warehouse.state == PACKING
@@ -123,7 +123,7 @@ async def test_start_update_complete() -> None:
     assert warehouse.emitted == [PackageCreated("1", (PackedProduct("shirt", 1),))]
 
 
-async def test_packaging_fails_where_no_product_is_left() -> None:
+async def test_packaging_fails_if_no_product_is_left() -> None:
     nothing = tuple(replace(product, quantity=0) for product in BOTH)
     warehouse = worker(Warehouse, key="1", state=replace(PACKING, products=nothing))
     await warehouse.complete_packaging(CompletePackaging("1"))
@@ -163,6 +163,6 @@ async def test_an_unknown_request_is_not_found() -> None:
         await worker(Warehouse, key="1").start_packaging(StartPackaging("1"))
 
 
-async def test_a_request_is_shown_without_what_is_stored_beside_it() -> None:
+async def test_a_packaging_request_is_returned_without_the_date_stored_with_it() -> None:
     reply = await worker(Warehouse, key="1", state=NEW).get_packaging_request(GetPackagingRequest("1"))
     assert reply == PackagingRequest("1", "NEW", BOTH)
