@@ -97,7 +97,7 @@ class Serving:
     async def wait_idle(self) -> None:
         """Finish what is in hand; it may ask for more in this process."""
         await self.workers.wait_idle()
-        await self.turns.wait_idle()
+        await self.turns.drain()
 
     async def drain(self) -> None:
         """Take no more, finish what is in hand, publish what is committed."""

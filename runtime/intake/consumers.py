@@ -160,7 +160,7 @@ class Consumers:
             expires=expires,
             heartbeat=expires / 3,
             on_error=self._failed,
-            on_scarce=self._turns.hold_back_slow,
+            on_scarce=self._turns.park_slow_lanes,
             on_full=partial(self._stalled, stream),
         )
         await puller.start()

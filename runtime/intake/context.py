@@ -3,6 +3,7 @@
 import msgspec
 
 from runtime.actor.call import Lists, Requests
+from runtime.turns.admission import QUERIES_PER_SECOND, retry_after
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
@@ -22,4 +23,4 @@ class Context(msgspec.Struct, frozen=True, eq=False):
 
     def retry_after(self) -> float:
         """Return the seconds after which an overloaded caller may try again."""
-        return round(min(0.05 + len(self.workers) / 5000, 2.0), 3)
+        return retry_after(len(self.workers), QUERIES_PER_SECOND)

@@ -13,7 +13,7 @@ from runtime.errors import ActorError, CodecError, DeclarationError, Rejected, R
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.options import Options
 from runtime.telemetry import Durations, Template, finish
-from runtime.turns.work import Work
+from runtime.turns.work import Rerun, Work
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names
 
@@ -105,8 +105,8 @@ class EventWork(Work, kw_only=True, eq=False):
         self.completion.done()
         self.reactions.handled += 1
 
-    async def failed(self, error: BaseException) -> float | None:
-        """Return the seconds after which to try again in the lane, or None: given back, or a dead letter."""
+    async def failed(self, error: BaseException) -> Rerun | None:
+        """Try again in the lane, give the event back, or make it a dead letter."""
         taken = _now() - self.received_ns
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
@@ -129,11 +129,11 @@ class EventWork(Work, kw_only=True, eq=False):
         self.span.end()
         self.completion.delivery.nak()
 
-    def _retry(self, error: BaseException) -> float | None:
+    def _retry(self, error: BaseException) -> Rerun | None:
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after
-        behind = self.entry.depth() if self.entry is not None else 0
+        behind = self.lane.depth if self.lane is not None else 0
         logger.warning(
             "%s: attempt %d of %d at %s %s failed, next in %.1f s%s: %s",
             self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay,
@@ -145,4 +145,4 @@ class EventWork(Work, kw_only=True, eq=False):
             return None
         self.attempt += 1
         self.span = self.reactions.span(self.route, self.completion.delivery)
-        return delay
+        return Rerun(delay)

@@ -14,7 +14,7 @@ from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishErro
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
-from runtime.turns.workers import stray
+from runtime.turns.workers import foreign_cancellation
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE, encode, explain, is_msgpack
 from runtime.wire.replies import invalid
@@ -97,7 +97,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
             else:
                 endpoint.answer(span, self.reply, self.begun, result, self.msgpack)
         except asyncio.CancelledError as error:
-            if (failure := stray(error)) is None:
+            if (failure := foreign_cancellation(error)) is None:
                 self.abandon()
                 raise
             endpoint.answer_error(span, self.reply, self.begun, failure, self.msgpack)
@@ -149,7 +149,6 @@ class QueryEndpoint(Endpoint):
         self._receive = self.template.receive
         self._traced = self.template.records
         self._workers = context.workers
-        self._waiting = context.workers.waiting
         self._mailbox = context.served.options.mailbox
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
@@ -174,12 +173,9 @@ class QueryEndpoint(Endpoint):
                     check_depth(self.subject, call.chain)
                 elif block[-28:-17] == b"\nDeadline: ":
                     _LATEST[:] = block[-28:], call.deadline
-            waiting = self._waiting
-            if len(waiting) >= self._mailbox:
+            if len(self._workers) >= self._mailbox:
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.context.retry_after())
-            waiting.append(call)
-            if not self._workers.draining:
-                self._workers.wake()
+            self._workers.put(call)
         except (CodecError, *UNDECODABLE) as error:
             self.answer_error(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
         except RequestError as error:

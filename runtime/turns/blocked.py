@@ -1,6 +1,6 @@
-"""Lanes that are held back: by a message that waits for another attempt, or by one that takes long (ADR 004).
+"""Blocked keys: lanes whose head waits for another attempt, or runs for a long time (ADR 004).
 
-What waits in them is set aside, so that it takes no room from other keys.
+The messages behind the head are parked: they stay in memory in their order, and take no room from other keys.
 """
 
 import asyncio
@@ -10,45 +10,48 @@ from runtime.turns.key import Key
 from runtime.turns.work import Work
 
 
-class Held:
-    """The lanes of one actor whose message is tried again later: `again` is then called with it."""
+class BlockedKeys:
+    """The blocked lanes of one actor. `retry` is called with a message whose delay is over."""
 
-    def __init__(self, again: Callable[[Work], None]) -> None:
-        self._again = again
+    def __init__(self, retry: Callable[[Work], None]) -> None:
+        self._retry = retry
         self._timers: dict[Key[Work], tuple[asyncio.TimerHandle, Work]] = {}
-        self._first: dict[Key[Work], int] = {}
-        """The first message that waited in each lane when room was last found to be scarce."""
+        self._heads: dict[Key[Work], int] = {}
+        """Order of the first waiting message of each lane at the last call of `park_slow`."""
 
-    def hold(self, entry: Key[Work], work: Work, delay: float) -> None:
-        """Keep the lane until `work` is tried again: what came after it on this key waits, other keys do not."""
-        entry.behind = max(entry.behind, work.order)
+    def block(self, key: Key[Work], work: Work, delay: float) -> None:
+        """Block the lane of `key` until `work` is tried again, `delay` seconds from now. Other keys go on."""
+        key.block(work.order)
         work.park()
-        _park(entry)
+        _park_waiting(key)
 
-        def again() -> None:
-            del self._timers[entry]
-            self._again(work)
+        def retry() -> None:
+            del self._timers[key]
+            self._retry(work)
 
-        self._timers[entry] = (asyncio.get_running_loop().call_later(delay, again), work)
+        self._timers[key] = (asyncio.get_running_loop().call_later(delay, retry), work)
 
-    def hold_slow(self, keys: Iterable[Key[Work]]) -> None:
-        """Hold back the lanes of `keys` in which nothing has moved since the last call; called while room is scarce."""
-        first = {entry: entry.waiting[0].order for entry in keys if entry.waiting}
-        for entry, order in first.items():
-            if self._first.get(entry) == order:
-                _park(entry)
-        self._first = first
+    def park_slow(self, keys: Iterable[Key[Work]]) -> None:
+        """Park the messages of each lane in `keys` whose head has not changed since the last call.
+
+        The puller calls this while its room is scarce: a handler that takes long must not stop other keys.
+        """
+        heads = {key: key.waiting[0].order for key in keys if key.waiting}
+        for key, order in heads.items():
+            if self._heads.get(key) == order:
+                _park_waiting(key)
+        self._heads = heads
 
     def end(self) -> list[tuple[Key[Work], Work]]:
-        """Return what waits for another attempt here; it is not tried again."""
-        held = [(entry, work) for entry, (_, work) in self._timers.items()]
+        """Cancel all retries, and return the messages that waited for one."""
+        blocked = [(key, work) for key, (_, work) in self._timers.items()]
         for timer, _ in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        return held
+        return blocked
 
 
-def _park(entry: Key[Work]) -> None:
-    for waiting in entry.waiting or ():
+def _park_waiting(key: Key[Work]) -> None:
+    for waiting in key.waiting or ():
         if waiting.park():
-            entry.behind = waiting.order
+            key.blocked_until = waiting.order

@@ -1,15 +1,17 @@
-"""Commits: what turns have done becomes durable, all of it or nothing, and only then is anybody told.
+"""Commits: a turn becomes durable, all of it or nothing, before anybody hears of it (ADR 001, ADR 011).
 
-While one commit of a key is under way, the next messages of that key already run, on the state that it will leave; they
-are staged, and share the commit after it. If it fails, they run again, in order. So a key's turns are bounded by its
-handlers and not by the round trip to the stream.
+A commit is one publish to JetStream, and takes a round trip. A key does not stand still for that time: while its commit is
+under way, the next messages of the key already run, on the state that the commit will leave. Their turns are staged, and
+share the next commit. So the rate of a busy key is bounded by its handlers and not by the round trip.
+
+The price is that a commit can fail under turns that have run on its state. `_undo` then takes all of it back: the key
+forgets its record, and every turn of the failed batch and behind it runs again on the reloaded state, in the order of
+arrival and before any message that waits. Nothing was visible yet: replies, events and timers leave after the commit only.
 """
 
-import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -23,40 +25,42 @@ from runtime.storage.record import NO_REPLY, Handled, Outgoing
 from runtime.storage.relay import Relay
 from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
 from runtime.turns.key import Key, Pending
-from runtime.turns.work import Work, outage
+from runtime.turns.work import Rerun, Work, storage_error
 from runtime.wire.codec import UNENCODABLE, encode
 from runtime.wire.ids import id_time
 from runtime.wire.subjects import NO_KEY, Names, key_token
 
 logger = logging.getLogger("actorloom.turns")
 
-_MOST = 64
-"""Turns that may be staged behind one commit; their messages' lane waits at this."""
+_MAX_STAGED = 64
+"""Turns that may be staged behind one commit; at this number the lane waits."""
 
-_BYTES = 131_072
+_MAX_BYTES = 131_072
 """Bytes of replies and events that one commit adds at most, unless one turn has more: a record must fit one message."""
 
-_RERUNS = 10
-"""How often a turn is run again since another writer was faster."""
+_MAX_RERUNS = 10
+"""How often a turn runs again because another writer was faster."""
 
 
 class Staged:
-    """One turn that has run: what it leaves behind if its commit succeeds."""
+    """One turn that has run, with everything it leaves behind if its commit succeeds."""
 
-    __slots__ = ("call", "done", "outgoing", "reply", "span", "state", "work")
+    __slots__ = ("call", "handled", "outgoing", "reply", "span", "state", "work")
 
-    def __init__(self, work: Work, call: Call, reply: Any, done: Handled, outgoing: list[Outgoing], span: Span) -> None:
+    def __init__(
+        self, work: Work, call: Call, reply: Any, handled: Handled, outgoing: list[Outgoing], span: Span
+    ) -> None:
         self.work = work
         self.call = call
         self.reply = reply
         self.state = call.state
-        self.done = done
+        self.handled = handled
         self.outgoing = outgoing
         self.span = span
 
 
 class Commits:
-    """Stages and commits the turns of one actor type."""
+    """Stages and commits the turns of one actor type. `resume` is called for a lane that has reruns and runs nothing."""
 
     def __init__(
         self,
@@ -74,29 +78,28 @@ class Commits:
         self._traced = tracer.tracing.records
         self._keyed = keyed
         self._resume = resume
-        """Told that a lane has messages to run again while nothing in it runs."""
-        self.pauses: dict[Key[Work], float] = {}
-        """Seconds after which what must run again does, where it must not at once."""
+        self.rerun_after: dict[Key[Work], float] = {}
+        """Seconds until the reruns of a key may start, for keys that must not start at once."""
 
     def changes(self, state: Any, work: Work, call: Call) -> bool:
-        """Whether a turn that began with `state` has anything to commit."""
+        """Return True if a turn that began with `state` has anything to commit."""
         if call.emitted or call.timers or (call.state is not state and call.state != state):
             return True
         return work.remembered and (self._keyed or work.handler.verb == "command")
 
-    def stage(self, entry: Key[Work], work: Work, call: Call, reply: Any) -> Pending:
-        """Add a turn to the next commit of its key, and return that; in the turn's trace context. Raises `CodecError`."""
+    def stage(self, key: Key[Work], work: Work, call: Call, reply: Any) -> Pending:
+        """Add a turn to the next commit of its key, and return the key's pending turns.
+
+        Runs in the turn's trace context. Raises `CodecError` if an event cannot be encoded or is too large.
+        """
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
-        outgoing = self._outgoing(entry, call) if call.emitted or call.timers else []
-        done = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0))
+        outgoing = self._outgoing(key, call) if call.emitted or call.timers else []
+        handled = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0))
         span = self._template.child() if self._traced else NO_SPAN
-        staged = Staged(work, call, reply, done, outgoing, span)
-        pending = entry.pending
+        pending = key.pending
         if pending is None:
-            pending = entry.pending = Pending()
-        pending.staged.append(staged)
-        pending.ids.add(work.id)
-        pending.head = call.state
+            pending = key.pending = Pending()
+        pending.stage(Staged(work, call, reply, handled, outgoing, span), work.id, call.state)
         return pending
 
     def nothing_to_commit(self, call: Call, work: Work, reply: Any) -> None:
@@ -105,61 +108,56 @@ class Commits:
             self._call_back(call)
         work.succeeded(reply, NO_REPLY if reply is None else msgspec.Raw(encode(reply)), False)
 
-    async def settled(self, entry: Key[Work]) -> None:
-        """Return when no commit of this key is under way."""
-        while (pending := entry.pending) is not None and pending.committing:
-            if pending.settling is None:
-                pending.settling = asyncio.get_running_loop().create_future()
-            await asyncio.shield(pending.settling)
+    async def wait_committed(self, key: Key[Work]) -> None:
+        """Return when no commit of `key` is under way."""
+        while (pending := key.pending) is not None and pending.committing:
+            await pending.wait_committed()
 
     def full(self, pending: Pending) -> bool:
-        """Whether no more turns should be staged before the commit under way is done."""
-        return len(pending.staged) >= _MOST
+        """Return True if no more turns may be staged before the commit under way ends."""
+        return len(pending.staged) >= _MAX_STAGED
 
-    async def run(self, entry: Key[Work], pending: Pending) -> None:
-        """Commit what is staged, and what is staged meanwhile, until there is no more; then all of it has been told."""
+    async def run(self, key: Key[Work], pending: Pending) -> None:
+        """Commit the staged turns, and those staged meanwhile, until none is left. Each message is finished on return."""
         pending.committing = True
         batch: list[Staged] = []
         try:
             while pending.staged:
                 batch, pending.staged = _portion(pending.staged)
                 try:
-                    await self._commit(entry, batch)
+                    await self._commit(key, batch)
                 except Conflict:
-                    # Another writer was here; its record is the truth.
-                    await self._undo(entry, pending, batch, self._outrun)
+                    await self._undo(key, pending, batch, self._after_conflict(batch))
                 except Unstorable:
-                    await self._undo(entry, pending, batch, _without_the_first_unstorable(batch))
+                    await self._undo(key, pending, batch, _first_unencodable(batch))
                 except (NotStored, Unsettled) as error:
                     logger.error("%s: %s", self._names.actor, error)
-                    told = outage(self._names.actor, error)
-                    await self._undo(entry, pending, batch, lambda work, told=told: work.failed(told))
+                    await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(self._names.actor, error)))
         except BaseException:
-            # This process stops: what was sent to the stream may be stored, the rest is not.
-            for work in [*(staged.work for staged in (*batch, *pending.staged)), *(entry.again or ())]:
+            # This process stops. The batch that was sent may be stored; the other turns are not.
+            for work in [*(staged.work for staged in (*batch, *pending.staged)), *key.take_rerun()]:
                 work.abandon()
-            entry.again = None
-            entry.forget()
+            key.forget()
             raise
         finally:
-            entry.pending = None
-            if pending.settling is not None:
-                pending.settling.set_result(None)
-        if entry.again and not entry.active:
-            self._resume(entry)
+            key.pending = None
+            pending.end()
+        if key.rerun and not key.active:
+            self._resume(key)
 
-    async def _commit(self, entry: Key[Work], batch: list[Staged]) -> None:
+    async def _commit(self, key: Key[Work], batch: list[Staged]) -> None:
+        """Store the turns of `batch` in one record, and then let each of them take effect outside."""
         for staged in batch:
             staged.work.committing = True
         outgoing = [one for staged in batch for one in staged.outgoing]
-        done = [staged.done for staged in batch]
+        handled = [staged.handled for staged in batch]
         try:
-            sequence = await self._journal.commit(entry, batch[-1].state, done, outgoing, expires=not self._keyed)
+            sequence = await self._journal.commit(key, batch[-1].state, handled, outgoing, expires=not self._keyed)
         except BaseException as error:
             for staged in batch:
                 finish(staged.span, None, type(error).__name__)
             raise
-        self._relay.send(entry, outgoing, sequence)
+        self._relay.send(key, outgoing, sequence)
         for staged in batch:
             work = staged.work
             work.committing = False
@@ -168,54 +166,55 @@ class Commits:
                 token = attach(work.span, work.block)
                 self._call_back(staged.call)
                 detach(token)
-            work.succeeded(staged.reply, staged.done.reply, False)
+            work.succeeded(staged.reply, staged.handled.reply, False)
 
     async def _undo(
-        self,
-        entry: Key[Work],
-        pending: Pending,
-        batch: list[Staged],
-        failed: Callable[[Work], Awaitable[float | None]],
+        self, key: Key[Work], pending: Pending, batch: list[Staged], failures: Mapping[Staged, BaseException]
     ) -> None:
-        """Forget the key. What ran on a state that was not stored runs again, in order, before all that waits.
+        """Take back a commit that failed, with all turns that ran on its state.
 
-        Of the batch itself `failed` says for each turn whether it does: after how many seconds, or None.
+        The turns in `failures` fail with their error, unless they ask to run again. All others run again: the rest of
+        `batch`, since their record was not stored, and the turns staged behind it, since they ran on a state that does
+        not exist. They keep their order of arrival. Turns that run just now find `pending.undone` when they end, and
+        requeue themselves (`Turns`).
         """
-        pending.undone = True
-        later, pending.staged, pending.ids = pending.staged, [], set()
-        entry.forget()
-        repeating: list[Work] = []
+        later = pending.undo()
+        key.forget()
+        rerun: list[Work] = []
         for staged in batch:
-            staged.work.committing = False
-            pause = await failed(staged.work)
-            if pause is not None:
-                if pause:
-                    self.pauses[entry] = max(self.pauses.get(entry, 0.0), pause)
-                repeating.append(staged.work)
+            work = staged.work
+            work.committing = False
+            again = await work.failed(failures[staged]) if staged in failures else Rerun()
+            if again is not None:
+                if again.after:
+                    self.rerun_after[key] = max(self.rerun_after.get(key, 0.0), again.after)
+                rerun.append(work)
         for staged in later:
             finish(staged.span, None, Conflict.__name__)
-            repeating.append(staged.work)
-        for work in repeating:
-            work.again = True
-        entry.again = deque(sorted([*repeating, *(entry.again or ())], key=lambda work: work.order))
+            rerun.append(staged.work)
+        key.requeue(rerun)
 
-    async def _outrun(self, work: Work) -> float | None:
-        """Run a turn again at once whose key another writer has changed, within a limit."""
-        work.reruns += 1
-        if work.span.is_recording():
-            work.span.add_event("turn.conflict")
-        if work.reruns <= _RERUNS:
-            return 0.0
-        return await work.failed(Overloaded(f"{self._names.actor}: the key is being written by another owner", 0.5))
+    def _after_conflict(self, batch: list[Staged]) -> dict[Staged, BaseException]:
+        """Return the turns that have rerun too often because another writer was faster, each with its error."""
+        failures: dict[Staged, BaseException] = {}
+        for staged in batch:
+            work = staged.work
+            work.reruns += 1
+            if work.span.is_recording():
+                work.span.add_event("turn.conflict")
+            if work.reruns > _MAX_RERUNS:
+                failures[staged] = Overloaded(f"{self._names.actor}: the key is being written by another owner", 0.5)
+        return failures
 
     def _call_back(self, call: Call) -> None:
         for callback in call.callbacks:
             try:
                 callback()
-            except Exception:  # the application's own code again; the turn has committed all the same
+            except Exception:  # application code; the turn has committed all the same
                 logger.exception("%s: an on_commit callback failed", self._names.actor)
 
-    def _outgoing(self, entry: Key[Work], call: Call) -> list[Outgoing]:
+    def _outgoing(self, key: Key[Work], call: Call) -> list[Outgoing]:
+        """Return the outbox entries for the events and timers of a turn."""
         trace = inject().decode()
         now = time.time()
         limit = self._journal.max_body
@@ -229,7 +228,7 @@ class Commits:
                     f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
                 )
             outgoing.append(Outgoing(event_id, "e", contract.type.__name__, token, msgspec.Raw(body), now, trace))
-        token = entry.token if self._keyed else NO_KEY
+        token = key.token if self._keyed else NO_KEY
         for timer_id, timer in call.timers:
             if timer.message is None:
                 outgoing.append(Outgoing(timer_id, "x", "Cancelled", token, NO_REPLY, now, trace, timer.name))
@@ -245,28 +244,26 @@ class Commits:
         return outgoing
 
 
-def _without_the_first_unstorable(batch: list[Staged]) -> Callable[[Work], Awaitable[float | None]]:
-    """Return what becomes of each turn of `batch`: the first whose state cannot be encoded fails, the others run again."""
+def _first_unencodable(batch: list[Staged]) -> dict[Staged, BaseException]:
+    """Return the first turn of `batch` whose state cannot be encoded, with its error.
 
-    async def failed(work: Work) -> float | None:
-        return await work.failed(fault) if work is guilty else 0.0
-
+    A batch stores its last state only, so a bad state may be that of any turn before the last, inherited.
+    """
     for staged in batch:
         try:
             encode(staged.state)
         except UNENCODABLE as error:
-            guilty, fault = staged.work, error
-            return failed
+            return {staged: error}
     raise AssertionError("unreachable: the last state of the batch could not be encoded")
 
 
 def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:
-    """Split what is staged into what the next commit takes, and the rest."""
+    """Split the staged turns into those of the next commit, within `_MAX_BYTES`, and the rest."""
     if len(staged) == 1:
         return staged, []
     size = 0
     for number, one in enumerate(staged):
-        size += len(one.done.reply) + sum(len(each.body) for each in one.outgoing)
-        if number and size > _BYTES:
+        size += len(one.handled.reply) + sum(len(each.body) for each in one.outgoing)
+        if number and size > _MAX_BYTES:
             return staged[:number], staged[number:]
     return staged, []

@@ -1,64 +1,123 @@
-"""What is kept in memory for one key of an actor while it is in use."""
+"""A key in memory: its stored record, and the lane in which its messages run one at a time.
+
+The states of a key, and the methods that change them (`Turns` and `Commits` call them)::
+
+              enter             worker             handler done, nothing to store
+    (idle) ──────────▶ waiting ────────▶ running ─────────────────────────────────▶ answered ─▶ leave
+                          ▲                │  │ │
+            requeue, in   │   failed       │  │ └── id already handled ─▶ answered with the stored reply
+            order of      │◀── block ◀─────┘  │
+            arrival       │                   ▼ Pending.stage (at most 64 behind one commit; the next runs on its head)
+                          │               committing ─── stored ─▶ outbox to the relay, answered
+                          └─── Pending.undo ◀──── │
+                               (conflict, not stored, outcome unknown, not encodable: the key forgets its record, and
+                                every turn that ran on the lost state runs again)
+
+While a commit is under way the lane is free: further messages run on `Pending.head`, the state which that commit will
+leave, and are staged for the commit after it.
+"""
 
 import asyncio
 from collections import deque
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable
+from typing import Any, Generic, Protocol, TypeVar
 
 from runtime.storage.key import StoredKey
 
-T = TypeVar("T")
+
+class Ordered(Protocol):
+    """A message in a lane."""
+
+    order: int
+    """Its place in the order of arrival."""
+
+
+T = TypeVar("T", bound=Ordered)
 
 
 class Pending:
-    """The turns of a key that have run and are not stored yet."""
+    """The turns of a key that have run and are not stored yet.
 
-    __slots__ = ("committing", "head", "ids", "settling", "staged", "undone")
+    Lives from the first staged turn until every staged turn is committed or undone.
+    """
+
+    __slots__ = ("_committed", "committing", "head", "ids", "staged", "undone")
 
     def __init__(self) -> None:
         self.committing = False
-        """Whether a commit is under way; further turns run on `head`."""
+        """True while a commit is under way."""
         self.head: Any = None
-        """The state that all of them leave."""
+        """The state that all staged turns leave; further turns run on it."""
         self.staged: list[Any] = []
-        """Turns that have run on `head` and wait for the next commit."""
+        """Turns that wait for the next commit, in order."""
         self.ids: set[str] = set()
-        """Ids of the turns that are staged or being committed."""
+        """Message ids of the turns that are staged or being committed."""
         self.undone = False
-        """Whether a commit has failed: what ran on `head` runs again."""
-        self.settling: asyncio.Future[None] | None = None
-        """Ends with the last commit."""
+        """True after a commit has failed: every turn that ran on `head` must run again."""
+        self._committed: asyncio.Future[None] | None = None
+
+    def stage(self, turn: Any, message_id: str, state: Any) -> None:
+        """Add a turn that has run and leaves `state` to the next commit."""
+        self.staged.append(turn)
+        self.ids.add(message_id)
+        self.head = state
+
+    def undo(self) -> list[Any]:
+        """Give up the state in `head`; return the turns that were staged for later commits."""
+        self.undone = True
+        later, self.staged, self.ids = self.staged, [], set()
+        return later
+
+    async def wait_committed(self) -> None:
+        """Return when the last commit has ended, well or badly."""
+        if self._committed is None:
+            self._committed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._committed)
+
+    def end(self) -> None:
+        """Wake all callers of `wait_committed`."""
+        if self._committed is not None:
+            self._committed.set_result(None)
 
 
 class Key(StoredKey, Generic[T]):
-    """What is kept in memory for one key while it is in use: its record, and the lane of its messages.
+    """One key while it is in use. Owned by the turns; leaves memory when idle.
 
-    Owned by the turns; leaves when idle. The lane holds one running message, and the others in order of arrival; an idle
-    key costs no queue.
+    The lane holds one running message and the others in order of arrival. Its queues are created on demand: an idle key
+    has none.
     """
 
-    __slots__ = ("active", "again", "behind", "pending", "queries", "touched", "waiting")
+    __slots__ = ("active", "blocked_until", "pending", "queries", "rerun", "touched", "waiting")
 
     def __init__(self, key: str, token: str) -> None:
         super().__init__(key, token)
         self.active = False
+        """True while a message of this key runs, or is about to."""
         self.waiting: deque[T] | None = None
-        self.again: deque[T] | None = None
-        """What ran, and must run again before all that waits."""
-        self.touched = 0.0
-        self.queries = 0
-        """Queries that run on this key now."""
+        """Messages behind the running one."""
+        self.rerun: deque[T] | None = None
+        """Messages that ran on a state which was not stored. They run again before all that wait."""
         self.pending: Pending | None = None
-        """What has run and is not stored yet, where there is any."""
-        self.behind = 0
-        """The order of the last message that was set aside behind one that failed; 0: the lane is not held back."""
+        """Turns that have run and are not stored yet, if any."""
+        self.blocked_until = 0
+        """Order of the last message that was parked behind a failing one; 0 if the lane is not blocked."""
+        self.touched = 0.0
+        """Monotonic time of the last use, for eviction."""
+        self.queries = 0
+        """Queries of this key that run now."""
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs on this key, waits for it or is still to be published."""
+        """True if no message or query of this key runs or waits, and its outbox is empty."""
         return not (self.active or self.pending or self.queries or self.outbox)
 
+    @property
+    def depth(self) -> int:
+        """How many messages wait behind the running one."""
+        return len(self.waiting) if self.waiting is not None else 0
+
     def enter(self, item: T) -> bool:
-        """Return True where `item` may run now; else it waits its turn."""
+        """Return True if `item` may run now; otherwise queue it."""
         if not self.active:
             self.active = True
             return True
@@ -68,16 +127,29 @@ class Key(StoredKey, Generic[T]):
         return False
 
     def leave(self) -> T | None:
-        """The running item is done: return the next, or None when the lane is empty."""
-        if self.again:
-            return self.again.popleft()
-        self.again = None
+        """End the running message: return the next one, or None if the lane is empty."""
+        if self.rerun:
+            return self.rerun.popleft()
+        self.rerun = None
         if self.waiting:
             return self.waiting.popleft()
         self.waiting = None
         self.active = False
         return None
 
-    def depth(self) -> int:
-        """Return how many items wait behind the running one."""
-        return len(self.waiting) if self.waiting is not None else 0
+    def requeue(self, items: Iterable[T]) -> None:
+        """Queue `items` to run again, in order of arrival with those that must run again already."""
+        self.rerun = deque(sorted([*items, *(self.rerun or ())], key=lambda item: item.order))
+
+    def must_yield(self, item: T) -> bool:
+        """Return True if a message that arrived before `item` has to run again first."""
+        return bool(self.rerun) and self.rerun[0].order < item.order
+
+    def take_rerun(self) -> list[T]:
+        """Return the messages that must run again, and remove them from the lane."""
+        taken, self.rerun = list(self.rerun or ()), None
+        return taken
+
+    def block(self, order: int) -> None:
+        """Block the lane for messages up to `order`, which waits for another attempt."""
+        self.blocked_until = max(self.blocked_until, order)

@@ -13,7 +13,7 @@ from runtime.wire.subjects import Names, key_token
 
 
 class Keys(dict[str, Key[Work]]):
-    """What is kept for each key in memory, by the key's token; the order is that of last use. At most `resident` stay."""
+    """The keys in memory, by token, in the order of last use. At most `resident` idle keys stay."""
 
     def __init__(self, names: Names, journal: Journal, relay: Relay, resident: int) -> None:
         super().__init__()
@@ -23,10 +23,10 @@ class Keys(dict[str, Key[Work]]):
         self._resident = resident
         self._loading: dict[Key[Work], asyncio.Future[None]] = {}
         self._clock = time.monotonic()
-        """When idle keys were looked for last: one object for all keys touched since."""
+        """Time of the last eviction. All keys used since share this one object as their time of use."""
 
     def use(self, key: str) -> Key[Work]:
-        """Return what is kept for `key`, and make it where there is nothing."""
+        """Return the key named `key`, made if it is not in memory. Raises `CodecError` if no subject can hold it."""
         token = key_token(key)
         entry = self.pop(token, None)
         if entry is None:
@@ -38,42 +38,44 @@ class Keys(dict[str, Key[Work]]):
         return entry
 
     def evict(self, idle: float, most: int = 10_000) -> int:
-        """Let at most `most` keys leave memory to which nothing happened for `idle` seconds; return how many did."""
+        """Remove keys from memory that were not used for `idle` seconds, at most `most`; return how many left."""
         self._clock = time.monotonic()
         horizon = self._clock - idle
         leaving: list[str] = []
-        for token, entry in self.items():
-            if entry.touched > horizon or len(leaving) >= most:
+        for token, key in self.items():
+            if key.touched > horizon or len(leaving) >= most:
                 break
-            if entry.idle:
+            if key.idle:
                 leaving.append(token)
         for token in leaving:
             del self[token]
         return len(leaving)
 
-    async def ensure_loaded(self, entry: Key[Work]) -> None:
-        """Have the record of a key in memory; who comes while it is being read waits for the same read.
+    async def ensure_loaded(self, key: Key[Work]) -> None:
+        """Load the record of `key` if needed. Concurrent callers share one read.
 
-        Raises `NotDelivered` where the stream does not answer, and what an unreadable record raises.
+        Raises:
+            NotDelivered: The stream does not answer.
+            CodecError: The stored record is unreadable.
         """
-        while not entry.loaded:
-            if (loading := self._loading.get(entry)) is not None:
+        while not key.loaded:
+            if (loading := self._loading.get(key)) is not None:
                 await asyncio.shield(loading)
                 continue
-            loading = self._loading[entry] = asyncio.get_running_loop().create_future()
+            loading = self._loading[key] = asyncio.get_running_loop().create_future()
             try:
-                await self._load(entry)
+                await self._load(key)
             except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
             finally:
                 loading.set_result(None)
-                del self._loading[entry]
+                del self._loading[key]
 
-    async def _load(self, entry: Key[Work]) -> None:
-        record = await self._journal.load(entry)
-        if record is None or not record.outbox or self._relay.checkpoint.covers(entry.sequence):
+    async def _load(self, key: Key[Work]) -> None:
+        record = await self._journal.load(key)
+        if record is None or not record.outbox or self._relay.checkpoint.covers(key.sequence):
             return
-        known = {outgoing.id for outgoing, _ in entry.outbox or ()}
+        known = {outgoing.id for outgoing, _ in key.outbox or ()}
         left = [outgoing for outgoing in record.outbox if outgoing.id not in known]
         if left:
-            self._relay.send(entry, left, entry.sequence)
+            self._relay.send(key, left, key.sequence)

@@ -1,41 +1,42 @@
-"""The keyed turn: one message of a key at a time, from its lane to its commit (architecture.md §3).
+"""The turn: one message of a key at a time, from its lane to its commit.
 
-Load, known already?, run, commit, answer, relay. A message that is handled again, after whatever was killed, gets the
-stored reply and changes nothing.
+A turn loads the key's record, finds out whether the message was handled before, runs the handler, commits, answers, and hands
+the outbox to the relay. A message that comes again, after whatever was killed, gets the stored reply and changes nothing.
+`runtime.turns.key` draws the states of a key; docs/architecture.md walks a command through all rooms.
 """
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from runtime.actor.base import maker, view
 from runtime.actor.call import ActorCall, Lists, Requests
-from runtime.errors import NotDelivered, Overloaded, PublishError, RemoteError, RequestError
+from runtime.errors import NotDelivered, PublishError, RemoteError, RequestError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled
 from runtime.storage.relay import Relay
 from runtime.telemetry import attach, detach
-from runtime.turns.blocked import Held
+from runtime.turns.admission import Admission
+from runtime.turns.blocked import BlockedKeys
 from runtime.turns.commit import Commits
 from runtime.turns.key import Key, Pending
 from runtime.turns.keys import Keys
 from runtime.turns.served import Served
-from runtime.turns.work import Work, check_deadline
-from runtime.turns.workers import Workers, stray
+from runtime.turns.work import Rerun, Work, check_deadline
+from runtime.turns.workers import Workers, foreign_cancellation
 from runtime.wire.subjects import key_token
 
 logger = logging.getLogger("actorloom.turns")
 
 
-class _Overtaken(Exception):
-    """What a handler ran on was not stored: it runs again."""
+class _StaleState(Exception):
+    """The state on which a handler ran was not stored: the message runs again."""
 
 
 class Turns:
-    """Runs the turns of one actor type, of all its keys. Exactly one owner process does, as far as leases can tell."""
+    """Runs the turns of one actor type, of all its keys, in the process that owns them."""
 
     def __init__(
         self,
@@ -46,208 +47,217 @@ class Turns:
         lists: Lists | None,
         owns: Callable[[], bool],
     ) -> None:
+        """Make the turns of one ownership.
+
+        Args:
+            served: The actor, its options and its connections.
+            journal: Loads and commits records.
+            relay: Publishes outboxes.
+            requests: The bus, for handlers that query or command other actors.
+            lists: The indexes, for handlers that list keys; None if the actor declares none.
+            owns: Returns True while the lease is held, by this process's clock. A process that was paused learns of a lost
+                lease late; so its clock is asked before each turn.
+        """
         actor, options = served.actor, served.options
         self.owns = owns
-        """Whether the keys are still this process's, by the clock: it may have been paused."""
+        self.keys = Keys(served.names, journal, relay, options.resident)
+        self.admission = Admission(served.name, options.mailbox)
+        self.commits = Commits(served.names, journal, relay, served.tracer, served.keyed, self._resume)
+        self._served = served
+        self._keyed = served.keyed
+        self._options = options
         self._make, self._attributes = maker(type(actor)), actor.__dict__
-        self._names = names = served.names
         self._journal = journal
         self._requests = requests
-        self._options = options
         self._lists = lists
-        self.commits = Commits(names, journal, relay, served.tracer, served.keyed, self._resume)
         self._workers = Workers(options.concurrency, served.crashed)
-        self._keyed = served.keyed
-        self._crashed = served.crashed
-        self._stopping = False
-        self._held = Held(self._again)
-        self._spawned: set[asyncio.Task[None]] = set()
-        self.keys = Keys(names, journal, relay, options.resident)
+        self._blocked = BlockedKeys(self._put)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._admitted = 0
-        self.waiting = 0
-        """Messages admitted and not yet running."""
+        self._stopping = False
 
     def admit(self, work: Work, *, forced: bool = False) -> None:
-        """Put a message into its key's lane. Raises `Overloaded` where that, or the mailbox, is full (unless `forced`)."""
-        if not forced and self.waiting >= self._options.mailbox:
-            raise Overloaded(
-                f"{self._names.actor}: the mailbox is full ({self.waiting} messages wait)", self._retry_after()
-            )
+        """Put a message into its key's lane. Messages of a key run in the order of their admission.
+
+        Args:
+            work: The message. Its end is told to it: `Work.succeeded`, `Work.failed` or `Work.abandon`.
+            forced: Admit it even if the lane or the mailbox is full (an event, which the puller has bounded already).
+
+        Raises:
+            Overloaded: The lane or the mailbox is full.
+            CodecError: The key cannot be part of a subject.
+        """
+        if not forced:
+            self.admission.check()
         work.turns = self
         if not self._keyed:
-            self.waiting += 1
-            self._workers.put(work)
+            self._put(work)
             return
-        entry = self.keys.use(work.key)
-        if entry.active and work.remembered and (known := entry.find(work.id)) is not None:
-            # Done already: it need not wait for the message that runs now (the job that it was the acceptance of, say).
+        key = self.keys.use(work.key)
+        if key.active and work.remembered and (known := key.find(work.id)) is not None:
+            # Handled already: it need not wait for the running message (the job whose acceptance it asks for, say).
             work.succeeded(None, known.reply, True)
             return
-        if not forced and entry.depth() >= self._options.lane:
-            raise Overloaded(f"{self._names.actor}: the lane of key {work.key!r} is full", self._retry_after())
-        self.waiting += 1
+        if not forced and key.depth >= self._options.lane:
+            raise self.admission.overloaded(f"the lane of key {work.key!r} is full")
         self._admitted += 1
-        work.entry, work.order = entry, self._admitted
-        if entry.enter(work):
+        work.lane, work.order = key, self._admitted
+        self.admission.enqueue(work)
+        if key.enter(work):
             self._workers.put(work)
             return
-        if entry.behind and work.park():
-            entry.behind = work.order
+        if key.blocked_until and work.park():
+            key.blocked_until = work.order
         if work.span.is_recording():
-            work.span.add_event("lane.wait", {"actorloom.lane.depth": entry.depth()})
+            work.span.add_event("lane.wait", {"actorloom.lane.depth": key.depth})
 
     @property
     def busy(self) -> bool:
-        """Whether anything was admitted that is not finished, and not to be tried again later."""
-        return self._workers.busy or bool(self._spawned)
+        """True if an admitted message is not finished, other than those that wait for another attempt."""
+        return self._workers.busy or bool(self._tasks)
 
-    async def wait_idle(self) -> None:
-        """Finish what was admitted; what waits for another attempt is given back. Return when nothing waits or runs."""
-        self._stopping = True
-        for entry, work in self._held.end():
-            self._abandon(entry, work)
+    async def drain(self) -> None:
+        """Finish all admitted messages, and give back those that wait for another attempt. Return when nothing runs."""
+        self._stop_retries()
         await self._workers.wait_idle()
-        await asyncio.gather(*self._spawned)
+        await asyncio.gather(*self._tasks)
 
     async def close(self) -> None:
-        """End the workers; what still runs is cancelled, and what waits given back."""
-        self._stopping = True
-        for entry, work in self._held.end():
-            self._abandon(entry, work)
-        for task in self._spawned:
+        """End the workers: cancel the running turns, and give back the messages that wait."""
+        self._stop_retries()
+        for task in self._tasks:
             task.cancel()
         await self._workers.close()
-        for entry in self.keys.values():
-            self._abandon(entry, entry.leave())
+        for key in self.keys.values():
+            self._abandon(key, key.leave())
         self.keys.clear()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run something off the read loop that ends by itself; a failure of it is a crash."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._spawned.add(task)
-        task.add_done_callback(self._spawn_ended)
+    def spawn(self, task: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that ends by itself, off the read loop. Its failure is a crash of the host."""
+        spawned = asyncio.get_running_loop().create_task(task)
+        self._tasks.add(spawned)
+        spawned.add_done_callback(self._task_ended)
 
-    def _spawn_ended(self, task: asyncio.Task[None]) -> None:
-        self._spawned.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._crashed(error)
+    def park_slow_lanes(self) -> None:
+        """Park the messages of lanes that do not move. The puller calls this from time to time while its room is scarce."""
+        self._blocked.park_slow(self.keys.values())
 
-    def _retry_after(self) -> float:
-        return round(min(0.05 + self.waiting / 2000, 2.0), 3)
-
-    async def run(self, entry: Key[Work], work: Work) -> None:
-        """Run one message in its lane, and let the next one follow."""
-        self.waiting -= 1
+    async def run(self, key: Key[Work], work: Work) -> None:
+        """Run one message in its lane, and let the next one follow. Called by a worker; never raises."""
+        self.admission.dequeue(work)
         if not self.owns():
-            # Another has the keys: what is known of them here is not to decide anything any more.
-            self._abandon(entry, work)
+            # Another process owns the keys: this one's copy of the state must not decide anything any more.
+            self._abandon(key, work)
             return
-        pending = entry.pending
+        pending = key.pending
         if pending is not None and pending.undone:
-            await self.commits.settled(entry)
-            pending = entry.pending
-        if entry.again and entry.again[0].order < work.order:
-            self._once_more(entry, work)
+            await self.commits.wait_committed(key)
+            pending = key.pending
+        if key.must_yield(work):
+            self._requeue(key, work)
             return
-        work.again = False
         token = attach(work.span, work.block)
         try:
-            await self._turn(entry, work, pending)
+            await self._turn(key, work, pending)
         finally:
             detach(token)
 
     async def run_alone(self, work: Work) -> None:
-        """Run one message of an actor without state: beside all others, with a record only where it leaves something."""
-        self.waiting -= 1
+        """Run one message of an actor without state, beside all others; it has a record only if it leaves something."""
+        self.admission.dequeue(work)
         token = attach(work.span, work.block)
         try:
             call, reply = await self._handle(work, None)
             if not self.commits.changes(None, work, call):
                 self.commits.nothing_to_commit(call, work, reply)
                 return
-            # Its id is the key of its record: where there is one already, it was handled before.
-            entry: Key[Work] = Key(work.id, key_token(work.id))
-            entry.loaded = True
-            work.entry = entry
-            await self.commits.run(entry, self.commits.stage(entry, work, call, reply))
+            # The message's id is the key of its record: if that exists already, the message was handled before.
+            key: Key[Work] = Key(work.id, key_token(work.id))
+            key.loaded = True
+            work.lane = key
+            await self.commits.run(key, self.commits.stage(key, work, call, reply))
         except asyncio.CancelledError as error:
-            failure = stray(error)
+            failure = foreign_cancellation(error)
             if failure is None:
                 work.abandon()
                 raise
             await work.failed(failure)
-        except Exception as error:  # noqa: BLE001 - the other place where a handler's failure is caught
+        except Exception as error:  # noqa: BLE001 - one of two places that catch a turn's failure: it is answered
             await work.failed(error)
         finally:
             detach(token)
 
-    async def _turn(self, entry: Key[Work], work: Work, before: Pending | None) -> None:
-        """Run one message to its end, or until it is staged for a commit; whatever happens, `work` is told.
+    async def _turn(self, key: Key[Work], work: Work, before: Pending | None) -> None:
+        """Run one message until it is finished, or staged for a commit.
 
-        `before` is what it runs on that is not stored yet.
+        Args:
+            key: The key in whose lane it runs.
+            work: The message.
+            before: The pending turns on whose state it runs, if any. If their commit fails, the message runs again, and
+                neither its result nor its failure is shown to anybody.
         """
         staged, failure = False, None
         try:
-            staged = await self._attempt(entry, work, before)
-        except _Overtaken:
-            await self.commits.settled(entry)
-            self._once_more(entry, work)
+            staged = await self._attempt(key, work, before)
+        except _StaleState:
+            await self.commits.wait_committed(key)
+            self._requeue(key, work)
             return
         except asyncio.CancelledError as error:
-            failure = stray(error)
+            failure = foreign_cancellation(error)
             if failure is None:
-                entry.forget()
+                key.forget()
                 work.abandon()
                 raise
-        except Exception as error:  # noqa: BLE001 - the one place where a handler's failure is caught
+        except Exception as error:  # noqa: BLE001 - the other place that catches a turn's failure
             failure = error
         if failure is not None:
-            # It failed on a state that must be stored before anybody is told of it.
-            await self.commits.settled(entry)
+            # The state on which it failed must be stored before anybody hears of the failure.
+            await self.commits.wait_committed(key)
             if before is not None and before.undone:
-                self._once_more(entry, work)
+                self._requeue(key, work)
                 return
-            pause = await work.failed(failure)
-            if pause is not None:
-                self._hold(entry, work, pause)
+            rerun = await work.failed(failure)
+            if rerun is not None:
+                self._block(key, work, rerun)
                 return
-        elif staged and (pending := entry.pending) is not None and pending.committing and self.commits.full(pending):
-            await self.commits.settled(entry)
-        self._follow(entry)
-        if staged and (pending := entry.pending) is not None and not pending.committing:
-            await self.commits.run(entry, pending)
+        elif staged and (pending := key.pending) is not None and pending.committing and self.commits.full(pending):
+            await self.commits.wait_committed(key)
+        self._run_next(key)
+        if staged and (pending := key.pending) is not None and not pending.committing:
+            await self.commits.run(key, pending)
 
-    async def _attempt(self, entry: Key[Work], work: Work, before: Pending | None) -> bool:
-        """Run the handler; return whether there is something to commit. Otherwise `work` has been told."""
-        if not entry.loaded:
-            await self.keys.ensure_loaded(entry)
-        if entry.pending is not None and work.id in entry.pending.ids:
-            await self.commits.settled(entry)
-        known = await self._known(entry, work)
-        if known is not None:
-            work.succeeded(None, known.reply, True)
+    async def _attempt(self, key: Key[Work], work: Work, before: Pending | None) -> bool:
+        """Run the handler. Return True if the turn is staged for a commit, False if the message is finished."""
+        if not key.loaded:
+            await self.keys.ensure_loaded(key)
+        if key.pending is not None and work.id in key.pending.ids:
+            await self.commits.wait_committed(key)
+        handled = await self._find_handled(key, work)
+        if handled is not None:
+            work.succeeded(None, handled.reply, True)
             return False
-        pending = entry.pending
-        state = pending.head if pending is not None and pending.committing else entry.state
+        pending = key.pending
+        state = pending.head if pending is not None and pending.committing else key.state
         call, reply = await self._handle(work, state)
         changes = self.commits.changes(state, work, call)
         if not changes:
-            await self.commits.settled(entry)
+            await self.commits.wait_committed(key)
         if before is not None and before.undone:
-            raise _Overtaken
+            raise _StaleState
         if changes:
-            self.commits.stage(entry, work, call, reply)
+            self.commits.stage(key, work, call, reply)
         else:
             self.commits.nothing_to_commit(call, work, reply)
         return changes
 
     async def _handle(self, work: Work, state: Any) -> tuple[ActorCall, Any]:
-        """Run the handler on `state`; return what it leaves behind, and its reply."""
+        """Run the handler on `state`; return its call (state, events and timers that it leaves) and its reply."""
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
         call = ActorCall(
-            self._names.actor, self._requests, handler.source, True, work.key, state, work.id, work.deadline, work.chain,
+            self._served.name, self._requests, handler.source, True, work.key, state, work.id, work.deadline, work.chain,
             self._lists, work.attempt, work.attempts,
         )  # fmt: skip
         try:
@@ -256,71 +266,75 @@ class Turns:
                 check_deadline(work, "while the message was handled; nothing was committed")
         except RequestError as error:
             if call.commanded and error.executed is False and not isinstance(error, RemoteError):
-                error.executed = None  # that of the nested command; what others before it have done stays done
+                # The error is that of a nested command. Commands before it in the same handler have taken effect.
+                error.executed = None
             raise
         return call, reply
 
-    def _once_more(self, entry: Key[Work], work: Work) -> None:
-        """Put `work` in its place among what must run again, and let the first of that follow."""
-        work.again = True
-        again = entry.again = entry.again if entry.again is not None else deque()
-        place = len(again)
-        while place and again[place - 1].order > work.order:
-            place -= 1
-        again.insert(place, work)
-        self._follow(entry)
-
-    def _resume(self, entry: Key[Work]) -> None:
-        """Have what must run again do so, in a lane in which nothing runs."""
-        entry.active = True
-        self._follow(entry)
-
-    def _follow(self, entry: Key[Work]) -> None:
-        """Let the next message of the lane run."""
-        following = entry.leave()
-        if following is None:
-            entry.behind = 0
-            return
-        if entry.behind:
-            if following.order > entry.behind:
-                entry.behind = 0
-            elif self._stopping:
-                self.waiting -= not following.again
-                self._abandon(entry, following)
-                return
-        if self.commits.pauses and (pause := self.commits.pauses.pop(entry, 0.0)):
-            self._hold(entry, following, pause)
-            return
-        self.waiting += following.again
-        self._workers.put(following)
-
-    def _hold(self, entry: Key[Work], work: Work, delay: float) -> None:
-        if self._stopping:
-            self._abandon(entry, work)
-        else:
-            self._held.hold(entry, work, delay)
-
-    def _again(self, work: Work) -> None:
-        self.waiting += 1
-        self._workers.put(work)
-
-    def hold_back_slow(self) -> None:
-        """Let lanes in which nothing moves take no room from others; called from time to time while room is scarce."""
-        self._held.hold_slow(self.keys.values())
-
-    def _abandon(self, entry: Key[Work], work: Work | None) -> None:
-        while work is not None:
-            work.abandon()
-            work = entry.leave()
-            self.waiting -= work is not None and not work.again
-
-    async def _known(self, entry: Key[Work], work: Work) -> Handled | None:
-        known = entry.find(work.id)
-        if known is None and work.remembered and entry.may_have_entry(work.id, work.sent_at):
+    async def _find_handled(self, key: Key[Work], work: Work) -> Handled | None:
+        """Return the entry of a message that was handled before: from the record, else from its dedup entry."""
+        handled = key.find(work.id)
+        if handled is None and work.remembered and key.may_have_entry(work.id, work.sent_at):
             try:
-                known = await self._journal.dedup.find(entry.token, work.id)
+                handled = await self._journal.dedup.find(key.token, work.id)
             except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(
-                    f"{self._names.actor}: it cannot be looked up now whether this was handled"
+                    f"{self._served.name}: the lookup of messages that were handled before failed; try again"
                 ) from error
-        return known
+        return handled
+
+    def _put(self, work: Work) -> None:
+        """Have a worker run `work`."""
+        self.admission.enqueue(work)
+        self._workers.put(work)
+
+    def _run_next(self, key: Key[Work]) -> None:
+        """Let the next message of the lane run, if any."""
+        work = key.leave()
+        if work is None:
+            key.blocked_until = 0
+            return
+        if key.blocked_until:
+            if work.order > key.blocked_until:
+                key.blocked_until = 0
+            elif self._stopping:
+                self._abandon(key, work)
+                return
+        if self.commits.rerun_after and (delay := self.commits.rerun_after.pop(key, 0.0)):
+            self._block(key, work, Rerun(delay))
+            return
+        self._put(work)
+
+    def _requeue(self, key: Key[Work], work: Work) -> None:
+        """Put `work` back in its place among the messages that must run again, and start the first of them."""
+        key.requeue([work])
+        self._run_next(key)
+
+    def _resume(self, key: Key[Work]) -> None:
+        """Start the reruns of a lane in which nothing runs."""
+        key.active = True
+        self._run_next(key)
+
+    def _block(self, key: Key[Work], work: Work, rerun: Rerun) -> None:
+        """Keep the lane for `work` until it runs again."""
+        if self._stopping:
+            self._abandon(key, work)
+        else:
+            self._blocked.block(key, work, rerun.after)
+
+    def _stop_retries(self) -> None:
+        self._stopping = True
+        for key, work in self._blocked.end():
+            self._abandon(key, work)
+
+    def _abandon(self, key: Key[Work], work: Work | None) -> None:
+        """Give back `work` and all messages behind it."""
+        while work is not None:
+            self.admission.dequeue(work)
+            work.abandon()
+            work = key.leave()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._served.crashed(error)

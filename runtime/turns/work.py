@@ -1,4 +1,4 @@
-"""A message on its way through a turn, and what its end can be."""
+"""A message on its way through a turn, and the ways in which it can end."""
 
 import time
 from collections.abc import Coroutine
@@ -14,9 +14,9 @@ from runtime.turns.key import Key
 
 
 class Runs(Protocol):
-    """Runs messages: what a message must know of the turns to run itself when a worker takes it."""
+    """The turns, as a message sees them that a worker has taken."""
 
-    def run(self, entry: "Key[Work]", work: "Work") -> Coroutine[Any, Any, None]:
+    def run(self, key: "Key[Work]", work: "Work") -> Coroutine[Any, Any, None]:
         """Run one message in its key's lane."""
         ...
 
@@ -25,68 +25,88 @@ class Runs(Protocol):
         ...
 
 
+class Rerun(msgspec.Struct, frozen=True):
+    """The answer of a failed message that keeps its place: it runs again in its lane."""
+
+    after: float = 0.0
+    """Seconds; 0 to run again at once."""
+
+
 class Work(msgspec.Struct, eq=False):
-    """A message on its way through a turn. Made by the dispatcher or a reaction, which say what its end means."""
+    """A message on its way through a turn. Subclasses (a command, an event) define what its end means."""
 
     handler: Handler
     message: Any
     span: Span
     block: bytes | None
+    """The header block that it came with."""
     id: str = ""
     key: str = ""
-    again: bool = False
-    """Whether it has run, and waits to run again."""
     order: int = 0
-    """Its place in the order of arrival: what runs again keeps to it."""
+    """Its place in the order of arrival, which reruns keep."""
+    counted: bool = False
+    """True while admission counts it among the messages that wait."""
     reruns: int = 0
+    """How often another writer was faster."""
     committing: bool = False
-    """Whether its commit is under way: until that is answered, its outcome is unknown."""
+    """True while its commit is under way: until the answer, the outcome is unknown."""
     remembered: bool = True
-    """Whether the id came with the message, and so may come again."""
+    """True if the id came with the message, so that the same message may come again."""
     deadline: float = 0.0
+    """Unix seconds; 0 for none."""
     chain: str = ""
     attempt: int = 1
     attempts: int = 1
     turns: Runs | None = None
-    entry: "Key[Work] | None" = None
-    """Where it runs; set when it is admitted."""
+    lane: "Key[Work] | None" = None
+    """The key in whose lane it runs; set at admission, None for an actor without state."""
 
     @property
     def sent_at(self) -> float | None:
-        """The time of the message where its id carries none, in unix seconds; None where nothing tells it."""
+        """Unix seconds at which the message was sent, if its id carries no time; None if nothing tells."""
         return None
 
     def run(self) -> Coroutine[Any, Any, None]:
-        """Run its turn (called by a worker)."""
+        """Run its turn. Called by a worker."""
         assert self.turns is not None
-        return self.turns.run_alone(self) if self.entry is None else self.turns.run(self.entry, self)
+        return self.turns.run_alone(self) if self.lane is None else self.turns.run(self.lane, self)
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
-        """It has committed. `reply` is the value, or None where only the stored `raw` is known (`repeated`)."""
+        """Finish the message: its turn has committed.
+
+        Args:
+            reply: The handler's value. None if `repeated`: then only the stored reply is known.
+            raw: The stored reply, as JSON.
+            repeated: True if the message was handled before, and nothing ran now.
+        """
         raise NotImplementedError
 
-    async def failed(self, error: BaseException) -> float | None:
-        """It has had no effect, or an unknown one; the error says which. Seconds: try again in this lane after these."""
+    async def failed(self, error: BaseException) -> Rerun | None:
+        """Finish the message, or ask for another attempt: its turn had no effect, or an unknown one (`error` says which).
+
+        Returns:
+            A `Rerun` to keep its place in the lane and run again, or None if the message has ended.
+        """
         raise NotImplementedError
 
     def park(self) -> bool:
-        """It waits behind a message that fails: return whether it stopped taking room from others meanwhile."""
+        """Park the message behind a failing one. Return True if it now takes no room from others."""
         return False
 
     def abandon(self) -> None:
-        """It will not be run to its end here: this process stops."""
+        """Give the message back: this process stops, and does not run it to its end."""
         raise NotImplementedError
 
 
 def check_deadline(work: Work, when: str) -> None:
-    """Raise `DeadlineExceeded` where nobody waits for `work` any more."""
+    """Raise `DeadlineExceeded` if the deadline of `work` has passed."""
     if work.deadline and time.time() > work.deadline:
         # A commit of an earlier run whose answer was lost may still arrive.
         raise DeadlineExceeded(f"the deadline passed {when}", executed=None if work.reruns else False)
 
 
-def outage(actor: str, error: Exception) -> RequestError:
-    """Return what the caller learns where the stream does not answer: a refusal was not stored, a silence is unknown."""
+def storage_error(actor: str, error: Exception) -> RequestError:
+    """Return the error for a caller whose turn the stream did not store: refused is not executed, silence is unknown."""
     if isinstance(error, NotStored):
         unavailable: RequestError = NotDelivered(f"{actor} could not store its turn")
     else:

@@ -1,8 +1,8 @@
-"""Mailboxes: where messages wait, and the worker tasks that drain them.
+"""A mailbox and the worker tasks that drain it.
 
-One wake-up serves a whole burst (a queue hop for each message costs more than its dispatch). A worker is a real task, so
-that timeouts and context variables in a handler are its own; when a handler suspends while others wait, the next worker
-is woken, up to the bound.
+One wake-up serves a whole burst: a hop through a queue for each message would cost more than its dispatch. A worker is a real
+task, so that timeouts and context variables in a handler are its own. When a handler suspends while other messages wait,
+the next worker is woken, up to the bound.
 """
 
 import asyncio
@@ -11,105 +11,93 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Protocol
 
-_SPARE = 32
-"""Parked workers that are kept for the next burst; more end."""
+_MAX_PARKED = 32
+"""Idle workers that are kept for the next burst; others end."""
 
 
 class Runnable(Protocol):
-    """What waits in a mailbox."""
+    """An item of a mailbox."""
 
     def run(self) -> Coroutine[Any, Any, None]:
-        """Handle it; whatever the handler does is answered inside, so this must not raise."""
+        """Handle the item. Must not raise: a failure is answered inside."""
         ...
 
     def abandon(self) -> None:
-        """It will not be run."""
+        """Give the item back: it will not run."""
         ...
 
 
 class Workers:
-    """Runs ``item.run()`` for each item put, in order of arrival, at most `bound` at once.
+    """Runs ``item.run()`` for each item, in order of arrival, at most `bound` at once.
 
-    An item that raises all the same ends its worker, and `on_crash` is told.
+    An item that raises ends its worker, and `on_crash` is called with the error.
     """
 
     __slots__ = (
         "_bound",
         "_closed",
         "_context",
-        "_idle_waiters",
+        "_draining",
+        "_idle",
         "_loop",
         "_on_crash",
         "_parked",
         "_tasks",
-        "draining",
-        "waiting",
+        "_waiting",
     )
 
     def __init__(self, bound: int, on_crash: Callable[[BaseException], None]) -> None:
         self._bound = bound
         self._on_crash = on_crash
         self._loop = asyncio.get_running_loop()
-        # Who puts an item may run in the context of a message of its own; a worker's begins without one.
+        # `put` may be called in the context of some message. Each worker begins with this one, which has none.
         self._context = copy_context()
-        self.waiting: deque[Runnable] = deque()
-        """What has been put and does not run yet. Who adds to it himself wakes a worker where none is `draining`."""
+        self._waiting: deque[Runnable] = deque()
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self.draining = False
-        """Whether a worker has been woken that has not suspended yet."""
+        self._draining = False
+        """True from the wake-up of a worker until it suspends for the first time: no second one is needed."""
         self._closed = False
-        self._idle_waiters: list[asyncio.Future[None]] = []
+        self._idle: list[asyncio.Future[None]] = []
 
     def __len__(self) -> int:
         """Return how many items wait."""
-        return len(self.waiting)
+        return len(self._waiting)
 
     def put(self, item: Runnable) -> None:
-        """Add an item; the caller has checked the bound of what may wait. When closed it is abandoned at once."""
-        self.waiting.append(item)
-        if not self.draining:
-            self.wake()
+        """Add an item; the caller checks the bound of the mailbox. After `close` the item is abandoned at once."""
+        self._waiting.append(item)
+        if not self._draining:
+            self._wake()
+
+    @property
+    def busy(self) -> bool:
+        """True if an item waits or runs."""
+        return bool(self._waiting) or len(self._parked) < len(self._tasks)
 
     async def wait_idle(self) -> None:
-        """Return when nothing waits and nothing runs."""
+        """Return when no item waits or runs."""
         while self.busy:
             future = self._loop.create_future()
-            self._idle_waiters.append(future)
+            self._idle.append(future)
             await future
 
     async def close(self) -> None:
-        """Cancel what still runs, abandon what waits, and end all workers."""
+        """Cancel the running items, abandon the waiting ones, and end all workers."""
         self._closed = True
-        self.draining = False
+        self._draining = False
         self._parked.clear()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        self._abandon()
+        self._abandon_all()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._settle()
+        self._notify_idle()
 
-    def _abandon(self) -> None:
-        while self.waiting:
-            self.waiting.popleft().abandon()
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything waits or runs."""
-        return bool(self.waiting) or len(self._parked) < len(self._tasks)
-
-    def _settle(self) -> None:
-        if not self.busy:
-            for waiting in self._idle_waiters:
-                if not waiting.done():
-                    waiting.set_result(None)
-            self._idle_waiters.clear()
-
-    def wake(self) -> None:
-        """Have a worker take what waits."""
+    def _wake(self) -> None:
+        """Have a worker take the waiting items, unless all are in use."""
         if self._closed:
-            self._abandon()
+            self._abandon_all()
             return
         if self._parked:
             self._parked.pop().set_result(None)
@@ -119,43 +107,54 @@ class Workers:
             task.add_done_callback(self._ended)
         else:
             return
-        self.draining = True
-
-    def _release(self) -> None:
-        # Runs when the woken worker has yielded: it has either drained the queue or suspended in a handler.
-        self.draining = False
-        if self.waiting:
-            self.wake()
+        self._draining = True
 
     async def _work(self) -> None:
-        queue, loop = self.waiting, self._loop
+        waiting, loop = self._waiting, self._loop
         while True:
-            loop.call_soon(self._release)
-            while queue:
-                await queue.popleft().run()
-            if len(self._parked) >= _SPARE:
+            loop.call_soon(self._suspended)
+            while waiting:
+                await waiting.popleft().run()
+            if len(self._parked) >= _MAX_PARKED:
                 return
             parked: asyncio.Future[None] = loop.create_future()
             self._parked.append(parked)
-            if self._idle_waiters:
-                self._settle()
+            if self._idle:
+                self._notify_idle()
             await parked
+
+    def _suspended(self) -> None:
+        """Runs once the woken worker has yielded: it has drained the queue, or a handler has suspended."""
+        self._draining = False
+        if self._waiting:
+            self._wake()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self._idle_waiters:
-            self._settle()
+        if self._idle:
+            self._notify_idle()
         if self._closed:
             return
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:
             self._on_crash(error)
-        if self.waiting and not self.draining:
-            self.wake()
+        if self._waiting and not self._draining:
+            self._wake()
+
+    def _notify_idle(self) -> None:
+        if not self.busy:
+            for waiting in self._idle:
+                if not waiting.done():
+                    waiting.set_result(None)
+            self._idle.clear()
+
+    def _abandon_all(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().abandon()
 
 
-def stray(error: asyncio.CancelledError) -> Exception | None:
-    """Return the failure of a handler that let the cancelling of something else out; None where its worker is ended."""
+def foreign_cancellation(error: asyncio.CancelledError) -> Exception | None:
+    """Return a failure for a handler that let the cancellation of something else escape; None if its worker is cancelled."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         return None

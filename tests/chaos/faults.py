@@ -168,7 +168,7 @@ def _without_deduplication() -> None:
     def unnamed(*args: Any) -> bytes:
         return _MESSAGE_ID.sub(b"", headers(*args))
 
-    Turns._known = known
+    Turns._find_handled = known
     relay_module.event_headers = unnamed
 
 
@@ -235,14 +235,14 @@ def _without_reset() -> None:
 
 def _without_lane() -> None:
     """A failing event is given back to the server, and what came after it on its key goes on."""
-    again = EventWork._again
+    again = EventWork._retry
 
     def give_back(self: EventWork, error: BaseException) -> None:
         delay = again(self, error)
         if delay is not None:
-            self.outcome.delivery.nak(delay)
+            self.completion.delivery.nak(delay.after)
 
-    EventWork._again = give_back  # type: ignore[method-assign]
+    EventWork._retry = give_back  # type: ignore[method-assign]
 
 
 def _without_dead_letters_first() -> None:

@@ -129,7 +129,7 @@ class Probe(testing.System):
 
     def waiting(self, actor: str, key: str) -> int:
         """Return how many messages wait in the lane of `key`."""
-        return self._key(actor, key).depth()
+        return self._key(actor, key).depth
 
     def has_in_record(self, actor: str, key: str, message_id: str) -> bool:
         """Return whether the record of `key` in memory still lists the handled message."""
@@ -180,6 +180,10 @@ class Probe(testing.System):
         """Return how many queries wait for a worker; None if no worker is busy."""
         workers = self._serving(actor).workers
         return len(workers) if workers.busy else None
+
+    def in_mailbox(self, actor: str) -> int:
+        """Return how many commands and events of `actor` wait to run."""
+        return self._serving(actor).turns.admission.waiting
 
     def requests(self, actor: str) -> int:
         """Return how many requests this process has received for `actor`."""

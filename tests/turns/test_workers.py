@@ -226,4 +226,4 @@ def test_a_lane_is_a_queue_with_one_in_front(steps: list[bool]) -> None:
         elif model:
             model.pop(0)
             assert lane.leave() == (model[0] if model else None)
-        assert lane.active == bool(model) and lane.depth() == max(len(model) - 1, 0)
+        assert lane.active == bool(model) and lane.depth == max(len(model) - 1, 0)
