@@ -1,6 +1,6 @@
 """Commits: a turn becomes durable, all of it or nothing, before anybody hears of it (ADR 001, ADR 011).
 
-A commit is one publish to JetStream, and takes a round trip. A key does not stand still for that time: while its commit is
+A commit is one publish to JetStream, and takes a round trip. A key does not wait for it: while its commit is
 under way, the next messages of the key already run, on the state that the commit will leave. Their turns are staged, and
 share the next commit. So the rate of a busy key is bounded by its handlers and not by the round trip.
 

@@ -1,4 +1,4 @@
-"""What the parts of one served actor share: made once by its host, before it owns any key."""
+"""The parts of one served actor that all its components share. Its host makes them once, before it owns any key."""
 
 from collections.abc import Callable
 from typing import Any

@@ -80,7 +80,7 @@ class Turns:
         """Put a message into its key's lane. Messages of a key run in the order of their admission.
 
         Args:
-            work: The message. Its end is told to it: `Work.succeeded`, `Work.failed` or `Work.abandon`.
+            work: The message. `Work.succeeded`, `Work.failed` or `Work.abandon` is called at its end.
             forced: Admit it even if the lane or the mailbox is full (an event, which the puller has bounded already).
 
         Raises:

@@ -1,4 +1,4 @@
-"""A key that fails, or is slow, holds back itself alone, with far more events behind it than are in hand; order is kept."""
+"""A failing or slow key blocks itself alone, however many events wait behind it, and keeps their order."""
 
 import asyncio
 import logging
@@ -15,9 +15,9 @@ from tests.support.consumers import is_idle
 from tests.support.probe import Probe, running
 
 BLOCKED: set[str] = set()
-"""Keys that fail now."""
+"""Keys whose handlers fail while they are in this set."""
 GATES: dict[str, asyncio.Event] = {}
-"""What the handlers of a key wait for, but for its first event."""
+"""Events that release the handlers of a key, other than that of its first event."""
 TRIED: dict[str, int] = defaultdict(int)
 PATIENT = RetryPolicy(attempts=100_000, first=0.01, longest=0.02)
 
@@ -28,7 +28,7 @@ class Posted(Event, actor="office", key="box"):
     box: str
     number: int
     copy: str = ""
-    """Another key that reacts to it too."""
+    """A second key that reacts to the event too."""
 
 
 class Pile(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class GetPile(Query[Pile], actor="boxes", key="box"):
 
 
 class Boxes(Actor[Pile]):
-    """Keeps what was posted, in order."""
+    """Keeps the posted numbers in order of arrival."""
 
     name = "boxes"
 
@@ -106,7 +106,7 @@ def in_hand(system: Probe) -> int:
     return system.in_hand("boxes")
 
 
-async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_itself_alone(
+async def test_a_failing_key_with_more_events_than_the_limit_in_hand_blocks_itself_alone(
     nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     BLOCKED.add("jammed")
@@ -117,7 +117,7 @@ async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_its
         assert await until_handled(system, "free", 700) == tuple(range(700))
         assert in_hand(system) == 1500 and (await pile(system, "jammed")).numbers == ()
         assert any("of its key wait behind it" in message for message in caplog.messages)
-        # It runs down; what comes meanwhile, of this key and of others, waits its turn and no longer.
+        # The backlog runs down. Events that arrive meanwhile, of this key or another, are handled in their turn.
         BLOCKED.clear()
         await post(system, namespace, "jammed", range(1500, 2500))
         await post(system, namespace, "late", range(100))
@@ -127,7 +127,7 @@ async def test_a_failing_key_with_more_behind_it_than_are_in_hand_holds_back_its
         assert system.room("boxes") == (512, 0, 0)
 
 
-async def test_more_failing_keys_than_are_in_hand_hold_back_no_other(
+async def test_more_failing_keys_than_the_limit_in_hand_block_no_other(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     boxes = [f"jammed-{n}" for n in range(30)]
@@ -144,7 +144,7 @@ async def test_more_failing_keys_than_are_in_hand_hold_back_no_other(
 
 
 @pytest.mark.parametrize("how", ["drain", "crash"])
-async def test_the_order_outlives_the_process_that_had_set_aside(
+async def test_parked_events_keep_their_order_in_the_next_process(
     nats_server: EmbeddedServer, namespace: str, how: str
 ) -> None:
     BLOCKED.add("jammed")
@@ -169,7 +169,7 @@ async def test_the_order_outlives_the_process_that_had_set_aside(
         assert (await pile(system, "free")).numbers == tuple(range(50))
 
 
-async def test_a_connection_that_is_made_again_keeps_the_order_and_the_room(
+async def test_a_reconnect_keeps_the_order_and_the_room(
     namespace: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     BLOCKED.add("jammed")
@@ -193,7 +193,7 @@ async def until_in_hand(system: Probe, count: int) -> None:
     await system.until(lambda: in_hand(system) >= count)
 
 
-async def test_an_event_of_which_one_reaction_is_blocked_is_done_by_the_other(
+async def test_a_blocked_reaction_does_not_stop_another_reaction_to_the_same_event(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     BLOCKED.add("jammed")
@@ -210,7 +210,7 @@ async def test_an_event_of_which_one_reaction_is_blocked_is_done_by_the_other(
         await until_idle(system, namespace)
 
 
-async def test_what_may_be_held_back_is_bounded_and_said_once(
+async def test_parked_events_are_bounded_and_the_limit_is_logged_once(
     nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     BLOCKED.add("jammed")
@@ -230,7 +230,7 @@ async def test_what_may_be_held_back_is_bounded_and_said_once(
         assert await until_handled(system, "free", 5) == tuple(range(5))
 
 
-async def test_a_slow_key_holds_back_itself_alone(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_slow_key_blocks_itself_alone(nats_server: EmbeddedServer, namespace: str) -> None:
     gate = GATES["slow"] = asyncio.Event()
     options = {"boxes": Options(in_hand=8)}
     async with running(Boxes, url=nats_server.url, namespace=namespace, options=options, lease_ttl=1.0) as system:
@@ -242,10 +242,12 @@ async def test_a_slow_key_holds_back_itself_alone(nats_server: EmbeddedServer, n
         assert await until_handled(system, "slow", 100) == tuple(range(100))
 
 
-async def test_while_it_runs_down_it_holds_back_itself_alone(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_key_that_works_off_its_backlog_blocks_itself_alone(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     BLOCKED.add("jammed")
     options = {"boxes": Options(retry=PATIENT, in_hand=16)}
-    # With such a lease it would take half a minute until the key is found to be slow.
+    # With a lease this long, finding a key slow takes half a minute; so the retried key must be parked by another rule.
     async with running(Boxes, url=nats_server.url, namespace=namespace, options=options, lease_ttl=60.0) as system:
         await post(system, namespace, "jammed", range(100))
         await until_in_hand(system, 100)
@@ -259,7 +261,7 @@ async def test_while_it_runs_down_it_holds_back_itself_alone(nats_server: Embedd
         assert await until_handled(system, "jammed", 200) == tuple(range(200))
 
 
-async def test_a_drain_does_not_wait_until_it_has_run_down(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_drain_does_not_wait_for_a_backlog(nats_server: EmbeddedServer, namespace: str) -> None:
     BLOCKED.add("jammed")
     options = {"boxes": Options(retry=PATIENT, in_hand=16)}
     async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:

@@ -31,7 +31,7 @@ class ThingLeft(Event, actor="keeper", key="name"):
 
 
 class Keeper(Actor[Kept]):
-    """Keeps what cannot be put into bytes, if it is told to, and never lets go of it."""
+    """Keeps a value in its state that cannot be encoded, if asked to, and never removes it."""
 
     name = "keeper"
     options = Options(retry=RetryPolicy(attempts=2, first=0.01))
@@ -55,7 +55,9 @@ class Keeper(Actor[Kept]):
 
 
 @pytest.mark.parametrize("keys", [1, 3])
-async def test_what_cannot_be_stored_fails_alone(nats_server: EmbeddedServer, namespace: str, keys: int) -> None:
+async def test_a_state_that_cannot_be_stored_fails_alone(
+    nats_server: EmbeddedServer, namespace: str, keys: int
+) -> None:
     async with running(Keeper, url=nats_server.url, namespace=namespace) as system:
         told = await asyncio.gather(
             *(system.bus.command(Keep(f"key {n % keys}", good=n % 5 > 0), timeout=20) for n in range(60)),
@@ -67,7 +69,7 @@ async def test_what_cannot_be_stored_fails_alone(nats_server: EmbeddedServer, na
         assert system.is_ready("keeper")
 
 
-async def test_an_event_whose_state_cannot_be_stored_is_tried_again_and_then_a_dead_letter(
+async def test_an_event_whose_state_cannot_be_stored_is_retried_and_then_dead_lettered(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with running(Keeper, url=nats_server.url, namespace=namespace) as system:

@@ -1,4 +1,4 @@
-"""Turns: once in effect whatever is repeated, nothing of what is refused, and exact sums where two owners race."""
+"""Turns: each message takes effect once, a refused one not at all, and sums stay exact when two owners race."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ async def value(system: Probe, name: str) -> int:
 
 
 async def events(system: Probe) -> list[str]:
-    """Return the subjects of all counter events, once nothing is left to publish."""
+    """Return the subjects of all counter events, after the outboxes are empty."""
     return [stored.subject for stored in await system.stored_events("counter")]
 
 
@@ -94,7 +94,7 @@ IDS = {
 async def test_an_id_is_known_after_many_further_messages(system: Probe, kind: str, forget: str) -> None:
     bus, name, command_id = system.bus, f"{kind} {forget}", IDS[kind]()
     first = await bus.command(Add(name, 100), id=command_id)
-    for _ in range(30):  # more than the record lists (8 to 24)
+    for _ in range(30):  # more than a record lists (8 to 24)
         await bus.command(Add(name), id=new_id())
     await system.until_dedup_stored("counter", name)
     await bus.command(Add(name))
@@ -121,7 +121,7 @@ async def test_an_id_is_known_after_a_restart(nats_server: EmbeddedServer, names
         assert await system.bus.command(Add("a", 1), id=IDS[kind]() + "new") == Count("a", 136)
 
 
-async def test_an_id_that_is_certainly_new_costs_no_look_up(system: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_id_costs_no_lookup(system: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     dedup = system.journal("counter").dedup
     asked: list[str] = []
     find = dedup.find
@@ -146,7 +146,7 @@ class PutBlob(Command[Blob], actor="blobs", key="name"):
 
 
 class Blobs(Actor[Blob]):
-    """Its replies are as large as its states."""
+    """Replies with its whole state."""
 
     name = "blobs"
 
@@ -157,7 +157,7 @@ class Blobs(Actor[Blob]):
 
 
 async def test_large_replies_do_not_fill_the_record(nats_server: EmbeddedServer, namespace: str) -> None:
-    # The server takes 1 MiB a message; a record that grew beyond it would be the end of its key.
+    # nats-server accepts 1 MiB a message: a record that grew beyond it could never be stored again.
     async with running(Blobs, url=nats_server.url, namespace=namespace) as system:
         for number in range(12):
             assert (
@@ -167,14 +167,14 @@ async def test_large_replies_do_not_fill_the_record(nats_server: EmbeddedServer,
             assert len((await system.bus.command(PutBlob("k", 1), id=f"i{number}")).text) == 250_000 + number
 
 
-async def test_a_burst_of_large_replies_is_no_commit_too_large(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_burst_of_large_replies_is_split_into_commits(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Blobs, url=nats_server.url, namespace=namespace) as system:
         sizes = [60_000 + number for number in range(40)]
         replies = await asyncio.gather(*(system.bus.command(PutBlob("k", size), timeout=20) for size in sizes))
         assert [len(reply.text) for reply in replies] == sizes
 
 
-async def test_a_new_key_is_the_ids(system: Probe) -> None:
+async def test_a_new_key_derives_from_the_message_id(system: Probe) -> None:
     bus = system.bus
     first = await bus.command(OpenCount(7), id="open-1")
     assert first == Count(key_for("open-1"), 7)
@@ -217,13 +217,15 @@ async def test_a_state_of_none_deletes_the_key(system: Probe) -> None:
     with pytest.raises(NotFound):
         await value(system, "gone")
     assert "gone" not in {count.name for count in await system.bus.query(ListCounts())}
-    assert await system.bus.command(Add("gone", 5), id="g1") == Count("gone", 5), "what it has handled it still knows"
+    assert await system.bus.command(Add("gone", 5), id="g1") == Count("gone", 5), (
+        "the deleted key still knows the handled messages"
+    )
     with pytest.raises(NotFound):
         await value(system, "gone")
     assert (await system.bus.command(Add("gone", 1))).value == 1
 
 
-async def test_a_deleted_key_stays_deleted_whatever_is_killed(namespace: str) -> None:
+async def test_a_deleted_key_stays_deleted_after_any_kill(namespace: str) -> None:
     options = {"counter": Options(remember=1.0)}
     async with EmbeddedServer(port=0) as server:
         async with running(Counter, url=server.url, namespace=namespace, options=options) as system:
@@ -239,7 +241,7 @@ async def test_a_deleted_key_stays_deleted_whatever_is_killed(namespace: str) ->
             async def expired() -> bool:
                 return await jetstream.get_last(stream, subject) is None
 
-            await system.until(expired)  # and so would have what is to be remembered for a second
+            await system.until(expired)  # so would a record that is kept for `remember` (one second here)
             server.kill()
             await server.start()
             await system.connection.wait_connected(10)
@@ -256,12 +258,12 @@ async def test_a_nested_commands_id_derives_from_its_parents(system: Probe) -> N
         await bus.command(Forward("left", 10, fail=True), id="t2")
     with pytest.raises(HandlerFailed):
         await bus.command(Forward("left", 10, fail=True), id="t2")
-    assert await value(system, "left") == 11, "it failed after its nested command, which is not repeated"
+    assert await value(system, "left") == 11, "the command failed after its nested command, which is not repeated"
     assert RUN_COUNTS["forward left"] == 2
     assert await bus.command(Forward("left", 10), id="t2") == Count("left", 11)
 
 
-async def test_what_failed_after_a_nested_command_is_not_told_as_not_executed(
+async def test_a_failure_after_a_nested_command_is_not_reported_as_not_executed(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     class Nowhere(Command[None], actor="nowhere"):
@@ -352,7 +354,7 @@ async def test_idle_keys_leave_memory_and_come_back(nats_server: EmbeddedServer,
         assert system.resident("counter") <= 11
 
 
-async def test_what_waits_is_answered_when_the_owner_goes(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_waiting_messages_are_answered_when_the_owner_stops(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         waiting = [asyncio.ensure_future(system.bus.command(Wait("held"), timeout=20))]
         await system.until(lambda: RUN_COUNTS["wait held"])
@@ -369,7 +371,7 @@ async def test_what_waits_is_answered_when_the_owner_goes(nats_server: EmbeddedS
 async def two_owners(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, options: Options
 ) -> Any:
-    """Two hosts that both believe that they own every key: each has a lease of its own."""
+    """Two hosts that both own every key in their own view: each has a lease of its own."""
 
     def own_lease(served: Served, partition: str) -> Lease:
         bucket = f"{namespace}-{served.holder}".replace(".", "-")
@@ -449,7 +451,7 @@ async def test_a_deadline_that_passes_before_a_rerun_leaves_the_outcome_unknown(
         journal, deadline = system.journal("counter"), time.time() + 0.3
 
         async def lost(*args: Any, **kwargs: Any) -> int:
-            # As where the stream has not answered, and does not have the record (yet).
+            # As if the stream had not answered, and had no record yet.
             await asyncio.sleep(max(deadline + 0.01 - time.time(), 0.0))
             raise Conflict("not there")
 
@@ -460,7 +462,7 @@ async def test_a_deadline_that_passes_before_a_rerun_leaves_the_outcome_unknown(
         assert msgspec.json.decode(response.payload)["error"]["executed"] is None
 
 
-async def test_a_list_sees_what_another_writer_did_once_it_is_known(
+async def test_a_list_includes_another_writers_turn_after_a_conflict(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = await two_owners(nats_server, namespace, monkeypatch, Options())
@@ -476,7 +478,7 @@ async def test_a_list_sees_what_another_writer_did_once_it_is_known(
         assert [count.value for count in await system.bus.query(ListCounts())] == [7, 50]
 
 
-async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
+async def test_a_commit_whose_answer_is_lost_is_found_in_the_stream(
     system: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jetstream = system.served("counter").jetstream
@@ -499,7 +501,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
     "failure",
     [NotStored("refused, says the test"), Unsettled("nobody knows, says the test"), Conflict("another, says the test")],
 )
-async def test_what_ran_on_a_state_that_was_not_stored_runs_again(
+async def test_turns_that_ran_on_a_state_that_was_not_stored_run_again(
     system: Probe, monkeypatch: pytest.MonkeyPatch, failure: Exception
 ) -> None:
     key = f"head {type(failure).__name__}"
@@ -525,14 +527,14 @@ async def test_what_ran_on_a_state_that_was_not_stored_runs_again(
             await first
     gate(key).set()
     begun = 0 if not isinstance(failure, Conflict) else 100
-    assert await running_on_it == begun + 1, "it ran again, on what is stored"
+    assert await running_on_it == begun + 1, "it ran again, on the stored state"
     assert sorted([(await each).value for each in staged_behind]) == [begun + 11, begun + 21, begun + 31]
     assert await value(system, key) == begun + 31
 
 
-async def test_a_stream_that_refuses_is_told_as_not_executed(system: Probe, namespace: str) -> None:
+async def test_a_refusing_stream_is_reported_as_not_executed(system: Probe, namespace: str) -> None:
     await system.bus.command(Add("a"))
-    # As where there is no room left.
+    # As if the stream were full.
     await system.connection.request(
         f"$JS.API.STREAM.UPDATE.{namespace}-counter-turns", await limited(system, namespace), timeout=5
     )
@@ -547,7 +549,7 @@ async def limited(system: Probe, namespace: str) -> bytes:
     return msgspec.json.encode({**info.config, "max_msg_size": 10})
 
 
-async def test_a_stream_that_is_gone_is_told_as_not_executed(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_missing_stream_is_reported_as_not_executed(nats_server: EmbeddedServer, namespace: str) -> None:
     with contextlib.suppress(StateLost):  # by then the host may have seen it, too
         async with running(Counter, url=nats_server.url, namespace=namespace) as system:
             await system.jetstream.delete_stream(f"{namespace}-counter-turns")
@@ -569,7 +571,7 @@ async def test_a_long_job_is_accepted_and_runs_once(system: Probe) -> None:
     assert (await system.bus.query(GetSeen("job"))).order == [5]
 
 
-async def test_a_rejection_is_no_failure_of_who_passes_it_on(system: Probe) -> None:
+async def test_a_rejection_that_is_passed_on_is_no_failure(system: Probe) -> None:
     with pytest.raises(HandlerFailed, match="the handler failed"):
         await system.bus.command(Forward("low", 0))
     assert issubclass(TooLow, Rejected)

@@ -87,7 +87,7 @@ async def test_no_more_than_the_bound_run_at_once_and_all_begin_in_order(bound: 
     await workers.close()
 
 
-async def test_who_waits_is_run_while_others_are_suspended() -> None:
+async def test_a_waiting_item_runs_while_others_are_suspended() -> None:
     gate = asyncio.Event()
     begun: list[int] = []
 
@@ -108,7 +108,7 @@ async def test_who_waits_is_run_while_others_are_suspended() -> None:
     await workers.close()
 
 
-async def test_each_item_runs_in_a_task_whose_time_out_is_its_own() -> None:
+async def test_each_item_has_a_task_and_so_a_timeout_of_its_own() -> None:
     outcomes: list[str] = []
 
     async def run(item: int) -> None:
@@ -146,7 +146,7 @@ async def test_an_item_that_ends_its_worker_does_not_keep_the_others_waiting(err
     await workers.close()
 
 
-async def test_quiet_returns_also_where_the_last_item_ended_its_worker() -> None:
+async def test_wait_idle_returns_if_the_last_item_ended_its_worker() -> None:
     CRASHES.clear()
     gate = asyncio.Event()
 
@@ -166,7 +166,7 @@ async def test_quiet_returns_also_where_the_last_item_ended_its_worker() -> None
     assert len(CRASHES) == 1
 
 
-async def test_close_cancels_what_runs_and_abandons_what_waits() -> None:
+async def test_close_cancels_running_items_and_abandons_waiting_ones() -> None:
     cancelled: list[int] = []
     begun: list[int] = []
 
@@ -176,7 +176,7 @@ async def test_close_cancels_what_runs_and_abandons_what_waits() -> None:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             cancelled.append(item)
-            workers.put(item + 100)  # as a lane does with the next of its key
+            workers.put(item + 100)  # as a lane does with the next message of its key
             raise
 
     workers = Bench(run, bound=2)
@@ -191,7 +191,7 @@ async def test_close_cancels_what_runs_and_abandons_what_waits() -> None:
     assert sorted(cancelled) == [0, 1] and sorted(workers.left) == [2, 3, 100, 101]
     assert len(asyncio.all_tasks()) == 1 and not CRASHES
     workers.put(5)
-    assert workers.left[-1] == 5 and len(asyncio.all_tasks()) == 1, "nothing is begun any more"
+    assert workers.left[-1] == 5 and len(asyncio.all_tasks()) == 1, "no item starts after close"
 
 
 async def test_idle_workers_do_not_pile_up() -> None:
