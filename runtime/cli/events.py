@@ -16,7 +16,7 @@ from runtime.errors import PublishError
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.relay import event_headers
+from runtime.wire.cloudevents import event_headers
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import NO_KEY, key_token, snake_case
 

@@ -18,6 +18,7 @@ from runtime.nats.micro import Endpoint, MicroService
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
 from runtime.storage.relay import Relay
+from runtime.storage.state import States
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
@@ -43,10 +44,8 @@ class Serving:
         actor = served.actor
         owns = lease.held if lease is not None else lambda: True
         self.relay = Relay(served.jetstream, served.names, served.tracer, owns)
-        self.journal = Journal(
-            served.jetstream, served.names, actor.state_type, actor.state_version, actor.upgrades, served.options,
-            self.relay.checkpoint.mark_done,
-        )  # fmt: skip
+        states = States(served.name, actor.state_type, actor.state_version, actor.upgrades)
+        self.journal = Journal(served.jetstream, served.names, states, served.options, self.relay.checkpoint.mark_done)
         self.indexes = Indexes(served.name, actor.indexes, self._states) if actor.indexes else None
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update

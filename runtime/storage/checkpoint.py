@@ -1,51 +1,65 @@
-"""The checkpoint of the relay: up to which sequence of the turns stream nothing is left to publish."""
+"""The checkpoint of the relay: the sequence of the turns stream up to which nothing is left to publish (ADR 006).
+
+A restart must find the records with unpublished events without reading every key. It reads the records above the
+checkpoint only, so the checkpoint must be exact: no record at or below it may have anything left to publish. Neither the
+highest published sequence has this property (record 7 may be published while record 5 waits), nor the lowest waiting one
+(another writer may have stored a record in between). So the relay marks each sequence of the stream as done, and the
+checkpoint is the position up to which all are.
+"""
 
 from heapq import heappop, heappush
 
+_MAX_DONE = 100_000
+"""Sequences that are kept while this process does not own the checkpoint."""
+
 
 class Checkpoint:
-    """Accounts for each sequence of the turns stream, and so knows the one up to which nothing is left to publish.
+    """Tracks the sequences of the turns stream that are done, and the position up to which all are.
 
-    Every sequence is ours and relayed, or another's and looked at (`unaccounted`). Without `begin` it accounts for nothing.
+    The position moves only after `begin`, in the process that owns the checkpoint: the owner of the keys, or one of the
+    processes of an actor without state. The others only keep a bounded number of sequences, in case they become the owner.
     """
 
     __slots__ = ("_done", "_done_set", "position", "tracking")
 
     def __init__(self) -> None:
         self.position = 0
+        """Every sequence up to this one is done."""
         self.tracking = False
+        """Whether this process owns the checkpoint."""
         self._done: list[int] = []
+        """A heap of the sequences above `position` that are done."""
         self._done_set: set[int] = set()
+        """The same sequences."""
 
     def begin(self, position: int) -> None:
-        """All at or below `position` is known to be published."""
+        """Start as the owner. Every sequence up to `position` is known to be done."""
         self.position = position
         self.tracking = True
         self._advance()
 
     def mark_done(self, sequence: int) -> None:
-        """Nothing is left to do for `sequence`."""
+        """Record that nothing is left to publish for `sequence`."""
         if sequence > self.position and sequence not in self._done_set:
             self._done_set.add(sequence)
             heappush(self._done, sequence)
             if self.tracking:
                 self._advance()
-            elif len(self._done) > 100_000:
-                # Not the accountant (another process is): keep only what may still matter when we become it.
+            elif len(self._done) > _MAX_DONE:
+                # A later owner begins near the end of the stream, so the lowest sequences are of no use to it.
                 self._done_set.discard(heappop(self._done))
 
     def covers(self, sequence: int) -> bool:
-        """Whether all that the record at `sequence` had to publish is known to be published."""
+        """Return whether everything that the record at `sequence` had to publish is published."""
         return sequence <= self.position or sequence in self._done_set
 
-    def unaccounted(self, last: int, mine: set[int]) -> list[int]:
-        """Return the sequences up to `last` that are neither accounted for nor in `mine` (being published)."""
-        return [n for n in range(self.position + 1, last + 1) if n not in self._done_set and n not in mine]
+    def unaccounted(self, last: int, publishing: set[int]) -> list[int]:
+        """Return the sequences up to `last` that are neither done nor in `publishing`.
 
-    @property
-    def newest(self) -> int:
-        """The highest sequence accounted for."""
-        return max(self._done_set, default=self.position)
+        They are messages of other writers, such as a former owner that was paused, committed when it woke up, and never
+        published its outbox.
+        """
+        return [n for n in range(self.position + 1, last + 1) if n not in self._done_set and n not in publishing]
 
     def _advance(self) -> None:
         while self._done and self._done[0] <= self.position + 1:

@@ -1,12 +1,27 @@
-"""Deduplication entries: what is kept of a handled message, id, reply and commit time, once it has left the record of its key.
+"""Dedup entries: the stored id, reply and commit time of a handled message that has left the record of its key (ADR 001).
 
-Messages whose ids were created at about the same time share one (docs/adr/001).
+A message may arrive again long after its key has handled many others, so its id and reply must outlive their place in the
+record. They move to a message of their own in the turns stream, which expires after `Options.remember`. Entries are
+written in the background, and only for busy keys; a message stays in the record until its entry is acknowledged.
+
+**Shared entries.** An entry for each message would be another publish for each turn of a busy key, and a subject in the
+server's memory for a day. So messages whose ids were created in the same time bucket share entries:
+``<actor>.dedup.<key>.<bucket>.<part>``, with parts 0, 1, 2 and so on. The id tells a reader the bucket. The reader does
+not know the number of parts; it reads them in order until one is absent, so there must never be a gap. Two rules see to
+that:
+
+- A part is published with an expected sequence of 0, and only after the part before it is stored. If another owner has
+  written that part, the writer tries the next one.
+- No part expires before a later one that is still needed. The parts of a bucket are all written within `_MAX_AGE` of the
+  bucket's time, and each lives 2 × `_MAX_AGE` longer than messages are remembered. Hence the first part still exists when
+  the last message of the bucket may be forgotten, however late that message's part was written.
+
+**Entries of one message.** A message that is too old for the second rule, that has no time in its id, or whose reply is
+large has an entry of its own, ``<actor>.dedup.<key>.<id>``. A reader looks there last.
 """
 
 import itertools
-import sys
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 
 import msgspec
@@ -14,70 +29,68 @@ import msgspec
 from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
+from runtime.options import Options
+from runtime.storage.key import StoredKey
+from runtime.storage.key_dedup import MAX_REPLIES, KeyDedup, count_excess
 from runtime.storage.record import Handled, encode_record
 from runtime.wire import header_block
 from runtime.wire.ids import CLOCK_MARGIN, id_time
 from runtime.wire.subjects import Names
 
 _BUCKET_MS = 256
-"""Milliseconds: messages whose ids fall into the same bucket share an entry."""
+"""Milliseconds of one time bucket."""
 
-_PROMPT = 60.0
-"""Seconds: a message whose id is older (or older than ids are remembered) has an entry of its own. So the shared entries of one
-while are written within that time, and as they stay twice as much longer, none is missing before one that is needed."""
+_MAX_AGE = 60.0
+"""Seconds: the greatest age of an id, or `Options.remember` if that is less, at which its message may share an entry."""
 
-_SMALL = 1024
-"""Bytes of the largest reply that is put into a shared entry."""
+_MAX_REPLY = 1024
+"""Bytes of the largest reply that a shared entry holds."""
 
-_TOGETHER = 64
+_MAX_MESSAGES = 64
 """Messages in one entry at most."""
 
 _decode = msgspec.json.Decoder(list[Handled]).decode
 
 
-class KeyDedup:
-    """What a busy key remembers of messages that have left its record, or are about to."""
-
-    __slots__ = ("bucket", "evicted_until", "forgotten_until", "part", "recent", "size", "writing", "written")
-
-    def __init__(self, evicted_until: float = 0.0) -> None:
-        self.writing: set[str] = set()
-        """Ids whose entry is being written."""
-        self.written: set[str] = set()
-        """Ids still in the record whose entry is confirmed: they leave with the next commit."""
-        self.bucket, self.part = -1, 0
-        """The bucket of the last shared entry, and the part that is free after it."""
-        self.recent: OrderedDict[str, float] = OrderedDict()
-        """Ids that left the record lately, with their commit time: their replies are in their entries."""
-        self.evicted_until = evicted_until
-        """Latest commit time of all messages that have left the record."""
-        self.forgotten_until = evicted_until
-        """Latest commit time of a handled message that is neither in the record nor in `recent`."""
-        self.size = sys.maxsize
-        """Bytes of the record; more than any has where it was not written here."""
-
-
 class DedupStore:
-    """The stored dedup entries of one actor type. `stored` is told the sequence of each, for the account of the relay's checkpoint."""
+    """Writes and reads the dedup entries of one actor type.
 
-    def __init__(self, jetstream: JetStream, names: Names, remember: float, stored: Callable[[int], None]) -> None:
+    Args:
+        jetstream: The client.
+        names: The names of the actor; its turns stream holds the entries.
+        options: `handled` and `remember` are used.
+        on_stored: A callback with the sequence of each stored entry. The relay's checkpoint needs it, since it covers
+            every sequence of the turns stream.
+    """
+
+    def __init__(self, jetstream: JetStream, names: Names, options: Options, on_stored: Callable[[int], None]) -> None:
         self._jetstream = jetstream
         self._names = names
-        self._stored = stored
-        seconds = max(int(remember), 1)
-        self._prompt = min(_PROMPT, seconds)
-        self._own = header_block.join(header_block.ttl(seconds))
-        self._shared = header_block.join(
-            header_block.line(header_block.EXPECTED_SEQUENCE, b"0"), header_block.ttl(seconds + 2 * self._prompt)
+        self._handled = options.handled
+        self._on_stored = on_stored
+        seconds = max(int(options.remember), 1)
+        self._max_age = min(_MAX_AGE, seconds)
+        self._own_headers = header_block.join(header_block.ttl(seconds))
+        self._shared_headers = header_block.join(
+            header_block.line(header_block.EXPECTED_SEQUENCE, b"0"), header_block.ttl(seconds + 2 * self._max_age)
         )
 
     async def find(self, token: str, message_id: str) -> Handled | None:
-        """Look up at the stream leader what a key has left of a message; None where it was not handled, or has no entry.
+        """Look up a handled message at the leader of the stream.
 
-        Raises `PublishError`, `TimeoutError` or `ApiError` where that cannot be known.
+        Args:
+            token: The key as a subject token.
+            message_id: The id of the message.
+
+        Returns:
+            The message; None if it was not handled, or has no entry because the record still lists it.
+
+        Raises:
+            PublishError, TimeoutError, ApiError: The stream cannot be asked now.
         """
         stream, names = self._names.turns_stream, self._names
-        if (created := id_time(message_id)) is not None:
+        created = id_time(message_id)
+        if created is not None:
             bucket = _bucket(created)
             for part in itertools.count():
                 stored = await self._jetstream.get_last(stream, names.dedup_bucket(token, bucket, part))
@@ -89,68 +102,103 @@ class DedupStore:
         stored = await self._jetstream.get_last(stream, names.dedup_entry(token, message_id))
         return _decode(stored.payload)[0] if stored is not None else None
 
-    def write(self, token: str, dedup: KeyDedup, entries: list[Handled]) -> None:
-        """Write the marks of `entries` in the background; `marks` learns which are there.
+    def split(self, key: StoredKey) -> tuple[list[Handled], list[Handled]]:
+        """Return the handled messages that the next record of a key lists, and those that it evicts."""
+        if key.dedup is None:
+            return list(key.handled), []
+        return key.dedup.split(key.handled, self._handled - 1)  # at least one is added
 
-        What fails is written again after a later commit; until then its entries stay in the record.
+    def after_commit(self, key: StoredKey, evicted: list[Handled], evicted_until: float, record_size: int) -> None:
+        """Take note of a stored record, and start to write entries if it lists enough messages.
+
+        Args:
+            key: The key, whose `handled` is that of the new record.
+            evicted: The messages that the record no longer lists.
+            evicted_until: `Record.evicted_until`.
+            record_size: The bytes of the record.
+        """
+        excess = count_excess(key.handled, self._handled, record_size)
+        dedup = key.dedup
+        if dedup is None:
+            if not excess and not evicted:
+                return
+            dedup = key.dedup = KeyDedup()
+        dedup.evicted_until, dedup.record_size = evicted_until, record_size
+        if evicted:
+            dedup.evict(evicted)
+        # Wait until many can share an entry, unless the record grows large.
+        enough = 2 * self._handled if record_size <= MAX_REPLIES else 1
+        if not dedup.writing and excess - len(dedup.written) >= enough:
+            self.write(key.token, dedup, [each for each in key.handled[:excess] if each.id not in dedup.written])
+
+    def write(self, token: str, dedup: KeyDedup, entries: list[Handled]) -> None:
+        """Write the entries of messages in the background.
+
+        An id moves from `dedup.writing` to `dedup.written` when its entry is stored. If that fails, a later commit
+        writes it again; until then the message stays in the record.
         """
         dedup.writing.update([entry.id for entry in entries])
         now = time.time()
-        shared: dict[int, list[Handled]] = {}
+        buckets: dict[int, list[Handled]] = {}
         for entry in entries:
             created = id_time(entry.id)
-            if created is None or not now - self._prompt < created < now + CLOCK_MARGIN or len(entry.reply) > _SMALL:
-                self._write(token, dedup, entry)
+            if (
+                created is None
+                or not now - self._max_age < created < now + CLOCK_MARGIN
+                or len(entry.reply) > _MAX_REPLY
+            ):
+                self._write_own(token, dedup, entry)
             else:
-                shared.setdefault(_bucket(created), []).append(entry)
-        for bucket, group in shared.items():
-            self._share(token, dedup, bucket, dedup.part if bucket == dedup.bucket else 0, group)
+                buckets.setdefault(_bucket(created), []).append(entry)
+        for bucket, group in buckets.items():
+            self._write_shared(token, dedup, bucket, dedup.part if bucket == dedup.bucket else 0, group)
 
-    def _write(self, token: str, dedup: KeyDedup, entry: Handled) -> None:
+    def _write_own(self, token: str, dedup: KeyDedup, entry: Handled) -> None:
         """Write the entry of one message."""
 
-        def answered(sequence: int, error: Exception | None) -> None:
-            self._note(dedup, [entry], sequence, error)
+        def on_reply(sequence: int, error: Exception | None) -> None:
+            self._finish(dedup, [entry], sequence, error)
 
-        self._publish(self._names.dedup_entry(token, entry.id), [entry], self._own, answered)
+        self._publish(self._names.dedup_entry(token, entry.id), [entry], self._own_headers, on_reply)
 
-    def _share(self, token: str, dedup: KeyDedup, bucket: int, part: int, group: list[Handled]) -> None:
-        """Write the entries of a group, each as the first part of their bucket that is free; a reader relies on there being no gap."""
-        first, rest = group[:_TOGETHER], group[_TOGETHER:]
+    def _write_shared(self, token: str, dedup: KeyDedup, bucket: int, part: int, group: list[Handled]) -> None:
+        """Write the entries of messages of one bucket, one part after another from the first free one."""
+        first, others = group[:_MAX_MESSAGES], group[_MAX_MESSAGES:]
 
-        def answered(sequence: int, error: Exception | None) -> None:
+        def on_reply(sequence: int, error: Exception | None) -> None:
             if isinstance(error, WrongSequence) and error.last:
-                self._share(token, dedup, bucket, part + 1, group)
+                # This part exists: an earlier owner has written it.
+                self._write_shared(token, dedup, bucket, part + 1, group)
             elif error is not None:
-                self._note(dedup, group, sequence, error)
+                self._finish(dedup, group, sequence, error)
             else:
-                self._note(dedup, first, sequence, None)
+                self._finish(dedup, first, sequence, None)
                 dedup.bucket, dedup.part = bucket, part + 1
-                if rest:
-                    self._share(token, dedup, bucket, part + 1, rest)
+                if others:
+                    self._write_shared(token, dedup, bucket, part + 1, others)
 
-        self._publish(self._names.dedup_bucket(token, bucket, part), first, self._shared, answered)
+        self._publish(self._names.dedup_bucket(token, bucket, part), first, self._shared_headers, on_reply)
 
     def _publish(
         self,
         subject: str,
         entries: list[Handled],
         headers: bytes,
-        answered: Callable[[int, Exception | None], None],
+        on_reply: Callable[[int, Exception | None], None],
     ) -> None:
         try:
-            self._jetstream.publish_callback(subject, encode_record(entries), headers, answered)
+            self._jetstream.publish_callback(subject, encode_record(entries), headers, on_reply)
         except PublishError as error:
-            answered(0, error)
+            on_reply(0, error)
 
-    def _note(self, dedup: KeyDedup, entries: list[Handled], sequence: int, error: Exception | None) -> None:
+    def _finish(self, dedup: KeyDedup, entries: list[Handled], sequence: int, error: Exception | None) -> None:
         ids = [entry.id for entry in entries]
         dedup.writing.difference_update(ids)
         if error is None:
-            self._stored(sequence)
+            self._on_stored(sequence)
             dedup.written.update(ids)
 
 
 def _bucket(created: float) -> int:
-    """Return the number of the time bucket in which an id was created (unix seconds)."""
+    """Return the number of the time bucket of an id that was created at `created` (Unix seconds)."""
     return round(created * 1000) // _BUCKET_MS

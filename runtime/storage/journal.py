@@ -1,220 +1,212 @@
-"""The journal of keyed turns: load a key's record, know what it has handled, commit the next record.
+"""The journal of keyed turns: loads the record of a key, and commits the next one.
 
-A commit is one JetStream publish with `Nats-Expected-Last-Subject-Sequence`; whoever else wrote in between wins, and this
-side forgets, reloads and runs again. `ack` or not, the newest record tells what happened (architecture.md §3, §4).
+A commit is one JetStream publish with `Nats-Expected-Last-Subject-Sequence`, the sequence of the record that the turn
+began from (ADR 001). Two owners that both believe they own a key therefore cannot both commit: the stream refuses the
+second one, which forgets the key, loads the newest record and runs its turns again.
 """
 
 import asyncio
 import itertools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from runtime.errors import ActorError, PublishError
+from runtime.errors import ActorError, NotDelivered, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, WrongSequence
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.options import Options
-from runtime.storage.dedup import DedupStore, KeyDedup
+from runtime.storage.dedup import DedupStore
 from runtime.storage.key import StoredKey
+from runtime.storage.key_dedup import KeyDedup
 from runtime.storage.record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
 from runtime.storage.state import States
 from runtime.wire import header_block
 from runtime.wire.codec import UNENCODABLE
-from runtime.wire.ids import CLOCK_MARGIN, new_id
+from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 
 _EXPECTED_SEQUENCE = header_block.START + header_block.line(header_block.EXPECTED_SEQUENCE, b"%d")
+"""The beginning of a commit's header block."""
 
-_REPLIES = 65_536
-"""Bytes of replies that a record carries, beyond those whose dedup entry is not confirmed: a record must fit one message."""
+_HEADER_ROOM = 4096
+"""Bytes of a message that are kept free for the headers of an event or timer."""
 
-_RECENT = 65_536
-"""Ids of handled messages that a busy key keeps in memory at most, to spare the look-up of their entries."""
+_VERIFY_PAUSES = (0.0, 0.1, 0.5, 1.0)
+"""Seconds before each attempt to read the newest record after a commit without a clear answer."""
 
 
 class Conflict(ActorError):
-    """Another writer has committed to this key: forget, reload, run again."""
+    """Another writer has committed to this key. Forget the key, load it, and run the turns again."""
 
 
 class NotStored(ActorError):
-    """The commit is certainly not stored: the server refused it, or was not there."""
+    """The commit is certainly not stored: the server refused it, or could not be reached."""
 
 
 class Unstorable(ActorError):
-    """The state cannot be put into bytes: nothing was sent."""
+    """The state cannot be encoded. Nothing was sent."""
 
 
 class Unsettled(ActorError):
-    """It is not known whether the commit is stored: the server cannot be asked."""
+    """Whether the commit is stored is unknown: the stream does not answer."""
 
 
 class Journal:
-    """Loads and commits the records of one actor type."""
+    """Loads and commits the records of one actor type.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor; its turns stream holds the records.
+        states: The decoder of the actor's states.
+        options: `handled` and `remember` are used.
+        on_stored: A callback with the sequence of each dedup entry that is stored; see `DedupStore`.
+    """
 
     def __init__(
         self,
         jetstream: JetStream,
         names: Names,
-        state_type: Any,
-        version: int,
-        upgrades: dict[int, Callable[[dict[str, Any]], dict[str, Any]]],
+        states: States,
         options: Options,
-        stored: Callable[[int], None],
+        on_stored: Callable[[int], None],
     ) -> None:
         self._jetstream = jetstream
         self._names = names
-        self._version = version
-        self.decode_state = States(names.actor, state_type, version, upgrades).decode
-        """Returns the state in a record; see `States.decode`."""
-        self._options = options
-        self._ttl = header_block.ttl(max(int(options.remember), 1))
-        self._writer = new_id()
-        self._commits = itertools.count()
-        self.dedup = DedupStore(jetstream, names, options.remember, stored)
+        self._state_version = states.version
+        self.decode_state = states.decode
+        """Return the state in a record; see `States.decode`."""
+        self._expiry = header_block.ttl(max(int(options.remember), 1))
+        self._writer_id = new_id()
+        self._commit_numbers = itertools.count()
+        self.dedup = DedupStore(jetstream, names, options, on_stored)
         self.on_change: Callable[[str, Any], None] | None = None
-        """Told ``(key token, state)`` of each state that was read, or that a commit has changed (the indexes)."""
+        """A callback with key token and state, called for each state that is loaded or changed by a commit (for indexes)."""
 
     @property
     def max_body(self) -> int:
-        """The most bytes that an event's or timer's body may have, so that it can be published with its headers."""
-        return self._jetstream.connection.max_payload - 4096
+        """The largest body of an event or timer, in bytes, that fits a message together with its headers."""
+        return self._jetstream.connection.max_payload - _HEADER_ROOM
 
     def subject(self, key: StoredKey) -> str:
-        """``orders.turn.<key>``."""
+        """Return the subject of a key's records, ``orders.turn.<key>``."""
         return self._names.turn(key.token)
 
     async def load(self, key: StoredKey) -> Record | None:
-        """Read the newest record of `key` from the stream leader into it. Raises `PublishError` or `TimeoutError`."""
+        """Read the newest record of a key from the leader of the stream into `key`.
+
+        Returns:
+            The record, whose outbox the caller passes to the relay; None if the key has none.
+
+        Raises:
+            PublishError, TimeoutError, ApiError: The stream cannot be read now.
+            NotDelivered, CodecError: The record or its state is unreadable; see `decode_record` and `States.decode`.
+        """
         stored = await self._jetstream.get_last(self._names.turns_stream, self.subject(key))
         key.forget()
         record = None
         if stored is not None:
             record = decode_record(stored.payload, stored.subject)
             key.sequence = stored.sequence
-            self._take(key, record)
+            key.state = self.decode_state(record, stored.subject)
+            key.handled = tuple(record.handled)
+            key.dedup = KeyDedup(record.evicted_until) if record.evicted_until else None
         key.loaded = True
         if self.on_change is not None:
-            # Usually nothing new; after a conflict, what the other writer has done.
+            # Usually the state is known already; after a conflict it is that of the other writer.
             self.on_change(key.token, key.state)
         return record
 
     async def commit(
-        self, key: StoredKey, state: Any, done: list[Handled], outbox: list[Outgoing], *, expires: bool = False
+        self, key: StoredKey, state: Any, handled: list[Handled], outbox: list[Outgoing], *, expires: bool = False
     ) -> int:
-        """Write the next record of `key`, after the turns of `done`, and return its sequence; the key then holds it.
+        """Write the next record of a key, and update `key` to it.
 
-        `expires` is for a record that never replaces another: what a record has put out of the stream comes back when that
-        record expires and the server is killed (2.15.1). So that of a deleted key (a state of None) stays.
+        Args:
+            key: The key, loaded.
+            state: The state that the turns leave; None deletes it.
+            handled: The messages that the turns have handled.
+            outbox: The events and timers that the turns have emitted. Entries of earlier turns that are not confirmed
+                yet are carried over from `key.outbox`.
+            expires: Let the record expire after `Options.remember`. Only for a record that never replaces another:
+                nats-server 2.15.1 restores an overwritten message if the newer one expires and the server is killed.
+                The record of a deleted key therefore stays.
 
-        Raises `Conflict` (another writer; reload and run again), `Unstorable`, `NotStored` or `Unsettled`.
+        Returns:
+            The sequence of the record.
+
+        Raises:
+            Conflict: Another writer has committed to the key.
+            Unstorable: The state cannot be encoded.
+            NotStored: The record is certainly not stored.
+            Unsettled: The record may or may not be stored.
         """
         try:
             body = msgspec.Raw(encode_record(state)) if state is not None else NO_STATE
         except UNENCODABLE as error:
             raise Unstorable(str(error)) from error
-        handled, gone = self._kept(key)
-        left = max([key.dedup.evicted_until if key.dedup is not None else 0.0, *(entry.time for entry in gone)])
-        handled += done
+        kept, evicted = self.dedup.split(key)
+        evicted_until = max([key.dedup.evicted_until if key.dedup is not None else 0.0, *(e.time for e in evicted)])
         record = Record(
-            turn=f"{self._writer}-{next(self._commits):x}",
-            version=self._version,
+            commit_id=f"{self._writer_id}-{next(self._commit_numbers):x}",
+            state_version=self._state_version,
             state=body,
-            handled=handled,
+            handled=kept + handled,
             outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
-            evicted_until=left,
+            evicted_until=evicted_until,
         )
-        headers = _EXPECTED_SEQUENCE % key.sequence
-        if expires:
-            headers += self._ttl
-        subject = self.subject(key)
         payload = encode_record(record)
-        try:
-            ack = await self._jetstream.publish(subject, payload, headers=headers + header_block.END)
-            sequence = ack.sequence
-        except WrongSequence:
-            sequence = await self._settle(subject, record)
-        except TimeoutError:
-            sequence = await self._settle(subject, record)
-        except PublishError as error:
-            raise NotStored(str(error)) from error
+        sequence = await self._publish(key, record, payload, expires)
         key.sequence = sequence
         changed, key.state = key.state is not state, state
-        self._remember(key, handled, gone, left, len(payload))
+        key.handled = tuple(record.handled)
+        self.dedup.after_commit(key, evicted, evicted_until, len(payload))
         if changed and self.on_change is not None:
             self.on_change(key.token, state)
         return sequence
 
-    async def _settle(self, subject: str, record: Record) -> int:
-        """Was the commit stored? The newest record tells. Raises `Conflict` where it is another's."""
-        for pause in (0.0, 0.1, 0.5, 1.0):
+    async def _publish(self, key: StoredKey, record: Record, payload: bytes, expires: bool) -> int:
+        headers = _EXPECTED_SEQUENCE % key.sequence
+        if expires:
+            headers += self._expiry
+        subject = self.subject(key)
+        try:
+            ack = await self._jetstream.publish(subject, payload, headers=headers + header_block.END)
+        except (WrongSequence, TimeoutError):
+            return await self._find_stored(subject, record)
+        except PublishError as error:
+            raise NotStored(str(error)) from error
+        return ack.sequence
+
+    async def _find_stored(self, subject: str, record: Record) -> int:
+        """Return the sequence of a record that was sent without a clear answer, if it is the newest one.
+
+        A commit that timed out may have been stored; in one measurement 18 of 112 were. Sending it again would not tell:
+        the stream checks the expected sequence before it looks for a duplicate message id, so it would refuse the
+        repetition in either case. So nothing is sent again. The newest record is read from the leader of the stream, and
+        its `commit_id` decides: with ours, the commit is done, and with another one, it is lost. A refused commit is
+        verified in the same way; that costs one read, and only if two owners race.
+
+        Raises:
+            Conflict: The newest record is that of another writer.
+            Unsettled: The stream cannot be read.
+        """
+        for pause in _VERIFY_PAUSES:
             await asyncio.sleep(pause)
             try:
                 stored = await self._jetstream.get_last(self._names.turns_stream, subject)
             except (TimeoutError, PublishError, ApiError):
                 continue
-            if stored is not None and decode_record(stored.payload, subject).turn == record.turn:
+            if stored is not None and _is_same(stored, record):
                 return stored.sequence
             raise Conflict(f"{subject}: another writer has committed")
         raise Unsettled(f"{subject}: it is not known whether the commit is stored")
 
-    def _take(self, key: StoredKey, record: Record) -> None:
-        key.state = self.decode_state(record, self.subject(key))
-        key.handled = tuple(record.handled)
-        key.dedup = KeyDedup(record.evicted_until) if record.evicted_until else None
 
-    def _kept(self, key: StoredKey) -> tuple[list[Handled], list[Handled]]:
-        """Split the handled list: what the next record carries, and what leaves it since its dedup entry is confirmed."""
-        dedup = key.dedup
-        if dedup is None or not dedup.written:
-            return list(key.handled), []
-        surplus = _surplus(key.handled, self._options.handled - 1, dedup.size)
-        gone = [entry for entry in key.handled[:surplus] if entry.id in dedup.written]
-        kept = [entry for entry in key.handled[:surplus] if entry.id not in dedup.written]
-        kept += key.handled[surplus:]
-        return kept, gone
-
-    def _remember(self, key: StoredKey, handled: list[Handled], gone: list[Handled], left: float, size: int) -> None:
-        """After the commit of a record of `size` bytes: keep the ids of what has left it, write entries for what is about to."""
-        key.handled = tuple(handled)
-        surplus = _surplus(handled, self._options.handled, size)
-        dedup = key.dedup
-        if dedup is None:
-            if not surplus and not gone:
-                return
-            dedup = key.dedup = KeyDedup()
-        dedup.evicted_until, dedup.size = left, size
-        if gone:
-            self._forget(dedup, gone)
-        enough = 2 * self._options.handled if size <= _REPLIES else 1
-        if not dedup.writing and surplus - len(dedup.written) >= enough:
-            self.dedup.write(key.token, dedup, [each for each in handled[:surplus] if each.id not in dedup.written])
-
-    def _forget(self, dedup: KeyDedup, gone: list[Handled]) -> None:
-        recent, now = dedup.recent, time.time()
-        for entry in gone:
-            if entry.time > now + CLOCK_MARGIN:
-                # Of a clock that is far ahead: it would stay in memory as long. Its entry is looked up instead.
-                dedup.forgotten_until = max(dedup.forgotten_until, entry.time)
-            else:
-                recent[entry.id] = entry.time
-            dedup.written.discard(entry.id)
-        horizon = now - 2 * CLOCK_MARGIN
-        while recent and (len(recent) > _RECENT or next(iter(recent.values())) < horizon):
-            dedup.forgotten_until = max(dedup.forgotten_until, recent.popitem(last=False)[1])
-
-
-def _surplus(handled: Sequence[Handled], most: int, size: int) -> int:
-    """Return how many of the oldest are more than `most`, or more than the bytes that replies may have.
-
-    `size` are the bytes of a record that has them all.
-    """
-    if size <= _REPLIES:
-        return max(len(handled) - most, 0)
-    replies = 0
-    for kept, entry in enumerate(reversed(handled)):
-        replies += len(entry.reply)
-        if kept >= most or replies > _REPLIES:
-            return len(handled) - kept
-    return 0
+def _is_same(stored: StoredMessage, record: Record) -> bool:
+    """Return whether a stored message holds `record`."""
+    try:
+        return decode_record(stored.payload, stored.subject).commit_id == record.commit_id
+    except NotDelivered:
+        return False  # a newer version of this package wrote it

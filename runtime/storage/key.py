@@ -1,15 +1,22 @@
-"""The stored half of a key: its newest record in memory, and the events and timers that are not published yet."""
+"""The stored half of a key: its newest record in memory, and its unpublished events and timers."""
 
 from collections import deque
 from typing import Any
 
-from runtime.storage.dedup import KeyDedup
+from runtime.storage.key_dedup import KeyDedup
 from runtime.storage.record import Handled, Outgoing
 from runtime.wire.ids import CLOCK_MARGIN, id_time
 
 
 class StoredKey:
-    """One key of an actor as its stream has it. The journal loads and commits it; the relay publishes its outbox."""
+    """One key of an actor, as its newest record has it.
+
+    The journal loads and commits it, and the relay publishes its outbox.
+
+    Args:
+        key: The key.
+        token: The key as a subject token.
+    """
 
     __slots__ = ("dedup", "handled", "key", "loaded", "outbox", "sequence", "state", "token")
 
@@ -17,28 +24,41 @@ class StoredKey:
         self.key = key
         self.token = token
         self.outbox: deque[tuple[Outgoing, int]] | None = None
-        """Not yet confirmed events and timers, with the sequence of the record that they came with."""
+        """Unconfirmed events and timers, each with the sequence of the record that introduced it; None if there are none."""
         self.forget()
 
     def forget(self) -> None:
-        """Drop what was read from the stream; the next turn loads it again."""
+        """Drop everything that was read from the stream, so that the next turn loads the record again.
+
+        The outbox stays: the relay is publishing it.
+        """
         self.loaded = False
+        """Whether the fields below are those of the newest record, or of a key without one."""
         self.state: Any = None
         self.sequence = 0
+        """The stream sequence of the record; 0 if there is none. The next commit succeeds only if it is still the newest."""
         self.handled: tuple[Handled, ...] = ()
+        """The handled messages that the record lists, oldest first."""
         self.dedup: KeyDedup | None = None
+        """The dedup entries of this key; None as long as no message has left the record, or is about to."""
 
     def find(self, message_id: str) -> Handled | None:
-        """Return the entry of a handled message that is in memory."""
+        """Return the handled message with this id, if the record lists it."""
         for entry in reversed(self.handled):
             if entry.id == message_id:
                 return entry
         return None
 
     def may_have_entry(self, message_id: str, sent_at: float | None) -> bool:
-        """Whether a message that is not in the record may have been handled all the same: then its dedup entry tells.
+        """Return whether a message that the record does not list may have been handled all the same.
 
-        `sent_at` is its time where its id does not carry one (the stream time of an event).
+        If so, its dedup entry must be looked up (`DedupStore.find`). False is certain, and spares that request: the time
+        of the message is later than the commit of everything that this process has forgotten.
+
+        Args:
+            message_id: The id of the message.
+            sent_at: Unix seconds of a message whose id carries no time, such as the stream time of an event; None if
+                unknown.
         """
         dedup = self.dedup
         if dedup is None:

@@ -1,73 +1,150 @@
-"""The one record of a key: its state, the messages it has handled, and what it has not yet published.
+"""The record of a key: its state, the messages it has handled, and its unpublished events and timers.
 
-It is the body of ``orders.turn.<key>``; the newest one is the truth (architecture.md §4).
+A record is the body of one message on ``orders.turn.<key>``, and the newest one is the truth about its key. All effects
+of a turn are in the same record, so they are stored together or not at all (ADR 001).
 """
+
+from enum import StrEnum
+from typing import Final
 
 import msgspec
 
-from runtime.errors import CodecError
+from runtime.errors import CodecError, NotDelivered
 
-NO_REPLY = msgspec.Raw(b"null")
-NO_STATE = NO_REPLY
+FORMAT: Final = 1
+"""The version of the record's own format, which this module reads and writes.
+
+Raise it if older code would misread a new record. A field that older code may ignore needs no new format.
+"""
+
+NO_REPLY: Final = msgspec.Raw(b"null")
+"""The stored reply of a message that has none."""
+
+NO_STATE: Final = NO_REPLY
+"""The stored state of a key that has none."""
 
 
 class Handled(msgspec.Struct, array_like=True):
-    """A message that this key has handled: its id, the reply's JSON, and the unix time of the commit.
+    """A message that this key has handled.
 
-    Where the message's own time is later (its sender's clock is ahead), it is that: no message that is newer than all that
-    left the list can then have been in it.
+    A message that is handled again gets this reply, and has no further effect.
     """
 
     id: str
     reply: msgspec.Raw
+    """JSON."""
     time: float
+    """Commit time in Unix seconds, or the message's own time if that is later (the clock of its sender is ahead).
+
+    A message that is newer than every evicted entry is therefore certainly not among them.
+    """
+
+
+class Kind(StrEnum):
+    """The kind of an outbox entry. A record stores its letter."""
+
+    EVENT = "e"
+    TIMER = "t"
+    """A timer that is due at once."""
+    SCHEDULE = "s"
+    """A timer for later, once or repeatedly."""
+    CANCEL = "x"
+    """The removal of a timer."""
 
 
 class Outgoing(msgspec.Struct, array_like=True, omit_defaults=True):
-    """An event or timer that leaves with the commit. `id` is fixed, so that publishing it again repeats nothing."""
+    """An event or a timer that a turn has emitted, and that the relay publishes once the turn is stored."""
 
     id: str
-    kind: str
-    """``e`` an event, ``t`` a timer that is due at once, ``s`` one for later, ``x`` one taken back."""
+    """Fixed when the turn runs, so that receivers recognize an entry that is published twice."""
+    kind: Kind
     name: str
-    """The class name of the event or of the command that a timer sends."""
+    """The class name of the event, or of the command that a timer sends."""
     token: str
-    """The key as a subject token: the event's own, or this key's."""
+    """A key as a subject token: the event's own, or that of the key which set the timer."""
     body: msgspec.Raw
+    """JSON."""
     time: float
-    """Unix seconds of the emit; of the firing for a timer."""
+    """Unix seconds: when an event was emitted, or when a timer fires."""
     trace: str = ""
     """The trace context of the turn, as header lines."""
     timer: str = ""
     """The name of a timer, unique within its key."""
     schedule: str = ""
+    """The pattern of a timer that repeats, in the syntax of NATS; empty if it fires once."""
     zone: str = ""
+    """The time zone of the pattern; empty for UTC."""
 
 
 class Record(msgspec.Struct, omit_defaults=True):
-    """See the module. `state` is ``null`` for a key that was deleted; `evicted_until` is the latest commit time of a handled message that is no longer in the list (0: none left)."""
+    """See the module."""
 
-    turn: str
-    """Unique to the commit that wrote this: tells one's own record after a time-out."""
-    version: int = 1
+    commit_id: str
+    """Unique to the commit that wrote this record. After a time-out, a writer recognizes its own record by it."""
+    state_version: int = 1
+    """The application's version of the state (`Actor.state_version`)."""
     state: msgspec.Raw = NO_STATE
+    """JSON; ``null`` for a key that has no state, or whose state was deleted."""
     handled: list[Handled] = msgspec.field(default_factory=list)
+    """The latest handled messages, oldest first."""
     outbox: list[Outgoing] = msgspec.field(default_factory=list)
+    """Events and timers of this and earlier turns that may be unpublished, in the order in which they are published."""
     evicted_until: float = 0.0
+    """The latest `Handled.time` of all messages that `handled` has ever evicted; 0 if none was evicted."""
+    format: int = FORMAT
+    """The version of the record's own format, `FORMAT` when it was written. Format 1 is not written out."""
+
+
+class _Format(msgspec.Struct):
+    """The one field of a record that every format has."""
+
+    format: int = 1
 
 
 _decode = msgspec.json.Decoder(Record).decode
+_decode_format = msgspec.json.Decoder(_Format).decode
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 encode_record = msgspec.json.Encoder().encode
+"""Encode a record, or a part of one, as JSON."""
 
 
 def decode_record(payload: bytes, subject: str) -> Record:
-    """Return the record in `payload`; raises `CodecError` naming `subject` where it is none."""
+    """Return the record in the body of a message.
+
+    Args:
+        payload: The body.
+        subject: The subject of the message, for error texts.
+
+    Raises:
+        NotDelivered: A newer version of this package wrote the record, in a format that this one does not know.
+        CodecError: The body is not a record.
+    """
     try:
-        return _decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        record = _decode(payload)
+    except _DECODE_ERRORS as error:
+        # A newer format need not decode as this one.
+        _refuse_newer_format(_read_format(payload), subject)
         raise CodecError(f"{subject}: stored record is unreadable: {error}") from None
+    _refuse_newer_format(record.format, subject)
+    return record
 
 
 def is_null(raw: msgspec.Raw) -> bool:
-    """Whether a stored value is ``null``."""
+    """Return whether a stored value is ``null``."""
     return bytes(raw) == b"null"
+
+
+def _read_format(payload: bytes) -> int:
+    try:
+        return _decode_format(payload).format
+    except _DECODE_ERRORS:
+        return FORMAT
+
+
+def _refuse_newer_format(found: int, subject: str) -> None:
+    if found > FORMAT:
+        raise NotDelivered(
+            f"{subject}: the record was written by a newer version of actorloom "
+            f"(record format {found}; this process knows {FORMAT})"
+        )

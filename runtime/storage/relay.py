@@ -1,7 +1,17 @@
-"""The relay: publishes what committed turns left in their outbox, each with its fixed id, in order per key.
+"""The relay: publishes the events and timers of committed turns (a transactional outbox, ADR 006).
 
-Nothing here is needed for correctness while the process lives: the newest record of a key has all that may be
-unpublished. After a crash, the checkpoint (all that lies at or below it is published) says which records to look at.
+**The outbox is in the record.** A commit stores the events and timers of its turns in the record of the key, and the next
+record carries over those that are not confirmed. So the newest record of a key contains everything of that key that may be
+unpublished, and the relay needs no storage of its own. After a crash, the next owner reads the records above the
+checkpoint, and publishes their outboxes.
+
+**Order.** The entries of a key are published one at a time, each after the acknowledgment of the one before: a publish
+that fails and is repeated would otherwise overtake, or be overtaken by, the next event of its key. Different keys are
+published at the same time. One failing entry therefore holds back the events of its key, and of no other.
+
+**Duplicates.** An entry may be published more than once, after a time-out or by two owners of a key. That is harmless, since
+its id is fixed when the turn runs: the stream drops an id that it has seen within two minutes, and reactions drop an id
+that they remember. Timers need more care; see `runtime.storage.schedules`.
 """
 
 import asyncio
@@ -9,31 +19,55 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
-from opentelemetry.trace import SpanKind
+from opentelemetry.trace import Span
 
-from runtime.errors import ActorError, CodecError, PublishError
+from runtime.errors import ActorError, CodecError, NotDelivered, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
-from runtime.storage.record import Outgoing, decode_record
-from runtime.storage.schedules import take_back, timer_message
-from runtime.telemetry import NO_SPAN, ServiceTracer, Template, finish, semconv
-from runtime.wire import header_block
-from runtime.wire.cloudevents import event_headers
-from runtime.wire.subjects import Names, snake_case, token_key
+from runtime.storage.outbox_messages import OutboxMessages
+from runtime.storage.record import Kind, Outgoing, decode_record
+from runtime.storage.schedules import take_back
+from runtime.telemetry import ServiceTracer, finish
+from runtime.wire.subjects import Names, token_key
 
 logger = logging.getLogger("actorloom.storage")
 
 _FIRST_PAUSE = 0.05
+"""Seconds before a failed publish is repeated for the first time; the pause doubles with each failure."""
+
 _LONGEST_PAUSE = 5.0
+"""Seconds to which the pause grows."""
+
+_SILENT_PAUSE = 1.0
+"""Seconds: shorter pauses are not logged."""
+
+
+class _Attempt(NamedTuple):
+    """One attempt to publish the first entry of an outbox."""
+
+    key: StoredKey
+    entry: Outgoing
+    origin: int
+    """The sequence of the record that introduced the entry."""
+    pause: float
+    """Seconds before the next attempt if this one fails."""
 
 
 class Relay:
-    """Publishes outboxes of one actor type. All state is in memory; `StoredKey.outbox` holds what is not confirmed.
+    """Publishes the outboxes of one actor type.
 
-    `owns` says whether this process may: by the clock, the lease may have gone before anybody was told.
+    Everything here is in memory. `StoredKey.outbox` contains the entries that are not confirmed.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor.
+        tracer: The tracer of the actor.
+        owns: Returns whether this process still owns the keys, by the clock. A process that was paused may have lost them
+            before it is notified; its relay then stops.
     """
 
     def __init__(self, jetstream: JetStream, names: Names, tracer: ServiceTracer, owns: Callable[[], bool]) -> None:
@@ -41,178 +75,64 @@ class Relay:
         self._owns = owns
         self._loop = asyncio.get_running_loop()
         self._names = names
-        self._tracer = tracer
-        self._templates: dict[str, Template] = {}
+        self._messages = OutboxMessages(names, tracer)
         self._keys: set[StoredKey] = set()
+        """Keys whose outbox is being published."""
         self._saved = 0
+        """The stored checkpoint."""
         self._swept = 0
+        """The last sequence of the stream at the time of the last sweep."""
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._stopped = False
-        self._clearing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.checkpoint = Checkpoint()
         self.published = 0
+        """Entries that are confirmed."""
         self.failed = 0
+        """Attempts that failed."""
 
     def send(self, key: StoredKey, outgoing: list[Outgoing], sequence: int) -> None:
-        """Publish what the record at `sequence` added; a record that added nothing is accounted for at once."""
+        """Publish the entries that the record at `sequence` has added. A record without any is done at once."""
         if not outgoing:
             self.checkpoint.mark_done(sequence)
             return
         if key.outbox is None:
             key.outbox = deque()
         key.outbox.extend((entry, sequence) for entry in outgoing)
-        self.resume(key)
-
-    def resume(self, key: StoredKey) -> None:
-        """Publish the outbox of `key` from its head, unless that is under way."""
-        if key.outbox and key not in self._keys and not self._stopped:
+        if key not in self._keys and not self._stopped:
             self._keys.add(key)
             self._publish(key, _FIRST_PAUSE)
 
     def pending(self) -> set[int]:
-        """Return the sequences of records that still have something to publish."""
+        """Return the sequences of the records that have unpublished entries."""
         return {sequence for key in self._keys if key.outbox for _, sequence in key.outbox}
 
     async def wait_idle(self) -> None:
-        """Return when nothing is left to publish."""
+        """Return when nothing is left to publish, or the relay has stopped."""
         while self._keys:
-            future = self._loop.create_future()
-            self._idle_waiters.append(future)
-            await future
+            waiter = self._loop.create_future()
+            self._idle_waiters.append(waiter)
+            await waiter
 
     def stop(self) -> None:
-        """Publish nothing more; what is left is in the records, for the next owner."""
+        """Publish nothing more. The records contain the rest, for the next owner."""
         self._stopped = True
-        for task in self._clearing:
+        for task in self._tasks:
             task.cancel()
         self._keys.clear()
-        self._settle()
+        self._wake_idle_waiters()
 
-    def _publish(self, key: StoredKey, pause: float) -> None:
-        if not self._owns():
-            self.stop()  # lost while this process was paused: the next owner has it from the record
-            return
-        assert key.outbox
-        entry, origin = key.outbox[0]
-        if entry.kind == "x":
-            self._clear(key, entry, origin, pause)
-            return
-        template = self._template(entry)
-        carried = entry.trace.encode()
-        if carried or template.records:
-            span = template.receive(header_block.join(carried), {semconv.MESSAGING_MESSAGE_ID: entry.id})
-            trace = span.lines() + carried[carried.find(b"baggage:") :] if b"baggage:" in carried else span.lines()
-        else:
-            span, trace = NO_SPAN, b""
-        subject, headers = self._message(entry, origin, trace)
-
-        def answered(sequence: int, error: Exception | None) -> None:
-            if isinstance(error, WrongSequence):
-                # A timer of this name stands there.
-                span.end()
-                self._clear(key, entry, origin, pause)
-                return
-            if error is not None:
-                finish(span, 500, type(error).__name__, str(error))
-                if isinstance(error, PublishError) and error.err_code in INVALID_SCHEDULE_CODES:
-                    logger.error(
-                        "%s: the timer %s of key %s is not set: %s", self._names.actor, entry.timer, key.token, error
-                    )
-                    self._confirmed(key, entry, 0)
-                else:
-                    self._later(key, pause, error)
-                return
-            span.end()
-            self._confirmed(key, entry, sequence)
-
-        try:
-            self._jetstream.publish_callback(subject, bytes(entry.body), headers, answered)
-        except PublishError as error:
-            finish(span, 500, type(error).__name__, str(error))
-            self._later(key, pause, error)
-
-    def _clear(self, key: StoredKey, entry: Outgoing, origin: int, pause: float) -> None:
-        taking = self._take_back(key, entry, origin, pause)
-        task = self._loop.create_task(taking, name=f"actorloom {self._names.actor} timer")
-        self._clearing.add(task)
-        task.add_done_callback(self._clearing.discard)
-
-    async def _take_back(self, key: StoredKey, entry: Outgoing, origin: int, pause: float) -> None:
-        """Take back what stands under the name of `entry`, the head of the outbox, and publish it then, if it is one to set."""
-        left = {one.id for one, _ in key.outbox or ()}
-        try:
-            gone = await take_back(self._jetstream, self._names, entry, origin, left)
-        except (ActorError, TimeoutError) as error:
-            self._later(key, pause, error)
-            return
-        if gone and entry.kind != "x":
-            self._again(key, pause)
-        else:
-            self._confirmed(key, entry, 0)
-
-    def _confirmed(self, key: StoredKey, entry: Outgoing, sequence: int) -> None:
-        outbox = key.outbox
-        if outbox is None or not outbox or outbox[0][0] is not entry:
-            return  # forgotten meanwhile: another writer has this key now
-        self.published += 1
-        _, origin = outbox.popleft()
-        if entry.kind != "e" and sequence:
-            self.checkpoint.mark_done(sequence)
-        if not outbox or outbox[0][1] != origin:
-            self.checkpoint.mark_done(origin)
-        if outbox:
-            if not self._stopped:
-                self._publish(key, _FIRST_PAUSE)
-            return
-        key.outbox = None
-        self._keys.discard(key)
-        self._settle()
-
-    def _later(self, key: StoredKey, pause: float, error: Exception) -> None:
-        self.failed += 1
-        if self._stopped:
-            return
-        if pause > 1.0:
-            logger.warning("%s: events of key %s wait to be published: %s", self._names.actor, key.token, error)
-        delay = pause * (0.5 + random.random() / 2)
-        self._loop.call_later(delay, self._again, key, min(pause * 2, _LONGEST_PAUSE))
-
-    def _again(self, key: StoredKey, pause: float) -> None:
-        if key.outbox and not self._stopped:
-            self._publish(key, pause)
-
-    def _settle(self) -> None:
-        if not self._keys:
-            for future in self._idle_waiters:
-                if not future.done():
-                    future.set_result(None)
-            self._idle_waiters.clear()
-
-    # What is published.
-
-    def _message(self, entry: Outgoing, origin: int, trace: bytes) -> tuple[str, bytes]:
-        """Return subject and header block of an event or timer; `trace` has the lines of its trace."""
-        if entry.kind != "e":
-            return timer_message(self._names, entry, origin, trace)
-        subject = self._names.event(snake_case(entry.name), entry.token)
-        return subject, event_headers(self._names.actor, entry.name, entry.id, entry.token, entry.time, trace)
-
-    def _template(self, entry: Outgoing) -> Template:
-        template = self._templates.get(entry.kind + entry.name)
-        if template is None:
-            kind = "event" if entry.kind == "e" else "timer"
-            destination = f"{self._names.prefix}{self._names.actor}.{kind}.{snake_case(entry.name)}"
-            attributes = {**semconv.send_attributes(destination)}
-            template = self._tracer.template(f"publish {destination}", SpanKind.PRODUCER, attributes)
-            self._templates[entry.kind + entry.name] = template
-        return template
-
-    # After a crash, and for what other writers left.
+    # Recovery
 
     async def recover(self) -> int:
-        """Publish what was left by former owners, from the saved checkpoint on; return how many records had something.
+        """Publish the outboxes of former owners, from the stored checkpoint on, and become the owner of the checkpoint.
 
-        Raises `PublishError` or `TimeoutError` where the stream cannot be read.
+        Returns:
+            The number of records that had an outbox; 0 if the keys were lost meanwhile.
+
+        Raises:
+            PublishError, TimeoutError, ApiError: The stream cannot be read now.
+            NotDelivered, CodecError: A record is unreadable; see `decode_record`.
         """
         stream = self._names.turns_stream
         saved = await self._jetstream.get_last(stream, self._names.checkpoint())
@@ -223,55 +143,182 @@ class Relay:
             async for stored in self._jetstream.read(stream, self._names.turn("*"), start_sequence=start + 1):
                 outbox = decode_record(stored.payload, stored.subject).outbox
                 newest[stored.subject] = (stored.sequence, outbox)
-        left = {subject: found for subject, found in newest.items() if found[1]}
-        for subject, (sequence, outbox) in left.items():
+        unpublished = {subject: found for subject, found in newest.items() if found[1]}
+        for subject, (sequence, outbox) in unpublished.items():
             self._adopt(subject, outbox, sequence)
         await self.wait_idle()
         if self._stopped:
-            return 0  # the keys were lost meanwhile
+            return 0
         self._saved = start
         self.checkpoint.begin(max(last, start))
-        return len(left)
+        return len(unpublished)
 
     async def sweep(self) -> None:
-        """Look at sequences that are nobody's (a former owner that woke up, a crashed peer), and save the checkpoint."""
+        """Publish the outboxes that another writer has left since `recover`, and store the checkpoint. Called regularly.
+
+        A former owner that was paused may still commit once when it wakes up, and then stop before it publishes. A process
+        of an actor without state may crash while others run. The sequence of such a record is never marked as done here,
+        so the checkpoint stops in front of it. A sweep reads just these sequences: it adopts the outbox of a record, and
+        marks every other message as done.
+
+        A sequence is looked at only if it was there at the last sweep already: before that, it may be a commit of this
+        process whose acknowledgment is still on its way.
+        """
         checkpoint = self.checkpoint
         if not checkpoint.tracking:
             return
-        # What was there a sweep ago and is still nobody's: a commit whose acknowledgement is on its way is not.
         limit, self._swept = self._swept, (await self._jetstream.stream_info(self._names.turns_stream)).state.last_seq
-        suspects = set(checkpoint.unaccounted(limit, self.pending()))
-        if suspects:
-            await self._look_at(suspects)
+        unaccounted = set(checkpoint.unaccounted(limit, self.pending()))
+        if unaccounted:
+            await self._adopt_unaccounted(unaccounted)
         await self.save()
 
-    async def _look_at(self, suspects: set[int]) -> None:
-        first, last = min(suspects), max(suspects)
-        async for stored in self._jetstream.read(self._names.turns_stream, self._names.turn("*"), start_sequence=first):
-            if stored.sequence > last:
-                break
-            if stored.sequence not in suspects:
-                continue
-            try:
-                outbox = decode_record(stored.payload, stored.subject).outbox
-            except CodecError as error:
-                logger.error("%s", error)
-                continue
-            if outbox:
-                suspects.discard(stored.sequence)
-                self._adopt(stored.subject, outbox, stored.sequence)
-        for sequence in suspects:
-            self.checkpoint.mark_done(sequence)
-
     async def save(self) -> None:
-        """Store the checkpoint, where it has moved."""
+        """Store the checkpoint if it has moved."""
         position = self.checkpoint.position
         if self.checkpoint.tracking and position > self._saved:
             ack = await self._jetstream.publish(self._names.checkpoint(), b"%d" % position)
             self._saved = position
             self.checkpoint.mark_done(ack.sequence)
 
+    async def _adopt_unaccounted(self, sequences: set[int]) -> None:
+        first, last = min(sequences), max(sequences)
+        async for stored in self._jetstream.read(self._names.turns_stream, self._names.turn("*"), start_sequence=first):
+            if stored.sequence > last:
+                break
+            if stored.sequence not in sequences:
+                continue
+            try:
+                outbox = decode_record(stored.payload, stored.subject).outbox
+            except CodecError as error:
+                logger.error("%s", error)
+                continue
+            except NotDelivered as newer_format:
+                # A newer version of this process can publish it, so it must stay above the checkpoint.
+                logger.error("%s", newer_format)
+                sequences.discard(stored.sequence)
+                continue
+            if outbox:
+                sequences.discard(stored.sequence)
+                self._adopt(stored.subject, outbox, stored.sequence)
+        for sequence in sequences:
+            self.checkpoint.mark_done(sequence)
+
     def _adopt(self, subject: str, outbox: list[Outgoing], sequence: int) -> None:
+        """Publish the outbox of a record that this process has not written."""
         token = subject.rpartition(".")[2]
-        orphan = StoredKey(token_key(token), token)
-        self.send(orphan, outbox, sequence)
+        self.send(StoredKey(token_key(token), token), outbox, sequence)
+
+    # Publishing
+
+    def _publish(self, key: StoredKey, pause: float) -> None:
+        """Publish the first entry of an outbox; its confirmation publishes the next one."""
+        if not self._owns():
+            self.stop()
+            return
+        assert key.outbox
+        entry, origin = key.outbox[0]
+        attempt = _Attempt(key, entry, origin, pause)
+        if entry.kind is Kind.CANCEL:
+            self._start_take_back(attempt)
+        else:
+            self._send(attempt)
+
+    def _send(self, attempt: _Attempt) -> None:
+        entry = attempt.entry
+        span, trace = self._messages.start_span(entry)
+        subject, headers = self._messages.make(entry, attempt.origin, trace)
+
+        def on_reply(sequence: int, error: Exception | None) -> None:
+            self._on_reply(attempt, span, sequence, error)
+
+        try:
+            self._jetstream.publish_callback(subject, bytes(entry.body), headers, on_reply)
+        except PublishError as error:
+            self._on_reply(attempt, span, 0, error)
+
+    def _on_reply(self, attempt: _Attempt, span: Span, sequence: int, error: Exception | None) -> None:
+        if error is None:
+            span.end()
+            self._confirmed(attempt, sequence)
+        elif isinstance(error, WrongSequence):
+            # Another timer has this name.
+            span.end()
+            self._start_take_back(attempt)
+        else:
+            finish(span, 500, type(error).__name__, str(error))
+            if isinstance(error, PublishError) and error.err_code in INVALID_SCHEDULE_CODES:
+                logger.error(
+                    "%s: the timer %s of key %s is not set: %s",
+                    self._names.actor, attempt.entry.timer, attempt.key.token, error,
+                )  # fmt: skip
+                self._confirmed(attempt, 0)
+            else:
+                self._retry_later(attempt, error)
+
+    def _confirmed(self, attempt: _Attempt, sequence: int) -> None:
+        """Remove a published entry from its outbox, and publish the next one.
+
+        Args:
+            attempt: The attempt.
+            sequence: The sequence of the message in its stream; 0 if nothing was stored.
+        """
+        key, entry, _, _ = attempt
+        outbox = key.outbox
+        if not outbox or outbox[0][0] is not entry:
+            return  # the outbox was dropped meanwhile
+        self.published += 1
+        _, origin = outbox.popleft()
+        if entry.kind is not Kind.EVENT and sequence:
+            # Timers are stored in the turns stream, whose sequences the checkpoint covers.
+            self.checkpoint.mark_done(sequence)
+        if not outbox or outbox[0][1] != origin:
+            self.checkpoint.mark_done(origin)
+        if outbox:
+            if not self._stopped:
+                self._publish(key, _FIRST_PAUSE)
+            return
+        key.outbox = None
+        self._keys.discard(key)
+        self._wake_idle_waiters()
+
+    def _retry_later(self, attempt: _Attempt, error: Exception) -> None:
+        self.failed += 1
+        if self._stopped:
+            return
+        key, pause = attempt.key, attempt.pause
+        if pause > _SILENT_PAUSE:
+            logger.warning("%s: events of key %s are not published yet: %s", self._names.actor, key.token, error)
+        delay = pause * (0.5 + random.random() / 2)
+        self._loop.call_later(delay, self._retry, key, min(pause * 2, _LONGEST_PAUSE))
+
+    def _retry(self, key: StoredKey, pause: float) -> None:
+        if key.outbox and not self._stopped:
+            self._publish(key, pause)
+
+    def _start_take_back(self, attempt: _Attempt) -> None:
+        work = self._take_back(attempt)
+        task = self._loop.create_task(work, name=f"actorloom {self._names.actor} timer")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take_back(self, attempt: _Attempt) -> None:
+        """Delete the stored timer that has the name of an entry, and then publish the entry if it sets a timer."""
+        key, entry, origin, pause = attempt
+        own_ids = {each.id for each, _ in key.outbox or ()}
+        try:
+            deleted = await take_back(self._jetstream, self._names, entry, origin, own_ids)
+        except (ActorError, TimeoutError) as error:
+            self._retry_later(attempt, error)
+            return
+        if deleted and entry.kind is not Kind.CANCEL:
+            self._retry(key, pause)
+        else:
+            self._confirmed(attempt, 0)
+
+    def _wake_idle_waiters(self) -> None:
+        if not self._keys:
+            for waiter in self._idle_waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._idle_waiters.clear()

@@ -1,25 +1,46 @@
-"""Timers as messages of JetStream's scheduler (ADR-51): how they are stored, and taken back or replaced by name."""
+"""Timers as messages of JetStream's scheduler (NATS ADR-51): how they are stored, and how they are taken back by name.
+
+A timer that waits is a message on ``<actor>.schedule.<key>.<name>``. When it is due, the server publishes its body on
+``<actor>.timer.<key>.<name>``, from where it is delivered.
+
+**One timer for each name.** A turn may set a timer again or cancel it. The older message must then be deleted: it is
+*taken back*. An overwritten one would not do, since nats-server 2.15.1 restores it if the newer message is deleted and
+the server is killed. So a timer is stored with an expected sequence of 0, and if that is refused, the timer that has the
+name is taken back first.
+
+**Two owners.** A former owner that was paused may still publish an old outbox while the next owner has already set a
+timer of the same name. It must not delete that one. Purging any message under the name, as the first version did, lost
+timers: the next owner had published one, the former owner purged it to store its own copy, and was then stopped. So each
+timer carries the sequence of the record that set it. The timer with the higher sequence is the later one, and stays.
+"""
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.record import Outgoing
+from runtime.storage.record import Kind, Outgoing
 from runtime.wire import header_block
 from runtime.wire.cloudevents import rfc3339
 from runtime.wire.subjects import Names, key_token
 
 
 def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> tuple[str, bytes]:
-    """Return subject and header block of a timer, set by the record at `origin`; `trace` has the lines of its trace."""
-    waiting = names.schedule(entry.token, key_token(entry.timer))
+    """Return the subject and the header block of a timer.
+
+    Args:
+        names: The names of the actor.
+        entry: An entry of kind `TIMER` or `SCHEDULE`.
+        origin: The sequence of the record that set the timer.
+        trace: The header lines of its trace context.
+    """
+    schedule = names.schedule(entry.token, key_token(entry.timer))
     target = names.timer(entry.token, key_token(entry.timer))
-    # What a process that was paused publishes again, late, is dropped by its id: it may have been taken back meanwhile.
     headers = [
+        # If a paused process publishes the timer again, the server drops it by this id: it may have been taken back.
         (header_block.MESSAGE_ID, entry.id),
         (header_block.IDEMPOTENCY_KEY, entry.id),
         (header_block.TIMER_COMMAND, entry.name),
     ]
-    if entry.kind == "t":
-        # It replaces what was to come under this name: a message on behalf of a schedule can end that.
-        headers += [(b"Nats-Scheduler", waiting), (b"Nats-Schedule-Next", "purge")]
+    if entry.kind is Kind.TIMER:
+        # Published as if by the scheduler, which makes the server delete the waiting timer of this name.
+        headers += [(b"Nats-Scheduler", schedule), (b"Nats-Schedule-Next", "purge")]
         return target, _block(trace, headers)
     when = entry.schedule or f"@at {rfc3339(entry.time)}"
     headers += [(b"Nats-Schedule", when), (b"Nats-Schedule-Target", target)]
@@ -27,33 +48,42 @@ def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> t
         headers.append((b"Nats-Schedule-Time-Zone", entry.zone))
     if entry.schedule:
         headers.append((header_block.TIMER_RECURRING, "1"))
-    # Never in the place of another, which is taken back first.
+    # Refused if a timer of this name waits. That one is taken back first.
     headers += [(header_block.EXPECTED_SEQUENCE, "0"), (header_block.TIMER_TURN, str(origin))]
-    return waiting, _block(trace, headers)
+    return schedule, _block(trace, headers)
+
+
+async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin: int, own_ids: set[str]) -> bool:
+    """Delete the waiting timer that has the name of an entry, unless it must stay.
+
+    It stays if it is the entry itself or a later entry of the same outbox, stored by an earlier attempt, or if a later turn
+    has set it. That turn may be one of another owner, of which this process knows nothing because it was paused.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor.
+        entry: The entry, whose timer is to be cancelled or set.
+        origin: The sequence of the record that introduced the entry.
+        own_ids: The ids of the entry and of everything behind it in the outbox.
+
+    Returns:
+        Whether the name is free now. If not, the entry needs no publish.
+
+    Raises:
+        ApiError, PublishError, TimeoutError: The stream cannot be asked now.
+    """
+    subject = names.schedule(entry.token, key_token(entry.timer))
+    waiting = await jetstream.get_last(names.turns_stream, subject)
+    if waiting is None:
+        return True
+    if header_block.get(waiting.headers, header_block.IDEMPOTENCY_KEY) in own_ids:
+        return False
+    set_by = header_block.get(waiting.headers, header_block.TIMER_TURN) or ""
+    if set_by.isdecimal() and int(set_by) > origin:
+        return False
+    await jetstream.purge(names.turns_stream, subject, waiting.sequence)
+    return True
 
 
 def _block(trace: bytes, headers: list[tuple[bytes, str]]) -> bytes:
     return header_block.join(trace, *(header_block.line(name, value.encode()) for name, value in headers))
-
-
-async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin: int, left: set[str]) -> bool:
-    """Delete, for good, the timer or schedule of the name that `entry` has; return False where that must stay.
-
-    That is one of those with the ids `left` (`entry`, and what is published after it), stored before, or one that a later
-    turn has set: another owner's, of which this process, which was paused, knows nothing. Raises `ApiError`,
-    `PublishError` or `TimeoutError`.
-
-    It is purged: one that a newer message has put out of the stream would come back when that has gone, too, and the
-    server is killed (2.15.1).
-    """
-    subject = names.schedule(entry.token, key_token(entry.timer))
-    standing = await jetstream.get_last(names.turns_stream, subject)
-    if standing is None:
-        return True
-    if header_block.get(standing.headers, header_block.IDEMPOTENCY_KEY) in left:
-        return False
-    later = header_block.get(standing.headers, header_block.TIMER_TURN) or ""
-    if later.isdecimal() and int(later) > origin:
-        return False
-    await jetstream.purge(names.turns_stream, subject, standing.sequence)
-    return True

@@ -1,6 +1,6 @@
-"""Stored states: decoded, and upgraded where an older version of the actor wrote them.
+"""Stored states: decoded, and upgraded if an older version of the actor wrote them.
 
-A key whose state cannot be had refuses what needs it, and says why; the other keys of the actor go on.
+An unreadable state fails the messages of its key only. The other keys of the actor are not affected.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,35 +13,47 @@ from runtime.storage.record import Record, is_null
 from runtime.wire.subjects import token_key
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""Turns the JSON of one state version into that of the next."""
+"""Returns the JSON object of the next state version, given that of one version."""
 
 
 class States:
-    """Reads the states of one actor type, whose newest version is `version`; `upgrades` lead there, one step each."""
+    """Reads the states of one actor type.
+
+    Args:
+        actor: The name of the actor, for error texts.
+        state_type: The type of a state; None if the actor has none.
+        version: The newest version of the state, which `state_type` decodes.
+        upgrades: The upgrade from each older version to the next.
+    """
 
     def __init__(self, actor: str, state_type: Any, version: int, upgrades: Mapping[int, Upgrade]) -> None:
+        self.version = version
         self._actor = actor
         self._type = state_type
-        self._version = version
         self._upgrades = upgrades
         self._decode = msgspec.json.Decoder(state_type).decode if state_type is not None else None
 
     def decode(self, record: Record, subject: str) -> Any:
-        """Return the state in `record`, which was stored on `subject`; None where there is none.
+        """Return the state in a record, or None if it has none.
 
-        Raises `NotDelivered` where a newer version wrote it (ask again when that is deployed), and `CodecError` for a
-        state that is not what it should be, or that no upgrade leads from.
+        Args:
+            record: The record.
+            subject: The subject of the record, for error texts.
+
+        Raises:
+            NotDelivered: A newer version of the actor wrote the state. A caller may retry until that version runs.
+            CodecError: The state is not valid JSON of its type, or no upgrade leads to the newest version.
         """
         if self._decode is None or is_null(record.state):
             return None
-        if record.version > self._version:
+        if record.state_version > self.version:
             key = token_key(subject.rpartition(".")[2])
             raise NotDelivered(
                 f"{self._actor}: the state of key {key!r} was written by a newer version of this service "
-                f"(state version {record.version}; this process knows {self._version})"
+                f"(state version {record.state_version}; this process knows {self.version})"
             )
         try:
-            if record.version == self._version:
+            if record.state_version == self.version:
                 return self._decode(record.state)
             return msgspec.convert(self._upgraded(record, subject), self._type)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -49,12 +61,12 @@ class States:
 
     def _upgraded(self, record: Record, subject: str) -> Any:
         value = msgspec.json.decode(record.state)
-        for version in range(record.version, self._version):
+        for version in range(record.state_version, self.version):
             upgrade = self._upgrades.get(version)
             if upgrade is None:
                 raise CodecError(f"{subject}: no upgrade leads from state version {version} to {version + 1}")
             try:
                 value = upgrade(value)
-            except Exception as error:  # the application's own code: it costs this key, not the actor
+            except Exception as error:  # the application's own code: it must fail this key only, not the actor
                 raise CodecError(f"{subject}: the upgrade from state version {version} failed: {error!r}") from error
         return value

@@ -18,6 +18,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import ConsumerInfo
 from runtime.nats.lease import Lease
+from runtime.storage import outbox_messages
 from runtime.storage import relay as relay_module
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.dead_letters import DeadLetters
@@ -143,13 +144,13 @@ def _commit(run: Any, reach: Any) -> Any:
 def _confirming_entries(run: Any, reach: Any) -> Any:
     def initialize(self: DedupStore, *args: Any, **kwargs: Any) -> None:
         run(self, *args, **kwargs)
-        stored = self._stored
+        stored = self._on_stored
 
         def confirmed(sequence: int) -> None:
             reach("dedup.confirmed")
             stored(sequence)
 
-        self._stored = confirmed
+        self._on_stored = confirmed
 
     return initialize
 
@@ -163,13 +164,13 @@ def _without_deduplication() -> None:
     async def known(self: Turns, entry: Any, work: Any) -> None:
         return None
 
-    headers = relay_module.event_headers
+    headers = outbox_messages.event_headers
 
     def unnamed(*args: Any) -> bytes:
         return _MESSAGE_ID.sub(b"", headers(*args))
 
     Turns._find_handled = known
-    relay_module.event_headers = unnamed
+    outbox_messages.event_headers = unnamed
 
 
 def _without_dedup_entries() -> None:

@@ -18,10 +18,10 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.dead_letters import DeadLetter, DeadLetters
-from runtime.storage.relay import event_headers
 from runtime.storage.streams import events_config
 from runtime.telemetry import Tracing
 from runtime.testing import running
+from runtime.wire.cloudevents import event_headers
 from runtime.wire.subjects import Names
 from tests.support.consumers import is_idle
 from tests.support.counting import Counter, GetCount

@@ -13,8 +13,8 @@ import pytest
 from runtime import Actor, Event, Options, Query, Rejected, Retry, RetryPolicy, query, react
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, NotStored, Unsettled
-from runtime.storage.relay import event_headers
 from runtime.wire import header_block
+from runtime.wire.cloudevents import event_headers
 from tests.support.consumers import is_idle
 from tests.support.counting import Add, Added, Counter, GetCount
 from tests.support.probe import Probe, running
@@ -143,7 +143,7 @@ async def test_events_are_handled_once_and_in_order(nats_server: EmbeddedServer,
 async def test_an_event_that_is_stored_again_changes_nothing(
     nats_server: EmbeddedServer, namespace: str, event_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", 0.0)  # as if it were stored again some seconds later
+    monkeypatch.setattr("runtime.storage.key_dedup.CLOCK_MARGIN", 0.0)  # as if it were stored again some seconds later
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         jetstream = system.jetstream
 
@@ -247,7 +247,7 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_next_one_goes_
         [(headers, body)] = await dead(system)
         assert json.loads(body) == {"name": "dies", "number": 1, "kind": "plain"}
         assert {
-            name: header_block.get(name) for name in ("Dead-Reason", "Dead-Attempts", "Dead-Subject", "Dead-Stream")
+            name: headers.get(name) for name in ("Dead-Reason", "Dead-Attempts", "Dead-Subject", "Dead-Stream")
         } == {
             "Dead-Reason": "RuntimeError: dies 1 fails on purpose",
             "Dead-Attempts": "4",

@@ -284,7 +284,7 @@ async def test_a_timer_that_is_published_again_rings_once(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As when its owner died between publishing it and hearing of it, and the next one comes after the server's own window.
-    monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", 0.0)
+    monkeypatch.setattr("runtime.storage.key_dedup.CLOCK_MARGIN", 0.0)
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         jetstream = system.served("bell").jetstream
         sent: list[tuple[bytes, bytes, bytes]] = []

@@ -18,7 +18,8 @@ from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
 from runtime.storage.key import StoredKey
-from runtime.storage.record import Handled, Outgoing, decode_record
+from runtime.storage.record import Handled, Kind, Outgoing, decode_record
+from runtime.storage.state import States
 from runtime.storage.streams import turns_config
 from runtime.wire import header_block
 from runtime.wire.ids import derived_id, new_id
@@ -43,7 +44,8 @@ class Bench:
         self.stored: list[int] = []
 
     def journal(self, options: Options = Options(handled=2), version: int = 1, upgrades: Any = None) -> Journal:
-        return Journal(self.jetstream, self.names, Count, version, upgrades or {}, options, self.stored.append)
+        states = States("counter", Count, version, upgrades or {})
+        return Journal(self.jetstream, self.names, states, options, self.stored.append)
 
     async def record(self, token: str = "k") -> Any:
         stored = await self.jetstream.get_last(self.names.turns_stream, self.names.turn(token))
@@ -62,7 +64,7 @@ async def bench(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Be
 async def test_a_commit_is_what_the_next_load_finds(bench: Bench) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     assert await journal.load(key) is None and key.loaded and key.state is None
-    outbox = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)]
+    outbox = [Outgoing("e1", Kind.EVENT, "Added", "k", RAW, 1.0)]
     sequence = await journal.commit(key, Count("k", 1), [handled("m1")], outbox)
     again = StoredKey("k", "k")
     record = await bench.journal().load(again)
@@ -82,7 +84,7 @@ async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
     await two.commit(theirs, Count("k", 2), [handled("m2")], [])
     with pytest.raises(Conflict):
         await one.commit(mine, Count("k", 50), [handled("m3")], [])
-    assert (await bench.record())[1].turn != "" and [each.id for each in (await bench.record())[1].handled] == [
+    assert (await bench.record())[1].commit_id != "" and [each.id for each in (await bench.record())[1].handled] == [
         "m1",
         "m2",
     ]
@@ -269,7 +271,7 @@ async def test_what_is_gone_leaves_the_stream_in_time(
 ) -> None:
     journal, key = bench.journal(Options(remember=60)), StoredKey("k", "k")
     await journal.load(key)
-    left = [Outgoing("e1", "e", "Added", "k", RAW, 1.0)] if outbox else []
+    left = [Outgoing("e1", Kind.EVENT, "Added", "k", RAW, 1.0)] if outbox else []
     await journal.commit(key, state, [handled("m1")], left, expires=expires)
     found = header_block.get((await bench.record())[0].headers, b"Nats-TTL")
     assert found == (None if ttl is None else f"{ttl}s")
@@ -306,7 +308,7 @@ async def test_a_command_is_handled_once_whatever_is_forgotten(
     rng = random.Random(seed)
     margin = rng.choice([0.0, 5.0])
     monkeypatch.setattr("runtime.storage.key.CLOCK_MARGIN", margin)
-    monkeypatch.setattr("runtime.storage.journal.CLOCK_MARGIN", margin)
+    monkeypatch.setattr("runtime.storage.key_dedup.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.storage.dedup.CLOCK_MARGIN", margin)
     monkeypatch.setattr("runtime.storage.dedup._BUCKET_MS", rng.choice([1, 256, 100_000]))
     options = {"counter": Options(handled=rng.randint(1, 4))}

@@ -1,12 +1,12 @@
-"""The record of a key: what is stored is read back, and what is none is refused."""
+"""The record of a key: stored records are read back, and payloads of another form are refused."""
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import CodecError
-from runtime.storage.record import Handled, Outgoing, Record, decode_record, encode_record, is_null
+from runtime.errors import CodecError, NotDelivered
+from runtime.storage.record import FORMAT, Handled, Kind, Outgoing, Record, decode_record, encode_record, is_null
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(
@@ -17,28 +17,49 @@ JSON = st.recursive(
 RAW = JSON.map(lambda value: msgspec.Raw(msgspec.json.encode(value)))
 TIME = st.floats(0, 4e9)
 HANDLED = st.builds(Handled, TEXT, RAW, TIME)
-OUTGOING = st.builds(Outgoing, TEXT, st.sampled_from("etsx"), TEXT, TEXT, RAW, TIME, TEXT, TEXT, TEXT, TEXT)
+OUTGOING = st.builds(Outgoing, TEXT, st.sampled_from(Kind), TEXT, TEXT, RAW, TIME, TEXT, TEXT, TEXT, TEXT)
 RECORD = st.builds(
     Record, TEXT, st.integers(1, 9), RAW, st.lists(HANDLED, max_size=9), st.lists(OUTGOING, max_size=4), TIME
 )
 
 
 @given(RECORD)
-def test_a_record_comes_back_as_it_was_written(record: Record) -> None:
+def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
     stored = encode_record(record)
     found = decode_record(stored, "orders.turn.1")
     assert encode_record(found) == stored
     assert [entry.id for entry in found.handled] == [entry.id for entry in record.handled]
     assert [bytes(entry.reply) for entry in found.handled] == [bytes(entry.reply) for entry in record.handled]
-    assert [entry.id for entry in found.outbox] == [entry.id for entry in record.outbox]
+    assert [(entry.id, entry.kind) for entry in found.outbox] == [(entry.id, entry.kind) for entry in record.outbox]
     assert bytes(found.state) == bytes(record.state) and is_null(found.state) == (bytes(record.state) == b"null")
 
 
 @given(st.binary(max_size=60) | RECORD.map(encode_record).map(lambda stored: stored[: len(stored) // 2]))
-def test_what_is_no_record_names_its_subject(stored: bytes) -> None:
+def test_the_error_for_an_unreadable_record_names_its_subject(stored: bytes) -> None:
     with pytest.raises(CodecError, match=r"orders\.turn\.1: stored record is unreadable"):
         decode_record(stored, "orders.turn.1")
 
 
-def test_a_field_that_a_newer_version_added_is_read_over() -> None:
-    assert decode_record(b'{"turn":"a","later":[1]}', "s").turn == "a"
+def test_an_unknown_field_is_ignored() -> None:
+    assert decode_record(b'{"commit_id":"a","later":[1]}', "s").commit_id == "a"
+
+
+def test_the_kind_of_an_outbox_entry_is_stored_as_one_letter() -> None:
+    entry = Outgoing("e1", Kind.EVENT, "Added", "k", msgspec.Raw(b"{}"), 1.0)
+    assert encode_record(entry).startswith(b'["e1","e","Added",')
+
+
+def test_the_current_format_is_not_written_out() -> None:
+    record = Record("a")
+    assert encode_record(record) == b'{"commit_id":"a"}'
+    assert decode_record(encode_record(record), "s").format == FORMAT
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b'{"commit_id":"a","format":2}', b'{"format":2,"written_by":"b"}', b'{"commit_id":["a"],"format":2}'],
+    ids=["compatible", "without a field", "with a field of another type"],
+)
+def test_a_record_in_a_newer_format_is_refused(stored: bytes) -> None:
+    with pytest.raises(NotDelivered, match=r"orders\.turn\.1: .* \(record format 2; this process knows 1"):
+        decode_record(stored, "orders.turn.1")

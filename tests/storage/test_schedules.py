@@ -8,7 +8,7 @@ import pytest
 
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.key import StoredKey
-from runtime.storage.record import NO_REPLY, Outgoing, decode_record
+from runtime.storage.record import NO_REPLY, Kind, Outgoing, decode_record
 from runtime.storage.relay import Relay
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
@@ -54,9 +54,9 @@ async def standing(system: Probe) -> str | None:
     return None if stored is None else header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY)
 
 
-def timer(kind: str) -> Outgoing:
+def timer(kind: Kind) -> Outgoing:
     """Something for the alarm in an outbox: a timer for later or for now, or a cancelling."""
-    body = NO_REPLY if kind == "x" else msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
+    body = NO_REPLY if kind is Kind.CANCEL else msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
     return Outgoing(new_id(), kind, "Ring", "k", body, time.time() + 60, timer="alarm")
 
 
@@ -111,7 +111,7 @@ async def test_a_timer_that_was_cancelled_is_not_set_again(system: Probe, namesp
 @pytest.mark.parametrize("kinds", ["xs", "ss", "sx", "sxs", "st"])
 async def test_one_record_with_several_of_a_name_is_the_same_twice(system: Probe, kinds: str) -> None:
     _, sequence = await after(system, ALARM)
-    outbox = [timer(kind) for kind in kinds]
+    outbox = [timer(Kind(letter)) for letter in kinds]
     for _ in range(2):
         await publish(paused(system), (outbox, sequence + 1))
         assert await standing(system) == (outbox[-1].id if kinds[-1] == "s" else None)
@@ -121,16 +121,16 @@ async def test_one_record_with_several_of_a_name_is_the_same_twice(system: Probe
 
 async def test_a_later_timer_replaces_one_that_was_stored_late(system: Probe) -> None:
     """A lagging relay, or another process of an actor without state, has stored it after the record of the later one."""
-    later = timer("s")
-    await publish(paused(system), ([timer("s")], 1))
+    later = timer(Kind.SCHEDULE)
+    await publish(paused(system), ([timer(Kind.SCHEDULE)], 1))
     await publish(paused(system), ([later], 2))
     assert await standing(system) == later.id
-    await publish(paused(system), ([timer("s")], 1))
+    await publish(paused(system), ([timer(Kind.SCHEDULE)], 1))
     assert await standing(system) == later.id
 
 
 async def test_who_does_not_own_its_keys_publishes_nothing(system: Probe) -> None:
-    entry = timer("s")
+    entry = timer(Kind.SCHEDULE)
     relay = paused(system, owns=lambda: False)
     await publish(relay, ([entry], 1))  # and is quiet
     await system.connection.flush()

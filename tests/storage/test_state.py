@@ -164,7 +164,7 @@ async def test_states_of_all_versions_are_upgraded_as_they_are_read(
         # A read writes nothing: the state of b is still of the second version.
         jetstream, names = JetStream(system.connection), Names("notes", namespace)
         versions = {
-            name: msgspec.json.decode(stored.payload, type=Record).version
+            name: msgspec.json.decode(stored.payload, type=Record).state_version
             for name in "abd"
             if (stored := await jetstream.get_last(names.turns_stream, names.turn(name))) is not None
         }

@@ -20,8 +20,8 @@ from runtime.intake.consumers import Consumers
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.storage.dedup import KeyDedup
 from runtime.storage.journal import Journal
+from runtime.storage.key_dedup import KeyDedup
 from runtime.storage.record import Record, decode_record
 from runtime.storage.relay import Relay
 from runtime.turns.key import Key

@@ -10,7 +10,7 @@ import pytest
 
 from runtime import Actor, Event, Options, Query, RetryPolicy, query, react
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.relay import event_headers
+from runtime.wire.cloudevents import event_headers
 from tests.support.consumers import is_idle
 from tests.support.probe import Probe, running
 

@@ -4,9 +4,10 @@ from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace.span import Span, SpanContext
 
-from runtime.telemetry.spans.context import current, get_context
+from runtime.telemetry.spans.context import EQUALS_SIGN, current, get_context
 from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan
+from runtime.wire import header_block
 
 _BAGGAGE = W3CBaggagePropagator()
 
@@ -43,6 +44,16 @@ def inject_pairs(span: Span | None = None) -> list[tuple[str, str]]:
     """Return the headers of `inject` as names and values, for `header_block.encode`."""
     lines = inject(span).decode().split("\r\n")[:-1]
     return [(name, value) for name, _, value in (line.partition(": ") for line in lines)]
+
+
+def baggage_line(block: bytes | None) -> bytes:
+    """Return the `baggage` line of a header block, so that another message can carry the same baggage.
+
+    Returns:
+        The line, ending in CRLF; b"" if the block has no baggage.
+    """
+    value = header_block.get(block, header_block.BAGGAGE) if block is not None and EQUALS_SIGN in block else None
+    return b"" if value is None else header_block.line(header_block.BAGGAGE, value.encode())
 
 
 def response_line(span: Span) -> bytes:
