@@ -8,8 +8,9 @@ from typing import Any
 
 from runtime.actor.base import Actor
 from runtime.errors import ConfigurationError
-from runtime.host import process as runner
+from runtime.host import process
 from runtime.host.config import Configuration
+from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.server import EmbeddedServer
@@ -26,16 +27,16 @@ def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> N
     for name in sorted(configuration.actors - options.keys()):
         logger.info("the settings of %s are not used: it is not run here", name)
 
+    deployment = Deployment(namespace=settings.namespace, lease_ttl=settings.lease_ttl, replicas=settings.replicas)
+
     async def main() -> None:
         async with connection_options(configuration) as connection:
-            await runner.run(
+            await process.run(
                 actors,
                 connection,
-                namespace=settings.namespace,
-                actor_options=options,
+                deployment,
+                options=options,
                 on_ready=_announce,
-                lease_ttl=settings.lease_ttl,
-                replicas=settings.replicas,
                 health=None if settings.health_port is None else (settings.health_host, settings.health_port),
             )
             logger.info("stopped")

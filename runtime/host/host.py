@@ -1,7 +1,22 @@
-"""The host of one actor type: owns its lease, streams, endpoints and subscriptions from start to drain.
+"""The host of one actor type in one process: standby, ownership, restart after a failure, drain.
 
-A host is in standby until it has the lease of its keys; then it catches up (relay, indexes) and serves. A lost lease takes
-it back to standby, and what crashes too, within an intensity limit; past that it fails, and the process with it.
+A host calls `on_start` of its actor, and then repeats *ownerships* until it drains:
+
+1. **Standby.** An actor with state has one owner at a time, the holder of its lease. The host waits for the lease. An
+   actor without state has no owner: every process serves it, and skips this step.
+2. **Serving.** The host creates a `Serving`, which catches up, starts to receive messages, and runs until the end of the
+   ownership. It is not reused: after a failure, nothing in memory can be trusted.
+3. **End.** A drain finishes the work in hand first. After a lost lease or a failure, the work in hand is abandoned; the
+   next owner gets it again from JetStream. In both cases the lease is released last.
+
+Two things can go wrong, and count differently:
+
+- *A lost lease* takes the host back to standby, as often as it happens. No part of this process has failed, and a new
+  process would not help against a slow network. The loss of a lease takes its time to live, so it cannot loop fast.
+- *A failed part* (a crashed task, a deleted consumer, a storage error) does so too, after a growing pause. Most of these
+  failures pass, and a restart puts right what somebody deleted or changed. A host that fails more than five times within
+  a minute has a cause that restarts do not remove. `run` then raises `HostFailed`, and the process ends, so that its
+  supervisor sees it.
 """
 
 import asyncio
@@ -11,9 +26,12 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+import msgspec
+
 from runtime.actor.base import Actor
 from runtime.errors import ActorError
 from runtime.host.serving import Serving, make_lease
+from runtime.host.standby import acquire_in_standby, has_standby
 from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
@@ -25,11 +43,10 @@ from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.host")
 
-_RESTARTS, _WITHIN = 5, 60.0
-"""A host that fails more often than this within so many seconds is given up."""
-
-_RELIEF = 0.5
-"""Seconds that a process which stands by has to say so, where a host drains. That nobody does, NATS says at once."""
+_RESTARTS = 5
+"""Restarts that a host may have within `_RESTART_WINDOW`. One more failure ends it."""
+_RESTART_WINDOW = 60.0
+"""Seconds over which restarts are counted."""
 
 
 class HostFailed(ActorError):
@@ -37,24 +54,43 @@ class HostFailed(ActorError):
 
 
 class LeaseLost(ActorError):
-    """The lease of the keys was lost: to another owner, or because NATS could not be reached in time to renew it."""
+    """The lease of the keys was lost: to another owner, or because NATS did not confirm a renewal in time."""
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that all hosts of a process share."""
+
+    namespace: str = ""
+    """The prefix of every subject and stream; empty for none."""
+    lease_ttl: float = 4.0
+    """Seconds after which another process takes over from an owner that died."""
+    replicas: int = 1
+    """Copies of each stream in a cluster."""
 
 
 class Host:
-    """Serves one actor type over `connection`, which the runner owns. `run` until `drain`."""
+    """Serves one actor type, from `run` to `drain`.
+
+    Args:
+        actor: The class of the actor.
+        connection: The connection to use. The caller closes it.
+        tracing: The receiver of spans and metrics.
+        deployment: The settings that all hosts of the process share.
+        holder: The name of this process as an owner of keys; unique to each start of a process.
+        options: The options of the actor; those of its class if None.
+    """
 
     def __init__(
         self,
         actor: type[Actor[Any]],
         connection: Connection,
         tracing: Tracing,
+        deployment: Deployment,
         *,
-        namespace: str = "",
-        options: Options | None = None,
         holder: str,
-        lease_ttl: float = 4.0,
-        replicas: int = 1,
+        options: Options | None = None,
     ) -> None:
+        namespace, replicas = deployment.namespace, deployment.replicas
         names = Names(actor.name, namespace)
         jetstream = JetStream(connection)
         sources = {event.__contract__.actor for event in actor.handlers.reactions} | {actor.name}
@@ -70,24 +106,29 @@ class Host:
             holder=holder,
             crashed=self.crashed,
             namespace=namespace,
-            lease_ttl=lease_ttl,
+            lease_ttl=deployment.lease_ttl,
             replicas=replicas,
         )
         self.name = actor.name
         self.ready = asyncio.Event()
-        """Set while it serves."""
+        """Set while this process serves the actor."""
         self.siblings: Sequence[Host] = (self,)
-        """The hosts of this process."""
+        """All hosts of this process, this one included."""
         self._drain = asyncio.Event()
-        self._broken: asyncio.Future[BaseException] | None = None
+        self._failure: asyncio.Future[BaseException] | None = None
+        """Ends with the first failure of the current ownership."""
         self._restarts: deque[float] = deque(maxlen=_RESTARTS)
+        """The times of the last failures."""
         self._serving: Serving | None = None
-        self._wanted: Lease | None = None
+        self._lease: Lease | None = None
 
     async def run(self) -> None:
         """Serve until `drain`.
 
-        Raises `HostFailed` past the restart intensity, `StateLost`, and what a wrong configuration raises.
+        Raises:
+            HostFailed: The host failed more often than its restart intensity allows.
+            StateLost: The stream with the actor's state was deleted or replaced.
+            ConfigurationError: A setting or a stream on the server cannot be used, at the start.
         """
         await self.served.streams.ensure()
         await self.served.actor.on_start()
@@ -98,110 +139,105 @@ class Host:
                 except StateLost:
                     raise
                 except LeaseLost as error:
-                    # No part of this process has failed, and ending it would not mend the network; to lose a lease takes
-                    # its time to live, so that it cannot go round fast either.
                     logger.warning("%s: back to standby: %s", self.name, error)
                 except (ActorError, TimeoutError, OSError) as error:
-                    await self._failed(error)
+                    await self._back_off(error)
         finally:
             await self.served.actor.on_stop()
 
     def drain(self) -> None:
-        """Stop: take no more, finish what is in hand, commit, answer, give back the lease. `run` then ends."""
+        """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns."""
         self._drain.set()
 
     async def wait_idle(self) -> None:
-        """Return when nothing is in hand; the caller then lets go before it awaits anything.
+        """Wait until a drain may give up the keys of this actor. After this, the caller must not await before it does.
 
-        Where somebody stands by, in this host: it is handed over at once. Else in all hosts of the process that drain, since their
-        handlers may ask each other and nobody else.
+        The actors of a process send requests to each other. A handler that still runs here may ask a sibling. If the
+        sibling has given up its keys already and no other process has taken them, the request fails, and a drain would
+        break the work that it is meant to finish. There are two cases:
+
+        - Another process is in standby for this actor. It takes over within milliseconds and answers whoever asks. So this
+          host waits for its own work only, and is handed over while its siblings still work.
+        - No process is in standby. Nothing but this process can answer its handlers. So all draining hosts of the process
+          wait until none of them has work in hand: a sibling that is idle now may be asked again in a moment.
         """
-        draining = [self] if await self._relieved() else [host for host in self.siblings if host._drain.is_set()]
-        while busy := [host._serving for host in draining if host._serving is not None and host._serving.busy]:
+        hosts: Sequence[Host] = [self]
+        if not await has_standby(self.served):
+            hosts = [host for host in self.siblings if host.draining]
+        while True:
+            busy = [host.serving for host in hosts if host.serving is not None and host.serving.busy]
+            if not busy:
+                return
             await asyncio.gather(*(serving.wait_idle() for serving in busy))
 
     @property
-    def standby(self) -> bool:
-        """Whether another process serves, and this one waits for it to go."""
-        return self._wanted is not None and self._wanted.waiting
+    def draining(self) -> bool:
+        """Whether `drain` was called."""
+        return self._drain.is_set()
 
     @property
-    def serving(self) -> "Serving | None":
-        """What runs while this process is the owner; None in standby."""
+    def standby(self) -> bool:
+        """Whether another process serves the actor, and this one waits for the lease."""
+        return self._lease is not None and self._lease.waiting
+
+    @property
+    def serving(self) -> Serving | None:
+        """The parts that run during the current ownership; None in standby."""
         return self._serving
 
+    def crashed(self, error: BaseException) -> None:
+        """Report the failure of a part. The host ends its ownership and starts another one."""
+        expected = isinstance(error, ActorError)
+        logger.error("%s: a part failed: %s", self.name, error, exc_info=None if expected else error)
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(error)
+
     async def _serve_once(self) -> None:
-        """One ownership, from the lease to its loss or the drain."""
+        """Run one ownership, from standby to its end. Raises the failure that ended it, unless a drain did."""
         keyed = self.served.keyed
         lease = make_lease(self.served, "0")
         if keyed:
-            self._wanted = lease
-            if not await self._unless_draining(self._stand_by(lease)):
+            self._lease = lease
+            if not await self._unless_draining(acquire_in_standby(self.served, lease)):
                 return
         serving = Serving(self.served, lease if keyed else None, self.wait_idle)
-        self._broken = asyncio.get_running_loop().create_future()
+        self._failure = asyncio.get_running_loop().create_future()
         try:
-            await serving.begin()
+            await serving.start()
             self._serving = serving
             self.ready.set()
             logger.info("%s: serving %d operations", self.name, len(serving.endpoints))
-            ended = await self._wait_for_end(lease)
+            error = await self._wait_for_end(lease)
             self.ready.clear()
-            if ended is None:
-                await serving.drain()
-            else:
-                raise ended
+            if error is not None:
+                raise error
+            await serving.drain()
         finally:
             self.ready.clear()
             self._serving = None
-            await serving.end()
+            await serving.close()
             if keyed:
                 await lease.release()
 
-    async def _stand_by(self, lease: Lease) -> None:
-        """Wait for the lease; an owner that drains is told meanwhile that somebody does."""
-
-        connection, subject_of_standby = self.served.connection, self.served.names.standby()
-
-        def tell(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-            if reply.startswith(b"_"):  # an inbox, as in `MicroService`
-                connection.publish(reply)
-
-        answering = await connection.subscribe(subject_of_standby, tell)
-        try:
-            await lease.acquire()
-        finally:
-            answering.unsubscribe()
-
-    async def _relieved(self) -> bool:
-        """Whether somebody waits for the keys of this host. Actors without state have none: who else serves them does so now."""
-        if not self.served.keyed:
-            return False
-        try:
-            await self.served.connection.request(self.served.names.standby(), b"", timeout=_RELIEF)
-        except (ActorError, TimeoutError):
-            return False
-        return True
-
-    async def _wait_for_end(self, lease: Lease) -> BaseException | None:
-        assert self._broken is not None
+    async def _wait_for_end(self, lease: Lease) -> ActorError | None:
+        """Wait for the end of the ownership. Return the failure, or None for a drain."""
+        assert self._failure is not None
         drain = asyncio.ensure_future(self._drain.wait())
         lost = asyncio.ensure_future(lease.lost.wait())
         try:
-            await asyncio.wait({drain, lost, self._broken}, return_when=asyncio.FIRST_COMPLETED)
-            if self._drain.is_set():
-                return None
-            if self._broken.done():
-                broken = self._broken.result()
-                return (
-                    broken if isinstance(broken, ActorError) else ActorError(f"{self.name}: a part failed: {broken!r}")
-                )
-            return LeaseLost(f"{self.name}: the lease was lost")
+            await asyncio.wait({drain, lost, self._failure}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             drain.cancel()
             lost.cancel()
+        if self._drain.is_set():
+            return None
+        if self._failure.done():
+            error = self._failure.result()
+            return error if isinstance(error, ActorError) else ActorError(f"{self.name}: a part failed: {error!r}")
+        return LeaseLost(f"{self.name}: the lease was lost")
 
     async def _unless_draining(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run `work` to its end, or cancel it as soon as the host drains. Return whether it ended."""
         task = asyncio.ensure_future(work)
         drain = asyncio.ensure_future(self._drain.wait())
         try:
@@ -215,19 +251,13 @@ class Host:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _failed(self, error: BaseException) -> None:
+    async def _back_off(self, error: BaseException) -> None:
+        """Count a failure, and pause before the next ownership. Raises `HostFailed` for one failure too many."""
         now = time.monotonic()
         logger.warning("%s: back to standby: %s", self.name, error)
-        if len(self._restarts) == _RESTARTS and now - self._restarts[0] < _WITHIN:
+        if len(self._restarts) == _RESTARTS and now - self._restarts[0] < _RESTART_WINDOW:
             raise HostFailed(
-                f"{self.name} failed {_RESTARTS + 1} times within {_WITHIN:.0f} s, last: {error}"
+                f"{self.name} failed {_RESTARTS + 1} times within {_RESTART_WINDOW:.0f} s, last: {error}"
             ) from error
         self._restarts.append(now)
         await self._unless_draining(asyncio.sleep(min(0.1 * 2 ** len(self._restarts), 2.0)))
-
-    def crashed(self, error: BaseException) -> None:
-        """Told of a part that failed: the host goes back to standby and begins anew."""
-        expected = isinstance(error, ActorError)
-        logger.error("%s: a part failed: %s", self.name, error, exc_info=None if expected else error)
-        if self._broken is not None and not self._broken.done():
-            self._broken.set_result(error)

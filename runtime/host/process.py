@@ -1,4 +1,8 @@
-"""The runner: several hosts in one process over one connection, from start to drain."""
+"""The runner: the hosts of several actors in one process over one connection, from start to drain.
+
+`run` is the whole life of a process: it connects, serves until a signal, drains, and closes. `serving` serves actors for
+the duration of a block, over a connection that the caller owns.
+"""
 
 import asyncio
 import logging
@@ -12,7 +16,7 @@ from typing import Any
 from runtime.actor.base import Actor
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.health import HealthServer
-from runtime.host.host import Host
+from runtime.host.host import Deployment, Host
 from runtime.host.signals import drain_on_signals
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.options import Options
@@ -22,50 +26,58 @@ from runtime.wire.ids import new_id
 
 logger = logging.getLogger("actorloom.host")
 
-_FLUSH = 5.0
-_START = 30.0
+_FLUSH_TIMEOUT = 5.0
+"""Seconds that the export of the last spans and metrics may take."""
+_SERVING_TIMEOUT = 30.0
+"""Seconds that `serving` waits for its actors to start, and for their drain."""
 
 
 class Runner:
-    """Runs actors of several types until `stop`; the connection is closed and spans are flushed when it ends."""
+    """Runs the hosts of several actors, until `stop`. They share one connection, which the caller closes.
+
+    Args:
+        actors: The classes of the actors. Their names must differ.
+        connection: The connection to use.
+        tracing: The receiver of spans and metrics.
+        deployment: The settings that all hosts share.
+        options: Options by actor name; an actor without an entry has those of its class.
+
+    Raises:
+        ConfigurationError: Two actors have the same name.
+    """
 
     def __init__(
         self,
         actors: Sequence[type[Actor[Any]]],
         connection: Connection,
         tracing: Tracing,
+        deployment: Deployment = Deployment(),
         *,
-        namespace: str = "",
         options: Mapping[str, Options] | None = None,
-        lease_ttl: float = 4.0,
-        replicas: int = 1,
     ) -> None:
         names = [actor.name for actor in actors]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise ConfigurationError(f"two actors have the same name: {', '.join(sorted(twice))}")
+        duplicates = {name for name in names if names.count(name) > 1}
+        if duplicates:
+            raise ConfigurationError(f"two actors have the same name: {', '.join(sorted(duplicates))}")
         self.connection = connection
         self.tracing = tracing
         self._stopping = False
         holder = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self.hosts = [
-            Host(
-                actor,
-                connection,
-                tracing,
-                namespace=namespace,
-                options=(options or {}).get(actor.name),
-                holder=holder,
-                lease_ttl=lease_ttl,
-                replicas=replicas,
-            )
+            Host(actor, connection, tracing, deployment, holder=holder, options=(options or {}).get(actor.name))
             for actor in actors
         ]
         for host in self.hosts:
             host.siblings = self.hosts
 
     async def run(self) -> None:
-        """Serve until `stop`. Raises `ActorError` where a host fails for good, or the connection is closed for good."""
+        """Serve until `stop`, and return when all hosts have drained.
+
+        The first host that fails ends all of them, without a drain.
+
+        Raises:
+            ActorError: A host failed, or the connection was closed for good.
+        """
         hosts = [asyncio.ensure_future(host.run()) for host in self.hosts]
         closed = asyncio.ensure_future(self.connection.wait_closed())
         try:
@@ -83,18 +95,18 @@ class Runner:
                 task.cancel()
             await asyncio.gather(*hosts, return_exceptions=True)
 
-    async def ready(self) -> None:
-        """Return when every host serves, or stands by for another process that does."""
+    async def wait_ready(self) -> None:
+        """Wait until every host serves its actor or is in standby."""
         while not all(host.ready.is_set() or host.standby for host in self.hosts):
             await asyncio.sleep(0.005)
 
-    async def serving(self) -> None:
-        """Return when every host serves."""
+    async def wait_serving(self) -> None:
+        """Wait until every host serves its actor."""
         for host in self.hosts:
             await host.ready.wait()
 
-    def reasons(self) -> list[str]:
-        """Return why this process is not ready for messages; nothing where it is, or stands by for one that is."""
+    def unready_reasons(self) -> list[str]:
+        """Return the reasons why this process is not ready. The list is empty if every host serves or is in standby."""
         if not self.connection.is_connected:
             return ["not connected to NATS"]
         if self._stopping:
@@ -102,7 +114,7 @@ class Runner:
         return [f"{host.name} is starting" for host in self.hosts if not host.ready.is_set() and not host.standby]
 
     def stop(self) -> None:
-        """Drain all hosts; `run` ends when they have."""
+        """Drain all hosts. `run` returns when they have drained."""
         self._stopping = True
         for host in self.hosts:
             host.drain()
@@ -118,23 +130,34 @@ async def serving(
     options: Mapping[str, Options] | None = None,
     lease_ttl: float = 4.0,
 ) -> AsyncGenerator[Runner]:
-    """Serve `actors` over `connection` until the block ends, then drain them; the caller closes the connection.
+    """Serve `actors` for the duration of the block, and drain them at its end. The caller closes the connection.
 
-    Raises `ActorError` where they cannot serve, `TimeoutError` where they do not within 30 s.
+    Args:
+        actors: The classes of the actors. The block begins when this process serves all of them.
+        connection: The connection to use.
+        tracing: The receiver of spans and metrics.
+        namespace: The prefix of every subject and stream.
+        options: Options by actor name.
+        lease_ttl: Seconds after which another process takes over from an owner that died.
+
+    Raises:
+        ActorError: An actor cannot be served.
+        TimeoutError: The actors do not start, or do not drain, within 30 s.
     """
-    runner = Runner(actors, connection, tracing, namespace=namespace, options=options, lease_ttl=lease_ttl)
+    deployment = Deployment(namespace=namespace, lease_ttl=lease_ttl)
+    runner = Runner(actors, connection, tracing, deployment, options=options)
     work = asyncio.ensure_future(runner.run())
     try:
-        ready = asyncio.ensure_future(runner.serving())
-        await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=_START)
+        ready = asyncio.ensure_future(runner.wait_serving())
+        await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=_SERVING_TIMEOUT)
         if work.done():
             ready.cancel()
             await work
         if not ready.done():
-            raise TimeoutError(f"the actors did not begin to serve within {_START:.0f} s")
+            raise TimeoutError(f"the actors did not begin to serve within {_SERVING_TIMEOUT:.0f} s")
         yield runner
         runner.stop()
-        async with asyncio.timeout(_START):
+        async with asyncio.timeout(_SERVING_TIMEOUT):
             await work
     finally:
         work.cancel()
@@ -143,33 +166,30 @@ async def serving(
 
 async def run(
     actors: Sequence[type[Actor[Any]]],
-    options: ConnectionOptions,
+    connection_options: ConnectionOptions,
+    deployment: Deployment = Deployment(),
     *,
-    namespace: str = "",
-    actor_options: Mapping[str, Options] | None = None,
-    tracing: Tracing | None = None,
+    options: Mapping[str, Options] | None = None,
     on_ready: Callable[[Runner], object] | None = None,
-    lease_ttl: float = 4.0,
-    replicas: int = 1,
     health: tuple[str, int] | None = None,
 ) -> None:
-    """Connect, and serve `actors` until SIGTERM or SIGINT; a second signal ends the process at once.
+    """Connect, and serve `actors` until SIGTERM or SIGINT. A second signal ends the process at once.
 
-    `health` is host and port of `/livez`, `/readyz` and `/metrics`. `on_ready` is called when all serve or stand by.
-    Raises `ActorError` where it cannot serve (any more): the process should exit non-zero.
+    Args:
+        actors: The classes of the actors.
+        connection_options: The address of NATS, and credentials.
+        deployment: The settings that all actors share.
+        options: Options by actor name.
+        on_ready: Called once, when each actor is served by this process or in standby.
+        health: The host and port of `/livez`, `/readyz` and `/metrics`; None for no such port.
+
+    Raises:
+        ActorError: The actors cannot be served, or no longer. The process should exit non-zero.
     """
-    traces = tracing or Tracing.from_env()
-    traces.install()
-    connection = await Connection.connect(options, name="+".join(actor.name for actor in actors))
-    runner = Runner(
-        actors,
-        connection,
-        traces,
-        namespace=namespace,
-        options=actor_options,
-        lease_ttl=lease_ttl,
-        replicas=replicas,
-    )
+    tracing = Tracing.from_env()
+    tracing.install()
+    connection = await Connection.connect(connection_options, name="+".join(actor.name for actor in actors))
+    runner = Runner(actors, connection, tracing, deployment, options=options)
 
     def stop(received: signal.Signals) -> None:
         logger.info("%s: draining (a second signal ends the process at once)", received.name)
@@ -177,21 +197,21 @@ async def run(
 
     with drain_on_signals(stop):
         try:
-            async with _announced(runner, on_ready), _healthy(runner, health):
+            async with _call_when_ready(runner, on_ready), _health_server(runner, health):
                 await runner.run()
         finally:
             await connection.close()
-            await asyncio.to_thread(traces.shutdown, _FLUSH)
+            await asyncio.to_thread(tracing.shutdown, _FLUSH_TIMEOUT)
 
 
 @asynccontextmanager
-async def _announced(runner: Runner, on_ready: Callable[[Runner], object] | None) -> AsyncGenerator[None]:
-    async def announce() -> None:
-        await runner.ready()
+async def _call_when_ready(runner: Runner, on_ready: Callable[[Runner], object] | None) -> AsyncGenerator[None]:
+    async def call() -> None:
+        await runner.wait_ready()
         if on_ready is not None:
             on_ready(runner)
 
-    task = asyncio.ensure_future(announce())
+    task = asyncio.ensure_future(call())
     try:
         yield
     finally:
@@ -200,7 +220,7 @@ async def _announced(runner: Runner, on_ready: Callable[[Runner], object] | None
 
 
 @asynccontextmanager
-async def _healthy(runner: Runner, address: tuple[str, int] | None) -> AsyncGenerator[None]:
+async def _health_server(runner: Runner, address: tuple[str, int] | None) -> AsyncGenerator[None]:
     if address is None:
         yield
         return
@@ -209,5 +229,5 @@ async def _healthy(runner: Runner, address: tuple[str, int] | None) -> AsyncGene
     def text() -> tuple[str, str]:
         return prometheus.CONTENT_TYPE, prometheus.render(metrics.collect())
 
-    async with HealthServer(*address, reasons=runner.reasons, metrics=text):
+    async with HealthServer(*address, reasons=runner.unready_reasons, metrics=text):
         yield

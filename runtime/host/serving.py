@@ -1,4 +1,30 @@
-"""What a host runs while it owns its keys: endpoints, reactions, relay and discovery, begun and ended in order."""
+"""All parts that run while a host serves its actor, and the order in which they start, drain and close.
+
+The parts depend on each other, so their order is fixed. **Start**:
+
+1. The streams, which all other parts read and write.
+2. The relay publishes the events that crashed owners committed and did not publish. A new turn of the same key must not
+   publish its events before them. (An actor without state has no order of keys: one of its processes does this in the
+   background, as soon as it holds the checkpoint lease.)
+3. The indexes, rebuilt from the newest records, so that the first list query is complete.
+4. The endpoints, which receive queries and commands.
+5. The consumers, which receive events and timers. Their handlers may send requests to this actor, so they follow.
+6. Discovery, which announces endpoints that work.
+
+**Drain** goes from the outside to the inside. Nothing is cut off that a later step still needs:
+
+1. The consumers stop to pull, and discovery stops to announce.
+2. The endpoints leave NATS. Requests that the server has already routed here still run; the server routes later ones to
+   the next owner. Handlers of this process can still ask this actor, within the process (ADR 010).
+3. Everything in hand runs to its end. `Host.wait_idle` explains why hosts may wait for each other here.
+4. The relay publishes the events of the last turns.
+5. The consumer positions are saved. They say that this owner shut down cleanly and did not crash on an event (ADR 012).
+6. The checkpoint of the relay is saved, so that the next owner has few records to read (ADR 006).
+7. A flush ensures that the server has received all of this before the host releases the lease.
+
+A drain may take 20 s. **Close** follows every drain, failed start, failure and lost lease. It ends whatever is left
+without waiting for handlers. The next owner finds unfinished work in JetStream.
+"""
 
 import asyncio
 import logging
@@ -27,15 +53,21 @@ from runtime.wire.subjects import QUEUE, token_key
 logger = logging.getLogger("actorloom.host")
 
 _TICK = 5.0
-"""Seconds between looks at idle keys, at the streams and consumers, and at the relay's checkpoint."""
-_UNROUTE = 0.5
-"""Seconds that the server has to say that it routes nothing here any more, where keys were lost."""
-_DRAIN = 20.0
-"""Seconds that a drain may take before what is unfinished is left to the next owner."""
+"""Seconds between checks: idle keys, streams and consumers, the relay's checkpoint."""
+_UNSUBSCRIBE_TIMEOUT = 0.5
+"""Seconds that the server may take, at the close, to confirm that it routes no more requests here."""
+_DRAIN_TIMEOUT = 20.0
+"""Seconds that a drain may take. Unfinished work is left to the next owner."""
 
 
 class Serving:
-    """All that exists while a host owns its keys: made by `begin`, in order, and ended the other way round."""
+    """The parts of one ownership: created together, started in order, drained or not, and closed.
+
+    Args:
+        served: The actor, its names and clients.
+        lease: The lease of the keys, held; None for an actor without state.
+        wait_idle: Waits until a drain may give up the keys: `Host.wait_idle`.
+    """
 
     def __init__(self, served: Served, lease: Lease | None, wait_idle: Callable[[], Awaitable[None]]) -> None:
         self.served = served
@@ -51,29 +83,28 @@ class Serving:
             self.journal.on_change = self.indexes.update
         self.turns = Turns(served, self.journal, self.relay, bus, self.indexes, owns)
         self.workers = Workers(served.options.concurrency, served.crashed)
-        """They run the queries."""
+        """They run the queries; commands and events run in the turns."""
         context = Context(served, bus, self.turns, self.workers, self.indexes)
         self.endpoints: list[QueryEndpoint | CommandEndpoint] = [
             *(QueryEndpoint(context, handler) for handler in actor.handlers.queries.values()),
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
         ]
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
-        self.reactions = self.consumers.reactions
         self._subscriptions: list[Subscription] = []
-        self._service: MicroService | None = None
+        self._discovery: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
-        self._checkpoint_lease = lease
+        self._checkpoint_lease: Lease | None = None
 
-    async def begin(self) -> None:
-        """Catch up, and open for messages."""
+    async def start(self) -> None:
+        """Start all parts, in the order above. Raises the first error; the caller then calls `close`."""
         served = self.served
         await served.streams.ensure()
         if served.keyed:
-            left = await self.relay.recover()
-            if left:
-                logger.info("%s: published what %d turns of a former owner had left", served.name, left)
+            count = await self.relay.recover()
+            if count:
+                logger.info("%s: published the events that former owners left in %d records", served.name, count)
         else:
-            self._spawn(self._become_checkpoint_owner())
+            self._spawn(self._own_checkpoint())
         if self.indexes is not None:
             await self.indexes.rebuild(served.jetstream, served.names, self.journal)
         for endpoint in self.endpoints:
@@ -84,29 +115,29 @@ class Serving:
         for subscription in self._subscriptions:
             if subscription.error is not None:
                 raise subscription.error
-        self._service = self._micro_service()
-        await self._service.start()
+        self._discovery = self._micro_service()
+        await self._discovery.start()
         self._spawn(self._tick())
 
     @property
     def busy(self) -> bool:
-        """Whether anything is in hand."""
+        """Whether any message is in hand."""
         return self.workers.busy or self.turns.busy
 
     async def wait_idle(self) -> None:
-        """Finish what is in hand; it may ask for more in this process."""
+        """Wait until the messages in hand are finished. Handlers elsewhere in this process may then send more."""
         await self.workers.wait_idle()
         await self.turns.drain()
 
     async def drain(self) -> None:
-        """Take no more, finish what is in hand, publish what is committed."""
+        """Receive no more messages, finish those in hand, and save what the next owner needs, in the order above."""
         served = self.served
         await self.consumers.stop()
-        if self._service is not None:
-            self._service.stop()
+        if self._discovery is not None:
+            self._discovery.stop()
         try:
-            async with asyncio.timeout(_DRAIN):
-                await self._finish()
+            async with asyncio.timeout(_DRAIN_TIMEOUT):
+                await self._finish_in_hand()
                 await self.relay.wait_idle()
                 await self.consumers.save_positions()
                 await self.relay.save()
@@ -114,36 +145,38 @@ class Serving:
         except (TimeoutError, PublishError) as error:
             logger.warning("%s: the drain was cut short: %s", served.name, error)
 
-    async def end(self) -> None:
-        """Let go of everything; what is unfinished is redelivered or published by the next owner."""
+    async def close(self) -> None:
+        """End all parts, and abandon the messages in hand. The next owner finds them, and unpublished events, in JetStream."""
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        # Drained, so that who was routed here already is told, and need not wait for a time-out.
-        await asyncio.gather(*(subscription.drain(_UNROUTE) for subscription in self._subscriptions))
+        # A request that was already routed here is answered at once with `NotDelivered`. Without this it would time out.
+        await asyncio.gather(*(subscription.drain(_UNSUBSCRIBE_TIMEOUT) for subscription in self._subscriptions))
         await self.consumers.stop()
-        if self._service is not None:
-            self._service.stop()
+        if self._discovery is not None:
+            self._discovery.stop()
         self.relay.stop()
         await self.turns.close()
         await self.workers.close()
-        if self._checkpoint_lease is not None and not self.served.keyed:
+        if self._checkpoint_lease is not None:
             await self._checkpoint_lease.release()
 
-    async def _finish(self) -> None:
-        """Take no more but what the handlers that still run in this process ask for: nobody else may be there to answer them."""
+    async def _finish_in_hand(self) -> None:
+        """Leave NATS, and finish the messages in hand. Until then, handlers of this process can still ask this actor."""
         served = self.served
-        # In the place of what loopback has put there, which ends with the subscription.
-        near = [served.connection.serve_in_process(each.subject, each.receive) for each in self.endpoints]
+        # A drained subscription ends its loopback too, if there is one. This replaces it, so it must come first.
+        leave = [served.connection.serve_in_process(each.subject, each.receive) for each in self.endpoints]
         try:
             for subscription in self._subscriptions:
                 await subscription.drain()
             await self._wait_idle()
         finally:
-            for leave in near:
-                leave()
+            for leave_endpoint in leave:
+                leave_endpoint()
 
     async def _states(self, tokens: list[str]) -> list[Any]:
+        """Return the committed state of each key token, for a page of a list query."""
+
         async def state(token: str) -> Any:
             entry = self.turns.keys.use(token_key(token))
             entry.queries += 1
@@ -162,18 +195,21 @@ class Serving:
             endpoint = Endpoint(each.handler.contract.name, each.subject, QUEUE, endpoint_metadata(each.handler))
             endpoint.stats = each.stats
             endpoints.append(endpoint)
-        described = (served.actor.__doc__ or "").strip().partition("\n")[0]
         return MicroService(
             served.connection,
             served.name,
             served.actor.version,
-            described,
+            (served.actor.__doc__ or "").strip().partition("\n")[0],
             metadata=service_metadata(type(served.actor), served.namespace),
             endpoints=endpoints,
         )
 
-    async def _become_checkpoint_owner(self) -> None:
-        """Among the processes of an actor without state, one looks after what a crashed one left unpublished."""
+    async def _own_checkpoint(self) -> None:
+        """Wait for the checkpoint lease, and publish the events that crashed processes left. For actors without state.
+
+        Processes of such an actor share its turns stream. One of them owns the relay's checkpoint: it publishes what the
+        others leave when they crash, and saves how far everything is published (ADR 006).
+        """
         lease = self._checkpoint_lease = make_lease(self.served, "relay")
         await lease.acquire()
         await self.relay.recover()
@@ -182,7 +218,8 @@ class Serving:
         while True:
             await self.consumers.wait_for_check(_TICK)
             if not self.turns.owns():
-                continue  # paused, and about to be told: what it knows is not to be noted
+                # The process was paused, and its lease has expired. Its view is out of date and must not be saved.
+                continue
             self.turns.keys.evict(self.served.options.idle)
             try:
                 await self.served.streams.check()
@@ -194,6 +231,7 @@ class Serving:
                 logger.warning("%s: the checkpoint could not be saved: %s", self.served.name, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` until the close. Its failure is a failure of the ownership."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background_ended)
@@ -204,12 +242,12 @@ class Serving:
             self.served.crashed(error)
 
 
-def make_lease(served: Served, partition: str) -> Lease:
-    """Return the lease, not yet acquired, of one part of an actor's keys or duties."""
+def make_lease(served: Served, part: str) -> Lease:
+    """Return a lease, not yet acquired, for one part of an actor: its keys ("0") or its checkpoint ("relay")."""
     return Lease(
         served.jetstream,
         bucket=f"{served.names.stream_prefix}leases",
-        key=f"{served.name}.{partition}",
+        key=f"{served.name}.{part}",
         holder=served.holder,
         ttl=served.lease_ttl,
         replicas=served.replicas,

@@ -15,6 +15,7 @@ import pytest
 
 from runtime.admin.doctor import Finding, Running, examine, source_of
 from runtime.admin.doctor.server import _clock
+from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -329,10 +330,10 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
         url = ",".join(f"nats://127.0.0.1:{node[1]}" for node in nodes)
         await ready(url)
         async with await Connection.connect(ConnectionOptions(url=url)) as connection:
-            runner = Runner([Books], connection, Tracing(in_memory=True), namespace=namespace, replicas=3)
+            runner = Runner([Books], connection, Tracing(in_memory=True), Deployment(namespace=namespace, replicas=3))
             work = asyncio.ensure_future(runner.run())
             async with asyncio.timeout(30):
-                await runner.serving()
+                await runner.wait_serving()
             monitor = f"http://127.0.0.1:{nodes[0][2]}"
             first = f"nats://127.0.0.1:{nodes[0][1]}"
             findings = await found(first, namespace, running=[BOOKS], monitor=monitor, replicas=3)
@@ -352,7 +353,7 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             # Nothing was taken for deleted, and the actor serves on.
             assert not work.done()
             async with asyncio.timeout(30):
-                await runner.serving()
+                await runner.wait_serving()
             await answered(probe.served("books").streams.check)
             await answered(probe.consumers("books").check)
             assert probe.created_streams("books") == created

@@ -11,8 +11,9 @@ from typing import Any
 
 from runtime.actor.base import Actor
 from runtime.errors import ActorError
-from runtime.host import process as runner
 from runtime.host import serving
+from runtime.host.host import Deployment
+from runtime.host.process import run
 from runtime.nats.options import ConnectionOptions
 from runtime.telemetry import setup_logging
 from tests.chaos import faults
@@ -49,12 +50,10 @@ def main() -> int:
     # After that: a switch may move what comes before an armed point.
     for switch in arguments.without:
         faults.without(switch)
-    serve = runner.run(
+    serve = run(
         actors,
         ConnectionOptions(url=arguments.nats, ping_interval=arguments.ping),
-        namespace=arguments.namespace,
-        lease_ttl=arguments.lease_ttl,
-        replicas=arguments.replicas,
+        Deployment(namespace=arguments.namespace, lease_ttl=arguments.lease_ttl, replicas=arguments.replicas),
         on_ready=lambda _: log.info("ready"),
     )
     try:

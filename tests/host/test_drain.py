@@ -63,7 +63,7 @@ async def test_actors_that_need_each_other_finish_what_they_have_begun(
         connected(nats_server, namespace) as bus,
         process(nats_server, namespace, *PARTNERS) as (runner, _),
     ):
-        await runner.serving()
+        await runner.wait_serving()
         for number in range(20):
             key = f"key {number}"
             assert (await bus.query(GetLeft(key))).work == done[f"WorkLeft {number}"]
@@ -86,7 +86,7 @@ async def test_without_a_standby_a_process_serves_its_own_handlers_to_their_end(
         connected(nats_server, namespace) as bus,
         process(nats_server, namespace, *PARTNERS) as (runner, ended),
     ):
-        await runner.serving()
+        await runner.wait_serving()
         begun = asyncio.ensure_future(bus.command(work("one", gate=name), timeout=30))
         await until(lambda: RUN_COUNTS[f"work {name}"])
         runner.stop()
@@ -104,7 +104,7 @@ async def test_where_somebody_stands_by_an_actor_is_handed_over_while_another_st
         connected(nats_server, namespace) as bus,
         process(nats_server, namespace, *PARTNERS) as (owner, ended),
     ):
-        await owner.serving()
+        await owner.wait_serving()
         begun = asyncio.ensure_future(bus.command(WorkLeft("one", gate=namespace), timeout=30))
         await until(lambda: RUN_COUNTS[f"work {namespace}"])
         async with process(nats_server, namespace, *PARTNERS) as (other, _):

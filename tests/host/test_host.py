@@ -25,7 +25,7 @@ from runtime import (
     query,
 )
 from runtime.client.bus import Bus
-from runtime.host.host import Host, HostFailed
+from runtime.host.host import Deployment, Host, HostFailed
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -53,7 +53,7 @@ async def process(
 ) -> AsyncIterator[Any]:
     """A runner with its own connection, as another process would have; the block begins whether or not it serves."""
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
-        runner = Runner(actors, connection, Tracing(in_memory=True), namespace=namespace, lease_ttl=ttl)
+        runner = Runner(actors, connection, Tracing(in_memory=True), Deployment(namespace=namespace, lease_ttl=ttl))
         work = asyncio.ensure_future(runner.run())
         try:
             yield runner, work
@@ -115,7 +115,7 @@ async def test_a_drain_answers_what_it_was_sent(nats_server: EmbeddedServer, nam
         connected(nats_server, namespace) as bus,
         process(nats_server, namespace, Counter, Gateway) as (runner, work),
     ):
-        await runner.serving()
+        await runner.wait_serving()
         waiting = [asyncio.ensure_future(bus.command(Wait("d"), timeout=10))]
         await until(lambda: RUN_COUNTS["wait d"])
         waiting += [asyncio.ensure_future(bus.command(Add("d"), timeout=10)) for _ in range(20)]
@@ -166,7 +166,7 @@ async def test_events_are_reacted_to_once_over_a_hand_over(nats_server: Embedded
             StreamConfig(name=f"{namespace}-counter-events", subjects=(f"{namespace}.counter.event.>",))
         )
         async with process(nats_server, namespace, Watcher) as (first, work):
-            await first.serving()
+            await first.wait_serving()
             adding = asyncio.ensure_future(asyncio.gather(*(bus.command(Add(f"k{n % 3}", n + 1)) for n in range(150))))
             await until(lambda: Probe.of(first).resident("watcher") == 3)
             async with process(nats_server, namespace, Watcher) as (second, _):
@@ -237,7 +237,7 @@ async def test_a_killed_owner_is_replaced_and_its_work_completed(nats_server: Em
 
 async def test_a_lost_lease_means_standby_and_not_the_end(nats_server: EmbeddedServer, namespace: str) -> None:
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
-        await runner.serving()
+        await runner.wait_serving()
         host: Host = runner.hosts[0]
         await bus.command(Add("a"))
         thief = b'{"holder":"thief","since":0,"host":"elsewhere","pid":1}'
@@ -307,9 +307,9 @@ async def test_a_part_that_fails_begins_anew_until_it_is_too_often(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
-        await runner.serving()
+        await runner.wait_serving()
         host: Host = runner.hosts[0]
-        monkeypatch.setattr(host, "_failed", quick(host))
+        monkeypatch.setattr(host, "_back_off", quick(host))
         for number in range(5):
             host.crashed(RuntimeError(f"crash {number}"))
             await until(lambda: not host.ready.is_set())
@@ -322,7 +322,7 @@ async def test_a_part_that_fails_begins_anew_until_it_is_too_often(
 
 def quick(host: Host) -> Any:
     """The host's own back-off, without its pause."""
-    failed, pause = host._failed, host._unless_draining
+    failed, pause = host._back_off, host._unless_draining
 
     async def without_pause(error: BaseException) -> None:
         async def at_once(work: Any) -> bool:
@@ -342,7 +342,7 @@ async def test_a_connection_that_is_closed_for_good_ends_the_runner(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with process(nats_server, namespace, Counter) as (runner, work):
-        await runner.serving()
+        await runner.wait_serving()
         await runner.connection.close()
         with pytest.raises(ActorError, match="closed for good"):
             await asyncio.wait_for(work, 15)
@@ -502,5 +502,5 @@ async def test_an_older_state_is_upgraded(nats_server: EmbeddedServer, namespace
 async def test_a_standby_is_a_ready_process(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace):
         async with process(nats_server, namespace, Counter) as (second, _):
-            await asyncio.wait_for(second.ready(), 10)
-            assert second.hosts[0].standby and second.reasons() == []
+            await asyncio.wait_for(second.wait_ready(), 10)
+            assert second.hosts[0].standby and second.unready_reasons() == []

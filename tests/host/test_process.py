@@ -9,6 +9,7 @@ import pytest
 
 from runtime import NotDelivered, connect
 from runtime.errors import ConfigurationError
+from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
@@ -69,11 +70,11 @@ async def test_names_are_unique_in_a_process(nats_server: EmbeddedServer) -> Non
 
 async def test_it_says_why_it_is_not_ready(nats_server: EmbeddedServer, namespace: str) -> None:
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
-        runner = Runner([Counter], connection, Tracing(), namespace=namespace)
-        assert runner.reasons() == ["counter is starting"]
+        runner = Runner([Counter], connection, Tracing(), Deployment(namespace=namespace))
+        assert runner.unready_reasons() == ["counter is starting"]
         work = asyncio.ensure_future(runner.run())
-        await asyncio.wait_for(runner.ready(), 10)
-        assert runner.reasons() == []
+        await asyncio.wait_for(runner.wait_ready(), 10)
+        assert runner.unready_reasons() == []
         runner.stop()
-        assert runner.reasons() == ["draining"]
+        assert runner.unready_reasons() == ["draining"]
         await asyncio.wait_for(work, 10)

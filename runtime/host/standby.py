@@ -1,0 +1,42 @@
+"""Standby: a process that waits for the keys of an actor, and shows the owner that it is there.
+
+An owner that drains asks on ``<actor>.standby`` whether another process waits for its keys. A waiting process answers. If
+no process waits, NATS itself answers at once that the subject has no subscriber. The owner uses the answer to decide when
+it may give its keys up: see `runtime.host.host.Host.wait_idle`.
+"""
+
+from runtime.errors import ActorError
+from runtime.nats.lease import Lease
+from runtime.turns.served import Served
+
+_TIMEOUT = 0.5
+"""Seconds that a standby has to answer a draining owner."""
+
+
+async def acquire_in_standby(served: Served, lease: Lease) -> None:
+    """Wait until `lease` is held, and answer a draining owner meanwhile. Raises the errors of `Lease.acquire`."""
+    connection = served.connection
+
+    def answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        if reply.startswith(b"_"):  # An inbox, as in `MicroService`.
+            connection.publish(reply)
+
+    subscription = await connection.subscribe(served.names.standby(), answer)
+    try:
+        await lease.acquire()
+    finally:
+        subscription.unsubscribe()
+
+
+async def has_standby(served: Served) -> bool:
+    """Return whether another process waits for the keys of this actor.
+
+    An actor without state has no keys: its other processes, if there are any, serve it already. The answer is False.
+    """
+    if not served.keyed:
+        return False
+    try:
+        await served.connection.request(served.names.standby(), b"", timeout=_TIMEOUT)
+    except (ActorError, TimeoutError):
+        return False
+    return True
