@@ -1,7 +1,7 @@
-"""Counter: a state for each key. Commands of one key run one after another, and a query does not wait for them.
+"""Counter: one state per key. Commands of a key run one after another; queries do not wait for them.
 
     python examples/counter.py
-    python -m runtime run examples.counter                                   # or serve it, and then:
+    python -m runtime run examples.counter                                   # or serve it, and in another terminal:
     python -m runtime command counter.add name=apples by=3
     nats req counter.command.add '{"name": "apples", "by": 3}' -H 'Idempotency-Key: my-id-1'
     nats req counter.query.get_count '{"name": "apples"}'
@@ -24,13 +24,13 @@ from msgspec import Struct
 from runtime import Actor, Command, Event, NotFound, Query, Rejected, command, local, not_found, query
 
 
-# The state of one key. It is frozen: a handler assigns `self.state`, and never changes it in place.
+# The state of one key. It is frozen: a handler assigns a new one to `self.state` and never changes it in place.
 class Count(Struct, frozen=True):
     name: str
     value: int = 0
 
 
-# `key` names the field that says which counter is meant. The two messages below go to the same key.
+# `key` names the field that selects the counter. The two messages below share a key.
 class GetCount(Query[Count], actor="counter", key="name"):
     name: str
 
@@ -39,7 +39,7 @@ class Add(Command[Count], actor="counter", key="name"):
     name: str
     by: int = 1
     seconds: float = 0
-    """How long to take over it."""
+    """Seconds the handler takes."""
 
 
 class CountChanged(Event, actor="counter", key="name"):
@@ -48,7 +48,7 @@ class CountChanged(Event, actor="counter", key="name"):
 
 
 class Counter(Actor[Count]):
-    """Counts things by their name."""
+    """Counts things by name."""
 
     name = "counter"
 
@@ -56,8 +56,8 @@ class Counter(Actor[Count]):
     async def get_count(self, message: GetCount) -> Count:
         return self.state or not_found(f"nothing was counted as {message.name}")
 
-    # State, reply and event are stored together in one message of a stream when the handler returns, or not at all when it
-    # raises; the reply leaves after that.
+    # State, reply and event are stored together, in one message of a stream, when the handler returns. If it raises,
+    # nothing is stored. The reply is sent after that.
     @command
     async def add(self, message: Add) -> Count:
         value = (self.state.value if self.state else 0) + message.by
@@ -73,19 +73,19 @@ async def main() -> None:
     async with local(Counter) as bus:
         print((await bus.command(Add("apples", 5))).value)
 
-        # A query runs beside the command of its key, on the state that was committed last.
+        # A query runs in parallel with a command of its key, on the state that was committed last.
         slow = asyncio.create_task(bus.command(Add("apples", seconds=1)))
         await asyncio.sleep(0.1)
         print(f"while a slow command runs: {(await bus.query(GetCount('apples'))).value}")
         print(f"and when it is done: {(await slow).value}")
 
-        # A command takes effect once under its id, however often it is sent; the stored reply comes again. So a caller
-        # that got no answer sends it again without a thought: `bus.retry` does.
+        # A command takes effect once per id, however often it is sent; later copies get the stored reply. A caller
+        # without an answer can therefore send it again, as `bus.retry` does.
         first = await bus.command(Add("apples", 10), id="order-17")
         again = await bus.command(Add("apples", 10), id="order-17")
         print(f"the same command twice: {first.value} and {again.value}")
 
-        # No locks: the commands of a key wait in its lane.
+        # Commands of a key wait in its lane, so no lock is needed.
         await asyncio.gather(*(bus.command(Add("apples")) for _ in range(100)))
         print(f"a hundred at once: {(await bus.query(GetCount('apples'))).value}")
 

@@ -1,7 +1,7 @@
-"""Hello: the smallest actor. It has no state, and answers one query from the question alone.
+"""Hello: the smallest actor. It has no state and answers one query.
 
-    python examples/hello.py                 # all in one process: a NATS server, the actor and one who asks
-    python -m runtime run examples.hello     # the actor alone, until Ctrl-C; ask it from another terminal:
+    python examples/hello.py                 # a NATS server, the actor and its caller in one process
+    python -m runtime run examples.hello     # the actor alone, until Ctrl-C; in another terminal:
     python -m runtime query hello.greet name=Ada
     nats req hello.query.greet '{"name": "Ada"}'
 
@@ -9,7 +9,7 @@ It prints::
 
     Hello, Ada!
     Hello, world!
-    nobody serves bye.query.wave
+    no service answers bye.query.wave
 """
 
 import asyncio
@@ -19,8 +19,8 @@ from msgspec import Struct
 from runtime import Actor, NotDelivered, Query, local, query
 
 
-# What is sent and what comes back are frozen structs: the contract between this actor and those who ask it. A message
-# names its actor, and a query its reply, so that `await bus.query(Greet("Ada"))` is a Greeting to a type checker.
+# Messages and replies are frozen structs: the contract between an actor and its callers. A message names its actor, and a
+# query names the type of its reply, so a type checker knows that `await bus.query(Greet("Ada"))` is a Greeting.
 class Greeting(Struct, frozen=True):
     text: str
 
@@ -29,8 +29,8 @@ class Greet(Query[Greeting], actor="hello"):
     name: str = "world"
 
 
-# The actor: a name, and a method for each message, found by its annotation. On the wire this is the subject
-# `hello.query.greet`, plain JSON in and out.
+# An actor has a name and one method per message, found by its annotation. The subject of this query is
+# `hello.query.greet`, with plain JSON in both directions.
 class Hello(Actor):
     """Greets."""
 
@@ -42,7 +42,7 @@ class Hello(Actor):
 
 
 class Wave(Query[None], actor="bye"):
-    """A query to an actor that does not run."""
+    """A query to an actor that is not running."""
 
 
 async def main() -> None:
@@ -51,8 +51,8 @@ async def main() -> None:
         print((await bus.query(Greet())).text)
         try:
             await bus.query(Wave())
-        except NotDelivered:  # after a second, not a time-out: NATS knows that nobody listens there
-            print("nobody serves bye.query.wave")
+        except NotDelivered:  # after a second and not after a timeout, because NATS reports that nothing listens there
+            print("no service answers bye.query.wave")
 
 
 if __name__ == "__main__":

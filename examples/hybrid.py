@@ -1,10 +1,10 @@
-"""Hybrid: one actor with all four verbs. It answers queries, obeys commands, emits events and reacts to those of another.
+"""Hybrid: one actor with all four verbs. It handles queries and commands, emits events, and reacts to those of another.
 
-A guest orders a dish at a table: `bills` asks the menu for the price (query), tells the kitchen to cook (command), and
-says what happened (emit); when the kitchen says that the dish is cooked, `bills` marks it as served (react).
+A guest orders a dish at a table. The actor `bills` queries the menu for the price, commands the kitchen to cook, and emits
+an event. When the kitchen emits that the dish is cooked, `bills` reacts and marks it as served.
 
     python examples/hybrid.py
-    python -m runtime run examples.hybrid                                    # or serve it, and then:
+    python -m runtime run examples.hybrid                                    # or serve it, and in another terminal:
     python -m runtime command bills.order_dish table=4 dish=soup
     nats req bills.query.get_bill '{"table": "4"}'
     nats sub 'bills.event.>'
@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from runtime import Actor, Command, Event, NotFound, Query, command, local, not_found, query, react
 
-# ---- The menu: an actor without state. Any number of processes may serve it; each question goes to one of them.
+# The menu is an actor without state. Any number of processes may serve it; each query goes to one of them.
 
 PRICES = {"soup": 6, "bread": 2}
 
@@ -39,7 +39,7 @@ class GetPrice(Query[Price], actor="menu"):
 
 
 class Menu(Actor):
-    """Knows the prices."""
+    """Returns prices."""
 
     name = "menu"
 
@@ -50,7 +50,7 @@ class Menu(Actor):
         return Price(message.dish, PRICES[message.dish])
 
 
-# ---- The kitchen: knows nothing of bills. It obeys commands, and says in the past tense what it did.
+# The kitchen does not depend on bills. It handles commands and emits events, which are named in the past tense.
 
 
 class CookDish(Command[None], actor="kitchen", key="table"):
@@ -68,7 +68,7 @@ class Cooked(Struct, frozen=True):
 
 
 class Kitchen(Actor[Cooked]):
-    """Cooks."""
+    """Cooks dishes."""
 
     name = "kitchen"
 
@@ -78,7 +78,7 @@ class Kitchen(Actor[Cooked]):
         self.emit(DishCooked(message.table, message.dish))
 
 
-# ---- The bills: the hybrid.
+# The bills are the hybrid.
 
 
 class Line(Struct, frozen=True):
@@ -107,7 +107,7 @@ class DishOrdered(Event, actor="bills", key="table"):
 
 
 class Bills(Actor[Bill]):
-    """One bill for each table."""
+    """Keeps one bill per table."""
 
     name = "bills"
 
@@ -117,24 +117,24 @@ class Bills(Actor[Bill]):
 
     @command
     async def order_dish(self, message: OrderDish) -> Line:
-        # A query reads, and may be asked again as often as one likes. An error of it, unless caught, is told to the
-        # caller as this handler's failure; here the domain has an answer to it.
+        # A query changes nothing and may be repeated. An error of a query that is not caught fails this handler. Here the
+        # domain has an answer to one, so it is caught.
         try:
             price = await self.query(GetPrice(message.dish))
         except NotFound as missing:
             not_found(str(missing))
-        # A command changes something elsewhere. Its id derives from that of the message being handled, so when this
-        # handler is run again, after a crash, say, the kitchen does not cook twice.
+        # The id of a nested command is derived from the id of the handled message. If this handler runs again, for example
+        # after a crash, the kitchen does not cook twice.
         await self.command(CookDish(message.table, message.dish))
         line = Line(message.dish, price.price)
         bill = self.state or Bill(message.table)
         self.state = replace(bill, lines=(*bill.lines, line))
-        # An event leaves if and only if this turn commits.
+        # An event is published if and only if this turn commits.
         self.emit(DishOrdered(message.table, line))
         return line
 
-    # Delivered at least once, in effect once, and in order for each table; never dropped. The dish may be cooked before
-    # `order_dish` has returned: the reaction then waits in the table's lane.
+    # An event is delivered at least once and takes effect once, in order per table. The dish may be cooked before
+    # `order_dish` has returned; the reaction then waits in the lane of the table.
     @react
     async def on_dish_cooked(self, event: DishCooked) -> None:
         if self.state is not None:
@@ -151,7 +151,7 @@ async def main() -> None:
             except NotFound as missing:
                 print(missing)
 
-        # A reaction runs by itself, a moment after the event: who wants to see its effect asks until it is there.
+        # A reaction runs in the background, a moment after the event. Repeat the query until its effect is there.
         bill = await bus.query(GetBill("4"))
         while not all(line.served for line in bill.lines):
             await asyncio.sleep(0.01)

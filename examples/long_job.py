@@ -1,7 +1,7 @@
-"""Long job: a command that is accepted at once, runs for as long as it takes, and ends with an event.
+"""Long job: a command that is accepted at once, runs in the background, and ends with an event.
 
     python examples/long_job.py
-    python -m runtime run examples.long_job                                  # or serve it, and then:
+    python -m runtime run examples.long_job                                  # or serve it, and in another terminal:
     nats req reports.command.make_report '{"reportId": "q3", "pages": 3}' -H 'Idempotency-Key: report-q3'
     nats sub 'reports.event.report_made.*'
 
@@ -26,7 +26,7 @@ class Report(Struct, frozen=True):
     pages: int
 
 
-# The reply to a long job is `Accepted`, with the id of the command: it is stored, and will run.
+# The reply to a long job is `Accepted` with the id of the command: the command is stored and will run.
 class MakeReport(Command[Accepted], actor="reports", key="report_id", rename="camel"):
     report_id: str
     pages: int
@@ -44,13 +44,13 @@ class ReportMade(Event, actor="reports", key="report_id", rename="camel"):
 
 
 class Reports(Actor[Report]):
-    """Writes reports, slowly."""
+    """Makes reports, slowly."""
 
     name = "reports"
 
-    # `accept=True`: the caller is answered when the command is stored, and the handler runs after that. It is run again
-    # where the process dies in it, so it may begin more than once; its effects (state, events) happen once. It keeps its
-    # key busy: other commands of this report wait, those of other reports and all queries do not.
+    # With `accept=True` the reply is sent when the command is stored, and the handler runs after that. If the process dies
+    # in the handler, it runs again; its effects (state and events) happen once. Meanwhile other commands of the same report
+    # wait; commands of other reports and all queries do not.
     @command(accept=True)
     async def make_report(self, message: MakeReport) -> None:
         await asyncio.sleep(0.5)
@@ -62,7 +62,7 @@ class Reports(Actor[Report]):
         return self.state or not_found(f"the report {message.report_id} is not there")
 
 
-# Who waits for the outcome reacts to the event: here another actor, keyed by the reader.
+# Another actor, keyed by the reader, reacts to the event at the end of the job.
 class Mail(Struct, frozen=True):
     texts: tuple[str, ...] = ()
 
@@ -72,7 +72,7 @@ class GetMail(Query[Mail], actor="mail", key="reader"):
 
 
 class Mailbox(Actor[Mail]):
-    """Keeps what each reader was sent."""
+    """Keeps the mail of each reader."""
 
     name = "mail"
 
@@ -98,7 +98,7 @@ async def main() -> None:
             await asyncio.sleep(0.05)
         print(f"ann has mail: {', '.join(mail.texts)}")
 
-        # Under the same id it is the same job, also after a restart: the stored reply comes again, and nothing runs.
+        # The same id is the same job, even after a restart: the reply is the stored one and nothing runs.
         accepted = await bus.command(MakeReport("q3", pages=3), id="report-q3")
         print(f"sent again: accepted as {accepted.id}")
         print(f"and made once: ann has {len((await bus.query(GetMail('ann'))).texts)} mail")

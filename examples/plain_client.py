@@ -1,10 +1,10 @@
-"""Plain client: a program in another process that knows nothing of Actorloom, only NATS and JSON.
+"""Plain client: a program in another process that uses only NATS and JSON, without Actorloom.
 
-In any language it is the same four things: a request to a subject, a body of JSON, headers where one wants more, and a
-consumer on a stream. Here it is plain nats-py. First the counter (see counter.py), then, in another terminal, this::
+A client in any language needs the same four things: requests to subjects, JSON bodies, optional headers, and a consumer on
+a stream. This one uses nats-py. Serve the counter (see counter.py), and run the client in another terminal::
 
     python -m runtime run examples.counter
-    python examples/plain_client.py          # NATS_URL says where, nats://127.0.0.1:4222 if it does not
+    python examples/plain_client.py          # on NATS_URL, or nats://127.0.0.1:4222
 
 It prints::
 
@@ -14,7 +14,7 @@ It prints::
     400 InvalidMessage: counter.command.add: Expected `int`, got `str` - at `$.by`
     404 NotFound: nothing was counted as dates
     409 Rejected: figs cannot be less than 0
-    nobody there: counter.command.multiply
+    no service: counter.command.multiply
     event counter.CountChanged figs {'name': 'figs', 'value': 2}
     event counter.CountChanged figs {'name': 'figs', 'value': 5}
 """
@@ -38,8 +38,8 @@ async def ask(client: Client, subject: str, body: dict[str, Any], **headers: str
     """Send JSON and return the JSON of the reply."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     reply = await client.request(subject, json.dumps(body).encode(), timeout=5, headers=named or None)
-    # An error says so in its headers, with a code as in HTTP, and in its body says more: what kind it is, in words, and
-    # whether the command took effect (true, false, or null where nobody can know: send it again under its id).
+    # An error reply has a header with a code as in HTTP. Its body has the kind, a message, and `executed`: whether the
+    # command took effect (true or false; null if unknown, then send it again with the same id).
     if reply.headers and "Nats-Service-Error-Code" in reply.headers:
         error = json.loads(reply.data)["error"]
         raise Refused(f"{error['code']} {error['kind']}: {error['message']}")
@@ -47,8 +47,8 @@ async def ask(client: Client, subject: str, body: dict[str, Any], **headers: str
 
 
 async def events(client: Client, stream: str, subject: str, count: int) -> None:
-    """Print `count` events from the beginning of the stream. They are CloudEvents: the body is data, all else headers."""
-    # A durable name would make the server remember how far one has come, from one start of the program to the next.
+    """Print the first `count` events of the stream. They are CloudEvents: the body is the data, the headers are the rest."""
+    # With a durable name the server would keep the position of the consumer between runs of the program.
     subscription = await client.jetstream().pull_subscribe(subject, stream=stream)
     for message in await subscription.fetch(count, timeout=5):
         headers = message.headers or {}
@@ -64,7 +64,7 @@ async def main() -> None:
     except (NoServersError, OSError):
         sys.exit(f"no NATS server at {url}; first run: python -m runtime run examples.counter")
 
-    # With a key of its own a command is safe to send again: it takes effect once, and is answered twice.
+    # With an idempotency key a command is safe to repeat: it takes effect once, and both requests get the reply.
     add = {"name": "figs", "by": 2}
     print("counter.add:", await ask(client, "counter.command.add", add, Idempotency_Key="figs-1"))
     reply = await ask(client, "counter.command.add", add, Idempotency_Key="figs-1")
@@ -83,9 +83,9 @@ async def main() -> None:
         except Refused as refusal:
             print(refusal)
         except NoRespondersError:
-            print("nobody there:", subject)
+            print("no service:", subject)
 
-    # Without an id a command is given one; it then cannot be recognized when it is sent again.
+    # Without a key the service assigns an id, so a repeated command takes effect again.
     await ask(client, "counter.command.add", {"name": "figs", "by": 3})
     await events(client, "counter-events", "counter.event.count_changed.figs", count=2)
     await client.drain()

@@ -1,7 +1,7 @@
-"""Rules: reactions that are told only of the events they ask for, by a pattern over the event's content.
+"""Rules: reactions that select events by a pattern over their content.
 
     python examples/rules.py
-    python -m runtime run examples.rules                                     # or serve it, and then:
+    python -m runtime run examples.rules                                     # or serve it, and in another terminal:
     python -m runtime command sensors.record room=cellar celsius=-3
     nats req watch.query.get_alarms '{"room": "cellar"}'
 
@@ -33,7 +33,7 @@ class Measured(Event, actor="sensors", key="room", rename="camel"):
 
 
 class Sensors(Actor):
-    """Says what was measured."""
+    """Emits measurements."""
 
     name = "sensors"
 
@@ -52,13 +52,13 @@ class GetAlarms(Query[Alarms], actor="watch", key="room"):
 
 
 class Watch(Actor[Alarms]):
-    """Raises alarms, and counts what it saw."""
+    """Raises alarms and counts measurements."""
 
     name = "watch"
 
-    # A pattern is checked when the class is made, and runs on the event's JSON, so its names are those on the wire
-    # (batteryLow, not battery_low). Fields are ANDed, what is listed for a field is ORed; a list in the event matches
-    # where one of its elements does. The operators are those of Amazon EventBridge: numeric, prefix, suffix, wildcard,
+    # A pattern is checked when the class is created. It is applied to the JSON of the event, so it uses the names on the
+    # wire (batteryLow, not battery_low). All fields must match, each with one of its listed values; a list in the event
+    # matches if one of its elements does. The operators are those of Amazon EventBridge: numeric, prefix, suffix, wildcard,
     # anything-but, exists, equals-ignore-case, and $or between patterns.
     @react(where={"celsius": [{"numeric": ["<", 0]}], "room": [{"anything-but": {"prefix": "freezer"}}]})
     async def on_frost(self, event: Measured) -> None:
@@ -76,7 +76,7 @@ class Watch(Actor[Alarms]):
     async def on_damp(self, event: Measured) -> None:
         self._alarm("damp")
 
-    # Several reactions to one event are run one after another, each in a turn of its own; this one sees all events.
+    # Several reactions to one event run one after another, each in a turn of its own. This one matches every event.
     @react
     async def on_measured(self, event: Measured) -> None:
         alarms = self.state or Alarms()

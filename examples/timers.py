@@ -1,7 +1,7 @@
-"""Timers: a command that an actor sends to itself later, once or again and again; stored, so a restart does not lose it.
+"""Timers: commands that an actor sends to itself later, once or repeatedly. They are stored, so a restart loses none.
 
     python examples/timers.py
-    python -m runtime run examples.timers                                    # or serve it, and then:
+    python -m runtime run examples.timers                                    # or serve it, and in another terminal:
     python -m runtime command eggs.cook_egg name=mine seconds=3
     nats req eggs.query.get_egg '{"name": "mine"}'
 
@@ -42,7 +42,7 @@ class TakeOutEgg(Command[Egg], actor="eggs", key="name"):
     name: str
 
 
-# Timers are commands of the actor itself, and so reach the key that set them, one at a time with all else of that key.
+# A timer is a command of the actor itself. It goes to the key that set it, in turn with the other messages of that key.
 class RingBell(Command[None], actor="eggs", key="name"):
     name: str
 
@@ -62,8 +62,8 @@ class Eggs(Actor[Egg]):
 
     @command
     async def cook_egg(self, message: CookEgg) -> Egg:
-        # Like an event, a timer is set if and only if the turn commits. It has a name within its key; setting it again
-        # replaces it. `schedule` repeats: "@every 1s", or cron with seconds ("0 30 9 * * *") in a time zone.
+        # Like an event, a timer is set if and only if the turn commits. Its name is unique per key; a new timer of the same
+        # name replaces it. `schedule` repeats: "@every 1s", or cron with seconds ("0 30 9 * * *") in a time zone.
         self.remind(message.seconds, RingBell(message.name), name="bell")
         self.schedule("@every 1s", LookAtEgg(message.name), name="look")
         self.state = Egg(message.name)

@@ -1,11 +1,11 @@
-"""Nested tracing: what a handler does inside is seen too, by the OpenTelemetry API as everybody knows it.
+"""Nested tracing: spans that handlers start with the OpenTelemetry API are part of the trace of the request.
 
     python examples/tracing_nested.py
-    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python -m runtime run examples.tracing_nested     # to a Jaeger
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python -m runtime run examples.tracing_nested     # to Jaeger
     nats req baskets.command.check_out '{"basketId": "1", "items": ["tea", "milk"]}'
 
-It prints one request's trace as a tree. A client span has its server span below it; the spans that the handlers started
-themselves lie where they were started; an event leads on to the reaction, in the same trace::
+It prints the trace of one request as a tree. Each client span is the parent of its server span, spans of handlers are at
+the place they were started, and an event continues in the reaction to it, in the same trace::
 
     shopper   baskets/check_out                          CLIENT
     baskets     baskets/check_out                        SERVER
@@ -31,7 +31,7 @@ from opentelemetry import trace
 from runtime import Actor, Command, Event, Query, command, local, query, react
 from runtime.telemetry import SpanRecord, Tracing
 
-# The tracer of this module's own spans. Under an actor's handler they belong to that actor's service.
+# The tracer of the spans in this module. Spans that start in a handler belong to the service of its actor.
 tracer = trace.get_tracer("examples.tracing_nested")
 
 
@@ -40,7 +40,7 @@ class GetPrice(Query[int], actor="prices"):
 
 
 class Prices(Actor):
-    """Knows what things cost."""
+    """Returns prices."""
 
     name = "prices"
 
@@ -65,7 +65,7 @@ class Basket(Struct, frozen=True):
 
 
 class Baskets(Actor[Basket]):
-    """Adds up and takes the money."""
+    """Adds up baskets and takes the payment."""
 
     name = "baskets"
 
@@ -73,7 +73,7 @@ class Baskets(Actor[Basket]):
     async def check_out(self, message: CheckOut) -> int:
         with tracer.start_as_current_span("add up") as span:
             span.set_attribute("items", len(message.items))
-            # Queries inside the block hang below its span: the context is the task's own, with many messages at once too.
+            # Queries inside the block are children of its span. Each task has its own context, so messages do not mix.
             total = sum([await self.query(GetPrice(item)) for item in message.items])
         self.state = Basket(total)
         self.emit(BasketPaid(message.basket_id, total))
@@ -89,7 +89,7 @@ class GetWritten(Query[int], actor="ledger", key="basket_id"):
 
 
 class Ledger(Actor[Written]):
-    """Writes the books."""
+    """Keeps the books."""
 
     name = "ledger"
 
@@ -104,7 +104,7 @@ class Ledger(Actor[Written]):
 
 
 def show(spans: list[SpanRecord], parent: str | None = None, depth: int = 0) -> None:
-    """Print the spans below `parent` in order of time, each with its own below it."""
+    """Print the children of `parent` in order of start time, each followed by its own children."""
     for span in sorted(spans, key=lambda span: span.start):
         if span.parent_id == parent:
             items = f" items={span.attributes['items']}" if "items" in span.attributes else ""
@@ -113,7 +113,7 @@ def show(spans: list[SpanRecord], parent: str | None = None, depth: int = 0) -> 
 
 
 async def main() -> None:
-    # Spans are kept in memory here, to be printed. Without `tracing` they go where the OTEL_* variables say.
+    # Spans are kept in memory to print them. Without `tracing` the OTEL_* variables configure their export.
     tracing = Tracing(in_memory=True)
     async with local(Prices, Baskets, Ledger, service="shopper", tracing=tracing) as bus:
         await bus.command(CheckOut("1", items=("tea", "milk")))

@@ -1,4 +1,4 @@
-"""Every example is run as its docstring says, and prints what its docstring says."""
+"""Every example runs as documented in its docstring and prints the documented output."""
 
 import asyncio
 import os
@@ -18,14 +18,14 @@ EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 TIMEOUT = 50
 
 
-def promised(name: str) -> str:
-    """What an example's docstring says that it prints: the indented block after the last ``::``."""
+def documented_output(name: str) -> str:
+    """Return the output in the docstring of an example: the indented block after the last ``::``."""
     text = (ROOT / "examples" / f"{name}.py").read_text().split('"""')[1]
     return dedent(text.rpartition("::\n")[2]).strip()
 
 
 async def output(name: str, **variables: str) -> str:
-    """Run an example in a process of its own; it must end well and say nothing on stderr."""
+    """Run an example in a process of its own and return its output. It must exit with 0 and print nothing to stderr."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         ROOT / "examples" / f"{name}.py",
@@ -46,7 +46,7 @@ async def output(name: str, **variables: str) -> str:
 
 @asynccontextmanager
 async def served(target: str, url: str) -> AsyncIterator[None]:
-    """Serve a module's actors by the command line, in a process of its own, from its first answer to its drain."""
+    """Serve the actors of a module by the command line, in a process of its own, until the end of the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "runtime", "run", target, "--nats", url),
         cwd=ROOT,
@@ -71,7 +71,7 @@ async def served(target: str, url: str) -> AsyncIterator[None]:
 
 
 async def healthy(name: str, url: str) -> bool:
-    """Whether the service answers, by the command line."""
+    """Return whether a service answers `health` of the command line."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "runtime", "health", name, "--nats", url),
         cwd=ROOT,
@@ -83,21 +83,34 @@ async def healthy(name: str, url: str) -> bool:
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
-async def test_an_example_prints_what_it_says(name: str) -> None:
-    assert await output(name) == promised(name)
+async def test_an_example_prints_its_documented_output(name: str) -> None:
+    assert await output(name) == documented_output(name)
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
-def test_an_examples_actors_can_be_run_by_the_command_line(name: str) -> None:
+def test_the_actors_of_an_example_can_be_run_by_the_command_line(name: str) -> None:
     assert find_actors([f"examples.{name}"])
 
 
-async def test_a_plain_client_drives_an_actor_of_another_process(tmp_path: Path) -> None:
+async def test_the_plain_client_calls_an_actor_of_another_process(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served("examples.counter", server.url):
-        assert await output("plain_client", NATS_URL=server.url) == promised("plain_client")
+        assert await output("plain_client", NATS_URL=server.url) == documented_output("plain_client")
 
 
-def test_the_plain_client_knows_nothing_of_the_runtime() -> None:
+async def test_the_example_of_tests_passes_under_pytest() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/testing_an_actor.py"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(TIMEOUT):
+        out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    assert b"4 passed" in out
+
+
+def test_the_plain_client_does_not_import_the_runtime() -> None:
     source = (ROOT / "examples" / "plain_client.py").read_text()
     assert "import runtime" not in source
     assert "from runtime" not in source
