@@ -17,8 +17,7 @@ import pytest
 from msgspec import Struct
 
 from runtime import Actor, Command, Event, NotDelivered, Query, Rejected, command, query, react
-from runtime.nats.server import EmbeddedServer
-from runtime.testing import running, worker
+from runtime.testing import EmbeddedServer, running, worker
 
 SEATS = 100
 

@@ -1,84 +1,46 @@
-"""The test kit: handlers called directly with a recording bus, and actors run against a real server.
+"""The test kit: handlers called by themselves, and actors on a real nats-server.
 
-orders = worker(Orders, key="1", state=Order(...), replies={GetPrice: Price(5)})
-await orders.create_order(CreateOrder(...))
-assert orders.emitted == [OrderCreated(...)]
+A handler by itself, with a reply for each message that it sends:
 
-async with running(Orders, Payment, url=server.url, namespace=namespace) as system:
-    await system.bus.command(CreateOrder(...))
-    await system.until(lambda: ...)
+    orders = worker(Orders, key="1", state=Order(...), replies={GetPrice: Price(5)})
+    await orders.create_order(CreateOrder(...))
+    assert orders.emitted == [OrderCreated(...)]
+
+Actors on a server:
+
+    async with EmbeddedServer(port=0) as server, running(Orders, Payments, url=server.url) as system:
+        await system.bus.command(CreateOrder(...))
+        await system.until(lambda: ...)
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 from runtime.actor.base import Actor, Page, maker, view
 from runtime.actor.call import ActorCall, Call
-from runtime.actor.message import Event, Message
+from runtime.actor.message import Message
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
 from runtime.host.process import Runner, serving
 from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.server import EmbeddedServer
 from runtime.options import Options
 from runtime.telemetry import SpanRecord, Tracing
 from runtime.wire.ids import new_id
 
-A = TypeVar("A", bound=Actor[Any])
+__all__ = ["EmbeddedServer", "System", "running", "worker"]
 
 Reply = Any | BaseException | Callable[[Any], Any]
+"""The reply to a message: a value, an error to raise, or a function of the message (it may be async)."""
 
-
-class RecordingBus:
-    """Answers requests from `replies`: a value, an exception to raise, or a function of the message, by message type."""
-
-    def __init__(self, replies: Mapping[type[Message], Reply]) -> None:
-        self.replies = replies
-        self.sent: list[Message] = []
-        self.ids: list[str | None] = []
-
-    async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:
-        """Record the message and return its reply; one without is `NotDelivered`, as when nobody serves it."""
-        self.sent.append(message)
-        self.ids.append(command_id)
-        if type(message) not in self.replies:
-            raise NotDelivered(f"the test has no reply to {type(message).__name__}")
-        reply = self.replies[type(message)]
-        if callable(reply) and not isinstance(reply, type):
-            reply = reply(message)
-            if isinstance(reply, Awaitable):
-                reply = await reply
-        if isinstance(reply, BaseException):
-            raise reply
-        return reply
-
-
-class RecordingLists:
-    """Answers list queries from a fixed list of states; filters by equality, one page."""
-
-    def __init__(self, states: list[Any]) -> None:
-        self.states = states
-
-    async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Page[Any]:
-        """Return the states that match."""
-        found = [state for state in self.states if all(getattr(state, k) == v for k, v in filters.items())]
-        if order:
-            found.sort(key=lambda state: getattr(state, order.lstrip("-")), reverse=order.startswith("-"))
-        return Page(found[:limit])
-
-
-class Recorded(Generic[A]):
-    """What an actor under test has done: mixed into the actor that `worker` returns."""
-
-    emitted: list[Event]
-    """Events, in order."""
-    sent: list[Message]
-    """Queries and commands, in order."""
+_POLL = 0.01
+"""Seconds between two checks of a condition."""
 
 
 def worker(
-    actor: type[A],
+    actor: type[Actor[Any]],
     *,
     key: str = "",
     state: Any = None,
@@ -90,49 +52,64 @@ def worker(
     states: list[Any] | None = None,
     writable: bool = True,
 ) -> Any:
-    """Return an actor whose handlers can be called directly, as in one turn of `key` with `state`.
+    """Return an actor whose handlers can be called directly, as in one turn of one key. Nothing is sent.
 
-    Besides the actor's own methods it has ``emitted``, ``sent``, ``sent_ids``, ``timers`` and ``commit()`` (runs the
-    `on_commit` callbacks). Nothing is on the network.
+    The returned object has the methods of `actor` and also ``emitted`` (events), ``sent`` (queries and commands),
+    ``sent_ids`` (their ids), ``timers``, each in order, and ``commit()``, which calls the `on_commit` callbacks.
+
+    Args:
+        actor: The class of the actor.
+        key: The key of the handled message.
+        state: The state before the handler; None if the key has none.
+        replies: A reply for each type of message that the handler sends. A message without one raises `NotDelivered`.
+        message_id: The id of the handled message; a new one by default.
+        now: The time that the handler sees, in Unix seconds.
+        attempt: The number of this attempt, from 1 on.
+        attempts: The number of attempts before a dead letter.
+        states: The states that `list` finds. They are filtered by equality, and returned as one page.
+        writable: False for a query, which may not emit or assign a state.
+
+    Example:
+        orders = worker(Orders, key="1", replies={GetPrice: Price(5)})
+        await orders.create_order(CreateOrder("1"))
+        assert orders.state == Order("1", total=5)
     """
-    bus = RecordingBus(replies or {})
+    requests = _Requests(replies or {})
     recorded = type(
         f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name}
     )
-    call = ActorCall(actor.name, bus, writable=writable, source="test")
+    call = ActorCall(actor.name, requests, writable=writable, source="test")
     call.key, call.state, call.message_id = key, state, message_id or new_id()
-    call.lists = RecordingLists(states or [])
+    call.lists = _Lists(states or [])
     call.attempt, call.attempts = attempt, attempts
     if now is not None:
         call.started = now
     return cast(Any, view(maker(recorded), recorded().__dict__, call))
 
 
-def _commit(self: Any) -> None:
-    for callback in self._running.callbacks:
-        callback()
-
-
-_VIEWS: dict[str, Any] = {
-    "emitted": property(lambda self: [event for _, event in self._running.emitted]),
-    "sent": property(lambda self: self._running.requests.sent),
-    "sent_ids": property(lambda self: self._running.requests.ids),
-    "timers": property(lambda self: [timer for _, timer in self._running.timers]),
-    "commit": _commit,
-}
-
-
 class System:
     """Actors that run in this process for one test."""
 
     def __init__(self, runner: Runner, bus: Bus, tracing: Tracing) -> None:
+        """Wrap a running `Runner`; `running` does this."""
         self.runner = runner
+        """Serves the actors; `runner.stop()` drains them."""
         self.bus = bus
+        """A bus on the connection of the actors, in their namespace."""
         self.tracing = tracing
+        """The spans of the actors and of `bus`."""
         self.connection = runner.connection
 
     async def until(self, condition: Callable[[], Any], timeout: float = 20.0) -> Any:
-        """Return what `condition` returns as soon as it is true; it may be async. Raises `TimeoutError`."""
+        """Call `condition`, which may be async, until it returns a true value, and return that value.
+
+        Args:
+            condition: Called every 10 ms.
+            timeout: Seconds.
+
+        Raises:
+            TimeoutError: The condition has not become true in time.
+        """
         async with asyncio.timeout(timeout):
             while True:
                 found = condition()
@@ -140,10 +117,10 @@ class System:
                     found = await found
                 if found:
                     return found
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(_POLL)
 
     def trace_of(self, trace_id: str | None = None) -> list[SpanRecord]:
-        """Return the spans of one trace that have ended, oldest first; without an id those of the newest trace."""
+        """Return the ended spans of one trace, oldest first; by default of the trace of the last span that ended."""
         spans = self.tracing.finished()
         if trace_id is None:
             trace_id = spans[-1].trace_id if spans else ""
@@ -160,7 +137,21 @@ async def running(
     lease_ttl: float = 4.0,
     loopback: bool = False,
 ) -> AsyncGenerator[System]:
-    """Run actors against the server at `url` until the block ends, then drain them. Spans are kept in memory."""
+    """Run actors against a server until the block ends, then drain them.
+
+    Args:
+        actors: The classes of the actors.
+        url: The URL of the nats-server.
+        namespace: The first token of all subjects and streams. Tests that share a server need one each.
+        options: Options by the name of an actor.
+        tracing: The destination of spans; in memory by default.
+        lease_ttl: Seconds after which the lease of a lost owner expires.
+        loopback: Whether requests between the actors skip NATS.
+
+    Raises:
+        ActorError: The actors cannot be served.
+        TimeoutError: The actors are not ready within 30 s.
+    """
     traces = tracing or Tracing(in_memory=True)
     connection = await Connection.connect(ConnectionOptions(url=url, loopback=loopback), name="test")
     try:
@@ -171,3 +162,56 @@ async def running(
     finally:
         await connection.close()
         await asyncio.to_thread(traces.shutdown, 1.0)
+
+
+class _Requests:
+    """Answers and records the queries and commands of a handler."""
+
+    def __init__(self, replies: Mapping[type[Message], Reply]) -> None:
+        self.replies = replies
+        self.sent: list[Message] = []
+        self.ids: list[str | None] = []
+
+    async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:
+        """Record the message and return or raise its reply. A message without a reply raises `NotDelivered`."""
+        self.sent.append(message)
+        self.ids.append(command_id)
+        if type(message) not in self.replies:
+            raise NotDelivered(f"the test has no reply to {type(message).__name__}")
+        reply = self.replies[type(message)]
+        if callable(reply) and not isinstance(reply, type):
+            reply = reply(message)
+            if isinstance(reply, Awaitable):
+                reply = await reply
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+
+class _Lists:
+    """Answers `list` from fixed states."""
+
+    def __init__(self, states: list[Any]) -> None:
+        self.states = states
+
+    async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Page[Any]:
+        """Return the states whose fields equal the filters, as one page."""
+        found = [state for state in self.states if all(getattr(state, k) == v for k, v in filters.items())]
+        if order:
+            found.sort(key=lambda state: getattr(state, order.lstrip("-")), reverse=order.startswith("-"))
+        return Page(found[:limit])
+
+
+def _commit(self: Any) -> None:
+    for callback in self._running.callbacks:
+        callback()
+
+
+_VIEWS: dict[str, Any] = {
+    "emitted": property(lambda self: [event for _, event in self._running.emitted]),
+    "sent": property(lambda self: self._running.requests.sent),
+    "sent_ids": property(lambda self: self._running.requests.ids),
+    "timers": property(lambda self: [timer for _, timer in self._running.timers]),
+    "commit": _commit,
+}
+"""Attributes that `worker` adds to an actor."""

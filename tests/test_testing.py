@@ -1,4 +1,4 @@
-"""The test kit: what it records, and what it runs."""
+"""The test kit: records of handlers, and running systems."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.support.calling import CallGateway, CallRounds, Forward, Gateway, Rou
 from tests.support.counting import Add, Added, AddTwice, Count, Counter, GetCount, ListCounts, TooLow
 
 
-async def test_what_a_handler_does_is_recorded() -> None:
+async def test_the_effects_of_a_handler_are_recorded() -> None:
     counter = worker(Counter, key="a", state=Count("a", 3), message_id="m1")
     assert await counter.add(Add("a", 2)) == Count("a", 5)
     assert counter.state == Count("a", 5) and counter.emitted == [Added("a", 2)] and counter.key == "a"
@@ -34,7 +34,7 @@ async def test_replies_are_values_errors_and_functions() -> None:
         await worker(Counter).add_twice(AddTwice("a", "one", "two"))
 
 
-async def test_ids_of_nested_commands_are_those_of_the_real_thing() -> None:
+async def test_ids_of_nested_commands_are_derived_as_in_a_turn() -> None:
     ids = []
     for _ in range(2):
         counter = worker(Counter, key="a", message_id="m1", replies={Add: Count("x", 1)})
@@ -43,7 +43,7 @@ async def test_ids_of_nested_commands_are_those_of_the_real_thing() -> None:
     assert ids[0] == ids[1]
 
 
-async def test_callbacks_run_when_the_test_says_so() -> None:
+async def test_commit_calls_the_callbacks() -> None:
     counter, called = worker(Counter, key="a"), []
     counter.on_commit(lambda: called.append(1))
     assert called == []
@@ -62,7 +62,7 @@ async def test_lists_are_filtered_and_ordered() -> None:
         counter.emit(Added("a", 1))
 
 
-async def test_time_and_attempts_are_given() -> None:
+async def test_time_and_attempts_can_be_set() -> None:
     counter = worker(Counter, now=12.5, attempt=3, attempts=4)
     assert (counter.now, counter.attempt, counter.attempts, counter.deadline) == (12.5, 3, 4, None)
 
@@ -74,7 +74,7 @@ async def test_an_actor_without_state() -> None:
     assert await rounds.call_gateway(CallGateway("a")) == "round"
 
 
-async def test_a_system_runs_drains_and_shows_its_traces(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_system_runs_drains_and_returns_traces(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, Gateway, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(Forward("a", 2))
         assert (await system.bus.query(GetCount("a"))).value == 2
@@ -93,7 +93,7 @@ async def test_a_system_runs_drains_and_shows_its_traces(nats_server: EmbeddedSe
             await system.until(lambda: False, timeout=0.02)
 
 
-async def test_a_failure_in_the_block_is_the_tests_own(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_an_error_in_the_block_is_raised_unchanged(nats_server: EmbeddedServer, namespace: str) -> None:
     with pytest.raises(ZeroDivisionError):
         async with running(Counter, url=nats_server.url, namespace=namespace):
             1 / 0  # noqa: B018
