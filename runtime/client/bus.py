@@ -30,7 +30,7 @@ from runtime.errors import (
     PublishError,
     RequestError,
 )
-from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected, checked
+from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected, validate_subject
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
@@ -318,7 +318,7 @@ class Bus:
                 template = self._tracer.template(method, SpanKind.CLIENT, attributes)
                 metric = semconv.RPC_CLIENT_CALL_DURATION
             durations = self._tracer.durations(metric, attributes)
-            checked(subject)
+            validate_subject(subject)
             route = self._routes[contract.type] = Route(contract, subject, template, durations, self._policy)
         return route
 

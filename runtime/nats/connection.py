@@ -1,4 +1,4 @@
-"""One connection to NATS: publish, request, subscribe; it heals, or says that it is closed."""
+"""One connection to NATS: publish, request and subscribe, with reconnects that never give up."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,9 +9,10 @@ from nats.aio.client import Client
 
 from runtime.errors import PublishError
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
+from runtime.nats.loopback import Loopback
 from runtime.nats.options import ConnectionOptions
-from runtime.nats.receive import Receiver, deliver
-from runtime.nats.requests import ReplyTable, Response, Waiter
+from runtime.nats.receive import Receiver
+from runtime.nats.requests import ReplyTable, Response
 from runtime.nats.session import Session
 from runtime.nats.subscription import Subscription
 from runtime.nats.transport import Respond, choose_transport
@@ -26,47 +27,51 @@ __all__ = [
     "Receiver",
     "Response",
     "Subscription",
-    "checked",
+    "validate_subject",
 ]
 
 
 class Connection:
-    """A connection to NATS, made by `Connection.connect` and ended by `close` (or `async with`).
+    """A connection to NATS, opened by `Connection.connect` and ended by `close` (or ``async with``).
 
-    It reconnects without end; subscriptions are restored, requests in flight fail with `ConnectionLost`, and nothing is
-    kept for later: publishing while down raises `NotConnected`. Only credentials that the server refuses (or a protocol
-    violation) close it for good: then `wait_closed` ends with the reason, and the process should exit.
+    A lost connection is replaced without a limit of attempts. Subscriptions are restored, requests in flight fail with
+    `ConnectionLost`, and nothing is kept for later: publishing while disconnected raises `NotConnected`. Only refused
+    credentials and a violation of the protocol close the connection for good. `wait_closed` then returns the reason, and
+    the process should exit.
     """
 
     def __init__(self, options: ConnectionOptions, name: str) -> None:
-        """Use `connect`; this does nothing on the network."""
+        """Prepare a connection without network access; call `connect` instead."""
         self.options = options
-        self.name = options.name or name
-        # Called in order; what is put there must not raise.
         self.on_reconnect: list[Callable[[], None]] = []
-        self.on_disconnect: list[Callable[[], None]] = []
+        """Callbacks for each reconnect. They are called in order and must not raise."""
         self.on_error: list[Callable[[Exception], None]] = []
+        """Callbacks for each error that the server reports. They are called in order and must not raise."""
         self._loop = asyncio.get_running_loop()
         self._client = Client()
         self._transport = choose_transport(self._client, options)
-        # Not a method: the reply of every query goes this way, and a call more would be a tenth of its cost.
-        self.respond: Respond = self._respond_near if options.loopback else self._transport.respond
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
-        self._near: dict[bytes, Receiver] = {}
-        """Who takes the requests of this process for a subject: with `loopback`, or while it drains."""
+        self._loopback = Loopback(self._replies, self._transport, lambda: self.max_payload)
+        self.respond: Respond = self._loopback.respond if options.loopback else self._transport.respond
+        """Sends a reply. An attribute and not a method: one call less for the reply of every query."""
         self._subscriptions: set[Subscription] = set()
-        self._session = session = Session(self._client, options, self.name, self._transport.stop)
-        session.on_lost.append(self._on_lost)
-        session.on_found.append(self._on_found)
-        session.on_ended.append(self._on_ended)
+        self._session = session = Session(self._client, options, options.name or name, self._transport.stop)
+        session.on_disconnect.append(self._on_disconnect)
+        session.on_reconnect.append(self._on_reconnect)
+        session.on_close.append(self._on_close)
         session.on_error.append(self._on_error)
 
     @classmethod
     async def connect(cls, options: ConnectionOptions, *, name: str = "actorloom") -> "Connection":
         """Return an open connection.
 
-        Raises `NotConnected` where no server is reached or lets us in within `options.connect_timeout` seconds, and
-        `ConfigurationError` for TLS or credential files that cannot be used.
+        Args:
+            options: The servers, credentials and timeouts.
+            name: The name that the server shows, unless `options` has one.
+
+        Raises:
+            NotConnected: No server was reached or accepted the credentials within `options.connect_timeout` seconds.
+            ConfigurationError: A TLS or credential file is not usable.
         """
         connection = cls(options, name)
         await connection._session.open()
@@ -85,22 +90,22 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for good."""
+        """Whether the connection is closed for good."""
         return self._session.is_closed
 
     @property
     def max_payload(self) -> int:
-        """The most bytes (headers and payload) that the server takes in one message."""
+        """The server's upper limit for the bytes of a message, headers included."""
         return self._client.max_payload
 
     @property
     def server(self) -> dict[str, Any]:
-        """What the server said of itself when it greeted (its INFO): version, limits, cluster; the last one while down."""
+        """The server's INFO: version, limits, cluster. While disconnected, the INFO of the last server."""
         return dict(self._client._server_info)
 
     @property
     def server_address(self) -> tuple[str, int]:
-        """Host and port of the server, the last one while down. Never a user, password or token."""
+        """Host and port of the server (while disconnected, of the last one), without user, password or token."""
         return self._session.address
 
     def publish(
@@ -111,14 +116,16 @@ class Connection:
         reply: bytes = b"",
         headers: bytes | None = None,
     ) -> None:
-        """Send one message; not waited for. Order is kept.
+        """Send one message without waiting. Messages keep their order.
 
-        Raises `NotConnected` while down, and `PublishError` for a subject that is none, for more bytes than the server
-        takes (headers included), or where too much waits to be written (await `drained` to avoid it).
+        Raises:
+            NotConnected: There is no connection now.
+            PublishError: The subject is invalid, the message (headers included) exceeds the server's limit, or 64 MiB
+                wait to be written.
         """
         if reply:
-            checked(reply)
-        self._transport.publish(checked(subject), reply, headers, payload)
+            validate_subject(reply)
+        self._transport.publish(validate_subject(subject), reply, headers, payload)
 
     async def request(
         self,
@@ -128,16 +135,20 @@ class Connection:
         headers: bytes | None = None,
         timeout: float,
     ) -> Response:
-        """Send a request and return its first reply, within `timeout` seconds.
+        """Send a request and return its first reply, within `timeout` seconds. A disconnected caller waits as long.
 
-        Raises `NoResponders` where nobody subscribes, `TimeoutError` without a reply in time (`ConnectionLost` as soon
-        as it cannot come any more), and `PublishError` where it was not sent: `NotConnected` while down for all of the
-        timeout, `PermissionDenied` where the server refused it.
+        Raises:
+            NoResponders: The subject has no subscriber.
+            ConnectionLost: The connection ended before the reply came.
+            TimeoutError: No reply came in time.
+            NotConnected: There was no connection during the timeout.
+            PermissionDenied: The server refused the subject.
+            PublishError: The request was not sent for another reason.
         """
         expires_at = self._loop.time() + timeout
         if not self._client.is_connected:
             await self.wait_connected(timeout)
-        return await self.request_nowait(checked(subject), payload, headers, expires_at)
+        return await self.request_nowait(validate_subject(subject), payload, headers, expires_at)
 
     def request_nowait(
         self,
@@ -146,19 +157,24 @@ class Connection:
         headers: bytes | None,
         expires_at: float,
     ) -> "asyncio.Future[Response]":
-        """Send a request and return the future of its reply; `expires_at` is in the loop's time.
+        """Send a request and return the future of its reply, which ends as `request` does; for the hot path.
 
-        For the hot path: `subject` is one that `checked` has returned, or that consists of tokens. Raises as `publish`; the
-        future ends as `request` does.
+        Args:
+            subject: A subject from `validate_subject`, or one built of tokens.
+            payload: The body.
+            headers: A header block, or None.
+            expires_at: The deadline, in the loop's time.
+
+        Raises:
+            PublishError: The request was not sent, as with `publish`.
         """
         reply, future = self._replies.expect(subject, expires_at)
-        near = self._near.get(subject)
+        receiver = self._loopback.receivers.get(subject)
         try:
-            if near is not None:
-                self._check_size(subject, payload, headers)
-                deliver(near, subject, reply, headers, payload)
-            else:
+            if receiver is None:
                 self._transport.publish(subject, reply, headers, payload)
+            else:
+                self._loopback.request(receiver, subject, reply, headers, payload)
         except PublishError:
             self._replies.forget(reply)
             raise
@@ -170,13 +186,13 @@ class Connection:
         payload: bytes,
         headers: bytes | None,
         expires_at: float,
-        told: Callable[[Response | None, Exception | None], None],
+        callback: Callable[[Response | None, Exception | None], None],
     ) -> None:
-        """Send a request, and have `told` called with its reply, or with the error that `request` would raise.
+        """Send a request; call `callback(response, None)` or `callback(None, error)` when its outcome is known.
 
-        For what needs no task of its own; `subject` and `expires_at` as with `request_nowait`. Raises as `publish`.
+        This needs neither a task nor a future. The arguments and errors are those of `request_nowait`.
         """
-        reply = self._replies.tell(subject, expires_at, Waiter(told))
+        reply = self._replies.expect_callback(subject, expires_at, callback)
         try:
             self._transport.publish(subject, reply, headers, payload)
         except PublishError:
@@ -184,10 +200,13 @@ class Connection:
             raise
 
     async def subscribe(self, subject: str, receiver: Receiver, *, queue: str = "") -> Subscription:
-        """Subscribe `receiver` to `subject`, in `queue` if given.
+        """Subscribe `receiver` to `subject`, as a member of the queue group `queue` if one is given.
 
-        The server has it before anything that is published after this; a refusal by permissions is set as `error` of
-        the subscription, logged and told to `on_error`. Raises `PublishError` where closed, or no subject.
+        The server processes the subscription before any later publish on this connection. If it refuses the
+        subscription, it sets the `error` of the subscription and calls the `on_error` callbacks.
+
+        Raises:
+            PublishError: The connection is closed, or the subject is invalid.
         """
         if self.is_closed:
             raise NotConnected(f"closed: cannot subscribe to {subject}")
@@ -196,79 +215,54 @@ class Connection:
         except nats.errors.Error as error:
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): {error}") from error
         if queue and self.options.loopback:
-            unsubscribe = self._until_left(self.serve_in_process(subject, receiver), unsubscribe)
+            unsubscribe = self._in_order(self.serve_in_process(subject, receiver), unsubscribe)
         subscription = Subscription(subject, queue, unsubscribe, self.flush)
         subscription.on_end = self._subscriptions.discard
         self._subscriptions.add(subscription)
         return subscription
 
     def serve_in_process(self, subject: str, receiver: Receiver) -> Callable[[], None]:
-        """Hand the requests of this process for `subject` straight to `receiver`; return what ends that.
+        """Pass this process's own requests for `subject` to `receiver` directly; return a function that ends this.
 
-        Whoever did so before does not any more.
+        An earlier receiver of the subject is replaced.
         """
-        key = subject.encode()
-        self._near[key] = receiver
-
-        def leave() -> None:
-            if self._near.get(key) is receiver:
-                del self._near[key]
-
-        return leave
-
-    @staticmethod
-    def _until_left(leave: Callable[[], None], unsubscribe: Callable[[bool], None]) -> Callable[[bool], None]:
-        def end(draining: bool) -> None:
-            leave()
-            unsubscribe(draining)
-
-        return end
-
-    def _respond_near(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
-        if self._replies.is_own(subject):
-            self._check_size(subject, payload, headers)
-            self._replies.receive(subject, b"", headers, payload)
-        else:
-            self._transport.respond(subject, payload, headers)
-
-    def _check_size(self, subject: bytes, payload: bytes, headers: bytes | None) -> None:
-        """Refuse what the server would have: a request is not to succeed only since its actor happens to be near."""
-        size = len(payload) + len(headers or b"")
-        if size > self.max_payload:
-            raise PublishError(
-                f"{size} bytes (headers included) to {subject.decode('utf-8', 'backslashreplace')}: at most {self.max_payload}"
-            )
+        return self._loopback.serve(subject, receiver)
 
     async def flush(self, timeout: float = 5.0) -> None:
-        """Wait until the server has seen all that was published and subscribed before: a barrier.
+        """Wait until the server has processed everything published and subscribed before.
 
-        Raises `TimeoutError` after `timeout` seconds, `ConnectionLost` where the connection went meanwhile, and
-        `NotConnected` while down.
+        Raises:
+            TimeoutError: The server did not respond within `timeout` seconds.
+            ConnectionLost: The connection ended meanwhile.
+            NotConnected: There is no connection now.
         """
         if not self._client.is_connected:
             raise NotConnected("not connected to NATS: nothing to flush to")
         barrier = self._transport.barrier()
-        # Not wait_for: it would cancel the future, and a late PONG that meets a cancelled future deafens nats-py.
+        # `wait_for` would cancel the future, and a late PONG for a cancelled future ends nats-py's read loop.
         await asyncio.wait({barrier}, timeout=timeout)
         if not barrier.done():
             raise TimeoutError(f"no answer from NATS at {self.server_address} within {timeout:g} s")
         if barrier.cancelled() or barrier.exception() is not None:
-            raise ConnectionLost("the connection went while flushing")
-
-    async def drained(self) -> None:
-        """Wait until what was published has mostly been written; for those who publish much in a row."""
-        await self._transport.drained()
+            raise ConnectionLost("the connection was lost during a flush")
 
     async def wait_connected(self, timeout: float) -> None:
-        """Return when connected. Raises `NotConnected` after `timeout` seconds, or at once where closed."""
+        """Return as soon as there is a connection.
+
+        Raises:
+            NotConnected: The connection is closed, or there is none after `timeout` seconds.
+        """
         await self._session.wait_connected(timeout)
 
     async def wait_closed(self) -> Exception | None:
-        """Wait until it is closed for good; return the reason, or None where `close` was called."""
+        """Wait until the connection is closed for good; return the reason, or None after a call of `close`."""
         return await self._session.wait_closed()
 
     async def close(self) -> None:
-        """Write what is queued and close, within seconds whatever the server does. Requests in flight fail."""
+        """Write the queued messages and close, within seconds even if the server does not respond.
+
+        Requests in flight fail with `ConnectionLost`.
+        """
         await self._session.close()
 
     async def __aenter__(self) -> "Connection":
@@ -277,18 +271,24 @@ class Connection:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _on_lost(self) -> None:
+    @staticmethod
+    def _in_order(first: Callable[[], None], second: Callable[[bool], None]) -> Callable[[bool], None]:
+        def end(keep: bool) -> None:
+            first()
+            second(keep)
+
+        return end
+
+    def _on_disconnect(self) -> None:
         self._transport.disconnected()
-        self._replies.fail(ConnectionLost("the connection to NATS went before the reply came"))
-        for told in self.on_disconnect:
-            told()
+        self._replies.fail(ConnectionLost("the connection to NATS was lost before the reply came"))
 
-    def _on_found(self) -> None:
+    def _on_reconnect(self) -> None:
         self._transport.reconnected()
-        for told in self.on_reconnect:
-            told()
+        for callback in self.on_reconnect:
+            callback()
 
-    def _on_ended(self) -> None:
+    def _on_close(self) -> None:
         self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
 
     def _on_error(self, error: Exception) -> None:
@@ -298,13 +298,17 @@ class Connection:
             for subscription in self._subscriptions:
                 if error.operation == "subscription" and subscription.subject.lower() == error.subject.lower():
                     subscription.error = error
-        for told in self.on_error:
-            told(error)
+        for callback in self.on_error:
+            callback(error)
 
 
-def checked(subject: bytes | str) -> bytes:
-    """Return a subject as bytes. Raises `PublishError` unless it is one word: more would be words of the protocol."""
+def validate_subject(subject: bytes | str) -> bytes:
+    """Return `subject` as bytes.
+
+    Raises:
+        PublishError: The subject is empty or has white space, which would end it in the protocol.
+    """
     encoded = subject.encode() if isinstance(subject, str) else subject
     if encoded.split() != [encoded]:
-        raise PublishError(f"{encoded!r} is no subject")
+        raise PublishError(f"{encoded!r} is not a valid subject")
     return encoded

@@ -1,9 +1,14 @@
-"""Messages in and out through nats-py's read loop and socket: the one module that leans on its internals.
+"""The fast transport: messages through nats-py's read loop and socket, past its queues and its parser.
 
-What is used of `nats.aio.client.Client`: its parser `_ps` is replaced (ours hands on every frame that is not for one of
-our subscriptions, so INFO, PING, -ERR and nats-py's own subscriptions work as ever); `_subs` and `_sid`, so that nats-py
-restores our subscriptions on reconnect; `_transport`, to write; `_pongs`, for a barrier; `_reading_task`, to see it
-die; `_status`. `unusable` says whether they are all there.
+This is the only module that uses nats-py's internals. It uses these attributes of `nats.aio.client.Client`:
+
+- `_ps`, the parser, is replaced. Ours passes on every frame that is not for one of our subscriptions, so INFO, PING, -ERR
+  and nats-py's own subscriptions work as before.
+- `_subs` and `_sid` hold our subscriptions as well, so nats-py restores them on reconnect.
+- `_transport` writes, `_pongs` and `_process_pong` make a barrier, `_reading_task` shows the end of the read loop, and
+  `_status` is the state of the connection.
+
+`unsupported_reason` checks that they exist (ADR 008).
 """
 
 import asyncio
@@ -20,27 +25,29 @@ from runtime.errors import PublishError
 from runtime.nats.errors import NotConnected
 from runtime.nats.protocol import FrameScanner
 from runtime.nats.receive import Receiver
+from runtime.nats.sizes import HEADER_SIZES, MESSAGE_SIZES
 
 logger = logging.getLogger("actorloom.nats")
 
-SUPPORTED = ((2, 16), (2, 17))  # from, and below
+SUPPORTED = ((2, 16), (2, 17))
+"""The versions of nats-py whose internals are known: from the first one, below the second one."""
 
-# Bytes waiting in the socket's buffer: above the first the reading waits, above the second publishing is refused.
 HIGH_WATER = 1024 * 1024
+"""Bytes in the socket's buffer above which reading pauses."""
 MAX_OUTBOUND = 64 * 1024 * 1024
+"""Bytes in the socket's buffer above which a publish is refused."""
 
-# Within one loop tick, at most so many parts (five to nine a message) or a payload of so many bytes are kept back.
 _MAX_PARTS = 7 * 512
+"""Parts (five to nine per message) that are kept back within one turn of the event loop, before they are written."""
 _MAX_JOINED = 64 * 1024
+"""Bytes of a message above which it is written at once."""
 
-_SIZES = [b" %d\r\n" % size for size in range(4096)]
-_HEADS = [b" %d" % size for size in range(512)]
 _CONNECTED = Client.CONNECTED
 _PROBES = ("_ps", "_subs", "_sid", "_transport", "_pongs", "_reading_task", "_status", "_process_pong")
 
 
-def unusable(client: Client, servers: list[str]) -> str | None:
-    """Return why the fast path cannot be used with this nats-py and these servers, or None where it can."""
+def unsupported_reason(client: Client, servers: list[str]) -> str | None:
+    """Return the reason against the fast transport with this nats-py and these servers, or None if there is none."""
     installed = version("nats-py")
     numbers = tuple(int(part) for part in installed.split(".")[:2] if part.isdigit())
     if not SUPPORTED[0] <= numbers < SUPPORTED[1]:
@@ -53,18 +60,18 @@ def unusable(client: Client, servers: list[str]) -> str | None:
     return None
 
 
-def abandon(client: Client) -> None:
-    """Close the socket of a handshake that failed: nats-py leaves it to the garbage collector and opens the next."""
+def close_failed_handshake(client: Client) -> None:
+    """Close the socket of a failed handshake, which nats-py leaves to the garbage collector when it opens the next."""
     transport: Any = getattr(client, "_transport", None)
     if client.is_connecting and transport:
         transport.close()
 
 
 class FastTransport:
-    """Publishes and subscribes beside one nats-py client; made before it connects."""
+    """Publishes and subscribes beside one nats-py client; created before the client connects."""
 
     def __init__(self, client: Client) -> None:
-        self._client: Any = client  # its internals have no types to rely on
+        self._client: Any = client  # Its internals have no usable types.
         self._loop = asyncio.get_running_loop()
         self._receivers: dict[bytes, Receiver] = {}
         self._buffer: list[bytes] = []
@@ -76,53 +83,46 @@ class FastTransport:
         self._client._ps = _Parser(client, FrameScanner(self._receivers), self._after_read)
 
     def start(self) -> None:
-        """Take note of the connection just made."""
+        """Read the limits of the new connection, and watch its read loop."""
         self._max_payload = self._client.max_payload
         self._client._reading_task.add_done_callback(self._on_reader_end)
 
     def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Add one message to what is written at the end of this loop tick; subjects are one word each. Raises `PublishError`."""
+        """Add one message to the write at the end of this turn of the event loop.
+
+        Args:
+            subject: One word.
+            reply: One word, or empty.
+            headers: A header block, or None.
+            payload: The body.
+
+        Raises:
+            PublishError: The connection is down or its buffer is full, or the message is too large.
+        """
         if self._client._status != _CONNECTED or self._full:
-            self._refuse(subject)
+            self._check_writable(subject)
         size = len(payload) if headers is None else len(payload) + len(headers)
         if size > self._max_payload:
-            self._too_large(subject, size)
+            raise PublishError(
+                f"{size} bytes (headers included) to {_text(subject)}: the server takes {self._max_payload}"
+            )
         buffer = self._buffer
         if not buffer:
             self._loop.call_soon(self._write)
-        line = _SIZES[size] if size < 4096 else b" %d\r\n" % size
         if headers is None:
-            buffer.extend((b"PUB ", subject, b" ", reply, line, payload, b"\r\n"))
+            buffer.extend((b"PUB ", subject, b" ", reply, MESSAGE_SIZES[size], payload, b"\r\n"))
         else:
-            head = _HEADS[len(headers)] if len(headers) < 512 else b" %d" % len(headers)
-            buffer.extend((b"HPUB ", subject, b" ", reply, head, line, headers, payload, b"\r\n"))
+            head = HEADER_SIZES[len(headers)]
+            buffer.extend((b"HPUB ", subject, b" ", reply, head, MESSAGE_SIZES[size], headers, payload, b"\r\n"))
         if size > _MAX_JOINED or len(buffer) > _MAX_PARTS:
             self._write()
 
     def respond(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
-        """The same without a reply subject: for replies and acknowledgements.
-
-        Twice the same lines, since each is called once a message, and a call more is a tenth of what they cost.
-        """
-        if self._client._status != _CONNECTED or self._full:
-            self._refuse(subject)
-        size = len(payload) if headers is None else len(payload) + len(headers)
-        if size > self._max_payload:
-            self._too_large(subject, size)
-        buffer = self._buffer
-        if not buffer:
-            self._loop.call_soon(self._write)
-        line = _SIZES[size] if size < 4096 else b" %d\r\n" % size
-        if headers is None:
-            buffer.extend((b"PUB ", subject, line, payload, b"\r\n"))
-        else:
-            head = _HEADS[len(headers)] if len(headers) < 512 else b" %d" % len(headers)
-            buffer.extend((b"HPUB ", subject, head, line, headers, payload, b"\r\n"))
-        if size > _MAX_JOINED or len(buffer) > _MAX_PARTS:
-            self._write()
+        """Publish to the reply subject of a received message. Raises as `publish`."""
+        self.publish(subject, b"", headers, payload)
 
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
-        """Subscribe; return what ends it (see `Transport`). nats-py restores it on reconnect."""
+        """Subscribe, and return a function that ends the subscription (see `Transport`). nats-py restores it."""
         words = f"{subject} {queue}".split()
         if words != [word for word in (subject, queue) if word] or "" in subject.split("."):
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): not a subject")
@@ -130,9 +130,9 @@ class FastTransport:
         client._sid += 1
         sid = client._sid
         key = b"%d" % sid
-        client._subs[sid] = _Interest(subject, queue)
+        client._subs[sid] = _SubscriptionStub(subject, queue)
         self._receivers[key] = receiver
-        # Otherwise nats-py sends it: between restoring `_subs` and calling itself connected it never lets others run.
+        # While disconnected, nats-py sends it on reconnect: it restores `_subs` and becomes connected in one step.
         if client._status == _CONNECTED:
             self._command(f"SUB {subject} {queue} {sid}\r\n".encode())
 
@@ -145,7 +145,7 @@ class FastTransport:
         return unsubscribe
 
     def barrier(self) -> asyncio.Future[None]:
-        """Return a future that ends when the server has seen all that was published before."""
+        """Return a future that is done when the server has processed everything published before."""
         self._write()
         pong: asyncio.Future[None] = self._loop.create_future()
         self._barriers.add(pong)
@@ -154,27 +154,18 @@ class FastTransport:
         self._client._transport.write(b"PING\r\n")
         return pong
 
-    async def drained(self) -> None:
-        """Wait until the socket's buffer is small again."""
-        self._write()
-        while self._client._status == _CONNECTED and self._outbound() > HIGH_WATER:
-            try:
-                await self._client._transport.drain()
-            except ConnectionError:
-                return  # the read loop sees it too, and connects again
-
     def disconnected(self) -> None:
-        """End the waits that the old connection would have answered; what it had not sent is lost with it."""
+        """Cancel the barriers of the lost connection, and drop the messages that it had not sent."""
         self._buffer.clear()
         for pong in list(self._barriers):
             pong.cancel()
 
     def reconnected(self) -> None:
-        """Take note of the new connection; nats-py restored the subscriptions."""
+        """Start on the new connection; nats-py restored the subscriptions."""
         self.start()
 
     async def stop(self) -> None:
-        """Write what is left, and end the waits."""
+        """Write the kept messages, and cancel the barriers."""
         self._write()
         self.disconnected()
         if self._healing is not None:
@@ -198,23 +189,16 @@ class FastTransport:
     def _outbound(self) -> int:
         return self._client._transport._io_writer.transport.get_write_buffer_size()
 
-    def _refuse(self, subject: bytes) -> None:
+    def _check_writable(self, subject: bytes) -> None:
         if self._client._status != _CONNECTED:
-            raise NotConnected(f"not connected to NATS: {subject.decode('utf-8', 'backslashreplace')} was not sent")
+            raise NotConnected(f"not connected to NATS: {_text(subject)} was not sent")
         waiting = self._outbound()
         self._full = waiting > MAX_OUTBOUND
         if self._full:
-            raise PublishError(
-                f"{waiting} bytes wait to be written: {subject.decode('utf-8', 'backslashreplace')} was not sent"
-            )
-
-    def _too_large(self, subject: bytes, size: int) -> None:
-        raise PublishError(
-            f"{size} bytes (headers included) to {subject.decode('utf-8', 'backslashreplace')}: the server takes {self._max_payload}"
-        )
+            raise PublishError(f"{waiting} bytes wait to be written: {_text(subject)} was not sent")
 
     async def _after_read(self) -> None:
-        # Whoever makes us write more than the server takes in must wait, or our memory pays for it.
+        # A peer that makes us write more than the server accepts has to wait, or our memory grows without bound.
         while self._client._status == _CONNECTED and self._outbound() > HIGH_WATER:
             await self._client._transport.drain()
 
@@ -224,17 +208,22 @@ class FastTransport:
             self._healing = self._loop.create_task(self._client.force_reconnect(), name="actorloom nats heal")
 
 
-def _keep_read_buffers() -> None:
-    """Let the allocator keep the 256 KiB that asyncio asks for with every read and mostly gives back unused.
+def _text(subject: bytes) -> str:
+    return subject.decode("utf-8", "backslashreplace")
 
-    glibc takes blocks above 128 KiB from the kernel and returns them (three system calls and page faults a read), until
-    a larger one was freed once: mallopt(3), M_MMAP_THRESHOLD. At 1 in flight that is half of a request's CPU.
+
+def _keep_read_buffers() -> None:
+    """Make the allocator keep the 256 KiB that asyncio allocates for each read and returns mostly unused.
+
+    glibc takes blocks above 128 KiB from the kernel and returns them, which costs three system calls and page faults per
+    read, until a larger block was freed once (mallopt(3), M_MMAP_THRESHOLD). With one request in flight this is half of
+    a request's CPU time.
     """
     bytes(1024 * 1024)
 
 
 class _Parser:
-    """Stands in for nats-py's parser: `parse` and `reset` are what its client calls."""
+    """Replaces nats-py's parser in its client, which calls `parse` and `reset`."""
 
     def __init__(self, client: Client, scanner: FrameScanner, after_read: Callable[[], Any]) -> None:
         self._client = client
@@ -250,24 +239,24 @@ class _Parser:
 
     async def parse(self, data: bytes = b"") -> None:
         if self._client._status != _CONNECTED:
-            return  # of a connection that was given up meanwhile: it must not leave half a frame for the next
+            return  # The data is from an abandoned connection. Half a frame of it must not precede the next stream.
         stream = self._stream
         try:
             for frame in self._scanner.feed(data):
-                await self._hand_on(frame)
+                await self._pass_on(frame)
                 if self._stream != stream:
                     return
-        except ValueError as error:  # a size of more digits than Python reads
+        except ValueError as error:  # A size has more digits than Python parses.
             raise nats.errors.ProtocolError from error
         await self._after_read()
 
-    async def _hand_on(self, frame: bytes) -> None:
+    async def _pass_on(self, frame: bytes) -> None:
         inner = self._inner
         try:
             await inner.parse(frame)
         except (ValueError, LookupError, AttributeError, asyncio.InvalidStateError) as error:
-            # What ends nats-py's reading for good: a header block of 8 bytes, a subject that is not UTF-8, a PONG whose
-            # waiter gave up. The frame was whole, so the stream goes on behind it.
+            # Each of these ends nats-py's read loop for good: a header block of 8 bytes, a subject that is not UTF-8, a
+            # PONG for a cancelled future. The frame was whole, so the stream continues after it.
             logger.warning("skipped a frame that nats-py cannot read: %r (%r)", frame[:64], error)
             inner.reset()
         if inner.buf:
@@ -275,8 +264,8 @@ class _Parser:
             raise nats.errors.ProtocolError
 
 
-class _Interest:
-    """What nats-py needs to know of a subscription of ours: to restore it, and to end it when it closes."""
+class _SubscriptionStub:
+    """The attributes of a subscription that nats-py reads when it restores our subscriptions, or ends them on close."""
 
     __slots__ = ("_queue", "_subject")
 

@@ -1,22 +1,28 @@
-"""The server's byte stream cut into frames: ours go to their receivers, all others come out whole.
+"""The frame scanner: cuts the server's byte stream into frames, delivers ours, and yields all others whole.
 
 The grammar is NATS's client protocol: ``MSG subject sid [reply] size`` and ``HMSG subject sid [reply] header_size size``,
-each followed by that many bytes and a line end; everything else is one line.
+each followed by that many bytes and a line end. Every other frame is one line.
 """
 
 from collections.abc import Iterator
 
 from nats.errors import ProtocolError
 
-from runtime.nats.receive import Receiver, report
+from runtime.nats.receive import Receiver, log_exception
+from runtime.nats.sizes import PARSED_SIZES
 
-# An INFO of a large cluster is a few kilobytes; the server's own limit for a message is 64 MiB.
 MAX_LINE = 1024 * 1024
+"""The upper limit for the bytes of one line. The INFO of a large cluster has a few kilobytes."""
 MAX_FRAME = 128 * 1024 * 1024
+"""The upper limit for the bytes of one frame. The server's own limit for a message is 64 MiB."""
 
 
 class FrameScanner:
-    """Cuts one connection's stream; `receivers` (by subscription id) belongs to the caller, who may change it any time."""
+    """Scans the stream of one connection.
+
+    Args:
+        receivers: The receivers by subscription id. The caller owns the dictionary and may change it at any time.
+    """
 
     def __init__(self, receivers: dict[bytes, Receiver]) -> None:
         self._receivers = receivers
@@ -24,15 +30,17 @@ class FrameScanner:
         self._missing = 0
 
     def reset(self) -> None:
-        """Forget the frame that was begun: a new stream begins."""
+        """Discard an unfinished frame, because a new stream begins."""
         self._held.clear()
         self._missing = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take what was read; call the receivers, and yield every whole frame that belongs to none, all in order.
+        """Scan the bytes of one read: call the receivers, and yield every whole frame without a receiver, in order.
 
-        The tail of an unfinished frame is kept for the next call. Raises `ProtocolError` where a frame has no end within
-        the limits. What a receiver raises is logged.
+        An unfinished frame at the end is kept for the next call. Exceptions of receivers are logged.
+
+        Raises:
+            ProtocolError: A frame exceeds the limits without an end.
         """
         if self._held:
             self._held.append(data)
@@ -53,8 +61,8 @@ class FrameScanner:
             at = self._scan(data, stop, end)
 
     def _scan(self, data: bytes, at: int, end: int) -> int:
-        """Deliver the whole frames of ours from `at` on; return where the first other or unfinished one begins."""
-        find, receivers, sizes, last = data.find, self._receivers, _SIZES, end - 2
+        """Deliver our whole frames from `at` on; return the start of the first foreign or unfinished frame."""
+        find, receivers, sizes, last = data.find, self._receivers, PARSED_SIZES, end - 2
         while at < end:
             eol = find(b"\r\n", at)
             if eol < 0:
@@ -91,25 +99,13 @@ class FrameScanner:
             at = stop + 2
             try:
                 receiver(subject, reply, headers, data[start:stop])
-            except Exception as error:  # noqa: BLE001 - a receiver is a handler
-                report(subject, error)
+            except Exception as error:  # noqa: BLE001 - a receiver runs application code
+                log_exception(subject, error)
         return at
 
 
-class _Sizes(dict[bytes, int]):
-    """The numbers in frames: most are small, and a look-up costs a quarter of reading them."""
-
-    def __missing__(self, word: bytes) -> int:
-        if not word.isdigit():
-            raise ValueError(word)
-        return int(word)
-
-
-_SIZES = _Sizes({b"%d" % size: size for size in range(2048)})
-
-
 def _end_of_frame(data: bytes, at: int) -> int:
-    """Return where the frame at `at` ends (maybe beyond the data), or -1 where its first line is not all here."""
+    """Return the end of the frame at `at` (it may be beyond the data), or -1 if its first line is incomplete."""
     eol = data.find(b"\r\n", at)
     if eol < 0:
         if len(data) - at > MAX_LINE:

@@ -1,4 +1,4 @@
-"""Messages in and out by nats-py's public API alone: the slow, safe transport (ACTORLOOM_NATS_PUBLIC_API=1)."""
+"""The public transport: messages through nats-py's public API alone, slow and safe (ACTORLOOM_NATS_PUBLIC_API=1)."""
 
 import asyncio
 import logging
@@ -19,36 +19,40 @@ from runtime.wire import header_block
 
 logger = logging.getLogger("actorloom.nats")
 
-# Bytes that may wait to be written. More than that is a producer that does not await `drained`.
 MAX_OUTBOUND = 64 * 1024 * 1024
+"""Bytes of queued messages above which a publish is refused."""
 HIGH_WATER = 1024 * 1024
+"""Bytes in nats-py's buffer above which the writer waits for the server."""
 
-# A PONG must never meet a cancelled future (that ends nats-py's reading), so nobody but a disconnect ends this wait.
 _NO_DEADLINE = 1_000_000_000
+"""The timeout of a PING, in seconds. A timeout would cancel the future, and a PONG for a cancelled future ends nats-py's
+read loop; only a disconnect may end this wait."""
 
 _Step = Callable[[], Coroutine[Any, Any, object]]
 
 
 class PublicTransport:
-    """Publishes and subscribes through one `nats.aio.client.Client`; one task writes, in order."""
+    """Publishes and subscribes through one nats-py client. One task writes, in order."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._steps: deque[tuple[_Step, int]] = deque()
         self._size = 0
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
         self._barriers: set[asyncio.Task[None]] = set()
         self._draining: set[asyncio.Task[None]] = set()
         self._writer: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to write; called once, when connected."""
+        """Start to write; called once, when the client is connected."""
         self._writer = asyncio.get_running_loop().create_task(self._write(), name="actorloom nats writer")
 
     def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Queue one message. Raises `PublishError` if it cannot go out."""
+        """Queue one message.
+
+        Raises:
+            PublishError: The connection is down or too much is queued, or nats-py cannot send the message.
+        """
         if not self._client.is_connected:
             raise NotConnected(f"not connected to NATS: {subject.decode('utf-8', 'backslashreplace')} was not sent")
         size = len(payload) + (len(headers) if headers is not None else 0)
@@ -72,7 +76,7 @@ class PublicTransport:
         self.publish(subject, b"", headers, payload)
 
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
-        """Subscribe; return what ends it (see `Transport`). nats-py restores it on reconnect."""
+        """Subscribe, and return a function that ends the subscription (see `Transport`). nats-py restores it."""
         active = wanted = True
 
         async def on_message(message: Msg) -> None:
@@ -91,23 +95,19 @@ class PublicTransport:
         return unsubscribe
 
     def barrier(self) -> asyncio.Future[None]:
-        """Return a future that ends when the server has seen all that was published before."""
+        """Return a future that is done when the server has processed everything published before."""
         return self._track(self._barrier())
 
-    async def drained(self) -> None:
-        """Wait until there is room to write more."""
-        await self._room.wait()
-
     def disconnected(self) -> None:
-        """End the waits that the old connection would have answered."""
+        """Cancel the barriers of the lost connection."""
         for task in self._barriers:
             task.cancel()
 
     def reconnected(self) -> None:
-        """Nothing to do: nats-py restores its subscriptions."""
+        """Do nothing: nats-py restores its subscriptions."""
 
     async def stop(self) -> None:
-        """Write what is queued, then end the tasks."""
+        """Write the queued messages, then end the tasks."""
         self.disconnected()
         if self._writer is not None:
             if self._client.is_connected and not self._writer.done():
@@ -120,8 +120,6 @@ class PublicTransport:
     def _add(self, step: _Step, size: int) -> None:
         self._steps.append((step, size))
         self._size += size
-        if self._size > HIGH_WATER:
-            self._room.clear()
         self._wake.set()
 
     async def _write(self) -> None:
@@ -131,12 +129,11 @@ class PublicTransport:
                 try:
                     await step()
                 except nats.errors.Error as error:
-                    # Went down since it was queued: lost, as bytes already in the socket are; requests are failed.
+                    # The connection went down after the step was queued. The message is lost, like bytes in a socket.
                     logger.debug("not sent: %s", error)
                 self._size -= size
                 if self._client.pending_data_size > HIGH_WATER and self._client.is_connected:
                     await asyncio.wait({self._track(self._round_trips())})
-            self._room.set()
             self._wake.clear()
             await self._wake.wait()
 
@@ -166,7 +163,7 @@ class PublicTransport:
             await asyncio.wait(self._draining)
 
     async def _round_trips(self) -> None:
-        # nats-py writes a PING ahead of what its flusher still holds: only the second one comes after it.
+        # nats-py writes the first PING ahead of the bytes that its flusher holds; only the second one follows them.
         await self._client.rtt(_NO_DEADLINE)
         await self._client.rtt(_NO_DEADLINE)
 
@@ -179,8 +176,8 @@ async def _resolve(future: asyncio.Future[None]) -> None:
 def _block(fields: dict[str, str] | None) -> bytes | None:
     if fields is None:
         return None
-    rest = dict(fields)
-    status, description = rest.pop("Status", ""), rest.pop("Description", "")
+    named = dict(fields)
+    status, description = named.pop("Status", ""), named.pop("Description", "")
     first = f"NATS/1.0 {status} {description}".strip()
-    lines = [first, *(f"{name}: {value}" for name, value in rest.items())]
+    lines = [first, *(f"{name}: {value}" for name, value in named.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n"

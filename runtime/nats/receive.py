@@ -1,4 +1,4 @@
-"""What a receiver of messages is, and the guard around it: its exception is logged and never ends the reading."""
+"""Receivers of messages, and the guard that keeps their exceptions from ending the read loop."""
 
 import logging
 from collections.abc import Callable
@@ -6,20 +6,21 @@ from collections.abc import Callable
 logger = logging.getLogger("actorloom.nats")
 
 Receiver = Callable[[bytes, bytes, bytes | None, bytes], None]
-"""`(subject, reply, header_block, payload)`: synchronous, called from the read loop, in the order of arrival.
+"""A function of ``(subject, reply, header_block, payload)``.
 
-`reply` is empty and `header_block` is None where the message has none.
+The read loop calls it synchronously, in the order of arrival. `reply` is empty if the message has no reply subject, and
+`header_block` is None if it has no headers.
 """
 
 
 def deliver(receiver: Receiver, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-    """Call `receiver`; log what it raises."""
+    """Call `receiver` with a message; log an exception that it raises."""
     try:
         receiver(subject, reply, headers, payload)
-    except Exception as error:  # noqa: BLE001 - a receiver is a handler
-        report(subject, error)
+    except Exception as error:  # noqa: BLE001 - a receiver runs application code
+        log_exception(subject, error)
 
 
-def report(subject: bytes, error: Exception) -> None:
-    """Log what a receiver raised: it is a handler, and whatever it raises must not deafen the connection."""
+def log_exception(subject: bytes, error: Exception) -> None:
+    """Log the exception of a receiver. If it were raised, the read loop would end and the connection be deaf."""
     logger.error("a receiver of %s raised", subject.decode("utf-8", "backslashreplace"), exc_info=error)

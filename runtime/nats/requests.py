@@ -1,4 +1,4 @@
-"""Requests in flight: reply subjects out, replies in, deadlines in one table swept by one timer."""
+"""Requests in flight: reply subjects, the futures or callbacks of their replies, and their deadlines."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,68 +7,70 @@ from typing import NamedTuple
 
 from runtime.errors import PublishError
 from runtime.nats.errors import NoResponders
-from runtime.nats.receive import report
+from runtime.nats.receive import log_exception
 
-# More than this in flight is a caller without back-pressure, not load.
 MAX_IN_FLIGHT = 262_144
+"""The upper limit for requests in flight: a caller with more of them has no back pressure."""
 
-# Sweeps are at least this far apart (seconds): a late timeout costs nothing, a sweep per request would.
 MIN_SWEEP = 0.005
+"""The least number of seconds between two sweeps. A late timeout costs nothing, a sweep per request would."""
 
 _NEVER = float("inf")
-_new = tuple.__new__  # half the cost of a NamedTuple's own constructor
+_new = tuple.__new__
+"""Creates a `Response` for half the cost of the constructor of a NamedTuple."""
 
 
 class Response(NamedTuple):
-    """A reply: its header block (None without headers) and its payload."""
+    """A reply: its header block (None if it has no headers) and its payload."""
 
     headers: bytes | None
     payload: bytes
 
 
-class Waiter:
-    """Tells a function of a reply, in place of a future that wakes a task: ``told(response, None)``, or ``told(None, error)``.
+class ReplyCallback:
+    """Calls a function with a reply, in place of a future that wakes a task.
 
-    It is called from the read loop, without the two trips through the event loop that a future's callback takes.
+    The function is called from the read loop, without the two trips through the event loop that the callback of a future
+    takes. It is called once, with ``(response, None)`` or ``(None, error)``. The methods are those of a future.
     """
 
-    __slots__ = ("_done", "_told")
+    __slots__ = ("_callback", "_done")
 
-    def __init__(self, told: Callable[[Response | None, Exception | None], None]) -> None:
-        self._told = told
+    def __init__(self, callback: Callable[[Response | None, Exception | None], None]) -> None:
+        self._callback = callback
         self._done = False
 
     def done(self) -> bool:
-        """Whether it has been told."""
+        """Return whether the function was called."""
         return self._done
 
     def set_result(self, response: Response) -> None:
-        """The reply came."""
-        self._tell(response, None)
+        """Call the function with the reply."""
+        self._call(response, None)
 
     def set_exception(self, error: Exception) -> None:
-        """It will not come."""
-        self._tell(None, error)
+        """Call the function with an error."""
+        self._call(None, error)
 
-    def _tell(self, response: Response | None, error: Exception | None) -> None:
+    def _call(self, response: Response | None, error: Exception | None) -> None:
         self._done = True
         try:
-            self._told(response, error)
-        except Exception as raised:  # noqa: BLE001 - whoever is told must not keep others from being told
-            report(b"a reply", raised)
+            self._callback(response, error)
+        except Exception as raised:  # noqa: BLE001 - a failing callback must not keep others from being called
+            log_exception(b"a reply", raised)
 
 
 class ReplyTable:
     """The replies that one connection waits for, under one wildcard inbox.
 
-    A request costs one future and one dictionary entry. Its deadline needs no timer of its own: the sweep runs at the
-    earliest deadline in the table, so with equal time-outs about once in that time-out, however many requests there are.
+    A request costs one future and one dictionary entry. It needs no timer of its own: one sweep runs at the earliest
+    deadline in the table. With equal timeouts that is about once per timeout, for any number of requests.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, inbox_prefix: str) -> None:
         self._loop = loop
         self._prefix = f"{inbox_prefix}.{token_hex(11)}.".encode()
-        self._waiting: dict[bytes, tuple[asyncio.Future[Response] | Waiter, float, bytes]] = {}
+        self._waiting: dict[bytes, tuple[asyncio.Future[Response] | ReplyCallback, float, bytes]] = {}
         self._counter = 0
         self._due = _NEVER
         self._timer: asyncio.TimerHandle | None = None
@@ -82,43 +84,36 @@ class ReplyTable:
         return len(self._waiting)
 
     def is_own(self, reply: bytes) -> bool:
-        """Whether a reply subject is one of this table."""
+        """Return whether `reply` is a reply subject of this table."""
         return reply.startswith(self._prefix)
 
     def expect(self, subject: bytes, expires_at: float) -> tuple[bytes, asyncio.Future[Response]]:
-        """Return a new reply subject and the future of its reply; `expires_at` is in the loop's time.
+        """Return a new reply subject and the future of its reply.
 
-        The future ends with a `Response`, or with `NoResponders`, `TimeoutError` or what `fail` was given. Raises
-        `PublishError` where too many requests are in flight.
+        The future ends with a `Response`, `NoResponders`, `TimeoutError`, or the error that `fail` is called with.
+
+        Args:
+            subject: The subject of the request; used in error texts, and to find the requests that the server refused.
+            expires_at: The deadline, in the loop's time.
+
+        Raises:
+            PublishError: Too many requests are in flight.
         """
-        waiting = self._waiting
-        if len(waiting) >= MAX_IN_FLIGHT:
-            raise PublishError(f"{MAX_IN_FLIGHT} requests are in flight: {subject.decode()} was not sent")
-        self._counter = counter = self._counter + 1
-        reply = b"%b%x" % (self._prefix, counter)
         future: asyncio.Future[Response] = asyncio.Future(loop=self._loop)  # create_future() costs half as much again
-        waiting[reply] = (future, expires_at, subject)
-        if expires_at < self._due:
-            self._arm(expires_at)
-        return reply, future
+        return self._register(subject, expires_at, future), future
 
-    def tell(self, subject: bytes, expires_at: float, waiter: Waiter) -> bytes:
-        """Return a new reply subject; `waiter` is told of its reply as the future of `expect` would be. Raises as that."""
-        if len(self._waiting) >= MAX_IN_FLIGHT:
-            raise PublishError(f"{MAX_IN_FLIGHT} requests are in flight: {subject.decode()} was not sent")
-        self._counter += 1
-        reply = b"%b%x" % (self._prefix, self._counter)
-        self._waiting[reply] = (waiter, expires_at, subject)
-        if expires_at < self._due:
-            self._arm(expires_at)
-        return reply
+    def expect_callback(
+        self, subject: bytes, expires_at: float, callback: Callable[[Response | None, Exception | None], None]
+    ) -> bytes:
+        """Return a new reply subject; `callback` is called with the reply or the error. Raises as `expect`."""
+        return self._register(subject, expires_at, ReplyCallback(callback))
 
     def forget(self, reply: bytes) -> None:
-        """Take back what `expect` gave out: the request could not be sent."""
+        """Remove a reply subject whose request was not sent."""
         self._waiting.pop(reply, None)
 
     def receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Hand a reply to its future; replies that nobody waits for any more are dropped."""
+        """Complete the future or callback of a reply. A reply that is no longer expected is dropped."""
         entry = self._waiting.pop(subject, None)
         if entry is None:
             return
@@ -131,7 +126,7 @@ class ReplyTable:
             future.set_result(_new(Response, (headers, payload)))
 
     def fail(self, error: Exception, subject: str | None = None) -> None:
-        """Fail all that wait, or those of one request subject (compared without case: nats-py lowers it)."""
+        """Fail all requests, or only those to `subject` (any case, because nats-py lowers it)."""
         for reply, (future, _, requested) in list(self._waiting.items()):
             if subject is None or requested.decode().lower() == subject.lower():
                 del self._waiting[reply]
@@ -139,11 +134,22 @@ class ReplyTable:
                     future.set_exception(error)
 
     def close(self, error: Exception) -> None:
-        """Fail all that wait and stop the timer."""
+        """Fail all requests and stop the timer."""
         self.fail(error)
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._due = None, _NEVER
+
+    def _register(self, subject: bytes, expires_at: float, future: "asyncio.Future[Response] | ReplyCallback") -> bytes:
+        waiting = self._waiting
+        if len(waiting) >= MAX_IN_FLIGHT:
+            raise PublishError(f"{MAX_IN_FLIGHT} requests are in flight: {subject.decode()} was not sent")
+        self._counter = counter = self._counter + 1
+        reply = b"%b%x" % (self._prefix, counter)
+        waiting[reply] = (future, expires_at, subject)
+        if expires_at < self._due:
+            self._arm(expires_at)
+        return reply
 
     def _arm(self, at: float) -> None:
         if self._timer is not None:

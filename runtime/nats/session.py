@@ -1,4 +1,4 @@
-"""The life of one nats-py client: opened, lost and found again, closed for good with a reason."""
+"""The life of one nats-py client: opened, disconnected and reconnected, closed for good with a reason."""
 
 import asyncio
 import logging
@@ -9,27 +9,36 @@ import nats.errors
 from nats.aio.client import Client
 
 from runtime.nats.errors import NotConnected, is_authorization_violation, permission_denied
-from runtime.nats.fast import abandon
+from runtime.nats.fast import close_failed_handshake
 from runtime.nats.options import ConnectionOptions
 
 logger = logging.getLogger("actorloom.nats")
 
 _CLOSE_TIMEOUT = 2.0
+"""Seconds that nats-py gets to close its connection."""
 
 
 class Session:
-    """Opens, watches and closes `client`. The lists of callables are the owner's: called in order, they must not raise.
+    """Opens, watches and closes one nats-py client.
 
-    `stop` is awaited before the client is closed, and when it closed by itself.
+    The owner adds its callbacks to the lists `on_disconnect`, `on_reconnect`, `on_close` and `on_error`. They are called
+    in order and must not raise.
+
+    Args:
+        client: The client, not yet connected.
+        options: The servers and credentials.
+        name: The name of the connection, which the server shows.
+        stop: Awaited before the client is closed, and after it has closed by itself.
     """
 
     def __init__(
         self, client: Client, options: ConnectionOptions, name: str, stop: Callable[[], Awaitable[None]]
     ) -> None:
-        self.address: tuple[str, int] = ("", 0)  # host and port of the server, the last one while down
-        self.on_lost: list[Callable[[], None]] = []
-        self.on_found: list[Callable[[], None]] = []
-        self.on_ended: list[Callable[[], None]] = []
+        self.address: tuple[str, int] = ("", 0)
+        """Host and port of the server; while disconnected those of the last one."""
+        self.on_disconnect: list[Callable[[], None]] = []
+        self.on_reconnect: list[Callable[[], None]] = []
+        self.on_close: list[Callable[[], None]] = []
         self.on_error: list[Callable[[Exception], None]] = []
         self._client = client
         self._options = options
@@ -46,11 +55,16 @@ class Session:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is closed for good."""
+        """Whether the client is closed for good."""
         return self._closed.done()
 
     async def open(self) -> None:
-        """Connect. Raises `NotConnected` with the reason, or `ConfigurationError` for files that cannot be used."""
+        """Connect.
+
+        Raises:
+            NotConnected: No server was reached or accepted the credentials in time; the text has the reason.
+            ConfigurationError: A TLS or credential file is not usable.
+        """
         opening = asyncio.create_task(self._connect(), name="actorloom nats connect")
         try:
             await asyncio.wait(
@@ -59,7 +73,7 @@ class Session:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if opening.done() and opening.exception() is None:
-                self._note_address()
+                self._save_address()
                 return
         except asyncio.CancelledError:
             await self._end_opening(opening)
@@ -73,7 +87,11 @@ class Session:
         raise NotConnected(f"cannot connect to NATS at {self._options.address}: {reason}")
 
     async def wait_connected(self, timeout: float) -> None:
-        """Return when connected. Raises `NotConnected` after `timeout` seconds, or at once where closed."""
+        """Return as soon as the client is connected.
+
+        Raises:
+            NotConnected: The client is closed, or not connected after `timeout` seconds.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
         while not self._client.is_connected:
@@ -88,11 +106,11 @@ class Session:
                 continue
 
     async def wait_closed(self) -> Exception | None:
-        """Wait until it is closed for good; return the reason, or None where `close` was called."""
+        """Wait until the client is closed for good; return the reason, or None after a call of `close`."""
         return await asyncio.shield(self._closed)
 
     async def close(self) -> None:
-        """Stop and close, within seconds whatever the server does."""
+        """Stop and close, within seconds even if the server does not respond."""
         if not self._closing:
             self._closing = True
             await self._stop()
@@ -102,11 +120,11 @@ class Session:
             await asyncio.wait({self._giving_up})
 
     async def _end_opening(self, opening: "asyncio.Task[None]") -> None:
-        """End an attempt to connect: a client that is left to itself connects again and again, and heeds no cancelling."""
-        while not opening.done():  # one cancelling may be lost on the way: `asyncio.wait_for` of Python 3.11
+        """End an attempt to connect. Without this, the client would continue to connect and ignore a cancellation."""
+        while not opening.done():  # `asyncio.wait_for` of Python 3.11 may swallow one cancellation
             opening.cancel()
             await asyncio.wait({opening}, timeout=0.5)
-        abandon(self._client)
+        close_failed_handshake(self._client)
         await self.close()
 
     async def _connect(self) -> None:
@@ -123,7 +141,7 @@ class Session:
             max_reconnect_attempts=-1,
             ping_interval=options.ping_interval,  # pyright: ignore[reportArgumentType]
             max_outstanding_pings=2,
-            pending_size=-1,  # keep nothing while down: it would run after its caller gave up
+            pending_size=-1,  # Keep no message while disconnected: it would be sent after its caller gave up.
             tls=options.tls_context(),
             user=options.user,
             password=options.password,
@@ -132,30 +150,31 @@ class Session:
             nkeys_seed=options.nkey,
         )
 
-    def _note_address(self) -> None:
+    def _save_address(self) -> None:
         url = self._client.connected_url
         if url is not None:
             self.address = (url.hostname or "", url.port or 4222)
 
     async def _on_error(self, error: Exception) -> None:
-        abandon(self._client)
+        close_failed_handshake(self._client)
         text = str(error)
         refusal = permission_denied(error)
         if refusal is not None:
             error = refusal
         elif is_authorization_violation(error):
             self._on_unauthorized(error)
-        # While down the same error comes with every attempt: once is enough.
+        # While disconnected, each attempt to connect reports the same error. Log it once.
         if self._client.is_connected or str(self._last_error) != text:
             logger.warning("NATS at %s: %s", self._options.address, text or repr(error))
         self._last_error = error
-        for told in self.on_error:
-            told(error)
+        for callback in self.on_error:
+            callback(error)
 
     def _on_unauthorized(self, error: Exception) -> None:
         if not self._unauthorized.done():
             self._unauthorized.set_result(error)
-        # nats-py would knock for ever, or close without a word. A second chance each, for a file that is being replaced.
+        # nats-py would retry for ever, or close silently. Allow two attempts per server: a credentials file may be in the
+        # middle of a rotation.
         self._refusals += 1
         if self._refusals == 2 * len(self._options.servers):
             self._giving_up = asyncio.create_task(self._give_up(error), name="actorloom nats give up")
@@ -168,17 +187,17 @@ class Session:
         if self._closing or self.is_closed:
             return
         logger.warning("NATS at %s: disconnected", self._options.address)
-        for told in self.on_lost:
-            told()
+        for callback in self.on_disconnect:
+            callback()
 
     async def _on_reconnected(self) -> None:
-        self._note_address()
+        self._save_address()
         logger.info("NATS at %s:%d: reconnected", *self.address)
         self._last_error = None
         self._refusals = 0
         self._change.set()
-        for told in self.on_found:
-            told()
+        for callback in self.on_reconnect:
+            callback()
 
     async def _on_closed(self) -> None:
         self._end(self._client.last_error or self._last_error)
@@ -195,12 +214,12 @@ class Session:
             logger.error("NATS at %s: closed for good: %s", self._options.address, reason)
         self._closed.set_result(reason)
         self._change.set()
-        for told in self.on_ended:
-            told()
+        for callback in self.on_close:
+            callback()
 
 
 async def _bounded(closing: Coroutine[Any, Any, None]) -> None:
-    """Await `closing`, for two seconds at most: a peer that is gone must not hold up the end."""
+    """Await `closing` for at most two seconds, so that a dead peer does not delay the end of the process."""
     task = asyncio.ensure_future(closing)
     await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
     if not task.done():

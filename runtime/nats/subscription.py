@@ -1,4 +1,4 @@
-"""Interest in one subject, and how it ends."""
+"""A subscription to one subject, and the ways to end it."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,10 @@ logger = logging.getLogger("actorloom.nats")
 
 
 class Subscription:
-    """Interest in one subject; it is restored on reconnect. `error` is set where the server refused it."""
+    """A subscription to one subject, which a reconnect restores. `Connection.subscribe` creates it.
+
+    `error` is set if the server refuses the subscription.
+    """
 
     def __init__(
         self, subject: str, queue: str, unsubscribe: Callable[[bool], None], flush: Callable[[float], Awaitable[None]]
@@ -24,7 +27,7 @@ class Subscription:
         self.on_end: Callable[[Subscription], None] | None = None
 
     def unsubscribe(self) -> None:
-        """End it: nothing is delivered from now on. Safe to call twice, or when closed."""
+        """End the subscription: no message is delivered after this call. Further calls do nothing."""
         if not self._ended:
             self._ended = True
             self._unsubscribe(False)
@@ -32,9 +35,9 @@ class Subscription:
                 self.on_end(self)
 
     async def drain(self, timeout: float = 2.0) -> None:
-        """End it without loss: nothing more is routed here, and what was is delivered before this returns.
+        """End the subscription without loss: messages that the server has routed here are delivered first.
 
-        Where the server does not say within `timeout` seconds that it has seen the end, it ends without.
+        The subscription ends after `timeout` seconds in any case, also if the server does not respond.
         """
         if self._ended:
             return
@@ -42,6 +45,6 @@ class Subscription:
         try:
             await self._flush(timeout)
         except (PublishError, TimeoutError) as error:
-            logger.debug("subscription %s ended without the server's word: %s", self.subject, error)
+            logger.debug("subscription %s ended without confirmation by the server: %s", self.subject, error)
         finally:
             self.unsubscribe()

@@ -1,4 +1,4 @@
-"""What carries the messages of a connection: the fast path, or nats-py's public API."""
+"""The transport of a connection: the fast one, or the one on nats-py's public API."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from typing import Protocol
 
 from nats.aio.client import Client
 
-from runtime.nats.fast import FastTransport, unusable
+from runtime.nats.fast import FastTransport, unsupported_reason
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.public import PublicTransport
 from runtime.nats.receive import Receiver
@@ -15,38 +15,58 @@ from runtime.nats.receive import Receiver
 logger = logging.getLogger("actorloom.nats")
 
 
-class Transport(Protocol):
-    """What carries the messages: the fast path, or nats-py's public API."""
-
-    def start(self) -> None: ...
-    def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Send; both subjects are one word (`reply` may be empty)."""
-        ...
-
-    @property
-    def respond(self) -> "Respond": ...
-    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
-        """Subscribe; return what ends it: with True nothing more is routed here, but what was is still delivered."""
-        ...
-
-    def barrier(self) -> asyncio.Future[None]: ...
-    async def drained(self) -> None: ...
-    def disconnected(self) -> None: ...
-    def reconnected(self) -> None: ...
-    async def stop(self) -> None: ...
-
-
 class Respond(Protocol):
-    """Send a reply: `publish` to the reply subject of a received message, without checks but those of size."""
+    """Publishes to the reply subject of a received message; only the size is checked."""
 
     def __call__(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None: ...
 
 
+class Transport(Protocol):
+    """Carries the messages of one connection."""
+
+    def start(self) -> None:
+        """Start on the new connection."""
+        ...
+
+    def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        """Send one message. Both subjects are one word; `reply` may be empty."""
+        ...
+
+    @property
+    def respond(self) -> Respond:
+        """Sends a reply."""
+        ...
+
+    async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
+        """Subscribe, and return a function that ends the subscription.
+
+        The function takes a flag. With True the server routes no more messages here, but `receiver` still gets the
+        messages that were routed before. With False it gets none.
+        """
+        ...
+
+    def barrier(self) -> asyncio.Future[None]:
+        """Return a future that is done when the server has processed everything published before."""
+        ...
+
+    def disconnected(self) -> None:
+        """Cancel the barriers of the lost connection."""
+        ...
+
+    def reconnected(self) -> None:
+        """Start on the next connection."""
+        ...
+
+    async def stop(self) -> None:
+        """Write the kept messages, and end."""
+        ...
+
+
 def choose_transport(client: Client, options: ConnectionOptions) -> Transport:
-    """Return the fast path, unless it was switched off or nats-py is not of a version that it knows."""
+    """Return the fast transport, unless the options exclude it or nats-py has another version than it supports."""
     if options.wants_public_api():
         return PublicTransport(client)
-    reason = unusable(client, options.servers)
+    reason = unsupported_reason(client, options.servers)
     if reason is None:
         return FastTransport(client)
     logger.warning("the slower public API of nats-py is used: %s", reason)

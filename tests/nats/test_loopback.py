@@ -1,4 +1,4 @@
-"""Requests between actors of one process, handed over without the server: all is the same but the way."""
+"""Requests between actors of one process, with and without the server: the results are the same."""
 
 import asyncio
 
@@ -78,7 +78,7 @@ async def test_nested_requests_skip_the_server_only_with_loopback(
         assert {span.service for span in system.trace_of(trace)} >= {"till", "stock"}
 
 
-async def test_refusals_are_the_same(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_errors_are_the_same_with_loopback(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Stock, Till, url=nats_server.url, namespace=namespace, loopback=True) as system:
         with pytest.raises(NotFound, match="no pen") as missing:
             await system.bus.query(GetItem("pen"))
@@ -117,7 +117,9 @@ class Relay(Actor):
         return await self.query(IsTraced())
 
 
-async def test_a_worker_does_not_keep_its_first_callers_context(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_worker_does_not_keep_the_context_of_its_first_caller(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     nothing_recorded = Tracing()
     parent = encode([("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")])
     async with running(

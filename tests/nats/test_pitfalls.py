@@ -1,4 +1,4 @@
-"""What ends or deafens raw nats-py does not end or deafen a connection; raw nats-py beside it is the control."""
+"""Pitfalls of nats-py (measured.md): each ends or deafens a plain nats-py client, the control, but not a connection."""
 
 import asyncio
 import logging
@@ -42,7 +42,7 @@ async def own_server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
 
 
 def options_of(server: EmbeddedServer, public_api: bool, **more: object) -> ConnectionOptions:
-    """Options with which what needs healing is healed soon."""
+    """Options with short intervals, so that a connection recovers soon."""
     return ConnectionOptions(url=server.url, public_api=public_api, reconnect_wait=0.02, ping_interval=0.1, **more)  # type: ignore[arg-type]
 
 
@@ -51,27 +51,27 @@ async def until(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.002)
 
 
-async def quiet(_: Exception) -> None:
-    """The control's errors are expected."""
+async def ignore(_: Exception) -> None:
+    """Ignore an error of the control, which is expected."""
 
 
 @asynccontextmanager
 async def raw_nats_py(server: EmbeddedServer, **options: object) -> AsyncIterator[Client]:
-    client = await nats.connect(server.url, error_cb=quiet, **options)  # type: ignore[arg-type]
+    client = await nats.connect(server.url, error_cb=ignore, **options)  # type: ignore[arg-type]
     try:
         yield client
     finally:
         await client.close()
 
 
-async def settled(client: Client) -> None:
-    """Wait until the server has the subscriptions of a raw client: its flush is no barrier, a second one is."""
+async def flush_twice(client: Client) -> None:
+    """Wait until the server has the subscriptions of a plain client. One flush of it is not a barrier, two are."""
     await client.flush()
     await client.flush()
 
 
 async def send_raw(server: EmbeddedServer, frames: bytes) -> None:
-    """Send bytes as a client that no library keeps from mistakes; return when the server has taken them."""
+    """Send bytes without a client library, which would refuse them; return when the server has processed them."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n' + frames + b"PING\r\n")
     async with asyncio.timeout(10):
@@ -83,9 +83,9 @@ async def send_raw(server: EmbeddedServer, frames: bytes) -> None:
 
 @contextmanager
 def stopped(server: EmbeddedServer) -> Iterator[None]:
-    """The server is silent, its sockets open: as a machine that hangs, or a network that swallows packets."""
+    """Keep the server silent with open sockets, like a machine that hangs or a network that drops packets."""
     os.kill(server.pid, signal.SIGSTOP)
-    os.waitid(os.P_PID, server.pid, os.WSTOPPED)  # all its threads
+    os.waitid(os.P_PID, server.pid, os.WSTOPPED)  # all of its threads
     try:
         yield
     finally:
@@ -97,7 +97,7 @@ def stopped(server: EmbeddedServer) -> Iterator[None]:
     [b"HPUB poison 8 9\r\nNATS/1.0x\r\n", b"PUB poison.\xff\xfe 1\r\nx\r\n"],
     ids=["header block of 8 bytes", "subject that is not UTF-8"],
 )
-async def test_a_poisonous_message_deafens_nobody(
+async def test_a_malformed_message_does_not_deafen_the_connection(
     own_server: EmbeddedServer, public_api: bool, frame: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "nats.aio.client")
@@ -105,21 +105,21 @@ async def test_a_poisonous_message_deafens_nobody(
         raw_nats_py(own_server) as raw,
         await Connection.connect(options_of(own_server, public_api)) as connection,
     ):
-        await raw.subscribe("poison", cb=quiet)
-        await raw.subscribe("poison.>", cb=quiet)
-        await settled(raw)
+        await raw.subscribe("poison", cb=ignore)
+        await raw.subscribe("poison.>", cb=ignore)
+        await flush_twice(raw)
         got: list[tuple[bytes, bytes | None]] = []
         for subject in ("poison", "poison.>", "fine"):
             await connection.subscribe(subject, lambda name, _, block, __: got.append((name, block)))
         await connection.flush()
         await send_raw(own_server, frame)
         await until(lambda: raw._reading_task is not None and raw._reading_task.done())
-        assert raw.is_connected  # the control: deaf, and says nothing
+        assert raw.is_connected  # the control is deaf and reports nothing
         if not public_api:
-            await until(lambda: got)  # on the fast path it is a message like any other
+            await until(lambda: got)  # with the fast transport it is a message like any other
             assert got == [(frame.split()[1], b"NATS/1.0" if frame.startswith(b"H") else None)]
             got.clear()
-        while not got:  # on the public API the reader is lost and noticed by nats-py's pings
+        while not got:  # with the public transport the read loop ends, and nats-py's pings notice it
             await asyncio.sleep(0.02)
             if connection.is_connected:
                 connection.publish("fine", b"x")
@@ -127,7 +127,7 @@ async def test_a_poisonous_message_deafens_nobody(
 
 
 @pytest.mark.parametrize("frame", [b"HPUB poison.a 8 9\r\nNATS/1.0x\r\n", b"PUB poison.\xff\xfe 1\r\nx\r\n"])
-async def test_nats_py_may_be_used_beside_the_fast_path_and_does_not_deafen_it(
+async def test_subscriptions_of_nats_py_itself_do_not_deafen_the_fast_transport(
     own_server: EmbeddedServer, frame: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with await Connection.connect(options_of(own_server, public_api=False)) as connection:
@@ -138,7 +138,7 @@ async def test_nats_py_may_be_used_beside_the_fast_path_and_does_not_deafen_it(
             await received.put(message.data)
 
         await connection._client.subscribe("poison.>", cb=on_message)
-        await settled(connection._client)
+        await flush_twice(connection._client)
         await send_raw(own_server, frame)
         connection.publish("poison.b", b"x", headers=header_block.encode([("a", "b")]))
         assert await received.get() == b"x"
@@ -146,7 +146,7 @@ async def test_nats_py_may_be_used_beside_the_fast_path_and_does_not_deafen_it(
     assert "skipped a frame that nats-py cannot read" in caplog.text
 
 
-async def test_a_late_pong_deafens_nobody(
+async def test_a_late_pong_does_not_deafen_the_connection(
     own_server: EmbeddedServer, public_api: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "nats.aio.client")
@@ -162,15 +162,15 @@ async def test_a_late_pong_deafens_nobody(
             with pytest.raises(nats.errors.TimeoutError):
                 await raw.flush(timeout=0.05)  # type: ignore[arg-type]
         await until(lambda: raw._reading_task is not None and raw._reading_task.done())
-        assert raw.is_connected  # the control: deaf
+        assert raw.is_connected  # the control is deaf
         await connection.flush()
         connection.publish("a", b"x")
         await until(lambda: got == [b"x"])
         assert connection._client._reading_task is reading
 
 
-async def test_a_dead_reader_is_noticed_and_replaced(own_server: EmbeddedServer, public_api: bool) -> None:
-    # The fast path watches the reader itself, the public API leaves it to nats-py's pings.
+async def test_a_dead_read_loop_is_noticed_and_replaced(own_server: EmbeddedServer, public_api: bool) -> None:
+    # The fast transport watches the read loop itself; the public one relies on nats-py's pings.
     options = ConnectionOptions(url=own_server.url, public_api=public_api, ping_interval=0.1 if public_api else 1000)
     async with await Connection.connect(options) as connection:
         back: list[bool] = []
@@ -196,7 +196,7 @@ async def test_a_silent_server_is_noticed(own_server: EmbeddedServer, public_api
         await connection.wait_connected(20)
 
 
-async def test_headers_count_for_the_size_and_the_connection_stays(
+async def test_headers_count_toward_the_size_limit_and_the_connection_stays_open(
     own_server: EmbeddedServer, public_api: bool
 ) -> None:
     async with await Connection.connect(options_of(own_server, public_api)) as connection:
@@ -217,7 +217,7 @@ async def test_headers_count_for_the_size_and_the_connection_stays(
         await until(lambda: raw.is_closed)  # the control
 
 
-async def test_nothing_is_kept_while_down_and_run_later(own_server: EmbeddedServer, public_api: bool) -> None:
+async def test_nothing_is_kept_while_disconnected_and_sent_later(own_server: EmbeddedServer, public_api: bool) -> None:
     options = options_of(own_server, public_api)
     async with (
         raw_nats_py(own_server, reconnect_time_wait=0.02) as raw,
@@ -233,7 +233,7 @@ async def test_nothing_is_kept_while_down_and_run_later(own_server: EmbeddedServ
         with pytest.raises(NotConnected):
             await connection.request("do", b"ours", timeout=0.02)
         await raw.publish("do", b"raw")
-        assert raw.pending_data_size > 0  # the control: it will run, though its caller may have given up
+        assert raw.pending_data_size > 0  # the control will send it, although its caller may have given up
         await own_server.start()
         await connection.wait_connected(20)
         await connection.flush()
@@ -258,12 +258,12 @@ async def test_rotated_credentials_close_with_the_reason(tmp_path: Path, public_
         await connection.close()
 
 
-async def test_a_refused_request_is_told_at_once(tmp_path: Path, public_api: bool) -> None:
+async def test_a_refused_request_fails_at_once(tmp_path: Path, public_api: bool) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path, config=ACCOUNTS) as server:
         options = options_of(server, public_api, user="reader", password="secret")
         async with await Connection.connect(options) as connection:
-            told: list[Exception] = []
-            connection.on_error.append(told.append)
+            errors: list[Exception] = []
+            connection.on_error.append(errors.append)
             with pytest.raises(PermissionDenied, match=r"(?i)orders\.command\.createOrder"):
                 await connection.request("orders.command.createOrder", b"", timeout=50)
             refused = await connection.subscribe("Other.>", lambda *_: None)
@@ -272,7 +272,7 @@ async def test_a_refused_request_is_told_at_once(tmp_path: Path, public_api: boo
             await connection.flush()
             await until(lambda: refused.error and queued.error)
             assert allowed.error is None
-            assert len(told) == 3
+            assert len(errors) == 3
             assert connection.is_connected
         async with raw_nats_py(server, user="reader", password="secret") as raw:
             with pytest.raises(nats.errors.TimeoutError):  # the control
@@ -290,9 +290,9 @@ async def test_flush_is_a_barrier(own_server: EmbeddedServer, public_api: bool) 
             for _ in range(100):
                 connection.publish("a", b"x" * size)
             await connection.flush()
-            await other.flush()  # the server put its PONG behind what it had taken before
+            await other.flush()  # the server sends its PONG after the earlier messages
             if public_api:
-                await until(lambda: len(got) == 100)  # nats-py hands on by a queue
+                await until(lambda: len(got) == 100)  # nats-py delivers through a queue
             assert len(got) == 100
 
 
@@ -303,7 +303,7 @@ async def test_close_does_not_wait_for_a_silent_server(own_server: EmbeddedServe
             connection.publish("a", b"x" * 100_000)
         started = time.monotonic()
         await connection.close()
-        assert time.monotonic() - started < 15  # nats-py's drain takes 30 seconds by default
+        assert time.monotonic() - started < 15  # a drain of nats-py takes 30 seconds by default
 
 
 async def test_no_secret_in_the_address_or_the_log(
@@ -342,22 +342,22 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc's allocator that is watched")
-async def test_a_read_does_not_cost_the_kernel_a_buffer(own_server: EmbeddedServer) -> None:
-    """In a process of its own: any large block that was freed before hides it."""
+@pytest.mark.skipif(sys.platform != "linux", reason="the test measures glibc's allocator")
+async def test_a_read_does_not_take_a_buffer_from_the_kernel(own_server: EmbeddedServer) -> None:
+    """A process of its own is needed: any large block that was freed before hides the effect."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", READS, own_server.url, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
-    assert int(output) < 500  # page faults in 2,000 reads; without our care there are 2,000 and more
+    assert int(output) < 500  # page faults in 2,000 reads; 2,000 and more without `_keep_read_buffers`
 
 
-def test_the_internals_of_the_installed_nats_py_are_as_known() -> None:
-    """Where this fails, read `runtime/nats/fast.py` beside the new nats-py, then widen SUPPORTED or mend it."""
-    assert fast.unusable(Client(), ["nats://127.0.0.1:4222"]) is None
+def test_the_installed_nats_py_has_the_known_internals() -> None:
+    """If this fails, compare `runtime/nats/fast.py` with the new nats-py, then widen SUPPORTED or adapt the module."""
+    assert fast.unsupported_reason(Client(), ["nats://127.0.0.1:4222"]) is None
 
 
-async def test_unknown_internals_mean_the_public_api(
+async def test_unknown_internals_select_the_public_api(
     own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(fast, "_PROBES", (*fast._PROBES, "_gone"))
@@ -366,6 +366,6 @@ async def test_unknown_internals_mean_the_public_api(
     assert "the slower public API of nats-py is used" in caplog.text
     assert "lacks _gone" in caplog.text
     monkeypatch.setattr(fast, "SUPPORTED", ((3, 0), (4, 0)))
-    assert "not a version" in str(fast.unusable(Client(), []))
+    assert "not a version" in str(fast.unsupported_reason(Client(), []))
     monkeypatch.undo()
-    assert "WebSocket" in str(fast.unusable(Client(), ["ws://127.0.0.1:1"]))
+    assert "WebSocket" in str(fast.unsupported_reason(Client(), ["ws://127.0.0.1:1"]))

@@ -1,4 +1,4 @@
-"""The frame scanner against nats-py's own parser: the same byte streams, cut at every place, the same deliveries."""
+"""The frame scanner against nats-py's own parser: the same byte streams, cut at any byte, lead to the same deliveries."""
 
 import asyncio
 from itertools import pairwise
@@ -50,7 +50,7 @@ streams = st.lists(messages() | messages() | controls, max_size=8)
 
 
 class Recorder:
-    """What a client is told by its parser."""
+    """Records the calls that a parser makes of its client."""
 
     def __init__(self) -> None:
         self.seen: list[Any] = []
@@ -76,7 +76,7 @@ class Recorder:
 
 
 async def nothing() -> None:
-    """There is no socket to wait for."""
+    """Wait for nothing: the test has no socket."""
 
 
 def by_nats_py(chunks: list[bytes]) -> list[Any]:
@@ -110,14 +110,14 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
 
 @settings(max_examples=150, deadline=None)
 @given(streams, st.lists(st.integers(0, 10_000), max_size=6))
-def test_delivers_what_nats_py_delivers(frames: list[bytes], places: list[int]) -> None:
+def test_the_scanner_delivers_the_same_as_nats_py(frames: list[bytes], places: list[int]) -> None:
     stream = b"".join(frames)
     expected = by_nats_py([stream])
     assert len(expected) >= len(frames) - frames.count(b"+OK\r\n")
     assert ours(Recorder(), cut(stream, places)) == expected
 
 
-def test_cut_at_every_place_and_byte_by_byte() -> None:
+def test_a_stream_may_be_cut_at_any_byte() -> None:
     stream = (
         b"MSG a 7 5\r\nhello\r\nHMSG b.c 7 _INBOX.1 15 17\r\nNATS/1.0\r\na:b\r\nhi\r\nPING\r\n"
         b"MSG x 12 4\r\n\r\n\r\n\r\nMSG a 7 r 0\r\n\r\nINFO {}\r\nMSG a 7 2\r\nok\r\n"
@@ -131,8 +131,8 @@ def test_cut_at_every_place_and_byte_by_byte() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(streams, st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=4)), max_size=3))
-def test_a_mangled_stream_ends_in_a_protocol_error_or_goes_on(frames: list[bytes], edits: list[Any]) -> None:
-    """nats-py reconnects on a `ProtocolError`; anything else that comes out of its parser would end its reading."""
+def test_a_mangled_stream_continues_or_ends_in_a_protocol_error(frames: list[bytes], edits: list[Any]) -> None:
+    """nats-py reconnects on a `ProtocolError`; any other exception of its parser would end its read loop."""
     stream = bytearray(b"".join(frames))
     for place, new in edits:
         at = place % (len(stream) + 1)
@@ -146,7 +146,7 @@ def test_a_mangled_stream_ends_in_a_protocol_error_or_goes_on(frames: list[bytes
 
 
 @pytest.mark.parametrize("size", [b"99999999999", b"9" * 5000])
-def test_a_size_beyond_reason_is_a_protocol_error(size: bytes) -> None:
+def test_an_excessive_size_is_a_protocol_error(size: bytes) -> None:
     with pytest.raises(ProtocolError):
         ours(Recorder(), [b"MSG a 7 " + size + b"\r\n"])
 
@@ -154,7 +154,7 @@ def test_a_size_beyond_reason_is_a_protocol_error(size: bytes) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        b"HMSG a 7 20 5\r\nhello\r\n",  # more header than there is in all
+        b"HMSG a 7 20 5\r\nhello\r\n",  # the header block is larger than the message
         b"HMSG a 7 -2 5\r\nhello\r\n",
         b"MSG a 7 r x 5\r\nhello\r\n",
         b"HMSG a 7 5\r\nhello\r\n",
@@ -163,14 +163,14 @@ def test_a_size_beyond_reason_is_a_protocol_error(size: bytes) -> None:
         b"MSG a 7 x\r\n",
     ],
 )
-def test_a_frame_of_ours_that_is_none_is_left_to_nats_py(frame: bytes) -> None:
+def test_a_malformed_frame_of_ours_is_left_to_nats_py(frame: bytes) -> None:
     recorder = Recorder()
     scanner = FrameScanner({OURS: recorder.receive})
     assert list(scanner.feed(frame + b"PING\r\n")) == [frame, b"PING\r\n"]
     assert recorder.seen == []
 
 
-def test_what_follows_the_end_of_a_connection_is_not_read_into_the_next() -> None:
+def test_bytes_of_an_ended_connection_are_not_read_into_the_next() -> None:
     class Reconnecting(Recorder):
         parser: Any
 
@@ -193,19 +193,19 @@ def test_what_follows_the_end_of_a_connection_is_not_read_into_the_next() -> Non
     assert recorder.seen == ["'stale connection'", (7, b"a", b"", b"ok", None)]
 
 
-def test_a_line_without_end_is_a_protocol_error() -> None:
+def test_an_endless_line_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
         ours(Recorder(), [b"x" * (protocol.MAX_LINE // 2)] * 3)
 
 
-def test_a_large_payload_in_many_reads_is_joined_once() -> None:
+def test_a_large_payload_from_many_reads_is_delivered_whole() -> None:
     payload = b"z" * 3_000_000
     stream = b"MSG a 7 3000000\r\n" + payload + b"\r\nPING\r\n"
     seen = ours(Recorder(), [stream[at : at + 32768] for at in range(0, len(stream), 32768)])
     assert seen == [(7, b"a", b"", payload, None), "ping"]
 
 
-def test_a_receiver_that_raises_is_logged_and_the_next_message_comes(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_receiver_that_raises_is_logged_and_the_next_message_is_delivered(caplog: pytest.LogCaptureFixture) -> None:
     got: list[bytes] = []
 
     def receive(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
@@ -219,7 +219,7 @@ def test_a_receiver_that_raises_is_logged_and_the_next_message_comes(caplog: pyt
     assert caplog.text.count("a receiver of a raised") == 1
 
 
-def test_a_receiver_may_end_itself_and_others() -> None:
+def test_a_receiver_may_remove_itself_and_others() -> None:
     got: list[bytes] = []
     receivers: dict[bytes, Any] = {}
 
