@@ -18,7 +18,7 @@ def show(configuration: Configuration, as_json: bool) -> None:
     """Print every setting, its value (secrets masked) and where it comes from."""
     from runtime.cli.output import print_json, print_table
 
-    rows = configuration.shown()
+    rows = configuration.rows()
     if as_json:
         print_json({key: {"value": value, "from": origin} for key, value, origin in rows})
     else:

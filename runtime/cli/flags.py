@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime.host.config import load
+from runtime.host.config import Setting, load
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -50,7 +50,7 @@ def configured(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def command(config_file: Path | None, **arguments: Any) -> Any:
-            flags = {key: arguments.pop(_parameter(key)) for key in keys}
+            flags = {key: Setting(arguments.pop(_parameter(key)), _name(key)) for key in keys}
             return function(load(flags, file=config_file), **arguments)
 
         decorated: Callable[..., Any] = command
@@ -66,6 +66,12 @@ def configured(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         return decorated
 
     return decorate
+
+
+def _name(key: str) -> str:
+    """Return the name of a flag, as error messages show it: ``--nats``."""
+    flag, _ = _FLAGS[key]
+    return flag.partition("/")[0]  # without its negation
 
 
 def _parameter(key: str) -> str:

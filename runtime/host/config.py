@@ -1,10 +1,13 @@
-"""Settings of a process: flag, else environment, else TOML file, else default; each known with where it came from.
+"""The settings of a process: merged from flags, the environment, a TOML file and defaults, in this order.
 
-    configuration = load({"namespace": "shop"})     # flags; ACTORLOOM_* and NATS_*; actorloom.toml in the directory
+Each setting is kept with its origin, which error messages and `actorloom config show` name.
+
+    configuration = load({"namespace": Setting("shop", "--namespace")})
     configuration.settings.lease_ttl, configuration.connection, configuration.options(Orders)
 
-The file has the fields of `Settings` at its top, those of `ConnectionOptions` under ``[nats]``, and those of `Options`
-under ``[actors.<name>]``. Only natscli's variables (`NATS_URL` …) and its context stand for ``[nats]`` in the environment.
+The file has the fields of `Settings` at its top, the fields of `ConnectionOptions` under ``[nats]``, and the fields of
+`Options` under ``[actors.<name>]``. In the environment, `Settings` are read from ``ACTORLOOM_*``; the connection is read
+from the variables of natscli (`NATS_URL` …) and its context. The options of actors have no variables.
 """
 
 import os
@@ -22,83 +25,90 @@ from runtime.options import Options
 from runtime.wire.subjects import valid_namespace
 
 FILE: Final = "actorloom.toml"
-"""Read from the working directory where no other file is named."""
+"""The settings' file in the working directory, which is read if no other file is named."""
 
 PREFIX: Final = "ACTORLOOM_"
+"""The prefix of the environment variables of `Settings`."""
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is set for a process, beside its connection and its actors."""
+    """The settings of a process, without those of its connection and its actors."""
 
     namespace: str = ""
-    """Stands in front of every subject and stream."""
+    """The prefix of every subject and stream; empty for none."""
     data: str = ".actorloom"
-    """The directory of the embedded nats-server's data."""
+    """The data directory of the embedded nats-server."""
     nats_server: str | None = None
-    """The nats-server to embed, where it is not to be looked for."""
+    """The file of the nats-server to embed; None to look for it."""
     sync_always: bool = False
-    """Whether the embedded server has every write on disk before it acknowledges."""
+    """Whether the embedded server writes every message to disk before it acknowledges it."""
     lease_ttl: Annotated[float, msgspec.Meta(ge=0.5)] = 4.0
-    """Seconds after which another process takes over from one that died."""
+    """Seconds after which another process takes over from an owner that died."""
     replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
     """Copies of each stream in a cluster."""
     health_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
-    """The HTTP port of /livez, /readyz and /metrics (0: any free one); None for none."""
+    """The HTTP port of /livez, /readyz and /metrics. 0 takes any free port; None opens no port."""
     health_host: str = "127.0.0.1"
-    """The address of the health port; ``0.0.0.0`` lets other machines ask, as an orchestrator's probes do."""
+    """The address of the health port. ``0.0.0.0`` accepts requests of other machines, such as the probes of an orchestrator."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
-    """`auto`: text on a terminal, JSON elsewhere."""
+    """``auto`` is text on a terminal and JSON elsewhere."""
     uvloop: bool = False
     """Whether to run on uvloop."""
     timeout: Positive = 5.0
-    """Seconds that a request from the command line may take."""
+    """Seconds that a request of the command line may take."""
 
 
-class Sourced(NamedTuple):
-    """A value and who said it: a flag, a variable, a file, or ``default``."""
+class Setting(NamedTuple):
+    """A value and its origin: the name of a flag, of an environment variable or of a file."""
 
     value: Any
     origin: str
 
 
 class Configuration:
-    """All settings, merged and checked."""
+    """All settings of a process, merged and checked.
 
-    def __init__(self, values: Mapping[str, Sourced]) -> None:
+    Args:
+        values: Settings by dotted key (``nats.url``, ``actors.orders.lane``), without those that keep their default.
+
+    Raises:
+        ConfigurationError: A value is invalid. The message names its origin.
+    """
+
+    def __init__(self, values: Mapping[str, Setting]) -> None:
         self.values = dict(values)
-        """By dotted key (``nats.url``, ``actors.orders.lane``); without those that are left at their default."""
-        top = {key: _converted(key, said, _SETTINGS[key]) for key, said in values.items() if key in _SETTINGS}
+        top = {key: _converted(key, setting, _SETTINGS[key]) for key, setting in values.items() if key in _SETTINGS}
         self.settings = Settings(**top)
         if self.settings.namespace and not valid_namespace(self.settings.namespace):
             raise ConfigurationError(
                 f"{values['namespace'].origin}: namespace {self.settings.namespace!r}: letters, digits, '-' and '_' only"
             )
         self.embedded = "nats.url" not in values
-        """Whether nobody said where NATS is: `run` then starts its own."""
-        nats = {key.removeprefix("nats."): said for key, said in values.items() if key.startswith("nats.")}
+        """Whether no URL of NATS is configured. `actorloom run` then starts a nats-server of its own."""
+        nats = {key.removeprefix("nats."): setting for key, setting in values.items() if key.startswith("nats.")}
         self.connection = ConnectionOptions.of(
-            {name: (_converted(f"nats.{name}", said, _NATS[name]), said.origin) for name, said in nats.items()}
+            {name: (_converted(f"nats.{name}", setting, _NATS[name]), setting.origin) for name, setting in nats.items()}
         )
         self._tables: dict[str, dict[str, Any]] = {}
-        for key, said in values.items():
+        for key, setting in values.items():
             if key.startswith("actors."):
-                self._set_option(key, said)
+                self._set_option(key, setting)
 
     @property
     def actors(self) -> frozenset[str]:
-        """The actors that the file has a table for."""
+        """The actors that have a table in the file."""
         return frozenset(self._tables)
 
     def options(self, actor: type[Actor[Any]]) -> Options:
-        """Return the options of `actor`: those of the configuration over those of the class."""
+        """Return the options of `actor`. Those of the configuration override those of the class."""
         table = self._tables.get(actor.name, {})
         return msgspec.convert(_merged(msgspec.to_builtins(actor.options), table), Options, strict=False)
 
-    def shown(self) -> list[tuple[str, Any, str]]:
-        """Return key, value and origin of every setting, secrets masked, for people."""
+    def rows(self) -> list[tuple[str, Any, str]]:
+        """Return the key, the value and the origin of every setting, to be shown to people. Secrets are masked."""
         rows = [(name, getattr(self.settings, name), self._origin(name)) for name in Settings.__struct_fields__]
         for name in ConnectionOptions.__struct_fields__:
             value = getattr(self.connection, name)
@@ -107,34 +117,43 @@ class Configuration:
             elif name in SECRETS and value is not None:
                 value = "***"
             rows.append((f"nats.{name}", value, self._origin(f"nats.{name}")))
-        rows.extend((key, said.value, said.origin) for key, said in self.values.items() if key.startswith("actors."))
+        rows.extend(
+            (key, setting.value, setting.origin) for key, setting in self.values.items() if key.startswith("actors.")
+        )
         return rows
 
     def _origin(self, key: str) -> str:
         return self.values[key].origin if key in self.values else "default"
 
-    def _set_option(self, key: str, said: Sourced) -> None:
+    def _set_option(self, key: str, setting: Setting) -> None:
         _, actor, *path = key.split(".")
-        table: Any = said.value
+        table: Any = setting.value
         for name in reversed(path):
             table = {name: table}
         try:
             msgspec.convert(table, Options, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigurationError(f"{said.origin}: {key}: {error}") from None
+            raise ConfigurationError(f"{setting.origin}: {key}: {error}") from None
         self._tables[actor] = _merged(self._tables.get(actor, {}), table)
 
 
 def load(
-    flags: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Setting] | None = None,
     *,
     file: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Configuration:
-    """Return the configuration: `flags` by dotted key (None: not given) over `environ` over the TOML `file`.
+    """Return the configuration of a process. Flags override the environment, which overrides the file.
 
-    Without `file`, ACTORLOOM_CONFIG names it, else ``actorloom.toml`` is read where it exists. Raises
-    `ConfigurationError`, which names the source and the key, for what is unknown or does not fit.
+    Args:
+        flags: Settings by dotted key, with the name of each flag as the origin. A value of None counts as not given.
+        file: The TOML file. If it is None, ACTORLOOM_CONFIG names the file; if that is not set either,
+            ``actorloom.toml`` is read if it exists.
+        environ: The environment variables; those of the process if None.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or a key is unknown, or a value is invalid. The message names the
+            origin and the key.
     """
     environ = os.environ if environ is None else environ
     file = file or environ.get(f"{PREFIX}CONFIG")
@@ -142,11 +161,9 @@ def load(
     values = _read_file(path) if file or path.is_file() else {}
     for name in _SETTINGS:
         if text := environ.get(f"{PREFIX}{name.upper()}"):
-            values[name] = Sourced(text, f"{PREFIX}{name.upper()}")
-    values |= {f"nats.{name}": Sourced(*said) for name, said in environment(environ).items()}
-    for key, value in (flags or {}).items():
-        if value is not None:
-            values[key] = Sourced(value, f"--{key.removesuffix('.url').rpartition('.')[2].replace('_', '-')}")
+            values[name] = Setting(text, f"{PREFIX}{name.upper()}")
+    values |= {f"nats.{name}": Setting(*setting) for name, setting in environment(environ).items()}
+    values |= {key: setting for key, setting in (flags or {}).items() if setting.value is not None}
     return Configuration(values)
 
 
@@ -154,8 +171,8 @@ _SETTINGS: Final = {field.name: field.type for field in msgspec.structs.fields(S
 _NATS: Final = {field.name: field.type for field in msgspec.structs.fields(ConnectionOptions)}
 
 
-def _read_file(path: Path) -> dict[str, Sourced]:
-    """Return the values of a TOML file by dotted key, unknown keys refused."""
+def _read_file(path: Path) -> dict[str, Setting]:
+    """Return the settings of a TOML file by dotted key. Raises `ConfigurationError` for an unknown key."""
     try:
         content: dict[str, Any] = msgspec.toml.decode(path.read_bytes())
     except OSError as error:
@@ -165,14 +182,14 @@ def _read_file(path: Path) -> dict[str, Sourced]:
     origin = str(path)
     nats = _table(origin, "nats", content.pop("nats", {}))
     actors = _table(origin, "actors", content.pop("actors", {}))
-    _refuse_unknown(origin, "", content, [*_SETTINGS, "nats", "actors"])
-    _refuse_unknown(origin, "nats.", nats, _NATS)
-    values = {key: Sourced(value, origin) for key, value in content.items()}
-    values |= {f"nats.{key}": Sourced(value, origin) for key, value in nats.items()}
+    _check_known(origin, "", content, [*_SETTINGS, "nats", "actors"])
+    _check_known(origin, "nats.", nats, _NATS)
+    values = {key: Setting(value, origin) for key, value in content.items()}
+    values |= {f"nats.{key}": Setting(value, origin) for key, value in nats.items()}
     for actor, table in actors.items():
         options = _table(origin, f"actors.{actor}", table)
-        _refuse_unknown(origin, f"actors.{actor}.", options, Options.__struct_fields__)
-        values |= {f"actors.{actor}.{key}": Sourced(value, origin) for key, value in _flat(options).items()}
+        _check_known(origin, f"actors.{actor}.", options, Options.__struct_fields__)
+        values |= {f"actors.{actor}.{key}": Setting(value, origin) for key, value in _flattened(options).items()}
     return values
 
 
@@ -182,19 +199,19 @@ def _table(origin: str, key: str, value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _refuse_unknown(origin: str, prefix: str, given: Mapping[str, Any], known: Any) -> None:
+def _check_known(origin: str, prefix: str, given: Mapping[str, Any], known: Any) -> None:
     for key in given:
         if key not in known:
-            near = get_close_matches(key, list(known), 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+            similar = get_close_matches(key, list(known), 1)
+            hint = f"did you mean {similar[0]!r}?" if similar else f"known: {', '.join(known)}"
             raise ConfigurationError(f"{origin}: unknown key '{prefix}{key}': {hint}")
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
         flat |= (
-            _flat(cast("dict[str, Any]", value), f"{prefix}{key}.")
+            _flattened(cast("dict[str, Any]", value), f"{prefix}{key}.")
             if isinstance(value, dict)
             else {prefix + key: value}
         )
@@ -209,9 +226,9 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _converted(key: str, said: Sourced, kind: Any) -> Any:
+def _converted(key: str, setting: Setting, kind: Any) -> Any:
     try:
-        return msgspec.convert(said.value, kind, strict=False)
+        return msgspec.convert(setting.value, kind, strict=False)
     except msgspec.ValidationError as error:
-        value = "***" if key.rpartition(".")[2] in SECRETS else repr(said.value)
-        raise ConfigurationError(f"{said.origin}: {key} = {value}: {error}") from None
+        value = "***" if key.rpartition(".")[2] in SECRETS else repr(setting.value)
+        raise ConfigurationError(f"{setting.origin}: {key} = {value}: {error}") from None

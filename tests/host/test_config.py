@@ -1,4 +1,4 @@
-"""Settings: which source goes before which, what is refused, and what is shown."""
+"""Settings: the precedence of sources, validation, and the rows shown to people."""
 
 from pathlib import Path
 from typing import Any
@@ -8,22 +8,30 @@ import pytest
 from actorloom_shop.orders.actor import Orders
 from actorloom_shop.products.actor import Products
 from runtime import ConfigurationError, Options, RetryPolicy
-from runtime.host.config import Configuration, load
+from runtime.host.config import Configuration, Setting, load
 
 
-def loaded(tmp_path: Path, toml: str = "", flags: dict[str, Any] | None = None, **environ: str) -> Configuration:
+def loaded(tmp_path: Path, toml: str = "", flags: dict[str, Setting] | None = None, **environ: str) -> Configuration:
+    """Load a configuration from a file with the text `toml`, and nothing of the process's own environment."""
     file = tmp_path / "settings.toml"
     file.write_text(toml)
     return load(flags, file=file, environ=environ)
 
 
 def origin(configuration: Configuration, key: str) -> tuple[Any, str]:
-    return next((value, said) for shown, value, said in configuration.shown() if shown == key)
+    """Return the value and the origin of one setting."""
+    return next((value, source) for name, value, source in configuration.rows() if name == key)
 
 
-def test_a_flag_goes_before_the_environment_before_the_file_before_the_default(tmp_path: Path) -> None:
+def test_a_flag_overrides_the_environment_overrides_the_file_overrides_the_default(tmp_path: Path) -> None:
     toml = 'namespace = "file"\nreplicas = 3\nlog_level = "ERROR"\n'
-    found = loaded(tmp_path, toml, {"namespace": "flag"}, ACTORLOOM_NAMESPACE="environ", ACTORLOOM_REPLICAS="5")
+    found = loaded(
+        tmp_path,
+        toml,
+        {"namespace": Setting("flag", "--namespace")},
+        ACTORLOOM_NAMESPACE="environ",
+        ACTORLOOM_REPLICAS="5",
+    )
     assert origin(found, "namespace") == ("flag", "--namespace")
     assert origin(found, "replicas") == (5, "ACTORLOOM_REPLICAS")
     assert origin(found, "log_level") == ("ERROR", str(tmp_path / "settings.toml"))
@@ -31,11 +39,12 @@ def test_a_flag_goes_before_the_environment_before_the_file_before_the_default(t
     assert found.settings.namespace == "flag"
 
 
-def test_a_flag_that_is_not_given_hides_nothing(tmp_path: Path) -> None:
-    assert loaded(tmp_path, 'namespace = "file"', {"namespace": None}).settings.namespace == "file"
+def test_a_flag_that_is_not_given_overrides_nothing(tmp_path: Path) -> None:
+    flags = {"namespace": Setting(None, "--namespace")}
+    assert loaded(tmp_path, 'namespace = "file"', flags).settings.namespace == "file"
 
 
-def test_where_nats_is_comes_from_the_same_sources(tmp_path: Path) -> None:
+def test_the_address_of_nats_comes_from_the_same_sources(tmp_path: Path) -> None:
     toml = '[nats]\nurl = "nats://file:1"\nuser = "ada"\n'
     assert loaded(tmp_path, toml).connection.url == "nats://file:1"
     found = loaded(tmp_path, toml, NATS_URL="nats://environ:2", NATS_PASSWORD="secret")
@@ -44,20 +53,20 @@ def test_where_nats_is_comes_from_the_same_sources(tmp_path: Path) -> None:
         "ada",
         "secret",
     )
-    found = loaded(tmp_path, toml, {"nats.url": "nats://flag:3"}, NATS_URL="nats://environ:2")
+    found = loaded(tmp_path, toml, {"nats.url": Setting("nats://flag:3", "--nats")}, NATS_URL="nats://environ:2")
     assert found.connection.url == "nats://flag:3"
     assert origin(found, "nats.url") == ("nats://flag:3", "--nats")
     assert not found.embedded
 
 
-def test_without_a_url_anywhere_nats_is_embedded(tmp_path: Path) -> None:
+def test_without_a_url_nats_is_embedded(tmp_path: Path) -> None:
     found = loaded(tmp_path, "[nats]\nconnect_timeout = 1\n", NATS_USER="ada")
     assert found.embedded
     assert origin(found, "nats.url") == ("embedded", "default")
     assert found.connection.connect_timeout == 1.0
 
 
-def test_a_context_of_natscli_says_where_nats_is(tmp_path: Path) -> None:
+def test_a_context_of_natscli_has_the_address_of_nats(tmp_path: Path) -> None:
     context = tmp_path / "nats" / "context" / "prod.json"
     context.parent.mkdir(parents=True)
     context.write_text('{"url": "nats://prod:4222"}')
@@ -67,14 +76,14 @@ def test_a_context_of_natscli_says_where_nats_is(tmp_path: Path) -> None:
 
 def test_secrets_are_masked(tmp_path: Path) -> None:
     toml = '[nats]\nurl = "nats://ada:hunter2@host:1, nats://host:2"\ntoken = "hunter2"\npassword = "hunter2"\n'
-    shown = loaded(tmp_path, toml).shown()
-    assert "hunter2" not in repr(shown)
-    assert ("nats.url", "nats://host:1, nats://host:2", str(tmp_path / "settings.toml")) in shown
+    rows = loaded(tmp_path, toml).rows()
+    assert "hunter2" not in repr(rows)
+    assert ("nats.url", "nats://host:1, nats://host:2", str(tmp_path / "settings.toml")) in rows
     with pytest.raises(ConfigurationError, match=r"nats\.password = \*\*\*"):
         loaded(tmp_path, "[nats]\npassword = ['hunter2']\n")
 
 
-def test_the_options_of_an_actor_are_those_of_the_file_over_those_of_the_class(tmp_path: Path) -> None:
+def test_the_file_overrides_the_options_of_an_actor_class(tmp_path: Path) -> None:
     class Careful(Orders):
         name = "orders"
         options = Options(lane=7, retry=RetryPolicy(attempts=3))
@@ -101,19 +110,21 @@ def test_the_options_of_an_actor_are_those_of_the_file_over_those_of_the_class(t
         ("[nats]\nurl = 'nats://h'\ncreds = '/nowhere/a.creds'", "/nowhere/a.creds, which does not exist"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_refused_and_named(tmp_path: Path, toml: str, text: str) -> None:
-    with pytest.raises(ConfigurationError) as refused:
+def test_an_error_in_the_file_is_refused_and_named(tmp_path: Path, toml: str, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
         loaded(tmp_path, toml)
-    assert text in str(refused.value)
-    assert "settings.toml" in str(refused.value)
+    assert text in str(caught.value)
+    assert "settings.toml" in str(caught.value)
 
 
-def test_what_is_wrong_in_the_environment_is_refused_and_named(tmp_path: Path) -> None:
+def test_an_error_in_the_environment_is_refused_and_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"ACTORLOOM_LEASE_TTL: lease_ttl = 'soon'"):
         loaded(tmp_path, ACTORLOOM_LEASE_TTL="soon")
 
 
-def test_the_file_is_that_of_the_directory_unless_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_of_the_directory_is_read_unless_another_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert load(environ={}).settings.namespace == ""
     (tmp_path / "actorloom.toml").write_text('namespace = "here"')
