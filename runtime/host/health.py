@@ -1,7 +1,9 @@
-"""Health over HTTP: /livez, /readyz and /metrics, for whoever runs the process.
+"""Health over HTTP, for orchestrators and Prometheus. GET and HEAD only, one request a connection.
 
-``/livez``: 200 as long as the event loop turns (a blocked one does not answer at all), with its lag of the last ten seconds.
-``/readyz``: 200, or 503 with the reasons why not. ``/metrics``: Prometheus text. Only GET and HEAD; one request a connection.
+- ``/livez``: 200 with the lag of the event loop in the last ten seconds, 503 if it was 5 s or more. A blocked loop does
+  not answer at all.
+- ``/readyz``: 200 if the process is ready, or 503 with the reasons why it is not.
+- ``/metrics``: Prometheus text.
 """
 
 import asyncio
@@ -16,20 +18,32 @@ import msgspec
 logger = logging.getLogger("actorloom.host")
 
 MAX_LAG = 5.0
-"""Seconds of lag from which the process counts as dead."""
+"""Seconds of lag from which on the process counts as dead."""
 
 _TICK = 0.5
+"""Seconds between measurements of the lag."""
 _TICKS = 20
+"""Measurements that ``/livez`` looks at."""
 _DEADLINE = 5.0
-_HEAD = 8192
-_CONNECTIONS = 64
+"""Seconds that a client has to send its request and receive the answer."""
+_MAX_HEAD = 8192
+"""Bytes of a request's head."""
+_MAX_CONNECTIONS = 64
+"""Connections that are answered at once. Further ones are closed."""
 _JSON = "application/json"
 
 
 class HealthServer:
-    """Serves as long as its ``async with`` block. `reasons` says why the process is not ready, empty where it is.
+    """An HTTP server that runs for the duration of its ``async with`` block.
 
-    `port` 0 is any free one; the attribute `port` has the real one. Raises `OSError` where it is taken.
+    Args:
+        host: The address to listen on.
+        port: The port; 0 takes any free one. The attribute `port` is the real one, once the block has begun.
+        reasons: Returns the reasons why the process is not ready; an empty list if it is.
+        metrics: Returns the content type and the text of the metrics.
+
+    Raises:
+        OSError: The port is taken.
     """
 
     def __init__(
@@ -50,7 +64,7 @@ class HealthServer:
         self._ticking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, self.host, self.port, limit=_HEAD)
+        self._server = await asyncio.start_server(self._connected, self.host, self.port, limit=_MAX_HEAD)
         self.port = self._server.sockets[0].getsockname()[1]
         self._ticking = asyncio.create_task(self._tick(), name="actorloom health")
         logger.info("health on http://%s:%d (/livez, /readyz, /metrics)", self.host, self.port)
@@ -63,7 +77,7 @@ class HealthServer:
         await asyncio.wait({self._ticking})
 
     async def _tick(self) -> None:
-        """Measure how much later than asked for the loop calls back."""
+        """Measure by how much the event loop is late."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _TICK
@@ -73,13 +87,13 @@ class HealthServer:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
         try:
-            if self._open <= _CONNECTIONS:
+            if self._open <= _MAX_CONNECTIONS:
                 async with asyncio.timeout(_DEADLINE):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(self._response(head))
                     await writer.drain()
         except (OSError, EOFError, asyncio.LimitOverrunError, TimeoutError) as error:
-            logger.debug("a request was cut short: %r", error)
+            logger.debug("a health request was cut short: %r", error)
         finally:
             self._open -= 1
             writer.close()
@@ -87,14 +101,14 @@ class HealthServer:
     def _response(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
-        status, content_type, body = self._answer(method, path)
+        status, content_type, body = self._route(method, path)
         lines = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\n"
             f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
         )
         return lines.encode() + (b"" if method == "HEAD" else body)
 
-    def _answer(self, method: str, path: str) -> tuple[HTTPStatus, str, bytes]:
+    def _route(self, method: str, path: str) -> tuple[HTTPStatus, str, bytes]:
         if method not in ("GET", "HEAD"):
             return HTTPStatus.METHOD_NOT_ALLOWED, _JSON, _json({"error": "only GET and HEAD"})
         match path:
@@ -108,7 +122,7 @@ class HealthServer:
                 content_type, text = self._metrics()
                 return HTTPStatus.OK, content_type, text.encode()
             case _:
-                return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "there are /livez, /readyz and /metrics"})
+                return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "not found: use /livez, /readyz or /metrics"})
 
 
 def _status(good: bool) -> HTTPStatus:

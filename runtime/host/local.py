@@ -1,4 +1,4 @@
-"""Actors and their NATS server in one process, for a first step, a script or a notebook."""
+"""Actors and their nats-server in one process, for a first step, a script or a notebook."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -23,11 +23,22 @@ async def local(
     options: Mapping[str, Options] | None = None,
     tracing: Tracing | None = None,
 ) -> AsyncGenerator[Bus]:
-    """Run `actors` until the block ends, then drain them: ``async with local(Hello) as bus: await bus.query(Greet("Ada"))``.
+    """Run `actors` for the duration of the block, and yield a bus to call them. They are drained at its end.
 
-    Without `url` it starts a nats-server of its own on a free port, whose data ends with the block. `service` names in
-    traces who sends through the bus; spans go where the `OTEL_*` variables say, unless `tracing` is given. Raises
-    `ActorError` where there is no server, or the actors fail.
+        async with local(Hello) as bus:
+            await bus.query(Greet("Ada"))
+
+    Args:
+        actors: The classes of the actors.
+        url: The URL of NATS. If it is None, a nats-server is started on a free port. Its data is deleted with the block.
+        namespace: The prefix of every subject and stream.
+        service: The name of the caller in traces.
+        options: Options by actor name.
+        tracing: The receiver of spans; if None, spans are exported as the `OTEL_*` variables configure it.
+
+    Raises:
+        ActorError: There is no nats-server, or an actor cannot be served.
+        TimeoutError: The actors do not start, or do not drain, within 30 s.
     """
     async with AsyncExitStack() as stack:
         if url is None:

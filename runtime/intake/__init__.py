@@ -1,1 +1,4 @@
-"""What comes in: queries, commands, events, timers and redriven dead letters, until they are turns."""
+"""The intake: receives requests, events, timers and redriven dead letters, and makes each one a query call or a turn.
+
+Used from outside: `context` (Context), `queries` (QueryEndpoint), `commands` (CommandEndpoint), `consumers` (Consumers).
+"""
