@@ -1,4 +1,4 @@
-"""The chaos suite: real processes and servers, killed, paused and cut off, and an account of every effect.
+"""The chaos suite: real processes and servers are killed, paused and disconnected, and every effect is accounted for.
 
-``python -m tests.chaos [--seed N] [--only NAME] [--short]``; `docs/guarantees.md` says what is promised, this shows it.
+``python -m tests.chaos [--seed N] [--only NAME] [--short]`` runs it. docs/guarantees.md lists the promises that it checks.
 """

@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: run the scenarios, print what each found, exit 1 where a promise was broken."""
+"""``python -m tests.chaos``: runs the scenarios and prints their results. The exit code is 1 if a promise was broken."""
 
 import argparse
 import asyncio
@@ -14,14 +14,16 @@ from tests.chaos.scenarios import ALL
 
 
 def main() -> int:
-    """Run what the arguments say."""
+    """Run the selected scenarios; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="repeats a run's faults (timing is the machine's own)")
-    parser.add_argument("--only", action="append", choices=list(ALL), help="this scenario; may be repeated")
-    parser.add_argument("--short", action="store_true", help="the version that CI runs")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the soak lasts")
-    parser.add_argument("--list", action="store_true", help="name the scenarios")
-    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep data and logs there")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the faults; the same seed repeats them, apart from timing"
+    )
+    parser.add_argument("--only", action="append", choices=list(ALL), help="run only this scenario; may be repeated")
+    parser.add_argument("--short", action="store_true", help="run the short version, as CI does")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of the soak")
+    parser.add_argument("--list", action="store_true", help="list the scenarios")
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="directory for data and logs, which are kept")
     arguments = parser.parse_args()
     if arguments.list:
         for name, scenario in ALL.items():
@@ -31,25 +33,33 @@ def main() -> int:
         run(name, arguments.seed, short=arguments.short, seconds=arguments.seconds, keep=arguments.keep)
         for name in arguments.only or ALL
     ]
-    bad = [result for result in results if not result.good]
-    print(f"\n{len(results) - len(bad)} of {len(results)} scenarios as promised, seed {arguments.seed}")
-    return 1 if bad else 0
+    failed = [result for result in results if not result.good]
+    print(f"\n{len(results) - len(failed)} of {len(results)} scenarios passed, seed {arguments.seed}")
+    return 1 if failed else 0
 
 
 def run(name: str, seed: int, *, short: bool = False, seconds: float = 60.0, keep: Path | None = None) -> Result:
-    """Run one scenario, print its result and return it."""
+    """Run one scenario, print its result and return it.
+
+    Args:
+        name: A key of `ALL`.
+        seed: Seed of the faults.
+        short: Run the short version.
+        seconds: Duration of the soak.
+        keep: Directory for data and logs. By default they are removed if the scenario passes.
+    """
     directory = (keep / name) if keep else Path(tempfile.mkdtemp(prefix=f"actorloom-chaos-{name}-"))
     directory.mkdir(parents=True, exist_ok=True)
     setting = Setting(
-        seed, directory, short=short, minutes=seconds / 60, say=lambda text: print(f"    {text}", flush=True)
+        seed, directory, short=short, seconds=seconds, progress=lambda text: print(f"    {text}", flush=True)
     )
     print(f"\n{name}: {(ALL[name].__doc__ or '').strip()}", flush=True)
     begun = time.monotonic()
     try:
         result = asyncio.run(ALL[name](setting))
-    except Exception as error:  # noqa: BLE001 - a scenario that cannot go on has failed, and the others are still to run
+    except Exception as error:  # noqa: BLE001 - the scenario has failed, and the next one runs
         result = Result(name, seed)
-        result.problems += ["it could not go on:", *traceback.format_exception(error)]
+        result.problems += ["the scenario raised:", *traceback.format_exception(error)]
     result.seconds = time.monotonic() - begun
     print(describe(result, short), flush=True)
     if result.good and not keep:
@@ -60,7 +70,7 @@ def run(name: str, seed: int, *, short: bool = False, seconds: float = 60.0, kee
 
 
 def describe(result: Result, short: bool = False) -> str:
-    """Return the lines that are printed of a result."""
+    """Return a result as text."""
     lines = [
         f"  load    {result.load}",
         f"  faults  {result.faults}",
@@ -70,9 +80,9 @@ def describe(result: Result, short: bool = False) -> str:
     if result.good:
         lines.append("  ok")
     else:
-        lines += [f"  NOT AS PROMISED: {problem}" for problem in result.problems]
-        again = f"python -m tests.chaos --only {result.name} --seed {result.seed}{' --short' if short else ''}"
-        lines.append(f"  to repeat: {again}")
+        lines += [f"  FAILED: {problem}" for problem in result.problems]
+        repeat = f"python -m tests.chaos --only {result.name} --seed {result.seed}{' --short' if short else ''}"
+        lines.append(f"  to repeat: {repeat}")
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
-"""A counter, a ledger that reacts to it, and receipts that the ledger commands: every lost and every double effect shows.
+"""A counter, a ledger that reacts to it, and receipts that the ledger commands. They show every lost and double effect.
 
-Each `Add` is one step of the counter's value, one `Added` event that carries that value, one entry in the ledger; each
-fourth is one receipt (a nested command), each sixteenth one `Tick` (a timer). After a run all of them are functions of the
-number of commands that succeeded.
+Each `Add` raises the counter by one, emits one `Added` event with the new value, and adds one entry to the ledger. Every
+fourth one also adds a receipt (a nested command), and every sixteenth a `Tick` (a timer). After a run all these numbers
+follow from the number of commands that succeeded.
 """
 
 import asyncio
@@ -16,13 +16,14 @@ from runtime import Actor, Command, Event, Options, Query, RetryPolicy, command,
 RECEIPT_EVERY = 4
 TICK_EVERY = 16
 TICK_AFTER = 0.2
+"""Seconds until a tick is due."""
 
 OPTIONS = Options(handled=8, resident=12, idle=1.0, retry=RetryPolicy(attempts=1000, first=0.05, longest=0.5))
-"""Small, so that dedup entries are written and records are read again all the time."""
+"""Small limits, so that dedup entries are written and records are loaded all the time."""
 
 
 class Count(Struct, frozen=True):
-    """What the counter knows of one key."""
+    """The counter's state of one key: its value, and the numbers of timers that were set and that fired."""
 
     value: int = 0
     reminders: int = 0
@@ -30,7 +31,10 @@ class Count(Struct, frozen=True):
 
 
 class Total(Struct, frozen=True):
-    """What the ledger knows of one key: events counted, their values' sum, the last one, and how many did not follow it."""
+    """The ledger's state of one key.
+
+    The number of events, the sum of their values, the last value, and the number of events out of order.
+    """
 
     count: int = 0
     sum: int = 0
@@ -39,19 +43,19 @@ class Total(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """Receipts written for one key."""
+    """The number of receipts of one key."""
 
     count: int = 0
 
 
 class Add(Command[int], actor="counter", key="key"):
-    """Count one; the reply is the new value."""
+    """Adds one. The reply is the new value."""
 
     key: str
 
 
 class Tick(Command[None], actor="counter", key="key"):
-    """A reminder that fired."""
+    """The command of a timer."""
 
     key: str
 
@@ -71,7 +75,7 @@ class GetTotal(Query[Total], actor="ledger", key="key"):
 
 
 class Note(Command[None], actor="receipts", key="key"):
-    """Write one receipt."""
+    """Adds one receipt."""
 
     key: str
 
@@ -81,7 +85,7 @@ class GetReceipts(Query[Receipt], actor="receipts", key="key"):
 
 
 class Counter(Actor[Count]):
-    """Counts."""
+    """Keeps a value per key."""
 
     name = "counter"
     options: ClassVar[Options] = OPTIONS
@@ -89,7 +93,7 @@ class Counter(Actor[Count]):
     @command
     async def add(self, message: Add) -> int:
         state = self.state or Count()
-        await asyncio.sleep(0)  # other keys run meanwhile
+        await asyncio.sleep(0)  # lets other keys run
         value = state.value + 1
         remind = value % TICK_EVERY == 0
         if remind:
@@ -109,7 +113,7 @@ class Counter(Actor[Count]):
 
 
 class Ledger(Actor[Total]):
-    """Keeps the books of the counter, event by event."""
+    """Adds up the events of the counter."""
 
     name = "ledger"
     options: ClassVar[Options] = OPTIONS
@@ -129,7 +133,7 @@ class Ledger(Actor[Total]):
 
 
 class Receipts(Actor[Receipt]):
-    """Counts what the ledger commands."""
+    """Counts the commands of the ledger."""
 
     name = "receipts"
     options: ClassVar[Options] = OPTIONS

@@ -1,4 +1,4 @@
-"""Alarms: timers and schedules of one key each, and what the key saw of them."""
+"""Alarms: an actor with one timer or schedule per key, which records each time that it fires."""
 
 from typing import ClassVar
 
@@ -9,16 +9,16 @@ from runtime import Actor, Command, Options, RetryPolicy, command
 
 
 class Rings(Struct, frozen=True):
-    """`rang`: note and lateness (seconds; negative: too early) of each ring; `ids`: the ids of the rings."""
+    """The rings of one key: note and lateness of each (seconds, negative if too early), and their message ids."""
 
     rang: tuple[tuple[str, float], ...] = ()
     ids: tuple[str, ...] = ()
     due: float = 0.0
-    """When the last alarm that was set is due, in unix seconds."""
+    """Time at which the latest alarm is due, in Unix seconds."""
 
 
 class SetAlarm(Command[float], actor="alarms", key="key"):
-    """Ring once in `after` seconds; one that is set is replaced. The reply says when it is due, in unix seconds."""
+    """Sets or replaces the alarm, which rings once after `after` seconds. The reply is its time, in Unix seconds."""
 
     key: str
     after: float
@@ -26,7 +26,7 @@ class SetAlarm(Command[float], actor="alarms", key="key"):
 
 
 class Every(Command[None], actor="alarms", key="key"):
-    """Ring again and again."""
+    """Sets a schedule in place of the alarm."""
 
     key: str
     schedule: str
@@ -34,7 +34,7 @@ class Every(Command[None], actor="alarms", key="key"):
 
 
 class Cancel(Command[float], actor="alarms", key="key"):
-    """Ring no more. The reply says when that was, in unix seconds."""
+    """Cancels the alarm or schedule. The reply is the time of the cancellation, in Unix seconds."""
 
     key: str
 
@@ -46,7 +46,7 @@ class Ring(Command[None], actor="alarms", key="key"):
 
 
 class Alarms(Actor[Rings]):
-    """Rings."""
+    """Sets alarms and records their rings."""
 
     name = "alarms"
     options: ClassVar[Options] = Options(handled=8, retry=RetryPolicy(attempts=1000, first=0.05, longest=0.5))

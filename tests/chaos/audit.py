@@ -1,4 +1,4 @@
-"""The account: what the callers were told against what is stored, event by event and key by key."""
+"""The audit: compares the outcomes that callers got with the stored state and events of each key."""
 
 import asyncio
 import time
@@ -17,50 +17,50 @@ from runtime.storage.record import decode_record
 from runtime.wire import header_block
 from runtime.wire.subjects import Names, key_token
 from tests.chaos.actors import RECEIPT_EVERY, TICK_EVERY, Count, GetCount, GetReceipts, GetTotal, Receipt, Total
-from tests.chaos.load import Account
+from tests.chaos.load import Outcomes
 
 T = TypeVar("T")
 
 PATIENCE = 25.0
-"""Seconds without any progress after which what has not arrived counts as lost."""
+"""Seconds without progress after which a missing effect counts as lost."""
 
 
 @dataclass
 class Verdict:
-    """What was lost and what happened twice; both zero is the promise."""
+    """The number of lost effects, of effects that happened twice, and of effects out of order. All must be zero."""
 
     lost: int = 0
     twice: int = 0
     disorder: int = 0
-    wrong: list[str] = field(default_factory=list)
-    """Everything else that is not as promised, and examples of the above."""
+    problems: list[str] = field(default_factory=list)
+    """Other broken promises, and examples of the effects that were counted; 20 lines at most."""
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.twice or self.disorder or self.wrong)
+        return not (self.lost or self.twice or self.disorder or self.problems)
 
-    def note(self, text: str) -> None:
-        if len(self.wrong) < 20:
-            self.wrong.append(text)
+    def add(self, problem: str) -> None:
+        if len(self.problems) < 20:
+            self.problems.append(problem)
 
 
 class Emitted(msgspec.Struct):
-    """The body of an `Added`, as it is stored."""
+    """The stored body of an `Added` event."""
 
     key: str
     command: str
     value: int
 
 
-class Books:
-    """Reads what is stored of one namespace: at the streams' leaders, not by asking an owner."""
+class StoreReader:
+    """Reads the stored records and events of one namespace from the streams' leaders, without asking an actor."""
 
     def __init__(self, connection: Connection, namespace: str) -> None:
         self.jetstream = JetStream(connection, timeout=3.0)
         self.namespace = namespace
 
     async def state(self, actor: str, kind: type[T], key: str) -> T:
-        """Return the state in the newest record of a key; an empty one where there is none."""
+        """Return the state in the newest record of a key, or an empty state if there is none."""
         names = Names(actor, self.namespace)
         until = time.monotonic() + 30
         while True:
@@ -74,7 +74,8 @@ class Books:
         state = None if stored is None else decode_record(stored.payload, stored.subject).state
         return kind() if state is None or bytes(state) == b"null" else msgspec.json.decode(state, type=kind)
 
-    async def of(self, key: str) -> tuple[Count, Total, Receipt]:
+    async def states(self, key: str) -> tuple[Count, Total, Receipt]:
+        """Return the states of the three actors for a key."""
         return (
             await self.state("counter", Count, key),
             await self.state("ledger", Total, key),
@@ -82,7 +83,7 @@ class Books:
         )
 
     async def events(self) -> dict[str, list[tuple[str, Emitted]]]:
-        """Return the stored `Added` events of each key, with their ids, in the order of the stream."""
+        """Return the stored `Added` events by key, each with its id, in the order of the stream."""
         names = Names("counter", self.namespace)
         found: dict[str, list[tuple[str, Emitted]]] = defaultdict(list)
         async for stored in self.jetstream.read(names.events_stream, names.event("added", "*")):
@@ -95,38 +96,44 @@ async def audit(
     connection: Connection,
     bus: Bus,
     namespace: str,
-    account: Account,
+    outcomes: Outcomes,
     *,
     one_owner: bool = True,
     patience: float = PATIENCE,
 ) -> Verdict:
-    """Wait until all has arrived (or nothing more does for `patience` seconds), and compare. Faults must be over by now.
+    """Wait until all effects have arrived, and compare them with the outcomes. Faults must be over.
 
-    Where several owned a key at once (`one_owner` False), the sums are exact all the same, but neither the order in which
-    events were handled nor an answer from the memory of the slower one.
+    Args:
+        connection: Reads the streams.
+        bus: Sends queries.
+        namespace: Namespace of the actors.
+        outcomes: The outcomes that callers got.
+        one_owner: False if several processes owned a key at once. Sums are exact even then, but the order in which events
+            were handled is not, nor are answers from the memory of the slower owner; these are not compared.
+        patience: Seconds without progress after which missing effects count as lost.
     """
     verdict = Verdict()
-    books = Books(connection, namespace)
-    await _arrived(books, account, patience)
-    events = await books.events()
-    for key in sorted(account.done.keys() | account.void.keys() | events.keys()):
-        stored = await books.of(key)
-        _check_key(verdict, key, account, events.get(key, []), *stored, ordered=one_owner)
-        if one_owner and (answered := await _asked(bus, key)) != stored:
-            verdict.note(f"{key}: queries answer {answered}, stored is {stored}")
-    for command_id, key in account.open.items():
-        verdict.note(f"{key} {command_id}: the outcome never became known")
-    for line in account.unlike[:5]:
-        verdict.note(f"another reply to the same id: {line}")
-    for line, number in Tally(account.odd).most_common(5):
-        verdict.note(f"an outcome that is not in the contract, {number} times: {line}")
+    reader = StoreReader(connection, namespace)
+    await _wait_for_effects(reader, outcomes, patience)
+    events = await reader.events()
+    for key in sorted(outcomes.done.keys() | outcomes.without_effect.keys() | events.keys()):
+        stored = await reader.states(key)
+        _check_key(verdict, key, outcomes, events.get(key, []), *stored, ordered=one_owner)
+        if one_owner and (answered := await _query(bus, key)) != stored:
+            verdict.add(f"{key}: queries return {answered}, but {stored} is stored")
+    for command_id, key in outcomes.pending.items():
+        verdict.add(f"{key} {command_id}: its outcome never became known")
+    for line in outcomes.differing_replies[:5]:
+        verdict.add(f"a different reply to the same id: {line}")
+    for line, number in Tally(outcomes.unexpected).most_common(5):
+        verdict.add(f"an outcome outside the contract, {number} times: {line}")
     return verdict
 
 
 def _check_key(
     verdict: Verdict,
     key: str,
-    account: Account,
+    outcomes: Outcomes,
     events: list[tuple[str, Emitted]],
     count: Count,
     total: Total,
@@ -134,9 +141,9 @@ def _check_key(
     *,
     ordered: bool,
 ) -> None:
-    told = account.done.get(key, {})
-    void = account.void.get(key, set())
-    unknown = {command_id for command_id, of in account.open.items() if of == key}
+    replies = outcomes.done.get(key, {})
+    without_effect = outcomes.without_effect.get(key, set())
+    unknown = {command_id for command_id, of in outcomes.pending.items() if of == key}
     effects: dict[str, set[tuple[str, int]]] = defaultdict(set)  # by command: (event id, value)
     order: list[int] = []
     seen: set[str] = set()
@@ -145,70 +152,72 @@ def _check_key(
         if event_id not in seen:
             seen.add(event_id)
             order.append(event.value)
-    value = len(told)
-    for command_id, reply in told.items():
+    value = len(replies)
+    for command_id, reply in replies.items():
         values = {number for _, number in effects.get(command_id, ())}
         if not values:
             verdict.lost += 1
-            verdict.note(f"{key} {command_id}: told {reply}, but there is no event")
+            verdict.add(f"{key} {command_id}: the reply was {reply}, but there is no event")
         elif values != {reply}:
             verdict.twice += len(values) - 1
-            verdict.note(f"{key} {command_id}: told {reply}, its events say {sorted(values)}")
-    for command_id in effects.keys() - told.keys() - unknown:
-        why = "its caller was told that it had no effect" if command_id in void else "nobody sent it"
+            verdict.add(f"{key} {command_id}: the reply was {reply}, but its events have {sorted(values)}")
+    for command_id in effects.keys() - replies.keys() - unknown:
+        reason = (
+            "its caller got the reply that it had no effect" if command_id in without_effect else "no caller sent it"
+        )
         verdict.twice += 1
-        verdict.note(f"{key} {command_id}: an effect, but {why}")
+        verdict.add(f"{key} {command_id}: it had an effect, but {reason}")
     if unknown:
-        return  # already a failure; the sums below cannot be exact
+        return  # a failure already; the sums below cannot be exact
     _compare(verdict, f"{key}: the counter's value", count.value, value)
     _compare(verdict, f"{key}: events in the ledger", total.count, value)
     _compare(verdict, f"{key}: receipts", receipt.count, value // RECEIPT_EVERY)
-    _compare(verdict, f"{key}: reminders that fired", count.ticks, value // TICK_EVERY)
+    _compare(verdict, f"{key}: ticks", count.ticks, value // TICK_EVERY)
     if total.count == value and total.sum != value * (value + 1) // 2:
         verdict.twice += 1
-        verdict.note(f"{key}: the ledger's sum is {total.sum}: one event stands for another")
+        verdict.add(f"{key}: the sum in the ledger is {total.sum}: one event was handled in place of another")
     if ordered and order != sorted(order):
         verdict.disorder += 1
-        verdict.note(f"{key}: events are stored out of order: {_inversion(order)}")
+        verdict.add(f"{key}: events are stored out of order: {_inversion(order)}")
     if ordered and total.disorder:
         verdict.disorder += total.disorder
-        verdict.note(f"{key}: the ledger saw {total.disorder} events out of order")
+        verdict.add(f"{key}: the ledger saw {total.disorder} events out of order")
 
 
 def _inversion(order: list[int]) -> str:
-    place = next(n for n, (a, b) in enumerate(pairwise(order)) if a > b)
-    return f"… {order[max(place - 3, 0) : place + 5]} … of {len(order)}"
+    position = next(n for n, (a, b) in enumerate(pairwise(order)) if a > b)
+    return f"… {order[max(position - 3, 0) : position + 5]} … of {len(order)}"
 
 
-def _compare(verdict: Verdict, what: str, found: int, right: int) -> None:
-    if found < right:
-        verdict.lost += right - found
-    elif found > right:
-        verdict.twice += found - right
-    if found != right:
-        verdict.note(f"{what}: {found}, and {right} would be right")
+def _compare(verdict: Verdict, quantity: str, found: int, expected: int) -> None:
+    if found < expected:
+        verdict.lost += expected - found
+    elif found > expected:
+        verdict.twice += found - expected
+    if found != expected:
+        verdict.add(f"{quantity}: {found}, expected {expected}")
 
 
-async def _arrived(books: Books, account: Account, patience: float) -> None:
-    """Return when counter, ledger, receipts and reminders have all that was told, or when nothing has moved for long."""
-    waiting = set(account.done)
-    last, moved = 0, time.monotonic()
-    while waiting and time.monotonic() - moved < patience:
+async def _wait_for_effects(reader: StoreReader, outcomes: Outcomes, patience: float) -> None:
+    """Return once all effects have arrived, or if none has arrived for `patience` seconds."""
+    waiting = set(outcomes.done)
+    last, changed = 0, time.monotonic()
+    while waiting and time.monotonic() - changed < patience:
         progress = 0
         for key in sorted(waiting):
-            right = len(account.done[key])
-            count, total, receipt = await books.of(key)
+            expected = len(outcomes.done[key])
+            count, total, receipt = await reader.states(key)
             found = (count.value, total.count, receipt.count, count.ticks)
             progress += sum(found)
-            if found == (right, right, right // RECEIPT_EVERY, right // TICK_EVERY):
+            if found == (expected, expected, expected // RECEIPT_EVERY, expected // TICK_EVERY):
                 waiting.discard(key)
         if progress != last:
-            last, moved = progress, time.monotonic()
+            last, changed = progress, time.monotonic()
         if waiting:
             await asyncio.sleep(0.1)
 
 
-async def _asked(bus: Bus, key: str) -> tuple[Count, Total, Receipt]:
+async def _query(bus: Bus, key: str) -> tuple[Count, Total, Receipt]:
     until = time.monotonic() + 30
     while True:
         try:

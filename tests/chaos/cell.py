@@ -1,8 +1,8 @@
-"""A cell: one namespace with its actor processes, its callers and its account, on servers that cells may share."""
+"""A cell: one namespace with its actor processes, callers and outcomes, on servers that several cells may share."""
 
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.chaos.servers import Servers
 
 @dataclass
 class Result:
-    """What one scenario found; `good` is the whole verdict."""
+    """The result of one scenario. `lost` and `twice` count effects, `stall` is in seconds; it passed if `good`."""
 
     name: str
     seed: int
@@ -36,36 +36,40 @@ class Result:
     def good(self) -> bool:
         return not self.problems
 
-    def require(self, holds: bool, otherwise: str) -> None:
-        """Note a problem unless `holds`."""
-        if not holds:
-            self.problems.append(otherwise)
+    def require(self, condition: bool, problem: str) -> None:
+        """Add `problem` unless `condition` holds."""
+        if not condition:
+            self.problems.append(problem)
 
 
 @dataclass
 class Setting:
-    """What a scenario is given: its seed, its directory for data and logs, and how much it is to do."""
+    """The parameters of a scenario: its seed, its directory for data and logs, and its size."""
 
     seed: int
     directory: Path
     short: bool = False
-    minutes: float = 0.0
+    seconds: float = 0.0
+    """Duration of the soak."""
     nodes: int = 1
-    """Of nats-server, with as many replicas; a scenario for a cluster alone sets it itself."""
-    say: Callable[[str], None] = lambda text: None
+    """Number of nats-servers and of replicas. Scenarios that need a cluster ignore it."""
+    progress: Callable[[str], None] = lambda text: None
+    """Prints a line while the scenario runs."""
 
     def rng(self, salt: str) -> random.Random:
+        """Return a generator that depends on the seed and on `salt`."""
         return random.Random(f"{self.seed}/{salt}")
 
-    def much(self, long: int, short: int) -> int:
-        return short if self.short else long
+    def size(self, full: int, short: int) -> int:
+        """Return the number for the full or the short version of the scenario."""
+        return short if self.short else full
 
 
 Scenario = Callable[[Setting], Coroutine[Any, Any, Result]]
 
 
 class Cell:
-    """See the module; made by `cell`."""
+    """One cell; see the module's docstring. `open_cell` creates it."""
 
     def __init__(
         self, servers: Servers, namespace: str, connection: Connection, bus: Bus, fleet: Fleet, load: Load
@@ -88,7 +92,18 @@ class Cell:
         ping: float = 1.0,
         tick: float = 5.0,
     ) -> Worker:
-        """Start one process that runs `actors`, and again each time it dies."""
+        """Start a process, and start it again each time it ends.
+
+        Args:
+            actors: Names of actors in `tests.chaos.actors`, or ``module:Class``.
+            kills: Fault points at which successive lives of the process kill themselves, as ``point:times``.
+            without: Safeguards that are switched off, from `tests.chaos.safeguards`.
+            lease_ttl: Seconds of the lease.
+            keep: Start the process again when it ends.
+            url: URL of the servers; by default those of the cell.
+            ping: Seconds between pings to the server.
+            tick: Seconds between the periodic checks of the relay.
+        """
         arguments = [
             "-m",
             "tests.chaos.process",
@@ -100,47 +115,56 @@ class Cell:
         ]
         arguments += ["--lease-ttl", str(lease_ttl), "--replicas", str(self.servers.replicas)]
         arguments += ["--ping", str(ping), "--tick", str(tick)]
-        for switch in without:
-            arguments += ["--without", switch]
+        for safeguard in without:
+            arguments += ["--without", safeguard]
         name = f"{self.namespace}-{'-'.join(actor.rpartition(':')[2] for actor in actors)}"
         return self.fleet.start(Program(name, arguments, list(kills), keep))
 
-    async def verdict(self, **how: Any) -> Verdict:
-        """End the load, wait for what is under way, and compare; see `audit`."""
+    async def verdict(self, **options: Any) -> Verdict:
+        """Stop the load, wait until all effects have arrived, and compare them with the outcomes; see `audit`."""
         await self.load.stop()
-        return await audit(self.connection, self.bus, self.namespace, self.load.account, **how)
+        return await audit(self.connection, self.bus, self.namespace, self.load.outcomes, **options)
 
     def report(self, result: Result, verdict: Verdict) -> None:
-        """Add this cell's account to the result: anything lost, doubled or out of order is a problem."""
-        account = self.load.account
+        """Add this cell's outcomes to the result. Lost or double effects, and effects out of order, are problems."""
+        outcomes = self.load.outcomes
         result.lost += verdict.lost
         result.twice += verdict.twice
-        result.stall = max(result.stall, account.stall)
-        result.figures["commands"] = result.figures.get("commands", 0) + account.commands
+        result.stall = max(result.stall, outcomes.stall)
+        result.figures["commands"] = result.figures.get("commands", 0) + outcomes.commands
         result.figures["attempts of unknown outcome"] = (
-            result.figures.get("attempts of unknown outcome", 0) + account.unknown
+            result.figures.get("attempts of unknown outcome", 0) + outcomes.unknown
         )
-        result.figures["refused"] = result.figures.get("refused", 0) + account.refused
+        result.figures["refused"] = result.figures.get("refused", 0) + outcomes.refused
         result.figures["slowest command, s"] = round(
-            max(result.figures.get("slowest command, s", 0.0), account.slowest), 2
+            max(result.figures.get("slowest command, s", 0.0), outcomes.slowest), 2
         )
-        if account.failed:
-            result.problems.append(f"{len(account.failed)} times retry() failed, first: {account.failed[0]}")
+        if outcomes.retry_failures:
+            result.problems.append(
+                f"retry() failed {len(outcomes.retry_failures)} times, first: {outcomes.retry_failures[0]}"
+            )
         if not verdict.good:
             result.problems.append(
                 f"{self.namespace}: lost {verdict.lost}, twice {verdict.twice}, out of order {verdict.disorder}"
             )
-            result.problems += [f"  {line}" for line in verdict.wrong]
-        self.complain(result)
+            result.problems += [f"  {line}" for line in verdict.problems]
+        self.check_logs(result)
 
-    def complain(self, result: Result) -> None:
-        """Whatever looks like a stack trace in a log of this cell is a problem."""
-        result.problems += [f"a stack trace in the log: {line}" for line in self.fleet.complaints()[:5]]
+    def report_damage(self, result: Result, verdict: Verdict) -> None:
+        """Add the counts of a control run to the result. They are no problems, because a control must find damage."""
+        result.lost += verdict.lost
+        result.twice += verdict.twice
+        result.stall = self.load.outcomes.stall
+        result.figures["commands"] = self.load.outcomes.commands
+
+    def check_logs(self, result: Result) -> None:
+        """Add each stack trace in a log of this cell as a problem."""
+        result.problems += [f"a stack trace in the log: {line}" for line in self.fleet.log_errors()[:5]]
 
 
 @asynccontextmanager
-async def cell(setting: Setting, servers: Servers, namespace: str, **load: Any):
-    """Make a cell; its processes and its connection end with the block."""
+async def open_cell(setting: Setting, servers: Servers, namespace: str, **load: Any) -> AsyncIterator[Cell]:
+    """Open a cell for the duration of the block, with a `Load` that takes the `load` arguments."""
     connection = await Connection.connect(ConnectionOptions(url=servers.url, ping_interval=1.0), name="chaos")
     tracing = Tracing()
     bus = Bus(connection, tracing.service("chaos"), namespace=namespace)
@@ -154,8 +178,19 @@ async def cell(setting: Setting, servers: Servers, namespace: str, **load: Any):
 
 
 @asynccontextmanager
-async def measured(result: Result):
-    """Note how long the block took."""
+async def single_cell(setting: Setting, result: Result, namespace: str, **load: Any) -> AsyncIterator[Cell]:
+    """Open a cell on servers of its own for the duration of the block, which is added to the result."""
+    async with (
+        timed(result),
+        Servers(setting.directory, setting.nodes) as servers,
+        open_cell(setting, servers, namespace, **load) as cell,
+    ):
+        yield cell
+
+
+@asynccontextmanager
+async def timed(result: Result) -> AsyncIterator[None]:
+    """Add the duration of the block to the result."""
     begun = time.monotonic()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Customers of the real shop: plain JSON over NATS, each command sent again under its id until its outcome is known."""
+"""Customers of the shop: they send plain JSON over NATS, and retry each command under its id until its outcome is known."""
 
 import asyncio
 import random
@@ -18,13 +18,19 @@ from tests.actors.shop import ADDRESS, CARD, LINES, SHIRT, SHOES, Refused
 from tests.chaos.fleet import until
 
 PATIENCE = 45.0
-"""Seconds without any progress after which a step of an order counts as lost."""
-FOREIGN = 0.3
-"""The share of ids that carry no time, as those of other people's programs."""
+"""Seconds without an outcome after which a step of an order counts as lost."""
+
+FOREIGN_SHARE = 0.3
+"""Share of ids that contain no time, like ids that other programs choose."""
+
 TOTAL = 5000
-"""What the sample order costs with its delivery."""
-_ASK_AGAIN = frozenset({408, 429, 503})
-_UNREACHED = "Failure to contact"
+"""Price of the sample order with its delivery."""
+
+_RETRYABLE = frozenset({408, 429, 503})
+"""Codes of errors after which a request is sent again."""
+
+_UNREACHABLE = "Failure to contact"
+"""Beginning of the error text for a service that could not be reached."""
 
 
 class Lost(Exception):
@@ -32,8 +38,8 @@ class Lost(Exception):
 
 
 @dataclass
-class Said:
-    """One command, its id, and the reply that it must always get."""
+class SentCommand:
+    """A command, its id, and the reply that the id must always get."""
 
     subject: str
     body: Any
@@ -43,33 +49,41 @@ class Said:
 
 @dataclass
 class Purchase:
-    """One order on its way, and all that its customer was told."""
+    """One order, and the commands that its customer has sent."""
 
     user: str
     order_id: str = ""
     token: str = ""
-    said: list[Said] = field(default_factory=list)
+    commands: list[SentCommand] = field(default_factory=list)
     done: bool = False
 
 
 class Customers:
-    """`number` customers, each with one order after the other until `stop`; a problem ends the customer it happened to."""
+    """Customers who place one order after another until `stop`. A customer whose order fails places no more.
+
+    Args:
+        connection: Sends the requests.
+        namespace: Namespace of the shop.
+        rng: Chooses ids and pauses.
+        number: Number of customers.
+    """
 
     def __init__(self, connection: Connection, namespace: str, rng: random.Random, number: int) -> None:
         self.connection = connection
         self.namespace = namespace
         self.purchases: list[Purchase] = []
         self.lost: list[str] = []
-        """Steps that did not happen."""
-        self.odd: list[str] = []
-        """Answers that are not in the contract, or that a command that was not repeated cannot get."""
+        """Steps of orders that did not happen."""
+        self.unexpected: list[str] = []
+        """Replies outside the contract, and repetitions with a different reply."""
         self.steps = 0
+        """Steps of orders that are done."""
         self.unknown = 0
-        """Attempts without an answer, or with one that says: not now."""
-        self.again = 0
-        """Orders that were answered with a service that could not be reached, and made anew."""
+        """Attempts that got no reply, or a reply that asks for a retry."""
+        self.reordered = 0
+        """Orders that were rejected because a service could not be reached, and placed again."""
         self.stall = 0.0
-        """The longest time without a step of any order, in seconds."""
+        """Longest time without a step of any order, in seconds."""
         self._rng = rng
         self._number = number
         self._last = time.monotonic()
@@ -78,48 +92,59 @@ class Customers:
         self._tag = f"{rng.getrandbits(32):08x}"
 
     async def seed(self) -> None:
-        """Fill the catalog; also waits until the shop is there."""
+        """Create the products. This waits until the shop serves."""
         for product in (SHIRT, SHOES):
-            await self.tell(None, "products.command.create_product", product)
+            await self.send(None, "products.command.create_product", product)
 
     def start(self) -> None:
         create = asyncio.get_running_loop().create_task
         self._last = time.monotonic()
-        self._tasks = [create(self._shop(f"user-{n}", random.Random(self._rng.random()))) for n in range(self._number)]
+        self._tasks = [
+            create(self._place_orders(f"user-{n}", random.Random(self._rng.random()))) for n in range(self._number)
+        ]
 
-    async def reached(self, steps: int) -> None:
-        """Return when at least so many more steps of orders have been made. Raises `TimeoutError`."""
+    async def wait_for_more(self, steps: int) -> None:
+        """Return once at least `steps` more steps of orders are done, or no customer is left.
+
+        Raises:
+            TimeoutError: They are not done within `PATIENCE` seconds.
+        """
         wanted = self.steps + steps
         await until(lambda: self.steps >= wanted or self.ended, PATIENCE, f"{steps} more steps of orders")
 
     @property
     def ended(self) -> bool:
-        """Whether no customer is left."""
+        """True if no customer is left."""
         return all(task.done() for task in self._tasks)
 
     async def stop(self) -> None:
-        """Begin no new orders; return when all that were begun are paid, or stuck."""
+        """Place no new orders; return once each order is paid or lost."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
 
     async def repeat(self) -> None:
-        """Send every command once more under its id: each must get the reply that it got."""
-        said = [said for purchase in self.purchases for said in purchase.said]
-        bound = asyncio.Semaphore(16)
+        """Send every command again under its id, and record the replies that differ from the first one."""
+        commands = [command for purchase in self.purchases for command in purchase.commands]
+        limit = asyncio.Semaphore(16)
 
-        async def once_more(one: Said) -> None:
-            async with bound:
+        async def send_again(command: SentCommand) -> None:
+            async with limit:
                 try:
-                    answer = await self.ask(one.subject, one.body, one.id)
+                    answer = await self.request(command.subject, command.body, command.id)
                 except Refused as refused:
                     answer = str(refused)
-                if answer != one.answer:
-                    self.odd.append(f"{one.subject} {one.id}: {one.answer}, then {answer}")
+                if answer != command.answer:
+                    self.unexpected.append(f"{command.subject} {command.id}: {command.answer}, then {answer}")
 
-        await asyncio.gather(*map(once_more, said))
+        await asyncio.gather(*map(send_again, commands))
 
-    async def ask(self, subject: str, body: Any, id: str = "") -> Any:
-        """Return the JSON of the answer, asking until there is one. Raises `Refused` for other errors, `Lost`."""
+    async def request(self, subject: str, body: Any, id: str = "") -> Any:
+        """Send a request until its outcome is known, and return the JSON of the reply.
+
+        Raises:
+            Refused: The reply is an error that a retry does not change.
+            Lost: There was no outcome within `PATIENCE` seconds.
+        """
         block = header_block.encode([("Idempotency-Key", id)]) if id else None
         payload = msgspec.json.encode(body)
         end = time.monotonic() + PATIENCE
@@ -133,7 +158,7 @@ class Customers:
                 if header_block.get(reply.headers, header_block.SERVICE_ERROR_CODE) is None:
                     return answer
                 error = answer["error"]
-                if error["code"] not in _ASK_AGAIN:
+                if error["code"] not in _RETRYABLE:
                     raise Refused(error["code"], error["kind"], error["message"])
                 self.unknown += 1
             except (NoResponders, TimeoutError, PublishError):
@@ -142,85 +167,85 @@ class Customers:
             pause = min(pause * 2, 0.25)
         raise Lost(f"{subject} {id}: no outcome within {PATIENCE:.0f} s")
 
-    async def tell(self, purchase: Purchase | None, subject: str, body: Any) -> Any:
-        """Send a command of `purchase` until its outcome is known, and remember it."""
-        command_id = f"{self._tag}-{self._rng.getrandbits(48):x}" if self._rng.random() < FOREIGN else new_id()
-        answer = await self.ask(subject, body, command_id)
+    async def send(self, purchase: Purchase | None, subject: str, body: Any) -> Any:
+        """Send a command until its outcome is known, and add it to `purchase`."""
+        command_id = f"{self._tag}-{self._rng.getrandbits(48):x}" if self._rng.random() < FOREIGN_SHARE else new_id()
+        answer = await self.request(subject, body, command_id)
         if purchase is not None:
-            purchase.said.append(Said(subject, body, command_id, answer))
-        self._stepped()
+            purchase.commands.append(SentCommand(subject, body, command_id, answer))
+        self._count_step()
         return answer
 
-    def _stepped(self) -> None:
+    def _count_step(self) -> None:
         now = time.monotonic()
         self.stall = max(self.stall, now - self._last)
         self._last = now
         self.steps += 1
 
-    async def _shop(self, user: str, rng: random.Random) -> None:
+    async def _place_orders(self, user: str, rng: random.Random) -> None:
         while not self._stopping:
             purchase = Purchase(user)
             self.purchases.append(purchase)
             try:
-                await self._through(purchase)
+                await self._complete(purchase)
             except Refused as refused:
-                self.odd.append(f"{purchase.order_id} after {purchase.said[-1:]}: {refused}")
+                self.unexpected.append(f"{purchase.order_id} after {purchase.commands[-1:]}: {refused}")
                 return
             except Lost as lost:
                 self.lost.append(f"{purchase.order_id}: {lost}")
                 return
             await asyncio.sleep(rng.uniform(0, 0.05))
 
-    async def _through(self, purchase: Purchase) -> None:
-        """Take one order from its price to delivered and paid."""
-        pricing = await self.ask("delivery.query.get_delivery_pricing", {"products": LINES, "address": ADDRESS})
+    async def _complete(self, purchase: Purchase) -> None:
+        """Complete one order, from its price to delivery and payment."""
+        pricing = await self.request("delivery.query.get_delivery_pricing", {"products": LINES, "address": ADDRESS})
         card = {"cardNumber": CARD, "amount": TOTAL}
-        purchase.token = (await self.tell(purchase, "payment-3p.command.preauth", card))["paymentToken"]
-        await self._create(purchase, pricing["pricing"])
-        named = {"orderId": purchase.order_id}
-        await self._until("warehouse.query.get_packaging_request", named, lambda _: True)
-        await self.tell(purchase, "warehouse.command.start_packaging", named)
-        await self.tell(purchase, "warehouse.command.complete_packaging", named)
-        await self._until("delivery.query.get_delivery", named, lambda _: True)
-        await self.tell(purchase, "delivery.command.start_delivery", named)
-        await self.tell(purchase, "delivery.command.complete_delivery", named)
-        await self._until("orders.query.get_order", named, lambda order: order["status"] == "FULFILLED")
-        paid = {"paymentToken": purchase.token, "amount": 0}
-        await self._until("payment-3p.query.check", paid, lambda reply: not reply["ok"])
+        purchase.token = (await self.send(purchase, "payment-3p.command.preauth", card))["paymentToken"]
+        await self._place_order(purchase, pricing["pricing"])
+        order = {"orderId": purchase.order_id}
+        await self._query_until("warehouse.query.get_packaging_request", order, lambda _: True)
+        await self.send(purchase, "warehouse.command.start_packaging", order)
+        await self.send(purchase, "warehouse.command.complete_packaging", order)
+        await self._query_until("delivery.query.get_delivery", order, lambda _: True)
+        await self.send(purchase, "delivery.command.start_delivery", order)
+        await self.send(purchase, "delivery.command.complete_delivery", order)
+        await self._query_until("orders.query.get_order", order, lambda reply: reply["status"] == "FULFILLED")
+        payment = {"paymentToken": purchase.token, "amount": 0}
+        await self._query_until("payment-3p.query.check", payment, lambda reply: not reply["ok"])
         purchase.done = True
 
-    async def _create(self, purchase: Purchase, price: int) -> None:
-        """Order; where a service could not be reached the answer is a known one, no order, and a new command is sent."""
+    async def _place_order(self, purchase: Purchase, price: int) -> None:
+        """Place the order. If a service could not be reached, no order exists, and a new command is sent."""
         request = {"products": LINES, "address": ADDRESS, "deliveryPrice": price, "paymentToken": purchase.token}
         body = {"userId": purchase.user, "order": request}
         while True:
-            answer = await self.tell(purchase, "orders.command.create_order", body)
+            answer = await self.send(purchase, "orders.command.create_order", body)
             if answer["success"]:
                 purchase.order_id = answer["order"]["orderId"]
                 return
-            if not all(error.startswith(_UNREACHED) for error in answer["errors"]):
+            if not all(error.startswith(_UNREACHABLE) for error in answer["errors"]):
                 raise Refused(409, "OrderCreation", "; ".join(answer["errors"]))
-            self.again += 1
+            self.reordered += 1
             await asyncio.sleep(0.05)
 
-    async def _until(self, subject: str, body: Any, reached: Callable[[Any], object]) -> None:
-        """Ask until the answer is there and as it should be: events take their own time."""
+    async def _query_until(self, subject: str, body: Any, wait_for_more: Callable[[Any], object]) -> None:
+        """Query until `reached` accepts the reply. Events arrive some time after the command that caused them."""
 
         async def answer() -> bool:
             try:
-                return bool(reached(await self.ask(subject, body)))
+                return bool(wait_for_more(await self.request(subject, body)))
             except Refused as refused:
                 if refused.code != 404:
                     raise
                 return False
 
-        await _true(answer, f"{subject} {body}")
-        self._stepped()
+        await _wait_until(answer, f"{subject} {body}")
+        self._count_step()
 
 
-async def _true(condition: Callable[[], Awaitable[bool]], what: str) -> None:
+async def _wait_until(condition: Callable[[], Awaitable[bool]], goal: str) -> None:
     end = time.monotonic() + PATIENCE
     while not await condition():
         if time.monotonic() > end:
-            raise Lost(f"{what}: not as it should be within {PATIENCE:.0f} s")
+            raise Lost(f"{goal}: not within {PATIENCE:.0f} s")
         await asyncio.sleep(0.02)

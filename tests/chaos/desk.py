@@ -1,4 +1,7 @@
-"""A desk without state, whose commands leave an event and no key that anybody comes back to; a shelf that counts the events."""
+"""A desk without state, each of whose commands emits an event; and a shelf that counts the events.
+
+No later message has the key of a command of the desk, so no later turn carries its outbox on.
+"""
 
 from typing import ClassVar
 
@@ -7,7 +10,7 @@ from tests.chaos.actors import OPTIONS, Total
 
 
 class Take(Command[None], actor="desk"):
-    """Take one thing in."""
+    """Emits `Taken` for the key."""
 
     key: str
 
@@ -17,7 +20,7 @@ class Taken(Event, actor="desk", key="key"):
 
 
 class Desk(Actor):
-    """Takes things in."""
+    """Emits one event per command."""
 
     name = "desk"
 
@@ -27,7 +30,7 @@ class Desk(Actor):
 
 
 class Shelf(Actor[Total]):
-    """Holds what was taken in."""
+    """Counts the events of each key."""
 
     name = "shelf"
     options: ClassVar[Options] = OPTIONS

@@ -1,4 +1,4 @@
-"""Actor processes: started, watched, started again when they die, killed, paused and counted."""
+"""Actor processes: started, watched, restarted when they end, killed, paused and measured."""
 
 import asyncio
 import contextlib
@@ -7,45 +7,50 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_COMPLAINTS = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
-_TEMPERATE = 0.2
-"""Seconds between starts of a process that ends at once."""
+_LOG_ERRORS = re.compile(r"Traceback \(most recent call last\)|never retrieved|never awaited")
+_RESTART_PAUSE = 0.2
+"""Seconds between two starts of a process that ends at once."""
 
 
 @dataclass
 class Program:
-    """How to start one process: its module's arguments; `kills` are given to it one life after the other."""
+    """The command line of a process. Each life of the process gets the next of `kills` as its fault point."""
 
     name: str
     arguments: list[str]
     kills: list[str] = field(default_factory=list)
     keep: bool = True
-    """Whether it is started again when it ends."""
+    """Start the process again when it ends."""
 
 
 class Worker:
-    """One process slot: a program that runs, one life after the other."""
+    """A program that runs in one process after another, its lives."""
 
     def __init__(self, program: Program, log: Path) -> None:
         self.program = program
         self.log = log
         self.process: asyncio.subprocess.Process | None = None
-        self.deaths: list[int] = []
-        """Return codes (negative: the signal) of the lives that have ended."""
+        self.exit_codes: list[int] = []
+        """Exit codes of the lives that have ended (negative: the signal)."""
         self.armed = ""
+        """Fault point of the current life."""
         self.stopping = False
 
     @property
     def pid(self) -> int:
-        """The process id of the life that runs now; ProcessLookupError where none does."""
+        """The process id of the current life.
+
+        Raises:
+            ProcessLookupError: No process runs.
+        """
         if self.process is None or self.process.returncode is not None:
-            raise ProcessLookupError(f"{self.program.name} does not run")
+            raise ProcessLookupError(f"{self.program.name} is not running")
         return self.process.pid
 
     @property
@@ -53,7 +58,7 @@ class Worker:
         return self.process is not None and self.process.returncode is None
 
     def signal(self, number: int) -> bool:
-        """Send a signal; False where the process has just gone."""
+        """Send a signal; return False if no process runs."""
         try:
             os.kill(self.pid, number)
         except ProcessLookupError:
@@ -64,38 +69,55 @@ class Worker:
         return self.signal(signal.SIGKILL)
 
     async def ready(self, timeout: float = 30.0) -> None:
-        """Return when the life that runs now serves or stands by. Raises `TimeoutError`."""
-        lives = len(self.deaths) + 1
+        """Return once the current life serves or is a standby.
+
+        Raises:
+            TimeoutError: It is not ready within `timeout` seconds.
+        """
+        lives = len(self.exit_codes) + 1
         await until(
             lambda: self.log.exists() and self.log.read_text().count(" ready\n") >= lives, timeout, self.program.name
         )
 
-    async def ended(self, timeout: float) -> int:
-        """Return the code with which the life that runs now ends. Raises `TimeoutError`."""
+    async def wait(self, timeout: float) -> int:
+        """Return the exit code of the current life once it has ended.
+
+        Raises:
+            TimeoutError: It does not end within `timeout` seconds.
+        """
         assert self.process is not None
         async with asyncio.timeout(timeout):
             return await self.process.wait()
 
+    async def killed_as_armed(self, timeout: float) -> None:
+        """Return once every kill of the program has happened; the next life is not armed.
+
+        Raises:
+            TimeoutError: They have not all happened within `timeout` seconds.
+        """
+        kills = len(self.program.kills)
+        await until(lambda: len(self.exit_codes) >= kills, timeout, f"{kills} kills of {self.program.name}")
+
     def rss(self) -> int:
-        """Bytes of memory in use."""
+        """Return the resident memory in bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def handles(self) -> int:
-        """Open file descriptors."""
+        """Return the number of open file descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def complaints(self) -> list[str]:
-        """What no log may hold: stack traces, and what asyncio says of forgotten tasks."""
+    def log_errors(self) -> list[str]:
+        """Return the lines of the log that must not occur: stack traces, and asyncio's warnings of forgotten tasks."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         found: list[str] = []
         for number, line in enumerate(lines):
-            if _COMPLAINTS.search(line):
+            if _LOG_ERRORS.search(line):
                 found.append(f"{self.log}:{number + 1}: " + " | ".join(lines[max(number - 1, 0) : number + 1]))
         return found
 
 
 class Fleet:
-    """The actor processes of one cell. `async with`: all of them end with the block."""
+    """The actor processes of one cell. As a context manager it kills all of them at the end of the block."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -111,11 +133,11 @@ class Fleet:
             for worker in self.workers:
                 worker.stopping = True
                 worker.kill()
-            # One that was just being started is met the next time round.
+            # The next iteration kills a process that is just being started.
             _, watching = await asyncio.wait(watching, timeout=0.1)
 
     def start(self, program: Program) -> Worker:
-        """Start a program and keep it running; return its slot at once."""
+        """Start a program and keep it running. Return its worker at once, before it is ready."""
         number = sum(worker.program.name == program.name for worker in self.workers)
         worker = Worker(program, self.directory / f"{program.name}-{number}.log")
         self.workers.append(worker)
@@ -123,18 +145,22 @@ class Fleet:
         return worker
 
     async def retire(self, worker: Worker, number: int = signal.SIGTERM, timeout: float = 30.0) -> int:
-        """End a worker for good by a signal and return its code. Raises `TimeoutError` where it does not end."""
+        """End a worker for good with a signal, and return its exit code.
+
+        Raises:
+            TimeoutError: It does not end within `timeout` seconds.
+        """
         worker.stopping = True
         worker.signal(number)
-        return await worker.ended(timeout)
+        return await worker.wait(timeout)
 
-    def complaints(self) -> list[str]:
-        return [line for worker in self.workers for line in worker.complaints()]
+    def log_errors(self) -> list[str]:
+        return [line for worker in self.workers for line in worker.log_errors()]
 
     @property
-    def deaths(self) -> int:
-        """Lives that ended by SIGKILL."""
-        return sum(code == -signal.SIGKILL for worker in self.workers for code in worker.deaths)
+    def kills(self) -> int:
+        """Number of lives that SIGKILL ended."""
+        return sum(code == -signal.SIGKILL for worker in self.workers for code in worker.exit_codes)
 
     async def _watch(self, worker: Worker) -> None:
         kills = iter(worker.program.kills)
@@ -148,32 +174,36 @@ class Fleet:
                     stderr=log, cwd=ROOT, start_new_session=True, env=_environment(),
                 )  # fmt: skip
             code = await worker.process.wait()
-            worker.deaths.append(code)
+            worker.exit_codes.append(code)
             if not worker.program.keep:
                 return
-            if time.monotonic() - begun < _TEMPERATE and not worker.stopping:
-                await asyncio.sleep(_TEMPERATE)
+            if time.monotonic() - begun < _RESTART_PAUSE and not worker.stopping:
+                await asyncio.sleep(_RESTART_PAUSE)
 
 
 def _environment() -> dict[str, str]:
-    """The suite's own environment without other settings of ours: a process is what its arguments say."""
+    """Return the environment without settings of the runtime, so that arguments alone configure a process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "NATS_", "ACTORLOOM_"))}
     return {**kept, "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "PYTHONUNBUFFERED": "1"}
 
 
-async def until(condition: Callable[[], bool], timeout: float, what: str) -> None:
-    """Return as soon as `condition` holds. Raises `TimeoutError` that says `what` was waited for."""
+async def until(condition: Callable[[], bool], timeout: float, goal: str) -> None:
+    """Return as soon as `condition` holds.
+
+    Raises:
+        TimeoutError: It does not hold within `timeout` seconds. The text contains `goal`.
+    """
     try:
         async with asyncio.timeout(timeout):
             while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
-        raise TimeoutError(f"{what}: not within {timeout:g} s") from None
+        raise TimeoutError(f"{goal}: not within {timeout:g} s") from None
 
 
 @contextlib.contextmanager
-def paused(workers: Iterable[Worker]):
-    """SIGSTOP for the block, then SIGCONT."""
+def paused(workers: Iterable[Worker]) -> Iterator[None]:
+    """Stop the workers with SIGSTOP for the duration of the block, and continue them with SIGCONT."""
     stopped = [worker for worker in workers if worker.signal(signal.SIGSTOP)]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Mutated frames: a seeded source of requests, events and discovery requests that are wrong in every way we could think of."""
+"""Mutated frames: a seeded source of malformed requests, events and discovery requests."""
 
 import random
 import time
@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 MAX_PAYLOAD = 1024 * 1024
-"""What the server takes, headers included; it closes the socket for more."""
+"""The server's limit in bytes, headers included. It closes the socket if a frame exceeds the limit."""
 
 NUL_TO_FF = bytes(range(256))
+"""Every byte once."""
 
 _KEYS: list[Any] = ["a", "b", "c", "d", "", "_", "%", "a.b", "*", ">", "a b", "\r\n", "\x00", "ключ", "🗝", "é" * 400, "x" * 1024,
     "x" * 1025, "../..", "$JS.API", 7, None, True, [], {}, 1.5, "a\u2028b"]  # fmt: skip
@@ -111,16 +112,16 @@ _TOKENS = [
 
 @dataclass
 class Frame:
-    """What is written, and what must come of it."""
+    """The bytes of a frame, and the reply that it must get."""
 
     kind: str
     data: bytes
     answer: bytes = b""
-    """The reply subject on which exactly one answer must come; empty where none must."""
+    """Reply subject on which exactly one reply must arrive; empty if no reply is required."""
 
 
 class Fuzzer:
-    """Yields frames. `namespace` is the actors', replies go below `inbox`."""
+    """A source of frames for the actors of `namespace`, with reply subjects below `inbox`."""
 
     def __init__(self, rng: random.Random, namespace: str, inbox: bytes) -> None:
         self._rng = rng
@@ -133,7 +134,7 @@ class Fuzzer:
         ]  # fmt: skip
 
     def next(self) -> Frame:
-        """Return the next frame. One of kind "breaker" is what ends its socket."""
+        """Return the next frame. A frame of the kind ``breaker`` makes the server close the socket."""
         self._count += 1
         return self._rng.choices([make for make, _ in self._kinds], [weight for _, weight in self._kinds])[0]()
 
@@ -148,7 +149,7 @@ class Fuzzer:
         return Frame("event", self._frame(self._prefix + b"mirror.event.stored." + token, reply))
 
     def _returned(self) -> Frame:
-        """What claims to be a dead letter that is sent again, or a timer that is due."""
+        """Return a frame that imitates a redriven dead letter or a due timer."""
         tail, names = self._rng.choice((
             (b"passer.redrive.stored", _DEAD), (b"mirror.redrive.put", _DEAD), (b"mirror.redrive.\xff", _DEAD), (b"mirror.timer.a.x", _TIMER),
             (b"mirror.timer.%ZZ.x", _TIMER), (b"mirror.timer.%FF.\xff", _TIMER), (b"mirror.timer.%s.x" % (b"k" * 1500), _TIMER),
@@ -205,7 +206,7 @@ class Fuzzer:
         return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, len(block), len(block) + len(body), block, body)
 
     def _headers(self) -> tuple[bytes | None, bool]:
-        """Return a header block (or none), and whether it announces MessagePack (rightly or not)."""
+        """Return a header block, if any, and whether the body is to be MessagePack, which the headers may contradict."""
         rng = self._rng
         chance = rng.random()
         if chance < 0.35:
@@ -239,7 +240,7 @@ class Fuzzer:
         if chance < 0.001:
             return rng.choice(_LARGE)
         if chance < 0.25:
-            # Large ones seldom: they would be all that is measured.
+            # Large bodies are rare, or they would take most of the time.
             body = rng.choice(_PACKED if packed else _JSON)
             return body if len(body) < 2000 or rng.random() < 0.05 else body[: rng.randrange(2000)]
         value = self._value()
@@ -252,7 +253,7 @@ class Fuzzer:
         return body if chance > 0.8 else self._mutated(body, rng.choice((1, 1, 2, 5)))
 
     def _value(self) -> dict[str, Any]:
-        """Return a message that is right but for what is drawn for it; `@` is where a number may be put."""
+        """Return a message with random values. The text `@` is a place for a malformed number."""
         rng = self._rng
         value: dict[str, Any] = {"key": rng.choice(_KEYS[:4]) if rng.random() < 0.7 else rng.choice(_KEYS)}
         for name, values in (("text", _TEXTS), ("value", [1, -1, 2**63, "@"]), ("number", [1, "@"]), ("ratio", [0.5, "@"]), ("when", ["2024-01-01T00:00:00Z", "@"]),

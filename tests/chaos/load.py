@@ -1,4 +1,4 @@
-"""Callers: they send commands, retry each under its id until its outcome is known, and remember what they were told."""
+"""Callers: they send commands, retry each under its id until its outcome is known, and record the outcomes."""
 
 import asyncio
 import random
@@ -13,50 +13,55 @@ from runtime.wire.ids import new_id
 from tests.chaos.actors import Add
 from tests.chaos.fleet import until
 
-GIVE_UP = 0.1
-"""The share of callers' certain failures ("not executed") that they believe: such an id must never take effect."""
-AGAIN = 0.1
-"""The share of commands sent once more, much later, under the same id: they must get the same reply."""
-FOREIGN = 0.3
-"""The share of ids that carry no time, as those of other people's programs."""
+GIVE_UP_SHARE = 0.1
+"""Share of commands that callers give up after a certain failure (not executed). They must never take effect."""
+
+REPEAT_SHARE = 0.1
+"""Share of commands that are repeated much later under the same id. They must get the same reply."""
+
+FOREIGN_SHARE = 0.3
+"""Share of ids that contain no time, like ids that other programs choose."""
 
 
 @dataclass
-class Account:
-    """What the callers were told, by key; and how it felt."""
+class Outcomes:
+    """The outcomes of all commands, and how long callers waited."""
 
     done: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Key, then id: the reply of a command that succeeded."""
-    void: dict[str, set[str]] = field(default_factory=dict)
-    """Ids of which a caller was told that they had no effect, and left it at that."""
-    open: dict[str, str] = field(default_factory=dict)
-    """Ids whose outcome is not known yet, and the key."""
-    unlike: list[str] = field(default_factory=list)
-    """Replies that differ from what the same id was told before."""
-    odd: list[str] = field(default_factory=list)
-    """Outcomes that are not in the contract here."""
+    """Replies of the commands that succeeded, by key and id."""
+    without_effect: dict[str, set[str]] = field(default_factory=dict)
+    """Ids, by key, of commands that callers gave up after a reply that they had no effect."""
+    pending: dict[str, str] = field(default_factory=dict)
+    """Keys of the commands whose outcome is not known yet, by id."""
+    differing_replies: list[str] = field(default_factory=list)
+    """Replies that differ from an earlier reply to the same id."""
+    unexpected: list[str] = field(default_factory=list)
+    """Outcomes outside the contract."""
     sent: int = 0
     refused: int = 0
-    """Certain failures: not delivered, overloaded, or too late to begin."""
+    """Certain failures: not delivered, overloaded, or past the deadline before the handler ran."""
     unknown: int = 0
     """Attempts of unknown outcome."""
-    failed: list[str] = field(default_factory=list)
-    """What `Bus.retry` raised to the callers that use it."""
+    retry_failures: list[str] = field(default_factory=list)
+    """Errors that `Bus.retry` raised."""
     repeated: int = 0
+    """Commands that were repeated after they had succeeded."""
     slowest: float = 0.0
-    """Seconds from the first attempt to the outcome of a command, at most."""
+    """Longest time from the first attempt to the outcome of a command, in seconds."""
     stall: float = 0.0
-    """The longest time without any success of any caller, in seconds."""
+    """Longest time in which no command of any caller succeeded, in seconds."""
     last: float = 0.0
+    """Monotonic time of the latest success."""
 
-    def succeeded(self, key: str, command_id: str, reply: int, began: float) -> None:
+    def record_success(self, key: str, command_id: str, reply: int, began: float) -> None:
+        """Record the reply to a command whose first attempt was at the monotonic time `began`."""
         now = time.monotonic()
         self.stall = max(self.stall, now - self.last) if self.last else 0.0
         self.last = now
         self.slowest = max(self.slowest, now - began)
         known = self.done.setdefault(key, {}).setdefault(command_id, reply)
         if known != reply:
-            self.unlike.append(f"{key} {command_id}: {known}, then {reply}")
+            self.differing_replies.append(f"{key} {command_id}: {known}, then {reply}")
 
     @property
     def commands(self) -> int:
@@ -64,9 +69,16 @@ class Account:
 
 
 class Load:
-    """`callers` callers over `keys` keys, each command retried until its outcome is known, until `stop`.
+    """Callers that send commands until `stop`, each until its outcome is known.
 
-    The first `patient` callers leave the retrying to `Bus.retry`.
+    Args:
+        bus: Sends the commands.
+        rng: Chooses keys, ids and repetitions.
+        keys: Number of keys.
+        callers: Number of callers.
+        pause: Average seconds between two commands of a caller.
+        timeout: Seconds after which an attempt ends with an unknown outcome.
+        patient: Number of callers that use `Bus.retry` instead of a retry loop of their own.
     """
 
     def __init__(
@@ -81,7 +93,7 @@ class Load:
         patient: int = 0,
     ) -> None:
         self.bus = bus
-        self.account = Account()
+        self.outcomes = Outcomes()
         self.keys = [f"key-{n}" for n in range(keys)]
         self._rng = rng
         self._callers = callers
@@ -99,7 +111,7 @@ class Load:
         ]
 
     async def stop(self, timeout: float = 60.0) -> None:
-        """Send nothing new; return when the outcome of all that was sent is known, or after `timeout` seconds."""
+        """Send no new commands; return once all outcomes are known, or after `timeout` seconds."""
         self._stopping = True
         _, pending = await asyncio.wait(self._tasks, timeout=timeout)
         for task in pending:
@@ -108,10 +120,10 @@ class Load:
             if isinstance(result, Exception):
                 raise result
 
-    async def reached(self, commands: int, timeout: float = 60.0) -> None:
-        """Return when at least `commands` more commands have succeeded."""
-        wanted = self.account.commands + commands
-        await until(lambda: self.account.commands >= wanted, timeout, f"{commands} more commands that succeed")
+    async def wait_for_more(self, commands: int, timeout: float = 60.0) -> None:
+        """Return once at least `commands` more commands have succeeded."""
+        wanted = self.outcomes.commands + commands
+        await until(lambda: self.outcomes.commands >= wanted, timeout, f"{commands} more successful commands")
 
     async def _call(self, rng: random.Random, number: int) -> None:
         past: list[tuple[str, str]] = []
@@ -119,69 +131,76 @@ class Load:
         while not self._stopping:
             key = rng.choice(self.keys)
             count += 1
-            command_id = f"{self._tag}-{number}-{count}" if rng.random() < FOREIGN else new_id()
+            command_id = f"{self._tag}-{number}-{count}" if rng.random() < FOREIGN_SHARE else new_id()
             if number < self._patient:
                 await self._retry(key, command_id)
-            elif await self._settle(rng, key, command_id):
+            elif await self._send(rng, key, command_id):
                 past.append((key, command_id))
-            if past and rng.random() < AGAIN:
-                self.account.repeated += 1
-                await self._settle(rng, *rng.choice(past), again=True)
+            if past and rng.random() < REPEAT_SHARE:
+                self.outcomes.repeated += 1
+                await self._send(rng, *rng.choice(past), repeated=True)
             if self._pause:
                 await asyncio.sleep(self._pause * rng.random() * 2)
 
     async def _retry(self, key: str, command_id: str) -> None:
-        account = self.account
+        outcomes = self.outcomes
         began = time.monotonic()
-        account.open[command_id] = key
-        account.sent += 1
+        outcomes.pending[command_id] = key
+        outcomes.sent += 1
         try:
             reply = await self.bus.retry(Add(key), id=command_id, timeout=self._timeout)
         except RequestError as error:
-            account.failed.append(f"{type(error).__name__}: {error}")
+            outcomes.retry_failures.append(f"{type(error).__name__}: {error}")
             return
-        account.succeeded(key, command_id, reply, began)
-        del account.open[command_id]
+        outcomes.record_success(key, command_id, reply, began)
+        del outcomes.pending[command_id]
 
-    async def _settle(self, rng: random.Random, key: str, command_id: str, *, again: bool = False) -> bool:
-        """Send one command until its outcome is known; return whether it succeeded."""
-        account = self.account
+    async def _send(self, rng: random.Random, key: str, command_id: str, *, repeated: bool = False) -> bool:
+        """Send a command until its outcome is known; return whether it succeeded."""
+        outcomes = self.outcomes
         began = time.monotonic()
-        believes = not again and rng.random() < GIVE_UP
+        gives_up = not repeated and rng.random() < GIVE_UP_SHARE
         pause = 0.01
-        doubtful = again
-        if not again:
-            account.open[command_id] = key
+        doubtful = repeated
+        if not repeated:
+            outcomes.pending[command_id] = key
         while True:
-            account.sent += 1
+            outcomes.sent += 1
             try:
                 reply = await self.bus.command(Add(key), id=command_id, timeout=self._timeout)
             except RequestError as error:
                 if error.executed is False and isinstance(error, NotDelivered | Overloaded | DeadlineExceeded):
-                    account.refused += 1
-                    # What an earlier attempt did is not known; only a first attempt's refusal says that all is as before.
-                    if believes and not doubtful:
-                        account.void.setdefault(key, set()).add(command_id)
-                        del account.open[command_id]
+                    outcomes.refused += 1
+                    # Only a first attempt proves that the command had no effect: an earlier one may have had one.
+                    if gives_up and not doubtful:
+                        outcomes.without_effect.setdefault(key, set()).add(command_id)
+                        del outcomes.pending[command_id]
                         return False
                 elif error.executed is None and isinstance(error, DeadlineExceeded):
-                    account.unknown += 1
+                    outcomes.unknown += 1
                     doubtful = True
                 else:
-                    account.odd.append(f"{type(error).__name__} {error.code} executed={error.executed}: {error}")
+                    outcomes.unexpected.append(
+                        f"{type(error).__name__} {error.code} executed={error.executed}: {error}"
+                    )
                     doubtful = True
                 await asyncio.sleep(pause * (0.5 + rng.random() / 2))
                 pause = min(pause * 2, 0.25)
                 continue
-            account.succeeded(key, command_id, reply, began)
-            account.open.pop(command_id, None)
+            outcomes.record_success(key, command_id, reply, began)
+            outcomes.pending.pop(command_id, None)
             return True
 
 
-class Once:
-    """Callers that send each command once, to a key of its own, and ask no more: nothing later carries on what is left.
+class OneShotLoad:
+    """Callers that send each command once, to a key of its own, so that no later turn carries an outbox on.
 
-    `make` makes the command for a key. The command's id is its key.
+    Args:
+        bus: Sends the commands.
+        make: Creates the command for a key. The key is also the id of the command.
+        callers: Number of callers.
+        pause: Seconds between two commands of a caller.
+        timeout: Seconds after which a caller gives up.
     """
 
     def __init__(
@@ -194,8 +213,9 @@ class Once:
         timeout: float = 1.0,
     ) -> None:
         self.sent: dict[str, float] = {}
-        """The key of each command: when its caller gave it up, or would have, in unix seconds."""
+        """Unix time until which the caller waits or waited, by key of the command."""
         self.done: set[str] = set()
+        """Keys of the commands that succeeded."""
         self._bus = bus
         self._make = make
         self._callers = callers
@@ -208,14 +228,14 @@ class Once:
         self._tasks = [asyncio.get_running_loop().create_task(self._call()) for _ in range(self._callers)]
 
     async def stop(self) -> None:
-        """Send nothing new; return when each caller has an answer or has given up."""
+        """Send no new commands; return once each caller has a reply or has given up."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
 
-    async def reached(self, commands: int, timeout: float = 60.0) -> None:
-        """Return when at least `commands` more commands have succeeded."""
+    async def wait_for_more(self, commands: int, timeout: float = 60.0) -> None:
+        """Return once at least `commands` more commands have succeeded."""
         wanted = len(self.done) + commands
-        await until(lambda: len(self.done) >= wanted, timeout, f"{commands} more commands that succeed")
+        await until(lambda: len(self.done) >= wanted, timeout, f"{commands} more successful commands")
 
     async def _call(self) -> None:
         while not self._stopping:
@@ -225,5 +245,5 @@ class Once:
                 await self._bus.command(self._make(key), id=key, timeout=self._timeout)
                 self.done.add(key)
             except RequestError:
-                await asyncio.sleep(0.05)  # whatever it was, nobody asks again
+                await asyncio.sleep(0.05)  # the command is not repeated, whatever its outcome
             await asyncio.sleep(self._pause)

@@ -1,4 +1,4 @@
-"""What the fuzzer speaks to: a keyed actor that stores and shows what it is given, and two that react to its events."""
+"""The actors under the fuzzer: one that stores and returns its input by key, and two that react to its events."""
 
 from datetime import datetime
 from typing import ClassVar
@@ -25,7 +25,7 @@ class Kept(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """How many events of one key were handled."""
+    """The number of handled events of one key."""
 
     count: int = 0
 
@@ -41,7 +41,7 @@ class Show(Query[Kept], actor="mirror", key="key"):
 
 
 class Miss(Query[None], actor="mirror", key="key"):
-    """Always refused, in words that hold the caller's own."""
+    """Always fails with `NotFound`, whose text contains text of the caller."""
 
     key: str
     text: str = ""
@@ -65,7 +65,7 @@ class GetSeen(Query[int], actor="watcher", key="key"):
 
 
 class Mirror(Actor[Kept]):
-    """Stores and shows."""
+    """Stores values and returns them."""
 
     name = "mirror"
     options: ClassVar[Options] = OPTIONS
@@ -102,7 +102,7 @@ class Watcher(Actor[Seen]):
 
 
 class Passer(Actor):
-    """Reacts without a state."""
+    """Reacts to events without a state, and with a pattern."""
 
     name = "passer"
     options: ClassVar[Options] = OPTIONS

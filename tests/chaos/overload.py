@@ -1,4 +1,4 @@
-"""An actor of a known capacity, to be asked for five times as much."""
+"""An actor with a known capacity, for tests with five times that load."""
 
 import asyncio
 from typing import ClassVar
@@ -8,13 +8,17 @@ from msgspec import Struct
 from runtime import Actor, Command, Options, Query, command, query
 
 CONCURRENCY = 8
+"""Commands that run at the same time."""
+
 SERVICE_TIME = 0.02
-"""Seconds that one command takes: so many at once make the capacity, whatever the machine."""
+"""Seconds per command. With `CONCURRENCY` it sets the capacity, independently of the machine."""
+
 MAILBOX = 64
+"""Commands that may wait."""
 
 
 class Done(Struct, frozen=True):
-    """How many commands a key has had."""
+    """The number of commands that a key has handled."""
 
     count: int = 0
 
@@ -28,7 +32,7 @@ class GetDone(Query[Done], actor="slow", key="key"):
 
 
 class Slow(Actor[Done]):
-    """Takes its time."""
+    """Sleeps for the service time in each command."""
 
     name = "slow"
     options: ClassVar[Options] = Options(concurrency=CONCURRENCY, mailbox=MAILBOX, lane=MAILBOX)

@@ -1,4 +1,4 @@
-"""Poison: an actor that cannot stomach some events, and the same one cured."""
+"""Poison messages: an actor that fails on certain events, and a version of it that is fixed."""
 
 import time
 from typing import ClassVar
@@ -8,11 +8,13 @@ from msgspec import Struct
 from runtime import Actor, Event, Options, Query, Rejected, RetryPolicy, query, react
 
 ATTEMPTS = 4
+"""Attempts of an event before it becomes a dead letter."""
+
 RETRY = RetryPolicy(attempts=ATTEMPTS, first=0.2, longest=2.0)
 
 
 class Served(Event, actor="kitchen", key="key"):
-    """One dish; `poison` is "" or how it disagrees: ``fails`` each time, ``refused`` for good."""
+    """One event. `poison` is its effect: ``fails`` on every attempt, ``rejected`` at once, or none if empty."""
 
     key: str
     number: int
@@ -20,7 +22,7 @@ class Served(Event, actor="kitchen", key="key"):
 
 
 class Meals(Struct, frozen=True):
-    """The numbers of the dishes that were eaten, in order."""
+    """The numbers of the handled events of a key, in order."""
 
     eaten: tuple[int, ...] = ()
 
@@ -30,15 +32,15 @@ class GetMeals(Query[Meals], actor="picky", key="key"):
 
 
 class GetTries(Query[dict[str, list[float]]], actor="picky"):
-    """When each dish was tried, by ``key/number``, in unix seconds."""
+    """Returns the Unix times of all attempts, by ``key/number``."""
 
 
 class Picky(Actor[Meals]):
-    """Eats what it can."""
+    """Handles events that are not poisoned, and records all attempts."""
 
     name = "picky"
     options: ClassVar[Options] = Options(retry=RETRY)
-    cured: ClassVar[bool] = False
+    fixed: ClassVar[bool] = False
     tries: dict[str, list[float]]
 
     async def on_start(self) -> None:
@@ -47,10 +49,10 @@ class Picky(Actor[Meals]):
     @react
     async def on_served(self, event: Served) -> None:
         self.tries.setdefault(f"{event.key}/{event.number}", []).append(time.time())
-        if not self.cured and event.poison == "refused":
-            raise Rejected(f"dish {event.number} is refused")
-        if not self.cured and event.poison:
-            raise ValueError(f"dish {event.number} disagrees")
+        if not self.fixed and event.poison == "rejected":
+            raise Rejected(f"dish {event.number} is rejected")
+        if not self.fixed and event.poison:
+            raise ValueError(f"dish {event.number} fails")
         self.state = Meals((*(self.state or Meals()).eaten, event.number))
 
     @query
@@ -62,8 +64,8 @@ class Picky(Actor[Meals]):
         return self.tries
 
 
-class Cured(Picky):
-    """The same service, mended."""
+class Fixed(Picky):
+    """The same service, which handles every event."""
 
     name = "picky"
-    cured: ClassVar[bool] = True
+    fixed: ClassVar[bool] = True

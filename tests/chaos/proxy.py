@@ -1,11 +1,11 @@
-"""A TCP proxy that can fall silent: connections stay open, and nothing passes any more; no FIN, no RST."""
+"""A TCP proxy that can stop forwarding: connections stay open without FIN or RST, but no data passes."""
 
 import asyncio
 from types import TracebackType
 
 
 class Proxy:
-    """Forwards a free port of loopback to `port`. `freeze` silences what is connected now; new connections pass."""
+    """Forwards connections from a free port of the loopback interface to `port`."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -19,7 +19,7 @@ class Proxy:
         return f"nats://127.0.0.1:{self.port}"
 
     def freeze(self) -> None:
-        """Let nothing more through on the connections that are open now, in either direction, for ever."""
+        """Stop forwarding on all open connections, in both directions and for good. New connections are forwarded."""
         self._passing = asyncio.Event()
 
     async def __aenter__(self) -> "Proxy":
@@ -39,11 +39,11 @@ class Proxy:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         generation = self._passing
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target)
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.close()
             return
-        for source, sink in ((reader, back), (there, writer)):
+        for source, sink in ((reader, target_writer), (target_reader, writer)):
             task = asyncio.get_running_loop().create_task(self._pass(source, sink, generation))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -52,7 +52,7 @@ class Proxy:
         try:
             while data := await source.read(65536):
                 if self._passing is not generation:
-                    await asyncio.Event().wait()  # frozen: until the block ends
+                    await asyncio.Event().wait()  # frozen until the proxy ends
                 sink.write(data)
                 await sink.drain()
         except OSError:

@@ -1,11 +1,11 @@
-"""A NATS client of bare bytes: it sends whatever it is given, right or wrong, and hands on what comes back."""
+"""A NATS client for raw bytes: it sends frames unchecked, valid or not, and passes on the messages that it receives."""
 
 import asyncio
 import re
 from collections.abc import Callable
 
 Receiver = Callable[[bytes, bytes, bytes], None]
-"""`(subject, header_block, payload)` of each message."""
+"""Called with subject, header block and payload of each message."""
 
 _CONNECT = (
     b'CONNECT {"verbose":false,"pedantic":false,"headers":true,"no_responders":true,"protocol":1,"name":"raw"}\r\n'
@@ -13,12 +13,12 @@ _CONNECT = (
 
 
 class RawClient:
-    """One socket. The server may close it at any time, as it does after a frame that it cannot read."""
+    """A client with one socket, which the server closes after a frame that it cannot parse."""
 
     def __init__(self, receiver: Receiver, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.closed = False
         self.refusals: list[bytes] = []
-        """What the server said with -ERR."""
+        """The server's -ERR lines."""
         self._receiver = receiver
         self._reader = reader
         self._writer = writer
@@ -34,12 +34,16 @@ class RawClient:
         return client
 
     def send(self, data: bytes) -> None:
-        """Write bytes; nothing happens where the socket is closed."""
+        """Write bytes, or do nothing if the socket is closed."""
         if not self.closed and not self._writer.is_closing():
             self._writer.write(data)
 
     async def barrier(self, timeout: float = 30.0) -> bool:
-        """Return True when the server has read all that was sent, False where it has closed the socket instead."""
+        """Return True once the server has read all sent bytes, or False if it closed the socket.
+
+        Raises:
+            TimeoutError: Neither happened within `timeout` seconds.
+        """
         pong: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if self.closed:
             return False

@@ -1,4 +1,4 @@
-"""NATS servers of the suite: one, or three in a cluster on loopback; killed, paused, cut off and started again."""
+"""The NATS servers of the suite: one, or a cluster of three on the loopback interface."""
 
 import asyncio
 import os
@@ -12,12 +12,12 @@ import msgspec
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 
-START = 120.0
-"""Seconds for which a server may read its streams after SIGKILL: half a minute for two million messages on busy cores."""
+START_TIMEOUT = 120.0
+"""Seconds within which a server must load its streams. Two million messages take half a minute on busy cores."""
 
 
 class Servers:
-    """One server (`nodes` 1) or a cluster. `async with`: they run for the block, their data stays in `directory`."""
+    """One server or a cluster. As a context manager it runs them; their data stays in `directory`."""
 
     def __init__(self, directory: Path, nodes: int = 1) -> None:
         self.directory = directory
@@ -27,14 +27,14 @@ class Servers:
                 port=0,
                 store_dir=directory / f"nats-{n}",
                 config=_cluster(n, routes) if routes else "",
-                start_timeout=START,
+                start_timeout=START_TIMEOUT,
             )
             for n in range(nodes)
         ]
 
     @property
     def url(self) -> str:
-        """All nodes, for `--nats`."""
+        """URLs of all nodes, separated by commas."""
         return ",".join(node.url for node in self.nodes)
 
     @property
@@ -44,7 +44,7 @@ class Servers:
     async def __aenter__(self) -> "Servers":
         await asyncio.gather(*(node.start() for node in self.nodes))
         if len(self.nodes) > 1:
-            await self._meta_leader()
+            await self._wait_for_meta_leader()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -53,19 +53,21 @@ class Servers:
             node.kill()
 
     async def restart(self, node: EmbeddedServer) -> None:
-        """SIGKILL, and the same data again."""
+        """Kill a node with SIGKILL, and start it again with its data."""
         node.kill()
         await node.start()
 
     def pause(self, node: EmbeddedServer) -> None:
+        """Stop a node with SIGSTOP."""
         os.kill(node.pid, signal.SIGSTOP)
 
     def resume(self, node: EmbeddedServer) -> None:
+        """Continue a node with SIGCONT, if it runs."""
         if node._process is not None:
             os.kill(node.pid, signal.SIGCONT)
 
     async def lame_duck(self, node: EmbeddedServer) -> None:
-        """Ask a node to leave in an orderly way, wait until it has, and start it again."""
+        """Put a node into lame duck mode, wait until it has ended, and start it again."""
         process = node._process
         assert process is not None
         os.kill(node.pid, signal.SIGUSR2)
@@ -75,7 +77,11 @@ class Servers:
         await self.restart(node)
 
     async def leader(self, connection: Connection, stream: str) -> EmbeddedServer:
-        """Return the node that leads a stream."""
+        """Return the node that is the leader of a stream.
+
+        Raises:
+            TimeoutError: There is no leader within 30 s.
+        """
         async with asyncio.timeout(30):
             while True:
                 try:
@@ -86,13 +92,17 @@ class Servers:
                     await asyncio.sleep(0.1)
 
     async def healthy(self, connection: Connection, streams: list[str]) -> None:
-        """Return when every stream has its leader and all its followers are current."""
+        """Return once every stream has a leader, and all its followers are current.
+
+        Raises:
+            TimeoutError: This is not so within 60 s.
+        """
         async with asyncio.timeout(60):
             for stream in streams:
-                while not await self._current(connection, stream):
+                while not await self._is_current(connection, stream):
                     await asyncio.sleep(0.1)
 
-    async def _current(self, connection: Connection, stream: str) -> bool:
+    async def _is_current(self, connection: Connection, stream: str) -> bool:
         try:
             response = await connection.request(f"$JS.API.STREAM.INFO.{stream}", b"", timeout=2)
         except TimeoutError:
@@ -106,7 +116,7 @@ class Servers:
             and all(replica.get("current") and not replica.get("offline") for replica in replicas)
         )
 
-    async def _meta_leader(self) -> None:
+    async def _wait_for_meta_leader(self) -> None:
         """Wait until the cluster can create streams."""
         connection = await Connection.connect(ConnectionOptions(url=self.url), name="chaos")
         async with connection, asyncio.timeout(30):
@@ -115,7 +125,7 @@ class Servers:
                     response = await connection.request("$JS.API.INFO", b"", timeout=1)
                     if "error" not in msgspec.json.decode(response.payload):
                         return
-                except Exception as error:  # noqa: BLE001 - whatever it is, the cluster is not there yet
+                except Exception as error:  # noqa: BLE001 - any error means that the cluster is not ready yet
                     del error
                 await asyncio.sleep(0.1)
 

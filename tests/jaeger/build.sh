@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds Jaeger v2 (all-in-one) from its Go module into the user's cache, once; prints the path of the binary last.
-# Exit 0: the binary is there; 3: skipped, with the reason; anything else: the build failed.
+# Builds Jaeger v2 (all-in-one) from its Go module once, in the user's cache. The last line of output is the path of the
+# binary. Exit codes: 0 if the binary exists, 3 if Go is not installed, others if the build failed.
 set -euo pipefail
 
 readonly module=github.com/jaegertracing/jaeger
-readonly version=v1.76.0   # the module's number of the release that is called Jaeger v2.13
+readonly version=v1.76.0   # the module version of the release Jaeger v2.13
 readonly limit=${ACTORLOOM_JAEGER_BUILD_LIMIT:-1500}   # seconds
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/actorloom/jaeger-${version#v}
@@ -17,13 +17,13 @@ if [[ -x $binary ]]; then
     exit 0
 fi
 if ! command -v go >/dev/null; then
-    say "skipped: Go is not installed (it is needed once, to build $module@$version)"
+    say "skipped: Go is not installed (it is needed once to build $module@$version)"
     exit 3
 fi
 
 mkdir -p "$cache"
 exec 9>"$cache/lock"
-flock 9   # a second build waits for the first and then finds its binary
+flock 9   # a concurrent build waits for the first one and finds its binary
 if [[ -x $binary ]]; then
     echo "$binary"
     exit 0
@@ -33,8 +33,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# An empty module that requires Jaeger. Replacements do not pass on from a dependency, so its one (for sarama) is copied
-# from its own go.mod, and its go.sum is put beside ours, so that everything is checked against what Jaeger was built with.
+# An empty module that requires Jaeger. Replace directives of a dependency have no effect, so the one of Jaeger (for sarama)
+# is copied from its go.mod. Its go.sum is copied as well, so that checksums are those that Jaeger was built with.
 say "downloading $module@$version"
 source_dir=$(cd "$work" && GOFLAGS=-mod=mod timeout 300 go mod download -json "$module@$version" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
 go_line=$(sed -n 's/^go \([0-9.]*\)$/\1/p' "$source_dir/go.mod")

@@ -1,4 +1,4 @@
-"""A real Jaeger v2 on free ports of the loopback, with its storage in memory; built by build.sh, never by a test."""
+"""A real Jaeger v2 on free ports of the loopback interface, with storage in memory. build.sh builds it, not a test."""
 
 import json
 import os
@@ -18,7 +18,6 @@ import pytest
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 BINARY = CACHE / "actorloom" / "jaeger-1.76.0" / "jaeger"
 
-# Jaeger's built-in all-in-one configuration has its ports fixed; this is what we need of it, with ports of our own.
 CONFIG = """
 service:
   extensions: [jaeger_storage, jaeger_query, healthcheckv2]
@@ -32,7 +31,7 @@ extensions:
     backends: {{memory_storage: {{memory: {{max_traces: 10000}}}}}}
   jaeger_query:
     storage: {{traces: memory_storage}}
-    enable_tracing: false # its own spans would go to port 4317, where somebody else may listen
+    enable_tracing: false # its own spans would go to port 4317, on which another program may listen
     http: {{endpoint: "127.0.0.1:{query}"}}
     grpc: {{endpoint: "127.0.0.1:0"}}
   healthcheckv2: {{use_v2: true, http: {{endpoint: "127.0.0.1:{health}"}}, grpc: }}
@@ -41,29 +40,30 @@ receivers:
 exporters:
   jaeger_storage_exporter: {{trace_storage: memory_storage}}
 """
+"""The necessary part of Jaeger's built-in all-in-one configuration, in which ports are fixed, with free ports instead."""
 
 
 @dataclass(frozen=True)
 class Jaeger:
-    """Where it listens, and its query API. Its stored spans are shared by all tests of the session."""
+    """A running Jaeger and its query API. All tests of the session share its stored spans."""
 
     otlp_url: str
-    """For OTEL_EXPORTER_OTLP_ENDPOINT."""
+    """URL for ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
     query_url: str
 
     def trace(self, trace_id: str) -> dict[str, Any] | None:
-        """The trace with this id (32 hex digits): `spans` and `processes`; None when nothing of it has arrived."""
+        """Return the trace with this id (32 hex digits), with `spans` and `processes`, or None if no span has arrived."""
         found = self._get(f"/api/traces/{trace_id}")
         return found[0] if found else None
 
     def services(self) -> set[str]:
-        """The service names of all spans seen."""
+        """Return the service names of all stored spans."""
         return set(self._get("/api/services") or ())
 
     def dependencies(self) -> set[tuple[str, str]]:
-        """Who called whom, by service name, in the last hour.
+        """Return the pairs of calling and called service of the last hour.
 
-        Jaeger leaves out a trace with a span that ends after `endTs` (milliseconds), so that lies ahead of us.
+        Jaeger leaves out a trace with a span that ends after `endTs` (milliseconds), so that time is in the future.
         """
         edges = self._get(f"/api/dependencies?endTs={time.time_ns() // 1_000_000 + 60_000}&lookback=3600000")
         return {(edge["parent"], edge["child"]) for edge in edges or ()}
@@ -81,13 +81,13 @@ class Jaeger:
 
 @pytest.fixture(scope="session")
 def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    """A running Jaeger; skips where it was not built (`make test-jaeger` builds it, with Go)."""
+    """Run Jaeger for the session. Tests are skipped if it is not built; `make test-jaeger` builds it with Go."""
     if not BINARY.exists():
-        pytest.skip(f"no built Jaeger at {BINARY}: `make test-jaeger` builds it where Go is installed")
+        pytest.skip(f"there is no Jaeger at {BINARY}: `make test-jaeger` builds it if Go is installed")
     directory = tmp_path_factory.mktemp("jaeger")
-    process, found = started(directory)
+    process, running = start(directory)
     try:
-        yield found
+        yield running
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -97,8 +97,8 @@ def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
             process.wait()
 
 
-def started(directory: Path) -> tuple[subprocess.Popen[bytes], Jaeger]:
-    """Start it; again on other ports when somebody took one between our asking and its binding."""
+def start(directory: Path) -> tuple[subprocess.Popen[bytes], Jaeger]:
+    """Start Jaeger. Try other ports if another program has taken one between the choice of ports and the start."""
     log = directory / "jaeger.log"
     for _ in range(3):
         otlp, query, health = free_ports(3)
@@ -118,6 +118,7 @@ def started(directory: Path) -> tuple[subprocess.Popen[bytes], Jaeger]:
 
 
 def is_ready(process: subprocess.Popen[bytes], status_url: str, seconds: float) -> bool:
+    """Return whether the process becomes healthy within `seconds`."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         if is_healthy(status_url):
@@ -130,14 +131,14 @@ def is_healthy(status_url: str) -> bool:
     try:
         with urllib.request.urlopen(status_url, timeout=2) as response:
             return json.load(response)["status"] == "StatusOK"
-    except OSError:  # it does not listen yet, or answers 503: not yet ready
+    except OSError:  # it does not listen yet, or answers 503
         return False
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on right now, all different."""
+    """Return different ports that are free now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
     return ports

@@ -1,4 +1,4 @@
-"""`--jaeger`: the trace of a request, fetched from a real Jaeger and printed as a tree."""
+"""Tests of ``--jaeger``, which fetches the trace of a request from a real Jaeger and prints it as a tree."""
 
 import re
 from pathlib import Path
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.jaeger
 async def test_a_request_prints_its_trace(
     jaeger: Jaeger, nats_server: EmbeddedServer, namespace: str, tmp_path: Path
 ) -> None:
-    where = ("--nats", nats_server.url, "--namespace", namespace)
+    connection = ("--nats", nats_server.url, "--namespace", namespace)
     telemetry = {"OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp_url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     mug = '{"productId":"mug","name":"Mug","price":1,"package":{"width":1,"length":1,"height":1,"weight":1}}'
-    async with running_command("run", "actorloom_shop.products", *where, cwd=tmp_path, env=telemetry):
+    async with running_command("run", "actorloom_shop.products", *connection, cwd=tmp_path, env=telemetry):
         done = await run_command(
-            "command", "products.create_product", mug, "--jaeger", jaeger.query_url, *where, cwd=tmp_path
+            "command", "products.create_product", mug, "--jaeger", jaeger.query_url, *connection, cwd=tmp_path
         )
     assert done.code == 0, done
     tree = done.err.splitlines()

@@ -1,4 +1,4 @@
-"""The Jaeger that the tests use takes OTLP over HTTP and shows what it got."""
+"""A test of the Jaeger fixture: it accepts OTLP over HTTP and returns the spans that it received."""
 
 import secrets
 import time
@@ -13,7 +13,7 @@ from tests.jaeger.conftest import Jaeger
 pytestmark = pytest.mark.jaeger
 
 
-def test_spans_sent_by_hand_come_out_as_one_trace_and_a_dependency(jaeger: Jaeger) -> None:
+def test_handmade_spans_become_one_trace_and_a_dependency(jaeger: Jaeger) -> None:
     trace, caller, callee = secrets.token_bytes(16), secrets.token_bytes(8), secrets.token_bytes(8)
     send(jaeger, "by-hand-caller", Span.SPAN_KIND_CLIENT, trace, caller, b"")
     send(jaeger, "by-hand-callee", Span.SPAN_KIND_SERVER, trace, callee, caller)

@@ -1,4 +1,4 @@
-"""One order of the shop, driven by the demo in processes as a user starts them, is one trace in a real Jaeger."""
+"""Tests that one order of the demo, run as a user runs it, is one trace in a real Jaeger."""
 
 import os
 import re
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.jaeger
 
 SERVICES = {"orders", "products", "delivery", "warehouse", "payment", "payment-3p"}
 
-MAP = {
-    ("orders", "delivery"),  # its price, and: what it packs is to be delivered
+DEPENDENCIES = {
+    ("orders", "delivery"),  # the query for the price, and the reaction that delivers a packed order
     ("orders", "payment"),
     ("orders", "products"),
     ("orders", "warehouse"),
@@ -26,7 +26,7 @@ MAP = {
     ("delivery", "orders"),
     ("delivery", "payment"),
 }
-"""Who queries, commands, or sets off a reaction of whom, in an order that is delivered and paid."""
+"""Pairs of services of which the first queries or commands the second, or causes a reaction of it, in a complete order."""
 
 
 def test_one_order_is_one_trace_over_six_services(jaeger: Jaeger) -> None:
@@ -41,28 +41,28 @@ def test_one_order_is_one_trace_over_six_services(jaeger: Jaeger) -> None:
     assert demo.returncode == 0, demo.stderr
     shown = re.search(r"trace ([0-9a-f]{32}): (\d+) spans", demo.stdout)
     assert shown is not None, demo.stdout
-    trace = stored(jaeger, shown[1], int(shown[2]))
+    trace = wait_for_trace(jaeger, shown[1], int(shown[2]))
 
     names = {process["serviceName"] for process in trace["processes"].values()}
     assert names >= SERVICES
     spans = {span["spanID"]: span for span in trace["spans"]}
     roots = [span for span in trace["spans"] if not span["references"]]
-    assert len(roots) == 1, "all hangs together under one root"
+    assert len(roots) == 1, "all spans belong to one root"
     for span in trace["spans"]:
         assert all(reference["spanID"] in spans for reference in span["references"])
     received = [span for span in trace["spans"] if tag(span, "span.kind") == "consumer"]
     assert len(received) >= 6
     for span in received:
-        # Jaeger shows a parent that is linked to as well as the link alone; its graph below counts the parent.
+        # Jaeger shows only the link of a parent that is also linked to. Its graph below counts the parent.
         [reference] = span["references"]
         assert reference["refType"] == "FOLLOWS_FROM"
         assert tag(spans[reference["spanID"]], "span.kind") == "producer"
     edges = {edge for edge in jaeger.dependencies() if set(edge) <= SERVICES and edge[0] != edge[1]}
-    assert edges == MAP
+    assert edges == DEPENDENCIES
 
 
-def stored(jaeger: Jaeger, trace_id: str, spans: int) -> dict[str, Any]:
-    """Return the trace as soon as Jaeger has all of it."""
+def wait_for_trace(jaeger: Jaeger, trace_id: str, spans: int) -> dict[str, Any]:
+    """Return the trace once Jaeger has all its spans."""
     deadline = time.monotonic() + 20
     while True:
         trace = jaeger.trace(trace_id)
@@ -73,5 +73,5 @@ def stored(jaeger: Jaeger, trace_id: str, spans: int) -> dict[str, Any]:
 
 
 def tag(span: dict[str, Any], key: str) -> Any:
-    """Return the value of a tag, or None."""
+    """Return the value of a span's tag, or None."""
     return next((each["value"] for each in span["tags"] if each["key"] == key), None)

@@ -1,7 +1,6 @@
-"""The scenarios, one module each group; all are listed in `ALL`."""
+"""The scenarios, one module per group of faults. `ALL` lists them by name."""
 
 from tests.chaos.cell import Scenario
-from tests.chaos.scenarios.circles import circles
 from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, on_three_nodes
 from tests.chaos.scenarios.controls import (
     control_check,
@@ -15,9 +14,10 @@ from tests.chaos.scenarios.controls import (
     control_sweep,
     control_timers,
 )
+from tests.chaos.scenarios.cycles import call_cycles
 from tests.chaos.scenarios.deadlines import deadlines
 from tests.chaos.scenarios.drains import drain
-from tests.chaos.scenarios.endings import endings
+from tests.chaos.scenarios.exits import exits
 from tests.chaos.scenarios.kills import random_kills, steps
 from tests.chaos.scenarios.overloads import overload
 from tests.chaos.scenarios.owners import race, zombie
@@ -51,8 +51,8 @@ ALL: dict[str, Scenario] = {
     "race": race,
     "zombie": zombie,
     "drain": drain,
-    "circles": circles,
-    "endings": endings,
+    "call-cycles": call_cycles,
+    "exits": exits,
     "silence": silence,
     "wire": wire,
     "shop": shop,

@@ -1,59 +1,58 @@
-"""Three nodes, three replicas: their leaders are killed, stopped and sent away under load."""
+"""A cluster of three nodes with three replicas: leaders are killed, stopped and shut down under load."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from tests.chaos.cell import Cell, Result, Scenario, Setting, cell, measured
-from tests.chaos.servers import Servers
+from tests.chaos.cell import Cell, Result, Scenario, Setting, single_cell
 
 
 async def cluster_leaders(setting: Setting) -> Result:
-    """kill -9, SIGSTOP and lame duck of the node that leads a stream, one after the other, with three replicas."""
+    """The leader of a stream is killed, stopped (SIGSTOP), or shut down in lame duck mode, again and again."""
     result = Result("cluster-leaders", setting.seed)
     rng = setting.rng("leaders")
-    faults = ["kill", "stop", "lame duck"] * setting.much(2, 1)
-    async with _cluster(setting, result, "leaders") as here:
-        streams = _streams(here)
+    faults = ["kill", "stop", "lame duck"] * setting.size(2, 1)
+    async with _cluster(setting, result, "leaders") as cell:
+        streams = _streams(cell)
         for fault in faults:
             stream = rng.choice(streams[:3])
-            node = await here.servers.leader(here.connection, stream)
-            setting.say(f"{fault} of the leader of {stream}")
+            node = await cell.servers.leader(cell.connection, stream)
+            setting.progress(f"{fault} of the leader of {stream}")
             match fault:
                 case "kill":
                     node.kill()
-                    await here.load.reached(20, timeout=60)
-                    await here.servers.restart(node)
+                    await cell.load.wait_for_more(20, timeout=60)
+                    await cell.servers.restart(node)
                 case "stop":
-                    here.servers.pause(node)
-                    await here.load.reached(20, timeout=60)
+                    cell.servers.pause(node)
+                    await cell.load.wait_for_more(20, timeout=60)
                     await asyncio.sleep(rng.uniform(0, 5))
-                    here.servers.resume(node)
+                    cell.servers.resume(node)
                 case _:
-                    await here.servers.lame_duck(node)
-                    await here.load.reached(20, timeout=60)
-            await here.servers.healthy(here.connection, streams)
-        here.report(result, await here.verdict())
+                    await cell.servers.lame_duck(node)
+                    await cell.load.wait_for_more(20, timeout=60)
+            await cell.servers.healthy(cell.connection, streams)
+        cell.report(result, await cell.verdict())
     result.faults = f"{len(faults)} leaders: kill -9, SIGSTOP, lame duck"
     return result
 
 
 async def cluster_rolling(setting: Setting) -> Result:
-    """Every node of the cluster is restarted in its turn (lame duck), as for an upgrade."""
+    """Every node of the cluster is restarted in turn in lame duck mode, as for an upgrade."""
     result = Result("cluster-rolling", setting.seed)
-    async with _cluster(setting, result, "rolling") as here:
-        for node in here.servers.nodes:
-            await here.servers.lame_duck(node)
-            await here.servers.healthy(here.connection, _streams(here))
-            await here.load.reached(50, timeout=60)
-        here.report(result, await here.verdict())
-    result.faults = "3 nodes restarted one after the other"
+    async with _cluster(setting, result, "rolling") as cell:
+        for node in cell.servers.nodes:
+            await cell.servers.lame_duck(node)
+            await cell.servers.healthy(cell.connection, _streams(cell))
+            await cell.load.wait_for_more(50, timeout=60)
+        cell.report(result, await cell.verdict())
+    result.faults = "3 nodes restarted in turn"
     return result
 
 
 def on_three_nodes(scenario: Scenario) -> Scenario:
-    """Return `scenario` on three nodes with three replicas, of which its kills of the server take one at a time."""
+    """Return `scenario` for three nodes with three replicas. Its kills of the server then kill one node at a time."""
 
     async def clustered(setting: Setting) -> Result:
         result = await scenario(replace(setting, nodes=3))
@@ -64,24 +63,21 @@ def on_three_nodes(scenario: Scenario) -> Scenario:
     return clustered
 
 
-def _streams(here: Cell) -> list[str]:
+def _streams(cell: Cell) -> list[str]:
     return [
-        f"{here.namespace}-{name}" for name in ("counter-turns", "counter-events", "ledger-turns", "receipts-turns")
-    ] + [f"KV_{here.namespace}-leases"]
+        f"{cell.namespace}-{name}" for name in ("counter-turns", "counter-events", "ledger-turns", "receipts-turns")
+    ] + [f"KV_{cell.namespace}-leases"]
 
 
 @asynccontextmanager
 async def _cluster(setting: Setting, result: Result, namespace: str) -> AsyncIterator[Cell]:
-    """Three nodes with two processes of each kind under load: what both scenarios begin with."""
+    """Start three nodes and two processes of each actor, under load."""
     result.load = "8 callers over 12 keys, two processes of each actor, R3 streams"
-    async with (
-        measured(result),
-        Servers(setting.directory, 3) as servers,
-        cell(setting, servers, namespace, keys=12, callers=8, pause=0.005, timeout=3.0) as here,
-    ):
+    three_nodes = replace(setting, nodes=3)
+    async with single_cell(three_nodes, result, namespace, keys=12, callers=8, pause=0.005, timeout=3.0) as cell:
         for _ in range(2):
-            here.start("counter", "receipts", lease_ttl=4.0)
-            here.start("ledger", lease_ttl=4.0)
-        here.load.start()
-        await here.load.reached(100, timeout=60)
-        yield here
+            cell.start("counter", "receipts", lease_ttl=4.0)
+            cell.start("ledger", lease_ttl=4.0)
+        cell.load.start()
+        await cell.load.wait_for_more(100, timeout=60)
+        yield cell

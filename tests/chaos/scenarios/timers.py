@@ -1,4 +1,4 @@
-"""Timers and schedules while something is wrong: once each, late rather than never, never when cancelled."""
+"""Timers and schedules during faults: each timer fires once, late if need be, and never after it was cancelled."""
 
 import asyncio
 import time
@@ -11,53 +11,58 @@ from zoneinfo import ZoneInfo
 from runtime import Command, RequestError
 from runtime.wire.ids import new_id
 from tests.chaos.alarms import Cancel, Every, Rings, SetAlarm
-from tests.chaos.audit import Books
-from tests.chaos.cell import Cell, Result, Setting, cell, measured
+from tests.chaos.audit import StoreReader
+from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.fleet import Worker, paused
 from tests.chaos.scenarios.kills import kill_at_random
-from tests.chaos.servers import Servers
 
 ALARMS = "tests.chaos.alarms:Alarms"
 AHEAD = 8.0
-"""Seconds until an alarm that is to be taken back or replaced at once."""
-SETTLED = 4.0
-"""What was taken back or replaced so long before it was due must not ring; less, and it may have been on its way."""
+"""Seconds until the due time of an alarm that is cancelled or replaced at once."""
+
+SAFE = 4.0
+"""An alarm that is cancelled or replaced this many seconds before its due time must not ring. A later one may."""
+
 EARLY = 0.05
-AGAIN = 20
-"""How often an alarm is set that is set again and again."""
+"""Seconds by which an alarm may ring too early."""
+
+TIMES = 20
+"""How often an alarm of the kind ``set repeatedly`` is set."""
+
 SCHEDULES = {"schedule-every": "@every 1s", "schedule-cron": "*/2 * * * * *"}
 ZONE = "Asia/Tokyo"
 PATIENCE = 25.0
+"""Seconds after the faults within which all alarms must have rung."""
 
 Faults = Callable[[Cell, list[Worker], Random, float], Awaitable[str]]
-"""Does something to the processes for some seconds, and returns what."""
+"""Injects faults for some seconds, and returns a description of them."""
 
 
 async def timers(setting: Setting) -> Result:
-    """Alarms are set, replaced and taken back, schedules run, while actor and server are killed: each rings once."""
+    """Alarms are set, replaced and cancelled, and schedules run, while actor and server are killed: each alarm rings once."""
     return await ring(setting, Result("timers", setting.seed), _kill)
 
 
 async def paused_timers(setting: Setting) -> Result:
-    """The owner of the alarms is stopped past its lease, again and again, and wakes up beside another one."""
+    """The owner of the alarms is stopped past its lease, again and again, and continues beside its successor."""
     return await ring(setting, Result("paused-timers", setting.seed), _pause)
 
 
 async def raced_timers(setting: Setting) -> Result:
-    """Two processes own all alarms at once: what one sets, the other publishes again, replaces and takes back."""
+    """Two processes own all alarms at the same time, and replace and cancel each other's timers."""
     return await ring(setting, Result("raced-timers", setting.seed), two_owners, without=["lease"])
 
 
-async def _kill(here: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
-    processes, servers = await kill_at_random(here, rng, seconds)
+async def _kill(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+    processes, servers = await kill_at_random(cell, rng, seconds)
     return f"{processes} kill -9 of processes, {servers} of the server"
 
 
-async def _pause(here: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+async def _pause(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
     loop = asyncio.get_running_loop()
     end, count = loop.time() + seconds, 0
     while loop.time() < end:
-        # Which of the two is the owner is not asked: each is stopped in its turn.
+        # Each worker is stopped in turn, so every second stop is that of the owner.
         with paused([workers[count % 2]]):
             await asyncio.sleep(rng.uniform(1.5, 3.0))
         await asyncio.sleep(rng.uniform(0.3, 1.0))
@@ -65,52 +70,48 @@ async def _pause(here: Cell, workers: list[Worker], rng: Random, seconds: float)
     return f"{count} SIGSTOP of 1.5 to 3 s past a lease of 1 s, then SIGCONT"
 
 
-async def two_owners(here: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
-    """Do nothing: who calls has two of them, without a lease."""
+async def two_owners(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+    """Wait: the caller has started two owners without a lease."""
     await asyncio.sleep(seconds)
     return "two owners of every key, all the time"
 
 
 async def ring(setting: Setting, result: Result, faults: Faults, without: Sequence[str] = ()) -> Result:
-    """Fill `result` with what rang too often, too early, or not at all."""
+    """Fill in `result` with alarms that rang too often, too early, or not at all; return it."""
     rng = setting.rng("timers")
-    seconds, each = setting.much(15, 5), setting.much(40, 10)
-    async with (
-        measured(result),
-        Servers(setting.directory, setting.nodes) as servers,
-        cell(setting, servers, "timers") as here,
-    ):
-        workers = [here.start(ALARMS, without=without) for _ in range(2)]
+    seconds, each = setting.size(15, 5), setting.size(40, 10)
+    async with single_cell(setting, result, "timers") as cell:
+        workers = [cell.start(ALARMS, without=without) for _ in range(2)]
         await workers[-1].ready()
-        alarms = _Alarms(here)
+        alarms = _Alarms(cell)
         work = asyncio.gather(
             *(alarms.one(kind, n, Random(rng.random()), seconds) for kind in KINDS for n in range(each))
         )
         for key, schedule in SCHEDULES.items():
-            await alarms.told(Every(key, schedule))
-        # Once a day, by the clock of another place, and next when the faults are over: the server skips what it misses.
+            await alarms.send(Every(key, schedule))
+        # A daily schedule in another time zone, due after the faults, because the server skips times that it misses.
         at = datetime.fromtimestamp(time.time() + seconds + AHEAD, ZoneInfo(ZONE))
-        await alarms.told(Every("daily", f"{at.second} {at.minute} {at.hour} * * *", ZONE))
+        await alarms.send(Every("daily", f"{at.second} {at.minute} {at.hour} * * *", ZONE))
         alarms.expected["daily"] = {"again"}, set()
-        result.faults = await faults(here, workers, rng, seconds)
+        result.faults = await faults(cell, workers, rng, seconds)
         await work
-        await _settle(alarms, result)
-        here.complain(result)
+        await _compare(alarms, result)
+        cell.check_logs(result)
     result.load = f"{each} alarms each of {', '.join(KINDS)}; {len(SCHEDULES) + 1} schedules"
     return result
 
 
 class _Alarms:
-    """Sets alarms by commands that are sent until they succeed, and says what should have rung."""
+    """Sets alarms with commands that are sent until they succeed, and records the expected rings."""
 
-    def __init__(self, here: Cell) -> None:
-        self._here = here
-        self._books = Books(here.connection, here.namespace)
+    def __init__(self, cell: Cell) -> None:
+        self._here = cell
+        self._books = StoreReader(cell.connection, cell.namespace)
         self.expected: dict[str, tuple[set[str], set[str]]] = {}
-        """By key: notes that must ring, once, and notes that may."""
+        """Notes that must ring once, and notes that may ring, by key."""
 
-    async def told(self, message: Command[Any]) -> Any:
-        """Send a command under one id until it succeeds."""
+    async def send(self, message: Command[Any]) -> Any:
+        """Send a command under one id until it succeeds; return the reply."""
         command_id = new_id()
         while True:
             try:
@@ -119,49 +120,49 @@ class _Alarms:
                 await asyncio.sleep(0.1)
 
     async def rings(self, key: str) -> Rings:
-        """What is stored: of two owners each would answer from its own memory."""
+        """Return the stored rings. A query would get the view of one of two owners."""
         return await self._books.state("alarms", Rings, key)
 
     async def one(self, kind: str, number: int, rng: Random, seconds: float) -> None:
-        """Begin at some time during the faults, and do what `kind` says."""
+        """Start at a random time during the faults, and set an alarm in the way that `kind` names."""
         key = f"{kind}-{number}"
         await asyncio.sleep(rng.uniform(0, seconds * 0.7))
         if kind == "once":
-            await self.told(SetAlarm(key, rng.choice([0.0, rng.uniform(0, seconds / 2)]), "first"))
+            await self.send(SetAlarm(key, rng.choice([0.0, rng.uniform(0, seconds / 2)]), "first"))
             self.expected[key] = {"first"}, set()
             return
-        if kind == "set again and again":
-            await self._again_and_again(key, rng)
+        if kind == "set repeatedly":
+            await self._set_repeatedly(key, rng)
             return
-        due = await self.told(SetAlarm(key, AHEAD, "first"))
-        if kind == "taken back":
-            ended = await self.told(Cancel(key))
+        due = await self.send(SetAlarm(key, AHEAD, "first"))
+        if kind == "cancelled":
+            cancelled = await self.send(Cancel(key))
         else:
             after = rng.uniform(1.0, AHEAD)
-            ended = await self.told(SetAlarm(key, after, "second")) - after
-        self.expected[key] = {"second"} if kind == "replaced" else set(), set() if ended + SETTLED < due else {"first"}
+            cancelled = await self.send(SetAlarm(key, after, "second")) - after
+        self.expected[key] = {"second"} if kind == "replaced" else set(), set() if cancelled + SAFE < due else {"first"}
 
-    async def _again_and_again(self, key: str, rng: Random) -> None:
-        late: set[str] = set()
+    async def _set_repeatedly(self, key: str, rng: Random) -> None:
+        may_ring: set[str] = set()
         note, due = "", 0.0
-        for number in range(1, AGAIN + 1):
-            after = AHEAD if number < AGAIN else 1.0
-            ended = await self.told(SetAlarm(key, after, f"{number}")) - after
-            if note and ended + SETTLED >= due:
-                late.add(note)
-            note, due = f"{number}", ended + after
-            if number < AGAIN and rng.random() < 0.3:
-                if await self.told(Cancel(key)) + SETTLED >= due:
-                    late.add(note)
+        for number in range(1, TIMES + 1):
+            after = AHEAD if number < TIMES else 1.0
+            replaced = await self.send(SetAlarm(key, after, f"{number}")) - after
+            if note and replaced + SAFE >= due:
+                may_ring.add(note)
+            note, due = f"{number}", replaced + after
+            if number < TIMES and rng.random() < 0.3:
+                if await self.send(Cancel(key)) + SAFE >= due:
+                    may_ring.add(note)
                 note = ""
-        self.expected[key] = {note}, late
+        self.expected[key] = {note}, may_ring
 
 
-KINDS = ("once", "replaced", "taken back", "set again and again")
+KINDS = ("once", "replaced", "cancelled", "set repeatedly")
 
 
-async def _settle(alarms: _Alarms, result: Result) -> None:
-    """Wait for what must ring, then compare all of it, and see the schedules go on and end."""
+async def _compare(alarms: _Alarms, result: Result) -> None:
+    """Wait for the expected rings, compare all of them, and check that schedules continue and can be cancelled."""
     before = {key: await alarms.rings(key) for key in SCHEDULES}
     end = time.monotonic() + PATIENCE
     waiting = {*alarms.expected, *SCHEDULES}
@@ -169,16 +170,16 @@ async def _settle(alarms: _Alarms, result: Result) -> None:
         for key in sorted(waiting):
             found = await alarms.rings(key)
             if key in before:
-                # A cluster may need some seconds to choose who goes on with them.
-                came = len(found.ids) > len(before[key].ids)
+                # A cluster may need some seconds to elect a leader for the schedules.
+                rang = len(found.ids) > len(before[key].ids)
             else:
-                came = alarms.expected[key][0] <= {note for note, _ in found.rang}
-            if came:
+                rang = alarms.expected[key][0] <= {note for note, _ in found.rang}
+            if rang:
                 waiting.discard(key)
         await asyncio.sleep(0.1)
     for key in SCHEDULES:
-        await alarms.told(Cancel(key))
-    await asyncio.sleep(AHEAD)  # what was taken back would have rung by now
+        await alarms.send(Cancel(key))
+    await asyncio.sleep(AHEAD)  # cancelled alarms would have rung by now
     after = {key: await alarms.rings(key) for key in SCHEDULES}
     lateness: list[float] = []
     for key, (must, may) in alarms.expected.items():
@@ -190,17 +191,17 @@ async def _settle(alarms: _Alarms, result: Result) -> None:
         result.lost += len(lost)
         result.twice += doubled + len(extra)
         if lost or extra or doubled:
-            result.problems.append(f"{key}: it rang {notes}; it had to ring {sorted(must)}, and might {sorted(may)}")
+            result.problems.append(f"{key}: {notes} rang; expected {sorted(must)}, and perhaps {sorted(may)}")
     for key in SCHEDULES:
         _check_schedule(result, key, before[key], after[key], await alarms.rings(key))
     result.figures["alarms that rang"] = len(lateness)
     result.figures["latest, s"] = f"{max(lateness, default=0.0):.2f}"
-    result.require(min(lateness, default=0.0) > -EARLY, f"one rang {-min(lateness):.2f} s too early")
+    result.require(min(lateness, default=0.0) > -EARLY, f"an alarm rang {-min(lateness):.2f} s too early")
 
 
 def _check_schedule(result: Result, key: str, before: Rings, after: Rings, now: Rings) -> None:
     doubled = len(now.ids) - len(set(now.ids))
     result.twice += doubled
     result.require(not doubled, f"{key}: {doubled} occurrences were handled twice")
-    result.require(len(after.ids) > len(before.ids), f"{key}: it did not go on after the faults")
+    result.require(len(after.ids) > len(before.ids), f"{key}: it did not continue after the faults")
     result.figures[f"{key}, occurrences"] = len(now.ids)

@@ -1,4 +1,4 @@
-"""Bad input on the wire: a seeded fuzzer on a raw socket, and an actor process that must answer whatever it is sent."""
+"""Malformed input: a seeded fuzzer on a raw socket, and an actor process that must answer every request."""
 
 import asyncio
 import re
@@ -13,32 +13,32 @@ from runtime.errors import CodecError
 from runtime.nats.jetstream.client import JetStream
 from runtime.wire import header_block
 from runtime.wire.subjects import Names, key_token
-from tests.chaos.cell import Cell, Result, Setting, cell, measured
+from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.frames import Frame, Fuzzer
 from tests.chaos.mirror import GetSeen, Kept, Put, Show, Stored
 from tests.chaos.raw import RawClient
-from tests.chaos.servers import Servers
 
 BATCH = 500
-"""Frames between two good requests."""
+"""Frames between two valid requests."""
+
 GROWTH = 64 * 1024 * 1024
-"""Bytes by which the process may grow from the first tenth of the run to its end."""
+"""Bytes by which the process may grow after the first tenth of the run."""
 
 _CODES = {400, 403, 404, 408, 409, 429, 500, 503, 508}
 _FIELDS = {"code", "kind", "message", "executed"}
 _LINES = {"Nats-Service-Error", "Nats-Service-Error-Code", "Content-Type", "traceresponse"}
-_INSIDE = re.compile(rb"Traceback|File \"|[\w/]+\.py\b|site-packages|object at 0x|msgspec\.|runtime\.")
+_INTERNALS = re.compile(rb"Traceback|File \"|[\w/]+\.py\b|site-packages|object at 0x|msgspec\.|runtime\.")
 _PACKED = "application/msgpack"
 
 
 class Replies:
-    """Takes what comes back on the raw socket, and says what is wrong with it."""
+    """Receives the messages on the raw socket and checks them against the contract."""
 
     def __init__(self, inbox: bytes) -> None:
         self.codes: Tally[str] = Tally()
         self.count: Tally[bytes] = Tally()
-        """Answers by reply subject."""
-        self.wrong: list[str] = []
+        """Number of replies by reply subject."""
+        self.problems: list[str] = []
         self._own = inbox + b".r."
         self._micro = inbox + b".d."
 
@@ -50,17 +50,17 @@ class Replies:
             if header_block.status(block) != 503 and not msgspec.json.decode(payload)["type"].startswith(
                 "io.nats.micro.v1."
             ):
-                self._note("a discovery answer", block, payload)
+                self._add("a malformed discovery reply", block, payload)
         elif b".victim." in subject:
-            self._note("published where the caller wanted it", block, payload)
+            self._add("published on a subject that the caller chose", block, payload)
 
     def _check(self, block: bytes, payload: bytes) -> None:
-        said = header_block.parse(block)
-        packed = said.get("Content-Type") == _PACKED
+        fields = header_block.parse(block)
+        packed = fields.get("Content-Type") == _PACKED
         try:
             body = (msgspec.msgpack if packed else msgspec.json).decode(payload)
-            if "Nats-Service-Error-Code" not in said:
-                self.codes["good"] += 1
+            if "Nats-Service-Error-Code" not in fields:
+                self.codes["no error"] += 1
                 return
             error = body["error"]
             self.codes[str(error["code"])] += 1
@@ -70,43 +70,43 @@ class Replies:
                 and error["code"] in _CODES
                 and ("retryAfter" in error) == (error["code"] == 429)
                 and error["executed"] in (True, False, None)
-                and said["Nats-Service-Error-Code"] == str(error["code"])
-                and said["Nats-Service-Error"].isascii()
-                and set(said) <= _LINES
+                and fields["Nats-Service-Error-Code"] == str(error["code"])
+                and fields["Nats-Service-Error"].isascii()
+                and set(fields) <= _LINES
             )
-        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as odd:
-            self._note(f"not the contract's form ({odd!r})", block, payload)
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            self._add(f"not in the form of the contract ({error!r})", block, payload)
             return
         if not fits:
-            self._note("not the contract's form", block, payload)
+            self._add("not in the form of the contract", block, payload)
         elif error["code"] == 500:
-            self._note("the handler failed", block, payload)
-        elif _INSIDE.search(payload) or _INSIDE.search(block):
-            self._note("it tells of the inside", block, payload)
+            self._add("the handler failed", block, payload)
+        elif _INTERNALS.search(payload) or _INTERNALS.search(block):
+            self._add("it reveals internals", block, payload)
 
-    def _note(self, what: str, block: bytes, payload: bytes) -> None:
-        if len(self.wrong) < 10:
-            self.wrong.append(f"{what}: {block[:300]!r} {payload[:300]!r}")
+    def _add(self, problem: str, block: bytes, payload: bytes) -> None:
+        if len(self.problems) < 10:
+            self.problems.append(f"{problem}: {block[:300]!r} {payload[:300]!r}")
 
 
 class Attack:
     """One run of the fuzzer against the actors of a cell."""
 
-    def __init__(self, here: Cell, fuzzer: Fuzzer, inbox: bytes, result: Result) -> None:
+    def __init__(self, cell: Cell, fuzzer: Fuzzer, inbox: bytes, result: Result) -> None:
         self.replies = Replies(inbox)
         self.kinds: Tally[str] = Tally()
         self.good = 0
-        """Good commands that were answered, rightly."""
+        """Number of valid commands with the right reply."""
         self.broken = 0
-        """Sockets that the server closed."""
-        self.hanging = 0
-        """Those where it waits for the rest of a frame."""
+        """Number of sockets that the server closed."""
+        self.incomplete = 0
+        """Number of sockets on which the server waits for the rest of a frame."""
         self.refusals: Tally[bytes] = Tally()
-        """What the server said when it closed the main one: then the answers of a whole batch are not waited for."""
-        self._here = here
+        """Errors with which the server closed the main socket. The replies of that batch are not checked."""
+        self._here = cell
         self._fuzzer = fuzzer
         self._result = result
-        self._subscriptions = [inbox + b".>", here.namespace.encode() + b".victim.>"]
+        self._subscriptions = [inbox + b".>", cell.namespace.encode() + b".victim.>"]
         self._client: RawClient | None = None
 
     async def connect(self) -> RawClient:
@@ -114,7 +114,7 @@ class Attack:
         return await RawClient.connect("127.0.0.1", port, self._subscriptions, self.replies)
 
     async def batch(self, size: int) -> None:
-        """Send frames, then a good query and a good command, and wait for every answer that is due."""
+        """Send frames, then a valid command and a valid query, and wait for every required reply."""
         if self._client is None or self._client.closed:
             self._client = await self.connect()
         sent = [self._fuzzer.next() for _ in range(size)]
@@ -126,9 +126,9 @@ class Attack:
         for frame in breakers:
             await self._break(frame)
         alive = await self._client.barrier()
-        await self._ask()
+        await self._send_valid_requests()
         if alive:
-            await self._answered([frame for frame in sent if frame.answer])
+            await self._check_replies([frame for frame in sent if frame.answer])
         else:
             self.broken += 1
             self.refusals.update(self._client.refusals[-1:])
@@ -138,17 +138,17 @@ class Attack:
             await self._client.close()
 
     async def _break(self, frame: Frame) -> None:
-        """Send what ends a socket, on one of its own."""
+        """Send a frame that makes the server close the socket, on a socket of its own."""
         client = await RawClient.connect("127.0.0.1", self._here.servers.nodes[0].port, [], lambda *_: None)
         client.send(frame.data + b"\r\n")
         try:
             self.broken += not await client.barrier(0.05)
         except TimeoutError:
-            self.hanging += 1
+            self.incomplete += 1
         await client.close()
 
-    async def _ask(self) -> None:
-        """Ask what any caller might, and expect what any caller would."""
+    async def _send_valid_requests(self) -> None:
+        """Send a command and a query as any caller does, and check their replies."""
         begun = time.monotonic()
         key = "good one"
         try:
@@ -156,16 +156,17 @@ class Attack:
             shown = await self._here.bus.query(Show(key, text="t"), timeout=20)
         except RequestError as error:
             self._result.lost += 1
-            self._result.problems.append(f"a good request failed: {error!r}")
+            self._result.problems.append(f"a valid request failed: {error!r}")
             return
         self.good += 1
         self._result.stall = max(self._result.stall, time.monotonic() - begun)
         if value != self.good or shown != Kept(value, "t"):
             self._result.twice += value > self.good
             self._result.lost += value < self.good
-            self._result.problems.append(f"good command {self.good} was answered {value}, the query {shown}")
+            self._result.problems.append(f"valid command {self.good} got the reply {value}, the query {shown}")
 
-    async def _answered(self, frames: list[Frame]) -> None:
+    async def _check_replies(self, frames: list[Frame]) -> None:
+        """Check that each frame gets exactly one reply, within 10 s."""
         count = self.replies.count
         limit = time.monotonic() + 10
         missing = frames
@@ -174,28 +175,33 @@ class Attack:
         doubled = [frame for frame in frames if count[frame.answer] > 1]
         self._result.lost += len(missing)
         self._result.twice += len(doubled)
-        self._result.problems += [f"no answer to {frame.data[:300]!r}" for frame in missing[:3]]
-        self._result.problems += [f"two answers to {frame.data[:300]!r}" for frame in doubled[:3]]
+        self._result.problems += [f"no reply to {frame.data[:300]!r}" for frame in missing[:3]]
+        self._result.problems += [f"two replies to {frame.data[:300]!r}" for frame in doubled[:3]]
         for frame in frames:
             del count[frame.answer]
 
 
-class Ledger:
-    """What the event stream holds against what became of it: handled once, or a dead letter once."""
+class EventAudit:
+    """Compares the event stream with its effects: each event is handled once, or has one dead letter."""
 
-    def __init__(self, here: Cell) -> None:
-        self._here = here
-        self._jetstream = JetStream(here.connection)
-        self._mirror = Names("mirror", here.namespace)
-        self._watcher = Names("watcher", here.namespace)
+    def __init__(self, cell: Cell) -> None:
+        self._here = cell
+        self._jetstream = JetStream(cell.connection)
+        self._mirror = Names("mirror", cell.namespace)
+        self._watcher = Names("watcher", cell.namespace)
         self.decodable: dict[str, set[str]] = defaultdict(set)
-        """Ids by key."""
-        self.bad: set[int] = set()
-        """Sequences."""
+        """Ids of the events that can be decoded, by key."""
+        self.undecodable: set[int] = set()
+        """Sequences of the other events."""
         self.dead: Tally[int] = Tally()
+        """Number of dead letters by sequence of the event."""
 
-    async def idle(self, timeout: float) -> None:
-        """Return when both reactions have finished with all that is stored. Raises `TimeoutError`."""
+    async def wait_idle(self, timeout: float) -> None:
+        """Return once both reactions have finished all stored events.
+
+        Raises:
+            TimeoutError: They have not finished within `timeout` seconds.
+        """
         async with asyncio.timeout(timeout):
             for durable in ("watcher", "passer"):
                 while True:
@@ -205,31 +211,33 @@ class Ledger:
                     await asyncio.sleep(0.05)
 
     async def read(self) -> None:
+        """Read the events and the dead letters of the watcher."""
         stream = self._mirror.events_stream
         async for stored in self._jetstream.read(stream, self._mirror.event("stored", "*")):
             try:
                 event = msgspec.json.decode(stored.payload or b"{}", type=Stored)
                 key_token(event.key)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, CodecError):
-                self.bad.add(stored.sequence)
+                self.undecodable.add(stored.sequence)
                 continue
             carried = header_block.get(stored.headers, b"ce-id") or ""
             own = not (0 < len(carried.encode()) <= 256 and carried.isprintable())
             self.decodable[event.key].add(f"#{stored.sequence}" if own else carried)
         async for letter in self._jetstream.read(self._watcher.dead_stream, self._watcher.dead("stored")):
-            if header_block.get(letter.headers, b"Dead-Stream") == stream:  # it may also be one of the fuzzer's
+            if header_block.get(letter.headers, b"Dead-Stream") == stream:  # the fuzzer publishes such messages, too
                 self.dead[int(header_block.get(letter.headers, b"Dead-Sequence") or 0)] += 1
 
     async def compare(self, result: Result) -> None:
-        missing, doubled = self.bad - self.dead.keys(), [n for n, times in self.dead.items() if times > 1]
+        """Add lost and double effects to the result."""
+        missing, doubled = self.undecodable - self.dead.keys(), [n for n, times in self.dead.items() if times > 1]
         result.lost += len(missing)
         result.twice += len(doubled)
         result.require(
-            not missing, f"no dead letter of {len(missing)} events that cannot be read: {sorted(missing)[:5]}"
+            not missing, f"no dead letters of {len(missing)} events that cannot be decoded: {sorted(missing)[:5]}"
         )
         result.require(not doubled, f"two dead letters of one event: {doubled[:5]}")
-        extra = self.dead.keys() - self.bad
-        result.require(not extra, f"dead letters of {len(extra)} events that can be read: {sorted(extra)[:5]}")
+        extra = self.dead.keys() - self.undecodable
+        result.require(not extra, f"dead letters of {len(extra)} events that can be decoded: {sorted(extra)[:5]}")
         for key, ids in self.decodable.items():
             seen = await self._here.bus.query(GetSeen(key), timeout=10)
             result.lost += max(len(ids) - seen, 0)
@@ -238,43 +246,43 @@ class Ledger:
 
 
 async def wire(setting: Setting) -> Result:
-    """A fuzzer sends bad frames, headers, subjects and bodies: every request is answered by the contract, nothing leaks."""
+    """A fuzzer sends malformed frames, headers, subjects and bodies: every request is answered by the contract."""
     result = Result("wire", setting.seed)
-    total = setting.much(100_000, 4_000)
+    total = setting.size(100_000, 4_000)
     inbox = b"_INBOX.fuzz"
-    async with measured(result), Servers(setting.directory) as servers, cell(setting, servers, "wire") as here:
-        worker = here.start(*(f"tests.chaos.mirror:{name}" for name in ("Mirror", "Watcher", "Passer")), keep=False)
+    async with single_cell(setting, result, "wire") as cell:
+        worker = cell.start(*(f"tests.chaos.mirror:{name}" for name in ("Mirror", "Watcher", "Passer")), keep=False)
         await worker.ready()
-        attack = Attack(here, Fuzzer(setting.rng("wire"), "wire", inbox), inbox, result)
+        attack = Attack(cell, Fuzzer(setting.rng("wire"), "wire", inbox), inbox, result)
         before = 0
         for number in range(batches := total // BATCH):
             await attack.batch(BATCH)
             if number == batches // 10:
                 before = worker.rss()
-            if result.problems or attack.replies.wrong:
+            if result.problems or attack.replies.problems:
                 break
             if number and number % 40 == 0:
-                setting.say(f"{number * BATCH} frames, {worker.rss() >> 20} MiB")
-        ledger = Ledger(here)
-        await ledger.idle(40)
-        await ledger.read()
-        await ledger.compare(result)
+                setting.progress(f"{number * BATCH} frames, {worker.rss() >> 20} MiB")
+        events = EventAudit(cell)
+        await events.wait_idle(40)
+        await events.read()
+        await events.compare(result)
         grown = worker.rss() - before
         await attack.close()
         result.require(grown < GROWTH, f"the process grew by {grown >> 20} MiB")
-        result.require(worker.alive and not worker.deaths, "the process died")
-        here.complain(result)
-    result.problems += attack.replies.wrong
+        result.require(worker.alive and not worker.exit_codes, "the process ended")
+        cell.check_logs(result)
+    result.problems += attack.replies.problems
     codes = ", ".join(f"{code} {times}" for code, times in sorted(attack.replies.codes.items()))
     result.figures |= {
         "frames": ", ".join(f"{kind} {times}" for kind, times in attack.kinds.most_common()),
-        "answers": codes,
+        "replies": codes,
         "sockets closed by the server": attack.broken,
-        "sockets left in the middle of a frame": attack.hanging,
-        "of them with a batch": dict(attack.refusals) or "none",
-        "events": f"{sum(map(len, ledger.decodable.values()))} handled, {len(ledger.bad)} dead letters",
-        "grown, MiB": grown >> 20,
+        "sockets with an incomplete frame": attack.incomplete,
+        "errors that closed the main socket": dict(attack.refusals) or "none",
+        "events": f"{sum(map(len, events.decodable.values()))} handled, {len(events.undecodable)} dead letters",
+        "growth, MiB": grown >> 20,
     }
-    result.load = f"{attack.good} good commands and queries between the bad ones, one by one"
+    result.load = f"{attack.good} valid commands and queries between the malformed frames"
     result.faults = f"{sum(attack.kinds.values())} mutated frames, seed {setting.seed}"
     return result

@@ -1,4 +1,4 @@
-"""Three actors with a state that pass a message on along its route, which may come back to where it was."""
+"""Three keyed actors that pass a message along its route. A route may come back to a key that it has passed."""
 
 from typing import Any, ClassVar
 
@@ -9,13 +9,16 @@ from tests.chaos.actors import OPTIONS
 
 
 class Passed(Struct, frozen=True):
-    """How many messages have passed a key."""
+    """The number of messages that have passed a key."""
 
     count: int = 0
 
 
 class PassNorth(Command[int], actor="north", key="key"):
-    """Pass here, and then on along `route`: each stop is an actor's name, a slash and a key. The reply counts the stops."""
+    """Passes this key and then the stops of `route`, each an actor's name, a slash and a key.
+
+    The reply is the number of stops.
+    """
 
     key: str
     route: tuple[str, ...] = ()
@@ -54,7 +57,11 @@ def along(route: tuple[str, ...]) -> Command[int]:
 
 
 async def _pass(actor: Actor[Passed], route: tuple[str, ...]) -> int:
-    """Count one message and pass it on; a route that comes back to a key that waits for it is rejected, with its path."""
+    """Pass the message on, and count it.
+
+    Raises:
+        Rejected: The route comes back to a key that is waiting for it. The text contains the path.
+    """
     try:
         stops = await actor.command(along(route)) if route else 0
     except (CallCycle, Rejected) as error:

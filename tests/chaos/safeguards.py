@@ -1,0 +1,176 @@
+"""Safeguards of the runtime that a control run switches off, by patching its process at the start.
+
+A control run must then find the lost effects, double effects or disorder that the safeguard prevents.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+from runtime.intake.event_work import EventWork
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.puller import Puller
+from runtime.nats.jetstream.responses import ConsumerInfo
+from runtime.nats.lease import Lease
+from runtime.storage import outbox_messages, relay
+from runtime.storage.checkpoint import Checkpoint
+from runtime.storage.dead_letters import DeadLetters
+from runtime.storage.dedup import DedupStore
+from runtime.storage.record import Outgoing
+from runtime.storage.relay import Relay
+from runtime.turns import turn
+from runtime.turns.turn import Turns
+from runtime.wire.subjects import Names, key_token
+
+_EXPECTED = re.compile(rb"Nats-Expected-Last-Subject-Sequence: \d+\r\n")
+_MESSAGE_ID = re.compile(rb"Nats-Msg-Id: [^\r]*\r\n")
+
+
+def switch_off(safeguard: str) -> None:
+    """Switch off one of `SAFEGUARDS` in this process."""
+    SAFEGUARDS[safeguard]()
+
+
+def _replace(owner: Any, name: str, replacement: Any) -> None:
+    """Replace an attribute that exists, so that a renamed part of the runtime is an error and not a control that passes."""
+    getattr(owner, name)
+    setattr(owner, name, replacement)
+
+
+def _deduplication() -> None:
+    """No handled message is recognized, and events are published without an id."""
+
+    async def find_handled(self: Turns, entry: Any, work: Any) -> None:
+        return None
+
+    event_headers = outbox_messages.event_headers
+
+    def without_id(*args: Any) -> bytes:
+        return _MESSAGE_ID.sub(b"", event_headers(*args))
+
+    _replace(Turns, "_find_handled", find_handled)
+    _replace(outbox_messages, "event_headers", without_id)
+
+
+def _dedup_entries() -> None:
+    """Dedup entries are not found; only the list in the record is used."""
+
+    async def find(self: DedupStore, token: str, message_id: str) -> None:
+        return None
+
+    _replace(DedupStore, "find", find)
+
+
+def _sequence_check() -> None:
+    """Records are published without the check of their expected sequence."""
+    publish = JetStream.publish
+
+    async def unchecked(
+        self: JetStream, subject: Any, payload: bytes, *, headers: Any = None, timeout: Any = None
+    ) -> Any:
+        if ".turn." in str(subject) and headers is not None:
+            headers = _EXPECTED.sub(b"", headers)
+        return await publish(self, subject, payload, headers=headers, timeout=timeout)
+
+    _replace(JetStream, "publish", unchecked)
+
+
+def _lease() -> None:
+    """Every process believes that it holds the lease."""
+
+    async def nothing(self: Lease) -> None:
+        return None
+
+    def held(self: Lease) -> bool:
+        return True
+
+    _replace(Lease, "acquire", nothing)
+    _replace(Lease, "release", nothing)
+    _replace(Lease, "held", held)
+
+
+def _timer_check() -> None:
+    """A timer is purged without a check of who has set it."""
+
+    async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin: int, left: set[str]) -> bool:
+        await jetstream.purge(names.turns_stream, names.schedule(entry.token, key_token(entry.timer)), 2**53)
+        return True
+
+    _replace(relay, "take_back", take_back)
+
+
+def _recovery() -> None:
+    """A new owner does not publish the outboxes that its predecessor left."""
+
+    async def recover(self: Relay) -> int:
+        return 0
+
+    _replace(Relay, "recover", recover)
+
+
+def _sweep() -> None:
+    """Sequences that the checkpoint does not account for are not read."""
+
+    def unaccounted(self: Checkpoint, last: int, mine: set[int]) -> list[int]:
+        return []
+
+    _replace(Checkpoint, "unaccounted", unaccounted)
+
+
+def _reset() -> None:
+    """A new owner does not reset its consumers."""
+
+    async def reset(self: Puller) -> ConsumerInfo:
+        return await self._info()
+
+    _replace(Puller, "reset", reset)
+
+
+def _lane() -> None:
+    """A failing event is given back to the server, and later events of its key are handled."""
+    retry = EventWork._retry
+
+    def give_back(self: EventWork, error: BaseException) -> None:
+        delay = retry(self, error)
+        if delay is not None:
+            self.completion.delivery.nak(delay.after)
+
+    _replace(EventWork, "_retry", give_back)
+
+
+def _dead_letters_first() -> None:
+    """The original event is terminated before its dead letter is stored."""
+    store = DeadLetters.store
+
+    async def terminate_first(self: DeadLetters, stream: str, delivery: Any, *rest: Any) -> bool:
+        delivery.term()
+        await asyncio.sleep(0.02)  # the termination is written before the process can be killed
+        return await store(self, stream, delivery, *rest)
+
+    _replace(DeadLetters, "store", terminate_first)
+
+
+def _deadlines() -> None:
+    """Deadlines are not checked before handlers and commits."""
+
+    def unchecked(work: Any, when: str) -> None:
+        return None
+
+    _replace(turn, "check_deadline", unchecked)
+
+
+SAFEGUARDS: dict[str, Callable[[], None]] = {
+    "deduplication": _deduplication,
+    "dedup-entries": _dedup_entries,
+    "check": _sequence_check,
+    "lease": _lease,
+    "timer-check": _timer_check,
+    "recovery": _recovery,
+    "sweep": _sweep,
+    "reset": _reset,
+    "lane": _lane,
+    "dead-letters-first": _dead_letters_first,
+    "deadlines": _deadlines,
+}
+"""The safeguards by name, each with the function that switches it off."""
