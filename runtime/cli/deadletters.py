@@ -13,7 +13,7 @@ from runtime.cli.output import print_json, print_table, say
 from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
-from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, services
+from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, known_services
 from runtime.wire.subjects import valid_name
 
 _WIDTH = 60
@@ -99,7 +99,7 @@ async def _selected(
     configuration: Configuration, jetstream: JetStream, selection: Selection | None
 ) -> AsyncIterator[DeadLetter]:
     wanted = selection or Selection()
-    there = await services(jetstream, configuration.settings.namespace)
+    there = await known_services(jetstream, configuration.settings.namespace)
     if missing := [service for service in wanted.services if service not in there]:
         raise Failure(f"{', '.join(missing)}: no such service has run here (there are {', '.join(there)})", NOBODY)
     for service in wanted.services or there:

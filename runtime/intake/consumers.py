@@ -24,7 +24,7 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import ConsumerInfo
 from runtime.storage.positions import ConsumerPosition, Positions
-from runtime.storage.streams import REDRIVE, TIMERS, StreamChanged, unless_gone
+from runtime.storage.streams import REDRIVE, TIMERS, StreamChanged, unless_missing
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.subjects import Names
@@ -124,7 +124,7 @@ class Consumers:
         """
         served = self._served
         for stream, config, _ in self._active:
-            info = await unless_gone(partial(served.jetstream.consumer_info, stream, config.durable))
+            info = await unless_missing(partial(served.jetstream.consumer_info, stream, config.durable))
             if info is None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
             known = self.positions.get(stream, config.durable)

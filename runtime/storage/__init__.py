@@ -1,1 +1,16 @@
-"""What is kept in JetStream: records, deduplication, outbox, positions, dead letters, indexes."""
+"""Everything that an actor keeps in JetStream: records, dedup entries, outboxes, positions, dead letters and indexes.
+
+Used from outside:
+
+- `streams`: the configuration of an actor's streams, their creation and check, and the names of consumers.
+- `record` and `state`: the stored form of a key, and the decoder of its state.
+- `key`: `StoredKey`, the stored half of a key in memory.
+- `journal`: loads and commits records, and looks up handled messages.
+- `relay`: publishes the events and timers of committed turns.
+- `positions`: the positions of consumers.
+- `dead_letters`: stores, lists, redrives and drops dead letters.
+- `index`: the indexes that list queries read.
+
+The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `checkpoint`,
+`outbox_messages` and `schedules` (parts of the relay), and `ordered` (the data structure of an index).
+"""

@@ -1,7 +1,12 @@
-"""Dead letters: what a reaction gave up, stored with all that is needed to look at it, send it again, or drop it.
+"""Dead letters: messages that a reaction has given up, stored so that they can be inspected, redriven or dropped.
 
-One lies on ``<actor>.dead.<event or command>`` in the stream of the actor that gave up. Its body is the original's, and
-so are its headers, but for the server's own (``Nats-…``); what it died of stands in ``Dead-…``.
+A dead letter is a message on ``<actor>.dead.<event or command>`` in the dead-letter stream of the actor that gave it up.
+It has the body and the headers of the original, without the headers of the server (``Nats-…``), and a description of the
+failure in ``Dead-…`` headers.
+
+A redrive publishes the message on ``<actor>.redrive.<event or command>``, which only this actor consumes, so that no other
+listener of the event receives it a second time. It keeps the id under which the actor remembers the original, and can
+therefore have no effect twice.
 """
 
 import logging
@@ -21,62 +26,74 @@ from runtime.wire.subjects import Names, snake_case, valid_name
 logger = logging.getLogger("actorloom.storage")
 
 _MAX_REASON: Final = 500
-_MAX_WRITTEN: Final = 2048
-"""Characters of what else it died of."""
+"""Characters of the reason that are stored."""
+_MAX_FIELD: Final = 2048
+"""Characters of every other field of a failure that are stored."""
 _MAX_HEADERS: Final = 64_000
-"""Bytes of a dead letter's headers; JetStream refuses more than 64 KiB, and the original may have had as many."""
+"""Bytes of a dead letter's headers. JetStream refuses more than 64 KiB, and the original may have had as many."""
 _PREFIX: Final = "Dead-"
+"""The prefix of the headers that describe the failure."""
+_MAX_DIGITS: Final = 19
+"""Digits of a number that is read from a header. Anybody may write one, and Python refuses more than 4300 digits."""
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """What a message died of, and where: each field is a header, ``Dead-Reason`` and so on."""
+    """The failure of a message, and its origin. Each field is a header: ``Dead-Reason``, ``Dead-Attempts`` and so on."""
 
     reason: str
+    """The class name and the text of the last error."""
     attempts: int
     subject: str
-    """The subject, stream and sequence of the message as it was first delivered."""
+    """The subject of the message as it was first delivered."""
     stream: str
+    """The stream of that message."""
     sequence: int
+    """The sequence of that message in its stream."""
     reaction: str
-    """The method that gave it up."""
+    """The name of the method that failed."""
     id: str
-    """The id under which the actor remembers it: sent again, it cannot do a thing twice."""
+    """The id under which the actor remembers the message."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """One dead letter as it is stored."""
+    """One stored dead letter."""
 
     service: str
+    """The name of the actor that gave it up."""
     sequence: int
-    """Its sequence in the stream of dead letters."""
+    """The sequence in the dead-letter stream."""
     name: str
-    """The event, or the command of a timer, as it stands in subjects."""
+    """The event, or the command of a timer, in its form in subjects (``order_paid``)."""
     time: float
-    """When it became a dead letter, in unix seconds."""
+    """Unix seconds at which it was stored."""
     failure: Failure
     headers: dict[str, str]
-    """Those of the original."""
+    """The headers of the original."""
     payload: bytes
+    """The body of the original."""
 
     @property
     def id(self) -> str:
-        """What it is called: ``orders:17``."""
+        """The name by which people refer to it: ``orders:17``."""
         return f"{self.service}:{self.sequence}"
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which dead letters are meant: those that fit every field that is set. Times are unix seconds."""
+    """A filter of dead letters. It selects those that match every field that is set."""
 
     services: tuple[str, ...] = ()
+    """Names of actors. `matches` does not look at them: each actor has a stream of its own."""
     event: str = ""
-    """The event's or command's class name, or as it stands in subjects."""
+    """The class name of the event or command, or its form in subjects."""
     reason: str = ""
-    """A regular expression found anywhere in the reason, in any case."""
+    """A regular expression that is searched for in the reason, in any case."""
     since: float = 0.0
+    """Unix seconds. Earlier dead letters are left out."""
     before: float = float("inf")
+    """Unix seconds. Dead letters of this time and later ones are left out."""
 
-    def fits(self, letter: DeadLetter) -> bool:
-        """Whether `letter` is meant (its service is not looked at)."""
+    def matches(self, letter: DeadLetter) -> bool:
+        """Return whether a dead letter is selected, whatever its service."""
         return (
             self.since <= letter.time < self.before
             and (not self.event or letter.name in (self.event, snake_case(self.event)))
@@ -85,63 +102,81 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class DeadLetters:
-    """The dead letters of one actor. Beside what they say, its methods raise what `JetStream` does."""
+    """The dead letters of one actor. Apart from `store`, its methods raise the errors of `JetStream`.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor.
+    """
 
     def __init__(self, jetstream: JetStream, names: Names) -> None:
         self._jetstream = jetstream
         self._names = names
 
     async def store(self, stream: str, delivery: Delivery, name: str, failure: Failure) -> bool:
-        """Publish a delivery of `stream` as a dead letter; return whether it is stored for certain."""
+        """Store a message as a dead letter.
+
+        Args:
+            stream: The stream of the delivery.
+            delivery: The message. The caller terminates it only after this returns True.
+            name: The event, or the command of a timer, in its form in subjects.
+            failure: The failure.
+
+        Returns:
+            Whether the dead letter is certainly stored. If not, the reason is logged.
+        """
         subject = self._names.dead(name)
-        # Fixed for this delivery and reaction, so that it is stored once.
+        # Fixed for this delivery and reaction, so that a repetition is dropped.
         message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{failure.reaction}"
-        ours = [(header_block.MESSAGE_ID.decode(), message_id), *_written(failure)]
-        block = header_block.encode([*_fitting(_kept(delivery.headers), _MAX_HEADERS - _size(ours)), *ours])
+        own_headers = [(header_block.MESSAGE_ID.decode(), message_id), *_failure_headers(failure)]
+        headers = _fitting(_original_headers(delivery.headers), _MAX_HEADERS - _size(own_headers)) + own_headers
         try:
-            await self._jetstream.publish(subject, delivery.payload, headers=block)
-        except (PublishError, TimeoutError) as unacknowledged:
-            logger.error("%s: a dead letter could not be stored: %s", subject, unacknowledged)
+            await self._jetstream.publish(subject, delivery.payload, headers=header_block.encode(headers))
+        except (PublishError, TimeoutError) as error:
+            logger.error("%s: a dead letter could not be stored: %s", subject, error)
             return False
         return True
 
     async def get(self, sequence: int) -> DeadLetter | None:
-        """Return one, or None where it is not there (any more)."""
+        """Return the dead letter at `sequence`, or None if there is none."""
         stored = await self._jetstream.get(self._names.dead_stream, sequence)
         return self._letter(stored) if stored is not None and self._is_dead(stored) else None
 
     async def read(self, selection: Selection = Selection()) -> AsyncIterator[DeadLetter]:
-        """Iterate over those of `selection`, the oldest first."""
+        """Iterate over the selected dead letters, oldest first."""
         async for stored in self._jetstream.read(self._names.dead_stream, self._names.dead(">")):
             letter = self._letter(stored)
-            if selection.fits(letter):
+            if selection.matches(letter):
                 yield letter
 
     async def redrive(self, sequence: int) -> bool:
-        """Send it again to the reaction that gave it up, and to no other; return False where it is not there any more.
+        """Send a dead letter to the reaction that gave it up, and to no other.
 
-        It leaves the dead letters only when it is stored on its way back. Two who do it at once send it once; whatever
-        is sent twice takes effect once, as its id is the same.
+        The dead letter is deleted only after the message is stored on its way back. Two callers that do this at the same
+        time send it once.
+
+        Returns:
+            False if there is no such dead letter.
         """
         letter = await self.get(sequence)
         if letter is None:
             return False
-        pairs = [
+        headers = [
             *letter.headers.items(),
             (header_block.MESSAGE_ID.decode(), f"redrive:{sequence}"),
-            *_written(letter.failure),
+            *_failure_headers(letter.failure),
         ]
-        await self._jetstream.publish(
-            self._names.redrive(letter.name), letter.payload, headers=header_block.encode(pairs)
-        )
+        subject = self._names.redrive(letter.name)
+        await self._jetstream.publish(subject, letter.payload, headers=header_block.encode(headers))
         await self.drop(sequence)
         return True
 
     async def drop(self, sequence: int) -> bool:
-        """Delete one for good; return False where it is not there any more."""
+        """Delete a dead letter permanently; return False if there is none."""
         return await self._jetstream.delete_message(self._names.dead_stream, sequence)
 
     def _is_dead(self, stored: StoredMessage) -> bool:
+        """Return whether a message is a dead letter, and not one on its way back."""
         return stored.subject.startswith(self._names.dead(""))
 
     def _letter(self, stored: StoredMessage) -> DeadLetter:
@@ -151,66 +186,71 @@ class DeadLetters:
             name=stored.subject.removeprefix(self._names.dead("")),
             time=stored.time,
             failure=read_failure(stored.headers),
-            headers=dict(_kept(stored.headers)),
+            headers=dict(_original_headers(stored.headers)),
             payload=stored.payload,
         )
 
 
-async def services(jetstream: JetStream, namespace: str) -> list[str]:
-    """Return the names of the actors of `namespace` that have a stream of dead letters: all that have run."""
+async def known_services(jetstream: JetStream, namespace: str) -> list[str]:
+    """Return the names of the actors in a namespace that have a dead-letter stream, which is every actor that has run."""
     prefix = Names("", namespace)
-    found = await jetstream.stream_names(prefix.prefix + "*.dead.>")
-    actors = [name.removeprefix(prefix.stream_prefix).removesuffix("-dead") for name in found]
+    streams = await jetstream.stream_names(prefix.prefix + "*.dead.>")
+    actors = [stream.removeprefix(prefix.stream_prefix).removesuffix("-dead") for stream in streams]
     return [
         actor
-        for actor, name in zip(actors, found, strict=True)
-        if valid_name(actor) and Names(actor, namespace).dead_stream == name
+        for actor, stream in zip(actors, streams, strict=True)
+        if valid_name(actor) and Names(actor, namespace).dead_stream == stream
     ]
 
 
 def read_failure(block: bytes | None) -> Failure:
-    """Return what the headers of a dead letter, or of one sent again, say. What is missing or odd is empty."""
+    """Return the failure in the headers of a dead letter, or of one that is redriven. A missing or invalid field is empty."""
     found = {name.lower(): value for name, value in header_block.parse(block).items()}
 
-    def said(field: str) -> Any:
+    def value(field: str) -> Any:
         text = found.get(f"{_PREFIX}{field}".lower(), "")
-        # Anybody may write these; Python itself refuses numbers of more than 4300 digits.
-        return (int(text) if len(text) < 20 and text.isdecimal() else 0) if field in ("attempts", "sequence") else text
+        if field not in ("attempts", "sequence"):
+            return text
+        return int(text) if len(text) <= _MAX_DIGITS and text.isdecimal() else 0
 
-    return Failure(*(said(field) for field in Failure.__struct_fields__))
+    return Failure(*(value(field) for field in Failure.__struct_fields__))
 
 
-def _written(failure: Failure) -> list[tuple[str, str]]:
+def _failure_headers(failure: Failure) -> list[tuple[str, str]]:
     values = msgspec.structs.asdict(failure) | {"reason": failure.reason[:_MAX_REASON]}
-    return [
-        (f"{_PREFIX}{field.capitalize()}", _line(str(value)[:_MAX_WRITTEN]).encode(errors="replace").decode())
-        for field, value in values.items()
-    ]
+    return [(f"{_PREFIX}{field.capitalize()}", _header_value(str(value))) for field, value in values.items()]
 
 
-def _line(value: str) -> str:
-    """Return `value` on one line: a foreign publisher's id may have had more, and a dead letter must be stored."""
-    return value.replace("\r", " ").replace("\n", " ")
+def _header_value(text: str) -> str:
+    """Return a text that any header can hold, since a dead letter must be stored.
+
+    The id of a foreign publisher may contain line breaks or lone surrogates.
+    """
+    line = text[:_MAX_FIELD].replace("\r", " ").replace("\n", " ")
+    return line.encode(errors="replace").decode()
 
 
-def _size(pairs: list[tuple[str, str]]) -> int:
-    return sum(len(name.encode()) + len(value.encode()) + 4 for name, value in pairs)
+def _original_headers(block: bytes | None) -> list[tuple[str, str]]:
+    """Return the headers that a dead letter keeps.
 
-
-def _fitting(pairs: list[tuple[str, str]], room: int) -> list[tuple[str, str]]:
-    """Return those of `pairs` that fit into `room` bytes: one that is too long is left out, those after it need not be."""
-    found: list[tuple[str, str]] = []
-    for pair in pairs:
-        if (size := _size([pair])) <= room:
-            room -= size
-            found.append(pair)
-    return found
-
-
-def _kept(block: bytes | None) -> list[tuple[str, str]]:
-    """Return the headers that a dead letter keeps: not the server's, nor those of an earlier death, nor what no line holds."""
+    Left out are those of the server, those of an earlier failure, and those with a line break.
+    """
     return [
         (name, value)
         for name, value in header_block.parse(block).items()
         if not name.lower().startswith(("nats-", "dead-")) and "\r" not in name + value and "\n" not in name + value
     ]
+
+
+def _size(headers: list[tuple[str, str]]) -> int:
+    return sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers)
+
+
+def _fitting(headers: list[tuple[str, str]], room: int) -> list[tuple[str, str]]:
+    """Return the headers that fit into `room` bytes. A header that is too long is left out; later ones may still fit."""
+    found: list[tuple[str, str]] = []
+    for header in headers:
+        if (size := _size([header])) <= room:
+            room -= size
+            found.append(header)
+    return found

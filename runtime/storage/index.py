@@ -1,7 +1,8 @@
-"""Indexes over the states of an actor: what list queries read.
+"""Indexes over the states of an actor, from which list queries are answered.
 
-They live in the owner's memory, are rebuilt from the newest record of each key when it starts, and change with each
-commit before its reply leaves: a list includes every turn that was committed before it was asked for.
+The indexes are in the memory of the owner. They are rebuilt from the newest record of each key when an owner starts, and
+updated by each commit before its reply is sent. A list therefore includes every turn that was committed before the list
+was requested.
 """
 
 import base64
@@ -24,74 +25,91 @@ from runtime.wire.subjects import Names
 logger = logging.getLogger("actorloom.storage")
 
 _MAX_PAGE = 1000
-_MAX_TOLD = 10
-_NO_TOKEN = "the page token is not one that a list gave out"
+"""Items of one page at most."""
+_MAX_LOGGED = 10
+"""Unreadable keys that are logged one by one during a rebuild."""
+_PROGRESS = 50_000
+"""Keys after which a rebuild logs its progress."""
+_INVALID_TOKEN = "the page token is not one that a list gave out"
 
-Place = tuple[bool, Any, str]
-"""Where a key stands in an index: whether it has a value to order by, that value, and its token (which breaks ties)."""
+Position = tuple[bool, Any, str]
+"""The position of a key in an index: whether it has a value to order by, that value, and its token, which breaks ties."""
 
 
 class Indexes:
-    """All declared indexes of one actor type. `read` returns the states of keys, given their tokens."""
+    """All declared indexes of one actor type.
+
+    Args:
+        actor: The name of the actor.
+        indexes: The declared indexes.
+        read_states: Returns the states of keys, given their tokens; None for a key without a state.
+    """
 
     def __init__(
-        self, actor: str, indexes: tuple[Index, ...], read: Callable[[list[str]], Awaitable[list[Any]]]
+        self, actor: str, indexes: tuple[Index, ...], read_states: Callable[[list[str]], Awaitable[list[Any]]]
     ) -> None:
         self._actor = actor
         self._indexes = indexes
-        self._read = read
-        self._places: list[dict[Any, Ordered[Place]]] = [{} for _ in indexes]
-        self._known: dict[str, tuple[tuple[Any, Place], ...]] = {}
+        self._read_states = read_states
+        self._groups: list[dict[Any, Ordered[Position]]] = [{} for _ in indexes]
+        """For each index, the ordered positions of the keys that share a value of its field."""
+        self._known: dict[str, tuple[tuple[Any, Position], ...]] = {}
+        """For each key token, its group and its position in each index."""
 
     def __len__(self) -> int:
-        """Return how many keys have a state."""
+        """Return the number of keys that have a state."""
         return len(self._known)
 
     def update(self, token: str, state: Any) -> None:
-        """Take in the state of a key; None takes the key out."""
+        """Move a key to the positions of its new state; None removes the key."""
         before = self._known.get(token)
-        after = None if state is None else tuple(self._place(index, state, token) for index in self._indexes)
-        for number, places in enumerate(self._places):
-            if before is not None and (after is None or before[number] != after[number]):
-                group, place = before[number]
-                members = places[group]
-                members.remove(place)
-                if not members:
-                    del places[group]
-            if after is not None and (before is None or before[number] != after[number]):
-                group, place = after[number]
-                if (members := places.get(group)) is None:
-                    members = places[group] = Ordered()
-                members.add(place)
+        after = None if state is None else tuple(self._position(index, state, token) for index in self._indexes)
+        for number, groups in enumerate(self._groups):
+            old = None if before is None else before[number]
+            new = None if after is None else after[number]
+            if old == new:
+                continue
+            if old is not None:
+                _remove(groups, *old)
+            if new is not None:
+                _add(groups, *new)
         if after is not None:
             self._known[token] = after
         elif before is not None:
             del self._known[token]
 
     async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Page[Any]:
-        """Return one page; see `Actor.list`."""
+        """Return one page of a list; see `Actor.list`.
+
+        Raises:
+            DeclarationError: No declared index serves this filter and order.
+            InvalidMessage: The page token is invalid.
+        """
         descending = order is not None and order.startswith("-")
         number = self._choose(filters, order.lstrip("-") if order else None)
-        members = self._places[number].get(next(iter(filters.values()), None), Ordered())
+        members = self._groups[number].get(next(iter(filters.values()), None), Ordered())
         limit = max(1, min(limit, _MAX_PAGE))
         start = _read_token(after) if after else None
         try:
             chosen = list(islice(members.descending(start) if descending else members.ascending(start), limit + 1))
-        except TypeError:  # a value of another type: the token of another list
-            raise InvalidMessage(_NO_TOKEN) from None
-        more = len(chosen) > limit
+        except TypeError:  # the value has another type: the token is that of another list
+            raise InvalidMessage(_INVALID_TOKEN) from None
+        has_more = len(chosen) > limit
         del chosen[limit:]
-        states = await self._read([place[2] for place in chosen])
-        # A key deleted while the page was read has no state any more.
+        states = await self._read_states([position[2] for position in chosen])
+        # A key that was deleted while the page was read has no state any more.
         items = [state for state in states if state is not None]
-        return Page(items, _token(chosen[-1]) if more else None)
+        return Page(items, _token(chosen[-1]) if has_more else None)
 
     async def rebuild(self, jetstream: JetStream, names: Names, journal: Journal) -> None:
-        """Read the newest record of each key. Raises `ActorError` where the stream cannot be read.
+        """Read the newest record of each key.
 
-        A key whose state cannot be (a newer version's) is not listed, which is logged; the others are.
+        A key with an unreadable state, such as one that a newer version wrote, is logged and left out.
+
+        Raises:
+            ActorError, TimeoutError: The stream cannot be read.
         """
-        begun = time.monotonic()
+        start = time.monotonic()
         count = unreadable = 0
         async for stored in jetstream.read(names.turns_stream, names.turn("*"), last_per_subject=True):
             count += 1
@@ -99,26 +117,27 @@ class Indexes:
                 state = journal.decode_state(decode_record(stored.payload, stored.subject), stored.subject)
             except (NotDelivered, CodecError) as error:
                 unreadable += 1
-                if unreadable <= _MAX_TOLD:
+                if unreadable <= _MAX_LOGGED:
                     logger.error("%s: a key is not listed: %s", self._actor, error)
                 continue
             self.update(stored.subject.rpartition(".")[2], state)
-            if count % 50_000 == 0:
+            if count % _PROGRESS == 0:
                 logger.info("%s: indexing, %d keys so far", self._actor, count)
-        taken = time.monotonic() - begun
+        seconds = time.monotonic() - start
         if unreadable:
             logger.error(
                 "%s: %d of %d keys are not listed: their states cannot be read", self._actor, unreadable, count
             )
         if count:
-            logger.info("%s: indexed %d keys in %.2f s", self._actor, count, taken)
+            logger.info("%s: indexed %d keys in %.2f s", self._actor, count, seconds)
 
-    def _place(self, index: Index, state: Any, token: str) -> tuple[Any, Place]:
+    def _position(self, index: Index, state: Any, token: str) -> tuple[Any, Position]:
         group = getattr(state, index.field) if index.field is not None else None
         value = getattr(state, index.order) if index.order is not None else None
         return group, (value is not None, value, token)
 
     def _choose(self, filters: dict[str, Any], order: str | None) -> int:
+        """Return the number of the index that serves a filter and an order."""
         if len(filters) > 1:
             raise DeclarationError(f"{self._actor}: list() filters by one attribute, not by {', '.join(filters)}")
         field = next(iter(filters), None)
@@ -129,19 +148,33 @@ class Indexes:
         raise DeclarationError(f"{self._actor}: this list needs a declared {wanted}")
 
 
-_decode_place = msgspec.json.Decoder(tuple[bool, str | int | float | None, str]).decode
+_decode_position = msgspec.json.Decoder(tuple[bool, str | int | float | None, str]).decode
 
 
-def _token(place: Place) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode().rstrip("=")
+def _add(groups: dict[Any, Ordered[Position]], group: Any, position: Position) -> None:
+    members = groups.get(group)
+    if members is None:
+        members = groups[group] = Ordered()
+    members.add(position)
 
 
-def _read_token(text: str) -> Place:
+def _remove(groups: dict[Any, Ordered[Position]], group: Any, position: Position) -> None:
+    members = groups[group]
+    members.remove(position)
+    if not members:
+        del groups[group]
+
+
+def _token(position: Position) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+
+
+def _read_token(text: str) -> Position:
     try:
         padded = text + "=" * (-len(text) % 4)
-        place = _decode_place(base64.b64decode(padded, altchars=b"-_", validate=True))
+        position = _decode_position(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidMessage(_NO_TOKEN) from None
-    if place[0] != (place[1] is not None):
-        raise InvalidMessage(_NO_TOKEN)
-    return place
+        raise InvalidMessage(_INVALID_TOKEN) from None
+    if position[0] != (position[1] is not None):
+        raise InvalidMessage(_INVALID_TOKEN)
+    return position

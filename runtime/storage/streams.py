@@ -1,13 +1,18 @@
-"""The streams of an actor: which it has, how they are set, and whether they still stand as this process found them.
+"""The streams of an actor: their configuration, their creation, and the check that they are still those that were found.
 
-State that somebody deleted is never made anew, empty, under a running actor, nor under one that comes back: that is
-`StateLost`. What can be put back without giving up anything (a setting, a stream of events) is put back, and said.
+Anything that can be restored without giving something up, such as a setting or an empty stream of events, is restored and
+logged. State is different. An actor that runs on an empty stream answers as if no key had ever existed, and accepts
+messages that it has handled before. So if the turns stream of an actor was deleted, the actor does not create another one;
+it stops with `StateLost`, and people decide whether to restore a backup or to begin again.
+
+A fresh deployment and a deleted stream look alike: in both cases there is no turns stream. The dead-letter stream tells
+them apart. It is created after the turns stream, so if it exists alone, the actor has run here and its state is gone.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
@@ -18,38 +23,40 @@ from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
 
-DAY = 86_400.0
-EVENTS_MAX_AGE = 30 * DAY
+TIMERS: Final = "timers"
+"""The consumer of due timers, on the turns stream."""
+REDRIVE: Final = "redrive"
+"""The consumer of redriven dead letters, on the dead-letter stream."""
+
+_EVENTS_MAX_AGE = 30 * 86_400.0
 """Seconds for which events are kept."""
-TIMERS = "timers"
-"""The consumer of timers that fired, on the stream of records."""
-REDRIVE = "redrive"
-"""The consumer of dead letters that are sent again, on the stream of dead letters."""
-DUPLICATE_WINDOW = 120.0
-"""Seconds for which the server itself drops a message of a known id; later repetitions are the receivers' to notice."""
-RECORDS_KEPT = 1
-"""Records kept of each key, and timers of each name: only the newest. One before it would come back to life when the newest
-expires (the state of a key that was deleted), or when the server restarts (a schedule that was replaced)."""
+_DUPLICATE_WINDOW = 120.0
+"""Seconds for which the server drops a message whose id it has seen. Receivers recognize later repetitions themselves."""
+_RECORDS_KEPT = 1
+"""Messages kept of each subject of the turns stream: the newest only.
 
-
-_DOUBTS = (0.2, 0.5, 1.0)
-"""Seconds between looks at what is said to be gone: a server that has just become leader may not know all yet."""
+With more, an older one would come back: a record when that of a deleted key expires, and a timer that was replaced when
+the server restarts.
+"""
+_MISSING_PAUSES = (0.2, 0.5, 1.0)
+"""Seconds between attempts to find a missing stream or consumer. A server that has just become leader may not know it yet."""
 
 T = TypeVar("T")
 
 
 class StreamChanged(ConfigurationError):
-    """A stream or consumer was deleted or changed while an actor worked on it; it is put back as the actor begins anew."""
+    """A stream or consumer was deleted or changed while its actor ran. The host restarts the actor, which restores it."""
 
 
 class StateLost(ConfigurationError):
-    """The stream with the state of an actor was deleted, or replaced by another: people decide what to do."""
+    """The stream with the state of an actor was deleted or replaced. The actor does not run until people have decided."""
 
 
 def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
-    """Return the stream of the records, without a limit.
+    """Return the configuration of the turns stream: records, dedup entries, positions, timers and the checkpoint.
 
-    To make room it would drop states: with schedules, the server does not let it refuse instead. The account's limit does.
+    The stream has no limits of its own. A full stream would have to drop states to make room, since the server allows
+    message schedules only with the policy that discards old messages. The limits of the account apply.
     """
     own = f"{names.prefix}{names.actor}"
     return StreamConfig(
@@ -58,8 +65,8 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
         max_age=0,
         max_bytes=-1,
         max_msgs=-1,
-        max_msgs_per_subject=RECORDS_KEPT,
-        duplicate_window=int(DUPLICATE_WINDOW * SECOND),
+        max_msgs_per_subject=_RECORDS_KEPT,
+        duplicate_window=int(_DUPLICATE_WINDOW * SECOND),
         allow_msg_ttl=True,
         allow_msg_schedules=True,
         replicas=replicas,
@@ -67,19 +74,22 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
 
 
 def events_config(names: Names, replicas: int = 1) -> StreamConfig:
-    """Return the stream of the events. Where somebody bounds it and it is full, it refuses, and the events wait in the records."""
+    """Return the configuration of the events stream.
+
+    If somebody limits the stream and it is full, it refuses new events, which then wait in the records.
+    """
     return StreamConfig(
         name=names.events_stream,
         subjects=(f"{names.prefix}{names.actor}.event.>",),
-        max_age=int(EVENTS_MAX_AGE * SECOND),
+        max_age=int(_EVENTS_MAX_AGE * SECOND),
         discard="new",
-        duplicate_window=int(DUPLICATE_WINDOW * SECOND),
+        duplicate_window=int(_DUPLICATE_WINDOW * SECOND),
         replicas=replicas,
     )
 
 
 def dead_config(names: Names, replicas: int = 1) -> StreamConfig:
-    """Return the stream of the dead letters, and of those on their way back."""
+    """Return the configuration of the dead-letter stream, which also holds redriven dead letters."""
     own = f"{names.prefix}{names.actor}"
     return StreamConfig(
         name=names.dead_stream, subjects=(f"{own}.dead.>", f"{own}.redrive.>"), discard="new", replicas=replicas
@@ -87,32 +97,49 @@ def dead_config(names: Names, replicas: int = 1) -> StreamConfig:
 
 
 class Streams:
-    """The streams that one host works on: its own three, and the events of the actors that it reacts to (`sources`)."""
+    """The streams that one host uses: the turns and dead-letter streams of its actor, and all events streams it needs.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor.
+        sources: The names of the actors whose events streams are needed: itself, and those it reacts to.
+        replicas: The number of replicas of streams that are created.
+    """
 
     def __init__(self, jetstream: JetStream, names: Names, sources: Iterable[Names], replicas: int = 1) -> None:
         self._jetstream = jetstream
         self._turns, self._dead = turns_config(names, replicas), dead_config(names, replicas)
-        # The order matters: dead letters have a stream only where the records had one before.
+        # The turns stream is created first: a dead-letter stream without it means that state was deleted.
         self._configs = [self._turns, self._dead, *(events_config(source, replicas) for source in sources)]
         self._created: dict[str, str] = {}
+        """The creation time of each stream, as the server prints it. A stream that was created again has another."""
 
     async def ensure(self) -> None:
-        """Create what is missing, and widen what is too narrow. Called whenever the host begins.
+        """Create missing streams, and widen those with a narrower configuration. Called whenever the host begins.
 
-        Raises `StateLost`, `StreamConflict` where a stream stands that cannot be widened, `ApiError` and `TimeoutError`.
+        Raises:
+            StateLost: The turns stream was deleted or replaced.
+            StreamConflict: An existing stream has a setting that cannot be widened.
+            ApiError, TimeoutError: The streams cannot be asked or created now.
         """
         await self._refuse_lost_state()
         for config in self._configs:
             await self._jetstream.ensure_stream(config)
-            # Asked for: who creates at the same time as another may be told the time of the asking.
+            # The answer to a creation is of no use here: if two processes create the stream at the same time, one of
+            # them gets the time of its own request.
             info = await self._jetstream.stream_info(config.name)
             known = self._created.get(config.name, info.created)
             if known != info.created:
-                logger.error("stream %s was deleted, and is made anew: what it held is gone", config.name)
+                logger.error("stream %s was deleted and is created again: its messages are lost", config.name)
             self._created[config.name] = info.created
 
     async def check(self) -> None:
-        """Look whether all stands as it was found, and raise `StreamChanged` where it does not; `ensure` then decides."""
+        """Compare the streams with those that `ensure` found.
+
+        Raises:
+            StreamChanged: A stream was deleted, replaced or changed. `ensure` then decides what to do.
+            ApiError, TimeoutError: The streams cannot be asked now.
+        """
         for config in self._configs:
             info = await self._info(config.name)
             if info is None or info.created != self._created[config.name]:
@@ -123,7 +150,7 @@ class Streams:
                 raise StreamChanged(f"stream {config.name} was changed: it has {fields}")
 
     def created(self, stream: str) -> str:
-        """Return when `stream` was created: one of the same name that somebody made later is another."""
+        """Return the creation time of a stream, as the server prints it; "" if the stream is not one of these."""
         return self._created.get(stream, "")
 
     async def _refuse_lost_state(self) -> None:
@@ -132,19 +159,22 @@ class Streams:
             info = await self._info(name)
             if info is None or info.created != self._created[name]:
                 raise StateLost(
-                    f"stream {name} was deleted while its actor ran: its state is gone. Nothing is made anew; restore it"
+                    f"stream {name} was deleted while its actor ran: its state is lost. It is not created again, empty; "
+                    "restore it"
                 )
-        # The stream made later is asked for first: another process may be making both right now.
-        elif await self._stands(self._dead.name) and await self._info(name) is None:
+        # The dead-letter stream is asked for first, since another process may be creating both streams right now. In the
+        # other order, both could be created between the two requests.
+        elif await self._exists(self._dead.name) and await self._info(name) is None:
             raise StateLost(
-                f"stream {name} is missing, but {self._dead.name} says that this actor has run here: its state was "
+                f"stream {name} is missing, but {self._dead.name} shows that this actor has run here: its state was "
                 f"deleted, or is not restored yet. Restore it; to begin with no state, delete {self._dead.name} too"
             )
 
     async def _info(self, stream: str) -> StreamInfo | None:
-        return await unless_gone(lambda: self._jetstream.stream_info(stream))
+        return await unless_missing(lambda: self._jetstream.stream_info(stream))
 
-    async def _stands(self, stream: str) -> bool:
+    async def _exists(self, stream: str) -> bool:
+        """Return whether a stream exists, by one request."""
         try:
             await self._jetstream.stream_info(stream)
         except ApiError as error:
@@ -154,11 +184,11 @@ class Streams:
         return True
 
 
-async def unless_gone(ask: Callable[[], Awaitable[T]]) -> T | None:
-    """Return what `ask` does, or None where it is said again and again that the stream or consumer is not there."""
-    for pause in (*_DOUBTS, None):
+async def unless_missing(request: Callable[[], Awaitable[T]]) -> T | None:
+    """Return the result of a request, or None if the stream or consumer is missing in each of several attempts."""
+    for pause in (*_MISSING_PAUSES, None):
         try:
-            return await ask()
+            return await request()
         except ApiError as error:
             if error.err_code not in (ErrorCode.STREAM_NOT_FOUND, ErrorCode.CONSUMER_NOT_FOUND):
                 raise

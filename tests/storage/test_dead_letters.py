@@ -14,7 +14,7 @@ from runtime import Actor, Command, Event, Options, Query, RetryPolicy, command,
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, read_failure, services
+from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, known_services, read_failure
 from runtime.testing import System, running
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
@@ -339,7 +339,7 @@ def letter(**fields: Any) -> DeadLetter:
 
 
 @pytest.mark.parametrize(
-    ("selection", "fits"),
+    ("selection", "selected"),
     [
         (Selection(), True),
         (Selection(event="order_paid"), True),
@@ -354,8 +354,8 @@ def letter(**fields: Any) -> DeadLetter:
         (Selection(before=100.1, event="paid"), False),
     ],
 )
-def test_a_selection_means_what_fits_all_of_it(selection: Selection, fits: bool) -> None:
-    assert selection.fits(letter()) is fits
+def test_a_selection_means_what_fits_all_of_it(selection: Selection, selected: bool) -> None:
+    assert selection.matches(letter()) is selected
 
 
 @pytest.mark.parametrize(
@@ -368,8 +368,8 @@ def test_headers_that_are_missing_or_odd_are_read_as_nothing(block: bytes | None
 
 async def test_the_services_of_a_namespace_are_those_that_have_run(shop: System, namespace: str) -> None:
     jetstream = JetStream(shop.connection)
-    assert await services(jetstream, namespace) == ["books", "post"]
-    assert await services(jetstream, new_id()) == []
+    assert await known_services(jetstream, namespace) == ["books", "post"]
+    assert await known_services(jetstream, new_id()) == []
 
 
 async def test_the_command_line(shop: System, nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:

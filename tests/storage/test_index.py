@@ -81,7 +81,7 @@ def test_lists_are_those_of_a_naive_model(steps: list[tuple[str, Card | None]], 
         assert found == naive(states, filters, order), (filters, order)
     for token in list(states):
         indexes.update(token, None)
-    assert all(not places for places in indexes._places), "nothing is left of what is gone"
+    assert all(not groups for groups in indexes._groups), "nothing is left of deleted keys"
 
 
 @given(STEPS, STEPS, st.integers(1, 3))

@@ -13,7 +13,7 @@ from runtime.storage.ordered import Ordered
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs of four, so that a few values make many."""
-    monkeypatch.setattr(ordered, "_RUN", 4)
+    monkeypatch.setattr(ordered, "_MAX_RUN", 4)
 
 
 @given(st.lists(st.integers(0, 30), max_size=120), st.integers(-1, 31))
@@ -38,7 +38,7 @@ def test_no_run_grows_beyond_its_bound() -> None:
     values = Ordered[int]()
     for value in [*range(100), *range(300, 200, -1)]:
         values.add(value)
-    assert max(len(run) for run in values._runs) <= ordered._RUN
+    assert max(len(run) for run in values._runs) <= ordered._MAX_RUN
     for value in range(100):
         values.remove(value)
     assert all(values._runs)

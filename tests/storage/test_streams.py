@@ -23,7 +23,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.server import EmbeddedServer
-from runtime.storage import streams as storage
+from runtime.storage import streams
 from runtime.storage.streams import StateLost
 from runtime.wire.subjects import Names
 from tests.support.probe import Probe, running
@@ -105,7 +105,7 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     HANDLED.clear()
     STOPPED.clear()
     monkeypatch.setattr(serving_module, "_TICK", 0.1)
-    monkeypatch.setattr(storage, "_DOUBTS", (0.01, 0.1))
+    monkeypatch.setattr(streams, "_MISSING_PAUSES", (0.01, 0.1))
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ async def test_deleted_state_ends_the_actor_and_is_not_made_anew(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, actor: type[Actor[Any]]
 ) -> None:
     names = Names(actor.name, namespace)
-    text = "was deleted while its actor ran: its state is gone"
+    text = "was deleted while its actor ran: its state is lost"
     async with ending(actor, nats_server.url, namespace, StateLost, text) as system:
         await jetstream.delete_stream(names.turns_stream)
         await system.until(lambda: not system.is_ready(actor.name))
@@ -168,7 +168,7 @@ async def test_deleted_state_ends_the_actor_and_is_not_made_anew(
         await jetstream.stream_info(names.turns_stream)
     assert missing.value.err_code == ErrorCode.STREAM_NOT_FOUND
 
-    with pytest.raises(StateLost, match=f"{names.dead_stream} says that this actor has run here"):
+    with pytest.raises(StateLost, match=f"{names.dead_stream} shows that this actor has run here"):
         async with running(actor, url=nats_server.url, namespace=namespace):
             pass
     await jetstream.delete_stream(names.dead_stream)  # what the error says for a fresh start
@@ -180,7 +180,7 @@ async def test_a_stream_put_in_the_place_of_the_state_ends_the_actor(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
 ) -> None:
     names = Names("ledger", namespace)
-    async with ending(Ledger, nats_server.url, namespace, StateLost, "its state is gone"):
+    async with ending(Ledger, nats_server.url, namespace, StateLost, "its state is lost"):
         config = (await jetstream.stream_info(names.turns_stream)).config
         await jetstream.delete_stream(names.turns_stream)
         payload = msgspec.json.encode(config)
@@ -191,7 +191,7 @@ async def test_a_command_to_deleted_state_is_refused(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving_module, "_TICK", 60.0)
-    async with ending(Till, nats_server.url, namespace, StateLost, "its state is gone") as system:
+    async with ending(Till, nats_server.url, namespace, StateLost, "its state is lost") as system:
         await system.bus.command(Pay("a"))
         await jetstream.delete_stream(Names("till", namespace).turns_stream)
         for name in ("a", "b"):
@@ -202,7 +202,7 @@ async def test_a_command_to_deleted_state_is_refused(
 async def test_a_server_that_lost_all_ends_the_actor(namespace: str, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     async with EmbeddedServer(port=0, store_dir=first) as server:
-        async with ending(Till, server.url, namespace, StateLost, "its state is gone") as system:
+        async with ending(Till, server.url, namespace, StateLost, "its state is lost") as system:
             await system.bus.command(Pay("a"))
             server.kill()
             server.store_dir = second
@@ -222,7 +222,7 @@ async def test_a_deleted_stream_of_events_is_made_anew_and_said(
         await system.bus.command(Pay("b"))
         await system.until(lambda: HANDLED["b"] == 1)
         assert await system.bus.query(GetTotal("a")) == 1 and HANDLED["a"] == 1
-    said = f"stream {names.events_stream} was deleted, and is made anew: what it held is gone"
+    said = f"stream {names.events_stream} was deleted and is created again: its messages are lost"
     assert said in [record.message for record in caplog.records if record.levelno == logging.ERROR]
 
 

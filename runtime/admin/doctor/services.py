@@ -11,7 +11,7 @@ from runtime.nats.jetstream.configs import StreamConfig, widen_stream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.nats.lease import Holder
-from runtime.storage.dead_letters import services as services_that_ran
+from runtime.storage.dead_letters import known_services
 from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
 from runtime.wire.subjects import Names
 
@@ -44,7 +44,7 @@ async def look_at_services(
 ) -> AsyncIterator[Finding]:
     """Yield what there is to say of each service that has run here, or runs."""
     there = {service.name: service for service in running}
-    names = sorted({*await services_that_ran(jetstream, namespace), *there})
+    names = sorted({*await known_services(jetstream, namespace), *there})
     if not names:
         yield ok("services", "none has run here yet")
     for name in names:
