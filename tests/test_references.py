@@ -20,7 +20,7 @@ SETTINGS = [ROOT / "Makefile", ROOT / "pyproject.toml", ROOT / "Dockerfile", *so
 
 _FOLDER_PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(map(re.escape, FOLDERS))})/[\w./-]*\w(?![*<{{…\w]|-\*)")
 _PAGE = re.compile(r"(?<![\w/.*-])([\w.-][\w./-]*\.md)\b(?:#([\w-]+)|((?:,?(?: and)? §\d+)*))")
-_MODULE_FILE = re.compile(r"(?<![\w/.*<-])((?:\w+/)*[a-z_]\w*\.py)\b")
+_MODULE_FILE = re.compile(r"(?<![\w/.*<>-])((?:\w+/)*[a-z_]\w*\.py)\b")
 _DECISION = re.compile(r"\bADR[ -]?(0\d\d)\b")
 _DOTTED = re.compile(r"`(runtime(?:\.\w+)+)")
 
