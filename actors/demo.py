@@ -21,6 +21,7 @@ from runtime.actor.message import Command, Query, contract_of
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, NotFound
 from runtime.host.process import serving
+from runtime.host.signals import drain_on_signals
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import DEFAULT_PORT, EmbeddedServer
 from runtime.telemetry import LeanSpan, SpanRecord, Tracing, attached
@@ -74,8 +75,15 @@ async def demo(
         TimeoutError: A step of the order did not happen in time.
     """
     stop = asyncio.Event()
-    interrupt = _Interrupt(stop)
-    with interrupt:
+    task = asyncio.current_task()
+    order_done = False
+
+    def interrupt(_: signal.Signals) -> None:
+        stop.set()
+        if not order_done and task is not None:
+            task.cancel()
+
+    with drain_on_signals(interrupt):
         try:
             async with AsyncExitStack() as stack:
                 server, bus, tracing = await _started(console, stack, nats_server, port)
@@ -84,7 +92,7 @@ async def demo(
                 console.print(render(await _trace(tracing, trace_id), rich=True), soft_wrap=True)
                 _print_next_steps(console, server, order, trace_id, leave)
                 if not leave:
-                    interrupt.expected = True
+                    order_done = True
                     await stop.wait()
                     console.print("\n[dim]draining …[/]")
             return 0
@@ -93,34 +101,6 @@ async def demo(
                 raise
             console.print("\n[dim]interrupted[/]")
             return 130
-
-
-class _Interrupt:
-    """Handles Ctrl-C and SIGTERM inside a `with` block.
-
-    The first signal sets `stop`, and cancels the current task unless `expected` is set. The second one ends the process.
-    """
-
-    def __init__(self, stop: asyncio.Event) -> None:
-        self.expected = False
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._received, number)
-
-    def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.remove_signal_handler(number)
-
-    def _received(self, number: int) -> None:
-        if self._stop.is_set():
-            os._exit(128 + number)
-        self._stop.set()
-        if not self.expected and self._task is not None:
-            self._task.cancel()
 
 
 async def _started(
