@@ -45,9 +45,11 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Messages of one key that may wait; one more is refused with 429."""
     in_hand: int = 512
     """Events fetched and not yet finished, of each stream that the actor reacts to."""
-    held_back: int = 10_000
-    """Events beside those in hand, of each stream, that may wait in memory behind a failing one of their key (at most 64 MiB
-    of them), or, without state, at the server for another attempt. With more, the subscription stands still."""
+    parked: int = 10_000
+    """Upper limit of parked events per stream: events that wait behind a failing event of the same key (64 MiB at most).
+
+    They stay in memory, in addition to `in_hand`. In an actor without state, they wait at the server for their next attempt.
+    At the limit, the subscription fetches few events or none until a parked one is done."""
     handled: int = 8
     """Messages that a key's record remembers at least; once it has three times as many, the others leave it for dedup entries."""
     remember: float = 86_400.0

@@ -145,7 +145,7 @@ class Consumers:
             durable=durable,
             filter_subjects=filters,
             ack_wait=_ACK_WAIT * SECOND,
-            max_ack_pending=served.options.in_hand + served.options.held_back,
+            max_ack_pending=served.options.in_hand + served.options.parked,
         )
         position = await self._make(stream, config)
         expires = served.lease_ttl * _OUTLIVED if served.keyed else 3.0
@@ -155,7 +155,7 @@ class Consumers:
             durable,
             self._deliver(reactions, durable, position),
             limit=served.options.in_hand,
-            max_parked=served.options.held_back,
+            max_parked=served.options.parked,
             exclusive=served.keyed,
             expires=expires,
             heartbeat=expires / 3,
@@ -215,9 +215,9 @@ class Consumers:
         served = self._served
         served.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
         logger.error(
-            "%s: as many events of %s as may be (held_back = %d, or 64 MiB) wait behind ones that fail: until one of these is "
-            "done, few or no others are fetched",
-            served.name, stream, served.options.held_back,
+            "%s: the limit of parked events of %s is reached (parked = %d, or 64 MiB): they wait behind events that fail; until "
+            "one of these is done, the subscription fetches few events or none",
+            served.name, stream, served.options.parked,
         )  # fmt: skip
 
     def _failed(self, error: ActorError) -> None:

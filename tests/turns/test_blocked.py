@@ -214,7 +214,7 @@ async def test_parked_events_are_bounded_and_the_limit_is_logged_once(
     nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     BLOCKED.add("jammed")
-    options = {"boxes": Options(retry=PATIENT, in_hand=8, held_back=40)}
+    options = {"boxes": Options(retry=PATIENT, in_hand=8, parked=40)}
     async with running(Boxes, url=nats_server.url, namespace=namespace, options=options) as system:
         await post(system, namespace, "jammed", range(100))
         await post(system, namespace, "free", range(5))
@@ -223,8 +223,8 @@ async def test_parked_events_are_bounded_and_the_limit_is_logged_once(
             "actorloom.reactions.stalled", {"messaging.destination.name": f"{namespace}-office-events"}
         )
         assert counter.value == 1 and (await pile(system, "free")).numbers == ()
-        said = [record for record in caplog.records if record.levelno == logging.ERROR]
-        assert ["held_back = 40" in record.getMessage() for record in said] == [True]
+        errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+        assert ["parked = 40" in record.getMessage() for record in errors] == [True]
         BLOCKED.clear()
         assert await until_handled(system, "jammed", 100) == tuple(range(100))
         assert await until_handled(system, "free", 5) == tuple(range(5))
