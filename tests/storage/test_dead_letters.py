@@ -1,4 +1,4 @@
-"""Dead letters: what they keep, and what comes of one that is sent again: once in effect, and by the one reaction."""
+"""Dead letters: their contents, and redrives, which reach one reaction and take effect once."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from tests.support.process import run_command
 
 OPTIONS = Options(retry=RetryPolicy(attempts=2, first=0.01, longest=0.02))
 FAILING: set[str] = set()
-"""What fails now, by the method's name."""
+"""Names of the methods that fail at present."""
 RUNS: Tally[str] = Tally()
 
 
@@ -67,7 +67,7 @@ def run(name: str) -> None:
 
 
 class Books(Actor[Sum]):
-    """Reacts to the same event in two ways."""
+    """Reacts to the same event with several methods."""
 
     name = "books"
     options = OPTIONS
@@ -100,7 +100,7 @@ class Books(Actor[Sum]):
 
 
 class Post(Actor):
-    """Has no state, and reacts to the same event."""
+    """An actor without state that reacts to the same event."""
 
     name = "post"
     options = OPTIONS
@@ -111,7 +111,7 @@ class Post(Actor):
 
 
 class Desk:
-    """The operator's side: the dead letters of one actor."""
+    """The dead letters of one actor, as an operator sees them."""
 
     def __init__(self, system: System, actor: str, namespace: str) -> None:
         self.letters = DeadLetters(JetStream(system.connection), Names(actor, namespace))
@@ -121,15 +121,15 @@ class Desk:
     async def all(self) -> list[DeadLetter]:
         return [letter async for letter in self.letters.read()]
 
-    async def some(self, count: int = 1) -> list[DeadLetter]:
+    async def at_least(self, count: int = 1) -> list[DeadLetter]:
         async def found() -> list[DeadLetter]:
             letters = await self.all()
             return letters if len(letters) >= count else []
 
         return await self.system.until(found)
 
-    async def empty(self) -> None:
-        """Wait until the stream has neither a dead letter nor one on its way back."""
+    async def until_empty(self) -> None:
+        """Wait until the stream has neither dead letters nor redriven ones."""
 
         async def nothing() -> bool:
             info = await JetStream(self.system.connection).stream_info(self.names.dead_stream)
@@ -144,10 +144,10 @@ async def shop(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Sys
         yield system
 
 
-async def test_a_dead_letter_keeps_all_of_the_original(shop: System, namespace: str) -> None:
+async def test_a_dead_letter_keeps_body_headers_and_failure_of_the_original(shop: System, namespace: str) -> None:
     FAILING.add("on_paid")
     event_id = await shop.bus.emit(Paid("1", 5))
-    (letter,) = await Desk(shop, "books", namespace).some()
+    (letter,) = await Desk(shop, "books", namespace).at_least()
     assert (letter.service, letter.name) == ("books", "paid")
     assert json.loads(letter.payload) == {"order": "1", "amount": 5, "how": "cash", "to": None}
     assert letter.headers["ce-id"] == event_id and letter.headers["ce-type"] == "shop.Paid"
@@ -160,20 +160,22 @@ async def test_a_dead_letter_keeps_all_of_the_original(shop: System, namespace: 
 
 
 @pytest.mark.parametrize(("actor", "reaction"), [("books", "on_paid"), ("post", "on_paid_send")])
-async def test_redriving_reaches_only_the_reaction_that_gave_up(
+async def test_a_redrive_reaches_only_the_reaction_that_gave_up(
     shop: System, namespace: str, actor: str, reaction: str
 ) -> None:
     desk = Desk(shop, actor, namespace)
     FAILING.add(reaction)
     await shop.bus.emit(Paid("1", 5))
-    (letter,) = await desk.some()
-    await shop.until(lambda: sum(RUNS.values()) == 4)  # two attempts of the failing one, one of the two others
+    (letter,) = await desk.at_least()
+    await shop.until(
+        lambda: sum(RUNS.values()) == 4
+    )  # two attempts of the failing reaction, one of each of the two others
     trace_id = letter.headers["traceparent"].split("-")[1]
 
     FAILING.clear()
     RUNS.clear()
     assert await desk.letters.redrive(letter.sequence)
-    await desk.empty()
+    await desk.until_empty()
     assert dict(RUNS) == {reaction: 1}
     assert await shop.bus.query(GetSum("1")) == 5
     spans = {span.name for span in shop.trace_of(trace_id)}
@@ -181,36 +183,36 @@ async def test_redriving_reaches_only_the_reaction_that_gave_up(
     assert not await desk.letters.redrive(letter.sequence)
 
 
-async def test_what_fails_again_is_a_dead_letter_again(shop: System, namespace: str) -> None:
+async def test_a_redriven_message_that_fails_is_a_dead_letter_again(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     FAILING.add("on_paid")
     await shop.bus.emit(Paid("1"))
-    (first,) = await desk.some()
+    (first,) = await desk.at_least()
     for _ in range(2):
         RUNS.clear()
         assert await desk.letters.redrive(first.sequence)
 
-        async def again(known: DeadLetter = first) -> DeadLetter | None:
+        async def newer(known: DeadLetter = first) -> DeadLetter | None:
             return next((letter for letter in await desk.all() if letter.sequence != known.sequence), None)
 
-        second = await shop.until(again)
+        second = await shop.until(newer)
         assert (second.failure, second.headers, second.payload) == (first.failure, first.headers, first.payload)
         assert RUNS["on_paid"] == 2
         first = second
     assert len(await desk.all()) == 1
 
 
-async def test_two_operators_at_once_and_a_copy_of_the_letter_take_effect_once(shop: System, namespace: str) -> None:
+async def test_concurrent_redrives_and_a_copy_take_effect_once(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     FAILING.add("on_paid")
     await shop.bus.emit(Paid("1", 5))
-    (letter,) = await desk.some()
+    (letter,) = await desk.at_least()
     FAILING.clear()
     RUNS.clear()
     assert any(await asyncio.gather(*(desk.letters.redrive(letter.sequence) for _ in range(5))))
-    await desk.empty()
+    await desk.until_empty()
     assert RUNS["on_paid"] == 1
-    # Long after, when the key has handled more than its record holds, somebody publishes a copy.
+    # Later, a copy is published. The key has handled more messages by then than its record lists.
     for _ in range(30):
         await shop.bus.emit(Paid("1", 1))
     await shop.until(lambda: RUNS["on_paid"] == 31)
@@ -218,48 +220,46 @@ async def test_two_operators_at_once_and_a_copy_of_the_letter_take_effect_once(s
     dead = {f"Dead-{field.capitalize()}": str(value) for field, value in msgspec.structs.asdict(letter.failure).items()}
     block = header_block.encode([*letter.headers.items(), *dead.items()])
     await jetstream.publish(desk.names.redrive("paid"), letter.payload, headers=block)
-    await desk.empty()
+    await desk.until_empty()
     assert RUNS["on_paid"] == 31 and await shop.bus.query(GetSum("1")) == 35
 
 
-async def test_a_timer_goes_back_to_its_key(shop: System, namespace: str) -> None:
+async def test_a_redriven_timer_returns_to_its_key(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     FAILING.add("note")
     await shop.bus.command(NoteLater("a b"))
-    (letter,) = await desk.some()
+    (letter,) = await desk.at_least()
     assert (letter.name, letter.failure.reaction) == ("note", "note")
     assert ".timer.a%20b." in letter.failure.subject
     FAILING.clear()
     await desk.letters.redrive(letter.sequence)
-    await desk.empty()
+    await desk.until_empty()
     assert await shop.bus.query(GetSum("a b")) == 100
 
 
-async def test_one_for_a_reaction_that_is_no_more_becomes_a_dead_letter_that_says_so(
-    shop: System, namespace: str
-) -> None:
+async def test_a_redrive_to_an_unknown_reaction_is_a_dead_letter_with_that_reason(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     FAILING.add("on_paid")
     await shop.bus.emit(Paid("1"))
-    (letter,) = await desk.some()
+    (letter,) = await desk.at_least()
     pairs = [("Dead-Reaction", "on_gone"), ("Dead-Id", "x.on_gone"), ("ce-id", "x")]
     await JetStream(shop.connection).publish(desk.names.redrive("paid"), b"{}", headers=header_block.encode(pairs))
-    letters = await desk.some(2)
+    letters = await desk.at_least(2)
     other = next(each for each in letters if each.sequence != letter.sequence)
     assert other.failure.reason == "this version of books has no reaction 'on_gone'"
     assert (other.name, other.failure.id, other.headers) == ("paid", "x.on_gone", {"ce-id": "x"})
 
 
-async def test_odd_headers_neither_stop_the_reaction_nor_its_dead_letters(shop: System, namespace: str) -> None:
+async def test_odd_headers_stop_neither_the_reaction_nor_its_dead_letters(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     jetstream = JetStream(shop.connection)
     subject = f"{namespace}.shop.event.paid.1"
-    # An id of two lines cannot stand in the dead letter's headers; so many headers and its own are more than 64 KiB.
+    # A header cannot hold an id of two lines. The headers below, with those of the dead letter, exceed 64 KiB.
     await jetstream.publish(subject, b"{}", headers=b"NATS/1.0\r\nce-id: a\nb\r\n\r\n")
-    assert all("\n" not in letter.failure.id for letter in await desk.some(2))
+    assert all("\n" not in letter.failure.id for letter in await desk.at_least(2))
     long = b"NATS/1.0\r\nfirst: 1\r\nlong: %b\r\nlast: 2\r\n\r\n" % (b"x" * 65_000)
     await jetstream.publish(subject, b"{}", headers=long)
-    letters = await desk.some(4)
+    letters = await desk.at_least(4)
     assert letters[-1].headers == {"first": "1", "last": "2"}
 
 
@@ -271,26 +271,28 @@ async def test_odd_headers_neither_stop_the_reaction_nor_its_dead_letters(shop: 
         {"Dead-Reaction": "note", "Dead-Subject": "NAMESPACE.books.timer.%ZZ.x", "Dead-Id": "x"},
     ],
 )
-async def test_what_was_never_a_dead_letter_becomes_one(shop: System, namespace: str, lines: dict[str, str]) -> None:
+async def test_an_invalid_message_on_the_redrive_subject_becomes_a_dead_letter(
+    shop: System, namespace: str, lines: dict[str, str]
+) -> None:
     desk = Desk(shop, "books", namespace)
     block = "".join(f"{name}: {value.replace('NAMESPACE', namespace)}\r\n" for name, value in lines.items())
     body = b'{"order":"1","amount":1,"key":"1"}'
     await JetStream(shop.connection).publish(
         desk.names.redrive("paid"), body, headers=f"NATS/1.0\r\n{block}\r\n".encode()
     )
-    (letter,) = await desk.some()
+    (letter,) = await desk.at_least()
     assert letter.failure.reaction == lines["Dead-Reaction"] and letter.failure.sequence == 0
 
 
-async def test_what_no_reaction_can_read_is_a_dead_letter_for_each(shop: System, namespace: str) -> None:
+async def test_an_undecodable_event_is_a_dead_letter_of_each_reaction(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     jetstream = JetStream(shop.connection)
     block = (
         b"NATS/1.0\r\nce-id: e1\r\nodd: a\nb\r\nNats-Trace-Dest: x\r\nDead-Id: forged\r\nDead-Reason: forged\r\n\r\n"
     )
     await jetstream.publish(f"{namespace}.shop.event.paid.1", b'{"order": 5}', headers=block)
-    # Not for the third: its pattern does not match.
-    letters = await desk.some(2)
+    # The third reaction has a pattern, which does not match.
+    letters = await desk.at_least(2)
     assert {(each.failure.reaction, each.failure.id) for each in letters} == {
         ("on_paid", "e1.on_paid"),
         ("on_paid_also", "e1.on_paid_also"),
@@ -300,13 +302,13 @@ async def test_what_no_reaction_can_read_is_a_dead_letter_for_each(shop: System,
     assert not RUNS
 
 
-async def test_a_key_that_is_absent_or_too_long_makes_a_dead_letter(shop: System, namespace: str) -> None:
+async def test_an_event_with_an_absent_or_too_long_key_is_a_dead_letter(shop: System, namespace: str) -> None:
     desk = Desk(shop, "books", namespace)
     await shop.bus.emit(Paid("1", how="transfer", to=Payee("")))
     await shop.until(lambda: RUNS["on_paid_to"] == 1)
     await shop.bus.emit(Paid("1", how="transfer"))
     await shop.bus.emit(Paid("1", how="transfer", to=Payee("x" * 2000)))
-    letters = await desk.some(2)
+    letters = await desk.at_least(2)
     assert {each.failure.reaction for each in letters} == {"on_paid_to"}
     assert ["no key at 'to.name'" in letters[0].failure.reason, "is too long" in letters[1].failure.reason] == [
         True,
@@ -314,22 +316,22 @@ async def test_a_key_that_is_absent_or_too_long_makes_a_dead_letter(shop: System
     ]
 
 
-async def test_an_actor_that_is_down_gets_them_when_it_starts(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_an_actor_receives_redriven_messages_when_it_starts(nats_server: EmbeddedServer, namespace: str) -> None:
     FAILING.add("on_paid")
     async with running(Books, url=nats_server.url, namespace=namespace) as system:
         for number in range(10):
             await system.bus.emit(Paid(str(number), 7))
-        await Desk(system, "books", namespace).some(10)
+        await Desk(system, "books", namespace).at_least(10)
     FAILING.clear()
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
         letters = DeadLetters(JetStream(connection), Names("books", namespace))
         sequences = [letter.sequence async for letter in letters.read()]
-        # Two operators at once: each is sent once, and none is lost.
+        # Two operators at the same time: each dead letter is sent once, and none is lost.
         await asyncio.gather(*(letters.redrive(sequence) for sequence in sequences * 2))
         info = await JetStream(connection).stream_info(Names("books", namespace).dead_stream, subjects=">")
         assert info.state.subjects == {f"{namespace}.books.redrive.paid": 10}
     async with running(Books, url=nats_server.url, namespace=namespace) as system:
-        await Desk(system, "books", namespace).empty()
+        await Desk(system, "books", namespace).until_empty()
         assert [await system.bus.query(GetSum(str(number))) for number in range(10)] == [7] * 10
 
 
@@ -354,38 +356,38 @@ def letter(**fields: Any) -> DeadLetter:
         (Selection(before=100.1, event="paid"), False),
     ],
 )
-def test_a_selection_means_what_fits_all_of_it(selection: Selection, selected: bool) -> None:
+def test_a_selection_matches_letters_that_match_every_field(selection: Selection, selected: bool) -> None:
     assert selection.matches(letter()) is selected
 
 
 @pytest.mark.parametrize(
     "block", [None, b"NATS/1.0\r\n\r\n", b"NATS/1.0\r\nDead-Attempts: \xc2\xb2\r\nDEAD-ID: x\r\n\r\n"]
 )
-def test_headers_that_are_missing_or_odd_are_read_as_nothing(block: bytes | None) -> None:
+def test_missing_or_invalid_headers_are_read_as_empty_fields(block: bytes | None) -> None:
     failure = read_failure(block)
     assert (failure.attempts, failure.sequence, failure.subject) == (0, 0, "")
 
 
-async def test_the_services_of_a_namespace_are_those_that_have_run(shop: System, namespace: str) -> None:
+async def test_the_known_services_of_a_namespace_are_those_that_have_run(shop: System, namespace: str) -> None:
     jetstream = JetStream(shop.connection)
     assert await known_services(jetstream, namespace) == ["books", "post"]
     assert await known_services(jetstream, new_id()) == []
 
 
-async def test_the_command_line(shop: System, nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
+async def test_the_dlq_commands(shop: System, nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
     async def dlq(*arguments: str) -> tuple[int, str, str]:
-        said = await run_command(
+        result = await run_command(
             "dlq", *arguments, "--nats", nats_server.url, "--namespace", namespace, cwd=tmp_path
         )  # fmt: skip
-        return said.code, said.out, said.err
+        return result.code, result.out, result.err
 
     assert await dlq("ls") == (0, "", "no dead letters\n")
     FAILING.update(("on_paid", "on_paid_send"))
     books, post = Desk(shop, "books", namespace), Desk(shop, "post", namespace)
     for number in (1, 2):
         await shop.bus.emit(Paid(str(number), 5))
-        await books.some(number)
-        await post.some(number)
+        await books.at_least(number)
+        await post.at_least(number)
     one, two = await books.all()
 
     code, out, _ = await dlq("ls")
@@ -405,9 +407,9 @@ async def test_the_command_line(shop: System, nats_server: EmbeddedServer, names
     assert (await dlq("redrive", one.id))[::2] == (0, "1 sent again\n")
     await shop.until(lambda: _sum_is(shop, "1", 5))
     assert (await dlq("redrive", "--service", "books"))[::2] == (0, "1 sent again\n")
-    await books.empty()
+    await books.until_empty()
     assert (await dlq("drop", "--all"))[::2] == (0, "2 dropped\n")
-    await post.empty()
+    await post.until_empty()
     assert await shop.bus.query(GetSum("2")) == 5
 
 
@@ -431,8 +433,8 @@ async def _sum_is(shop: System, order: str, expected: int) -> bool:
         (["ls", "--since", "yesterday"], 2, "write 30m, 2h, 7d"),
     ],
 )
-async def test_what_cannot_be_done_says_why(
+async def test_a_failing_dlq_command_says_why(
     nats_server: EmbeddedServer, tmp_path: Path, arguments: list[str], code: int, text: str
 ) -> None:
-    said = await run_command("dlq", *arguments, "--nats", nats_server.url, "--namespace", "none-here", cwd=tmp_path)
-    assert said.code == code and text in " ".join(said.err.split()) and "Traceback" not in said.err
+    result = await run_command("dlq", *arguments, "--nats", nats_server.url, "--namespace", "none-here", cwd=tmp_path)
+    assert result.code == code and text in " ".join(result.err.split()) and "Traceback" not in result.err

@@ -1,4 +1,4 @@
-"""Indexes: against a naive model, and on a server while rows come in and after a restart."""
+"""Indexes: against a simple model, and on a server during changes and after a restart."""
 
 import asyncio
 import base64
@@ -51,22 +51,22 @@ async def pages(indexes: Indexes, filters: dict[str, Any], order: str | None, li
         after = page.next
 
 
-def naive(states: dict[str, Card], filters: dict[str, Any], order: str | None) -> list[Card]:
-    """Filter and sort: what has no value comes first, and keys break ties."""
+def simple_list(states: dict[str, Card], filters: dict[str, Any], order: str | None) -> list[Card]:
+    """Filter and sort. States without a value come first, and keys break ties."""
     found = [
         (token, state) for token, state in states.items() if all(getattr(state, k) == v for k, v in filters.items())
     ]
     by = (order or "").lstrip("-")
 
-    def place(item: tuple[str, Card]) -> tuple[Any, ...]:
+    def position(item: tuple[str, Card]) -> tuple[Any, ...]:
         value = getattr(item[1], by) if by else None
         return (value is not None, value or 0 if by == "rank" else value or "", item[0])
 
-    return [state for _, state in sorted(found, key=place, reverse=(order or "").startswith("-"))]
+    return [state for _, state in sorted(found, key=position, reverse=(order or "").startswith("-"))]
 
 
 @given(STEPS, st.integers(1, 5))
-def test_lists_are_those_of_a_naive_model(steps: list[tuple[str, Card | None]], limit: int) -> None:
+def test_lists_equal_those_of_a_simple_model(steps: list[tuple[str, Card | None]], limit: int) -> None:
     states: dict[str, Card] = {}
     indexes = indexes_of(states)
     for token, state in steps:
@@ -78,14 +78,14 @@ def test_lists_are_those_of_a_naive_model(steps: list[tuple[str, Card | None]], 
     assert len(indexes) == len(states)
     for filters, order in LISTS:
         found = asyncio.run(pages(indexes, filters, order, limit))
-        assert found == naive(states, filters, order), (filters, order)
+        assert found == simple_list(states, filters, order), (filters, order)
     for token in list(states):
         indexes.update(token, None)
     assert all(not groups for groups in indexes._groups), "nothing is left of deleted keys"
 
 
 @given(STEPS, STEPS, st.integers(1, 3))
-def test_a_row_that_stays_is_listed_once_however_others_move(
+def test_an_unchanged_key_is_listed_once_while_others_move(
     first: list[tuple[str, Card | None]], second: list[tuple[str, Card | None]], limit: int
 ) -> None:
     states = {f"stay{n}": Card(f"stay{n}", "red", n % 3) for n in range(7)}
@@ -136,7 +136,7 @@ def token(value: Any) -> str:
     ],
 )
 @pytest.mark.parametrize("order", ["rank", "-rank"])
-def test_a_token_that_no_list_gave_out_is_refused(after: str, order: str) -> None:
+def test_an_invalid_page_token_is_refused(after: str, order: str) -> None:
     states = {f"k{n}": Card(f"k{n}", "red", n) for n in range(5)}
     indexes = indexes_of(states)
     for key, state in states.items():
@@ -148,7 +148,7 @@ def test_a_token_that_no_list_gave_out_is_refused(after: str, order: str) -> Non
         asyncio.run(indexes.page({}, order, 10, after))
 
 
-def test_a_list_needs_its_index() -> None:
+def test_a_list_needs_a_declared_index() -> None:
     indexes = indexes_of({})
     for filters, order, text in [
         ({"name": "x"}, None, r"needs a declared Index\('name'\)"),
@@ -160,7 +160,7 @@ def test_a_list_needs_its_index() -> None:
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(-1, 1), (0, 1), (3, 3), (10**9, 7)])
-def test_a_page_is_bounded(limit: int, expected: int) -> None:
+def test_the_size_of_a_page_is_bounded(limit: int, expected: int) -> None:
     states = {f"k{n}": Card(f"k{n}") for n in range(7)}
     indexes = indexes_of(states)
     for key, state in states.items():
@@ -199,7 +199,9 @@ class Cards(Actor[Card], indexes=[Index(order="rank")]):
         return await self.list(order="rank", limit=message.limit, after=message.after)
 
 
-async def test_a_list_has_every_turn_that_was_committed_before_it(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_list_includes_every_turn_that_was_committed_before_it(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     async with running(Cards, url=nats_server.url, namespace=namespace) as system:
         bus = system.bus
 
@@ -214,7 +216,7 @@ async def test_a_list_has_every_turn_that_was_committed_before_it(nats_server: E
         assert [card.rank for card in listed] == [n for n in range(60) if n != 3]
 
 
-async def test_pages_while_rows_are_inserted(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_pages_list_each_key_once_while_keys_are_added(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Cards, url=nats_server.url, namespace=namespace) as system:
         bus = system.bus
         await asyncio.gather(*(bus.command(PutCard(f"k{number}", number * 10)) for number in range(40)))
@@ -232,9 +234,7 @@ async def test_pages_while_rows_are_inserted(nats_server: EmbeddedServer, namesp
         assert {f"k{number}" for number in range(40)} <= set(seen)
 
 
-async def test_a_restart_rebuilds_the_indexes_without_what_was_deleted(
-    nats_server: EmbeddedServer, namespace: str
-) -> None:
+async def test_a_restart_rebuilds_the_indexes_without_deleted_keys(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Cards, url=nats_server.url, namespace=namespace) as system:
         await asyncio.gather(*(system.bus.command(PutCard(f"k.{number}", number)) for number in range(30)))
         await asyncio.gather(*(system.bus.command(PutCard(f"k.{number}", 100 - number)) for number in range(10)))
@@ -244,7 +244,9 @@ async def test_a_restart_rebuilds_the_indexes_without_what_was_deleted(
         assert [card.rank for card in listed] == [*(n for n in range(10, 30) if n != 20), *range(91, 101)]
 
 
-async def test_a_token_of_a_caller_that_is_none_is_its_own_fault(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_caller_with_an_invalid_page_token_gets_invalid_message(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     async with running(Cards, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(PutCard("a", 1))
         with pytest.raises(InvalidMessage, match="page token"):

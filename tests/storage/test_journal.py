@@ -1,4 +1,4 @@
-"""The journal: commits that are checked, and ids that are known however they left the record; against a naive model."""
+"""The journal: conflicting commits are refused, and a handled id is found wherever it is; against a simple model."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ def handled(message_id: str, at: float | None = None) -> Handled:
 
 
 class Bench:
-    """A journal over a stream of its own."""
+    """Makes journals over one stream."""
 
     def __init__(self, connection: Connection, names: Names) -> None:
         self.jetstream = JetStream(connection)
@@ -61,15 +61,19 @@ async def bench(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Be
         yield bench
 
 
-async def test_a_commit_is_what_the_next_load_finds(bench: Bench) -> None:
+async def test_a_committed_record_is_loaded(bench: Bench) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     assert await journal.load(key) is None and key.loaded and key.state is None
     outbox = [Outgoing("e1", Kind.EVENT, "Added", "k", RAW, 1.0)]
     sequence = await journal.commit(key, Count("k", 1), [handled("m1")], outbox)
-    again = StoredKey("k", "k")
-    record = await bench.journal().load(again)
+    reloaded = StoredKey("k", "k")
+    record = await bench.journal().load(reloaded)
     assert record is not None and [each.id for each in record.outbox] == ["e1"]
-    assert (again.state, again.sequence) == (Count("k", 1), sequence) and again.find("m1") and not again.find("m2")
+    assert (
+        (reloaded.state, reloaded.sequence) == (Count("k", 1), sequence)
+        and reloaded.find("m1")
+        and not reloaded.find("m2")
+    )
 
 
 async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
@@ -90,7 +94,7 @@ async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
     ]
 
 
-async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_without_an_answer_is_verified(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     publish = bench.jetstream.publish
@@ -119,7 +123,21 @@ async def test_an_answer_that_is_lost_or_late(bench: Bench, monkeypatch: pytest.
             await journal.commit(key, Count("k", 2), [handled("m2")], [])
 
 
-async def test_what_the_server_refuses_is_not_stored(bench: Bench) -> None:
+async def test_a_record_in_a_newer_format_is_refused_and_never_overwritten(bench: Bench) -> None:
+    journal, key = bench.journal(), StoredKey("k", "k")
+    await journal.load(key)
+    newer = b'{"commit_id":"theirs","format":2}'
+    await bench.jetstream.publish(bench.names.turn("k"), newer)
+    with pytest.raises(Conflict, match="another writer has committed"):
+        await journal.commit(key, Count("k", 1), [handled("m1")], [])
+    with pytest.raises(NotDelivered, match="record format 2; this process knows 1"):
+        await journal.load(key)
+    assert not key.loaded
+    stored = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.turn("k"))
+    assert stored is not None and stored.payload == newer
+
+
+async def test_a_refused_commit_is_not_stored(bench: Bench) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     with pytest.raises(NotStored, match="the server takes"):
@@ -137,16 +155,16 @@ async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
     publish = bench.jetstream.publish_callback
     held: list[Callable[[int, Exception], None]] = []
 
-    def holding(subject: str, payload: bytes, block: bytes, told: Callable[[int, Exception], None]) -> None:
-        held.append(told)
+    def holding(subject: str, payload: bytes, block: bytes, callback: Callable[[int, Exception], None]) -> None:
+        held.append(callback)
 
     monkeypatch.setattr(bench.jetstream, "publish_callback", holding)
     for number in range(6):
         await journal.commit(key, Count("k", number), [handled(f"m{number}")], [])
     assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no entry is confirmed"
     monkeypatch.setattr(bench.jetstream, "publish_callback", publish)
-    for told in held:
-        told(0, TimeoutError())
+    for callback in held:
+        callback(0, TimeoutError())
     async with asyncio.timeout(5):
         while len(key.handled) > 3:
             await journal.commit(key, Count("k", 9), [handled(new_id())], [])
@@ -159,7 +177,7 @@ async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
 
 
 async def until_evicted(journal: Journal, key: StoredKey, ids: list[str]) -> None:
-    """Commit on until all of `ids` have left the record."""
+    """Commit until the record lists none of `ids`."""
     async with asyncio.timeout(10):
         while any(key.find(message_id) for message_id in ids):
             await journal.commit(key, Count("k", 0), [handled(new_id())], [])
@@ -167,17 +185,17 @@ async def until_evicted(journal: Journal, key: StoredKey, ids: list[str]) -> Non
 
 
 async def entries_of(bench: Bench, token: str = "k") -> dict[str, int]:
-    """The subjects of all dedup entries of a key, without what is common, and how many messages each is of."""
+    """Return the number of messages in each dedup entry of a key, by the end of its subject."""
     root = bench.names.dedup_entry(token, "")[:-1]
     found = [stored async for stored in bench.jetstream.read(bench.names.turns_stream, f"{root}>")]
     return {stored.subject.removeprefix(root): len(msgspec.json.decode(stored.payload)) for stored in found}
 
 
 async def parts_of(bench: Bench, at: float) -> dict[int, int]:
-    """The parts of the shared dedup entries for ids of that time (unix seconds), and how many messages each is of."""
-    moment = f"{int(at * 1000) // 256:x}."
+    """Return the number of messages in each shared entry of the bucket of a time (Unix seconds), by part."""
+    bucket = f"{int(at * 1000) // 256:x}."
     found = await entries_of(bench)
-    return {int(each.removeprefix(moment)): count for each, count in found.items() if each.startswith(moment)}
+    return {int(each.removeprefix(bucket)): count for each, count in found.items() if each.startswith(bucket)}
 
 
 async def test_messages_of_one_time_bucket_share_dedup_entries(bench: Bench) -> None:
@@ -188,11 +206,11 @@ async def test_messages_of_one_time_bucket_share_dedup_entries(bench: Bench) -> 
     for message_id in ids[:20]:
         await first.commit(key, Count("k", 0), [handled(message_id)], [])
     await until_evicted(first, key, ids[:20])
-    second, again = bench.journal(), StoredKey("k", "k")  # it does not know which parts there are
-    await second.load(again)
+    second, key = bench.journal(), StoredKey("k", "k")  # it does not know the existing parts
+    await second.load(key)
     for message_id in ids[20:]:
-        await second.commit(again, Count("k", 0), [handled(message_id)], [])
-    await until_evicted(second, again, ids)
+        await second.commit(key, Count("k", 0), [handled(message_id)], [])
+    await until_evicted(second, key, ids)
     parts = await parts_of(bench, now)
     assert sorted(parts) == list(range(len(parts))) and 2 <= len(parts) <= 20 and sum(parts.values()) >= 40
     for message_id in ids:
@@ -204,18 +222,20 @@ async def test_messages_of_one_time_bucket_share_dedup_entries(bench: Bench) -> 
 
 
 async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And where one of them fails, it is written later, and none has come in its place."""
+    """A part that fails is written later, and nothing else takes its place."""
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
     publish, failed = bench.jetstream.publish_callback, False
 
-    def failing(subject: str, payload: bytes, headers: bytes, told: Callable[[int, Exception | None], None]) -> None:
+    def failing(
+        subject: str, payload: bytes, headers: bytes, callback: Callable[[int, Exception | None], None]
+    ) -> None:
         nonlocal failed
         if subject.endswith(".1") and not failed:
             failed = True
-            told(0, TimeoutError())
+            callback(0, TimeoutError())
         else:
-            publish(subject, payload, headers, told)
+            publish(subject, payload, headers, callback)
 
     monkeypatch.setattr(bench.jetstream, "publish_callback", failing)
     now = time.time()
@@ -236,7 +256,7 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
 async def test_an_old_id_or_a_large_reply_has_a_dedup_entry_of_its_own(
     bench: Bench, age: int | None, size: int, shared: bool
 ) -> None:
-    """Who is old, so that no entry before it can expire long before it; and whose reply is large."""
+    """An old id could outlive the earlier parts of its bucket."""
     message_id = "foreign" if age is None else uuid7(time.time() - age)
     journal, key = bench.journal(Options(handled=2, remember=100)), StoredKey("k", "k")
     await journal.load(key)
@@ -266,13 +286,13 @@ async def test_an_old_id_or_a_large_reply_has_a_dedup_entry_of_its_own(
         (None, True, True, 60),
     ],
 )
-async def test_what_is_gone_leaves_the_stream_in_time(
+async def test_only_an_expiring_record_has_a_lifetime(
     bench: Bench, state: Any, outbox: bool, expires: bool, ttl: int | None
 ) -> None:
     journal, key = bench.journal(Options(remember=60)), StoredKey("k", "k")
     await journal.load(key)
-    left = [Outgoing("e1", Kind.EVENT, "Added", "k", RAW, 1.0)] if outbox else []
-    await journal.commit(key, state, [handled("m1")], left, expires=expires)
+    outbox_entries = [Outgoing("e1", Kind.EVENT, "Added", "k", RAW, 1.0)] if outbox else []
+    await journal.commit(key, state, [handled("m1")], outbox_entries, expires=expires)
     found = header_block.get((await bench.record())[0].headers, b"Nats-TTL")
     assert found == (None if ttl is None else f"{ttl}s")
 
@@ -301,10 +321,10 @@ IDS = [
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_a_command_is_handled_once_whatever_is_forgotten(
+async def test_a_command_is_handled_once_whatever_memory_is_lost(
     nats_server: EmbeddedServer, namespace: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Commands of few ids, again and again, while memory is lost in every way that it may be: each id counts once."""
+    """Commands with few ids are repeated while memory is lost in every possible way. Each id counts once."""
     rng = random.Random(seed)
     margin = rng.choice([0.0, 5.0])
     monkeypatch.setattr("runtime.storage.key.CLOCK_MARGIN", margin)

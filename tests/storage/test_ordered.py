@@ -1,4 +1,4 @@
-"""Ordered values: against a sorted list, through every split and every run that empties."""
+"""Ordered values, against a sorted list: runs are split and removed on the way."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from runtime.storage.ordered import Ordered
 
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of four, so that a few values make many."""
+    """Limit runs to four values, so that a few values fill many runs."""
     monkeypatch.setattr(ordered, "_MAX_RUN", 4)
 
 
 @given(st.lists(st.integers(0, 30), max_size=120), st.integers(-1, 31))
-def test_same_as_a_sorted_list(steps: list[int], start: int) -> None:
-    """A step takes a value in, or out where it is in."""
+def test_it_equals_a_sorted_list(steps: list[int], start: int) -> None:
+    """Each step adds a value, or removes it if it is present."""
     held: set[int] = set()
     values = Ordered[int]()
     for step in steps:
@@ -44,7 +44,7 @@ def test_no_run_grows_beyond_its_bound() -> None:
     assert all(values._runs)
 
 
-def test_another_type_is_refused() -> None:
+def test_a_value_of_another_type_is_refused() -> None:
     values = Ordered[Any]()
     values.add(1)
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""What is noted of consumers: enough to go on where one was that somebody deleted while nobody looked."""
+"""Consumer positions: a deleted consumer continues at its saved position, even if it was deleted while its actor was down."""
 
 from collections import Counter as Tally
 from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ class Sum(msgspec.Struct, frozen=True):
 
 
 class Book(Actor[Sum]):
-    """Remembers an event's id for a second only."""
+    """An actor that remembers the id of an event for one second only."""
 
     name = "book"
     options = Options(handled=1, remember=1.0)
@@ -41,7 +41,7 @@ class Book(Actor[Sum]):
 
 
 class Crier(Actor):
-    """Has no state, and remembers nothing."""
+    """An actor without state, which remembers no ids."""
 
     name = "crier"
 
@@ -66,18 +66,18 @@ async def sell(system: Probe, numbers: range) -> None:
         await system.bus.emit(Sold("a", number))
 
 
-async def until_forgotten(jetstream: JetStream, names: Names, system: Probe) -> None:
-    """Wait until no dedup entry of a handled event is left."""
+async def until_entries_expire(jetstream: JetStream, names: Names, system: Probe) -> None:
+    """Wait until the dedup entries of all handled events have expired."""
 
-    async def forgotten() -> bool:
+    async def expired() -> bool:
         entries = await jetstream.stream_info(names.turns_stream, subjects=f"{names.prefix}{names.actor}.dedup.>")
         return not entries.state.subjects
 
-    await system.until(forgotten)
+    await system.until(expired)
 
 
 @pytest.mark.parametrize("actor", [Book, Crier])
-async def test_a_consumer_deleted_while_its_actor_is_down_goes_on_where_it_was(
+async def test_a_consumer_deleted_while_its_actor_is_down_continues_at_its_position(
     nats_server: EmbeddedServer,
     namespace: str,
     jetstream: JetStream,
@@ -88,7 +88,7 @@ async def test_a_consumer_deleted_while_its_actor_is_down_goes_on_where_it_was(
     async with running(actor, url=nats_server.url, namespace=namespace) as system:
         await sell(system, range(1, 21))
         await system.until(lambda: len(HANDLED) == 20)
-        await until_forgotten(jetstream, names, system)
+        await until_entries_expire(jetstream, names, system)
     position = await Positions(jetstream, names, 1.0, lambda sequence: None).load(stream, actor.name)
     assert position is not None and (position.floor, position.owner) == (20, "")
     await jetstream.delete_consumer(stream, actor.name)
@@ -104,7 +104,7 @@ async def test_a_consumer_deleted_while_its_actor_is_down_goes_on_where_it_was(
         assert not [message for message in caplog.messages if "made anew" in message]
 
 
-async def test_of_a_stream_that_was_made_anew_it_begins_at_the_start(
+async def test_a_consumer_reads_a_stream_that_was_created_again_from_its_start(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
 ) -> None:
     source = Names("stall", namespace)
@@ -120,7 +120,7 @@ async def test_of_a_stream_that_was_made_anew_it_begins_at_the_start(
         assert info.delivered.stream_seq == 3
 
 
-async def test_how_far_it_is_is_noted_while_it_runs_and_only_when_it_has_moved(
+async def test_a_position_is_saved_while_the_actor_runs_and_only_if_it_has_moved(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving_module, "_TICK", 0.05)
@@ -129,45 +129,45 @@ async def test_how_far_it_is_is_noted_while_it_runs_and_only_when_it_has_moved(
     async with running(Book, url=nats_server.url, namespace=namespace) as system:
         await sell(system, range(1, 6))
 
-        async def noted() -> bool:
+        async def saved() -> bool:
             stored = await jetstream.get_last(names.turns_stream, subject)
             return stored is not None and msgspec.json.decode(stored.payload, type=ConsumerPosition).floor == 5
 
-        await system.until(noted)
+        await system.until(saved)
         stored = await jetstream.get_last(names.turns_stream, subject)
         assert stored is not None and msgspec.json.decode(stored.payload, type=ConsumerPosition).owner
         consumers = system.consumers("book")
-        looked = 0
+        checks = 0
         check = consumers.check
 
         async def counted() -> None:
-            nonlocal looked
+            nonlocal checks
             await check()
-            looked += 1
+            checks += 1
 
         monkeypatch.setattr(consumers, "check", counted)
-        await system.until(lambda: looked > 3)
+        await system.until(lambda: checks > 3)
         assert await jetstream.get_last(names.turns_stream, subject) == stored
 
 
-async def test_what_is_saved_is_loaded_and_its_sequence_told(
+async def test_a_saved_position_is_loaded_and_its_sequence_passed_to_the_callback(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
 ) -> None:
     names = Names("book", namespace)
     await jetstream.ensure_stream(turns_config(names))
-    told: list[int] = []
-    positions = Positions(jetstream, names, 60.0, told.append)
+    stored: list[int] = []
+    positions = Positions(jetstream, names, 60.0, stored.append)
     assert await positions.load("s", "book") is None and await positions.attempts("s", "book", 7) == 0
     position = ConsumerPosition("then", "later", 5, "me", 2, 9)
     await positions.save("s", "book", position)
     await positions.save("s", "book", position)
     await positions.save_attempts("s", "book", 7, 1)
     await positions.save_attempts("s", "book", 7, 2)
-    assert told == [1, 2, 3] and await positions.attempts("s", "book", 7) == 2
-    assert await Positions(jetstream, names, 60.0, told.append).load("s", "book") == position
+    assert stored == [1, 2, 3] and await positions.attempts("s", "book", 7) == 2
+    assert await Positions(jetstream, names, 60.0, stored.append).load("s", "book") == position
 
 
-async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
+async def test_an_actor_serves_while_its_positions_cannot_be_saved_and_saves_them_later(
     nats_server: EmbeddedServer,
     namespace: str,
     jetstream: JetStream,
@@ -178,7 +178,7 @@ async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
     names, stream = Names("crier", namespace), Names("stall", namespace).events_stream
 
     async def refuse_above(size: int) -> None:
-        """Set the size of a message that the stream of turns takes."""
+        """Set the largest message that the turns stream accepts."""
         config = {**(await jetstream.stream_info(names.turns_stream)).config, "max_msg_size": size}
         subject = f"$JS.API.STREAM.UPDATE.{names.turns_stream}"
         answer = await jetstream.connection.request(subject, msgspec.json.encode(config), timeout=5)
@@ -195,21 +195,21 @@ async def test_an_actor_that_can_note_nothing_serves_and_notes_it_when_it_can(
         await refuse_above(-1)
         positions = Positions(jetstream, names, 60.0, lambda sequence: None)
 
-        async def noted() -> bool:
+        async def saved() -> bool:
             position = await positions.load(stream, "crier")
             return position is not None and position.floor == 5
 
-        await system.until(noted)
+        await system.until(saved)
         assert system.is_ready("crier") and not system.restarts("crier")
 
 
-async def test_a_note_that_cannot_be_read_is_as_good_as_none(
+async def test_an_unreadable_position_is_ignored(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     names, stream = Names("book", namespace), Names("stall", namespace).events_stream
     async with running(Book, url=nats_server.url, namespace=namespace):
         pass
-    await jetstream.publish(names.position(stream, "book"), b"not a note")
+    await jetstream.publish(names.position(stream, "book"), b"not a position")
     async with running(Book, url=nats_server.url, namespace=namespace) as system:
         await sell(system, range(1, 3))
         await system.until(lambda: len(HANDLED) == 2)

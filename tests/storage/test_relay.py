@@ -1,4 +1,4 @@
-"""The relay: what committed leaves, once by its id, in order per key, and also after whatever came between."""
+"""The relay: events of committed turns are published in the order of their key, each under one id, also after a crash."""
 
 import asyncio
 import time
@@ -6,100 +6,28 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from runtime import Actor, Command, DeclarationError, Event, HandlerFailed, command
+from runtime import Actor, Command, DeclarationError, Event, HandlerFailed, NotDelivered, command
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Kind, Outgoing, Record, encode_record
 from runtime.testing import worker
 from runtime.wire import header_block
-from runtime.wire.cloudevents import event_headers, rfc3339
 from runtime.wire.ids import new_id
 from tests.support.counting import Add, Added, Counter, Fail, GetSeen, Reject, Watcher
 from tests.support.probe import running
-
-OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["mark done", "begin", "mark done", "mark done"]), st.integers(1, 30)), max_size=60
-)
-
-
-@given(OPERATIONS)
-def test_the_checkpoint_is_the_end_of_what_is_accounted_for_without_gap(operations: list[tuple[str, int]]) -> None:
-    checkpoint = Checkpoint()
-    done: set[int] = set()
-    begun = None
-    for operation, number in operations:
-        if operation == "begin" and begun is None:
-            begun = number
-            checkpoint.begin(number)
-        elif operation == "mark done":
-            done.add(number)
-            checkpoint.mark_done(number)
-        if begun is not None:
-            end = begun
-            while end + 1 in done:
-                end += 1
-            assert checkpoint.position == end
-            mine = {n for n in range(1, 32) if n % 7 == 0}
-            assert checkpoint.unaccounted(31, mine) == [
-                n for n in range(end + 1, 32) if n not in done and n not in mine
-            ]
-        else:
-            assert checkpoint.position == 0
-        for n in range(1, 31):
-            assert checkpoint.covers(n) == (n in done or (begun is not None and n <= checkpoint.position))
-
-
-def test_a_checkpoint_without_an_owner_is_bounded() -> None:
-    checkpoint = Checkpoint()
-    for sequence in range(1, 150_001):
-        checkpoint.mark_done(sequence)
-    assert len(checkpoint._done_set) <= 100_000 and checkpoint.covers(150_000)
-    checkpoint.begin(50_000)
-    assert checkpoint.position == 150_000 and not checkpoint._done_set
-
-
-def test_the_headers_of_an_event() -> None:
-    block = event_headers("orders", "OrderCreated", "id-1", "a%20b", 1.5)
-    assert header_block.parse(block) == {
-        "Nats-Msg-Id": "id-1",
-        "ce-id": "id-1",
-        "ce-specversion": "1.0",
-        "ce-source": "/orders",
-        "ce-type": "orders.OrderCreated",
-        "ce-time": "1970-01-01T00:00:01.500000Z",
-        "ce-subject": "a%20b",
-        "ce-datacontenttype": "application/json",
-    }
-    assert "ce-subject" not in header_block.parse(event_headers("orders", "DayEnded", "id-1", "_", 1.5))
-
-
-@given(st.text(max_size=30))
-def test_any_key_is_a_header_value(key: str) -> None:
-    from runtime.wire.subjects import key_token
-
-    block = event_headers("orders", "OrderCreated", "id-1", key_token(key), 0.0)
-    found = header_block.parse(block)
-    assert block.isascii() and set(found) - {"ce-subject"} == set(found) - {"ce-subject", "\r", "\n"}
-    assert block.count(b"\r\n") == len(found) + 2
-
-
-@given(st.floats(0, 4e9))
-def test_times_are_rfc3339(seconds: float) -> None:
-    assert rfc3339(seconds).endswith("Z") and "T" in rfc3339(seconds)
 
 
 def amounts(events: list[StoredMessage]) -> list[int]:
     return [msgspec.json.decode(each.payload)["by"] for each in events]
 
 
-async def test_an_event_leaves_if_and_only_if_its_turn_commits(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_an_event_is_published_if_and_only_if_its_turn_commits(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         for message in (Add("a", 1), Reject("a"), Add("a", 2), Fail("a"), Add("a", 0), Add("a", 3)):
             await asyncio.gather(system.bus.command(message), return_exceptions=True)
@@ -108,7 +36,7 @@ async def test_an_event_leaves_if_and_only_if_its_turn_commits(nats_server: Embe
         assert len(set(ids)) == 3
 
 
-async def test_events_of_a_key_leave_in_order(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_the_events_of_a_key_are_published_in_order(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         await asyncio.gather(*(system.bus.command(Add(f"k{n % 3}", n + 1)) for n in range(60)))
         events = await system.stored_events("counter")
@@ -118,7 +46,7 @@ async def test_events_of_a_key_leave_in_order(nats_server: EmbeddedServer, names
             assert amounts(mine) == sorted(amounts(mine))
 
 
-async def test_events_wait_while_their_stream_is_away(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_events_wait_while_their_stream_is_missing(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, Watcher, url=nats_server.url, namespace=namespace) as system:
         jetstream = system.jetstream
         stream = f"{namespace}-counter-events"
@@ -142,13 +70,15 @@ def outbox(*amounts: int) -> list[Outgoing]:
     ]
 
 
-async def leave(jetstream: JetStream, namespace: str, key: str, *amounts: int) -> int:
-    """Write the record of a turn whose process died before it could publish."""
+async def store_unpublished(jetstream: JetStream, namespace: str, key: str, *amounts: int) -> int:
+    """Store the record of a turn whose process crashed before it published the events."""
     record = Record(new_id(), state=msgspec.Raw(b'{"name":"k","value":1}'), outbox=outbox(*amounts))
     return (await jetstream.publish(f"{namespace}.counter.turn.{key}", encode_record(record))).sequence
 
 
-async def test_a_new_owner_publishes_what_the_former_one_left(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_new_owner_publishes_the_outboxes_of_the_former_one(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(Add("a", 1))
         await system.stored_events("counter")
@@ -158,8 +88,8 @@ async def test_a_new_owner_publishes_what_the_former_one_left(nats_server: Embed
         jetstream = JetStream(connection)
         saved = await jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.relay.checkpoint")
         assert saved is not None and int(saved.payload) >= position > 0
-        await leave(jetstream, namespace, "k", 7, 8)
-        await leave(jetstream, namespace, "idle%2Ekey", 9)
+        await store_unpublished(jetstream, namespace, "k", 7, 8)
+        await store_unpublished(jetstream, namespace, "idle%2Ekey", 9)
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         events = await system.stored_events("counter")
         assert sorted(amounts(events)) == [1, 7, 8, 9] and amounts(events).index(7) < amounts(events).index(8)
@@ -170,31 +100,48 @@ async def test_a_new_owner_publishes_what_the_former_one_left(nats_server: Embed
         assert relay.published == 0, "the checkpoint has moved: nothing is published again"
 
 
-async def test_the_sweep_finds_what_a_stranger_has_left(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_sweep_publishes_the_outbox_of_another_writer(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         relay = system.relay("counter")
         await system.bus.command(Add("a", 1))
-        await leave(system.jetstream, namespace, "k", 5, 6)
+        await store_unpublished(system.jetstream, namespace, "k", 5, 6)
         for _ in range(3):
             await relay.sweep()
         assert amounts(await system.stored_events("counter")) == [1, 5, 6]
         for _ in range(3):
             await relay.sweep()
         last = (await system.jetstream.stream_info(f"{namespace}-counter-turns")).state.last_seq
-        assert relay.checkpoint.position >= last - 1, "all is accounted for, but for the checkpoint itself"
+        assert relay.checkpoint.position >= last - 1, "every sequence is done, except for the checkpoint itself"
         assert amounts(await system.stored_events("counter")) == [1, 5, 6]
 
 
-async def test_an_unreadable_record_does_not_stop_the_sweep(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_an_unreadable_record_does_not_stop_a_sweep(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         await system.jetstream.publish(f"{namespace}.counter.turn.bad", b"not a record")
-        await leave(system.jetstream, namespace, "k", 5)
+        await store_unpublished(system.jetstream, namespace, "k", 5)
         for _ in range(3):
             await system.relay("counter").sweep()
         assert amounts(await system.stored_events("counter")) == [5]
 
 
-async def test_a_record_is_accounted_for_when_its_last_event_is_published(
+async def test_a_record_in_a_newer_format_stays_above_the_checkpoint(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        relay = system.relay("counter")
+        newer = b'{"commit_id":"theirs","format":2}'
+        sequence = (await system.jetstream.publish(f"{namespace}.counter.turn.newer", newer)).sequence
+        await store_unpublished(system.jetstream, namespace, "k", 5)
+        for _ in range(3):
+            await relay.sweep()
+        assert amounts(await system.stored_events("counter")) == [5]
+        assert relay.checkpoint.position == sequence - 1
+        assert "record format 2; this process knows 1" in caplog.text
+        with pytest.raises(NotDelivered, match="record format 2"):
+            await relay.recover()
+
+
+async def test_a_record_is_done_when_its_last_event_is_published(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
@@ -215,9 +162,9 @@ async def test_a_record_is_accounted_for_when_its_last_event_is_published(
         assert relay.checkpoint.covers(sequence) and not relay.pending()
 
 
-async def test_what_the_old_record_had_is_carried_by_the_next(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_the_next_record_carries_over_unpublished_events(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        await leave(system.jetstream, namespace, "k", 5, 6)
+        await store_unpublished(system.jetstream, namespace, "k", 5, 6)
         assert (await system.bus.command(Add("k", 7))).value == 8
         assert amounts(await system.stored_events("counter")) == [5, 6, 7]
 
@@ -266,14 +213,14 @@ class Planner(Actor[Nothing]):
         ("@every -1s", ""),
     ],
 )
-def test_a_schedule_that_is_none_is_refused_before_the_commit(every: str, zone: str) -> None:
+def test_an_invalid_schedule_is_refused_before_the_commit(every: str, zone: str) -> None:
     planner = worker(Planner, key="a")
     with pytest.raises(DeclarationError, match=r"schedule|time zone"):
         planner.schedule(every, Done("a"), name="plan", zone=zone)
 
 
 @pytest.mark.parametrize("after", [-1, float("nan"), float("inf"), 1e12])
-def test_a_timer_is_due_in_time(after: float) -> None:
+def test_a_timer_has_a_finite_time_in_the_future(after: float) -> None:
     with pytest.raises(DeclarationError, match="a timer is due"):
         worker(Planner, key="a").remind(after, Done("a"))
 
@@ -289,7 +236,7 @@ async def test_a_schedule_that_the_server_refuses_does_not_hold_back_events(
         assert "is not set" in caplog.text
 
 
-async def test_what_a_message_cannot_hold_fails_its_turn(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_an_invalid_schedule_fails_its_turn(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Planner, url=nats_server.url, namespace=namespace) as system:
         with pytest.raises(HandlerFailed):
             await system.bus.command(Plan("a", "never"))
@@ -321,7 +268,7 @@ async def test_an_event_carries_the_trace_of_its_turn(nats_server: EmbeddedServe
 @pytest.mark.parametrize(
     "line", [b"baggage: a=\xff\xfe", b"tracestate: \xff=1", b"baggage: " + b"k=v," * 2000, b"traceparent: \xff"]
 )
-async def test_headers_that_are_no_text_do_not_fail_a_turn(
+async def test_invalid_trace_headers_do_not_fail_a_turn(
     nats_server: EmbeddedServer, namespace: str, line: bytes
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:

@@ -1,4 +1,4 @@
-"""Stored states of other versions: upgraded step by step, or refused for their key alone, and said."""
+"""Stored states of other versions: they are upgraded step by step, or refused for their key only."""
 
 import asyncio
 import logging
@@ -143,25 +143,25 @@ async def write(system: System, **notes: str) -> None:
     await asyncio.gather(*(system.bus.command(Write(name, text)) for name, text in notes.items()))
 
 
-async def test_states_of_all_versions_are_upgraded_as_they_are_read(
+async def test_states_of_older_versions_are_upgraded_when_they_are_read(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
-    where = {"url": nats_server.url, "namespace": namespace}
-    async with running(One, **where) as system:
+    options = {"url": nats_server.url, "namespace": namespace}
+    async with running(One, **options) as system:
         await write(system, a="x y z", b="one two", c="gone")
         await system.bus.command(Drop("c"))
-    async with running(Two, **where) as system:
+    async with running(Two, **options) as system:
         assert await system.bus.query(GetNote("a")) == "x|y|z"
         await write(system, b="only", d="a b c d")
         assert sorted(await system.bus.query(ListNotes())) == ["a|b|c|d", "only", "x|y|z"]
-    async with running(Three, **where) as system:
+    async with running(Three, **options) as system:
         assert sorted(await system.bus.query(ListNotes())) == [
             "['a', 'b', 'c', 'd'] 4", "['only'] 1", "['x', 'y', 'z'] 3",
         ]  # fmt: skip
         assert await system.bus.query(GetNote("a")) == "['x', 'y', 'z'] 3"
         assert await system.bus.query(GetNote("c")) == "none"
         assert await system.bus.command(Write("a", "new")) == "3 → 1"
-        # A read writes nothing: the state of b is still of the second version.
+        # Reading does not write: the state of b is still of the second version.
         jetstream, names = JetStream(system.connection), Names("notes", namespace)
         versions = {
             name: msgspec.json.decode(stored.payload, type=Record).state_version
@@ -171,39 +171,39 @@ async def test_states_of_all_versions_are_upgraded_as_they_are_read(
         assert versions == {"a": 3, "b": 2, "d": 2}
 
 
-async def test_a_newer_state_is_refused_for_its_key_alone(
+async def test_a_state_of_a_newer_version_is_refused_for_its_key_only(
     nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    where = {"url": nats_server.url, "namespace": namespace}
-    async with running(One, **where) as system:
+    options = {"url": nats_server.url, "namespace": namespace}
+    async with running(One, **options) as system:
         await write(system, old="as it was", other="here")
-    async with running(Two, **where) as system:
+    async with running(Two, **options) as system:
         await write(system, new="from the future")
     text = "notes: the state of key 'new' was written by a newer version of this service (state version 2; "
-    async with running(One, **where) as system:
+    async with running(One, **options) as system:
         for message in (GetNote("new"), Write("new", "x")):
             with pytest.raises(NotDelivered) as refused:
                 await (system.bus.query if isinstance(message, GetNote) else system.bus.command)(message)
             assert str(refused.value).startswith(text) and refused.value.executed is False
         assert any(text in record.message for record in caplog.records if record.levelno >= logging.WARNING)
-        # The others are served and listed; the lists say in the log what they lack.
+        # The other keys are served and listed. The log names the keys that are missing from lists.
         assert await system.bus.query(GetNote("old")) == "as it was"
         assert await system.bus.command(Write("old", "changed")) == "changed"
         assert sorted(await system.bus.query(ListNotes())) == ["changed", "here"]
         assert "notes: 1 of 3 keys are not listed: their states cannot be read" in caplog.messages
-        # Nothing opened the circuit, and a key without a record is made.
+        # The circuit breaker is still closed, and a key without a record can be created.
         assert await system.bus.command(Write("fresh", "new")) == "new"
-    async with running(Two, **where) as system:
+    async with running(Two, **options) as system:
         assert await system.bus.query(GetNote("new")) == "from|the|future"
 
 
-async def test_an_event_for_a_newer_state_waits_in_the_dead_letters(
+async def test_an_event_for_a_state_of_a_newer_version_is_a_dead_letter(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
-    where = {"url": nats_server.url, "namespace": namespace}
-    async with running(Two, **where) as system:
+    options = {"url": nats_server.url, "namespace": namespace}
+    async with running(Two, **options) as system:
         await write(system, new="from the future")
-    async with running(Reacting, **where) as system:
+    async with running(Reacting, **options) as system:
         await system.bus.emit(Renamed("new"))
         await system.bus.emit(Renamed("old"))
         letters = DeadLetters(JetStream(system.connection), Names("notes", namespace))
@@ -231,25 +231,25 @@ class Unready(Three):
         (Unready, "no upgrade leads from state version 2 to 3"),
     ],
 )
-async def test_an_upgrade_that_fails_costs_its_key_alone(
+async def test_a_failing_upgrade_fails_its_key_only(
     nats_server: EmbeddedServer,
     namespace: str,
     caplog: pytest.LogCaptureFixture,
     actor: type[Actor[Any]],
     reason: str,
 ) -> None:
-    where = {"url": nats_server.url, "namespace": namespace}
-    async with running(One, **where) as system:
+    options = {"url": nats_server.url, "namespace": namespace}
+    async with running(One, **options) as system:
         await write(system, old="as it was")
-    async with running(actor, **where) as system:
+    async with running(actor, **options) as system:
         with pytest.raises(HandlerFailed) as refused:
             await system.bus.command(Write("old", "x"))
-        assert reason not in str(refused.value)  # what is inside stays inside; the log has it
+        assert reason not in str(refused.value)  # only the log has the cause
         assert await system.bus.command(Write("fresh", "a b"))
         assert len(await system.bus.query(ListNotes())) == 1
     assert any(reason in (record.exc_text or "") for record in caplog.records)
     assert any(f"a key is not listed: {namespace}.notes.turn.old: {reason}" in message for message in caplog.messages)
-    async with running(One, **where) as system:
+    async with running(One, **options) as system:
         assert await system.bus.query(GetNote("old")) == "as it was"
 
 
@@ -262,13 +262,13 @@ async def test_an_upgrade_that_fails_costs_its_key_alone(
         (0, b'{"text": ""}', "no upgrade leads from state version 0 to 1"),
     ],
 )
-def test_a_state_that_is_none_names_where_it_lies(version: int, state: bytes, text: str) -> None:
+def test_the_error_for_an_unreadable_state_names_its_subject(version: int, state: bytes, text: str) -> None:
     states = States("notes", NoteTwo, 2, Two.upgrades)
     with pytest.raises(CodecError) as refused:
         states.decode(Record("t", version, msgspec.Raw(state)), "notes.turn.a")
     assert str(refused.value).startswith("notes.turn.a: ") and text in str(refused.value)
 
 
-def test_a_key_without_a_state_has_no_version() -> None:
+def test_the_version_of_a_key_without_a_state_does_not_matter() -> None:
     assert States("notes", NoteTwo, 2, {}).decode(Record("t", 9), "notes.turn.a") is None
     assert States("notes", None, 1, {}).decode(Record("t", 9, msgspec.Raw(b"{}")), "notes.turn.a") is None

@@ -1,4 +1,4 @@
-"""What becomes of an actor whose streams or consumers somebody deletes, changes or fills: an error, and never silence."""
+"""Streams and consumers that somebody deletes, changes or fills: they are restored, or the actor stops with an error."""
 
 import asyncio
 import errno
@@ -30,9 +30,9 @@ from tests.support.probe import Probe, running
 
 HANDLED: Tally[str] = Tally()
 GATES: dict[str, asyncio.Event] = {}
-"""What the keeper waits for, by the name in the event."""
+"""The events for which the keeper's handler waits, by the name in the message."""
 STOPPED: set[str] = set()
-"""Actors that have ended for good."""
+"""Actors that have stopped permanently."""
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -122,19 +122,19 @@ async def update(jetstream: JetStream, stream: str, **fields: Any) -> None:
     assert "error" not in msgspec.json.decode(answer.payload), answer.payload
 
 
-async def settled(system: Probe, name: str, names: Names, jetstream: JetStream) -> None:
-    """Wait until the consumer of `name` has nothing left, and the host has taken note of how far it is."""
+async def until_position_saved(system: Probe, name: str, names: Names, jetstream: JetStream) -> None:
+    """Wait until the consumer of `name` has delivered everything, and the host has saved its position."""
 
-    async def noted() -> bool:
+    async def saved() -> bool:
         info = await jetstream.consumer_info(names.events_stream, name)
         position = system.consumers(name).positions.get(names.events_stream, name)
         return info.num_pending == 0 and position is not None and position.floor == info.delivered.stream_seq
 
-    await system.until(noted)
+    await system.until(saved)
 
 
-async def healed(system: Probe, name: str, times: int = 1) -> None:
-    """Wait until the host has begun anew and serves again."""
+async def until_restarted(system: Probe, name: str, times: int = 1) -> None:
+    """Wait until the host has restarted the actor and serves it again."""
     await system.until(lambda: system.restarts(name) >= times and system.is_ready(name))
 
 
@@ -142,7 +142,7 @@ async def healed(system: Probe, name: str, times: int = 1) -> None:
 async def ending(
     actor: type[Actor[Any]], url: str, namespace: str, error: type[ActorError], text: str
 ) -> AsyncIterator[Probe]:
-    """Run an actor which the block gives a reason to end for good: it does, and says `text`."""
+    """Run an actor, and expect that the block makes it stop permanently with an error that contains `text`."""
     try:
         async with running(actor, url=url, namespace=namespace, lease_ttl=1.0) as system:
             yield system
@@ -154,8 +154,8 @@ async def ending(
         pytest.fail(f"{actor.name} has not ended")
 
 
-@pytest.mark.parametrize("actor", [Till, Ledger])  # found by the pull of its timers; by the look at each tick
-async def test_deleted_state_ends_the_actor_and_is_not_made_anew(
+@pytest.mark.parametrize("actor", [Till, Ledger])  # noticed by the pull of timers; by the regular check
+async def test_deleted_state_stops_the_actor_and_is_not_created_again(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, actor: type[Actor[Any]]
 ) -> None:
     names = Names(actor.name, namespace)
@@ -171,12 +171,12 @@ async def test_deleted_state_ends_the_actor_and_is_not_made_anew(
     with pytest.raises(StateLost, match=f"{names.dead_stream} shows that this actor has run here"):
         async with running(actor, url=nats_server.url, namespace=namespace):
             pass
-    await jetstream.delete_stream(names.dead_stream)  # what the error says for a fresh start
+    await jetstream.delete_stream(names.dead_stream)  # the way to begin with no state, according to the error
     async with running(actor, url=nats_server.url, namespace=namespace):
         assert (await jetstream.stream_info(names.turns_stream)).config["name"] == names.turns_stream
 
 
-async def test_a_stream_put_in_the_place_of_the_state_ends_the_actor(
+async def test_a_replaced_turns_stream_stops_the_actor(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
 ) -> None:
     names = Names("ledger", namespace)
@@ -199,7 +199,7 @@ async def test_a_command_to_deleted_state_is_refused(
                 await system.bus.command(Pay(name), timeout=2)
 
 
-async def test_a_server_that_lost_all_ends_the_actor(namespace: str, tmp_path: Path) -> None:
+async def test_a_server_that_lost_its_storage_stops_the_actor(namespace: str, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     async with EmbeddedServer(port=0, store_dir=first) as server:
         async with ending(Till, server.url, namespace, StateLost, "its state is lost") as system:
@@ -209,7 +209,7 @@ async def test_a_server_that_lost_all_ends_the_actor(namespace: str, tmp_path: P
             await server.start()
 
 
-async def test_a_deleted_stream_of_events_is_made_anew_and_said(
+async def test_a_deleted_events_stream_is_created_again_and_logged(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = Names("till", namespace)
@@ -217,16 +217,16 @@ async def test_a_deleted_stream_of_events_is_made_anew_and_said(
         await system.bus.command(Pay("a"))
         await system.until(lambda: HANDLED["a"] == 1)
         await jetstream.delete_stream(names.events_stream)
-        await healed(system, "till")
-        await healed(system, "ledger")
+        await until_restarted(system, "till")
+        await until_restarted(system, "ledger")
         await system.bus.command(Pay("b"))
         await system.until(lambda: HANDLED["b"] == 1)
         assert await system.bus.query(GetTotal("a")) == 1 and HANDLED["a"] == 1
-    said = f"stream {names.events_stream} was deleted and is created again: its messages are lost"
-    assert said in [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    logged = f"stream {names.events_stream} was deleted and is created again: its messages are lost"
+    assert logged in [record.message for record in caplog.records if record.levelno == logging.ERROR]
 
 
-async def test_a_deleted_consumer_goes_on_where_it_was(
+async def test_a_deleted_consumer_continues_at_its_position(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = Names("till", namespace)
@@ -234,9 +234,9 @@ async def test_a_deleted_consumer_goes_on_where_it_was(
         for _ in range(20):
             await system.bus.emit(Taken("a"))
         await system.until(lambda: HANDLED["a"] == 20)
-        await settled(system, "ledger", names, jetstream)
+        await until_position_saved(system, "ledger", names, jetstream)
         await jetstream.delete_consumer(names.events_stream, "ledger")
-        await healed(system, "ledger")
+        await until_restarted(system, "ledger")
         await system.bus.emit(Taken("b"))
         await system.until(lambda: HANDLED["b"] == 1)
         info = await jetstream.consumer_info(names.events_stream, "ledger")
@@ -245,7 +245,7 @@ async def test_a_deleted_consumer_goes_on_where_it_was(
     assert HANDLED["a"] == 20
 
 
-async def test_a_consumer_that_was_changed_is_put_back(
+async def test_a_changed_consumer_is_restored(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = Names("till", namespace)
@@ -256,7 +256,7 @@ async def test_a_consumer_that_was_changed_is_put_back(
         await jetstream.connection.request(
             f"$JS.API.CONSUMER.CREATE.{names.events_stream}.ledger", msgspec.json.encode(body), timeout=5
         )
-        await healed(system, "ledger")
+        await until_restarted(system, "ledger")
         assert (await jetstream.consumer_info(names.events_stream, "ledger")).config["max_ack_pending"] > 1
         await system.bus.emit(Taken("a"))
         await system.until(lambda: HANDLED["a"] == 1)
@@ -264,19 +264,19 @@ async def test_a_consumer_that_was_changed_is_put_back(
 
 
 @pytest.mark.parametrize("fields", [{"max_age": 3600 * 10**9}, {"max_msgs": 1000}, {"max_bytes": 1 << 30}])
-async def test_a_limit_on_state_is_taken_off_before_it_costs_state(
+async def test_a_limit_on_the_turns_stream_is_removed_before_it_costs_state(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, fields: dict[str, int]
 ) -> None:
     names = Names("till", namespace)
     async with running(Till, url=nats_server.url, namespace=namespace) as system:
         await update(jetstream, names.turns_stream, **fields)
-        await healed(system, "till")
+        await until_restarted(system, "till")
         config = (await jetstream.stream_info(names.turns_stream)).config
         assert all(config[field] <= 0 for field in fields)
         assert await system.bus.command(Pay("a")) == 1
 
 
-async def test_what_cannot_be_put_back_ends_the_actor(
+async def test_a_setting_that_cannot_be_restored_stops_the_actor(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
 ) -> None:
     stream = Names("till", namespace).events_stream
@@ -305,7 +305,7 @@ async def test_events_wait_while_their_stream_is_full(
         await system.until(lambda: HANDLED["a"] == 6)
 
 
-async def test_a_server_without_room_refuses_turns_and_goes_on_when_it_has_some(namespace: str, tmp_path: Path) -> None:
+async def test_turns_are_refused_while_the_account_is_full(namespace: str, tmp_path: Path) -> None:
     config = "accounts { A { jetstream { max_file: 200KB }, users: [{ user: a, password: a }] } }\nno_auth_user: a"
     async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
         async with running(Till, url=server.url, namespace=namespace) as system:
@@ -314,9 +314,9 @@ async def test_a_server_without_room_refuses_turns_and_goes_on_when_it_has_some(
             await jetstream.ensure_stream(filler)
             await system.bus.command(Pay("a"))
             with pytest.raises(PublishError, match="resource limits exceeded"):
-                await _for_ever(lambda: jetstream.publish("filler", b"x" * 10_000))
+                await _repeat(lambda: jetstream.publish("filler", b"x" * 10_000))
             with pytest.raises(NotDelivered, match="could not store its turn") as refused:
-                await _for_ever(lambda: system.bus.command(Pay("a"), timeout=3))
+                await _repeat(lambda: system.bus.command(Pay("a"), timeout=3))
             assert refused.value.executed is False
             before = await system.bus.query(GetTotal("a"))
             await jetstream.delete_stream("filler")
@@ -325,7 +325,7 @@ async def test_a_server_without_room_refuses_turns_and_goes_on_when_it_has_some(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own that a test may fill or make read-only."""
+    """Mount a small file system that a test may fill."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if _mount("-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)).returncode:
@@ -340,13 +340,13 @@ async def test_a_full_disk_takes_the_actor_out_of_service(namespace: str, small_
     async with EmbeddedServer(port=0, store_dir=small_disk / "nats") as server:
         async with running(Till, url=server.url, namespace=namespace, lease_ttl=1.0) as system:
             _fill(small_disk / "filler")
-            # What fits into the blocks that are open already is still stored; what is not has an unknown outcome.
+            # Commits that fit into open blocks are still stored. The outcome of the others is unknown.
             with pytest.raises((DeadlineExceeded, NotDelivered)):
-                await _for_ever(lambda: system.bus.command(Pay("a", "x" * 1000), timeout=1))
+                await _repeat(lambda: system.bus.command(Pay("a", "x" * 1000), timeout=1))
             await system.until(lambda: not system.is_ready("till"), timeout=30)
             assert system.runner.reasons() == ["till is starting"]
 
-            # nats-server gives up a stream that it could not write: with room again, it must be started anew.
+            # nats-server gives up a stream that it could not write. Even with room again, it must be restarted.
             (small_disk / "filler").unlink()
             server.kill()
             await server.start()
@@ -356,10 +356,10 @@ async def test_a_full_disk_takes_the_actor_out_of_service(namespace: str, small_
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="the limits of another process are changed on Linux only")
-async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
+async def test_a_disk_that_refuses_writes_ends_service_and_loses_nothing(
     namespace: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As a file system that turned read-only: no file of nats-server can grow any more, also one that it has open."""
+    """As if the file system had become read-only: no file of nats-server can grow, even if it is open."""
     GATES["a"] = asyncio.Event()
     log = tmp_path / "nats-server.log"
     async with (
@@ -368,11 +368,11 @@ async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
     ):
         both = ("till", "keeper")
         for name in both:
-            system.served(name).jetstream.timeout = 0.3  # so that a commit is given up before the lease is
-        told = [await system.bus.command(Pay("a"), id=f"before-{number}") for number in range(3)]
+            system.served(name).jetstream.timeout = 0.3  # so that a commit times out before the lease expires
+        replies = [await system.bus.command(Pay("a"), id=f"before-{number}") for number in range(3)]
         await system.until(
             lambda: HANDLED["a"] == 1
-        )  # the first reaction runs, and is to be stored when nothing can be
+        )  # the first reaction runs; its commit comes when the disk refuses writes
         normal = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, normal[1]))
         GATES["a"].set()
@@ -384,12 +384,12 @@ async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
             if refused.value.executed is not False:
                 unknown.append(command_id)
         assert system.runner.reasons() == ["till is starting", "keeper is starting"]
-        said = {f"{name}: back to standby: {name}: the lease was lost" for name in both}
-        await system.until(lambda: said <= set(caplog.messages))
+        logged = {f"{name}: back to standby: {name}: the lease was lost" for name in both}
+        await system.until(lambda: logged <= set(caplog.messages))
         with pytest.raises(NotDelivered):
             await system.bus.command(Pay("a"), timeout=1)
 
-        # nats-server says why, gives up the streams that it could not write, and must be started anew.
+        # nats-server logs the reason, gives up the streams that it could not write, and must be restarted.
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, normal)
         await system.until(lambda: "failed to store a msg" in log.read_text(), timeout=30)
         assert not any(system.is_ready(name) for name in both)
@@ -398,15 +398,17 @@ async def test_a_disk_that_takes_no_writes_ends_service_and_costs_nothing(
         for name in both:
             await system.until_ready(name, timeout=30)
         assert unknown, "a command was under way"
-        told += [await system.bus.command(Pay("a"), id=command_id, timeout=5) for command_id in unknown]
-        assert sorted(told) == list(range(1, len(told) + 1)), "each had an effect once, and none that was refused"
-        assert await system.bus.query(GetTotal("a")) == len(told)
+        replies += [await system.bus.command(Pay("a"), id=command_id, timeout=5) for command_id in unknown]
+        assert sorted(replies) == list(range(1, len(replies) + 1)), (
+            "each command had an effect once, and no refused one had any"
+        )
+        assert await system.bus.query(GetTotal("a")) == len(replies)
 
         async def kept() -> bool:
-            return await system.bus.query(GetKept("a")) >= len(told)
+            return await system.bus.query(GetKept("a")) >= len(replies)
 
         await system.until(kept, timeout=30)
-        assert await system.bus.query(GetKept("a")) == len(told)
+        assert await system.bus.query(GetKept("a")) == len(replies)
 
 
 def _mount(*arguments: str) -> "subprocess.CompletedProcess[bytes]":
@@ -425,14 +427,14 @@ def _fill(file: Path) -> None:
         os.close(descriptor)
 
 
-async def _for_ever(act: Callable[[], Awaitable[object]]) -> None:
+async def _repeat(act: Callable[[], Awaitable[object]]) -> None:
     async with asyncio.timeout(30):
         while True:
             await act()
 
 
-async def test_a_restart_of_the_server_is_no_change_of_its_consumers(namespace: str, tmp_path: Path) -> None:
-    """Its first answer to a creation after a restart has a wrong time of creation (2.15.1)."""
+async def test_a_restart_of_the_server_does_not_look_like_a_changed_consumer(namespace: str, tmp_path: Path) -> None:
+    """The first answer of nats-server 2.15.1 to a creation after a restart has a wrong creation time."""
     server = EmbeddedServer(port=0, store_dir=tmp_path)
     await server.start()
     try:

@@ -1,0 +1,36 @@
+"""The header block of an event, in the form of CloudEvents."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.wire import header_block
+from runtime.wire.cloudevents import event_headers, rfc3339
+from runtime.wire.subjects import key_token
+
+
+def test_the_headers_of_an_event() -> None:
+    block = event_headers("orders", "OrderCreated", "id-1", "a%20b", 1.5)
+    assert header_block.parse(block) == {
+        "Nats-Msg-Id": "id-1",
+        "ce-id": "id-1",
+        "ce-specversion": "1.0",
+        "ce-source": "/orders",
+        "ce-type": "orders.OrderCreated",
+        "ce-time": "1970-01-01T00:00:01.500000Z",
+        "ce-subject": "a%20b",
+        "ce-datacontenttype": "application/json",
+    }
+    assert "ce-subject" not in header_block.parse(event_headers("orders", "DayEnded", "id-1", "_", 1.5))
+
+
+@given(st.text(max_size=30))
+def test_any_key_fits_a_header_value(key: str) -> None:
+    block = event_headers("orders", "OrderCreated", "id-1", key_token(key), 0.0)
+    found = header_block.parse(block)
+    assert block.isascii() and set(found) - {"ce-subject"} == set(found) - {"ce-subject", "\r", "\n"}
+    assert block.count(b"\r\n") == len(found) + 2
+
+
+@given(st.floats(0, 4e9))
+def test_times_have_the_form_of_rfc_3339(seconds: float) -> None:
+    assert rfc3339(seconds).endswith("Z") and "T" in rfc3339(seconds)
