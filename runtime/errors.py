@@ -1,22 +1,24 @@
 """The errors of Actorloom, in one tree.
 
+True, False and None are the usual values of `RequestError.executed`; None means unknown.
+
 ActorError
-├ DeclarationError     a wrong declaration; raised at import
-├ ConfigurationError   a setting, or what stands on the server, that we cannot work with
-├ RequestError         .executed: True, False, or None for unknown
-│ ├ NotDelivered         False: nobody is there; safe to retry
-│ │ └ CircuitOpen          False: not sent, after failures in a row
-│ ├ Overloaded           False: the mailbox is full
-│ ├ DeadlineExceeded     None: unknown; retry under the same id
-│ ├ CallCycle            False
-│ └ RemoteError          code, kind, detail
-│   ├ Rejected             False: the domain says no (subclass it)
-│   │ └ NotFound             False: 404
-│   ├ InvalidMessage       False
-│   └ HandlerFailed        None
-├ Retry                a reaction asks for another attempt
-├ PublishError         not acknowledged
-└ CodecError
+├ DeclarationError     an invalid declaration; raised at import
+├ ConfigurationError   an invalid setting, or an existing stream or consumer with unusable settings
+├ RequestError         a query or command that failed, with code and executed
+│ ├ NotDelivered         503, False: no process serves the subject; safe to retry
+│ │ └ CircuitOpen          503, False: not sent, after failures in a row
+│ ├ Overloaded           429, False: the mailbox or the lane is full
+│ ├ DeadlineExceeded     408, None: no reply in time; retry under the same id
+│ ├ CallCycle            508, False: the call came back to a key that waits for it
+│ └ RemoteError          an error reply of an actor, with code, kind and text
+│   ├ Rejected             409, False: the domain refuses the command; subclass it
+│   │ └ NotFound             404, False: the thing does not exist
+│   ├ InvalidMessage       400, False: the message does not match its type
+│   └ HandlerFailed        500, None: the handler raised an unexpected error
+├ Retry                raised in a reaction to ask for another attempt
+├ PublishError         a message that was not sent or not acknowledged
+└ CodecError           bytes that do not decode, or a value that cannot be encoded
 """
 
 from typing import ClassVar, NoReturn
@@ -27,39 +29,70 @@ class ActorError(Exception):
 
 
 class DeclarationError(ActorError):
-    """A message, handler or actor is declared wrongly. Raised at import, before anything is sent."""
+    """A message, handler or actor has an invalid declaration, or a handler calls a method that it may not call.
+
+    Most declarations are checked when their class is created, so the error is raised at import. The text names the class
+    and the field or method.
+    """
 
 
 class ConfigurationError(ActorError):
-    """A setting, or a stream or consumer that stands on the server, is one we cannot work with."""
+    """A setting is invalid, or a stream or consumer on the server has settings that the runtime cannot work with.
+
+    The text names the setting and its source, or the stream or consumer.
+    """
 
 
 class RequestError(ActorError):
-    """A query or command did not succeed.
+    """The root of the errors of a query or command.
 
-    `executed` is False where the handler certainly did not take effect (a retry cannot repeat anything), True where it
-    did, None where that is unknown: retry a command under the same id (`retry()`), which cannot take effect twice.
+    A handler may raise one to answer with it. An error that a nested call received in a reply is different: if the handler
+    does not catch it, the handler has failed, and its caller receives `HandlerFailed`. Only a `CallCycle` is passed on.
+
+    Example:
+        try:
+            await bus.command(CreateOrder("1"), id=order_id)
+        except RequestError as error:
+            if error.executed is None:  # unknown: the same id cannot take effect twice
+                await bus.retry(CreateOrder("1"), id=order_id)
     """
 
     code: int = 500
+    """The code of the error on the wire: the status codes of HTTP."""
     executed: bool | None = None
+    """True if the command took effect, False if it certainly did not, None if that is unknown.
+
+    If it is False, a retry repeats nothing. If it is None, retry a command under the same id (`Bus.retry` does): an id takes
+    effect once.
+    """
     remote: bool = False
-    """Whether it came from the wire: a handler that lets a nested call's error pass has failed itself."""
+    """Whether the error was received in a reply."""
 
 
 class NotDelivered(RequestError):
-    """Nobody serves this subject, or the connection is down: nothing was executed."""
+    """No process serves the subject, the service is stopping or cannot store the turn, or the connection is down (503).
+
+    Nothing was executed, so it is safe to retry.
+    """
 
     code = 503
     executed = False
 
 
 class CircuitOpen(NotDelivered):
-    """Not sent: the target did not answer several times in a row, and is left alone for a while."""
+    """The request was not sent, because the target has left several requests in a row unanswered.
+
+    While the circuit is open, one request per quarter of a second is sent as a probe. A reply closes the circuit.
+    """
 
 
 class Overloaded(RequestError):
-    """The mailbox of the actor is full (429); try again after `retry_after` seconds."""
+    """The mailbox of the actor, or the lane of the key, is full (429). Nothing was executed.
+
+    Args:
+        message: The text of the error.
+        retry_after: Seconds after which a retry is likely to find room.
+    """
 
     code = 429
     executed = False
@@ -70,7 +103,12 @@ class Overloaded(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """No answer before the deadline (408). Whether it was executed is unknown unless the actor itself refused it."""
+    """There was no reply before the deadline (408).
+
+    Args:
+        message: The text of the error.
+        executed: False if the actor has refused the message because of its deadline, None if the outcome is unknown.
+    """
 
     code = 408
 
@@ -80,16 +118,27 @@ class DeadlineExceeded(RequestError):
 
 
 class CallCycle(RequestError):
-    """The call chain came back to a key that is busy with it (508); the message names the path."""
+    """The chain of nested calls came back to a key that waits for it (508). The text names the path.
+
+    Without this error the calls would wait for each other until their deadline. `executed` is None if a handler on the path
+    had sent another command before.
+    """
 
     code = 508
     executed = False
 
 
 class RemoteError(RequestError):
-    """The actor answered with an error: `code` (the wire contract's), `kind` (its name) and the text."""
+    """An error reply of an actor.
+
+    Args:
+        message: The text of the error.
+        code: The code on the wire; by default that of the class.
+        kind: The name of the error on the wire; by default the name of the class.
+    """
 
     kinds: ClassVar[dict[str, "type[RemoteError]"]] = {}
+    """All subclasses by name. An error reply becomes the class that its `kind` names, if this process has imported it."""
 
     def __init__(self, message: str, *, code: int | None = None, kind: str | None = None) -> None:
         super().__init__(message)
@@ -99,38 +148,60 @@ class RemoteError(RequestError):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        # First come, first served: an application's class of the same name cannot take a built-in's place.
+        # The first class of a name stays, so a class of an application cannot replace a built-in one.
         RemoteError.kinds.setdefault(cls.__name__, cls)
 
 
 class Rejected(RemoteError):
-    """The domain says no (409): the command had no effect. Subclass it for refusals that callers tell apart."""
+    """The domain refuses the command, which had no effect (409). Subclass it for refusals that callers distinguish.
+
+    In a reaction, it is a permanent failure: the event becomes a dead letter without another attempt.
+
+    Example:
+        class OutOfStock(Rejected):
+            pass
+
+        raise OutOfStock("no more chairs")  # the caller catches OutOfStock
+    """
 
     code = 409
     executed = False
 
 
 class NotFound(Rejected):
-    """There is no such thing (404)."""
+    """The thing does not exist (404)."""
 
     code = 404
 
 
 class InvalidMessage(RemoteError):
-    """The message does not fit its contract (400); the text names the field."""
+    """The message does not match its type (400). The text names the field."""
 
     code = 400
     executed = False
 
 
 class HandlerFailed(RemoteError):
-    """The handler raised (500). Its text stays in the actor's log and span."""
+    """The handler raised an unexpected error (500).
+
+    The text and the traceback of that error are in the log and the span of the actor, and not in the reply.
+    """
 
     code = 500
 
 
 class Retry(ActorError):
-    """Raised in a reaction: not now; deliver the event again after a growing delay (`after` seconds if given)."""
+    """Raised in a reaction to have the event delivered again.
+
+    It counts as a failed attempt: after the last one, the event becomes a dead letter.
+
+    Args:
+        reason: The text for the log.
+        after: Seconds until the next attempt; by default the delay of the retry policy, which doubles with each attempt.
+
+    Example:
+        raise Retry("the warehouse is closed", after=600)
+    """
 
     def __init__(self, reason: str, after: float | None = None) -> None:
         super().__init__(reason)
@@ -151,16 +222,34 @@ class PublishError(ActorError):
 
 
 class CodecError(ActorError):
-    """Bytes that are not what they should be, or a value that cannot be put into bytes."""
+    """Bytes do not decode to the expected type, or a value cannot be encoded."""
 
 
 def not_found(message: str) -> NoReturn:
-    """Raise `NotFound`; an expression, so that `return self.state or not_found("…")` reads as it is meant."""
+    """Raise `NotFound` in an expression.
+
+    Args:
+        message: The text of the error, for the caller.
+
+    Raises:
+        NotFound: Always.
+
+    Example:
+        return self.state or not_found(f"order {message.order_id}")
+    """
     raise NotFound(message)
 
 
 def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_after: float | None) -> RequestError:
-    """Return the exception that stands for an error reply."""
+    """Return the exception for an error reply.
+
+    Args:
+        code: The code of the reply.
+        kind: The name of the error: that of a subclass of `RemoteError`, if this process has imported it.
+        message: The text of the error.
+        executed: The value of `executed` in the reply.
+        retry_after: Seconds, for a reply of code 429.
+    """
     error: RequestError
     if code == 429:
         error = Overloaded(message, retry_after if retry_after is not None else 0.1)
@@ -172,7 +261,7 @@ def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_a
         error = NotDelivered(message)
     else:
         known = RemoteError.kinds.get(kind) or {400: InvalidMessage, 404: NotFound, 409: Rejected}.get(code)
-        # A subclass may have its own constructor: it is not called, only its type tells the caller what happened.
+        # A subclass may have a constructor with other parameters, so it is not called. The caller needs its type only.
         remote = Exception.__new__(known or HandlerFailed, message)
         remote.args = (message,)
         remote.code = code

@@ -1,25 +1,35 @@
-"""The bounds and retry policy of an actor, in one frozen struct."""
+"""The limits and the retry policy of an actor, as frozen structs."""
 
 import msgspec
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a failing reaction is tried again: `attempts` in all, the delay doubling from `first` to at most `longest`.
+    """The attempts at a failing reaction, or at a request of `Bus.retry`, and the delays between them.
 
-    Delays are in seconds; each is drawn between half and the whole of its nominal length. `permanent` and `transient` name
-    exception classes (their subclasses count) that no further attempt can mend, or that one may although they say no.
+    The delay doubles with each attempt. Each delay is chosen at random between half and all of its nominal length, so that
+    callers that failed together do not return together.
+
+    Example:
+        RetryPolicy(attempts=5, first=0.5, transient=("NotFound",))
     """
 
     attempts: int = 8
+    """Attempts in all. After the last one, an event becomes a dead letter."""
     first: float = 0.2
+    """Nominal delay after the first attempt, in seconds."""
     longest: float = 30.0
+    """Upper limit of the nominal delay, in seconds."""
     permanent: tuple[str, ...] = ()
+    """Names of exception classes that are not retried: the event becomes a dead letter at once. Subclasses count."""
     transient: tuple[str, ...] = ()
+    """Names of exception classes that are retried although they are refusals, such as `Rejected`. Subclasses count."""
 
-    def classified(self, error: BaseException) -> bool | None:
-        """Return True where `error` is declared permanent, False where transient, None where nothing is said of it.
+    def is_permanent(self, error: BaseException) -> bool | None:
+        """Return whether `error` is declared permanent.
 
-        The most specific class decides.
+        Returns:
+            True if it is permanent, False if it is transient, None if the policy does not list it. If the policy lists
+            several of its classes, the most specific one decides.
         """
         for kind in type(error).__mro__:
             if kind.__name__ in self.permanent:
@@ -29,36 +39,44 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None
 
     def delay(self, attempt: int, random: float) -> float:
-        """Return the seconds to wait after attempt number `attempt` (1-based); `random` is in [0, 1)."""
+        """Return the delay after an attempt, in seconds.
+
+        Args:
+            attempt: The number of the attempt that failed, from 1 on.
+            random: A random number in [0, 1).
+        """
         nominal = min(self.first * 2.0 ** min(attempt - 1, 60), self.longest)
         return nominal * (0.5 + random / 2)
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The bounds of one actor. Set them on the class (``options = Options(lane=16)``) or in the configuration."""
+    """The limits of one actor.
+
+    Set them on the class (``options = Options(lane=16)``), or in the configuration file under ``[actors.<name>]``.
+    """
 
     concurrency: int = 256
-    """Handlers that run at once (turns of different keys, or messages of an actor without state)."""
+    """Upper limit of handlers that run at once: turns of different keys, or messages of an actor without state."""
     mailbox: int = 4096
-    """Messages that may wait in all; one more is refused with 429."""
+    """Upper limit of waiting messages in all. A further message is refused with 429."""
     lane: int = 256
-    """Messages of one key that may wait; one more is refused with 429."""
+    """Upper limit of waiting messages per key. A further message is refused with 429."""
     in_hand: int = 512
-    """Events fetched and not yet finished, of each stream that the actor reacts to."""
+    """Upper limit of events per stream that are fetched and not finished."""
     parked: int = 10_000
     """Upper limit of parked events per stream: events that wait behind a failing event of the same key (64 MiB at most).
 
     They stay in memory, in addition to `in_hand`. In an actor without state, they wait at the server for their next attempt.
     At the limit, the subscription fetches few events or none until a parked one is done."""
     handled: int = 8
-    """Messages that a key's record remembers at least; once it has three times as many, the others leave it for dedup entries."""
+    """Handled messages that the record of a key keeps at least. At three times as many, the oldest move to dedup entries."""
     remember: float = 86_400.0
-    """Seconds for which the id of a handled command or event is remembered."""
+    """Seconds for which the id of a handled command or event is kept. A message with the same id takes no effect."""
     idle: float = 60.0
-    """Seconds after which a key that nothing happens to leaves memory."""
+    """Seconds without a message after which a key leaves memory."""
     resident: int = 100_000
-    """Keys kept in memory at most; the longest idle leave first."""
+    """Upper limit of keys in memory. The keys that have been idle for longest leave first."""
     timeout: float = 5.0
-    """Seconds that a request sent by a handler may take, unless its caller's deadline is nearer."""
+    """Seconds that a request from a handler may take, unless the deadline of its caller is earlier."""
     retry: RetryPolicy = RetryPolicy()
-    """How a failing reaction is tried again."""
+    """The retry policy of failing reactions."""

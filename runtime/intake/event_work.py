@@ -110,7 +110,7 @@ class EventWork(Work, kw_only=True, eq=False):
         taken = _now() - self.received_ns
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
-        permanent = self.reactions.options.retry.classified(error)
+        permanent = self.reactions.options.retry.is_permanent(error)
         if permanent is None:
             permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected) and not error.remote)
         if not permanent and self.attempt < self.attempts:

@@ -88,6 +88,6 @@ def test_retries_are_a_share_of_requests() -> None:
 
 def test_the_most_specific_class_says_whether_an_error_is_permanent() -> None:
     policy = RetryPolicy(permanent=("OSError",), transient=("ConnectionError",))
-    assert policy.classified(FileNotFoundError()) is True
-    assert policy.classified(ConnectionResetError()) is False
-    assert policy.classified(ValueError()) is None
+    assert policy.is_permanent(FileNotFoundError()) is True
+    assert policy.is_permanent(ConnectionResetError()) is False
+    assert policy.is_permanent(ValueError()) is None
