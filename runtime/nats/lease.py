@@ -1,4 +1,4 @@
-"""A lease in a KV bucket: one holder of a key at a time, seen by others at once when it is given back."""
+"""A lease in a KV bucket: one holder per key, and a release that the others notice at once."""
 
 import asyncio
 import logging
@@ -21,34 +21,47 @@ from runtime.wire import header_block
 
 logger = logging.getLogger("actorloom.nats")
 
-# Seconds between looks at a lease that somebody else holds; a lease that expires is not announced.
 _POLL: Final = 1.0
+"""Seconds between two reads of a lease that another process holds. The server does not announce that one expired."""
 
-# A release is announced when it is published, which may be just before it is stored: look again this soon, this often.
-_AGAIN: Final = 0.01
-_AGAIN_TIMES: Final = 20
+_REREAD_PAUSE: Final = 0.01
+"""Seconds between two reads after the announcement of a release, which may come just before the release is stored."""
+_REREADS: Final = 20
+"""The number of these reads."""
 
-# Seconds for which the marker of a released lease is kept.
 _MARKER_TTL: Final = 5
+"""Seconds for which the server keeps the marker of a released lease."""
 
 _OPERATION: Final = b"KV-Operation"
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lease: the value of its key. `since` is in Unix seconds."""
+    """The holder of a lease, as the value of its key."""
 
     holder: str
     since: float
+    """The time at which the holder was created, in Unix seconds."""
     host: str
     pid: int
 
 
 class Lease:
-    """The lease `key` in the KV `bucket` (stream ``KV_<bucket>``, readable with ``nats kv get``), for `holder`.
+    """The lease `key` in a KV bucket (stream ``KV_<bucket>``, readable with ``nats kv get``).
 
-    `holder` must be unique to this process and start. A lease that is not renewed for `ttl` seconds (whole seconds on
-    the server, rounded up) is free for others. It is for economy and not for safety: a paused process may believe it
-    holds what it has lost, until its next look at the clock; writes need a check of their own (architecture.md §5).
+    A lease saves work but does not protect data: a paused process may believe that it holds a lost lease until it reads
+    the clock again. Writes therefore need a sequence check of their own.
+
+    Args:
+        jetstream: The client.
+        key: The key of the lease.
+        holder: A name that is unique to this process and its start.
+        bucket: The name of the bucket; `acquire` creates it if it is missing.
+        ttl: Seconds after the last renewal at which the lease is free for others, at least one. The server rounds up to
+            whole seconds.
+        replicas: The number of replicas of a new bucket.
+
+    Raises:
+        ConfigurationError: `ttl` is less than a second.
     """
 
     def __init__(
@@ -66,9 +79,9 @@ class Lease:
         self.key = key
         self.holder = holder
         self.lost = asyncio.Event()
-        """Set when a renewal was refused, or none was confirmed for `ttl` seconds; never by `release`."""
+        """Set if a renewal is refused, or none is confirmed for `ttl` seconds; not set by `release`."""
         self.waiting = False
-        """Whether somebody else was seen to hold it, and `acquire` waits."""
+        """Whether `acquire` waits for another holder."""
         self._jetstream = jetstream
         self._loop = asyncio.get_running_loop()
         self._bucket = bucket
@@ -82,29 +95,32 @@ class Lease:
         self._since = time.time()
         self._freed = asyncio.Event()
         self._renewal: asyncio.Task[None] | None = None
-        self._complaint = ""
+        self._warned = ""
 
     def held(self) -> bool:
-        """Whether it is ours by the local clock, right now: what a paused process is to ask before it acts as the holder."""
+        """Return whether the lease is held now, by the local clock. A process checks this before it acts as the holder."""
         return time.monotonic() < self._valid_until
 
     async def acquire(self) -> None:
-        """Wait until it is held. Creates the bucket where it is missing.
+        """Wait until the lease is held. Failures of the server are logged, and the wait continues.
 
-        Failures of the server are logged and waited out. Raises `StreamConflict` where the bucket is another kind of
-        stream. When cancelled, the lease may have been taken just now: it then expires by itself.
+        If the call is cancelled, the lease may have been taken at that moment; it then expires.
+
+        Raises:
+            StreamConflict: The bucket exists as another kind of stream.
+            ConfigurationError: This lease was acquired before.
         """
         if self._renewal is not None:
-            raise ConfigurationError(f"lease {self.key} was acquired already; make a new one")
+            raise ConfigurationError(f"lease {self.key} was acquired already; create another one")
         watch: Subscription | None = None
-        ready = False
+        bucket_exists = False
         try:
             while True:
                 self._freed.clear()
                 try:
-                    if not ready:
+                    if not bucket_exists:
                         await self._jetstream.ensure_stream(bucket_config(self._bucket, self._replicas))
-                        ready = True
+                        bucket_exists = True
                     if watch is None:
                         watch = await self._jetstream.connection.subscribe(self._subject, self._on_change)
                     if await self._take():
@@ -113,8 +129,8 @@ class Lease:
                 except ConfigurationError:
                     raise
                 except (ActorError, TimeoutError) as error:
-                    self._complain(f"cannot be acquired now: {error}")
-                await self._changed()
+                    self._warn(f"cannot be acquired now: {error}")
+                await self._wait_change()
         finally:
             self.waiting = False
             if watch is not None:
@@ -123,7 +139,7 @@ class Lease:
         self._renewal.add_done_callback(self._renewal_ended)
 
     async def release(self) -> None:
-        """Give it back: others that wait see it within milliseconds. Does nothing where it is not held."""
+        """Release the lease; waiting processes notice it within milliseconds. A lease that is not held stays as it is."""
         held = self.held()
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
@@ -135,11 +151,11 @@ class Lease:
             try:
                 await self._put_marker()
             except WrongSequence:
-                # The renewal that was just cancelled may have been stored.
+                # The cancelled renewal may have been stored.
                 if await self._is_still_ours():
                     await self._put_marker()
         except (ActorError, TimeoutError) as error:
-            self._complain(f"was not given back, and expires in {self._server_ttl} s: {error}")
+            self._warn(f"was not released, and expires in {self._server_ttl} s: {error}")
         finally:
             self._valid_until = 0.0
 
@@ -154,7 +170,7 @@ class Lease:
 
     async def _take(self) -> bool:
         last = await self._jetstream.get_last(self._stream, self._subject)
-        # Ours already: an attempt that was not confirmed.
+        # It may be ours: an earlier attempt may have been stored without a confirmation.
         if last is not None and not self._is_free(last) and not self._is_ours(last):
             return False
         self._sequence = 0 if last is None else last.sequence
@@ -164,21 +180,21 @@ class Lease:
             return False
         return True
 
-    async def _changed(self) -> None:
-        """Wait for a release, or until it is time to look anyway."""
+    async def _wait_change(self) -> None:
+        """Wait for a release, or for the time of the next read."""
         if not self._freed.is_set():
             try:
                 await asyncio.wait_for(self._freed.wait(), _POLL)
             except TimeoutError:
                 return
-        for _ in range(_AGAIN_TIMES):
+        for _ in range(_REREADS):
             try:
                 last = await self._jetstream.get_last(self._stream, self._subject)
             except (ActorError, TimeoutError):
                 return
             if last is None or self._is_free(last):
                 return
-            await asyncio.sleep(_AGAIN)
+            await asyncio.sleep(_REREAD_PAUSE)
 
     def _on_change(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         if header_block.get(headers, _OPERATION) is not None:
@@ -196,7 +212,7 @@ class Lease:
 
     async def _write_value(self) -> None:
         value = Holder(self.holder, self._since, socket.gethostname(), os.getpid())
-        # Counted from before it is sent: the server's clock for it starts later, so ours ends first.
+        # Our time starts before the server's, so the lease ends here before it ends there.
         sent = time.monotonic()
         await self._put(msgspec.json.encode(value), [], self._server_ttl, self._ttl / 2)
         self._valid_until = sent + self._ttl
@@ -227,11 +243,11 @@ class Lease:
                     return
                 pause = 0.0
             except (ActorError, TimeoutError) as error:
-                self._complain(f"was not renewed: {error}")
+                self._warn(f"was not renewed: {error}")
                 pause = min(self._ttl / 16, max(self._valid_until - time.monotonic(), 0.0))
 
     async def _is_still_ours(self) -> bool:
-        """Whether the refusal is due to a renewal of our own that was stored though not confirmed."""
+        """Return whether a refusal was caused by a renewal of our own, stored without a confirmation."""
         try:
             async with asyncio.timeout_at(self._valid_until):
                 last = await self._jetstream.get_last(self._stream, self._subject)
@@ -243,7 +259,7 @@ class Lease:
         return True
 
     def _lose(self, reason: str) -> None:
-        logger.warning("lease %s is lost by %s: %s", self.key, self.holder, reason)
+        logger.warning("%s lost the lease %s: %s", self.holder, self.key, reason)
         self._valid_until = 0.0
         self.lost.set()
 
@@ -251,14 +267,14 @@ class Lease:
         if not task.cancelled() and task.exception() is not None:
             self._lose(repr(task.exception()))
 
-    def _complain(self, text: str) -> None:
-        if text != self._complaint:
-            self._complaint = text
+    def _warn(self, text: str) -> None:
+        if text != self._warned:
+            self._warned = text
             logger.warning("lease %s %s", self.key, text)
 
 
 def bucket_config(bucket: str, replicas: int = 1) -> StreamConfig:
-    """Return the stream of a KV bucket that holds leases: the newest value of each key, each with a TTL of its own."""
+    """Return the stream of a KV bucket for leases: it keeps the newest value of each key, with a TTL per value."""
     return StreamConfig(
         name=f"KV_{bucket}",
         subjects=(f"$KV.{bucket}.>",),

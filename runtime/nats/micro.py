@@ -1,4 +1,4 @@
-"""Discovery by NATS micro (ADR-32): answers PING, INFO and STATS for endpoints that others serve."""
+"""Discovery by NATS micro (ADR-32 of NATS): responds to PING, INFO and STATS for endpoints that are served elsewhere."""
 
 import logging
 import re
@@ -23,12 +23,12 @@ _SEMVER: Final = re.compile(
     re.ASCII,
 )
 
-# What endpoint metadata may say at length, and leaves out where the answer would be too large to send.
 _SCHEMAS: Final = ("request", "response")
+"""The metadata of endpoints that is omitted if the response would otherwise exceed the server's limit."""
 
 
 class Stats(Protocol):
-    """What discovery tells of one endpoint; times in nanoseconds."""
+    """The counters of one endpoint, as discovery reads them. Times are nanoseconds."""
 
     @property
     def requests(self) -> int: ...
@@ -41,7 +41,7 @@ class Stats(Protocol):
 
 
 class EndpointStats:
-    """The counters of one endpoint, for whoever serves it to add to; times in nanoseconds."""
+    """The counters of one endpoint, to which its server adds. Times are nanoseconds."""
 
     __slots__ = ("errors", "last_error", "processing_ns", "requests")
 
@@ -53,10 +53,16 @@ class EndpointStats:
 
 
 class Endpoint:
-    """An endpoint as it is announced. It is served elsewhere, by who adds to its `stats`.
+    """An endpoint as discovery announces it. Its server replaces `stats`, or adds to it.
 
-    Raises `DeclarationError` where the name has more than letters, digits, dash and underscore, and for metadata that is
-    not text or uses the reserved prefix ``_nats``.
+    Args:
+        name: Letters, digits, dashes and underscores.
+        subject: The subject of the endpoint's requests.
+        queue_group: The queue group of its subscription.
+        metadata: Texts by name; the prefix ``_nats`` is reserved.
+
+    Raises:
+        DeclarationError: The name or the metadata is invalid.
     """
 
     __slots__ = ("metadata", "name", "queue_group", "stats", "subject")
@@ -73,10 +79,18 @@ class Endpoint:
 
 
 class MicroService:
-    """Announces one instance of a service, from `start` to `stop`, on a connection that the caller closes.
+    """Announces one instance of a service from `start` to `stop`.
 
-    `id` is unique to the instance. Raises `DeclarationError` where a name, the version (SemVer), the metadata or two
-    endpoints of one name are not what ADR-32 allows.
+    Args:
+        connection: The connection, which the caller closes.
+        name: Letters, digits, dashes and underscores.
+        version: A version by SemVer, for example ``1.2.3``.
+        description: A text for people.
+        metadata: Texts by name; the prefix ``_nats`` is reserved.
+        endpoints: The endpoints, each with a name of its own.
+
+    Raises:
+        DeclarationError: An argument is not allowed by ADR-32.
     """
 
     def __init__(
@@ -94,6 +108,7 @@ class MicroService:
         if len({endpoint.name for endpoint in endpoints}) < len(endpoints):
             raise DeclarationError(f"service {name}: two endpoints have the same name")
         self.id = secrets.token_hex(11)
+        """Unique to this instance."""
         self.name = name
         self.version = version
         self.description = description
@@ -104,7 +119,11 @@ class MicroService:
         self._started = ""
 
     async def start(self) -> None:
-        """Answer from now on. Raises `PublishError` where the connection is closed."""
+        """Start to respond.
+
+        Raises:
+            PublishError: The connection is closed.
+        """
         self._started = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         ping, info = self._encode("ping"), self._info()
         answers: dict[str, Callable[[], bytes]] = {"PING": lambda: ping, "INFO": lambda: info, "STATS": self._stats}
@@ -114,20 +133,21 @@ class MicroService:
                 self._subscriptions.append(await self._connection.subscribe(subject, receiver))
 
     def stop(self) -> None:
-        """Answer no more. Safe to call twice."""
+        """Stop to respond. Further calls do nothing."""
         while self._subscriptions:
             self._subscriptions.pop().unsubscribe()
 
     def _answer(
         self, answer: Callable[[], bytes], subject: bytes, reply: bytes, headers: bytes | None, payload: bytes
     ) -> None:
-        # Inboxes (also imported ones) begin with an underscore; an answer to `$JS.API...` would be a call made for others.
+        # Inboxes begin with an underscore, imported ones too. A response to another subject, such as `$JS.API…`, would be a
+        # call with our permissions on behalf of the caller.
         if not reply.startswith(b"_"):
             return
         try:
             self._connection.publish(reply, answer())
         except PublishError as error:
-            logger.warning("service %s could not answer %s: %s", self.name, subject.decode("utf-8", "replace"), error)
+            logger.warning("service %s did not respond to %s: %s", self.name, subject.decode("utf-8", "replace"), error)
 
     def _info(self) -> bytes:
         described = [

@@ -1,4 +1,4 @@
-"""Where and how to connect: one frozen struct, filled from natscli's variables and contexts."""
+"""Options of a connection: one frozen struct, filled from the variables and contexts of natscli."""
 
 import os
 import ssl
@@ -17,16 +17,17 @@ PUBLIC_API_VARIABLE = "ACTORLOOM_NATS_PUBLIC_API"
 _VARIABLES = ("url", "creds", "nkey", "user", "password", "token", "cert", "key", "ca")
 _FILES = ("creds", "nkey", "cert", "key", "ca")
 SECRETS = ("password", "token")
-"""Fields that nobody is to see."""
+"""Fields that are never shown."""
 
 
 class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach and authenticate to NATS. Durations are seconds; files are paths, read when connecting.
+    """The servers, credentials and intervals of a connection. Durations are seconds. `repr` shows no secret.
 
-    `url` may list several servers, separated by commas. `nkey` is the file of an nkey seed. `repr` shows no secret.
+    `creds`, `nkey` (a seed), `cert`, `key` and `ca` are paths of files, which are read when the connection is opened.
     """
 
     url: str = DEFAULT_URL
+    """One server, or several separated by commas."""
     name: str | None = None
     creds: str | None = None
     nkey: str | None = None
@@ -38,27 +39,36 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     ca: str | None = None
     inbox_prefix: str = "_INBOX"
     connect_timeout: float = 5.0
-    ping_interval: float = 5.0  # with two outstanding: a server that went silent is noticed within 15 s
+    ping_interval: float = 5.0
+    """Two pings may be outstanding, so a silent server is noticed within 15 seconds."""
     reconnect_wait: float = 0.25
-    loopback: bool = False  # requests to what this very connection serves are handed over without the server
-    public_api: bool | None = None  # True: nats-py's public API only; None: as the environment says
+    loopback: bool = False
+    """Pass requests for subjects that this connection serves to their receivers, without the server."""
+    public_api: bool | None = None
+    """True: use nats-py's public API only. None: decide by ACTORLOOM_NATS_PUBLIC_API."""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "ConnectionOptions":
-        """Return options from `overrides` (those not None), then natscli's `NATS_*` variables, then its context.
+        """Return options from natscli's context, overridden by its ``NATS_*`` variables, overridden by `overrides`.
 
-        `NATS_CONTEXT` names a file of natscli (`<config>/nats/context/<name>.json`). Raises `ConfigurationError` where
-        a file that is named does not exist, or the context cannot be read.
+        Args:
+            environ: The environment; that of the process by default. ``NATS_CONTEXT`` names a context of natscli
+                (``<config>/nats/context/<name>.json``).
+            overrides: Fields by name; None leaves a field as it is.
+
+        Raises:
+            ConfigurationError: A named file does not exist, or the context is unreadable.
         """
         values = environment(os.environ if environ is None else environ)
         given = {field: (value, f"option {field}") for field, value in overrides.items() if value is not None}
-        return cls.of({**values, **given})
+        return cls.from_values({**values, **given})
 
     @classmethod
-    def of(cls, values: Mapping[str, tuple[Any, str]]) -> "ConnectionOptions":
-        """Return options from values and their origins, which errors name.
+    def from_values(cls, values: Mapping[str, tuple[Any, str]]) -> "ConnectionOptions":
+        """Return options from pairs of a value and its origin, by field. Errors name the origin.
 
-        Raises `ConfigurationError` where a file that is named does not exist.
+        Raises:
+            ConfigurationError: A named file does not exist.
         """
         fields: dict[str, Any] = {
             field: _existing(value, origin) if field in _FILES else value for field, (value, origin) in values.items()
@@ -67,22 +77,26 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def servers(self) -> list[str]:
-        """The URLs of `url`, one each."""
+        """The URLs of `url` as a list."""
         return [url.strip() for url in self.url.split(",") if url.strip()]
 
     @property
     def address(self) -> str:
-        """The servers as text for people: without user, password or token."""
+        """The servers as text for people, without user, password and token."""
         return ", ".join(without_userinfo(url) for url in self.servers)
 
     def wants_public_api(self, environ: Mapping[str, str] | None = None) -> bool:
-        """Whether only nats-py's public API is to be used (`public_api`, else ACTORLOOM_NATS_PUBLIC_API=1)."""
+        """Return whether to use nats-py's public API only: `public_api`, else ACTORLOOM_NATS_PUBLIC_API=1."""
         if self.public_api is not None:
             return self.public_api
         return (os.environ if environ is None else environ).get(PUBLIC_API_VARIABLE, "") == "1"
 
     def tls_context(self) -> ssl.SSLContext | None:
-        """Return the TLS settings, or None where the options name none. Raises `ConfigurationError`."""
+        """Return the TLS settings, or None if the options name no TLS file.
+
+        Raises:
+            ConfigurationError: A TLS file is unreadable, or only one of `cert` and `key` is set.
+        """
         if not (self.cert or self.key or self.ca):
             return None
         if bool(self.cert) != bool(self.key):
@@ -110,9 +124,13 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    """Return what natscli's variables, and the context that they name, say, with the variable or file that said it.
+    """Return the options from natscli's variables and the context that they name.
 
-    Raises `ConfigurationError` where the context cannot be read.
+    Returns:
+        Pairs of a value and its origin (a variable or a file), by field.
+
+    Raises:
+        ConfigurationError: The context is unreadable.
     """
     values: dict[str, tuple[Any, str]] = {}
     if context := environ.get("NATS_CONTEXT"):
@@ -126,7 +144,7 @@ def environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 
 def without_userinfo(url: str) -> str:
-    """Return a server's URL without user, password and token."""
+    """Return the URL of a server without user, password and token."""
     if "@" not in url:
         return url
     if "://" not in url:

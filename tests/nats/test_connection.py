@@ -113,7 +113,7 @@ async def test_concurrent_requests_get_their_own_replies(connection: Connection,
 
 
 async def test_no_subscriber_and_no_reply_are_different_errors(connection: Connection, namespace: str) -> None:
-    with pytest.raises(NoResponders, match=f"nobody serves {namespace}.none"):
+    with pytest.raises(NoResponders, match=f"no process serves {namespace}.none"):
         await connection.request(f"{namespace}.none", b"", timeout=2)
     await connection.subscribe(f"{namespace}.silent", lambda *_: None)
     with pytest.raises(TimeoutError, match=f"no reply to {namespace}.silent") as caught:

@@ -1,4 +1,4 @@
-"""Leases: one holder at a time, handed over at once, taken over from the dead, and noticed as lost."""
+"""Leases: one holder at a time, released at once, taken over after a crash, and noticed if lost."""
 
 import asyncio
 import os
@@ -54,7 +54,7 @@ async def stored(jetstream: JetStream, bucket: str) -> Holder | None:
     return msgspec.json.decode(last.payload, type=Holder) if last is not None and last.payload else None
 
 
-async def test_one_holds_and_the_other_waits_until_it_is_given_back(jetstream: JetStream, namespace: str) -> None:
+async def test_one_process_holds_and_the_other_waits_for_the_release(jetstream: JetStream, namespace: str) -> None:
     first, second = lease(jetstream, namespace, "first"), lease(jetstream, namespace, "second")
     await first.acquire()
     assert first.held()
@@ -69,7 +69,7 @@ async def test_one_holds_and_the_other_waits_until_it_is_given_back(jetstream: J
     assert not first.held()
     async with asyncio.timeout(10):
         await waiting
-    # Seen, and not polled for: well before a standby would have looked by itself.
+    # The release is announced: this is well before the next read of a waiting process.
     assert loop.time() - released < 0.5
     assert second.held() and not second.lost.is_set() and not first.lost.is_set()
     await first.release()
@@ -78,7 +78,7 @@ async def test_one_holds_and_the_other_waits_until_it_is_given_back(jetstream: J
     assert await stored(jetstream, namespace) is None
 
 
-async def test_who_waits_says_so_and_only_then(jetstream: JetStream, namespace: str) -> None:
+async def test_waiting_is_true_only_while_another_process_holds_the_lease(jetstream: JetStream, namespace: str) -> None:
     first, second = lease(jetstream, namespace, "first"), lease(jetstream, namespace, "second")
     acquiring = asyncio.create_task(first.acquire())
     while not acquiring.done():
@@ -94,7 +94,7 @@ async def test_who_waits_says_so_and_only_then(jetstream: JetStream, namespace: 
     await second.release()
 
 
-async def test_of_many_exactly_one_holds_at_any_time(jetstream: JetStream, namespace: str) -> None:
+async def test_exactly_one_of_many_holds_at_any_time(jetstream: JetStream, namespace: str) -> None:
     held: list[str] = []
     order: list[str] = []
 
@@ -111,12 +111,12 @@ async def test_of_many_exactly_one_holds_at_any_time(jetstream: JetStream, names
     assert len(set(order)) == 8
 
 
-async def test_it_is_renewed_for_as_long_as_it_is_held(jetstream: JetStream, namespace: str) -> None:
+async def test_a_held_lease_is_renewed(jetstream: JetStream, namespace: str) -> None:
     holder = lease(jetstream, namespace, "holder", ttl=1.0)
     await holder.acquire()
     first = await jetstream.get_last(f"KV_{namespace}", f"$KV.{namespace}.orders.0")
     assert first is not None and header_block.get(first.headers, b"Nats-TTL") == "1s"
-    # Renewals that add up to more than three times the ttl.
+    # The renewals cover more than three times the ttl.
     async with asyncio.timeout(20):
         while True:
             last = await jetstream.get_last(f"KV_{namespace}", f"$KV.{namespace}.orders.0")
@@ -128,7 +128,7 @@ async def test_it_is_renewed_for_as_long_as_it_is_held(jetstream: JetStream, nam
     await holder.release()
 
 
-async def test_a_killed_holder_is_followed_after_its_ttl(
+async def test_a_killed_holder_is_replaced_after_its_ttl(
     jetstream: JetStream, namespace: str, nats_server: EmbeddedServer
 ) -> None:
     child = subprocess.Popen(  # noqa: ASYNC220
@@ -166,7 +166,7 @@ async def test_a_paused_holder_notices_the_loss_when_it_wakes(
         child.send_signal(signal.SIGCONT)
         assert await asyncio.to_thread(child.stdout.readline) == b"lost False\n"
         assert await asyncio.to_thread(child.wait, 10) == 0
-        # What it has lost it does not give back.
+        # A lost lease is not released.
         assert standby.held() and not standby.lost.is_set()
         value = await stored(jetstream, namespace)
         assert value is not None and value.holder == "standby"
@@ -176,7 +176,7 @@ async def test_a_paused_holder_notices_the_loss_when_it_wakes(
         child.communicate()
 
 
-async def test_a_renewal_that_is_refused_is_a_loss(jetstream: JetStream, namespace: str) -> None:
+async def test_a_refused_renewal_loses_the_lease(jetstream: JetStream, namespace: str) -> None:
     holder = lease(jetstream, namespace, "holder", ttl=1.0)
     await holder.acquire()
     usurper = msgspec.json.encode(Holder("usurper", 0.0, "elsewhere", 1))
@@ -189,10 +189,10 @@ async def test_a_renewal_that_is_refused_is_a_loss(jetstream: JetStream, namespa
     assert value is not None and value.holder == "usurper"
 
 
-async def test_a_renewal_of_ours_that_was_not_confirmed_is_no_loss(jetstream: JetStream, namespace: str) -> None:
+async def test_an_unconfirmed_renewal_of_our_own_loses_nothing(jetstream: JetStream, namespace: str) -> None:
     holder = lease(jetstream, namespace, "holder", ttl=1.0)
     await holder.acquire()
-    # As if a renewal had been stored and its acknowledgement lost.
+    # This simulates a renewal that was stored and whose acknowledgement was lost.
     value = await stored(jetstream, namespace)
     ack = await jetstream.publish(f"$KV.{namespace}.orders.0", msgspec.json.encode(value))
     async with asyncio.timeout(10):
@@ -204,7 +204,7 @@ async def test_a_renewal_of_ours_that_was_not_confirmed_is_no_loss(jetstream: Je
     assert await stored(jetstream, namespace) is None
 
 
-async def test_a_server_that_is_gone_is_a_loss_after_the_ttl(tmp_path: Path) -> None:
+async def test_an_absent_server_loses_the_lease_after_the_ttl(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
             holder = lease(JetStream(connection), "leases", "holder", ttl=1.0)
@@ -216,7 +216,7 @@ async def test_a_server_that_is_gone_is_a_loss_after_the_ttl(tmp_path: Path) -> 
             await holder.release()
 
 
-async def test_a_short_restart_of_the_server_is_no_loss(tmp_path: Path) -> None:
+async def test_a_short_restart_of_the_server_loses_nothing(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
             jetstream = JetStream(connection)
@@ -238,7 +238,7 @@ async def test_a_short_restart_of_the_server_is_no_loss(tmp_path: Path) -> None:
             await standby.release()
 
 
-async def test_a_bucket_that_is_another_kind_of_stream_is_refused(jetstream: JetStream, namespace: str) -> None:
+async def test_a_stream_that_is_not_a_bucket_is_refused(jetstream: JetStream, namespace: str) -> None:
     subjects = (f"$KV.{namespace}.>",)
     await jetstream.ensure_stream(StreamConfig(name=f"KV_{namespace}", subjects=subjects, storage="memory"))
     with pytest.raises(StreamConflict, match="storage"):
@@ -247,7 +247,7 @@ async def test_a_bucket_that_is_another_kind_of_stream_is_refused(jetstream: Jet
         lease(jetstream, namespace, "holder", ttl=0.5)
 
 
-async def test_an_acquire_that_is_given_up_leaves_no_subscription(jetstream: JetStream, namespace: str) -> None:
+async def test_a_cancelled_acquire_leaves_no_subscription(jetstream: JetStream, namespace: str) -> None:
     async with lease(jetstream, namespace, "first") as first:
         before = len(jetstream.connection._subscriptions)
         with pytest.raises(TimeoutError):

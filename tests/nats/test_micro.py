@@ -1,4 +1,4 @@
-"""Discovery: the three answers of ADR-32, held against the rules of the official schemas."""
+"""Discovery: the three responses of ADR-32, checked by the rules of the official schemas."""
 
 import asyncio
 import re
@@ -68,7 +68,7 @@ async def test_info(connection: Connection, service: MicroService) -> None:
     assert (command["queue_group"], command["metadata"]) == ("own", {})
 
 
-async def test_stats_are_what_the_dispatcher_counted(connection: Connection, service: MicroService) -> None:
+async def test_stats_are_the_counters_of_the_endpoints(connection: Connection, service: MicroService) -> None:
     stats = service.endpoints[0].stats
     stats.requests += 3
     stats.errors += 1
@@ -91,7 +91,7 @@ async def test_stats_are_what_the_dispatcher_counted(connection: Connection, ser
     assert (second["num_requests"], second["last_error"], second["average_processing_time"]) == (0, "", 0)
 
 
-async def test_every_instance_answers_and_none_after_its_stop(
+async def test_every_instance_responds_until_its_stop(
     connection: Connection, service: MicroService, nats_server: EmbeddedServer
 ) -> None:
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as other:
@@ -125,20 +125,22 @@ async def test_every_instance_answers_and_none_after_its_stop(
         assert await ping(1) == {service.id}
 
 
-async def test_a_reply_subject_that_is_no_inbox_gets_nothing(connection: Connection, service: MicroService) -> None:
+async def test_a_reply_subject_that_is_not_an_inbox_gets_no_response(
+    connection: Connection, service: MicroService
+) -> None:
     heard: list[bytes] = []
     target = f"$JS.API.STREAM.DELETE.{service.name}"
     await connection.subscribe(target, lambda subject, reply, headers, payload: heard.append(payload))
     for reply in (target, f"{service.name}.command.drop"):
         await connection.subscribe(reply, lambda subject, reply, headers, payload: heard.append(payload))
         connection.publish(f"$SRV.PING.{service.name}", b"", reply=reply.encode())
-    # The service answers in order: once this one is back, the others would have been.
+    # The service responds in order, so the other responses would have arrived before this one.
     await ask(connection, f"$SRV.PING.{service.name}")
     await connection.flush()
     assert heard == []
 
 
-async def test_info_leaves_out_schemas_that_do_not_fit(connection: Connection, namespace: str) -> None:
+async def test_info_omits_schemas_that_exceed_the_limit(connection: Connection, namespace: str) -> None:
     schema = "x" * (connection.max_payload // 3)
     endpoints = [
         Endpoint("one", "one", metadata={"op": "query", "request": schema, "response": schema}),
@@ -158,7 +160,7 @@ async def test_info_leaves_out_schemas_that_do_not_fit(connection: Connection, n
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "a b", "a*", "ä", "a\n", ">"])
-async def test_names_that_are_no_token_are_refused(connection: Connection, name: str) -> None:
+async def test_invalid_names_are_refused(connection: Connection, name: str) -> None:
     with pytest.raises(DeclarationError, match=r"only letters, digits"):
         MicroService(connection, name, "1.0.0")
     with pytest.raises(DeclarationError, match=r"only letters, digits"):
@@ -171,7 +173,7 @@ async def test_versions_that_are_not_semver_are_refused(connection: Connection, 
         MicroService(connection, "orders", version)
 
 
-async def test_metadata_and_endpoints_are_checked(connection: Connection) -> None:
+async def test_invalid_metadata_and_endpoints_are_refused(connection: Connection) -> None:
     with pytest.raises(DeclarationError, match="_nats"):
         MicroService(connection, "orders", "1.0.0", metadata={"_nats.x": "y"})
     with pytest.raises(DeclarationError, match="not text"):

@@ -1,4 +1,4 @@
-"""Connection options: natscli's variables and contexts, explicit errors, and no secret in sight."""
+"""Connection options: natscli's variables and contexts, errors that name the origin, and hidden secrets."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_every_variable_of_natscli_is_read(tmp_path: Path) -> None:
     assert {name: getattr(options, name) for name in values} == values
 
 
-def test_override_beats_variable_beats_context(tmp_path: Path) -> None:
+def test_overrides_precede_variables_and_variables_precede_the_context(tmp_path: Path) -> None:
     environ = context(tmp_path, "dev", url="nats://context:1", user="context", password="context", token=None, extra=1)
     environ |= {"NATS_USER": "variable", "NATS_PASSWORD": "variable"}
     options = ConnectionOptions.from_env(environ, password="override", token=None, connect_timeout=1.5)
@@ -38,19 +38,19 @@ def test_override_beats_variable_beats_context(tmp_path: Path) -> None:
     )
 
 
-def test_the_context_is_found_by_the_config_directory(tmp_path: Path) -> None:
+def test_the_context_is_read_from_the_config_directory(tmp_path: Path) -> None:
     environ = context(tmp_path, "dev", url="nats://context:1", inbox_prefix="_MINE")
     environ |= {"HOME": "/nowhere", "XDG_CONFIG_HOME": str(tmp_path / ".config")}
     assert ConnectionOptions.from_env(environ).inbox_prefix == "_MINE"
 
 
 @pytest.mark.parametrize("variable", ["NATS_CREDS", "NATS_NKEY", "NATS_CERT", "NATS_KEY", "NATS_CA"])
-def test_a_missing_file_is_named_with_who_named_it(variable: str) -> None:
+def test_a_missing_file_is_named_with_its_origin(variable: str) -> None:
     with pytest.raises(ConfigurationError, match=f"{variable} names the file /nowhere/x, which does not exist"):
         ConnectionOptions.from_env({variable: "/nowhere/x"})
 
 
-def test_a_missing_or_broken_context_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_broken_context_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none\.json, which cannot be read"):
         ConnectionOptions.from_env({"HOME": str(tmp_path), "NATS_CONTEXT": "none"})
     environ = context(tmp_path, "dev")

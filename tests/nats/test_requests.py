@@ -33,7 +33,7 @@ async def test_status_503_without_a_body_means_no_responders(table: ReplyTable) 
     reply, future = table.expect(b"a.b", soon())
     table.receive(reply, b"", b"NATS/1.0 503\r\n\r\n", b"")
     assert isinstance(future.exception(), NoResponders)
-    assert str(future.exception()) == "nobody serves a.b"
+    assert str(future.exception()) == "no process serves a.b"
     reply, future = table.expect(b"a.b", soon())
     table.receive(reply, b"", b"NATS/1.0 503\r\n\r\n", b"a body")
     assert future.result().payload == b"a body"

@@ -1,4 +1,4 @@
-"""The embedded nats-server: it starts where it can, keeps what it stored, and leaves nothing behind."""
+"""The embedded nats-server: its port, its data, its binary, and its end."""
 
 import asyncio
 import os
@@ -26,21 +26,21 @@ asyncio.run(main())
 """
 
 
-async def test_serves_jetstream_and_is_gone_afterwards() -> None:
+async def test_the_server_provides_jetstream_and_ends_with_its_block() -> None:
     async with EmbeddedServer(port=0) as server:
         pid, store = server.pid, server.store_dir
         assert store is not None and store.is_dir()
         client = await nats.connect(server.url)
         await client.jetstream().add_stream(name="S", subjects=["s"])
         await client.close()
-        assert os.getpgid(pid) == pid  # Ctrl-C of our terminal is not for the server
+        assert os.getpgid(pid) == pid  # Ctrl-C in our terminal does not reach the server
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert not store.exists()
-    await server.stop()  # again: nothing happens
+    await server.stop()  # a second stop does nothing
 
 
-async def test_takes_the_wished_port_or_another_when_it_is_taken() -> None:
+async def test_a_taken_port_is_replaced_by_a_free_one() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         wished = taken.getsockname()[1]
@@ -52,7 +52,7 @@ async def test_takes_the_wished_port_or_another_when_it_is_taken() -> None:
         assert server.port == wished
 
 
-async def test_starts_again_after_a_crash_on_the_same_port_and_data(tmp_path: Path) -> None:
+async def test_the_server_restarts_after_a_crash_on_the_same_port_and_data(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
         port = server.port
         client = await nats.connect(server.url)
@@ -67,7 +67,7 @@ async def test_starts_again_after_a_crash_on_the_same_port_and_data(tmp_path: Pa
         client = await nats.connect(server.url)
         assert (await client.jetstream().get_last_msg("S", "s")).data == b"kept"
         await client.close()
-    assert tmp_path.is_dir()  # a directory that was given is kept
+    assert tmp_path.is_dir()  # a given directory is kept
 
 
 async def test_one_directory_has_one_server(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ async def test_one_directory_has_one_server(tmp_path: Path) -> None:
             await EmbeddedServer(port=0, store_dir=tmp_path).start()
 
 
-async def test_says_why_it_did_not_start(tmp_path: Path) -> None:
+async def test_a_failed_start_reports_the_reason(tmp_path: Path) -> None:
     server = EmbeddedServer(port=0, store_dir=tmp_path, config="max_payload: nonsense")
     with pytest.raises(ServerError, match=r"ended with code 1\n  nats-server: .*nats-server\.conf:\d"):
         await server.start()
@@ -84,7 +84,7 @@ async def test_says_why_it_did_not_start(tmp_path: Path) -> None:
         await EmbeddedServer(port=0, store_dir=tmp_path, config="jetstream: false").start()
 
 
-async def test_a_server_that_does_not_get_ready_is_ended(tmp_path: Path) -> None:
+async def test_a_server_that_never_becomes_ready_is_killed(tmp_path: Path) -> None:
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
     sleeper.chmod(0o700)
@@ -106,11 +106,11 @@ async def test_sigkill_of_the_parent_leaves_no_orphan() -> None:
     async with asyncio.timeout(10):
         while await accepts(int(port)):
             await asyncio.sleep(0.01)
-    async with EmbeddedServer(port=0, store_dir=store.decode()):  # the dead one's lock went with it
+    async with EmbeddedServer(port=0, store_dir=store.decode()):  # the lock of the killed server is released
         pass
 
 
-def test_finds_the_binary_by_argument_then_environment_then_beside_python_then_path(tmp_path: Path) -> None:
+def test_the_binary_is_found_by_argument_then_variable_then_beside_python_then_on_the_path(tmp_path: Path) -> None:
     beside = Path(sys.executable).parent / "nats-server"
     other = tmp_path / "nats-server"
     other.write_text("#!/bin/sh\n")
@@ -121,7 +121,7 @@ def test_finds_the_binary_by_argument_then_environment_then_beside_python_then_p
     assert find_nats_server(None, {"PATH": str(tmp_path)}) == beside
 
 
-def test_a_missing_binary_is_named_or_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_binary_is_named_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServerError, match="--nats-server: not an executable file: /nowhere/nats-server"):
         find_nats_server("/nowhere/nats-server", {})
     with pytest.raises(ServerError, match="ACTORLOOM_NATS_SERVER: not an executable file: /nowhere"):

@@ -1,1 +1,4 @@
-"""JetStream: streams, consumers, acknowledged publish, reads."""
+"""JetStream: acknowledged publishes, reads at a stream's leader, streams, consumers, and a continuous pull.
+
+Used from outside: `client`, `configs`, `delivery`, `errors`, `puller`, `responses`.
+"""

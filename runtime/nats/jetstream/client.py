@@ -61,7 +61,7 @@ class JetStream:
 
         Raises:
             WrongSequence: The expected sequence in `headers` is stale; nothing was stored.
-            PublishError: The stream refused the message (`err_code` says why) or it was not sent; nothing was stored.
+            PublishError: The stream refused the message (see `err_code`) or it was not sent; nothing was stored.
             TimeoutError: No acknowledgement came in time; the message may have been stored.
         """
         expires_at = self._loop.time() + (self.timeout if timeout is None else timeout)

@@ -1,4 +1,4 @@
-"""Reading a part of a stream once, in order and in bounded memory, by a short-lived consumer."""
+"""One read over a part of a stream, in order and in bounded memory, by short-lived consumers."""
 
 import asyncio
 import secrets
@@ -10,17 +10,19 @@ import msgspec
 
 from runtime.errors import ActorError
 from runtime.nats.connection import Connection, Subscription
+from runtime.nats.jetstream.api import API
 from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
 from runtime.nats.jetstream.delivery import ack_fields
 from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage
 
 _BATCH: Final = 512
+"""Messages per pull request; another request is sent when half of them are left."""
 
-# The consumer goes by itself where its reader went without deleting it.
 _INACTIVE: Final = 30 * SECOND
+"""Nanoseconds after which the server deletes a consumer whose reader ended without deleting it."""
 
-# Seconds between passes that brought nothing.
 _PAUSE: Final = 0.05
+"""Seconds between two passes if the first one ended early."""
 
 
 class StreamApi(Protocol):
@@ -43,10 +45,12 @@ class StreamApi(Protocol):
 async def read(
     jetstream: StreamApi, stream: str, subject_filter: str, start: int, last_per_subject: bool
 ) -> AsyncIterator[StoredMessage]:
-    """See `JetStream.read`: passes over the stream until the last message that the leader had is seen.
+    """Iterate over messages of a stream; see `JetStream.read`.
 
-    The end is asked for and not taken from a consumer's count of pending messages: a consumer may stand on a follower
-    that is behind, and the last message may expire meanwhile.
+    Each pass creates a consumer and pulls from it until it has no more messages or a delivery is missing. Passes follow
+    until one has seen the message that was the last one at the leader. That message is read from the leader, because a
+    consumer's count of pending messages is not reliable: the consumer may be on a follower that is behind. After each
+    pass it is read again, because it may have expired.
     """
     loop = asyncio.get_running_loop()
     last = await jetstream.get_last(stream, subject_filter)
@@ -63,7 +67,9 @@ async def read(
                     if seen >= end:
                         return
         if loop.time() - silent_since > jetstream.timeout:
-            raise TimeoutError(f"stream {stream}: nothing came on {subject_filter} after sequence {seen} of {end}")
+            raise TimeoutError(
+                f"stream {stream}: no message on {subject_filter} arrived after sequence {seen} of {end}"
+            )
         last = await jetstream.get_last(stream, subject_filter)
         await asyncio.sleep(_PAUSE if last is not None and last.sequence > seen else 0)
 
@@ -82,7 +88,7 @@ def _config(subject_filter: str, start: int, last_per_subject: bool) -> Consumer
 
 
 class _Pass:
-    """One consumer, pulled until nothing is pending, or until a delivery is missing."""
+    """One consumer, pulled until it has no more messages or a delivery is missing."""
 
     def __init__(self, jetstream: StreamApi, stream: str, config: ConsumerConfig) -> None:
         self._jetstream = jetstream
@@ -91,14 +97,14 @@ class _Pass:
         self._inbox = f"{jetstream.connection.options.inbox_prefix}.{secrets.token_hex(11)}"
         self._arrived: deque[StoredMessage | None] = deque()
         self._wake = asyncio.Event()
-        self._asked = 0
+        self._requested = 0
         self._expected = 1
-        self._more = True
+        self._has_more = True
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> AsyncIterator[StoredMessage]:
         info = await self._jetstream.ensure_consumer(self._stream, self._config)
-        self._more = info.num_pending > 0
+        self._has_more = info.num_pending > 0
         self._subscription = await self._jetstream.connection.subscribe(self._inbox, self._receive)
         self._jetstream.connection.on_reconnect.append(self._end)
         return self._messages()
@@ -110,12 +116,12 @@ class _Pass:
         try:
             await self._jetstream.delete_consumer(self._stream, self._config.durable, timeout=1.0)
         except (ActorError, TimeoutError):
-            # It goes by itself when it has been inactive for long enough.
+            # The server deletes an inactive consumer itself.
             return
 
     async def _messages(self) -> AsyncIterator[StoredMessage]:
-        while self._more or self._arrived:
-            if self._asked + len(self._arrived) <= _BATCH // 2:
+        while self._has_more or self._arrived:
+            if self._requested + len(self._arrived) <= _BATCH // 2:
                 self._pull()
             if not self._arrived:
                 self._wake.clear()
@@ -132,20 +138,20 @@ class _Pass:
         timeout = int(self._jetstream.timeout * SECOND)
         body: dict[str, Any] = {"batch": _BATCH, "expires": timeout}
         self._jetstream.connection.publish(
-            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._config.durable}",
+            f"{API}CONSUMER.MSG.NEXT.{self._stream}.{self._config.durable}",
             msgspec.json.encode(body),
             reply=self._inbox.encode(),
         )
-        self._asked += _BATCH
+        self._requested += _BATCH
 
     def _end(self) -> None:
-        """The next pass begins where this one has come to: what was asked for here may have gone with the connection."""
+        """End this pass; the next one continues after the last message seen. Its requests may be lost with the connection."""
         self._arrived.append(None)
         self._wake.set()
 
     def _receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         if not reply.startswith(b"$JS.ACK."):
-            self._end()  # a status: the request expired, or the consumer or its server went
+            self._end()  # a status: the request expired, or the consumer or its server is gone
             return
         _, sequence, consumer_sequence, time, pending = ack_fields(reply)
         if int(consumer_sequence) != self._expected:
@@ -153,7 +159,7 @@ class _Pass:
             return
         self._wake.set()
         self._expected += 1
-        self._asked -= 1
-        self._more = pending != b"0"
-        text = subject.decode("utf-8", "backslashreplace")  # nobody keeps publishers to UTF-8, the server least of all
+        self._requested -= 1
+        self._has_more = pending != b"0"
+        text = subject.decode("utf-8", "backslashreplace")  # the server accepts subjects that are not UTF-8
         self._arrived.append(StoredMessage(text, int(sequence), headers, payload, int(time) / SECOND))

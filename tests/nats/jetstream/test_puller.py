@@ -1,4 +1,4 @@
-"""The pull loop: bounded in hand, in order, and what it does when the consumer, the server or a delivery goes."""
+"""The puller: bounded, in order, and robust against the loss of a consumer, a server or a delivery."""
 
 import asyncio
 import subprocess
@@ -32,7 +32,7 @@ async def stream(jetstream: JetStream, namespace: str) -> str:
 
 
 class Taken:
-    """What was delivered: kept in hand, or finished at once by `then`."""
+    """Records deliveries; keeps them in hand, or finishes each with `then`."""
 
     def __init__(self, then: Callable[[Delivery], None] | None = None) -> None:
         self.deliveries: list[Delivery] = []
@@ -85,7 +85,7 @@ async def consumer(jetstream: JetStream, stream: str, ack_wait: float = 30.0) ->
     )
 
 
-async def test_all_is_delivered_in_order_and_acknowledged(jetstream: JetStream, stream: str) -> None:
+async def test_messages_are_delivered_in_order_and_acknowledged(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 2000)
     await consumer(jetstream, stream)
     taken = Taken(Delivery.ack)
@@ -103,15 +103,15 @@ async def test_all_is_delivered_in_order_and_acknowledged(jetstream: JetStream, 
     await puller.stop()
     assert puller.in_hand == 0
 
-    async def all_known() -> bool:
+    async def all_acknowledged() -> bool:
         info = await jetstream.consumer_info(stream, "c")
         return info.ack_floor.stream_seq == 2005 and info.num_ack_pending == 0
 
-    await eventually(all_known)
+    await eventually(all_acknowledged)
     assert taken.errors == []
 
 
-async def test_never_more_in_hand_than_the_limit_and_no_place_idle(jetstream: JetStream, stream: str) -> None:
+async def test_the_limit_is_never_exceeded_and_no_free_place_stays_unused(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 100)
     await consumer(jetstream, stream)
     in_hand: list[int] = []
@@ -119,7 +119,7 @@ async def test_never_more_in_hand_than_the_limit_and_no_place_idle(jetstream: Je
     puller = Puller(jetstream, stream, "c", taken, limit=5)
     await puller.start()
     await taken.until(lambda: len(taken.deliveries) == 5)
-    # Four stay; the one free place must go on serving all the others.
+    # Four stay in hand; the one free place must serve all other messages.
     for count in range(6, 101):
         await jetstream.connection.flush()
         taken.deliveries[-1].ack()
@@ -128,14 +128,14 @@ async def test_never_more_in_hand_than_the_limit_and_no_place_idle(jetstream: Je
     await puller.stop()
 
 
-async def test_places_freed_while_requests_are_out_are_filled_too(jetstream: JetStream, stream: str) -> None:
+async def test_places_that_are_freed_while_a_request_is_open_are_filled(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 10)
     await consumer(jetstream, stream)
     taken = Taken()
     puller = Puller(jetstream, stream, "c", taken, limit=4)
     await puller.start()
     await taken.until(lambda: len(taken.deliveries) == 4)
-    # The second makes it ask for two, the third frees a place that was not asked for.
+    # The second acknowledgement causes a request for two messages; the third frees a place beyond it.
     for delivery in taken.deliveries[:3]:
         delivery.ack()
     await taken.until(lambda: len(taken.deliveries) == 7)
@@ -143,7 +143,7 @@ async def test_places_freed_while_requests_are_out_are_filled_too(jetstream: Jet
     await puller.stop()
 
 
-async def test_a_nak_comes_again_after_its_delay(jetstream: JetStream, stream: str) -> None:
+async def test_a_message_that_is_given_back_is_delivered_after_the_delay(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 1)
     await consumer(jetstream, stream)
     loop = asyncio.get_running_loop()
@@ -165,7 +165,7 @@ async def test_a_nak_comes_again_after_its_delay(jetstream: JetStream, stream: s
     await puller.stop()
 
 
-async def test_a_terminated_one_never_comes_again(jetstream: JetStream, stream: str) -> None:
+async def test_a_terminated_message_is_never_delivered_again(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 2)
     await consumer(jetstream, stream, ack_wait=0.2)
     advisories: list[bytes] = []
@@ -206,7 +206,7 @@ async def test_a_finished_delivery_stays_finished(jetstream: JetStream, stream: 
     await puller.stop()
 
 
-async def test_what_is_in_hand_for_long_is_not_delivered_again(jetstream: JetStream, stream: str) -> None:
+async def test_a_message_that_is_in_hand_for_long_is_not_delivered_again(jetstream: JetStream, stream: str) -> None:
     await store(jetstream, stream, 3)
     await consumer(jetstream, stream, ack_wait=0.6)
     taken = Taken()
@@ -216,7 +216,7 @@ async def test_what_is_in_hand_for_long_is_not_delivered_again(jetstream: JetStr
     await puller.start()
     await taken.until(lambda: len(taken.deliveries) == 3)
     await rival.start()
-    # A message of its own tells that more than ack_wait has gone by at the server.
+    # Wait for several times ack_wait.
     loop = asyncio.get_running_loop()
     until = loop.time() + 2.0
     await eventually(lambda: _past(until))
@@ -236,7 +236,7 @@ async def _past(time: float) -> bool:
     return asyncio.get_running_loop().time() > time
 
 
-async def test_what_comes_after_stop_is_given_back(
+async def test_messages_that_arrive_after_stop_are_given_back(
     jetstream: JetStream, stream: str, nats_server: EmbeddedServer
 ) -> None:
     await consumer(jetstream, stream)
@@ -244,8 +244,8 @@ async def test_what_comes_after_stop_is_given_back(
     puller = Puller(jetstream, stream, "c", taken, limit=100)
     await puller.start()
     await jetstream.connection.flush()
-    # While this loop stands still all is delivered to its socket: when it stops pulling it has seen nothing of it.
-    subprocess.run(  # noqa: ASYNC221 - that it blocks is the point
+    # The messages are delivered to the socket while this event loop is blocked, so the puller has not seen them at its stop.
+    subprocess.run(  # noqa: ASYNC221 - the event loop is to be blocked
         [sys.executable, "-c", DELIVER, nats_server.url, stream], check=True, timeout=30
     )
     assert taken.deliveries == []
@@ -275,7 +275,9 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_a_deleted_consumer_is_reported_and_healed_when_it_is_back(jetstream: JetStream, stream: str) -> None:
+async def test_a_deleted_consumer_is_reported_and_the_pull_continues_when_it_is_back(
+    jetstream: JetStream, stream: str
+) -> None:
     await consumer(jetstream, stream)
     taken = Taken(Delivery.ack)
     puller = Puller(jetstream, stream, "c", taken, on_error=taken.failed)
@@ -286,7 +288,7 @@ async def test_a_deleted_consumer_is_reported_and_healed_when_it_is_back(jetstre
     await taken.until(lambda: len(taken.errors) >= 2)
     assert "Consumer Deleted" in str(taken.errors[0])
     assert "consumer not found" in str(taken.errors[1])
-    # It goes on trying, and says so once.
+    # The puller continues to try, and reports this once.
     await eventually(lambda: _tries(puller, 4))
     assert len(taken.errors) == 2
     await jetstream.ensure_consumer(
@@ -301,7 +303,7 @@ async def _tries(puller: Puller, count: int) -> bool:
     return puller._recovery.attempts >= count
 
 
-async def test_without_a_consumer_it_does_not_start(jetstream: JetStream, stream: str) -> None:
+async def test_a_puller_without_a_consumer_does_not_start(jetstream: JetStream, stream: str) -> None:
     before = list(jetstream.connection.on_reconnect)
     puller = Puller(jetstream, stream, "none", Taken())
     with pytest.raises(ApiError, match="consumer not found"):
@@ -311,12 +313,12 @@ async def test_without_a_consumer_it_does_not_start(jetstream: JetStream, stream
         Puller(jetstream, stream, "none", Taken(), limit=0)
 
 
-async def test_silence_makes_it_ask_anew(jetstream: JetStream, stream: str) -> None:
+async def test_a_silent_server_gets_a_new_request(jetstream: JetStream, stream: str) -> None:
     await consumer(jetstream, stream)
     taken = Taken(Delivery.ack)
     puller = Puller(jetstream, stream, "c", taken, on_error=taken.failed, heartbeat=0.1, expires=0.5)
     await puller.start()
-    # The server forgets the interest, as where a route or a leaf node lost it: nothing comes any more.
+    # The server loses the subscription, as a route or a leaf node may, and delivers nothing.
     subscription = puller._subscription
     assert subscription is not None
     subscription.unsubscribe()
@@ -346,7 +348,9 @@ async def test_a_handler_that_raises_gives_the_message_back(
     await puller.stop()
 
 
-async def test_a_new_owner_gets_at_once_and_in_order_what_the_old_one_had(jetstream: JetStream, stream: str) -> None:
+async def test_a_new_owner_gets_the_messages_of_the_old_one_at_once_and_in_order(
+    jetstream: JetStream, stream: str
+) -> None:
     await store(jetstream, stream, 20)
     await consumer(jetstream, stream)
     taken, other = Taken(), Taken(Delivery.ack)
@@ -359,35 +363,35 @@ async def test_a_new_owner_gets_at_once_and_in_order_what_the_old_one_had(jetstr
     await old.stop()
     new = Puller(jetstream, stream, "c", other, limit=10, exclusive=True)
     await new.start()
-    # Twenty and not thirty seconds: before ack_wait.
+    # The timeout is less than the thirty seconds of ack_wait.
     await other.until(lambda: len(other.deliveries) >= 17, timeout=20)
     assert other.sequences == list(range(4, 21))
     await new.stop()
 
 
 @pytest.mark.parametrize("more", [0, 5])
-async def test_what_went_to_a_forgotten_request_comes_at_once_and_in_order(
+async def test_messages_that_went_to_an_abandoned_request_are_delivered_at_once_and_in_order(
     jetstream: JetStream, stream: str, more: int
 ) -> None:
-    """As after a connection that vanished without a word: the server still holds its request, and serves it first."""
+    """After a connection vanishes, the server still has its request, and serves that one first."""
     await consumer(jetstream, stream)
-    forgotten: list[bytes] = []
-    await jetstream.connection.subscribe("_INBOX.forgotten", lambda *message: forgotten.append(message[3]))
+    abandoned: list[bytes] = []
+    await jetstream.connection.subscribe("_INBOX.abandoned", lambda *message: abandoned.append(message[3]))
     request = b'{"batch":2,"expires":5000000000}'
-    jetstream.connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.c", request, reply=b"_INBOX.forgotten")
+    jetstream.connection.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.c", request, reply=b"_INBOX.abandoned")
     taken = Taken(lambda delivery: delivery.ack())
     puller = Puller(jetstream, stream, "c", taken, exclusive=True, expires=1.0, heartbeat=0.2, on_error=taken.failed)
     await puller.start()
     await store(jetstream, stream, 2 + more)
     await taken.until(lambda: len(taken.sequences) >= 2 + more)
-    assert len(forgotten) == 2 and taken.sequences == list(range(1, 3 + more))
+    assert len(abandoned) == 2 and taken.sequences == list(range(1, 3 + more))
     await puller.stop()
 
 
-async def test_what_somebody_else_resets_comes_in_order(
+async def test_messages_stay_in_order_if_another_process_resets_the_consumer(
     nats_server: EmbeddedServer, jetstream: JetStream, stream: str
 ) -> None:
-    """The consumer counts anew then, and so reaches the count at which we were, in the middle of what is not ours."""
+    """The consumer then numbers its deliveries from one, and reaches our count amid deliveries that are not next for us."""
     await consumer(jetstream, stream)
     taken = Taken()
     puller = Puller(jetstream, stream, "c", taken, limit=20, exclusive=True, on_error=taken.failed)
@@ -408,8 +412,8 @@ async def test_what_somebody_else_resets_comes_in_order(
 
             await eventually(all_sent)
 
-    # Four and five come again, as the first and the second, and so nine as the sixth. This loop stands still meanwhile:
-    # it then finds them all at once.
+    # Messages four and five are delivered again as numbers one and two, so message nine is number six, the next one by
+    # our count. This event loop is blocked meanwhile, and then finds all deliveries at once.
     thread = threading.Thread(target=lambda: asyncio.run(reset_and_store()))
     thread.start()
     thread.join()
@@ -429,7 +433,7 @@ async def test_a_reset_of_a_new_consumer_changes_nothing(jetstream: JetStream, s
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
-async def test_a_killed_server_costs_nothing(tmp_path: Path, exclusive: bool) -> None:
+async def test_no_message_is_lost_when_the_server_is_killed(tmp_path: Path, exclusive: bool) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
         options = ConnectionOptions(url=server.url)
         async with await Connection.connect(options) as connection:
@@ -457,14 +461,14 @@ async def test_a_killed_server_costs_nothing(tmp_path: Path, exclusive: bool) ->
             if exclusive:
                 assert taken.sequences == sorted(taken.sequences)
 
-            async def all_known() -> bool:
+            async def all_acknowledged() -> bool:
                 return (await jetstream.consumer_info("s", "c")).ack_floor.stream_seq == 300
 
-            await eventually(all_known)
+            await eventually(all_acknowledged)
             await puller.stop()
 
 
-async def test_in_hand_over_a_reconnect_is_not_delivered_twice(tmp_path: Path) -> None:
+async def test_messages_in_hand_during_a_reconnect_are_not_delivered_twice(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
             jetstream = JetStream(connection, timeout=1.0)
@@ -480,7 +484,7 @@ async def test_in_hand_over_a_reconnect_is_not_delivered_twice(tmp_path: Path) -
             await server.start()
             await connection.wait_connected(10)
             await eventually(lambda: _is_pulling_again(puller, inbox))
-            # Finished before and after the server has delivered it again: neither is handed out a second time.
+            # Some are finished before the server delivers them again, some after. None is delivered to the function again.
             for delivery in taken.deliveries[:6]:
                 delivery.ack()
             await store(jetstream, "s", 3)
@@ -505,7 +509,9 @@ async def _are_in_hand(jetstream: JetStream, count: int) -> bool:
     return info.num_ack_pending == count and info.num_pending == 0
 
 
-async def test_what_the_server_delivers_again_while_in_hand_is_given_back_by_its_newest_name(tmp_path: Path) -> None:
+async def test_a_message_that_is_redelivered_while_in_hand_is_given_back_under_its_newest_ack_subject(
+    tmp_path: Path,
+) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
         async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
             jetstream = JetStream(connection, timeout=1.0)
@@ -523,14 +529,14 @@ async def test_what_the_server_delivers_again_while_in_hand_is_given_back_by_its
             await server.stop()
             await server.start()
             await connection.wait_connected(10)
-            await eventually(lambda: _is_renamed(last, old))
+            await eventually(lambda: _has_new_reply(last, old))
             assert taken.sequences == list(range(1, 11))
-            # By its old name the server would not know it: the count of deliveries began anew.
+            # The server would not accept the old ack subject: it numbers its deliveries from one again.
             last.nak()
             await taken.until(lambda: len(taken.deliveries) == 11)
             assert (taken.deliveries[10].stream_sequence, taken.deliveries[10].delivered) == (10, 2)
             await puller.stop()
 
 
-async def _is_renamed(delivery: Delivery, old: bytes) -> bool:
+async def _has_new_reply(delivery: Delivery, old: bytes) -> bool:
     return delivery.reply != old
