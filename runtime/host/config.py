@@ -89,7 +89,7 @@ class Configuration:
         self.embedded = "nats.url" not in values
         """Whether no URL of NATS is configured. `actorloom run` then starts a nats-server of its own."""
         nats = {key.removeprefix("nats."): setting for key, setting in values.items() if key.startswith("nats.")}
-        self.connection = ConnectionOptions.of(
+        self.connection = ConnectionOptions.from_values(
             {name: (_converted(f"nats.{name}", setting, _NATS[name]), setting.origin) for name, setting in nats.items()}
         )
         self._tables: dict[str, dict[str, Any]] = {}
