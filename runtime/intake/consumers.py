@@ -1,7 +1,18 @@
-"""What a served pulls: the durable consumers of its reactions, its timers, and its dead letters that are sent again.
+"""The durable consumers of one actor: created, pulled from, checked, and their positions saved.
 
-It also looks whether they still stand, and notes how far they are. One that was deleted is made anew at its last noted place:
-from the start of the stream it would bring events that are older than the ids that are remembered.
+An actor has a consumer on the events stream of each actor that it reacts to, one for its timers, and one for its redriven
+dead letters. Each consumer has a `Puller`, which delivers to `Reactions` or to one of its subclasses. Three problems of a
+change of owners are solved here, for actors with state:
+
+- **A paused owner must not receive events that its successor needs.** The successor resets the consumer and then expects
+  every event from there on (ADR 005). A pull request of the old owner that is still open would take events away. So a
+  request expires on the server before the lease of its owner does: see `_REQUEST_EXPIRY`.
+- **A deleted consumer must not start over.** The server creates a consumer at the start of its stream. Events older than
+  the ids that the actor remembers would then take effect twice. The floor of each consumer is saved every few seconds,
+  and a consumer that is created again continues there.
+- **An event that crashes its process must not do so for ever.** The reset of a consumer also resets the server's count of
+  deliveries. So the position counts the owners in a row that crashed while the same events were in flight. After three,
+  these events are poison-message candidates, and `PoisonCandidates` runs each one alone (ADR 012).
 """
 
 import asyncio
@@ -32,12 +43,18 @@ from runtime.wire.subjects import Names
 logger = logging.getLogger("actorloom.intake")
 
 _ACK_WAIT = 30
-"""Seconds after which the server gives an event to another process, unless it is reported in progress."""
+"""Seconds after which the server delivers an unacknowledged event again, unless it is reported as in progress."""
 _CRASHES = 3
-"""Owners that may end in a row without a word, before what the first of them had in hand is suspected."""
-_OUTLIVED = 0.75
-"""The share of a lease for which a pull request lasts, renewals being a quarter apart: what the server sends to an owner that
-was paused, it has sent before the next one resets the consumer. Later it would be missing there, and order with it."""
+"""Owners that crash in a row before the events that the first of them had in flight become poison-message candidates."""
+_REQUEST_EXPIRY = 0.75
+"""The fraction of a lease after which a pull request of its owner expires.
+
+An owner renews its lease every quarter of the lease. If it is paused right after a pull request, its last renewal is at
+most a quarter old, and the lease lasts for three quarters more. So the request has expired when a successor takes over.
+With a later expiry, the server could still deliver an event to the paused owner, and the successor would miss it.
+"""
+_SHARED_REQUEST_EXPIRY = 3.0
+"""Seconds after which a pull request of an actor without state expires. Its processes share their consumers."""
 
 
 class _ActiveConsumer(NamedTuple):
@@ -47,35 +64,47 @@ class _ActiveConsumer(NamedTuple):
 
 
 class Consumers:
-    """The durable consumers that one ownership pulls from, from `start` to `stop`."""
+    """The durable consumers that one ownership pulls from, from `start` to `stop`.
 
-    def __init__(self, served: Served, turns: Turns, stored: Callable[[int], None]) -> None:
+    Args:
+        served: The actor, its names and clients.
+        turns: The turns that run the handlers.
+        on_stored: Called with the sequence of each message that is stored in the turns stream for a position.
+    """
+
+    def __init__(self, served: Served, turns: Turns, on_stored: Callable[[int], None]) -> None:
         self._served = served
         self._turns = turns
         self._active: list[_ActiveConsumer] = []
         self._candidates: list[PoisonCandidates] = []
         self._check_now = asyncio.Event()
-        self.positions = Positions(served.jetstream, served.names, served.options.remember, stored)
+        self.positions = Positions(served.jetstream, served.names, served.options.remember, on_stored)
         self.reactions: list[Reactions] = []
+        """The receivers of the consumers, in the order of `pullers`."""
 
     @property
     def pullers(self) -> list[Puller]:
-        """The pullers that `start` has started, in that order."""
+        """The pullers of the consumers, in the order of their start."""
         return [active.puller for active in self._active]
 
     async def start(self) -> None:
-        """Create the consumers if needed, and start to pull."""
+        """Create the consumers that do not exist, and start to pull.
+
+        Raises:
+            ActorError: A consumer cannot be created or used.
+            TimeoutError: The server does not answer.
+        """
         served, turns = self._served, self._turns
         by_stream: dict[str, list[tuple[str, str, list[Handler]]]] = {}
-        handlers: list[Handler] = []
-        for event, reacting in served.actor.handlers.reactions.items():
+        reacting: list[Handler] = []
+        for event, handlers in served.actor.handlers.reactions.items():
             source, name, subject = event_subject(event, served.namespace)
-            by_stream.setdefault(Names(source, served.namespace).events_stream, []).append((subject, name, reacting))
-            handlers += reacting
+            by_stream.setdefault(Names(source, served.namespace).events_stream, []).append((subject, name, handlers))
+            reacting += handlers
         for stream, routes in by_stream.items():
             reactions = Reactions(served, turns, stream)
-            for subject, name, reacting in routes:
-                reactions.add(subject, name, reacting)
+            for subject, name, handlers in routes:
+                reactions.add(subject, name, handlers)
             await self._pull(reactions, served.name, tuple(f"{subject}.*" for subject, _, _ in routes))
         commands = list(served.actor.handlers.commands.values())
         own = f"{served.names.prefix}{served.name}"
@@ -84,32 +113,36 @@ class Consumers:
             for handler in commands:
                 timers.add_command(handler)
             await self._pull(timers, TIMERS, (f"{own}.timer.>",))
-        if commands or handlers:
-            await self._pull(Redrives(served, turns, [*handlers, *commands]), REDRIVE, (f"{own}.redrive.*",))
+        if commands or reacting:
+            await self._pull(Redrives(served, turns, [*reacting, *commands]), REDRIVE, (f"{own}.redrive.*",))
 
     async def stop(self) -> None:
-        """Pull no more; what is in hand stays there until it is finished."""
+        """Stop to pull. Deliveries in hand stay in hand until their turns end."""
         for active in self._active:
             await active.puller.stop()
         for candidates in self._candidates:
             candidates.stop()
 
     async def save_positions(self) -> None:
-        """Note how far all is when nothing is in hand any more: this owner has ended in order."""
+        """Save the position of every consumer without an owner: this owner shuts down cleanly.
+
+        The caller has waited until nothing is in hand. A position that cannot be saved is logged; the next owner may then
+        count a crash, which has no effect unless more follow.
+        """
 
         async def save(stream: str, durable: str) -> None:
             info = await self._served.jetstream.consumer_info(stream, durable)
             await self._save_position(stream, durable, self._position(stream, info))
 
-        ended = await asyncio.gather(
+        results = await asyncio.gather(
             *(save(stream, config.durable) for stream, config, _ in self._active), return_exceptions=True
         )
-        for error in ended:
+        for error in results:
             if error is not None:
-                logger.warning("%s: how far a consumer is could not be noted: %r", self._served.name, error)
+                logger.warning("%s: the position of a consumer could not be saved: %r", self._served.name, error)
 
     async def wait_for_check(self, timeout: float) -> None:
-        """Return after `timeout` seconds, or as soon as a consumer seems to be gone: then it is time to `check`."""
+        """Wait until the next `check` is due: after `timeout` seconds, or as soon as a consumer seems to be deleted."""
         try:
             async with asyncio.timeout(timeout):
                 await self._check_now.wait()
@@ -118,9 +151,12 @@ class Consumers:
         self._check_now.clear()
 
     async def check(self) -> None:
-        """Look whether the consumers stand as they were made, and how far they are.
+        """Check that the consumers exist with their configuration, and save their positions.
 
-        Raises `StreamChanged` where one does not, and what `consumer_info` raises.
+        Raises:
+            StreamChanged: A consumer was deleted or changed.
+            ApiError: The server refuses to describe a consumer.
+            TimeoutError: The server does not answer.
         """
         served = self._served
         for stream, config, _ in self._active:
@@ -129,8 +165,8 @@ class Consumers:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
             known = self.positions.get(stream, config.durable)
             if known is not None and known.created != info.created:
-                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted, and another was made")
-            # Processes that share a consumer may be of different versions: the newest has set it.
+                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted and created again")
+            # Processes that share a consumer may run different versions. The newest version has configured it.
             if served.keyed and update_consumer(config, info.config) is not None:
                 raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
             if known is not None:
@@ -140,6 +176,7 @@ class Consumers:
                 await self._save_position(stream, config.durable, position)
 
     async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
+        """Create the consumer `durable` if needed, and pull from it for `reactions`."""
         served, stream = self._served, reactions.stream
         config = ConsumerConfig(
             durable=durable,
@@ -147,50 +184,55 @@ class Consumers:
             ack_wait=_ACK_WAIT * SECOND,
             max_ack_pending=served.options.in_hand + served.options.parked,
         )
-        position = await self._make(stream, config)
-        expires = served.lease_ttl * _OUTLIVED if served.keyed else 3.0
+        position = await self._ensure(stream, config)
+        expires = served.lease_ttl * _REQUEST_EXPIRY if served.keyed else _SHARED_REQUEST_EXPIRY
         puller = Puller(
             served.jetstream,
             stream,
             durable,
-            self._deliver(reactions, durable, position),
+            self._receiver(reactions, durable, position),
             limit=served.options.in_hand,
             max_parked=served.options.parked,
             exclusive=served.keyed,
             expires=expires,
             heartbeat=expires / 3,
-            on_error=self._failed,
+            on_error=self._on_error,
             on_scarce=self._turns.park_slow_lanes,
-            on_full=partial(self._stalled, stream),
+            on_full=partial(self._on_full, stream),
         )
         await puller.start()
         self.reactions.append(reactions)
         self._active.append(_ActiveConsumer(stream, config, puller))
 
-    def _deliver(self, reactions: Reactions, durable: str, position: ConsumerPosition) -> Callable[[Delivery], None]:
-        """Return what the puller is to call: the reactions, or what stands before them while there may be candidates."""
+    def _receiver(self, reactions: Reactions, durable: str, position: ConsumerPosition) -> Callable[[Delivery], None]:
+        """Return the function that receives deliveries: the reactions, or `PoisonCandidates` in front of them.
+
+        An actor with state needs these only after crashes. For an actor without state, the server's count of deliveries
+        shows a candidate, which may come at any time.
+        """
         served = self._served
         if served.keyed:
+            # With few attempts, fewer crashes are enough, so that an attempt is left to run alone.
             if position.crashes < max(min(_CRASHES, served.options.retry.attempts - 1), 1):
                 return reactions.deliver
             logger.error(
-                "%s: %d processes in a row ended with events of %s in hand: those up to %d are tried one at a time",
+                "%s: %d processes in a row ended with events of %s in hand: those up to %d run one at a time",
                 served.name, position.crashes, reactions.stream, position.last_in_flight,
             )  # fmt: skip
         candidates = PoisonCandidates(reactions, self.positions, durable, position.last_in_flight, position.crashes)
         self._candidates.append(candidates)
         return candidates.deliver
 
-    async def _make(self, stream: str, config: ConsumerConfig) -> ConsumerPosition:
-        """Make a consumer, or find it; return its place, noted for whoever comes after this owner."""
+    async def _ensure(self, stream: str, config: ConsumerConfig) -> ConsumerPosition:
+        """Create or find a consumer. Return its position as this owner starts, which is saved for the next owner."""
         served, durable = self._served, config.durable
         await served.jetstream.ensure_consumer(stream, config)
-        # Asked for: the first answer to a creation after nats-server's restart has the time of the asking as `created`.
+        # The answer to a creation may have the time of the request as `created`, after a restart of nats-server.
         info = await served.jetstream.consumer_info(stream, durable)
         known = await self.positions.load(stream, durable)
         if known is not None and known.created != info.created:
             floor = known.floor if known.stream_created == served.streams.created(stream) else 0
-            logger.error("consumer %s/%s was deleted, and is made anew after sequence %d", stream, durable, floor)
+            logger.error("consumer %s/%s was deleted: it is created again after sequence %d", stream, durable, floor)
             if info.ack_floor.stream_seq < floor:
                 await served.jetstream.reset_consumer(stream, durable, floor + 1)
                 info = await served.jetstream.consumer_info(stream, durable)
@@ -205,22 +247,24 @@ class Consumers:
         try:
             await self.positions.save(stream, durable, position)
         except (ActorError, TimeoutError) as error:
-            # No room, perhaps: an actor that can answer queries does.
-            logger.warning("%s: how far %s/%s is could not be noted: %s", self._served.name, stream, durable, error)
+            # The stream may be full. The actor can still answer queries, so this is not a failure.
+            logger.warning(
+                "%s: the position of %s/%s could not be saved: %s", self._served.name, stream, durable, error
+            )
 
     def _position(self, stream: str, info: ConsumerInfo) -> ConsumerPosition:
         return ConsumerPosition(self._served.streams.created(stream), info.created, info.ack_floor.stream_seq)
 
-    def _stalled(self, stream: str) -> None:
+    def _on_full(self, stream: str) -> None:
         served = self._served
         served.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
         logger.error(
-            "%s: the limit of parked events of %s is reached (parked = %d, or 64 MiB): they wait behind events that fail; until "
-            "one of these is done, the subscription fetches few events or none",
+            "%s: the limit of parked events of %s is reached (parked = %d, or 64 MiB): they wait behind failing events. Few "
+            "or no other events are fetched until one of these is done",
             served.name, stream, served.options.parked,
         )  # fmt: skip
 
-    def _failed(self, error: ActorError) -> None:
+    def _on_error(self, error: ActorError) -> None:
         logger.warning("%s: %s", self._served.name, error)
         if isinstance(error, ApiError) and error.err_code in (ErrorCode.CONSUMER_NOT_FOUND, ErrorCode.STREAM_NOT_FOUND):
             self._check_now.set()
@@ -229,10 +273,22 @@ class Consumers:
 def _owned(
     position: ConsumerPosition, owner: str, known: ConsumerPosition | None, info: ConsumerInfo
 ) -> ConsumerPosition:
-    """Return `position` as `owner` begins: with how many have ended before it, and what they had in hand."""
+    """Return the position of a consumer as `owner` starts: with its name and the crashes before it.
+
+    A saved position that still has an owner was not saved by a clean shutdown. If events were in flight then, its owner
+    crashed on them, perhaps because of one of them. The first crash fixes the last event that was in flight. A later
+    crash counts as one more in a row if the floor is still below that event; otherwise the events of the first crash are
+    done, and counting starts again.
+
+    Args:
+        position: The current position.
+        owner: The name of this process.
+        known: The saved position; None if there is none for this consumer.
+        info: The state of the consumer before its reset.
+    """
     crashes, last_in_flight = 0, 0
     if known is not None and known.owner and info.delivered.stream_seq > position.floor:
-        if known.owner == owner:
+        if known.owner == owner:  # Another ownership of the same process: it did not crash.
             crashes, last_in_flight = known.crashes, known.last_in_flight
         elif position.floor < known.last_in_flight:
             crashes, last_in_flight = known.crashes + 1, known.last_in_flight

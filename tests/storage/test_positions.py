@@ -98,10 +98,10 @@ async def test_a_consumer_deleted_while_its_actor_is_down_continues_at_its_posit
         info = await jetstream.consumer_info(stream, actor.name)
         assert (info.delivered.consumer_seq, info.delivered.stream_seq) == (3, 23)
     assert set(HANDLED.values()) == {1}
-    assert f"consumer {stream}/{actor.name} was deleted, and is made anew after sequence 20" in caplog.messages
+    assert f"consumer {stream}/{actor.name} was deleted: it is created again after sequence 20" in caplog.messages
     caplog.clear()
     async with running(actor, url=nats_server.url, namespace=namespace):
-        assert not [message for message in caplog.messages if "made anew" in message]
+        assert not [message for message in caplog.messages if "created again" in message]
 
 
 async def test_a_consumer_reads_a_stream_that_was_created_again_from_its_start(
@@ -189,7 +189,7 @@ async def test_an_actor_serves_while_its_positions_cannot_be_saved_and_saves_the
     async with running(Crier, url=nats_server.url, namespace=namespace) as system:
         await sell(system, range(1, 6))
         await system.until(lambda: len(HANDLED) == 5)
-        await system.until(lambda: "could not be noted" in caplog.text)
+        await system.until(lambda: "could not be saved" in caplog.text)
         known = system.consumers("crier").positions
         await system.until(lambda: known.get(stream, "crier").floor == 5)
         await refuse_above(-1)
