@@ -241,7 +241,9 @@ async def test_a_deleted_consumer_continues_at_its_position(
         await system.until(lambda: HANDLED["b"] == 1)
         info = await jetstream.consumer_info(names.events_stream, "ledger")
         assert (info.delivered.consumer_seq, info.delivered.stream_seq) == (1, 21)
-    assert f"consumer {names.events_stream}/ledger was deleted: it is created again after sequence 20" in caplog.messages
+    assert (
+        f"consumer {names.events_stream}/ledger was deleted: it is created again after sequence 20" in caplog.messages
+    )
     assert HANDLED["a"] == 20
 
 
