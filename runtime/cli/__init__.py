@@ -1,7 +1,10 @@
-"""The command line: arguments in, exit codes out.
+"""The command line: turns arguments into calls of other rooms, and their results into output and exit codes.
 
-0: done. 1: failed. 2: wrong usage, configuration or declaration. 3: the service answered with an error. 4: nobody is
-there. 5: no answer in time. What was asked for goes to stdout, all else to stderr.
+Nothing imports this room but `runtime.__main__`, which calls `main`. Each command is a module of its own,
+``<name>_command``, which is imported when the command is used.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 success; 1 failure; 2 invalid usage, configuration or
+declaration; 3 the service replied with an error; 4 the server, service or object was not found; 5 timeout.
 """
 
 import os
@@ -14,19 +17,19 @@ import click
 
 _COMMANDS: Final = {
     "run": "Run actors until Ctrl-C or SIGTERM.",
-    "query": "Ask a service, and print its reply.",
-    "command": "Tell a service to do something, and print its reply.",
+    "query": "Send a query to a service and print its reply.",
+    "command": "Send a command to a service and print its reply.",
     "emit": "Publish an event.",
-    "ls": "List the services that are there.",
-    "describe": "Show what a service offers, emits and reacts to.",
-    "graph": "Draw which service reacts to whose events.",
+    "ls": "List the running services.",
+    "describe": "Show the operations, events and reactions of a service.",
+    "graph": "Draw the events between services as a graph.",
     "health": "Check that services answer.",
-    "dlq": "Look at dead letters, send them again, drop them.",
-    "doctor": "Check that NATS is as we need it, and what is risky.",
-    "config": "Show the settings and where they come from.",
-    "demo": "Run the shop, and one order through it.",
+    "dlq": "List, show, redrive or drop dead letters.",
+    "doctor": "Check the NATS server and the services for problems and risks.",
+    "config": "Show the settings and their origins.",
+    "demo": "Run the shop and take one order through it.",
 }
-"""Name and summary of each command, in the order of the help; ``name`` lives in ``runtime.cli.<name>``, made when used."""
+"""The summary of each command by its name, in the order of the help."""
 
 
 class _Commands(click.Group):
@@ -42,7 +45,7 @@ class _Commands(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # From the table: help must not import what the commands need.
+        # The summaries come from the table, so that the help does not import the commands.
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
@@ -63,23 +66,21 @@ class _Commands(click.Group):
 def actorloom(debug: bool) -> None:
     """Actors that query, command, emit and react over NATS.
 
-    Settings come from flags, else ACTORLOOM_* and NATS_* variables, else actorloom.toml, else defaults.
+    Settings come from flags, then from ACTORLOOM_* and NATS_* variables, then from actorloom.toml, then from defaults.
     """
     if not debug:
-        sys.excepthook = _say_internal_error
+        sys.excepthook = _print_internal_error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line, and exit with its code."""
+    """Run the command line with `arguments` (by default those of the process) and exit with its code."""
     if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)  # a console script has its own directory there, and the user's modules are here
+        sys.path.insert(0, here)  # so that `run` finds modules of the working directory
     try:
         actorloom(arguments, prog_name="actorloom")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _say_internal_error(kind: type[BaseException], error: BaseException, _: object) -> None:
-    click.echo(
-        f"Internal error: {kind.__name__}: {error}\nRun with --debug (before the command) for the details.", err=True
-    )
+def _print_internal_error(kind: type[BaseException], error: BaseException, _: object) -> None:
+    click.echo(f"Internal error: {kind.__name__}: {error}\nUse `actorloom --debug …` for the stack trace.", err=True)

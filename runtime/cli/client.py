@@ -1,4 +1,4 @@
-"""A connection for one command, and the names that it is given."""
+"""The connection of a command, and the target of its request."""
 
 import logging
 from collections.abc import AsyncGenerator
@@ -16,14 +16,14 @@ _OPS = ("query", "command", "event")
 
 
 class Target(NamedTuple):
-    """A service and the name of an operation or event of it: ``orders.get_order``, ``orders.OrderCreated``."""
+    """A service and the name of one of its operations or events: ``orders.get_order``, ``orders.OrderCreated``."""
 
     service: str
     name: str
 
     @property
     def word(self) -> str:
-        """The name as it stands in subjects."""
+        """The name as a token of subjects."""
         return snake_case(self.name)
 
     def __str__(self) -> str:
@@ -31,14 +31,19 @@ class Target(NamedTuple):
 
 
 def target(text: str, op: str) -> Target:
-    """Return what `text` names; ``orders.query.get_order``, as in the subject, is understood, too."""
+    """Parse a target such as ``orders.get_order``, or its form in subjects, ``orders.query.get_order``.
+
+    Ends the command if `text` has another form, or names an operation of another kind than `op`.
+    """
     service, *path = text.split(".")
     if len(path) == 2 and path[0] in _OPS:
         if path[0] != op:
-            usage(f"{text} is no {op}: use `actorloom {'emit' if path[0] == 'event' else path[0]}`")
+            usage(
+                f"{text} is not {'an' if op == 'event' else 'a'} {op}: use `actorloom {'emit' if path[0] == 'event' else path[0]}`"
+            )
         path = path[1:]
     if len(path) != 1 or not path[0] or not valid_name(service):
-        usage(f"{text!r}: write service.name, as in orders.{'OrderCreated' if op == 'event' else 'get_order'}")
+        usage(f"{text!r}: write service.name, for example orders.{'OrderCreated' if op == 'event' else 'get_order'}")
     return Target(service, path[0])
 
 
@@ -49,10 +54,10 @@ def names(configuration: Configuration, service: str) -> Names:
 
 @asynccontextmanager
 async def connected(configuration: Configuration) -> AsyncGenerator[Connection]:
-    """Connect for as long as the block. Raises `NotConnected`."""
-    logging.getLogger().addHandler(logging.NullHandler())  # what goes wrong is raised, and told once
+    """Connect for the duration of the block. Raises `NotConnected`."""
+    logging.getLogger().addHandler(logging.NullHandler())  # errors are raised and printed once
     options = configuration.connection
-    # A server that is just starting is waited for, but no longer than for an answer.
+    # Wait for a server that is starting, but no longer than for a reply.
     options = replace(options, connect_timeout=min(options.connect_timeout, configuration.settings.timeout))
     connection = await Connection.connect(options, name="actorloom command line")
     try:

@@ -1,4 +1,4 @@
-"""`command`: tell a service to do something."""
+"""`command`: sends a command to a service."""
 
 import asyncio
 from typing import Any
@@ -12,12 +12,12 @@ from runtime.host.config import Configuration
 @click.command("command")
 @click.argument("target", metavar="SERVICE.NAME")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
-@click.option("--id", metavar="ID", help="The command's id: sent again under the same one, it takes effect once.")
+@click.option("--id", metavar="ID", help="The id of the command. Commands with the same id take effect once.")
 @header
 @tracing
 @configured("nats.url", "namespace", "timeout")
 def command(configuration: Configuration, target: str, arguments: tuple[str, ...], **given: Any) -> None:
-    """Tell a service to do something, and print its reply (JSON) on stdout once it is done and durable.
+    """Send a command and print its reply as JSON. The reply is sent when the effects of the command are stored.
 
     \b
     actorloom command warehouse.start_packaging orderId=1

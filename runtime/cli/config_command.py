@@ -1,4 +1,4 @@
-"""`config`: the settings, and where each comes from."""
+"""`config`: shows the settings and their origins."""
 
 import click
 
@@ -8,14 +8,14 @@ from runtime.host.config import Configuration
 
 @click.group("config")
 def command() -> None:
-    """Show the settings and where they come from."""
+    """Show the settings and their origins."""
 
 
 @command.command("show")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @configured("nats.url", "namespace", "timeout")
 def show(configuration: Configuration, as_json: bool) -> None:
-    """Print every setting, its value (secrets masked) and where it comes from."""
+    """Print every setting with its value and origin. Secrets are masked."""
     from runtime.cli.output import print_json, print_table
 
     rows = configuration.rows()

@@ -1,4 +1,4 @@
-"""Dead letters on the command line: found by name or by selection, listed, shown, sent again, dropped."""
+"""Dead letters on the command line: selected by name or by flags, then listed, shown, redriven or dropped."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from runtime.cli.client import connected, names
-from runtime.cli.failures import NOBODY, Failure, usage
-from runtime.cli.output import print_json, print_table, say
+from runtime.cli.failures import NOT_FOUND, Failure, usage
+from runtime.cli.output import print_json, print_note, print_table
 from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
@@ -17,12 +17,13 @@ from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, kno
 from runtime.wire.subjects import valid_name
 
 _WIDTH = 60
+"""Characters of the reason in a table."""
 
 
 async def list_letters(
     configuration: Configuration, selection: Selection | None, limit: int | None, as_json: bool
 ) -> None:
-    """Print a table or a JSON array of at most `limit`."""
+    """Print the oldest dead letters, at most `limit`, as a table or a JSON array."""
     found: list[DeadLetter] = []
     more = False
     async with _opened(configuration) as jetstream:
@@ -34,16 +35,16 @@ async def list_letters(
     if as_json:
         print_json([_summary(letter) for letter in found])
     elif found:
-        head = ("letter", "since", "what", "reaction", "attempts", "reason")
+        head = ("letter", "since", "name", "reaction", "attempts", "reason")
         print_table(head, [_row(letter) for letter in found])
     else:
-        say("no dead letters")
+        print_note("no dead letters")
     if more:
-        say(f"there are more: these are the {limit} oldest (--limit, --all)")
+        print_note(f"there are more: these are the {limit} oldest (see --limit and --all)")
 
 
 async def show_letters(configuration: Configuration, letters: Sequence[str]) -> None:
-    """Print each in full. Raises `Failure` for one that is not there."""
+    """Print dead letters in full, as JSON. Raises `Failure` for one that does not exist."""
     async with _opened(configuration) as jetstream:
         async for letter in _named(configuration, jetstream, letters):
             print_json(_summary(letter) | {"headers": letter.headers, "body": _body(letter.payload)})
@@ -52,14 +53,14 @@ async def show_letters(configuration: Configuration, letters: Sequence[str]) -> 
 async def redrive_letters(
     configuration: Configuration, letters: Sequence[str], selection: Selection | None, limit: int | None
 ) -> None:
-    """Send them again, and say how many were."""
-    await _act(configuration, letters, selection, limit, "sent again", DeadLetters.redrive)
+    """Redrive dead letters and print their number. Raises `Failure` if one of `letters` does not exist."""
+    await _act(configuration, letters, selection, limit, "redriven", DeadLetters.redrive)
 
 
 async def drop_letters(
     configuration: Configuration, letters: Sequence[str], selection: Selection | None, limit: int | None
 ) -> None:
-    """Delete them, and say how many were."""
+    """Delete dead letters and print their number. Raises `Failure` if one of `letters` does not exist."""
     await _act(configuration, letters, selection, limit, "dropped", DeadLetters.drop)
 
 
@@ -73,7 +74,7 @@ async def _act(
 ) -> None:
     count = 0
     async with _opened(configuration) as jetstream:
-        # All are found before the first is done: what fails again meanwhile is not met a second time.
+        # Find all letters first: a letter that fails again during this loop is not found a second time.
         found = _named(configuration, jetstream, letters) if letters else _selected(configuration, jetstream, selection)
         chosen: list[tuple[str, int]] = []
         async for letter in found:
@@ -84,9 +85,9 @@ async def _act(
             for service, sequence in chosen:
                 count += await act(DeadLetters(jetstream, names(configuration, service)), sequence)
         finally:
-            say(f"{count} {done}")
+            print_note(f"{count} {done}")
     if letters and count < len(letters):
-        raise Failure(f"{len(letters) - count} were gone already", NOBODY)
+        raise Failure(f"{len(letters) - count} did not exist any more", NOT_FOUND)
 
 
 @asynccontextmanager
@@ -99,10 +100,12 @@ async def _selected(
     configuration: Configuration, jetstream: JetStream, selection: Selection | None
 ) -> AsyncIterator[DeadLetter]:
     wanted = selection or Selection()
-    there = await known_services(jetstream, configuration.settings.namespace)
-    if missing := [service for service in wanted.services if service not in there]:
-        raise Failure(f"{', '.join(missing)}: no such service has run here (there are {', '.join(there)})", NOBODY)
-    for service in wanted.services or there:
+    known = await known_services(jetstream, configuration.settings.namespace)
+    if missing := [service for service in wanted.services if service not in known]:
+        raise Failure(
+            f"{', '.join(missing)}: no such service has run here; known services: {', '.join(known)}", NOT_FOUND
+        )
+    for service in wanted.services or known:
         async for letter in DeadLetters(jetstream, names(configuration, service)).read(wanted):
             yield letter
 
@@ -113,7 +116,7 @@ async def _named(
     for text in letters:
         service, _, sequence = text.partition(":")
         if not valid_name(service) or not sequence.isdecimal():
-            usage(f"{text!r}: write service:sequence, as in orders:17")
+            usage(f"{text!r}: write service:sequence, for example orders:17")
         try:
             letter = await DeadLetters(jetstream, names(configuration, service)).get(int(sequence))
         except ApiError as error:
@@ -121,7 +124,7 @@ async def _named(
                 raise
             letter = None
         if letter is None:
-            raise Failure(f"there is no dead letter {text}", NOBODY)
+            raise Failure(f"no dead letter {text} exists", NOT_FOUND)
         yield letter
 
 
@@ -130,7 +133,7 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
     return {
         "letter": letter.id,
         "time": _time(letter),
-        "what": letter.name,
+        "name": letter.name,
         **msgspec.structs.asdict(letter.failure),
         "trace": trace[1] if len(trace) > 1 else None,
     }

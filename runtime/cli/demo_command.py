@@ -1,4 +1,4 @@
-"""`demo`: the demonstration that is installed, which is one order through the shop, and its trace."""
+"""`demo`: runs the installed demonstration, which takes one order through the shop."""
 
 import logging
 import sys
@@ -13,26 +13,31 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ENTRY_POINTS: Final = "actorloom.demo"
-"""The group of entry points in which a distribution offers a `Demo`: the library knows no example by name."""
+"""The group of entry points of demos. The library finds its example by it and imports none by name."""
 
 
 class Demo(Protocol):
-    """A demonstration: runs on a nats-server of its own, prints its steps on `console`, and returns the exit code."""
+    """An entry point of the group: runs on its own nats-server, prints on `console`, and returns the exit code."""
 
     async def __call__(self, console: "Console", *, leave: bool, nats_server: str | None, port: int) -> int: ...
 
 
 @click.command("demo")
-@click.option("--exit", "leave", is_flag=True, help="End after the order instead of staying up.")
+@click.option("--exit", "leave", is_flag=True, help="End after the order.")
 @click.option(
-    "--nats-server", metavar="FILE", help="The nats-server to run (default: ACTORLOOM_NATS_SERVER, else found)."
+    "--nats-server",
+    metavar="FILE",
+    help="The nats-server to run (default: ACTORLOOM_NATS_SERVER, or the first one found).",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, help="Its port; another one if that is taken."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    help="The port of the nats-server; another one is used if it is taken.",
 )
 @click.pass_context
 def command(ctx: click.Context, leave: bool, nats_server: str | None, port: int) -> None:
-    """Run the shop on an embedded NATS, take one order from its price to its delivery, and show its trace."""
+    """Run the shop on an embedded nats-server, take one order through it, and print its trace."""
     import asyncio
 
     from rich.console import Console

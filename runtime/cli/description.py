@@ -1,4 +1,4 @@
-"""A service in words: its operations, events and reactions, with JSON Schemas in short form."""
+"""The description of a service: its operations, events and reactions, with JSON Schemas in a short form."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -11,10 +11,11 @@ from runtime.admin.discovery import Endpoint, Service
 Schema = Mapping[str, Any]
 
 _WIDTH = 90
+"""Characters of a type on one line; a longer one has a line per field."""
 
 
 def as_data(instances: Sequence[Service]) -> dict[str, Any]:
-    """Return what the instances of one service say, for JSON."""
+    """Return the description of the instances of one service, for JSON."""
     service = instances[0]
     return {
         "name": service.name,
@@ -27,8 +28,8 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
                 "name": each.name,
                 "subject": each.subject,
                 "op": each.op,
-                "description": each.said("description"),
-                "key": each.said("key") or None,
+                "description": each.metadata_value("description"),
+                "key": each.metadata_value("key") or None,
                 "request": each.schema("request"),
                 "response": each.schema("response"),
             }
@@ -40,7 +41,7 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
 
 
 def as_text(instances: Sequence[Service]) -> str:
-    """Return what the instances of one service say, for people."""
+    """Return the description of the instances of one service, as text."""
     service = instances[0]
     count = f"{len(instances)} instance{'s' * (len(instances) > 1)}"
     lines = [f"{click.style(service.name, bold=True)} {service.version} ({count})"]
@@ -56,7 +57,7 @@ def as_text(instances: Sequence[Service]) -> str:
     if service.emits:
         lines += ["", click.style("Emits", bold=True)]
         for name, schema in service.emits.items():
-            lines.append(f"  {name} {_fields(_whole(schema), 2)}")
+            lines.append(f"  {name} {_fields(_resolved(schema), 2)}")
             types |= _others(schema)
     if service.reacts:
         lines += ["", click.style("Reacts to", bold=True), *(f"  {event}" for event in service.reacts)]
@@ -67,27 +68,26 @@ def as_text(instances: Sequence[Service]) -> str:
 
 
 def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
-    shapes: list[str] = []
+    parts: list[str] = []
     for key in ("request", "response"):
         schema = endpoint.schema(key)
         if schema is not None:
-            # A request is written out here and named nowhere else; replies are the services' types.
-            shapes.append(_fields(_whole(schema)) if key == "request" else _type(schema))
+            # A request is written out here, since it has no other use. A reply is listed among the types.
+            parts.append(_fields(_resolved(schema)) if key == "request" else _type(schema))
             types |= _others(schema) if key == "request" else schema.get("$defs", {})
-    shape = " → ".join(shapes)
-    lines = [f"  {endpoint.name} {shape}", click.style(f"      {endpoint.subject}", dim=True)]
-    if said := endpoint.said("description"):
-        lines.append(f"      {said}")
+    lines = [f"  {endpoint.name} {' → '.join(parts)}", click.style(f"      {endpoint.subject}", dim=True)]
+    if description := endpoint.metadata_value("description"):
+        lines.append(f"      {description}")
     return lines
 
 
-def _whole(schema: Schema) -> Schema:
-    """The schema that a reference at the top stands for."""
+def _resolved(schema: Schema) -> Schema:
+    """Return the definition behind a reference at the top of a schema."""
     return _object(schema.get("$defs", {}).get(_name(schema))) or schema
 
 
 def _others(schema: Schema) -> dict[str, Schema]:
-    """The types that a schema refers to, without the one that it is."""
+    """Return the definitions that a schema refers to, without its own."""
     return {name: each for name, each in schema.get("$defs", {}).items() if name != _name(schema)}
 
 
@@ -96,7 +96,7 @@ def _name(schema: Schema) -> str:
 
 
 def _fields(schema: Schema, indent: int | None = None) -> str:
-    """An object by its fields; with an `indent`, a long one has a line for each."""
+    """Return an object type by its fields. With an `indent`, a long one has a line per field."""
     if "properties" not in schema:
         return _type(schema)
     required = schema.get("required", ())

@@ -1,4 +1,4 @@
-"""`dlq`: look at dead letters, send them again, drop them."""
+"""`dlq`: lists, shows, redrives and drops dead letters."""
 
 import asyncio
 import re
@@ -15,19 +15,21 @@ from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+"""Seconds by unit of a duration."""
 _LISTED: Final = 100
+"""Number of dead letters that `ls` prints by default."""
 
 
 @click.group("dlq")
 def command() -> None:
-    """Look at dead letters: events and timers that a reaction gave up; send them again, or drop them.
+    """List, show, redrive or drop dead letters: events and timers whose handler failed in every attempt.
 
-    A dead letter is called service:sequence, as in orders:17.
+    A dead letter is named service:sequence, for example orders:17.
     """
 
 
 def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the flags that select dead letters, as `selection` (None where none is given) and `limit`."""
+    """Add the flags that select dead letters, passed as `selection` (None if no flag is given) and `limit`."""
 
     @wraps(function)
     def selected(*arguments: Any, service: tuple[str, ...], event: str, reason: str, **others: Any) -> Any:
@@ -40,16 +42,21 @@ def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = selected
     for option in reversed(
         (
-            click.option("--service", multiple=True, metavar="NAME", help="Only those of this service; repeatable."),
+            click.option("--service", multiple=True, metavar="NAME", help="Only letters of this service; repeatable."),
             click.option(
-                "--event", default="", metavar="NAME", help="Only those of this event, or command of a timer."
+                "--event", default="", metavar="NAME", help="Only letters of this event, or of the command of a timer."
             ),
             click.option(
-                "--reason", default="", callback=_pattern, metavar="REGEX", help="Only those whose reason has this."
+                "--reason", default="", callback=_pattern, metavar="REGEX", help="Only letters whose reason matches."
             ),
-            click.option("--since", callback=_moment, metavar="WHEN", help="2h (ago), or 2026-03-01T12:00Z, or later."),
-            click.option("--before", callback=_moment, metavar="WHEN", help="Only those that are older."),
-            click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many, the oldest first."),
+            click.option(
+                "--since",
+                callback=_moment,
+                metavar="WHEN",
+                help="Only letters from this time on: 2h (ago), or 2026-03-01T12:00Z.",
+            ),
+            click.option("--before", callback=_moment, metavar="WHEN", help="Only older letters."),
+            click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N letters, oldest first."),
         )
     ):
         decorated = option(decorated)
@@ -60,7 +67,7 @@ def _pattern(_: click.Context, __: click.Parameter, text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise click.BadParameter(f"{text!r} is no regular expression: {error}") from None
+        raise click.BadParameter(f"{text!r} is not a regular expression: {error}") from None
     return text
 
 
@@ -72,17 +79,17 @@ def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | 
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r}: write 30m, 2h, 7d, or a time as 2026-03-01T12:00Z") from None
+        raise click.BadParameter(f"{text!r}: write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z") from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @command.command("ls")
 @_selecting
-@click.option("--all", "all_", is_flag=True, help=f"All of them, where there are more than {_LISTED}.")
+@click.option("--all", "all_", is_flag=True, help=f"All letters, even if there are more than {_LISTED}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @configured("nats.url", "namespace")
 def list_(configuration: Configuration, selection: Any, limit: int | None, all_: bool, as_json: bool) -> None:
-    """List dead letters, the oldest first."""
+    """List dead letters, oldest first."""
     from runtime.cli.deadletters import list_letters
 
     asyncio.run(list_letters(configuration, selection, limit or (None if all_ else _LISTED), as_json))
@@ -106,10 +113,10 @@ def show(configuration: Configuration, letters: tuple[str, ...]) -> None:
 def redrive(
     configuration: Configuration, letters: tuple[str, ...], selection: Any, limit: int | None, all_: bool
 ) -> None:
-    """Send dead letters again, each to the reaction that gave it up and no other, under its old id.
+    """Send each dead letter again to the handler that failed, and to no other, with its original id.
 
-    What was done already is not done twice; what fails again becomes a dead letter again. A service that is not running
-    gets them when it starts.
+    Effects that have happened already do not happen twice. A letter that fails again becomes a dead letter again. A
+    service that is not running gets its letters when it starts.
     """
     from runtime.cli.deadletters import redrive_letters
 
@@ -137,9 +144,9 @@ def _act(
     all_: bool,
 ) -> None:
     if letters and (selection is not None or limit is not None or all_):
-        usage("give names, or flags that select, but not both")
+        usage("give either names or flags that select, not both")
     if not letters and selection is None and not all_:
-        usage("which ones? Give names (orders:17), flags that select, or --all")
+        usage("no dead letters selected: give names (orders:17), flags that select, or --all")
 
     async def run() -> None:
         await act(configuration, letters, selection, limit)

@@ -1,4 +1,4 @@
-"""`doctor`: is NATS as we need it, and what is risky?"""
+"""`doctor`: checks the NATS server and the services on it."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -10,18 +10,20 @@ from runtime.host.config import Configuration
 
 if TYPE_CHECKING:
     from runtime.admin.discovery import Service
-    from runtime.admin.doctor import Finding, Running
+    from runtime.admin.doctor import Finding, RunningService
 
 
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--monitor", default="", metavar="URL", help="NATS's monitoring port (default: port 8222 of the server).")
-@click.option("--no-probe", is_flag=True, help="Only look: do not make a stream for a moment to try what actors need.")
+@click.option(
+    "--monitor", default="", metavar="URL", help="The monitoring port of the server (default: port 8222 of its host)."
+)
+@click.option("--no-probe", is_flag=True, help="Do not create a stream for a moment to try the operations of actors.")
 @configured("nats.url", "namespace", "timeout", "replicas")
 def command(configuration: Configuration, as_json: bool, monitor: str, no_probe: bool) -> None:
-    """Check the NATS server and the services on it; exit with 0, or with 3 where something fails.
+    """Check the NATS server and the services on it. Exits with 0, or with 3 if a check fails.
 
-    Each line is ok, warn (risky, or not to be seen from here) or fail, with what to do.
+    Each line is ok, warn (a risk, or a fact that cannot be checked from here) or fail, with its remedy.
     """
     asyncio.run(_examine(configuration, as_json, monitor, not no_probe))
 
@@ -69,10 +71,10 @@ def _ours(service: "Service") -> bool:
     return (service.metadata or {}).get("runtime") == "actorloom"
 
 
-def _running(service: "Service") -> "Running":
-    from runtime.admin.doctor import Running, source_of
+def _running(service: "Service") -> "RunningService":
+    from runtime.admin.doctor import RunningService, source_of
 
-    return Running(
+    return RunningService(
         service.name,
         keyed=(service.metadata or {}).get("keyed") == "true",
         commands=any(endpoint.op == "command" for endpoint in service.endpoints),

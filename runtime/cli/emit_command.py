@@ -1,4 +1,4 @@
-"""`emit`: publish an event."""
+"""`emit`: publishes an event."""
 
 import asyncio
 
@@ -11,13 +11,13 @@ from runtime.host.config import Configuration
 @click.command("emit")
 @click.argument("target", metavar="SERVICE.EVENT")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
-@click.option("--id", metavar="ID", help="The event's id: published again under the same one, it takes effect once.")
-@click.option("--key", metavar="KEY", help="The event's key, where the service is not there to say which field it is.")
+@click.option("--id", metavar="ID", help="The id of the event. Events with the same id take effect once.")
+@click.option("--key", metavar="KEY", help="The key of the event. Needed only if the service is not running.")
 @configured("nats.url", "namespace", "timeout")
 def command(
     configuration: Configuration, target: str, arguments: tuple[str, ...], id: str | None, key: str | None
 ) -> None:
-    """Publish an event for its service, as a CloudEvent, and print its id and sequence once it is stored.
+    """Publish an event of a service as a CloudEvent, and print its id and sequence once it is stored.
 
     \b
     actorloom emit delivery.DeliveryFailed '{"orderId": "1", "address": {…}}'

@@ -1,4 +1,4 @@
-"""Events from the command line: a CloudEvent in the stream of its service, acknowledged."""
+"""Events from the command line: CloudEvents that are stored in the stream of their service."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.admin import discovery
 from runtime.cli.client import Target, connected, names
-from runtime.cli.failures import NOBODY, TIMEOUT, Failure, usage
+from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, usage
 from runtime.cli.output import print_json
 from runtime.cli.payload import body
 from runtime.errors import PublishError
@@ -22,7 +22,7 @@ from runtime.wire.subjects import NO_KEY, key_token, snake_case
 
 
 class _Declared(NamedTuple):
-    """An event as its service declares it."""
+    """An event as its service declares it. The schema is None if the service is not running."""
 
     name: str
     schema: dict[str, Any] | None
@@ -31,7 +31,7 @@ class _Declared(NamedTuple):
 async def emit(
     configuration: Configuration, target: Target, arguments: Sequence[str], *, event_id: str | None, key: str | None
 ) -> None:
-    """Publish an event and print where it is stored. Raises `Failure` where it is not."""
+    """Publish an event and print its stream and sequence. Raises `Failure` if it is not stored."""
     subjects = names(configuration, target.service)
     timeout = configuration.settings.timeout
     event_id = event_id or new_id()
@@ -46,15 +46,17 @@ async def emit(
         except PublishError as error:
             if not isinstance(error.__cause__, NoResponders):
                 raise
-            raise Failure(f"nobody keeps the events of {target.service}: it has never run here", NOBODY) from None
+            raise Failure(
+                f"no stream has the events of {target.service}: the service has never run here", NOT_FOUND
+            ) from None
         except TimeoutError:
-            again = f"whether it is stored is unknown: the same with --id {event_id} is safe"
-            raise Failure(f"{subject}: not acknowledged within {timeout:g} s; {again}", TIMEOUT) from None
+            unknown = f"it is unknown whether it is stored; repeat it with --id {event_id}"
+            raise Failure(f"{subject}: no acknowledgment within {timeout:g} s: {unknown}", TIMEOUT) from None
     print_json({"id": event_id, "stream": ack.stream, "sequence": ack.sequence, "duplicate": ack.duplicate})
 
 
 async def _declared(connection: Connection, configuration: Configuration, target: Target) -> _Declared:
-    """Return the event as the service names it; as it was written where the service is not there."""
+    """Return the declaration of an event; if the service is not running, the name as it was given."""
     schemas: dict[str, dict[str, Any]] = {}
     for service in await discovery.services(connection, target.service):
         if service.namespace == configuration.settings.namespace:
@@ -63,21 +65,21 @@ async def _declared(connection: Connection, configuration: Configuration, target
         if target.name in (name, snake_case(name)):
             return _Declared(name, schema)
     if schemas:
-        near = get_close_matches(target.name, schemas, 1) or sorted(schemas)
-        raise Failure(f"{target.service} has no event {target.name}: did you mean {' or '.join(near)}?", NOBODY)
+        matches = get_close_matches(target.name, schemas, 1) or sorted(schemas)
+        raise Failure(f"{target.service} has no event {target.name}: did you mean {' or '.join(matches)}?", NOT_FOUND)
     return _Declared(target.name, None)
 
 
 def _token(target: Target, schema: dict[str, Any] | None, payload: bytes, key: str | None) -> str:
-    """Return the key as a subject token: as given, else as it stands in the body."""
+    """Return the key of the event as a subject token: the given one, or that of the body."""
     if key is not None:
         return key_token(key)
     if schema is None:
-        usage(f"{target.service} is not there to say which field of {target.name} is its key: give it by --key")
+        usage(f"{target.service} is not running, so the key of {target.name} is unknown: give it by --key")
     path = schema.get("x-key", "")
     value: Any = msgspec.json.decode(payload) if path else None
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     if path and not isinstance(value, str | int):
-        usage(f"{target}: {path} is missing: it is the event's key")
+        usage(f"{target}: {path} is missing; it is the key of the event")
     return key_token(str(value)) if path else NO_KEY

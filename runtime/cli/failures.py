@@ -1,4 +1,4 @@
-"""What each failure is worth: its text for people and its exit code for scripts."""
+"""Failures of commands: an error message for people and an exit code for scripts."""
 
 from typing import Final, NoReturn
 
@@ -14,11 +14,11 @@ from runtime.errors import (
 )
 from runtime.nats.errors import NoResponders, NotConnected
 
-FAILED, USAGE, SERVICE_ERROR, NOBODY, TIMEOUT = 1, 2, 3, 4, 5
-"""The exit codes beside 0."""
+FAILED, USAGE, SERVICE_ERROR, NOT_FOUND, TIMEOUT = 1, 2, 3, 4, 5
+"""The exit codes of failures."""
 
 KNOWN: Final = (ActorError, TimeoutError, OSError)
-"""Failures that are told in one message; anything else is a fault of ours."""
+"""Errors that end a command with one message. Any other exception is a bug."""
 
 
 class Failure(click.ClickException):
@@ -30,17 +30,17 @@ class Failure(click.ClickException):
 
 
 def explained(error: BaseException) -> Failure:
-    """Return the failure that stands for `error`."""
+    """Return `error` as a `Failure`."""
     return Failure(str(error) or type(error).__name__, exit_code(error))
 
 
 def exit_code(error: BaseException) -> int:
-    """Return what `error` exits with."""
+    """Return the exit code for `error`."""
     match error:
         case ConfigurationError() | DeclarationError():
             return USAGE
         case NotDelivered() | NoResponders() | NotConnected():
-            return NOBODY
+            return NOT_FOUND
         case DeadlineExceeded() | TimeoutError():
             return TIMEOUT
         case RequestError():
@@ -50,5 +50,5 @@ def exit_code(error: BaseException) -> int:
 
 
 def usage(message: str) -> NoReturn:
-    """End the command: it was called wrongly."""
+    """End the command with a usage error."""
     raise click.UsageError(message)

@@ -1,4 +1,4 @@
-"""The flags that stand for settings: a command names those it takes, and is given the whole configuration."""
+"""The flags of settings: a command names its settings and gets the whole configuration."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -12,25 +12,28 @@ from runtime.host.config import Setting, load
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "nats.url": ("--nats", {"metavar": "URL", "help": "Where NATS is; several, separated by commas, in a cluster."}),
-    "namespace": ("--namespace", {"metavar": "NAME", "help": "Stands in front of every subject and stream."}),
-    "timeout": ("--timeout", {"type": float, "metavar": "SECONDS", "help": "How long to wait for an answer."}),
+    "nats.url": (
+        "--nats",
+        {"metavar": "URL", "help": "URL of the NATS server; several for a cluster, separated by commas."},
+    ),
+    "namespace": ("--namespace", {"metavar": "NAME", "help": "First token of every subject and stream."}),
+    "timeout": ("--timeout", {"type": float, "metavar": "SECONDS", "help": "Time to wait for a reply."}),
     "data": ("--data", {"metavar": "DIRECTORY", "help": "Data of the embedded nats-server (default .actorloom)."}),
     "nats_server": ("--nats-server", {"metavar": "FILE", "help": "The nats-server to embed."}),
     "sync_always": (
         "--sync-always/--no-sync-always",
-        {"default": None, "help": "Whether the embedded nats-server has each write on disk before it acknowledges."},
+        {"default": None, "help": "Whether the embedded nats-server syncs each write to disk before it acknowledges."},
     ),
     "lease_ttl": (
         "--lease-ttl",
-        {"type": float, "metavar": "SECONDS", "help": "After how long another process takes over from a dead one."},
+        {"type": float, "metavar": "SECONDS", "help": "Time after which another process takes over from a lost one."},
     ),
     "replicas": ("--replicas", {"type": int, "metavar": "N", "help": "Copies of each stream in a cluster."}),
     "health_port": (
         "--health-port",
         {"type": int, "metavar": "PORT", "help": "Serve /livez, /readyz and /metrics (0: any free port)."},
     ),
-    "health_host": ("--health-host", {"metavar": "ADDRESS", "help": "Where the health port listens (127.0.0.1)."}),
+    "health_host": ("--health-host", {"metavar": "ADDRESS", "help": "Address of the health port (default 127.0.0.1)."}),
     "log_level": ("--log-level", {"type": click.Choice(_LEVELS, case_sensitive=False)}),
     "log_format": (
         "--log-format",
@@ -45,7 +48,7 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def configured(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command the flags of the settings `keys`, and the merged `Configuration` as its first argument."""
+    """Add the flags of the settings `keys` to a command, and pass the merged `Configuration` as its first argument."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -58,7 +61,7 @@ def configured(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
             "--config",
             "config_file",
             type=click.Path(path_type=Path),
-            help="The settings' file (default actorloom.toml).",
+            help="File of settings (default actorloom.toml).",
         )(decorated)
         for key in reversed(keys):
             flag, attributes = _FLAGS[key]
@@ -79,24 +82,24 @@ def _parameter(key: str) -> str:
 
 
 def tracing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--trace`` and ``--jaeger``."""
+    """Add ``--trace`` and ``--jaeger`` to a command."""
     function = click.option(
         "--jaeger",
         metavar="URL",
-        help="Jaeger's address, as http://localhost:16686: prints the request's trace as a tree.",
+        help="Print the trace of the request as a tree, from Jaeger at URL (http://localhost:16686).",
     )(function)
-    return click.option("--trace", is_flag=True, help="Print the id of the request's trace on stderr.")(function)
+    return click.option("--trace", is_flag=True, help="Print the id of the trace of the request to stderr.")(function)
 
 
 def header(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--header``, as `headers`."""
+    """Add ``--header`` to a command, passed as `headers`."""
     return click.option(
         "--header",
         "headers",
         multiple=True,
         callback=_pairs,
         metavar="NAME:VALUE",
-        help="A further header; repeatable.",
+        help="An additional header; repeatable.",
     )(function)
 
 

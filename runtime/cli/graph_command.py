@@ -1,4 +1,4 @@
-"""`graph`: which service reacts to whose events, as Mermaid or DOT."""
+"""`graph`: draws the events between services, as Mermaid or DOT."""
 
 import asyncio
 
@@ -12,10 +12,10 @@ from runtime.host.config import Configuration
 @click.option("--format", "form", type=click.Choice(("mermaid", "dot")), default="mermaid")
 @configured("nats.url", "namespace")
 def command(configuration: Configuration, form: str) -> None:
-    """Draw which service reacts to whose events, from what the running services say."""
+    """Draw the running services and the events that they react to."""
     from runtime.admin import discovery
     from runtime.cli.client import connected
-    from runtime.cli.failures import NOBODY, Failure
+    from runtime.cli.failures import NOT_FOUND, Failure
 
     async def found() -> list[discovery.Service]:
         async with connected(configuration) as connection:
@@ -23,7 +23,7 @@ def command(configuration: Configuration, form: str) -> None:
 
     services = [each for each in asyncio.run(found()) if each.namespace == configuration.settings.namespace]
     if not services:
-        raise Failure("no service is there", NOBODY)
+        raise Failure("no service is running", NOT_FOUND)
     edges: dict[tuple[str, str], set[str]] = {}
     for service in services:
         for event in service.reacts:

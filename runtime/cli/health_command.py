@@ -1,4 +1,4 @@
-"""`health`: for containers and scripts, an exit code."""
+"""`health`: checks services for containers and scripts, by an exit code."""
 
 import asyncio
 
@@ -14,8 +14,8 @@ from runtime.host.config import Configuration
 def command(configuration: Configuration, names: tuple[str, ...]) -> None:
     """Exit with 0 if every named service answers in time.
 
-    Without a name: if this machine's process is ready, where it has a health port (--health-port,
-    ACTORLOOM_HEALTH_PORT), else if any service answers.
+    Without a name, check the process on the health port of this machine, if one is set (--health-port,
+    ACTORLOOM_HEALTH_PORT); otherwise check that any service answers.
     """
     settings = configuration.settings
     if not names and settings.health_port:
@@ -27,14 +27,14 @@ def command(configuration: Configuration, names: tuple[str, ...]) -> None:
 async def _ping(configuration: Configuration, names: tuple[str, ...]) -> None:
     from runtime.admin import discovery
     from runtime.cli.client import connected
-    from runtime.cli.failures import NOBODY, Failure
+    from runtime.cli.failures import NOT_FOUND, Failure
     from runtime.cli.output import print_json
 
     async with connected(configuration) as connection:
         counted = await discovery.instances(connection, names, timeout=configuration.settings.timeout)
     missing = [name for name, count in counted.items() if not count]
     if missing or not counted:
-        raise Failure(f"no answer from {', '.join(missing) or 'any service'}", NOBODY)
+        raise Failure(f"no answer from {', '.join(missing) or 'any service'}", NOT_FOUND)
     print_json(counted)
 
 
@@ -42,7 +42,7 @@ def _probe(address: str, timeout: float) -> None:
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
-    from runtime.cli.failures import FAILED, NOBODY, Failure
+    from runtime.cli.failures import FAILED, NOT_FOUND, Failure
     from runtime.cli.output import print_json
 
     try:
@@ -52,4 +52,4 @@ def _probe(address: str, timeout: float) -> None:
         with error:
             raise Failure(f"{address}: {error.read().decode(errors='replace')}", FAILED) from None
     except OSError as error:
-        raise Failure(f"{address}: {error}", NOBODY) from None
+        raise Failure(f"{address}: {error}", NOT_FOUND) from None

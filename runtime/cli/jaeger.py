@@ -1,4 +1,4 @@
-"""A trace out of Jaeger's query service, as a tree."""
+"""Reads a trace from the query service of Jaeger and prints it as a tree."""
 
 import asyncio
 from typing import Any
@@ -13,33 +13,39 @@ from runtime.telemetry import SpanRecord
 from runtime.telemetry.tree import render
 
 PATIENCE = 15.0
-"""Seconds to wait for the spans: exporters send them in batches, some seconds late."""
+"""Seconds to wait for the spans. Exporters send them in batches, some seconds late."""
 
-_SETTLED = 1.0
+_PAUSE = 1.0
+"""Seconds between two requests; without a new span in that time, the trace is taken for complete."""
 
 
 async def trace_tree(url: str, trace_id: str) -> str:
-    """Return the trace as text, as soon as its spans are there and no more come.
+    """Return a trace as text, as soon as it is complete.
 
-    `url` is Jaeger's (http://localhost:16686). Raises `ActorError` where it has no such trace in time, `OSError` where it
-    does not answer.
+    Args:
+        url: The address of Jaeger, for example http://localhost:16686.
+        trace_id: The id of the trace, in hexadecimal digits.
+
+    Raises:
+        ActorError: Jaeger has no such trace in time.
+        OSError: Jaeger does not answer.
     """
     spans: list[SpanRecord] = []
     loop = asyncio.get_running_loop()
-    until = loop.time() + PATIENCE
-    while loop.time() < until:
+    deadline = loop.time() + PATIENCE
+    while loop.time() < deadline:
         before, spans = len(spans), await asyncio.to_thread(_fetch, f"{url.rstrip('/')}/api/traces/{trace_id}")
         if spans and len(spans) == before:
             return render(spans, trace_id=trace_id)
-        await asyncio.sleep(_SETTLED)
+        await asyncio.sleep(_PAUSE)
     if spans:
         return render(spans, trace_id=trace_id)
-    raise ActorError(f"Jaeger at {url} has no trace {trace_id} (yet)")
+    raise ActorError(f"Jaeger at {url} has no trace {trace_id} yet")
 
 
 def _fetch(address: str) -> list[SpanRecord]:
     if not address.startswith(("http://", "https://")):
-        raise ActorError(f"{address}: write Jaeger's address as http://host:16686")
+        raise ActorError(f"{address}: write the address of Jaeger as http://host:16686")
     try:
         with urlopen(address, timeout=5) as answer:
             content: Any = msgspec.json.decode(answer.read())

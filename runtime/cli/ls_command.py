@@ -1,4 +1,4 @@
-"""`ls`: who is there."""
+"""`ls`: lists the running services."""
 
 import asyncio
 
@@ -12,14 +12,14 @@ from runtime.host.config import Configuration
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @configured("nats.url", "namespace")
 def command(configuration: Configuration, as_json: bool) -> None:
-    """List services, their instances and their operations (all namespaces, unless one is set)."""
+    """List running services with their instances and operations, of all namespaces unless one is set."""
     asyncio.run(_list(configuration, as_json))
 
 
 async def _list(configuration: Configuration, as_json: bool) -> None:
     from runtime.admin import discovery
     from runtime.cli.client import connected
-    from runtime.cli.failures import NOBODY, Failure
+    from runtime.cli.failures import NOT_FOUND, Failure
     from runtime.cli.output import print_json, print_table
 
     async with connected(configuration) as connection:
@@ -49,4 +49,4 @@ async def _list(configuration: Configuration, as_json: bool) -> None:
         ]
         print_table(("service", "namespace", "version", "instances", "operations"), rows)
     else:
-        raise Failure("no service is there", NOBODY)
+        raise Failure("no service is running", NOT_FOUND)

@@ -1,7 +1,10 @@
-"""The body of a message from the command line: ``key=value`` pairs typed by the message's schema, or JSON.
+"""The body of a message from the command line: ``key=value`` pairs, typed by the schema of the message, or JSON.
 
-``key=value``: text where the schema wants text, else JSON where it is some, else text; ``key="3"`` is text in any case.
-``key:=json``: JSON. ``a.b=1`` is nested. A single argument that begins with ``{``, or ``-`` for stdin, is the whole body.
+- ``key=value``: a string if the schema allows one; otherwise JSON, or a string if the value is not JSON. ``key="3"`` is
+  always a string.
+- ``key:=json``: JSON.
+- ``a.b=1``: a nested field.
+- A single argument that begins with ``{`` or ``[`` is the whole body. ``-`` reads the body from stdin.
 """
 
 import re
@@ -20,12 +23,12 @@ _PAIR = re.compile(r"([^=:]+)(:?=)(.*)", re.DOTALL)
 
 
 def is_pairs(arguments: Sequence[str]) -> bool:
-    """Whether the arguments are pairs, for which the schema is worth asking for."""
+    """Return whether the arguments are pairs, whose types depend on the schema."""
     return bool(arguments) and not _is_body(arguments)
 
 
 def body(arguments: Sequence[str], schema: Schema | None) -> bytes:
-    """Return the JSON that the arguments stand for; no arguments are ``{}``. Ends the command where they are wrong."""
+    """Return the JSON body for the arguments, ``{}`` if there are none. Ends the command if they are invalid."""
     if _is_body(arguments):
         text = sys.stdin.buffer.read() if arguments[0] == "-" else arguments[0].encode()
         try:
@@ -40,8 +43,8 @@ def body(arguments: Sequence[str], schema: Schema | None) -> bytes:
             usage(f"{argument!r}: write key=value, key:=json, or one JSON body")
         key, sign, text = match.groups()
         path = key.split(".")
-        wanted = _field(schema, path)
-        _set(values, path, _json(key, text) if sign == ":=" else _value(text, wanted, schema))
+        field = _field(schema, path)
+        _set(values, path, _json(key, text) if sign == ":=" else _value(text, field, schema))
     return msgspec.json.encode(values)
 
 
@@ -54,7 +57,7 @@ def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for name in above:
         below = values.setdefault(name, {})
         if not isinstance(below, dict):
-            usage(f"{'.'.join(path)}: {name} has a value already, and no fields")
+            usage(f"{'.'.join(path)}: {name} has a value already and is not an object")
         values = cast("dict[str, Any]", below)
     values[last] = value
 
@@ -66,8 +69,8 @@ def _json(key: str, text: str) -> Any:
         usage(f"{key}:={text}: not JSON: {error}")
 
 
-def _value(text: str, wanted: Schema | None, schema: Schema | None) -> Any:
-    kinds = {str(kind) for each in _choices(wanted, schema) for kind in _kinds(each)}
+def _value(text: str, field: Schema | None, schema: Schema | None) -> Any:
+    kinds = {str(kind) for each in _choices(field, schema) for kind in _kinds(each)}
     quoted = len(text) > 1 and text[0] == text[-1] == '"'
     if "string" in kinds and not quoted and not (text == "null" and "null" in kinds):
         return text
@@ -78,35 +81,35 @@ def _value(text: str, wanted: Schema | None, schema: Schema | None) -> Any:
 
 
 def _field(schema: Schema | None, path: Sequence[str]) -> Schema | None:
-    """Return the schema of the field at `path`, None where nothing is known. Ends the command where there is no such."""
-    where: Schema | None = schema
+    """Return the schema of the field at `path`, or None if it is unknown. Ends the command if there is no such field."""
+    found: Schema | None = schema
     for depth, name in enumerate(path):
-        objects = [each for each in _choices(where, schema) if "properties" in each]
+        objects = [each for each in _choices(found, schema) if "properties" in each]
         if not objects:
             return None
         properties: dict[str, Any] = {}
         for each in objects:
             properties |= each["properties"]
         if name not in properties:
-            near = get_close_matches(name, properties, 1) or sorted(properties)
-            said = f"did you mean {near[0]!r}?" if len(near) == 1 else f"there are {', '.join(near)}"
-            usage(f"{'.'.join(path[: depth + 1])}: there is no such field: {said}")
-        where = properties[name]
-    return where
+            matches = get_close_matches(name, properties, 1) or sorted(properties)
+            hint = f"did you mean {matches[0]!r}?" if len(matches) == 1 else f"the fields are {', '.join(matches)}"
+            usage(f"{'.'.join(path[: depth + 1])}: no such field: {hint}")
+        found = properties[name]
+    return found
 
 
-def _choices(where: Schema | None, root: Schema | None) -> Iterator[Schema]:
-    """The alternatives of a schema, references followed."""
-    if where is None:
+def _choices(schema: Schema | None, root: Schema | None) -> Iterator[Schema]:
+    """Yield the alternatives of a schema, with references resolved in `root`."""
+    if schema is None:
         return
-    if isinstance(reference := where.get("$ref"), str):
+    if isinstance(reference := schema.get("$ref"), str):
         definitions: Mapping[str, Any] = (root or {}).get("$defs", {})
         yield from _choices(definitions.get(reference.rpartition("/")[2]), root)
-    elif "anyOf" in where:
-        for each in where["anyOf"]:
+    elif "anyOf" in schema:
+        for each in schema["anyOf"]:
             yield from _choices(each, root)
     else:
-        yield where
+        yield schema
 
 
 def _kinds(schema: Schema) -> list[Any]:

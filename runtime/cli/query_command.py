@@ -1,4 +1,4 @@
-"""`query`: ask a service."""
+"""`query`: sends a query to a service."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ from runtime.host.config import Configuration
 @tracing
 @configured("nats.url", "namespace", "timeout")
 def command(configuration: Configuration, target: str, arguments: tuple[str, ...], **given: Any) -> None:
-    """Ask a service, and print its reply (JSON) on stdout.
+    """Send a query and print its reply as JSON.
 
     \b
     actorloom query orders.get_order orderId=1

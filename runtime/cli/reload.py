@@ -1,4 +1,4 @@
-"""`run --reload`: the actors in a child process, begun anew when a file changes."""
+"""`run --reload`: runs the actors in a child process and restarts it when a file changes."""
 
 import asyncio
 import logging
@@ -18,14 +18,14 @@ from runtime.telemetry import setup_logging
 logger = logging.getLogger("actorloom.cli")
 
 _DRAIN = 25.0
-"""Seconds that a child has to drain, before it is killed."""
+"""Seconds that a child process may take to drain before it is killed."""
 
 
 def serve_and_reload(configuration: Configuration) -> None:
-    """Run this command line without ``--reload`` in a child, anew after each change, until a signal."""
+    """Run this command line without ``--reload`` in a child process until a signal. Each change restarts the child."""
     settings = configuration.settings
     setup_logging(settings.log_level, settings.log_format)
-    logging.getLogger("watchfiles").setLevel("WARNING")  # we say what changed
+    logging.getLogger("watchfiles").setLevel("WARNING")  # this module logs the changed files
     asyncio.run(_serve(configuration))
 
 
@@ -36,7 +36,7 @@ async def _serve(configuration: Configuration) -> None:
         raise ConfigurationError("--reload needs watchfiles: run `pip install actorloom[reload]`") from None
     stop = asyncio.Event()
     async with connection_options(configuration) as connection:
-        # An embedded server stays up meanwhile: the child is told where it is.
+        # An embedded server runs in this process, so that it survives restarts of the child.
         environ = {**os.environ, "NATS_URL": connection.url} if configuration.embedded else os.environ
         child = await _start(environ)
 
@@ -62,7 +62,7 @@ async def _start(environ: Mapping[str, str]) -> Process:
         "runtime",
         *arguments,
         env=environ,
-        process_group=0,  # Ctrl-C comes to us alone, and SIGTERM from us to it
+        process_group=0,  # Ctrl-C reaches this process only, which sends SIGTERM to the child
         preexec_fn=die_with(os.getpid()),
     )
 
@@ -74,6 +74,6 @@ async def _end(child: Process) -> None:
         async with asyncio.timeout(_DRAIN):
             await child.wait()
     except TimeoutError:
-        logger.warning("it did not drain within %.0f s: killed", _DRAIN)
+        logger.warning("the actors did not drain within %.0f s: killed", _DRAIN)
         child.kill()
         await child.wait()

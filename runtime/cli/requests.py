@@ -1,4 +1,4 @@
-"""Queries and commands by plain JSON: no message class is needed, the service says what it wants."""
+"""Queries and commands of the command line: plain JSON, without message classes."""
 
 import time
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import msgspec
 
 from runtime.admin import discovery
 from runtime.cli.client import Target, connected, names
-from runtime.cli.failures import NOBODY, TIMEOUT, Failure, exit_code
-from runtime.cli.output import print_json, say
+from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, exit_code
+from runtime.cli.output import print_json, print_note
 from runtime.cli.payload import body, is_pairs
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders, Response
@@ -19,7 +19,7 @@ from runtime.wire.replies import read_error
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A query or command as the command line has it."""
+    """A query or command with the arguments of the command line."""
 
     op: str
     target: Target
@@ -31,7 +31,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def send(configuration: Configuration, request: Request) -> None:
-    """Send a request, and print its reply. Raises `Failure` where it has none, or an error."""
+    """Send a request and print its reply. Raises `Failure` if there is no reply, or if it is an error."""
     subject = names(configuration, request.target.service).request(request.op, request.target.word)
     timeout = configuration.settings.timeout
     async with connected(configuration) as connection:
@@ -45,10 +45,10 @@ async def send(configuration: Configuration, request: Request) -> None:
         try:
             response = await connection.request(subject, payload, headers=block, timeout=timeout)
         except NoResponders:
-            raise Failure(await _nobody(connection, request), NOBODY) from None
+            raise Failure(await _missing(connection, request), NOT_FOUND) from None
         except TimeoutError:
-            again = f"; whether it was done is unknown: the same with --id {command_id} is safe" if command_id else ""
-            raise Failure(f"{subject}: no answer within {timeout:g} s{again}", TIMEOUT) from None
+            unknown = f"; it is unknown whether it took effect; repeat it with --id {command_id}" if command_id else ""
+            raise Failure(f"{subject}: no reply within {timeout:g} s{unknown}", TIMEOUT) from None
     await _print(request, response)
 
 
@@ -59,10 +59,10 @@ def _headers(request: Request, command_id: str | None, timeout: float) -> bytes:
     return header_block.encode([*pairs, *request.headers])
 
 
-async def _nobody(connection: Connection, request: Request) -> str:
-    """Say who is there instead."""
+async def _missing(connection: Connection, request: Request) -> str:
+    """Return an error message that suggests an operation that exists."""
     found = await discovery.services(connection)
-    text = f"nobody serves {request.op} {request.target}"
+    text = f"no service has the {request.op} {request.target}"
     if any(
         endpoint.name == request.target.word and endpoint.op not in ("", request.op)
         for service in found
@@ -71,10 +71,9 @@ async def _nobody(connection: Connection, request: Request) -> str:
     ):
         other = "command" if request.op == "query" else "query"
         return f"{text}: it is a {other}, use `actorloom {other}`"
-    near = discovery.nearest(str(request.target), found)
-    if near:
-        return f"{text}: did you mean {' or '.join(near)}?"
-    return f"{text}; `actorloom ls` shows who is there" if found else f"{text}: no service is there"
+    if matches := discovery.nearest(str(request.target), found):
+        return f"{text}: did you mean {' or '.join(matches)}?"
+    return f"{text}; `actorloom ls` lists the running services" if found else f"{text}: no service is running"
 
 
 async def _print(request: Request, response: Response) -> None:
@@ -89,11 +88,11 @@ async def _print(request: Request, response: Response) -> None:
 async def _print_trace(response: Response, jaeger: str | None) -> None:
     parent = header_block.get(response.headers, header_block.TRACERESPONSE)
     if parent is None or parent.count("-") != 3:
-        say("no trace: the service records none (it does with OTEL_EXPORTER_OTLP_ENDPOINT set where it runs)")
+        print_note("no trace: the service exports none; set OTEL_EXPORTER_OTLP_ENDPOINT for its process")
         return
     trace_id = parent.split("-")[1]
-    say(f"trace {trace_id}")
+    print_note(f"trace {trace_id}")
     if jaeger is not None:
         from runtime.cli.jaeger import trace_tree
 
-        say(await trace_tree(jaeger, trace_id))
+        print_note(await trace_tree(jaeger, trace_id))

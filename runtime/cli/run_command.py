@@ -1,4 +1,4 @@
-"""`run`: actors of one process, from start to drain."""
+"""`run`: runs actors in one process, from start to drain."""
 
 import click
 
@@ -16,11 +16,11 @@ _FLAGS = (
 @click.option("--reload", is_flag=True, help="Restart when a Python file below the working directory changes.")
 @configured(*_FLAGS)
 def command(configuration: Configuration, targets: tuple[str, ...], reload: bool) -> None:
-    """Run actors until Ctrl-C or SIGTERM; they drain, a second one ends at once.
+    """Run actors until Ctrl-C or SIGTERM. The first signal drains them, a second one ends the process at once.
 
     TARGET is a package of services (my_package), a part of it (my_package.orders), or a class
     (my_package.module:MyActor).
-    Without a URL (--nats, NATS_URL, nats.url in the file) a nats-server is embedded.
+    Without a URL (--nats, NATS_URL, nats.url in the file) the command starts a nats-server.
     """
     from runtime.cli.serving import serve
     from runtime.cli.targets import find_actors

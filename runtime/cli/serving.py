@@ -1,4 +1,4 @@
-"""Runs actors as configured: logging, the event loop, an embedded nats-server where there is no other."""
+"""Runs actors as configured: logging, the event loop, and an embedded nats-server if no other is configured."""
 
 import asyncio
 import logging
@@ -20,12 +20,12 @@ logger = logging.getLogger("actorloom.cli")
 
 
 def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> None:
-    """Serve `actors` until a signal. Raises `ActorError` where that is not possible (any more)."""
+    """Serve `actors` until a signal. Raises `ActorError` if they cannot be served, or not any more."""
     settings = configuration.settings
     setup_logging(settings.log_level, settings.log_format)
     options = {actor.name: configuration.options(actor) for actor in actors}
     for name in sorted(configuration.actors - options.keys()):
-        logger.info("the settings of %s are not used: it is not run here", name)
+        logger.info("the settings of %s are not used: the actor does not run in this process", name)
 
     deployment = Deployment(namespace=settings.namespace, lease_ttl=settings.lease_ttl, replicas=settings.replicas)
 
@@ -46,7 +46,7 @@ def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> N
 
 @asynccontextmanager
 async def connection_options(configuration: Configuration) -> AsyncGenerator[ConnectionOptions]:
-    """Where to connect to: the NATS that is configured, else one that is embedded for as long as the block."""
+    """Yield the options of the configured NATS server, or start an embedded one for the duration of the block."""
     if not configuration.embedded:
         yield configuration.connection
         return
@@ -58,7 +58,7 @@ async def connection_options(configuration: Configuration) -> AsyncGenerator[Con
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool) -> None:
-    """Run `main` on the event loop that is wished for."""
+    """Run `main` on the event loop of uvloop or of asyncio."""
     with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as loop:
         loop.run(main())
 
@@ -68,7 +68,7 @@ def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
         from uvloop import new_event_loop
     except ImportError:
         raise ConfigurationError(
-            "uvloop is not installed: run `pip install actorloom[uvloop]`, or leave it off"
+            "uvloop is not installed: run `pip install actorloom[uvloop]`, or remove the setting"
         ) from None
     return new_event_loop
 
@@ -79,4 +79,4 @@ def _announce(running: Runner) -> None:
     host, port = running.connection.server_address
     logger.info("ready: %s on nats://%s:%d (Ctrl-C to drain and stop)", names, host, port)
     if standby:
-        logger.info("standing by, another process serves: %s", ", ".join(standby))
+        logger.info("on standby, because another process serves: %s", ", ".join(standby))

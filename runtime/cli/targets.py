@@ -1,4 +1,4 @@
-"""What `run` is told to run: packages, modules and classes, found as actor types."""
+"""Targets of `run`: finds actor types in packages and modules."""
 
 import pkgutil
 import traceback
@@ -12,11 +12,16 @@ from runtime.errors import ConfigurationError, DeclarationError
 
 
 def find_actors(targets: Iterable[str]) -> list[type[Actor[Any]]]:
-    """Return the actors that `targets` name, each once, in order.
+    """Return the actors that `targets` name, in order and without duplicates.
 
-    ``my_package``: a package, with the actors in its modules named ``actor``, or else in any of its modules.
-    ``my_package.orders``: the same of a part. ``my_package.module:MyActor``: one class. Raises `ConfigurationError` for what
-    is not there, and `DeclarationError` for what cannot be imported.
+    Args:
+        targets: Packages or modules (``my_package``, ``my_package.orders``) and classes
+            (``my_package.module:MyActor``). In a package, actors are looked for in modules named ``actor``; if those
+            have none, in all of its modules.
+
+    Raises:
+        ConfigurationError: A target does not exist or has no actors.
+        DeclarationError: A module cannot be imported.
     """
     found: dict[type[Actor[Any]], None] = {}
     for target in targets:
@@ -30,7 +35,7 @@ def _named(target: str) -> list[type[Actor[Any]]]:
     if value is None:
         raise ConfigurationError(f"{module_name} has no {name!r}")
     if not _is_actor(value):
-        raise ConfigurationError(f"{target} is no actor: subclass runtime.Actor with a name")
+        raise ConfigurationError(f"{target} is not an actor: an actor is a subclass of runtime.Actor with a name")
     return [value]
 
 
@@ -41,7 +46,7 @@ def _within(target: str) -> list[type[Actor[Any]]]:
     if not found:
         found = list(_defined([root, *map(_import, _submodules(root))]))
     if not found:
-        raise ConfigurationError(f"{target} has no actors: name a package or module that has, or module:Class")
+        raise ConfigurationError(f"{target} has no actors: name a package or module with actors, or module:Class")
     return found
 
 
@@ -55,7 +60,7 @@ def _submodules(module: ModuleType) -> Iterator[str]:
 
 
 def _defined(modules: list[ModuleType]) -> Iterator[type[Actor[Any]]]:
-    """The actors that the modules define, without those that they import from elsewhere."""
+    """Yield the actors that the modules define, without imported ones."""
     for module in modules:
         for value in vars(module).values():
             if _is_actor(value) and value.__module__ == module.__name__:
@@ -71,7 +76,7 @@ def _import(name: str) -> ModuleType:
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigurationError(f"there is no module {name!r} (looked in the working directory, too)") from None
+            raise ConfigurationError(f"no module {name!r}, not even in the working directory") from None
         raise DeclarationError(_failed(name, error)) from error
     except Exception as error:
         raise DeclarationError(_failed(name, error)) from error

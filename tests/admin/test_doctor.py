@@ -1,4 +1,4 @@
-"""The doctor: what it finds on servers that are as they should be, and on those that somebody has changed or crippled."""
+"""The doctor: its findings on healthy servers, and on servers with problems."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.admin.doctor import Finding, Running, examine, source_of
+from runtime.admin.doctor import Finding, RunningService, examine, source_of
 from runtime.admin.doctor.server import _clock
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
@@ -29,11 +29,11 @@ from tests.support.process import run_command
 
 PROFILES = Path(__file__).parents[2] / "deploy" / "nats"
 
-BOOKS = Running("books", sources=frozenset({"shop"}))
-POST = Running("post", keyed=False, commands=False, sources=frozenset({"shop"}))
+BOOKS = RunningService("books", sources=frozenset({"shop"}))
+POST = RunningService("post", keyed=False, commands=False, sources=frozenset({"shop"}))
 
 
-async def found(url: str, namespace: str = "", **options: Any) -> list[Finding]:
+async def diagnose(url: str, namespace: str = "", **options: Any) -> list[Finding]:
     async with await Connection.connect(ConnectionOptions(url=url)) as connection:
         return [finding async for finding in examine(connection, namespace=namespace, **options)]
 
@@ -44,12 +44,12 @@ def _clean() -> None:
     RUNS.clear()
 
 
-def of(findings: list[Finding], subject: str) -> Finding:
+def finding_of(findings: list[Finding], subject: str) -> Finding:
     (finding,) = [each for each in findings if each.subject == subject]
     return finding
 
 
-def not_ok(findings: list[Finding]) -> list[tuple[str, str, str]]:
+def problems(findings: list[Finding]) -> list[tuple[str, str, str]]:
     return [(each.status, each.subject, each.text) for each in findings if each.status != "ok"]
 
 
@@ -70,12 +70,12 @@ async def monitored(tmp_path: Path, config: str = "") -> AsyncIterator[tuple[Emb
         yield server, f"http://127.0.0.1:{port}"
 
 
-async def test_an_empty_server_is_ready_but_for_its_disk(nats_server: EmbeddedServer, namespace: str) -> None:
-    findings = await found(nats_server.url, namespace)
-    assert [status for status, subject, _ in not_ok(findings)] == ["warn"]
-    assert "cannot be seen" in of(findings, "disk").text and "--monitor" in of(findings, "disk").todo
-    assert of(findings, "server").text.startswith("nats-server 2.")
-    assert of(findings, "services").text == "none has run here yet"
+async def test_an_empty_server_has_a_warning_about_its_disk_only(nats_server: EmbeddedServer, namespace: str) -> None:
+    findings = await diagnose(nats_server.url, namespace)
+    assert [status for status, subject, _ in problems(findings)] == ["warn"]
+    assert "cannot be seen" in finding_of(findings, "disk").text and "--monitor" in finding_of(findings, "disk").todo
+    assert finding_of(findings, "server").text.startswith("nats-server 2.")
+    assert finding_of(findings, "services").text == "no service has run here yet"
     assert {"server", "payload", "storage", "cluster", "requests", "streams", "clock"} <= {
         finding.subject for finding in findings
     }
@@ -83,26 +83,29 @@ async def test_an_empty_server_is_ready_but_for_its_disk(nats_server: EmbeddedSe
         assert await JetStream(connection).stream_names(f"{namespace}.>") == []  # the probe leaves nothing behind
 
 
-async def test_the_monitoring_port_tells_how_writes_are_synced(tmp_path: Path, namespace: str) -> None:
+async def test_the_monitoring_port_has_the_sync_interval_and_the_storage(tmp_path: Path, namespace: str) -> None:
     async with monitored(tmp_path) as (server, monitor):
-        findings = await found(server.url, namespace, monitor=monitor)
-        assert "writes are synced every 120 s" in of(findings, "disk").text
-        assert "sync_interval: always" in of(findings, "disk").todo
-        assert "the server's" in of(findings, "storage").text
-        # Another server's port is not taken for this one's.
+        findings = await diagnose(server.url, namespace, monitor=monitor)
+        assert "writes are synced every 120 s" in finding_of(findings, "disk").text
+        assert "sync_interval: always" in finding_of(findings, "disk").todo
+        assert "of the server used" in finding_of(findings, "storage").text
+        # The monitoring port of another server is not used.
         other = tmp_path / "other"
         async with monitored(other) as (second, _):
-            assert "is another server's" in of(await found(second.url, namespace, monitor=monitor), "disk").text
+            assert (
+                "belongs to another server"
+                in finding_of(await diagnose(second.url, namespace, monitor=monitor), "disk").text
+            )
 
 
-async def test_without_jetstream_it_says_so_and_stops(tmp_path: Path) -> None:
+async def test_a_server_without_jetstream_fails_and_ends_the_checks(tmp_path: Path) -> None:
     config = "accounts { A { users: [{ user: a, password: a }] } }\nno_auth_user: a"
     async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
-        findings = await found(server.url)
+        findings = await diagnose(server.url)
         assert findings[-1].subject == "jetstream" and findings[-1].status == "fail"
 
 
-async def test_storage_that_runs_out_is_said(tmp_path: Path, namespace: str) -> None:
+async def test_storage_that_runs_out_is_reported(tmp_path: Path, namespace: str) -> None:
     config = "accounts { A { jetstream { max_file: 1MB }, users: [{ user: a, password: a }] } }\nno_auth_user: a"
     async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
         async with running(Books, url=server.url, namespace=namespace) as system:
@@ -110,8 +113,8 @@ async def test_storage_that_runs_out_is_said(tmp_path: Path, namespace: str) -> 
             for used, status in ((0.75, "warn"), (0.95, "fail")):
                 while (await jetstream.account()).storage < used * 1_000_000:
                     await jetstream.publish(f"{namespace}.books.event.filler", b"x" * 20_000)
-                finding = of(await found(server.url, namespace), "storage")
-                assert finding.status == status and "the account's" in finding.text
+                finding = finding_of(await diagnose(server.url, namespace), "storage")
+                assert finding.status == status and "of the account used" in finding.text
 
 
 @pytest.mark.parametrize(
@@ -124,46 +127,48 @@ async def test_storage_that_runs_out_is_said(tmp_path: Path, namespace: str) -> 
         ('publish: { deny: "$JS.API.CONSUMER.RESET.>" }', "streams", "the server refused"),
     ],
 )
-async def test_a_missing_permission_is_found(
+async def test_a_missing_permission_is_reported(
     tmp_path: Path, namespace: str, config: str, subject: str, text: str
 ) -> None:
     users = f"authorization {{ users: [{{ user: a, password: a, permissions: {{ {config} }} }}] }}\nno_auth_user: a"
     async with EmbeddedServer(port=0, store_dir=tmp_path, config=users) as server:
-        finding = of(await found(server.url, namespace), subject)
+        finding = finding_of(await diagnose(server.url, namespace), subject)
         assert finding.status == "fail" and text in finding.text and "grant" in finding.todo
 
 
 @pytest.mark.parametrize(
     ("skew", "status"), [(0.0, "ok"), (-0.9, "ok"), (1.5, "warn"), (-4.9, "warn"), (5.0, "fail"), (-60.0, "fail")]
 )
-def test_clocks_may_differ_by_so_much(skew: float, status: str) -> None:
+def test_a_difference_of_clocks_is_judged_by_its_size(skew: float, status: str) -> None:
     assert _clock(skew).status == status
 
 
-def test_the_source_of_a_reaction() -> None:
+def test_the_source_of_a_reaction_is_its_service() -> None:
     assert source_of('orders.OrderCreated where {"a":["b. c"]}') == "orders"
 
 
-async def test_services_that_are_well(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_healthy_services_have_no_problems(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Books, Post, url=nats_server.url, namespace=namespace):
-        findings = await found(nats_server.url, namespace, running=[BOOKS, POST], probe=False)
-        assert [subject for _, subject, _ in not_ok(findings)] == ["disk"]
-        assert f"owned by process {os.getpid()} on {socket.gethostname()}" in of(findings, "books").text
-        assert of(findings, "post").text == "running; it has no state, so nobody owns its keys"
-    findings = await found(nats_server.url, namespace, probe=False)
-    assert of(findings, "books").text == "not running; its streams are as they should be"
+        findings = await diagnose(nats_server.url, namespace, running=[BOOKS, POST], probe=False)
+        assert [subject for _, subject, _ in problems(findings)] == ["disk"]
+        assert f"owned by process {os.getpid()} on {socket.gethostname()}" in finding_of(findings, "books").text
+        assert finding_of(findings, "post").text == "running; it has no state, so its keys need no owner"
+    findings = await diagnose(nats_server.url, namespace, probe=False)
+    assert finding_of(findings, "books").text == "not running; its streams are in order"
 
 
-async def test_what_somebody_has_changed(
+async def test_changed_streams_and_consumers_are_reported(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.host.serving._TICK", 60.0)  # else it is put back while it is looked at
+    monkeypatch.setattr(
+        "runtime.host.serving._TICK", 60.0
+    )  # otherwise the service restores the stream during the checks
     async with running(Books, Post, url=nats_server.url, namespace=namespace) as system:
         jetstream, names = JetStream(system.connection), Names("books", namespace)
 
         async def texts() -> dict[str, str]:
-            findings = await found(nats_server.url, namespace, running=[BOOKS, POST], probe=False)
-            return {text: status for status, subject, text in not_ok(findings) if subject != "disk"}
+            findings = await diagnose(nats_server.url, namespace, running=[BOOKS, POST], probe=False)
+            return {text: status for status, subject, text in problems(findings) if subject != "disk"}
 
         async def change(stream: str, **fields: Any) -> None:
             config = (await jetstream.stream_info(stream)).config
@@ -190,7 +195,7 @@ async def test_what_somebody_has_changed(
         assert (await texts())[f"consumer {names.dead_stream}/redrive is paused"] == "warn"
 
 
-async def test_what_nobody_keeps_up_with(
+async def test_a_consumer_that_is_behind_is_reported(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.admin.doctor.services._LAG", 2)
@@ -199,41 +204,41 @@ async def test_what_nobody_keeps_up_with(
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
         for _ in range(3):
             await JetStream(connection).publish(f"{namespace}.shop.event.paid.1", b"{}")
-    texts = [text for _, _, text in not_ok(await found(nats_server.url, namespace, running=[BOOKS], probe=False))]
-    assert f"consumer {namespace}-shop-events/books is behind: 3 wait, 0 are in hand" in texts
+    texts = [text for _, _, text in problems(await diagnose(nats_server.url, namespace, running=[BOOKS], probe=False))]
+    assert f"consumer {namespace}-shop-events/books is behind: 3 messages wait, 0 are in progress" in texts
 
 
-async def test_what_somebody_has_deleted(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_deleted_streams_and_consumers_are_reported(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Books, url=nats_server.url, namespace=namespace):
         pass
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
         jetstream, names = JetStream(connection), Names("books", namespace)
         await jetstream.delete_consumer(names.dead_stream, "redrive")
-        findings = await found(nats_server.url, namespace, running=[BOOKS], probe=False)
-        failed = next(text for status, _, text in not_ok(findings) if status == "fail")
+        findings = await diagnose(nats_server.url, namespace, running=[BOOKS], probe=False)
+        failed = next(text for status, _, text in problems(findings) if status == "fail")
         assert failed.startswith(f"consumer {names.dead_stream}/redrive is missing")
-        assert of([each for each in findings if "owns" in each.text], "books").text == (
-            "it answers, but nobody owns its keys"
+        assert finding_of([each for each in findings if "owns" in each.text], "books").text == (
+            "it answers, but no process owns its keys"
         )
         await jetstream.delete_stream(names.turns_stream)
-        findings = await found(nats_server.url, namespace, probe=False)
-        assert of(findings, "books").text == f"stream {names.turns_stream} is missing"
+        findings = await diagnose(nats_server.url, namespace, probe=False)
+        assert finding_of(findings, "books").text == f"stream {names.turns_stream} is missing"
 
 
 async def test_the_command_line(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
     arguments = ("doctor", "--nats", nats_server.url, "--namespace", namespace)
     async with running(Books, Post, url=nats_server.url, namespace=namespace):
-        said = await run_command(*arguments, cwd=tmp_path)
-        assert said.code == 0 and "fail" not in said.out
-        assert any(line.startswith("ok    books        its keys are owned by") for line in said.out.splitlines())
-        assert "ok    post         running; it has no state" in said.out
-    said = await run_command(*arguments, "--json", "--replicas", "3", "--no-probe", cwd=tmp_path)
-    findings = {finding["subject"]: finding for finding in msgspec.json.decode(said.out)}
-    assert said.code == 3 and "checks failed" in said.err
+        ended = await run_command(*arguments, cwd=tmp_path)
+        assert ended.code == 0 and "fail" not in ended.out
+        assert any(line.startswith("ok    books        its keys are owned by") for line in ended.out.splitlines())
+        assert "ok    post         running; it has no state" in ended.out
+    ended = await run_command(*arguments, "--json", "--replicas", "3", "--no-probe", cwd=tmp_path)
+    findings = {finding["subject"]: finding for finding in msgspec.json.decode(ended.out)}
+    assert ended.code == 3 and "checks failed" in ended.err
     assert findings["cluster"]["status"] == "fail" and "3 replicas are wanted" in findings["cluster"]["text"]
     (port,) = free_ports(1)
-    said = await run_command("doctor", "--nats", f"nats://127.0.0.1:{port}", "--timeout", "0.5", cwd=tmp_path)
-    assert said.code == 4 and "Traceback" not in said.err
+    ended = await run_command("doctor", "--nats", f"nats://127.0.0.1:{port}", "--timeout", "0.5", cwd=tmp_path)
+    assert ended.code == 4 and "Traceback" not in ended.err
 
 
 async def test_the_permissions_of_the_documentation_are_enough(tmp_path: Path) -> None:
@@ -252,15 +257,12 @@ async def test_the_permissions_of_the_documentation_are_enough(tmp_path: Path) -
                 await JetStream(admin).publish("shop.event.paid.1", b'{"order": "1"}')
             await system.bus.command(NoteLater("1"))
             await system.until(lambda: RUNS["on_paid"] == 1 and RUNS["note"] == 1)
-            assert not_ok(await found(server.url, running=[BOOKS]))[1:] == [] and not refused
+            assert problems(await diagnose(server.url, running=[BOOKS]))[1:] == [] and not refused
         assert not refused
 
 
-# The profiles, as they are shipped but for ports and directories.
-
-
 def placed(name: str, directory: Path, client: int, http: int, cluster: int = 0) -> Path:
-    """Write a profile with these ports and this directory in place of its own."""
+    """Write a profile of deploy/nats/ with other ports and another directory, and return its path."""
     text = (PROFILES / name).read_text()
     replaced = {
         r"listen: 127.0.0.1:4222": f"listen: 127.0.0.1:{client}",
@@ -299,7 +301,7 @@ async def ready(url: str) -> None:
                 async with await Connection.connect(ConnectionOptions(url=url, connect_timeout=1.0)) as connection:
                     await JetStream(connection).account(timeout=1.0)
                     return
-            except Exception as error:  # noqa: BLE001 - whatever it is, the server is not there yet
+            except Exception as error:  # noqa: BLE001 - any error means that the server is not ready yet
                 del error
             await asyncio.sleep(0.05)
 
@@ -312,9 +314,9 @@ async def test_the_profiles_of_one_server(tmp_path: Path, namespace: str, name: 
         await ready(url)
         async with running(Books, url=url, namespace=namespace) as system:
             await system.bus.command(NoteLater("a"))
-            findings = await found(url, namespace, running=[BOOKS], monitor=f"http://127.0.0.1:{http}")
-        assert of(findings, "disk").status == disk
-        assert [subject for _, subject, _ in not_ok(findings)] == (["disk"] if disk == "warn" else [])
+            findings = await diagnose(url, namespace, running=[BOOKS], monitor=f"http://127.0.0.1:{http}")
+        assert finding_of(findings, "disk").status == disk
+        assert [subject for _, subject, _ in problems(findings)] == (["disk"] if disk == "warn" else [])
 
 
 @pytest.mark.timeout(180)
@@ -336,9 +338,9 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
                 await runner.wait_serving()
             monitor = f"http://127.0.0.1:{nodes[0][2]}"
             first = f"nats://127.0.0.1:{nodes[0][1]}"
-            findings = await found(first, namespace, running=[BOOKS], monitor=monitor, replicas=3)
-            assert not_ok(findings) == []
-            assert of(findings, "cluster").text == "actorloom, 3 servers; 3 replicas are wanted"
+            findings = await diagnose(first, namespace, running=[BOOKS], monitor=monitor, replicas=3)
+            assert problems(findings) == []
+            assert finding_of(findings, "cluster").text == "actorloom, 3 servers; 3 replicas are wanted"
 
             probe = Probe.of(runner)
             created = probe.created_streams("books")
@@ -350,7 +352,7 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
             processes[leader].wait()
             processes[leader] = spawn(configs[leader], leader, routes)
             await settled(jetstream, names)
-            # Nothing was taken for deleted, and the actor serves on.
+            # No stream was taken for deleted, and the actor keeps serving.
             assert not work.done()
             async with asyncio.timeout(30):
                 await runner.wait_serving()
@@ -363,7 +365,7 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
 
 
 async def answered(ask: Callable[[], Awaitable[None]]) -> None:
-    """Ask until there is an answer: while a consumer elects its leader, there is none."""
+    """Repeat a call until it is answered: a consumer that elects its leader does not answer."""
     async with asyncio.timeout(40):
         while True:
             try:
@@ -395,7 +397,7 @@ async def settled(jetstream: JetStream, names: Names) -> None:
     async def current(stream: str) -> bool:
         try:
             info = await jetstream.stream_info(stream, timeout=1.0)
-        except Exception as error:  # noqa: BLE001 - no leader, no connection: not yet
+        except Exception as error:  # noqa: BLE001 - there is no leader or no connection yet
             del error
             return False
         cluster = info.cluster

@@ -1,4 +1,4 @@
-"""Bodies from the command line: pairs typed by a schema, JSON, and what is refused."""
+"""Bodies from the command line: pairs typed by a schema, JSON, and invalid ones."""
 
 import io
 import json
@@ -57,7 +57,7 @@ def read(*arguments: str, schema: Any = SCHEMA) -> Any:
         ("orderId:=4", {"orderId": 4}),
     ],
 )
-def test_a_value_is_what_the_schema_wants(argument: str, value: Any) -> None:
+def test_a_value_gets_the_type_of_the_schema(argument: str, value: Any) -> None:
     assert read(argument) == value
 
 
@@ -84,7 +84,7 @@ def test_a_dash_is_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(body(["-"], None)) == {"a": "é"}
 
 
-def test_pairs_are_what_a_schema_is_asked_for() -> None:
+def test_only_pairs_need_a_schema() -> None:
     assert is_pairs(["a=1"])
     assert not any(map(is_pairs, ([], ["-"], ['{"a": 1}'])))
 
@@ -94,16 +94,16 @@ def test_pairs_are_what_a_schema_is_asked_for() -> None:
     [
         (["orderId"], "'orderId': write key=value"),
         (["=1"], "write key=value"),
-        (["orderid=1"], "orderid: there is no such field: did you mean 'orderId'?"),
-        (["inner.txt=1"], "inner.txt: there is no such field: did you mean 'text'?"),
-        (["inner.zzz=1"], "inner.zzz: there is no such field: there are number, text"),
+        (["orderid=1"], "orderid: no such field: did you mean 'orderId'?"),
+        (["inner.txt=1"], "inner.txt: no such field: did you mean 'text'?"),
+        (["inner.zzz=1"], "inner.zzz: no such field: the fields are number, text"),
         (["count:=three"], "count:=three: not JSON"),
         (["anything=1", "anything.a=1"], "anything has a value already"),
         (['{"a"'], "the body is not JSON"),
         (["count=1", '{"a": 1}'], "write key=value"),
     ],
 )
-def test_what_is_wrong_is_said(arguments: list[str], text: str) -> None:
+def test_an_invalid_body_is_a_usage_error(arguments: list[str], text: str) -> None:
     with pytest.raises(click.UsageError) as refused:
         body(arguments, SCHEMA)
     assert text in str(refused.value)

@@ -67,15 +67,15 @@ class Notes(Actor[Note]):
 
 
 class Desk:
-    """The notes, and the command line in their namespace."""
+    """The running notes, and the command line in their namespace."""
 
-    def __init__(self, system: System, where: list[str], cwd: Path) -> None:
+    def __init__(self, system: System, flags: list[str], cwd: Path) -> None:
         self.system = system
-        self._where = where
+        self._flags = flags
         self.cwd = cwd
 
     async def __call__(self, *arguments: str, stdin: str = "") -> Completed:
-        return await run_command(*arguments, *self._where, cwd=self.cwd, stdin=stdin)
+        return await run_command(*arguments, *self._flags, cwd=self.cwd, stdin=stdin)
 
     async def note(self, *arguments: str) -> dict[str, object]:
         """Write a note and return it."""
@@ -90,7 +90,7 @@ async def desk(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> A
         yield Desk(system, ["--nats", nats_server.url, "--namespace", namespace], tmp_path)
 
 
-async def test_a_reply_is_json_on_stdout_and_nothing_else(desk: Desk) -> None:
+async def test_a_reply_is_json_on_stdout_and_stderr_is_empty(desk: Desk) -> None:
     note = await desk.note("text=7", "stars=2")
     assert (note["text"], note["stars"]) == ("7", 2)
     for target in ("notes.get_note", "notes.GetNote", "notes.query.get_note"):
@@ -100,17 +100,17 @@ async def test_a_reply_is_json_on_stdout_and_nothing_else(desk: Desk) -> None:
     assert json.loads(piped.out) == note
 
 
-async def test_no_result_is_null(desk: Desk) -> None:
+async def test_a_command_without_a_result_prints_null(desk: Desk) -> None:
     assert await desk("command", "notes.burn_note", "noteId=1") == Completed(0, "null\n", "")
 
 
-async def test_a_command_of_the_same_id_takes_effect_once(desk: Desk) -> None:
+async def test_commands_with_the_same_id_take_effect_once(desk: Desk) -> None:
     first = await desk.note("text=a", "--id", "one")
     assert await desk.note("text=b", "--id", "one") == first
     assert await desk.note("text=b", "--id", "two") != first
 
 
-async def test_a_service_error_is_3(desk: Desk) -> None:
+async def test_an_error_of_the_service_exits_with_3(desk: Desk) -> None:
     missing = await desk("query", "notes.get_note", "noteId=none")
     assert missing == Completed(3, "", "Error: 404 NotFound: no note none\n")
     note = await desk.note("text=a", "stars=1")
@@ -121,26 +121,26 @@ async def test_a_service_error_is_3(desk: Desk) -> None:
     assert "400 InvalidMessage" in invalid.err
 
 
-NOBODY = [
-    (("query", "notes.get_not", "{}"), "nobody serves query notes.get_not: did you mean notes.get_note?"),
+MISSING = [
+    (("query", "notes.get_not", "{}"), "no service has the query notes.get_not: did you mean notes.get_note?"),
     (("query", "nots.get_note", "noteId=1"), "did you mean notes.get_note?"),
     (("query", "notes.write_note", "{}"), "it is a command, use `actorloom command`"),
     (("command", "notes.get_note", "{}"), "it is a query, use `actorloom query`"),
-    (("query", "elsewhere.nothing", "{}"), "`actorloom ls` shows who is there"),
-    (("emit", "elsewhere.Happened", "a=1", "--key", "1"), "nobody keeps the events of elsewhere"),
+    (("query", "elsewhere.nothing", "{}"), "`actorloom ls` lists the running services"),
+    (("emit", "elsewhere.Happened", "a=1", "--key", "1"), "no stream has the events of elsewhere"),
     (("emit", "notes.NoteRatd", "noteId=1"), "notes has no event NoteRatd: did you mean NoteRated?"),
-    (("describe", "nots"), "no service 'nots' is there: did you mean notes?"),
+    (("describe", "nots"), "no service 'nots' is running: did you mean notes?"),
 ]
 
 
-async def test_nobody_there_is_4_and_names_who_is(desk: Desk) -> None:
-    for arguments, text in NOBODY:
+async def test_a_missing_operation_exits_with_4_and_suggests_one(desk: Desk) -> None:
+    for arguments, text in MISSING:
         done = await desk(*arguments)
         assert (done.code, done.out) == (4, "")
         assert text in done.err
 
 
-async def test_no_server_is_4(tmp_path: Path) -> None:
+async def test_a_missing_server_exits_with_4(tmp_path: Path) -> None:
     for name in (("query", "a.b"), ("health",)):
         done = await run_command(*name, "--nats", "nats://127.0.0.1:1", "--timeout", "0.3", cwd=tmp_path)
         assert done.code == 4
@@ -148,8 +148,8 @@ async def test_no_server_is_4(tmp_path: Path) -> None:
         assert done.err.count("\n") == 1
 
 
-async def test_no_answer_in_time_is_5(desk: Desk, namespace: str) -> None:
-    for op, text in (("query", "no answer within 0.2 s\n"), ("command", "the same with --id one is safe\n")):
+async def test_a_timeout_exits_with_5(desk: Desk, namespace: str) -> None:
+    for op, text in (("query", "no reply within 0.2 s\n"), ("command", "repeat it with --id one\n")):
         silent = await desk.system.connection.subscribe(f"{namespace}.silent.{op}.nap", lambda *_: None)
         await desk.system.connection.flush()
         done = await desk(op, "silent.nap", "{}", "--timeout", "0.2", *(("--id", "one") if op == "command" else ()))
@@ -172,7 +172,7 @@ USAGE = [
 ]
 
 
-async def test_wrong_usage_is_2(desk: Desk) -> None:
+async def test_invalid_usage_exits_with_2(desk: Desk) -> None:
     for arguments, text in USAGE:
         done = await desk(*arguments)
         assert (done.code, done.out) == (2, "")
@@ -180,7 +180,7 @@ async def test_wrong_usage_is_2(desk: Desk) -> None:
         assert "Traceback" not in done.err
 
 
-async def test_an_event_is_stored_and_reacted_to(desk: Desk) -> None:
+async def test_an_emitted_event_is_stored_and_handled(desk: Desk) -> None:
     note = await desk.note("text=a")
     emitted = await desk("emit", "notes.NoteRated", f"noteId={note['noteId']}", "stars=5", "--id", "r1")
     assert emitted.code == 0, emitted
@@ -196,7 +196,7 @@ async def test_an_event_is_stored_and_reacted_to(desk: Desk) -> None:
     await desk.system.until(rated)
 
 
-async def test_the_trace_is_named_and_headers_are_sent(desk: Desk) -> None:
+async def test_the_trace_id_is_printed_and_headers_are_sent(desk: Desk) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     header = f"traceparent: 00-{trace}-b7ad6b7169203331-01"
     asked = await desk("query", "notes.get_note", "noteId=1", "--trace", "--header", header)
@@ -228,10 +228,10 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
     assert drawn.out == "flowchart LR\n  notes[notes]\n  notes -- NoteRated --> notes\n"
 
 
-async def test_health_is_0_where_all_who_are_named_answer(desk: Desk, nats_server: EmbeddedServer) -> None:
-    where = ("--nats", nats_server.url)
-    good = await run_command("health", "notes", *where, cwd=desk.cwd)
+async def test_health_exits_with_0_if_all_named_services_answer(desk: Desk, nats_server: EmbeddedServer) -> None:
+    flags = ("--nats", nats_server.url)
+    good = await run_command("health", "notes", *flags, cwd=desk.cwd)
     assert (good.code, json.loads(good.out)["notes"]) == (0, 1)
-    assert (await run_command("health", *where, cwd=desk.cwd)).code == 0
-    bad = await run_command("health", "notes", "absent", "--timeout", "0.3", *where, cwd=desk.cwd)
+    assert (await run_command("health", *flags, cwd=desk.cwd)).code == 0
+    bad = await run_command("health", "notes", "absent", "--timeout", "0.3", *flags, cwd=desk.cwd)
     assert (bad.code, bad.err) == (4, "Error: no answer from absent\n")

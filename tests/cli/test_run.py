@@ -1,4 +1,4 @@
-"""`run` as a real process: what it finds, what it says, how it ends."""
+"""`run` as a real process: its targets, its output, and its exit."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ class Hello(Actor):
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with the package `greeting`, importable here, too."""
+    """A directory with the package `greeting`, which can also be imported in this process."""
     (tmp_path / "greeting" / "inner").mkdir(parents=True)
     (tmp_path / "greeting" / "__init__.py").write_text("")
     (tmp_path / "greeting" / "inner" / "__init__.py").write_text("")
@@ -49,7 +49,7 @@ def names(*targets: str) -> list[str]:
     return [actor.name for actor in find_actors(targets)]
 
 
-def test_a_package_stands_for_all_its_services() -> None:
+def test_a_package_names_all_its_services() -> None:
     assert names("actorloom_shop") == ["delivery", "orders", "payment", "payment-3p", "products", "warehouse"]
     assert (
         names("actorloom_shop.orders")
@@ -67,14 +67,14 @@ def test_actors_are_found_anywhere_in_a_package(package: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("nowhere", "there is no module 'nowhere'"),
-        ("actorloom_shop.nowhere", "there is no module 'actorloom_shop.nowhere'"),
+        ("nowhere", "no module 'nowhere'"),
+        ("actorloom_shop.nowhere", "no module 'actorloom_shop.nowhere'"),
         ("actorloom_shop.orders.messages", "actorloom_shop.orders.messages has no actors"),
-        ("actorloom_shop.orders.actor:Order", "actorloom_shop.orders.actor:Order is no actor"),
+        ("actorloom_shop.orders.actor:Order", "actorloom_shop.orders.actor:Order is not an actor"),
         ("actorloom_shop.orders.actor:Nobody", "actorloom_shop.orders.actor has no 'Nobody'"),
     ],
 )
-def test_a_target_that_is_none_is_refused(target: str, text: str) -> None:
+def test_an_invalid_target_is_refused(target: str, text: str) -> None:
     with pytest.raises(ConfigurationError, match=text):
         find_actors([target])
 
@@ -91,7 +91,7 @@ def test_a_target_that_is_none_is_refused(target: str, text: str) -> None:
         ),
     ],
 )
-def test_what_cannot_be_imported_says_where(
+def test_an_import_error_has_its_file_and_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, text: str
 ) -> None:
     name = f"broken{abs(hash(source))}"
@@ -101,7 +101,7 @@ def test_what_cannot_be_imported_says_where(
         find_actors([name])
 
 
-async def test_a_wrong_start_is_one_message_and_exit_code_2(package: Path) -> None:
+async def test_an_invalid_start_is_one_message_and_exit_code_2(package: Path) -> None:
     (package / "broken.py").write_text("1 / 0")
     (package / "bad.toml").write_text("namespce = 'a'")
     for arguments in (("broken",), ("nowhere",), ("greeting", "--config", "bad.toml"), ("greeting", "--uvlop")):
@@ -112,7 +112,7 @@ async def test_a_wrong_start_is_one_message_and_exit_code_2(package: Path) -> No
     assert "ZeroDivisionError" in shown.err and "Traceback" in shown.err
 
 
-async def test_a_server_that_is_not_there_is_told_at_once(package: Path) -> None:
+async def test_a_missing_server_is_reported_at_once(package: Path) -> None:
     (package / "actorloom.toml").write_text("[nats]\nconnect_timeout = 0.3\n")
     done = await run_command("run", "greeting", "--nats", "nats://127.0.0.1:1", cwd=package)
     assert done.code == 4
@@ -120,7 +120,7 @@ async def test_a_server_that_is_not_there_is_told_at_once(package: Path) -> None
     assert "Traceback" not in done.err
 
 
-async def test_without_a_url_a_server_is_embedded_and_keeps_its_data(package: Path) -> None:
+async def test_without_a_url_an_embedded_server_keeps_its_data(package: Path) -> None:
     for _ in range(2):
         async with running_command("run", "actorloom_shop.products", "--log-format", "text", cwd=package) as process:
             line = await process.until("embedded nats-server on")
@@ -136,30 +136,32 @@ async def test_without_a_url_a_server_is_embedded_and_keeps_its_data(package: Pa
             assert "draining" in process.text and process.text.endswith("stopped\n")
 
 
-async def test_a_request_in_hand_is_answered_before_it_stops(
+async def test_a_running_request_is_answered_before_the_exit(
     nats_server: EmbeddedServer, package: Path, namespace: str
 ) -> None:
-    where = ("--nats", nats_server.url, "--namespace", namespace)
+    flags = ("--nats", nats_server.url, "--namespace", namespace)
     async with (
-        running_command("run", "greeting", *where, cwd=package) as process,
+        running_command("run", "greeting", *flags, cwd=package) as process,
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
     ):
         asked = asyncio.ensure_future(client.request(f"{namespace}.hello.query.greet", b'{"name":"slow"}', timeout=20))
-        # The next answer shows that the one before it is in hand.
+        # The next reply shows that the previous request is running.
         await client.request(f"{namespace}.hello.query.greet", b'{"name":"b"}', timeout=20)
         process.signal(signal.SIGTERM)
         assert (await asked).payload == b'"Hello slow"'
         assert await process.wait() == 0
 
 
-async def test_a_second_signal_ends_it_at_once(nats_server: EmbeddedServer, package: Path, namespace: str) -> None:
-    where = ("--nats", nats_server.url, "--namespace", namespace)
+async def test_a_second_signal_ends_the_process_at_once(
+    nats_server: EmbeddedServer, package: Path, namespace: str
+) -> None:
+    flags = ("--nats", nats_server.url, "--namespace", namespace)
     async with (
-        running_command("run", "greeting", *where, cwd=package) as process,
+        running_command("run", "greeting", *flags, cwd=package) as process,
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
     ):
         client.publish(f"{namespace}.hello.query.greet", b'{"name":"stuck"}', reply=b"_INBOX.nobody")
-        # The next answer shows that the one before it is in hand.
+        # The next reply shows that the previous request is running.
         await client.request(f"{namespace}.hello.query.greet", b'{"name":"b"}', timeout=20)
         process.signal(signal.SIGINT)
         await process.until("draining")
@@ -167,11 +169,11 @@ async def test_a_second_signal_ends_it_at_once(nats_server: EmbeddedServer, pack
         assert await process.wait(timeout=10) == 128 + signal.SIGINT
 
 
-async def test_the_health_port_tells_of_readiness_and_metrics(
+async def test_the_health_port_serves_readiness_and_metrics(
     nats_server: EmbeddedServer, package: Path, namespace: str
 ) -> None:
-    where = ("--nats", nats_server.url, "--namespace", namespace)
-    async with running_command("run", "greeting", *where, "--health-port", "0", cwd=package) as process:
+    flags = ("--nats", nats_server.url, "--namespace", namespace)
+    async with running_command("run", "greeting", *flags, "--health-port", "0", cwd=package) as process:
         port = (await process.until("health on")).split("127.0.0.1:")[1].split(" ")[0]
 
         def get(path: str) -> str:
@@ -179,7 +181,7 @@ async def test_the_health_port_tells_of_readiness_and_metrics(
                 return answer.read().decode()
 
         assert json.loads(await asyncio.to_thread(get, "/readyz")) == {"status": "ok", "reasons": []}
-        await run_command("query", "hello.greet", "name=Ada", *where, cwd=package)
+        await run_command("query", "hello.greet", "name=Ada", *flags, cwd=package)
         assert "rpc_server_call_duration_seconds_count" in await asyncio.to_thread(get, "/metrics")
         asked = await run_command("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
         assert (asked.code, json.loads(asked.out)["status"]) == (0, "ok")
@@ -187,19 +189,17 @@ async def test_the_health_port_tells_of_readiness_and_metrics(
     assert refused.code == 4
 
 
-async def test_it_runs_on_uvloop_and_logs_json_where_nobody_watches(
+async def test_it_runs_on_uvloop_and_logs_json_without_a_terminal(
     nats_server: EmbeddedServer, package: Path, namespace: str
 ) -> None:
-    where = ("--nats", nats_server.url, "--namespace", namespace)
-    async with running_command("run", "greeting", *where, "--uvloop", cwd=package) as process:
+    flags = ("--nats", nats_server.url, "--namespace", namespace)
+    async with running_command("run", "greeting", *flags, "--uvloop", cwd=package) as process:
         assert await process.stop() == 0
     lines = [json.loads(line) for line in process.text.splitlines()]
     assert [line["message"] for line in lines if line["logger"] == "actorloom.cli"][-1] == "stopped"
 
 
-async def test_settings_of_the_file_reach_the_actors(
-    nats_server: EmbeddedServer, package: Path, namespace: str
-) -> None:
+async def test_settings_of_the_file_are_used(nats_server: EmbeddedServer, package: Path, namespace: str) -> None:
     (package / "actorloom.toml").write_text(
         f'namespace = "{namespace}"\nlog_format = "text"\n[nats]\nurl = "{nats_server.url}"\n[actors.nobody]\nlane = 1\n'
     )
@@ -209,7 +209,7 @@ async def test_settings_of_the_file_reach_the_actors(
         assert asked.out == '"Hello 7"\n'
 
 
-async def test_reload_begins_anew_when_a_file_changes(package: Path) -> None:
+async def test_reload_restarts_the_actors_when_a_file_changes(package: Path) -> None:
     source = package / "greeting" / "inner" / "hello.py"
     async with running_command("run", "greeting", "--reload", "--log-format", "text", cwd=package) as process:
         url = (await process.until("embedded nats-server on")).split(" on ")[1].split(",")[0]
@@ -228,7 +228,7 @@ async def test_reload_begins_anew_when_a_file_changes(package: Path) -> None:
         assert "Traceback" not in process.text
 
 
-async def test_help_and_version_are_quick_and_need_no_server(tmp_path: Path) -> None:
+async def test_help_imports_no_heavy_module_and_needs_no_server(tmp_path: Path) -> None:
     helped = await run_command("--help", cwd=tmp_path)
     assert helped.code == 0
     assert "No such command 'nonsense'" in (await run_command("nonsense", cwd=tmp_path)).err

@@ -391,7 +391,7 @@ async def test_the_dlq_commands(shop: System, nats_server: EmbeddedServer, names
     one, two = await books.all()
 
     code, out, _ = await dlq("ls")
-    assert code == 0 and out.splitlines()[0].split() == ["letter", "since", "what", "reaction", "attempts", "reason"]
+    assert code == 0 and out.splitlines()[0].split() == ["letter", "since", "name", "reaction", "attempts", "reason"]
     assert [line.split()[0] for line in out.splitlines()[1:3]] == [one.id, two.id] and len(out.splitlines()) == 5
     code, out, err = await dlq("ls", "--limit", "1", "--json", "--service", "books", "--reason", "NO PAPER")
     assert [each["letter"] for each in json.loads(out)] == [one.id] and "there are more" in err
@@ -404,9 +404,9 @@ async def test_the_dlq_commands(shop: System, nats_server: EmbeddedServer, names
     assert shown["headers"]["ce-type"] == "shop.Paid" and len(shown["trace"]) == 32
 
     FAILING.clear()
-    assert (await dlq("redrive", one.id))[::2] == (0, "1 sent again\n")
+    assert (await dlq("redrive", one.id))[::2] == (0, "1 redriven\n")
     await shop.until(lambda: _sum_is(shop, "1", 5))
-    assert (await dlq("redrive", "--service", "books"))[::2] == (0, "1 sent again\n")
+    assert (await dlq("redrive", "--service", "books"))[::2] == (0, "1 redriven\n")
     await books.until_empty()
     assert (await dlq("drop", "--all"))[::2] == (0, "2 dropped\n")
     await post.until_empty()
@@ -420,16 +420,16 @@ async def _sum_is(shop: System, order: str, expected: int) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (["redrive"], 2, "which ones?"),
-        (["drop", "--limit", "5"], 2, "which ones?"),
-        (["drop", "books:1", "--all"], 2, "but not both"),
+        (["redrive"], 2, "no dead letters selected"),
+        (["drop", "--limit", "5"], 2, "no dead letters selected"),
+        (["drop", "books:1", "--all"], 2, "not both"),
         (["show", "books"], 2, "write service:sequence"),
         (["show", "x.y:1"], 2, "write service:sequence"),
-        (["show", "books:999"], 4, "there is no dead letter books:999"),
-        (["show", "nobody:1"], 4, "there is no dead letter nobody:1"),
-        (["redrive", "books:999"], 4, "there is no dead letter books:999"),
+        (["show", "books:999"], 4, "no dead letter books:999 exists"),
+        (["show", "nobody:1"], 4, "no dead letter nobody:1 exists"),
+        (["redrive", "books:999"], 4, "no dead letter books:999 exists"),
         (["ls", "--service", "boks"], 4, "boks: no such service"),
-        (["ls", "--reason", "("], 2, "no regular expression"),
+        (["ls", "--reason", "("], 2, "is not a regular expression"),
         (["ls", "--since", "yesterday"], 2, "write 30m, 2h, 7d"),
     ],
 )

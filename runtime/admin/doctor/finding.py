@@ -1,4 +1,4 @@
-"""What the doctor says: one line a finding, ok, warn or fail, with what to do."""
+"""Findings of the doctor: ok, warn or fail, with a text and a remedy."""
 
 from typing import Literal
 
@@ -8,25 +8,29 @@ Status = Literal["ok", "warn", "fail"]
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One finding. `fail`: actors will not work, or lose what they promise; `warn`: risky, or not to be seen from here."""
+    """One finding.
+
+    `fail`: actors do not work, or lose a guarantee. `warn`: a risk, or a fact that cannot be checked from here.
+    """
 
     status: Status
     subject: str
-    """What was looked at: ``server``, ``disk``, ``orders`` …"""
+    """The checked part: ``server``, ``disk``, the name of a service …"""
     text: str
     todo: str = ""
+    """The remedy; empty if there is none."""
 
 
 def ok(subject: str, text: str) -> Finding:
-    """Return a finding that is as it should be."""
+    """Return a finding without a problem."""
     return Finding("ok", subject, text)
 
 
 def warn(subject: str, text: str, todo: str = "") -> Finding:
-    """Return a finding that is risky."""
+    """Return a finding with a risk."""
     return Finding("warn", subject, text, todo)
 
 
 def fail(subject: str, text: str, todo: str = "") -> Finding:
-    """Return a finding with which actors do not work."""
+    """Return a finding of a problem."""
     return Finding("fail", subject, text, todo)

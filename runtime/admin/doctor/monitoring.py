@@ -1,4 +1,4 @@
-"""What only a server's monitoring port tells: how writes are synced, and how much storage there is."""
+"""The monitoring port of a server: the sync interval of writes and the size of the storage."""
 
 from typing import Any, Final
 from urllib.request import urlopen
@@ -10,7 +10,7 @@ _TIMEOUT: Final = 1.0
 
 
 class JetStreamConfig(msgspec.Struct):
-    """How JetStream is set; sizes in bytes, `sync_interval` in nanoseconds."""
+    """The configuration of JetStream. Sizes are in bytes, `sync_interval` is in nanoseconds."""
 
     max_storage: int = 0
     store_dir: str = ""
@@ -19,20 +19,20 @@ class JetStreamConfig(msgspec.Struct):
 
 
 class JetStreamStats(msgspec.Struct):
-    """How much of it is in use, in bytes."""
+    """The storage in use, in bytes."""
 
     storage: int = 0
     reserved_storage: int = 0
 
 
 class Meta(msgspec.Struct):
-    """The group of the servers that keep JetStream's own records."""
+    """The group of servers that keeps the metadata of JetStream."""
 
     cluster_size: int = 0
 
 
 class JetStreamVarz(msgspec.Struct):
-    """JetStream in /varz; without `config` it is off."""
+    """JetStream in /varz. It is off if `config` is None."""
 
     config: JetStreamConfig | None = None
     stats: JetStreamStats = msgspec.field(default_factory=JetStreamStats)
@@ -40,14 +40,22 @@ class JetStreamVarz(msgspec.Struct):
 
 
 class Varz(msgspec.Struct):
-    """What we read of /varz."""
+    """The fields of /varz that the doctor reads."""
 
     server_id: str = ""
     jetstream: JetStreamVarz = msgspec.field(default_factory=JetStreamVarz)
 
 
 def read_varz(address: str, server: dict[str, Any]) -> Varz | str:
-    """Return /varz at `address` (a URL), or why it cannot be had; `server` is the INFO of the server that is meant."""
+    """Read /varz of a server.
+
+    Args:
+        address: The URL of the monitoring port.
+        server: The INFO of the server. An answer of another server is refused.
+
+    Returns:
+        The content, or a text with the reason why it cannot be read.
+    """
     url = f"{address.rstrip('/')}/varz"
     try:
         with urlopen(url, timeout=_TIMEOUT) as answer:
@@ -55,5 +63,5 @@ def read_varz(address: str, server: dict[str, Any]) -> Varz | str:
     except (OSError, ValueError, msgspec.DecodeError) as error:
         return f"{url}: {error}"
     if varz.server_id != server.get("server_id"):
-        return f"{url} is another server's"
+        return f"{url} belongs to another server"
     return varz

@@ -1,4 +1,4 @@
-"""The doctor's look at the server: version, limits, disk, cluster, and a probe of all that actors do to it."""
+"""The doctor's checks of the server: version, limits, disk, cluster, and a probe of the operations of actors."""
 
 import asyncio
 import secrets
@@ -18,18 +18,20 @@ from runtime.storage.streams import turns_config
 from runtime.wire.ids import CLOCK_MARGIN
 from runtime.wire.subjects import Names
 
-LEAST: Final = (2, 14)
-"""The first version with the reset of consumers, which an owner of keys needs."""
+MIN_VERSION: Final = (2, 14)
+"""The first version that can reset a consumer, as the owner of keys does."""
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SAMPLES: Final = 5
+"""Number of measurements of the clock; the one with the shortest round trip counts."""
 _SKEW: Final = 1.0
+"""Seconds between the clocks from which on there is a warning."""
 
 
-async def look_at_server(
+async def check_server(
     connection: Connection, jetstream: JetStream, *, namespace: str, replicas: int, monitor: str, probe: bool
 ) -> AsyncIterator[Finding]:
-    """Yield what there is to say of the server that `connection` leads to."""
+    """Check the server of `connection` and yield the findings. See `examine` for the arguments."""
     server = connection.server
     yield _version(server)
     yield _payload(connection.max_payload)
@@ -52,71 +54,77 @@ async def look_at_server(
 def _version(server: dict[str, Any]) -> Finding:
     version = str(server.get("version", "?"))
     numbers = tuple(int(part) for part in version.split("-", maxsplit=1)[0].split(".")[:2] if part.isdecimal())
-    if numbers < LEAST:
+    if numbers < MIN_VERSION:
         return fail("server", f"nats-server {version} is too old", "install 2.14 or later: actors with state need it")
     name = server.get("server_name", "")
     return ok("server", f"nats-server {version}" + ("" if name == server.get("server_id") else f", {name}"))
 
 
-def _payload(most: int) -> Finding:
-    if most < 64 * _KIB:
+def _payload(limit: int) -> Finding:
+    if limit < 64 * _KIB:
         return warn(
-            "payload", f"messages of at most {_size(most)}", "a state with its unpublished events is one message"
+            "payload",
+            f"messages of at most {_size(limit)}",
+            "a state and its unpublished events must fit into one message",
         )
-    if most > 8 * _MIB:
-        return warn("payload", f"messages of up to {_size(most)}", "max_payload above 8 MiB slows everybody down")
-    return ok("payload", f"messages of at most {_size(most)}")
+    if limit > 8 * _MIB:
+        return warn("payload", f"messages of up to {_size(limit)}", "a max_payload above 8 MiB slows every client down")
+    return ok("payload", f"messages of at most {_size(limit)}")
 
 
 def _storage(account: AccountInfo, varz: Varz | str) -> Finding:
-    used, most = account.storage, account.limits.max_storage
-    whose = "the account's"
+    used, limit = account.storage, account.limits.max_storage
+    owner = "the account"
     if isinstance(varz, Varz) and varz.jetstream.config is not None:
         config, stats = varz.jetstream.config, varz.jetstream.stats
-        if most < 0 or config.max_storage - stats.storage < most - used:
-            used, most, whose = stats.storage, config.max_storage, "the server's"
-    if most < 0:
-        return ok("storage", f"{_size(used)} used; the account has no limit, the server's is not seen from here")
-    text = f"{_size(used)} of {whose} {_size(most)} used"
-    if used > 0.9 * most:
-        return fail("storage", text, "give it more, or remove what is not needed: full, every turn is refused")
-    if used > 0.7 * most:
-        return warn("storage", text, "full, every turn is refused")
+        if limit < 0 or config.max_storage - stats.storage < limit - used:
+            used, limit, owner = stats.storage, config.max_storage, "the server"
+    if limit < 0:
+        return ok(
+            "storage", f"{_size(used)} used; the account has no limit, that of the server cannot be seen from here"
+        )
+    text = f"{_size(used)} of {_size(limit)} of {owner} used"
+    if used > 0.9 * limit:
+        return fail("storage", text, "add storage or delete data: if it is full, every turn is refused")
+    if used > 0.7 * limit:
+        return warn("storage", text, "if it is full, every turn is refused")
     return ok("storage", text)
 
 
 def _sync(varz: Varz | str) -> Finding:
     if isinstance(varz, str):
-        todo = "name the server's monitoring port by --monitor; power loss is survived only by `sync_interval: always`"
-        return warn("disk", f"how writes are synced cannot be seen ({varz})", todo)
+        todo = "pass the monitoring port of the server by --monitor; only `sync_interval: always` survives power loss"
+        return warn("disk", f"the sync interval of writes cannot be seen ({varz})", todo)
     config = varz.jetstream.config
     if config is not None and config.sync_always:
-        return ok("disk", "each write is on disk before it is acknowledged")
+        return ok("disk", "each write is synced to disk before it is acknowledged")
     seconds = (config.sync_interval if config is not None else 0) / SECOND
     return warn(
         "disk",
-        f"writes are synced every {seconds or 120:g} s: a power loss may cost that much of what was acknowledged",
-        "where that counts: `jetstream { sync_interval: always }`, which takes half to two thirds of the throughput",
+        f"writes are synced every {seconds or 120:g} s: a power loss may lose the acknowledged writes of that time",
+        "if that matters: `jetstream { sync_interval: always }`, which costs half to two thirds of the throughput",
     )
 
 
 def _cluster(server: dict[str, Any], varz: Varz | str, replicas: int) -> Finding:
     if not server.get("cluster"):
         if replicas > 1:
-            return fail("cluster", f"there is none, and {replicas} replicas are wanted", "see deploy/nats/cluster.conf")
-        return ok("cluster", "none: one server, one disk")
+            return fail("cluster", f"no cluster, but {replicas} replicas are wanted", "see deploy/nats/cluster.conf")
+        return ok("cluster", "no cluster: one server, one disk")
     meta = varz.jetstream.meta if isinstance(varz, Varz) else None
     size = meta.cluster_size if meta is not None else 0
     text = f"{server['cluster']}" + (f", {size} servers" if size else "")
     if replicas == 1:
-        return warn("cluster", f"{text}; one replica is wanted", "`--replicas 3`: else one server holds each stream")
+        return warn(
+            "cluster", f"{text}; one replica is wanted", "use `--replicas 3`, or each stream is on one server only"
+        )
     if 0 < size < replicas:
-        return fail("cluster", f"{text}, and {replicas} replicas are wanted", "add servers, or want fewer")
+        return fail("cluster", f"{text}, but {replicas} replicas are wanted", "add servers, or use fewer replicas")
     return ok("cluster", f"{text}; {replicas} replicas are wanted")
 
 
 async def _probe(connection: Connection, jetstream: JetStream, namespace: str, replicas: int) -> AsyncIterator[Finding]:
-    """Do once what an actor does all the time, under a name that is nobody's."""
+    """Try once each operation that an actor uses, under a name that no service has."""
     names = Names(f"doctor-{secrets.token_hex(4)}", namespace)
     yield await _request(connection, names)
     try:
@@ -126,17 +134,17 @@ async def _probe(connection: Connection, jetstream: JetStream, namespace: str, r
             await _consume(jetstream, names)
         finally:
             await jetstream.delete_stream(names.turns_stream)
-        yield ok("streams", "created, written, read, consumed and deleted: all that actors use is there")
+        yield ok("streams", "a stream was created, written, read, consumed and deleted, as actors do")
     except (ActorError, TimeoutError) as error:
-        yield fail("streams", f"a stream cannot be used as actors do: {error}", _grant(error))
+        yield fail("streams", f"a stream cannot be used as actors use it: {error}", _grant(error))
 
 
 def _clock(skew: float) -> Finding:
-    text = f"the server's is {abs(skew) * 1000:.0f} ms {'ahead of' if skew > 0 else 'behind'} ours"
+    text = f"the clock of the server is {abs(skew) * 1000:.0f} ms {'ahead of' if skew > 0 else 'behind'} this one"
     if abs(skew) >= CLOCK_MARGIN:
-        return fail("clock", text, "synchronize the clocks (NTP): ids may be taken for new that are known")
+        return fail("clock", text, "synchronize the clocks (NTP): a handled command may be taken for a new one")
     if abs(skew) >= _SKEW:
-        return warn("clock", text, f"synchronize the clocks (NTP): {CLOCK_MARGIN:g} s are the most that is safe")
+        return warn("clock", text, f"synchronize the clocks (NTP): more than {CLOCK_MARGIN:g} s are not safe")
     return ok("clock", text)
 
 
@@ -152,18 +160,22 @@ async def _request(connection: Connection, names: Names) -> Finding:
             await connection.flush()
             if subscription.error is not None:
                 raise subscription.error
-            begun = time.perf_counter()
+            started = time.perf_counter()
             await connection.request(subject, b"", timeout=2.0)
-            taken = time.perf_counter() - begun
+            taken = time.perf_counter() - started
         finally:
             subscription.unsubscribe()
     except (ActorError, TimeoutError) as error:
         return fail("requests", f"a request to {subject} fails: {error}", _grant(error))
-    return ok("requests", f"a request and its reply take {taken * 1000:.1f} ms")
+    return ok("requests", f"a request takes {taken * 1000:.1f} ms")
 
 
 async def _skew(jetstream: JetStream, names: Names) -> float:
-    """Return by how many seconds the server's clock is ahead: the time that it stored a message at, beside ours."""
+    """Return the number of seconds by which the clock of the server is ahead of this one.
+
+    The time at which the server stored a message is compared with the middle of the round trip, so the error is at most
+    half of the round trip.
+    """
     best = (float("inf"), 0.0)
     for _ in range(_SAMPLES):
         sent = time.time()
@@ -171,7 +183,6 @@ async def _skew(jetstream: JetStream, names: Names) -> float:
         taken = time.time() - sent
         stored = await jetstream.get(names.turns_stream, ack.sequence)
         if stored is not None and taken < best[0]:
-            # Half of the way is there: the error is at most the other half.
             best = (taken, stored.time - sent - taken / 2)
     return best[1]
 
@@ -185,8 +196,8 @@ async def _consume(jetstream: JetStream, names: Names) -> None:
 
 def _grant(error: BaseException) -> str:
     if isinstance(error, PermissionDenied | TimeoutError):
-        return "grant the user what docs/operations.md lists; a refusal looks like a time-out to who asks"
-    return "see what the server's log says" if isinstance(error, ApiError) else ""
+        return "grant the permissions listed in docs/operations.md; a refusal looks like a timeout to the client"
+    return "see the log of the server" if isinstance(error, ApiError) else ""
 
 
 def _size(count: int) -> str:

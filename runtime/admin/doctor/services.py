@@ -1,4 +1,4 @@
-"""The doctor's look at the services: their streams, consumers, dead letters and leases."""
+"""The doctor's checks of services: their streams, consumers, dead letters and leases."""
 
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -16,21 +16,22 @@ from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config,
 from runtime.wire.subjects import Names
 
 _LAG = 1000
+"""Number of waiting messages from which on a consumer is reported as behind."""
 
 
-class Running(msgspec.Struct, frozen=True):
-    """A service that answers: what its discovery says."""
+class RunningService(msgspec.Struct, frozen=True):
+    """A service that answers, as discovery describes it."""
 
     name: str
     keyed: bool = True
     commands: bool = True
-    """Whether it takes any, and so has timers."""
+    """Whether it handles any commands. If so, it has a consumer of timers."""
     sources: frozenset[str] = frozenset()
     """The services to whose events it reacts."""
 
     @property
     def consumers(self) -> list[tuple[str, str]]:
-        """The consumers that it pulls from: the stream's service and kind (``orders-events``), and the name."""
+        """The consumers of the service: the stream without its prefix (``orders-events``), and the name."""
         found = [(f"{source}-events", self.name) for source in sorted(self.sources)]
         if self.commands:
             found.append((f"{self.name}-turns", TIMERS))
@@ -39,51 +40,48 @@ class Running(msgspec.Struct, frozen=True):
         return found
 
 
-async def look_at_services(
-    jetstream: JetStream, *, namespace: str, replicas: int, running: Iterable[Running]
+async def check_services(
+    jetstream: JetStream, *, namespace: str, replicas: int, running: Iterable[RunningService]
 ) -> AsyncIterator[Finding]:
-    """Yield what there is to say of each service that has run here, or runs."""
-    there = {service.name: service for service in running}
-    names = sorted({*await known_services(jetstream, namespace), *there})
+    """Check each service that runs or has run, and yield the findings. See `examine` for the arguments."""
+    by_name = {service.name: service for service in running}
+    names = sorted({*await known_services(jetstream, namespace), *by_name})
     if not names:
-        yield ok("services", "none has run here yet")
+        yield ok("services", "no service has run here yet")
     for name in names:
-        look = _Look(jetstream, Names(name, namespace), replicas, there.get(name), namespace)
-        async for finding in look.findings():
+        check = _ServiceCheck(jetstream, Names(name, namespace), replicas, by_name.get(name))
+        async for finding in check.findings():
             yield finding
 
 
-class _Look:
-    """The look at one service."""
+class _ServiceCheck:
+    """Checks one service."""
 
-    def __init__(
-        self, jetstream: JetStream, names: Names, replicas: int, running: Running | None, namespace: str
-    ) -> None:
+    def __init__(self, jetstream: JetStream, names: Names, replicas: int, running: RunningService | None) -> None:
         self._jetstream = jetstream
         self._names = names
         self._replicas = replicas
         self._running = running
-        self._namespace = namespace
         self._name = names.actor
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Yield the streams, then the consumers, the dead letters and who owns the keys."""
-        good = True
+        """Yield the findings about streams, consumers, dead letters and the owner of the keys."""
+        healthy = True
         for config in (turns_config, events_config, dead_config):
             async for finding in self._stream(config(self._names, self._replicas)):
-                good = False
+                healthy = False
                 yield finding
         async for finding in self._consumers():
-            good = False
+            healthy = False
             yield finding
         async for finding in self._letters():
-            good = False
+            healthy = False
             yield finding
         owner = await self._owner()
         if owner is not None:
             yield owner
-        elif good:
-            yield ok(self._name, "not running; its streams are as they should be")
+        elif healthy:
+            yield ok(self._name, "not running; its streams are in order")
 
     async def _stream(self, config: StreamConfig) -> AsyncIterator[Finding]:
         info = await _info(self._jetstream, config.name)
@@ -100,7 +98,7 @@ class _Look:
         else:
             if changes is not None:
                 fields = {key: info.config.get(key) for key in changes if changes[key] != info.config.get(key)}
-                todo = "it is put back when the service starts; a running one does it by itself"
+                todo = "the service restores it when it starts, or by itself while it runs"
                 yield warn(self._name, f"stream {config.name} was changed: it has {fields}", todo)
         for finding in (*self._room(config.name, info), *self._copies(config.name, info)):
             yield finding
@@ -108,7 +106,7 @@ class _Look:
     def _room(self, stream: str, info: StreamInfo) -> list[Finding]:
         most = info.config.get("max_bytes", -1)
         if most > 0 and info.state.bytes > 0.8 * most:
-            todo = "give it more room: when it is full, what comes next waits or is refused"
+            todo = "raise its limit: if it is full, further messages wait or are refused"
             return [warn(self._name, f"stream {stream} is {info.state.bytes * 100 // most} % full", todo)]
         return []
 
@@ -143,12 +141,12 @@ class _Look:
                 yield finding
 
     def _consumer(self, stream: str, info: ConsumerInfo) -> list[Finding]:
-        what = f"consumer {stream}/{info.name}"
+        label = f"consumer {stream}/{info.name}"
         if info.paused:
-            return [warn(self._name, f"{what} is paused", f"`nats consumer resume {stream} {info.name}`")]
+            return [warn(self._name, f"{label} is paused", f"`nats consumer resume {stream} {info.name}`")]
         if info.num_pending > _LAG:
-            text = f"{what} is behind: {info.num_pending} wait, {info.num_ack_pending} are in hand"
-            return [warn(self._name, text, "is it too slow, or does it fail? See its log and /metrics")]
+            text = f"{label} is behind: {info.num_pending} messages wait, {info.num_ack_pending} are in progress"
+            return [warn(self._name, text, "the service is slow or fails: see its log and /metrics")]
         return []
 
     async def _letters(self) -> AsyncIterator[Finding]:
@@ -156,21 +154,21 @@ class _Look:
         info = await _info(self._jetstream, self._names.dead_stream, subjects)
         if info is not None and (counts := info.state.subjects):
             prefix = self._names.dead("")
-            what = ", ".join(f"{count} {subject.removeprefix(prefix)}" for subject, count in sorted(counts.items()))
+            letters = ", ".join(f"{count} {subject.removeprefix(prefix)}" for subject, count in sorted(counts.items()))
             todo = f"`actorloom dlq ls --service {self._name}`, then redrive or drop"
-            yield warn(self._name, f"dead letters: {what}", todo)
+            yield warn(self._name, f"dead letters: {letters}", todo)
 
     async def _owner(self) -> Finding | None:
         running = self._running
         if running is not None and not running.keyed:
-            return ok(self._name, "running; it has no state, so nobody owns its keys")
+            return ok(self._name, "running; it has no state, so its keys need no owner")
         holder = await self._holder()
         if holder is not None:
-            since = _ago(time.time() - holder.since)
-            return ok(self._name, f"its keys are owned by process {holder.pid} on {holder.host}, for {since}")
+            age = _duration(time.time() - holder.since)
+            return ok(self._name, f"its keys are owned by process {holder.pid} on {holder.host}, for {age}")
         if running is None:
             return None
-        return fail(self._name, "it answers, but nobody owns its keys", "its log says why")
+        return fail(self._name, "it answers, but no process owns its keys", "see its log")
 
     async def _holder(self) -> Holder | None:
         bucket = f"{self._names.stream_prefix}leases"
@@ -192,7 +190,7 @@ async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> Stream
         raise
 
 
-def _ago(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
@@ -200,5 +198,5 @@ def _ago(seconds: float) -> str:
 
 
 def source_of(reaction: str) -> str:
-    """Return the service of ``orders.OrderCreated where {…}``, as discovery lists a reaction."""
+    """Return the service of a reaction in discovery: ``orders`` of ``orders.OrderCreated where {…}``."""
     return reaction.partition(" ")[0].rpartition(".")[0]
