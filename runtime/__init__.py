@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.actor.base import Actor, Index, Page
+from runtime.actor.base import Actor
 from runtime.actor.handler import command, query, react
+from runtime.actor.indexes import Index, Page
 from runtime.actor.message import Accepted, Command, Event, Query, new_key
 from runtime.errors import (
     ActorError,

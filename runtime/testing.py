@@ -18,8 +18,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from runtime.actor.base import Actor, Page, maker, view
+from runtime.actor.base import Actor, maker, view
 from runtime.actor.call import ActorCall, Call
+from runtime.actor.indexes import Page
 from runtime.actor.message import Message
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered

@@ -6,13 +6,13 @@ A handler is a plain coroutine method; what it does to the world goes through `s
 
 from collections.abc import Callable
 from functools import partial
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, Union, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
 from runtime.actor.call import Call, Timer
 from runtime.actor.handler import HandlerTable
+from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of
 from runtime.errors import DeclarationError, RequestError
 from runtime.options import Options
@@ -26,24 +26,6 @@ if TYPE_CHECKING:  # a default, so that ``Actor`` alone is an actor without stat
     S = DefaultTypeVar("S", default=None)
 else:
     S = TypeVar("S")
-
-
-class Index(msgspec.Struct, frozen=True):
-    """An index over the states of an actor: the attribute that is filtered by, and the one that orders.
-
-    ``Index("user_id", order="created_date")`` answers ``self.list(user_id=…, order="-created_date")``. Without `field` it
-    ranges over all keys. Values are strings or numbers.
-    """
-
-    field: str | None = None
-    order: str | None = None
-
-
-class Page(msgspec.Struct, Generic[S], frozen=True):
-    """A page of a list query: the states in order, and the token of the next page (None: this is the last)."""
-
-    items: list[S]
-    next: str | None = None
 
 
 class Actor(Generic[S]):
@@ -79,7 +61,7 @@ class Actor(Generic[S]):
             )
         cls.state_type = _state_type(cls)
         cls.indexes = tuple(indexes) or cls.indexes
-        _check_indexes(cls)
+        check_indexes(cls.__name__, cls.indexes, cls.state_type)
         cls.handlers = HandlerTable(name, cls, cls.state_type is not None)
 
     async def on_start(self) -> None:
@@ -260,35 +242,3 @@ def _state_type(cls: type) -> Any:
                 check_type(state)
                 return state
     return None
-
-
-def _check_indexes(cls: type[Actor[Any]]) -> None:
-    for index in cls.indexes:
-        if cls.state_type is None:
-            raise DeclarationError(f"{cls.__name__}: an actor without state has nothing to index")
-        kinds = {field.name: field.type for field in msgspec.structs.fields(cls.state_type)}
-        for field in (index.field, index.order):
-            if field is None:
-                continue
-            if field not in kinds:
-                raise DeclarationError(
-                    f"{cls.__name__}: index on {field!r}, which {cls.state_type.__name__} does not have"
-                )
-            if _scalar(kinds[field]) is None:
-                raise DeclarationError(f"{cls.__name__}: index on {field!r}: only text, numbers and None have an order")
-
-
-def _scalar(kind: Any) -> type | None:
-    """Return what values of `kind` are ordered as, ``str`` or ``float``, or None where that is mixed or neither."""
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return _scalar(get_args(kind)[0])
-    if origin is Literal:
-        found = {_scalar(type(value)) for value in get_args(kind)}
-    elif origin is Union or origin is UnionType:
-        found = {_scalar(part) for part in get_args(kind) if part is not type(None)}
-    elif not isinstance(kind, type):
-        return None
-    else:
-        return str if issubclass(kind, str) else float if issubclass(kind, int | float) else None
-    return found.pop() if len(found) == 1 else None

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.actor.base import Index, Page
+from runtime.actor.indexes import Index, Page
 from runtime.errors import CodecError, DeclarationError, InvalidMessage, NotDelivered
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.journal import Journal
