@@ -16,6 +16,6 @@ Each service shows patterns to copy:
   function.
 - `payment`: a process over the events of three services; a failing provider, retries, and an alert after the last
   attempt.
-- `payment_3p`: a stand-in for an external system, with injected faults; operations that are safe to repeat, because a
+- `payment_3p`: a simulated external system, with injected faults; operations that are safe to repeat, because a
   command id takes effect once.
 """

@@ -1,1 +1,1 @@
-"""A stand-in for an external payment provider, with injected faults."""
+"""A simulated external payment provider, with injected faults."""

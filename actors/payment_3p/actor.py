@@ -1,4 +1,4 @@
-"""The stand-in for the payment provider: authorizes amounts on cards, and captures or releases them."""
+"""The simulated payment provider: authorizes amounts on cards, and captures or releases them."""
 
 import os
 

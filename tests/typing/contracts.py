@@ -1,4 +1,4 @@
-"""What the typing snippets share: two actors' messages."""
+"""Messages of two actors, for the typing snippets."""
 
 import msgspec
 
