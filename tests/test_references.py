@@ -1,12 +1,12 @@
 """References lead somewhere: each file, section, decision and module that a docstring, comment or page names exists."""
 
 import ast
+import importlib
 import io
-import pkgutil
 import re
 import tokenize
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 
 import pytest
@@ -88,10 +88,15 @@ def modules() -> list[str]:
 
 
 def resolves(name: str) -> bool:
-    """Return whether a dotted name is a module or something in one."""
+    """Return whether a dotted name is a module or something in one. A module that is named as a whole is not imported."""
+    path, rest = ROOT, name.split(".")
+    while rest and ((path / rest[0]).is_dir() or (path / f"{rest[0]}.py").is_file()):
+        path /= rest.pop(0)
+    if not rest:
+        return True
     try:
-        pkgutil.resolve_name(name)
-    except (ImportError, AttributeError):
+        reduce(getattr, rest, importlib.import_module(".".join(path.relative_to(ROOT).parts)))
+    except AttributeError:
         return False
     return True
 
