@@ -1,4 +1,4 @@
-"""What the endpoints of one actor type share while it is served."""
+"""The parts of a running actor that all its endpoints share."""
 
 import msgspec
 
@@ -10,17 +10,17 @@ from runtime.turns.workers import Workers
 
 
 class Context(msgspec.Struct, frozen=True, eq=False):
-    """What the endpoints of one actor type share, from the start of an ownership to its end."""
+    """The parts that the endpoints of one actor share, for one ownership."""
 
     served: Served
     requests: Requests
-    """The bus, for handlers that query and command others."""
+    """The bus, for handlers that send queries and commands."""
     turns: Turns
     workers: Workers
-    """They run the queries."""
+    """The workers that run the queries."""
     lists: Lists | None
-    """The indexes, if the actor has any."""
+    """The indexes of the actor; None if it has none."""
 
     def retry_after(self) -> float:
-        """Return the seconds after which an overloaded caller may try again."""
+        """Return the seconds after which a caller whose query was refused may try again."""
         return retry_after(len(self.workers), QUERIES_PER_SECOND)

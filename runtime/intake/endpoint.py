@@ -1,6 +1,6 @@
-"""An endpoint: the subject of one query or command, and how its answers and errors leave.
+"""An endpoint: the subject of one query or command, and the ways to answer its requests.
 
-All that does not vary from message to message is prepared here once; the hot paths are in `queries` and `commands`.
+An endpoint prepares everything that is the same for all its requests. The path of a request is in `queries` or `commands`.
 """
 
 import logging
@@ -19,47 +19,53 @@ from runtime.wire.replies import error_body, error_reply, is_internal
 logger = logging.getLogger("actorloom.intake")
 
 INBOXES = (b"_INBOX.", b"_R_.", b"_GR_.")
-"""What a reply subject begins with (a client's inbox, or what a gateway or an imported service makes of it). A reply to
-anything else would let a caller publish with our permissions, into a stream or to the JetStream API."""
+"""The prefixes of reply subjects: inboxes of clients, and the forms that a gateway or an imported service gives them.
 
+A request with another reply subject is dropped. Its reply would let the caller publish with the permissions of this
+process, for example into a stream or to the JetStream API (ADR 009).
+"""
 
 _now = time.time_ns
 _SILENT = frozenset((PropagatedSpan, UnsampledSpan))
-"""Spans that are not recorded: there is nothing to tell the caller of."""
+"""The types of spans that are not recorded. Their replies need no `traceresponse` header."""
 
 
 class RequestStats:
-    """What discovery tells of an endpoint: requests that ended well are counted once, where metrics count them."""
+    """The statistics of an endpoint for discovery (ADR-32).
+
+    Successful requests are counted only once, by the metrics: the histogram of durations. This class reads their number
+    there, and adds the requests that were answered with an error.
+    """
 
     def __init__(self, durations: Durations) -> None:
         self._durations = durations
-        self._served_before = sum(durations.counts)
+        self._count_before = sum(durations.counts)
         self._seconds_before = durations.sum
-        self._refused = 0
-        self._refused_ns = 0
+        self._failed = 0
+        self._failed_ns = 0
         self.errors = 0
         self.last_error = ""
 
     @property
     def requests(self) -> int:
-        """Requests that were answered, well or with an error."""
-        return sum(self._durations.counts) - self._served_before + self._refused
+        """The number of answered requests, with or without an error."""
+        return sum(self._durations.counts) - self._count_before + self._failed
 
     @property
     def processing_ns(self) -> int:
-        """Nanoseconds from receiving them to answering them."""
-        return int((self._durations.sum - self._seconds_before) * 1e9) + self._refused_ns
+        """The nanoseconds from receipt to answer, of all requests."""
+        return int((self._durations.sum - self._seconds_before) * 1e9) + self._failed_ns
 
     def add_error(self, taken: int, text: str) -> None:
-        """Count one that was answered with an error, after `taken` nanoseconds."""
-        self._refused += 1
-        self._refused_ns += taken
+        """Count a request that was answered with the error `text`, after `taken` nanoseconds."""
+        self._failed += 1
+        self._failed_ns += taken
         self.errors += 1
         self.last_error = text
 
 
 class Endpoint:
-    """What queries and commands share. Its methods are called for each message; none of them raises."""
+    """The subject of one query or command. Its methods are called for each request, and never raise."""
 
     def __init__(self, context: Context, handler: Handler) -> None:
         served = context.served
@@ -78,8 +84,16 @@ class Endpoint:
         self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
 
     def answer(self, span: Span, reply: bytes, received_ns: int, value: Any, msgpack: bool) -> None:
-        """Send the reply of a handler that returned `value`; `received_ns` is in unix nanoseconds."""
-        # Exact types: `isinstance` of an abstract class costs four times the encoding.
+        """Send a reply, end the span and record the duration.
+
+        Args:
+            span: The span of the request.
+            reply: The reply subject.
+            received_ns: Unix nanoseconds at which the request was received.
+            value: The value that the handler returned.
+            msgpack: Encode the reply as MessagePack instead of JSON.
+        """
+        # Spans are compared by exact type: `isinstance` with an abstract class costs four times the encoding.
         try:
             if msgpack:
                 block = b"NATS/1.0\r\nContent-Type: application/msgpack\r\n" + response_line(span) + b"\r\n"
@@ -87,12 +101,12 @@ class Endpoint:
             elif type(span) in _SILENT:
                 self.respond(reply, b"" if value is None else encode(value), None)
             else:
-                if type(span) is LeanSpan:  # what `response_line` gives for it
+                if type(span) is LeanSpan:  # the result of `response_line`
                     block = b"".join((b"NATS/1.0\r\ntraceresponse: 00-", span.trace, b"-", span.id, b"-01\r\n\r\n"))
                 else:
                     block = b"NATS/1.0\r\n%b\r\n" % response_line(span)
                 self.respond(reply, b"" if value is None else encode(value), block)
-        except (PublishError, OverflowError) as error:  # too large for a message, or an integer for MessagePack
+        except (PublishError, OverflowError) as error:  # The reply, or an integer in MessagePack, is too large.
             self.answer_unsendable(span, reply, received_ns, error, msgpack)
             return
         now = _now()
@@ -100,14 +114,17 @@ class Endpoint:
         self.durations.record(now - received_ns)
 
     def answer_unsendable(self, span: Span, reply: bytes, received_ns: int, error: Exception, msgpack: bool) -> None:
-        """Answer that there is a reply which cannot be sent (it is too large, say)."""
+        """Send an error for a reply that cannot be sent, for example because it is too large."""
         logger.error("%s: the reply could not be sent: %s", self.subject, error)
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
-        unsent.executed = True  # a command has committed before it is answered
+        unsent.executed = True  # A command is answered after its commit.
         self.answer_error(span, reply, received_ns, unsent, msgpack)
 
     def answer_error(self, span: Span, reply: bytes, received_ns: int, error: BaseException, msgpack: bool) -> None:
-        """Send an error reply. What is the actor's own failure is logged in full here, and said in short there."""
+        """Send an error reply, end the span and record the duration.
+
+        An unexpected exception is logged with its traceback. Its text is not sent: the caller receives `HandlerFailed`.
+        """
         body = error_body(error, self.subject)
         if is_internal(error):
             span.record_exception(error)
@@ -123,15 +140,15 @@ class Endpoint:
         try:
             self.respond(reply, payload, block)
         except PublishError as unsent:
-            # The caller learns by its deadline; there is no other way to it.
+            # The caller waits until its deadline: this was the only way to reach it.
             logger.warning("%s: an error reply could not be sent: %s", self.subject, unsent)
 
     def stopping_error(self) -> NotDelivered:
-        """Return what callers are told of a request that this process does not run any more."""
+        """Return the error for a request that this process received and no longer runs."""
         return NotDelivered(f"{self.subject}: the service is stopping")
 
     def drop(self, reply: bytes) -> None:
-        """Take note of a request without a reply subject, or with one that is no inbox: nothing is run, nothing sent."""
+        """Count and log a request without a reply subject, or with one that is no inbox. It is not run or answered."""
         self.stats.errors += 1
         self.stats.last_error = "the reply subject is no inbox" if reply else "no reply subject"
         logger.warning("%s: a request was dropped: %s", self.subject, self.stats.last_error)

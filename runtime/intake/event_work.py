@@ -1,4 +1,4 @@
-"""An event, or a timer that fired, on its way through the turns of the handlers that react to it."""
+"""An event, a fired timer or a redriven dead letter on its way through the turns of its handlers."""
 
 import logging
 import random
@@ -22,11 +22,19 @@ logger = logging.getLogger("actorloom.intake")
 _now = time.time_ns
 
 PERMANENT = (DeclarationError, CodecError)
-"""What no further attempt can mend, unless the policy says otherwise; `Rejected` also, where the reaction itself raised it."""
+"""Errors that a retry does not cure, unless the retry policy classifies them otherwise. `Rejected` belongs to them if the
+handler itself raised it; if it is the answer to a nested command, a retry may succeed."""
 
 
 class EventRoute:
-    """One event type that this actor reacts to."""
+    """The handlers of one message type, and what their spans and durations have in common.
+
+    Args:
+        name: The name of the event or command, for logs and dead letters.
+        handlers: The handlers. Those of an event may have patterns.
+        template: The template of the consumer spans.
+        durations: The durations of handled messages, for metrics.
+    """
 
     __slots__ = ("durations", "filtered", "handlers", "name", "receive", "template")
 
@@ -40,63 +48,68 @@ class EventRoute:
 
 
 class Completion:
-    """Finishes a delivery when all handlers that it reached are done with it."""
+    """Acknowledges a delivery when all handlers that received it have finished. Subclasses clean up after that.
 
-    __slots__ = ("delivery", "left")
+    Args:
+        delivery: The delivery.
+        handlers: The number of handlers that receive it.
+    """
 
-    def __init__(self, delivery: Delivery, left: int) -> None:
+    __slots__ = ("_unfinished", "delivery")
+
+    def __init__(self, delivery: Delivery, handlers: int) -> None:
         self.delivery = delivery
-        self.left = left
+        self._unfinished = handlers
 
     def done(self) -> None:
-        """One handler is done."""
-        self.left -= 1
-        if not self.left:
+        """Count a handler that has handled the message."""
+        self._unfinished -= 1
+        if not self._unfinished:
             self.delivery.ack()
 
     def dead_lettered(self, reason: str) -> None:
-        """One handler has given it up, and its dead letter is acknowledged."""
-        self.left -= 1
-        if not self.left:
+        """Count a handler that has given the message up. Its dead letter is stored and acknowledged."""
+        self._unfinished -= 1
+        if not self._unfinished:
             self.delivery.term(reason)
 
 
 class Reacts(Protocol):
-    """A subscription, as its messages see it."""
+    """The part of `Reactions` that its messages use: a protocol, since `reactions` imports this module."""
 
     names: Names
     options: Options
     keyed: bool
     handled: int
-    """Messages that were handled with success."""
+    """The number of messages that were handled successfully."""
 
     def span(self, route: EventRoute, delivery: Delivery) -> Span:
         """Start the span of one attempt."""
         ...
 
     async def dead_letter(self, work: "EventWork", error: BaseException) -> bool:
-        """Store a dead letter; return False if it is not acknowledged."""
+        """Store a dead letter, and terminate its original. Return False if the dead letter is not acknowledged."""
         ...
 
 
 class EventWork(Work, kw_only=True, eq=False):
-    """An event, or a timer that fired, on its way through a turn of one handler."""
+    """One delivery on its way through a turn of one handler. The end of the turn finishes the delivery, or retries it."""
 
     reactions: Reacts
     route: EventRoute
     completion: Completion
     received_ns: int
-    """When it came, in unix nanoseconds."""
+    """Unix nanoseconds at which the delivery was received."""
     id_from_delivery: bool = False
-    """Whether its id is of this delivery alone. Another's id may have been stored before, at another time."""
+    """True if the id was derived from this delivery; its stream time then bounds when it can first have been handled."""
 
     @property
     def sent_at(self) -> float | None:
-        """When the event was stored, in unix seconds."""
+        """Unix seconds at which the event was stored; None if its id is not derived from this delivery."""
         return self.completion.delivery.time if self.id_from_delivery else None
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
-        """Acknowledge the delivery."""
+        """Finish the delivery for this handler, and record the duration."""
         if repeated and self.span.is_recording():
             self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
         ended = _now()
@@ -106,7 +119,12 @@ class EventWork(Work, kw_only=True, eq=False):
         self.reactions.handled += 1
 
     async def failed(self, error: BaseException) -> Rerun | None:
-        """Try again in the lane, give the event back, or make it a dead letter."""
+        """Retry the event, or make it a dead letter if the error is permanent or its attempts are exhausted (ADR 004).
+
+        Returns:
+            A `Rerun` if the event keeps its lane and runs again there. An actor with state retries in this way, to keep the
+            order of the key. None if the event has ended, or was given back to the server for a later delivery.
+        """
         taken = _now() - self.received_ns
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, str(error))
@@ -116,20 +134,21 @@ class EventWork(Work, kw_only=True, eq=False):
         if not permanent and self.attempt < self.attempts:
             return self._retry(error)
         if not await self.reactions.dead_letter(self, error):
-            # The dead letter is not acknowledged: the original stays until it is.
+            # An event is never lost: it stays until its dead letter is acknowledged.
             return self._retry(error)
         return None
 
     def park(self) -> bool:
-        """Let other events be fetched while this one waits, in memory, behind one that fails."""
+        """Park the delivery while it waits behind a failing event of its key, so that others are fetched. Return True if parked."""
         return self.completion.delivery.park()
 
     def abandon(self) -> None:
-        """Give the event back at once: this process stops."""
+        """Give the event back to the server: this process stops."""
         self.span.end()
         self.completion.delivery.nak()
 
     def _retry(self, error: BaseException) -> Rerun | None:
+        """Prepare the next attempt: in the lane, or by a delayed delivery for an actor without state."""
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after
