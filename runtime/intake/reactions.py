@@ -1,8 +1,9 @@
-"""Reactions: a durable subscription to another actor's events, each handled once in effect, in order per key.
+"""Reactions: the events of one stream, each with effect once, and in order per key.
 
-A failing event of a keyed actor is tried again in its lane, after a growing delay, while the rest of its key waits; an
-actor without state gives it back to the server with that delay. What cannot succeed, or has failed too often, becomes a
-dead letter: published and acknowledged before the original is terminated.
+A failing event of an actor with state is retried in its lane after a growing delay. The later events of its key wait behind
+it, because the server cannot deliver it again in front of them (ADR 004). An actor without state has no order to keep, and
+gives a failing event back to the server with that delay. An event that cannot succeed, or whose attempts are exhausted,
+becomes a dead letter. The dead letter is stored and acknowledged before the original is terminated, so no event is lost.
 """
 
 import logging
@@ -38,23 +39,24 @@ class ProcessEnded(ActorError):
 
 
 class Reactions:
-    """The subscription of one actor to one stream: another actor's events, or its own timers."""
+    """Receives the deliveries of one consumer, and puts each into the lanes of its handlers.
 
-    def __init__(
-        self,
-        served: Served,
-        turns: Turns,
-        stream: str,
-    ) -> None:
+    Args:
+        served: The actor, its names and clients.
+        turns: The turns that run the handlers.
+        stream: The stream of the consumer.
+    """
+
+    def __init__(self, served: Served, turns: Turns, stream: str) -> None:
         self.turns = turns
         self.names = served.names
         self.options = served.options
         self.keyed = served.keyed
         self.stream = stream
         self.handled = 0
-        """Messages that were handled with success."""
+        """The number of messages that were handled successfully."""
         self.dead_lettered = 0
-        """Messages that became dead letters."""
+        """The number of dead letters."""
         self.letters = DeadLetters(served.jetstream, served.names)
         self._jetstream = served.jetstream
         self._tracer = served.tracer
@@ -62,17 +64,17 @@ class Reactions:
         self._attempts = served.options.retry.attempts
         self._routes: dict[bytes | str, EventRoute] = {}
 
-    def add(self, subject: str, kind: str, handlers: list[Handler]) -> None:
-        """React to messages on ``<subject>.<key>`` with `handlers`; `kind` names them in logs and dead letters."""
+    def add(self, subject: str, name: str, handlers: list[Handler]) -> None:
+        """Handle the messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call the messages `name`."""
         attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[subject.encode()] = EventRoute(kind, handlers, template, self._durations(attributes))
+        self._routes[subject.encode()] = EventRoute(name, handlers, template, self._durations(attributes))
 
     def _durations(self, attributes: dict[str, str]) -> Durations:
         return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
 
     def make_work(self, route: EventRoute, handler: Handler, completion: Completion, attempt: int | None) -> EventWork:
-        """Return the way of a delivery through `handler`; its id and message are yet to be set."""
+        """Return the work of a delivery for one handler. The caller sets its id, message and key."""
         delivery = completion.delivery
         block = delivery.headers
         span = self.span(route, delivery) if self._traced else route.receive(block)
@@ -112,7 +114,7 @@ class Reactions:
         """
         route = self._routes.get(delivery.subject.rpartition(b".")[0])
         if route is None:
-            delivery.ack()  # an event type that this version does not react to
+            delivery.ack()  # This version does not react to this type of event.
             return
         handlers = route.handlers
         undecodable: Exception | None = None
@@ -140,13 +142,13 @@ class Reactions:
                     raise undecodable
                 work.message = handler.codec.decode(delivery.payload)
             except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                # A dead letter for each reaction: it is sent again to that one alone.
+                # Each reaction gets a dead letter of its own, since a dead letter is redriven to one reaction only.
                 self.turns.spawn(self.give_up(work, CodecError(f"{subject_of(delivery)}: {error}")))
                 continue
             self.admit(work, attempt)
 
     def admit(self, work: EventWork, attempt: int | None) -> None:
-        """Put `work` into the lane of its key; it becomes a dead letter if no subject can hold that key."""
+        """Read the key of `work`, and put it into its lane. It becomes a dead letter if no subject can hold the key."""
         try:
             if work.handler.key_of is not None and not work.key:
                 work.key = work.handler.key_of(work.message)
@@ -162,28 +164,28 @@ class Reactions:
         if attempt is None or attempt <= work.attempts:
             self.turns.admit(work, forced=True)
             return
-        work.attempt = attempt - 1  # this attempt does not run
+        work.attempt = attempt - 1  # This attempt does not run.
         error = ProcessEnded(f"its process ended {work.attempt} times before it was done")
         self.turns.spawn(self.give_up(work, error))
 
     def attempts(self) -> tuple[int, int]:
-        """Return how many attempts the handlers allow, the least and the most."""
-        of_all = {handler.attempts for route in self._routes.values() for handler in route.handlers}
-        allowed = [attempts or self.options.retry.attempts for attempts in of_all]
+        """Return the smallest and the largest number of attempts that a handler allows."""
+        own = {handler.attempts for route in self._routes.values() for handler in route.handlers}
+        allowed = [attempts or self.options.retry.attempts for attempts in own]
         return min(allowed), max(allowed)
 
     async def give_up(self, work: EventWork, error: ActorError) -> None:
-        """Make a dead letter of what no attempt can mend; where that is not stored, give it back for later."""
+        """Make a message that cannot be handled a dead letter. Give it back for later if the dead letter is not stored."""
         finish(work.span, None, type(error).__name__, str(error))
         if not await self.dead_letter(work, error):
             work.completion.delivery.nak(self.options.retry.longest)
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
-        """Return subject, stream and sequence of the message as it was first delivered to this actor."""
+        """Return the subject, stream and sequence of the message that was first delivered to this actor."""
         return subject_of(delivery), self.stream, delivery.stream_sequence
 
     async def dead_letter(self, work: EventWork, error: BaseException) -> bool:
-        """Publish a dead letter, and then terminate the original; return False where it is not acknowledged."""
+        """Store a dead letter, and then terminate its original. Return False if the dead letter is not acknowledged."""
         delivery = work.completion.delivery
         subject, stream, sequence = self.origin(delivery)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -205,7 +207,7 @@ def subject_of(delivery: Delivery) -> str:
 
 
 def event_subject(event: type[Event], namespace: str) -> tuple[str, str, str]:
-    """Return source actor, wire name and subject (without the key) of an event type."""
+    """Return the actor that emits an event type, its name on the wire, and its subject without the key."""
     contract = event.__contract__
     name = snake_case(contract.type.__name__)
     return contract.actor, name, f"{Names(contract.actor, namespace).prefix}{contract.actor}.event.{name}"

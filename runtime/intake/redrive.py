@@ -1,7 +1,7 @@
-"""Dead letters that somebody sends again: each goes to the one reaction that gave it up, under the id that it had.
+"""Redriven dead letters: each goes to the handler that gave it up, under its former id.
 
-They come back by a subject of their own (``<actor>.redrive.<event or command>``), so that no other listener of the event
-sees them. One that is done is removed from the stream; one that fails again becomes a dead letter again.
+A redriven dead letter has a subject of its own (``<actor>.redrive.<event or command>``), so that no other consumer of the
+event receives it. It is deleted from the stream once it is handled. If it fails again, it becomes a new dead letter.
 """
 
 import logging
@@ -26,7 +26,13 @@ logger = logging.getLogger("actorloom.intake")
 
 
 class Redrives(Reactions):
-    """The subscription of an actor to its dead letters that are sent again, for `handlers`: reactions and commands."""
+    """Receives the redriven dead letters of an actor, for its reactions and for commands that timers sent.
+
+    Args:
+        served: The actor, its names and clients.
+        turns: The turns that run the handlers.
+        handlers: The reactions and commands of the actor.
+    """
 
     def __init__(
         self,
@@ -43,7 +49,7 @@ class Redrives(Reactions):
             self._routes[handler.name] = EventRoute(name, [handler], template, self._durations(attributes))
 
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
-        """Take one that came back to the lane of its key. Never raises."""
+        """Put a redriven dead letter into the lane of its key. Never raises. For the arguments, see `Reactions.deliver`."""
         failure = read_failure(delivery.headers)
         route = self._routes.get(failure.reaction)
         if route is None:
@@ -51,10 +57,11 @@ class Redrives(Reactions):
             return
         handler = route.handlers[0]
         work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt)
-        # No `sent_at`: its time in the stream says nothing about when it was first handled, so its dedup entry is looked up.
+        # `id_from_delivery` stays False: the time of this delivery is not the time at which the message was first handled,
+        # so its dedup entry is always looked up.
         work.id = failure.id if failure.id and failure.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:
-            key_token(work.id)  # the subject of its dedup entry must hold it
+            key_token(work.id)  # The subject of its dedup entry must be able to hold it.
             work.message = handler.codec.decode(delivery.payload)
             work.key = self._key(handler, work, failure)
         except CodecError as error:
@@ -63,29 +70,31 @@ class Redrives(Reactions):
         self.admit(work, attempt)
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
-        """Return where the original lies, and not the dead letter."""
+        """Return the subject, stream and sequence of the original message, not those of the dead letter."""
         failure = read_failure(delivery.headers)
         return failure.subject, failure.stream, failure.sequence
 
     async def remove(self, delivery: Delivery) -> None:
-        """Take one that is done out of the stream; where that fails it stays there, acknowledged."""
+        """Delete a finished dead letter from the stream. If that fails it stays there, acknowledged."""
         try:
             await self.letters.drop(delivery.stream_sequence)
         except (ActorError, TimeoutError) as error:
-            logger.warning("%s: what was sent again and is done was not removed: %s", self.names.actor, error)
+            logger.warning("%s: a redriven dead letter that is done was not deleted: %s", self.names.actor, error)
 
     def _key(self, handler: Handler, work: EventWork, failure: Failure) -> str:
+        """Return the key of a redriven message. Raises `CodecError` if it has none."""
         if handler.verb == "react":
             return handler.key_of(work.message) if handler.key_of is not None else ""
-        # A timer's key is in its subject: <actor>.timer.<key>.<name>.
+        # The key of a timer is in its subject: <actor>.timer.<key>.<name>.
         tokens = failure.subject.removeprefix(self.names.prefix).split(".")
         if not self.keyed:
             return ""
         if len(tokens) < 3:
-            raise CodecError(f"{failure.subject!r} is no subject of a timer")
+            raise CodecError(f"{failure.subject!r} is not the subject of a timer")
         return token_key(tokens[2])
 
     async def _unknown_reaction(self, delivery: Delivery, failure: Failure) -> None:
+        """Make a message a dead letter again if this version of the actor does not have its handler."""
         reason = f"this version of {self.names.actor} has no reaction {failure.reaction!r}"
         name = delivery.subject.decode("utf-8", "backslashreplace").rpartition(".")[2]
         if not await self.letters.store(self.stream, delivery, name, msgspec.structs.replace(failure, reason=reason)):
@@ -97,7 +106,7 @@ class Redrives(Reactions):
 
 
 class _RedriveCompletion(Completion):
-    """Finishes a delivery that came back, and takes it out of the stream."""
+    """Finishes the delivery of a redriven dead letter, and deletes it from the stream."""
 
     __slots__ = ("_reactions",)
 

@@ -1,4 +1,8 @@
-"""Timers that are due: commands of an actor to itself, delivered from its own stream and deleted when they are done."""
+"""Fired timers: commands of an actor to itself, delivered from its turns stream and deleted when they are done.
+
+A due timer is stored on ``<actor>.timer.<key>.<name>``. From there on, it is handled like an event:
+in the lane of its key, with retries, and as a dead letter after the last attempt.
+"""
 
 import logging
 
@@ -19,33 +23,33 @@ logger = logging.getLogger("actorloom.intake")
 
 
 class Timers(Reactions):
-    """The subscription of an actor to its own timers: commands to itself that are due."""
+    """Receives the fired timers of an actor."""
 
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
-        """Take one timer that fired to its key's lane."""
-        rest = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
-        kind = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
-        route = self._routes.get(kind)
+        """Put a fired timer into the lane of its key. Never raises. For the arguments, see `Reactions.deliver`."""
+        tokens = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
+        command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
+        route = self._routes.get(command)
         if route is None:
-            self.turns.spawn(self._unknown(delivery, kind))
+            self.turns.spawn(self._unknown_command(delivery, command))
             return
         work = self.make_work(
-            route, route.handlers[0], TimerCompletion(delivery, self._jetstream, self.stream), attempt
+            route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), attempt
         )
         timer_id = header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or self.stream
         recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING) is not None
         work.id_from_delivery = recurring or timer_id == self.stream
         work.id = f"{timer_id}:{delivery.stream_sequence}" if work.id_from_delivery else timer_id
         try:
-            key_token(work.id)  # the subject of its dedup entry must hold it
-            work.key = token_key(rest[2]) if self.keyed else ""
+            key_token(work.id)  # The subject of its dedup entry must be able to hold it.
+            work.key = token_key(tokens[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
             self.run(work, attempt)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
 
     def add_command(self, handler: Handler) -> None:
-        """Let timers send `handler`'s command."""
+        """Handle the timers that send the command of `handler`."""
         name = handler.contract.name
         subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
         attributes = semconv.process_attributes(subject, durable=TIMERS, stream=self.stream)
@@ -54,13 +58,17 @@ class Timers(Reactions):
             name, [handler], template, self._durations(attributes)
         )
 
-    async def _unknown(self, delivery: Delivery, kind: str) -> None:
-        logger.error("%s: a timer for %r, which this version does not handle", self.names.actor, kind)
+    async def _unknown_command(self, delivery: Delivery, command: str) -> None:
+        """Give a timer back for later: a newer version of the actor may handle its command."""
+        logger.error("%s: a timer sends the command %r, which this version does not handle", self.names.actor, command)
         delivery.nak(self.options.retry.longest)
 
 
-class TimerCompletion(Completion):
-    """Also deletes a timer that is done with: it is nobody else's, and would lie in the actor's own stream for ever."""
+class _TimerCompletion(Completion):
+    """Finishes the delivery of a timer, and deletes the timer from the stream.
+
+    The turns stream has no limit of age, and no other consumer reads timers: a finished timer would stay there forever.
+    """
 
     __slots__ = ("_jetstream", "_stream")
 
@@ -70,12 +78,12 @@ class TimerCompletion(Completion):
         self._stream = stream
 
     def done(self) -> None:
-        """It was handled."""
+        """Finish a timer that was handled."""
         super().done()
         self._delete()
 
     def dead_lettered(self, reason: str) -> None:
-        """It is a dead letter."""
+        """Finish a timer that became a dead letter."""
         super().dead_lettered(reason)
         self._delete()
 
@@ -83,5 +91,5 @@ class TimerCompletion(Completion):
         try:
             self._jetstream.delete_message_nowait(self._stream, self.delivery.stream_sequence)
         except PublishError as error:
-            # It comes again, since its acknowledgement was not sent either, and is deleted then.
-            logger.info("a timer that was handled is still stored: %s", error)
+            # Its acknowledgement was not sent either. So it is delivered again, and deleted then.
+            logger.info("a timer that is done is still stored: %s", error)
