@@ -23,6 +23,9 @@ _EVENTS = (500, 3_500)
 _PATIENT = 'ping_interval: "20m"\nwrite_deadline: "2m"\n'
 """Server settings for a process that is silent while it starts: valgrind makes it fifty times slower."""
 
+_HEADERS = (("query", ""), ("query with one more header", "X-Header: 1\r\n"))
+"""Name of the contender, and header lines beside the deadline. `envelope.read_plain` declines every other header."""
+
 _SHARES = (("", None), (" 1% sampled", 0.01), (" 100% traced", 1.0))
 """Suffix of the contender's name, and the share of requests that are traced."""
 
@@ -39,7 +42,7 @@ async def run(suite: Suite) -> None:
         return
     url = await suite.server(_PATIENT)
     count = InstructionCounts(suite, url, valgrind, control)
-    suite.progress.update(count.task, total=11)
+    suite.progress.update(count.task, total=13)
     raw = await go.caller(suite, url, "raw.quote")
     await count.requests("queries", "raw nats-py", raw, "raw:pricing", subject="raw.quote")
     for name, share in _SHARES:
@@ -48,6 +51,10 @@ async def run(suite: Suite) -> None:
         await count.requests(
             "queries", f"actorloom{name}", load, "actorloom:actor", share, namespace=space, name="pricing"
         )
+    for name, extra in _HEADERS:
+        subject = "headers.pricing.query.get_quote"
+        load = await suite.side("headers:sender", url=url, subject=subject, extra=extra)
+        await count.requests("headers", name, load, "actorloom:actor", namespace="headers", name="pricing")
     raw = await suite.side("raw:caller", url=url, subject="raw.deposit")
     await count.requests("turns", "raw nats-py by hand", raw, "raw:accounts", subject="raw.deposit")
     for name, share in (_SHARES[0], _SHARES[2]):

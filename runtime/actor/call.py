@@ -118,6 +118,11 @@ class Call:
         self.ordinal += 1
         return derived_id(self.message_id, self.ordinal)
 
+    def nested_chain(self) -> str:
+        """Return the call chain of a request that this handler sends: the chain of its own message, and its own call."""
+        own = link(self.actor, self.key)
+        return f"{self.chain},{own}" if self.chain else own
+
     def require_writable(self, what: str) -> None:
         """Raise where a query handler is about to change something."""
         if not self.writable:

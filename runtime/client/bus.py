@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 from opentelemetry.trace import Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from runtime.actor.call import Call, link
+from runtime.actor.call import Call
 from runtime.actor.message import Command, Contract, Event, Message, Query, contract_of
 from runtime.client.breaker import BreakerPolicy, RetryBudget
 from runtime.client.route import Route
 from runtime.errors import (
     CircuitOpen,
-    CodecError,
     DeadlineExceeded,
     DeclarationError,
     HandlerFailed,
@@ -36,6 +35,7 @@ from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.codec import encode
+from runtime.wire.envelope import write
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import NO_KEY, Names, key_token
 
@@ -80,8 +80,6 @@ class Bus:
         self._budget = RetryBudget()
         self._request = connection.request_nowait
         self._traced = tracer.tracing.records
-        self._millis = 0
-        self._deadline = b""
         self._retries = tracer.counter("actorloom.client.retries", {})
         self._circuits = tracer.counter("actorloom.client.circuits.opened", {})
 
@@ -193,13 +191,16 @@ class Bus:
     ) -> Any:
         """Send a request, and return its reply; what fails with one of `again` is sent again. One attempt is one CLIENT span."""
         breaker = route.breaker
-        # Where nothing is traced and nothing is to be carried on, there is nothing to ask for.
-        span = route.template.child() if self._traced or get_context() else NO_SPAN
+        span, trace = NO_SPAN, b""
+        if self._traced or get_context():
+            span = route.template.child()
+            trace = inject(span)
         begun = span.started if type(span) is LeanSpan else _now()
         try:
             if breaker.failing and not breaker.allows():
                 raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
-            block = self._headers(span, (begun + int(timeout * 1e9)) // 1_000_000, command_id, call)
+            chain = "" if call is None else call.nested_chain()
+            block = write(trace, (begun + int(timeout * 1e9)) // 1_000_000, command_id, chain)
             payload, expires_at = encode(message), self._time() + timeout
             try:
                 reply = self._request(route.subject, payload, block, expires_at)
@@ -281,25 +282,6 @@ class Bus:
         finish(span, told.code, kind, str(told))
         route.durations.record_error(_now() - begun, told.code, kind)
         return told
-
-    def _headers(self, span: Span, millis: int, command_id: str | None, call: Call | None) -> bytes:
-        """Return the header block of a request whose deadline is at `millis`, in unix milliseconds."""
-        if millis != self._millis:
-            # Requests of one millisecond, as most of a burst are, share their deadline's bytes.
-            self._millis, self._deadline = millis, b"Deadline: %d\r\n\r\n" % millis
-        if command_id is None and call is None:
-            lines = b"" if span is NO_SPAN else inject(span)
-            return b"".join((b"NATS/1.0\r\n", lines, self._deadline))
-        lines = [b"NATS/1.0\r\n", inject(span)]
-        if command_id is not None:
-            if "\r" in command_id or "\n" in command_id:
-                raise CodecError("a command's id cannot contain a line break")
-            lines.append(f"Idempotency-Key: {command_id}\r\n".encode())
-        if call is not None:
-            here = link(call.actor, call.key)
-            lines.append(f"Call-Chain: {call.chain}{',' if call.chain else ''}{here}\r\n".encode())
-        lines.append(self._deadline)
-        return b"".join(lines)
 
     def _route(self, contract: Contract) -> Route:
         route = self._routes.get(contract.type)

@@ -15,8 +15,8 @@ from runtime.intake.endpoint import Endpoint
 from runtime.storage.record import is_null
 from runtime.telemetry import LeanSpan
 from runtime.turns.work import Work
-from runtime.wire import header_block
 from runtime.wire.codec import is_msgpack
+from runtime.wire.envelope import read
 from runtime.wire.ids import MAX_ID, key_for, new_id
 from runtime.wire.replies import invalid
 from runtime.wire.subjects import key_token
@@ -69,7 +69,7 @@ class CommandEndpoint(Endpoint):
         try:
             content_type = None
             if block is not None:
-                work.deadline, work.chain, work.id, content_type = header_block.request_fields(block)
+                work.deadline, work.chain, work.id, content_type = read(block)
                 work.msgpack = content_type is not None and is_msgpack(content_type)
             if not work.id:
                 work.id = new_id()

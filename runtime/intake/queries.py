@@ -15,13 +15,11 @@ from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
 from runtime.turns.workers import foreign_cancellation
-from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE, encode, explain, is_msgpack
+from runtime.wire.envelope import EQUALS_SIGN, NO_ROOM_FOR_TRACE, read, read_plain
 from runtime.wire.replies import invalid
 
 _now = time.time_ns
-_LATEST: list[Any] = [b"", 0.0]
-"""The last deadline that was read: the end of its block, and unix seconds."""
 
 
 class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
@@ -69,7 +67,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
         endpoint = self.endpoint
         span = self.span
         block = self.block
-        if block is not None and 61 in block:
+        if block is not None and EQUALS_SIGN in block:
             token = attach(span, block)
         else:
             # Without a trace or baggage (it has an "=") there is nothing to make current: a worker's own context is empty.
@@ -157,22 +155,23 @@ class QueryEndpoint(Endpoint):
         if not b"_INBOX." <= reply < b"_INBOX/" and not reply.startswith(self._inboxes):
             self.drop(reply)
             return
-        if block is None or len(block) == 37:  # no room for a trace
+        if block is None or len(block) <= NO_ROOM_FOR_TRACE:
             span = self._receive(None) if self._traced else NO_SPAN
         else:
             span = self._receive(block)
         call = QueryCall(self, reply, block, span, span.started if type(span) is LeanSpan else _now())
         try:
-            if block is None or self._is_plain(block, span, call):
+            if block is None:
+                call.message = self._decode_json(payload or b"{}")
+            elif (deadline := read_plain(block, type(span) is LeanSpan and span.remote)) is not None:
+                call.deadline = deadline
                 call.message = self._decode_json(payload or b"{}")
             else:
-                call.deadline, call.chain, _, content_type = header_block.request_fields(block)
+                call.deadline, call.chain, _, content_type = read(block)
                 call.msgpack = content_type is not None and is_msgpack(content_type)
                 call.message = self._decode(payload, content_type)
                 if call.chain:
                     check_depth(self.subject, call.chain)
-                elif block[-28:-17] == b"\nDeadline: ":
-                    _LATEST[:] = block[-28:], call.deadline
             if len(self._workers) >= self._mailbox:
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.context.retry_after())
             self._workers.put(call)
@@ -180,20 +179,3 @@ class QueryEndpoint(Endpoint):
             self.answer_error(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
         except RequestError as error:
             self.answer_error(span, reply, call.begun, error, call.msgpack)
-
-    def _is_plain(self, block: bytes, span: Span, call: QueryCall) -> bool:
-        """Whether a block has a trace, a deadline or both, as our own bus sends them, and no room for anything else.
-
-        Deadlines of one millisecond, as those of a burst, are the same bytes: only the first is read.
-        """
-        size = len(block)
-        if size != 37:
-            if size != 82 and size != 107:
-                return False
-            if not (type(span) is LeanSpan and span.remote) and (block[10:23] != b"traceparent: " or block[78] != 13):
-                return False
-        if size != 82:
-            if block[-28:] != _LATEST[0]:
-                return False
-            call.deadline = _LATEST[1]
-        return True

@@ -126,31 +126,6 @@ def event_id(block: bytes | None) -> bytes:
 _EVENT_ID_LINE = b"\n" + EVENT_ID + b":"
 
 
-def request_fields(block: bytes) -> tuple[float, str, str, str | None]:
-    """Return what a request's headers say beside its trace: deadline (unix seconds, 0: none), call chain, id, content type.
-
-    One pass in lower case for all four: a header that is absent, as most are, must cost next to nothing.
-    """
-    lower = block.lower()
-    deadline, chain, command_id, content_type = 0.0, "", "", None
-    if (at := lower.find(_DEADLINE_LINE)) >= 0:
-        text = value_at(block, at + len(_DEADLINE_LINE))
-        # Not a number is no deadline; a caller that cannot count has not given up.
-        deadline = int(text) / 1000 if text.isdigit() and len(text) < 16 else 0.0
-    if (at := lower.find(_ID_LINE)) >= 0:
-        command_id = value_at(block, at + len(_ID_LINE)).decode("utf-8", "replace")
-    if (at := lower.find(_CHAIN_LINE)) >= 0:
-        chain = value_at(block, at + len(_CHAIN_LINE)).decode("utf-8", "replace")
-    if (at := lower.find(_CONTENT_TYPE_LINE)) >= 0:
-        content_type = value_at(block, at + len(_CONTENT_TYPE_LINE)).decode("utf-8", "replace")
-    return deadline, chain, command_id, content_type
-
-
-_DEADLINE_LINE, _ID_LINE, _CHAIN_LINE, _CONTENT_TYPE_LINE = (
-    b"\n" + name.lower() + b":" for name in (DEADLINE, IDEMPOTENCY_KEY, CALL_CHAIN, CONTENT_TYPE)
-)
-
-
 def parse(block: bytes | None) -> dict[str, str]:
     """Return all headers of a block: the first value of each name. Malformed lines are left out."""
     found: dict[str, str] = {}

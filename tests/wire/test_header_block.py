@@ -44,7 +44,6 @@ def test_a_value_that_is_no_text_is_a_codec_error() -> None:
 def test_nothing_raises_on_a_malformed_block(block: bytes) -> None:
     header_block.parse(block)
     header_block.get(block, b"Deadline")
-    header_block.request_fields(block)
     header_block.description(block)
     assert 0 <= header_block.status(block) < 1000
 
@@ -65,22 +64,7 @@ def test_the_inline_status(block: bytes | None, code: int, text: str) -> None:
     assert (header_block.status(block), header_block.description(block)) == (code, text)
 
 
-@given(st.integers(0, 2**47), VALUES, VALUES, VALUES)
-def test_request_fields_are_those_that_get_finds(deadline: int, chain: str, command_id: str, content: str) -> None:
-    block = header_block.encode(
-        [("deadline", str(deadline)), ("IDEMPOTENCY-KEY", command_id), ("Call-Chain", chain), ("content-Type", content)]
-    )
-    expected = tuple(value.encode().strip().decode() for value in (chain, command_id, content))
-    assert header_block.request_fields(block) == (deadline / 1000, *expected)
-
-
-@pytest.mark.parametrize("value", ["", "soon", "-5", "1e3", "1" * 16, "٣"])
-def test_a_deadline_that_is_no_number_is_none(value: str) -> None:
-    assert header_block.request_fields(header_block.encode([("Deadline", value)])) == (0.0, "", "", None)
-
-
 def test_names_are_found_in_any_case_but_not_within_others() -> None:
     block = header_block.encode([("X-Deadline", "1"), ("TRACEPARENT", "t")])
     assert header_block.get(block, b"Deadline") is None
     assert header_block.get(block, b"traceparent") == "t"
-    assert header_block.request_fields(block)[0] == 0.0

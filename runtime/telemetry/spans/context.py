@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from opentelemetry import context as otel_context
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
@@ -20,12 +20,7 @@ from opentelemetry.trace import propagation
 from opentelemetry.trace.span import Span, SpanContext, TraceFlags, TraceState
 
 from runtime.wire import header_block
-
-EQUALS_SIGN: Final = ord("=")
-"""The byte "=". Every tracestate and every baggage member contains one, and few other headers do.
-
-A search for this byte is cheap and rules out most blocks; only the others are searched for the header's name.
-"""
+from runtime.wire.envelope import EQUALS_SIGN
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 """Version, trace id, span id, flags, and further fields, which only a version after 00 may have."""

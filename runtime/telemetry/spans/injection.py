@@ -4,10 +4,11 @@ from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace.span import Span, SpanContext
 
-from runtime.telemetry.spans.context import EQUALS_SIGN, current, get_context
+from runtime.telemetry.spans.context import current, get_context
 from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan
 from runtime.wire import header_block
+from runtime.wire.envelope import EQUALS_SIGN
 
 _BAGGAGE = W3CBaggagePropagator()
 

@@ -7,7 +7,6 @@ sampler that must be asked, takes the general path (`_receive`, `_decide`), whic
 give the same result.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,12 +15,13 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, propagation
 from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
-from runtime.telemetry.spans.context import EQUALS_SIGN, Parent, current, extract, span_context
+from runtime.telemetry.spans.context import Parent, current, extract, span_context
 from runtime.telemetry.spans.lean_span import LeanSpan, SpanSpec
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
 from runtime.telemetry.spans.random_ids import new_trace
 from runtime.telemetry.spans.sampling import Sampling, SamplingDecision
 from runtime.telemetry.spans.scope import Scope
+from runtime.wire.envelope import EQUALS_SIGN, SAMPLED, TRACE_FLAG, TRACE_START, UNSAMPLED, match_sampled_trace
 
 Extra = dict[str, AttributeValue] | None
 """Attributes of one span, in addition to those of its template. The span owns the dictionary."""
@@ -32,8 +32,6 @@ ParentMode = Literal["parent", "parent+link", "link"]
 trace that only links to it.
 """
 
-_FIRST = re.compile(rb"NATS/1.0\r\ntraceparent: 00-([0-9a-f]{32})-([0-9a-f]{16})-01\r").match
-"""Matches a block whose first header is a sampled `traceparent`, and captures the trace id and the span id."""
 _ZERO_TRACE, _ZERO_SPAN = b"0" * 32, b"0" * 16
 """The ids that W3C Trace Context declares invalid."""
 _TRACEPARENT_WITHOUT_ITS_FIRST_LETTER = b"raceparent:"
@@ -100,9 +98,9 @@ class Template(SpanSpec):
                 return NO_SPAN
             return PropagatedSpan(block)
         if block is not None:
-            flag = block[77:79]
-            if flag == b"1\r":
-                if sampling.sampled is _RECORD and not self.rooted and (ids := _FIRST(block)) is not None:
+            flag = block[TRACE_FLAG]
+            if flag == SAMPLED:
+                if sampling.sampled is _RECORD and not self.rooted and (ids := match_sampled_trace(block)) is not None:
                     trace, parent = ids.groups()
                     if trace != _ZERO_TRACE and parent != _ZERO_SPAN:
                         state_block = block if EQUALS_SIGN in block else None
@@ -110,7 +108,7 @@ class Template(SpanSpec):
                         if self.recorder.processors:
                             self._on_start(span)
                         return span
-            elif flag == b"0\r" and sampling.unsampled is _DROP and block.startswith(b"traceparent: 00-", 10):
+            elif flag == UNSAMPLED and sampling.unsampled is _DROP and block.startswith(TRACE_START):
                 return UnsampledSpan(block)
         elif sampling.root is _RECORD:
             return self._root(attributes)
