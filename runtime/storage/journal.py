@@ -89,10 +89,6 @@ class Journal:
         """The largest body of an event or timer, in bytes, that fits a message together with its headers."""
         return self._jetstream.connection.max_payload - _HEADER_ROOM
 
-    def subject(self, key: StoredKey) -> str:
-        """Return the subject of a key's records, ``orders.turn.<key>``."""
-        return self._names.turn(key.token)
-
     async def load(self, key: StoredKey) -> Record | None:
         """Read the newest record of a key from the leader of the stream into `key`.
 
@@ -103,7 +99,7 @@ class Journal:
             PublishError, TimeoutError, ApiError: The stream cannot be read now.
             NotDelivered, CodecError: The record or its state is unreadable; see `decode_record` and `States.decode`.
         """
-        stored = await self._jetstream.get_last(self._names.turns_stream, self.subject(key))
+        stored = await self._jetstream.get_last(self._names.turns_stream, self._names.turn(key.token))
         key.forget()
         record = None
         if stored is not None:
@@ -170,7 +166,7 @@ class Journal:
         headers = _EXPECTED_SEQUENCE % key.sequence
         if expires:
             headers += self._expiry
-        subject = self.subject(key)
+        subject = self._names.turn(key.token)
         try:
             ack = await self._jetstream.publish(subject, payload, headers=headers + header_block.END)
         except (WrongSequence, TimeoutError):

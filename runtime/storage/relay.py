@@ -5,7 +5,7 @@ record carries over those that are not confirmed. So the newest record of a key 
 unpublished, and the relay needs no storage of its own. After a crash, the next owner reads the records above the
 checkpoint, and publishes their outboxes.
 
-**Order.** The entries of a key are published one at a time, each after the acknowledgment of the one before: a publish
+**Order.** The entries of a key are published one at a time, each after the acknowledgement of the one before: a publish
 that fails and is repeated would otherwise overtake, or be overtaken by, the next event of its key. Different keys are
 published at the same time. One failing entry therefore holds back the events of its key, and of no other.
 
@@ -162,7 +162,7 @@ class Relay:
         marks every other message as done.
 
         A sequence is looked at only if it was there at the last sweep already: before that, it may be a commit of this
-        process whose acknowledgment is still on its way.
+        process whose acknowledgement is still on its way.
         """
         checkpoint = self.checkpoint
         if not checkpoint.tracking:
