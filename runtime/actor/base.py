@@ -1,26 +1,25 @@
-"""Actors: the classes that applications write.
+"""The base class of actors, and the view of an actor that a handler receives as `self`.
 
-An actor with a state (``Actor[Order]``) handles one message per key at a time; one without runs its handlers side by side.
-A handler is a plain coroutine method; what it does to the world goes through `self` and leaves with the turn's commit.
+An actor with a state (``Actor[Order]``) handles one message per key at a time. An actor without a state runs its handlers
+concurrently. A handler is a coroutine method. It changes the state, emits events and sets timers through `self`, and these
+effects become visible together, when the turn commits.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
-
-import msgspec
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from runtime.actor.call import Call, Timer
 from runtime.actor.handler import HandlerTable
 from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of
+from runtime.actor.state_type import find_state_type, invalid_state
 from runtime.errors import DeclarationError, RequestError
 from runtime.options import Options
-from runtime.wire.codec import check_type
 from runtime.wire.subjects import valid_name
 
 R = TypeVar("R")
-if TYPE_CHECKING:  # a default, so that ``Actor`` alone is an actor without state to a type checker too (PEP 696)
+if TYPE_CHECKING:  # with the default of PEP 696, ``Actor`` alone is an actor without state to a type checker, too
     from typing_extensions import TypeVar as DefaultTypeVar
 
     S = DefaultTypeVar("S", default=None)
@@ -29,24 +28,45 @@ else:
 
 
 class Actor(Generic[S]):
-    """The base class of services. `S` is the frozen struct that is the state of one key.
+    """The base class of services. `S` is the type of the state of one key, a frozen `msgspec.Struct`.
 
-    Subclass it with a ``name`` (one lower-case subject token), mark methods with `query`, `command` and `react`; override
-    `on_start` and `on_stop` for what lives as long as the service.
+    A subclass has a ``name`` and handlers, which are methods with the decorator `query`, `command` or `react`. The class is
+    checked when it is created, and an invalid one raises `DeclarationError`. A class without a ``name`` is a base of other
+    actors and is not checked.
+
+    Args:
+        indexes: In the class line: the indexes that `list` uses, as in ``class Orders(Actor[Order], indexes=[Index()])``.
+
+    Example:
+        class Counter(Actor[Count]):
+            name = "counter"
+
+            @command
+            async def add(self, message: Add) -> Count:
+                self.state = Count((self.state.value if self.state else 0) + message.amount)
+                self.emit(Added(message.name, message.amount))
+                return self.state
     """
 
     name: ClassVar[str]
-    """The service's name: the first token of its subjects, its ``service.name`` in traces."""
+    """The name of the service: the first token of its subjects, and its ``service.name`` in traces.
+
+    It has lower-case letters, digits, ``-`` and ``_``, and begins with a letter."""
     version: ClassVar[str] = "0.1.0"
-    """SemVer, shown by discovery."""
+    """The semantic version of the service, for discovery."""
     options: ClassVar[Options] = Options()
-    upgrades: ClassVar[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
-    """``{1: to_2}``: functions that turn the stored JSON of a state version into that of the next."""
+    """The limits of the actor. Settings under ``[actors.<name>]`` take precedence."""
     state_version: ClassVar[int] = 1
+    """The version of the stored state. Increase it with each incompatible change of the state's type."""
+    upgrades: ClassVar[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+    """For each earlier state version, a function that converts its stored JSON to the next version: ``{1: to_2, 2: to_3}``."""
 
     handlers: ClassVar[HandlerTable]
+    """The handlers of the class."""
     state_type: ClassVar[Any] = None
+    """The type of the state; None for an actor without state."""
     indexes: ClassVar[tuple[Index, ...]] = ()
+    """The declared indexes."""
 
     __slots__ = ("_call",)
 
@@ -54,29 +74,37 @@ class Actor(Generic[S]):
         super().__init_subclass__(**kwargs)
         name = getattr(cls, "name", None)
         if name is None:
-            return  # an abstract actor: a base class of others
+            return
         if not isinstance(name, str) or not valid_name(name):
             raise DeclarationError(
-                f"{cls.__name__}.name = {name!r}: one token of lower-case letters, digits, '-' and '_'"
+                f"{cls.__name__}.name = {name!r} is not a valid name: "
+                "use lower-case letters, digits, '-' and '_', with a letter first"
             )
-        cls.state_type = _state_type(cls)
+        cls.state_type = find_state_type(cls, Actor)
         cls.indexes = tuple(indexes) or cls.indexes
         check_indexes(cls.__name__, cls.indexes, cls.state_type)
         cls.handlers = HandlerTable(name, cls, cls.state_type is not None)
 
     async def on_start(self) -> None:
-        """Called once before the first message; what it sets on `self` is there in every handler."""
+        """Acquire resources of the service. Override it; it runs once, before the first message.
+
+        The attributes that it sets on `self` can be read in every handler. If it raises, the service does not start.
+        """
 
     async def on_stop(self) -> None:
-        """Called once after the last message, also when the process drains."""
+        """Release resources of the service. Override it; it runs once, after the last message has been handled."""
 
-    # What a handler works with; outside a handler each of these raises.
+    # The methods below work in a handler only. Elsewhere each raises RuntimeError.
 
     @property
     def state(self) -> S | None:
-        """The state of this key, None where there is none. Assigning it is the change; it is never changed in place.
+        """The state of the key, None if it has none. In a query, the last committed state.
 
-        In a query: the last committed state. Assigning None deletes the key.
+        A handler changes the state by assigning a new one, since a state is immutable. Assigning None deletes the key. The
+        change is stored if and only if the turn commits.
+
+        Raises:
+            DeclarationError: The assigned value is not of the state's type, or the handler is that of a query.
         """
         return cast("S | None", self._running.state)
 
@@ -85,63 +113,92 @@ class Actor(Generic[S]):
         call = self._running
         call.require_writable("change state")
         if value is not None and not isinstance(value, self.state_type or ()):
-            raise DeclarationError(f"{self.name}: the state is a {self.state_type!r}, not a {type(value).__name__}")
+            raise invalid_state(self.name, self.state_type, value)
         call.state = value
 
     @property
     def key(self) -> str:
-        """The key of this turn; for a command with ``key=new_key`` the one that it creates."""
+        """The key of the message; for a command with ``key=new_key``, the key that it creates. Empty without a key."""
         return self._running.key
 
     @property
     def message_id(self) -> str:
-        """The id of the message being handled; the same when it is handled again."""
+        """The id of the message. It is the same if the message is handled again. Empty in a query."""
         return self._running.message_id
 
     @property
     def now(self) -> float:
-        """The time of this turn in unix seconds; the same at every look."""
+        """The time at which the handler first read it, in Unix seconds. It does not change while the handler runs."""
         return self._running.now
 
     @property
     def deadline(self) -> float | None:
-        """Unix seconds after which the caller has given up, or None."""
+        """The time at which the caller stops waiting for the reply, in Unix seconds; None if there is no such time."""
         return self._running.deadline or None
 
     @property
     def attempt(self) -> int:
-        """Which attempt at this message it is, from 1."""
+        """The number of this attempt to handle the message, from 1 on."""
         return self._running.attempt
 
     @property
     def attempts(self) -> int:
-        """How many attempts there will be before the message becomes a dead letter."""
+        """The number of attempts after which the message becomes a dead letter."""
         return self._running.attempts
 
     def emit(self, event: Event) -> None:
-        """Say that something happened. It leaves if and only if the turn commits, in the order of the emits of this key."""
+        """Add an event to the turn.
+
+        The event is published if and only if the turn commits. Events of one key are published in the order of their emits.
+
+        Args:
+            event: An event of this actor.
+
+        Raises:
+            DeclarationError: The event belongs to another actor, or the handler is that of a query.
+        """
         self._running.emit(event)
 
     async def query(self, message: Query[R], *, timeout: float | None = None) -> R:
-        """Ask another actor and return its reply. `timeout` in seconds; the caller's deadline bounds it in any case.
+        """Send a query to an actor, and return the reply.
 
-        Raises a `RequestError`: `NotFound`, `NotDelivered`, `DeadlineExceeded` …
+        Args:
+            message: The query.
+            timeout: Seconds; by default `Options.timeout`. The deadline of the caller applies in any case.
+
+        Raises:
+            RequestError: The query failed: `NotFound`, `NotDelivered`, `DeadlineExceeded` and so on.
+
+        Example:
+            user = await self.query(GetUser(message.user_id))
         """
         call = self._running
         if contract_of(message).op != "query":
-            raise DeclarationError(f"{type(message).__name__} is no query")
+            raise _wrong_operation(message, "query")
         return await call.requests.request(message, command_id=None, timeout=timeout, call=call)
 
     async def command(self, message: Command[R], *, timeout: float | None = None) -> R:
-        """Tell another actor to do something, and return its reply once that is done and durable.
+        """Send a command to an actor, and return the reply after its turn is stored.
 
-        Its id derives from this message's id and the ordinal of the call, so that a handler that is run again repeats
-        nothing: keep the order of commands the same from run to run. Raises a `RequestError`.
+        The id of the command is derived from the id of this message and the number of the call in this handler. If the
+        handler runs again, its commands have the same ids and take effect once. Send the same commands in the same order in
+        every run.
+
+        Args:
+            message: The command.
+            timeout: Seconds; by default `Options.timeout`. The deadline of the caller applies in any case.
+
+        Raises:
+            RequestError: The command failed. `RequestError.executed` reports whether it took effect.
+            DeclarationError: The handler is that of a query.
+
+        Example:
+            payment = await self.command(ProcessPayment(self.key, total))
         """
         call = self._running
         call.require_writable("command")
         if contract_of(message).op != "command":
-            raise DeclarationError(f"{type(message).__name__} is no command")
+            raise _wrong_operation(message, "command")
         executed = True
         try:
             return await call.requests.request(message, command_id=call.next_id(), timeout=timeout, call=call)
@@ -152,9 +209,23 @@ class Actor(Generic[S]):
             call.commanded |= executed
 
     def remind(self, after: float, message: Command[Any], *, name: str | None = None) -> str:
-        """Send `message`, a command of this actor, `after` seconds from now; durable, once. Returns the timer's name.
+        """Set a timer, which sends a command to this actor once.
 
-        It is set if and only if the turn commits. A timer of the same name and key is replaced; `cancel` takes it back.
+        The timer is set if and only if the turn commits. It is durable. It replaces a timer of the same key and name.
+
+        Args:
+            after: Seconds from now, up to a hundred years.
+            message: A command of this actor.
+            name: The name of the timer, unique for the key; by default a new id.
+
+        Returns:
+            The name of the timer, for `cancel`.
+
+        Raises:
+            DeclarationError: `after` or `message` is invalid, or the handler is that of a query.
+
+        Example:
+            self.remind(3600, CancelOrder(self.key), name="payment-timeout")
         """
         call = self._running
         timer = Timer(name or call.next_id(), message, after)
@@ -162,31 +233,78 @@ class Actor(Generic[S]):
         return timer.name
 
     def schedule(self, every: str, message: Command[Any], *, name: str, zone: str = "") -> None:
-        """Send `message` again and again: ``@every 1m`` or a cron expression with seconds (``0 30 9 * * *``), in time zone `zone`."""
+        """Set a schedule, which sends a command to this actor repeatedly, until it is cancelled or replaced.
+
+        The schedule is set if and only if the turn commits. It is durable. It replaces a timer or schedule of the same key
+        and name.
+
+        Args:
+            every: ``@every 1m30s`` (at least a second), ``@hourly``, ``@daily`` and so on, or a cron expression of six
+                fields, seconds first: ``0 30 9 * * *``.
+            message: A command of this actor.
+            name: The name of the schedule, unique for the key.
+            zone: A time zone, such as ``Europe/Berlin``; not allowed with ``@every``.
+
+        Raises:
+            DeclarationError: An argument is invalid, or the handler is that of a query.
+
+        Example:
+            self.schedule("@daily", SendReport(self.key), name="report", zone="Europe/Berlin")
+        """
         self._running.remind(Timer(name, message, schedule=every, zone=zone))
 
     def cancel(self, name: str) -> None:
-        """Take back the timer or schedule `name` of this key, if and only if the turn commits.
+        """Cancel a timer or schedule of this key, if it exists.
 
-        What is due by then may still come: a handler looks at its state.
+        It is cancelled if and only if the turn commits. Its command may arrive nevertheless if it is due before that, so the
+        handler of the command has to check the state.
+
+        Args:
+            name: The name of the timer or schedule.
+
+        Raises:
+            DeclarationError: The handler is that of a query.
         """
         self._running.remind(Timer(name, None, cancel=True))
 
     def on_commit(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once when the turn has committed (to count a metric, say); never when it is refused or fails."""
+        """Call a function once after the turn has committed, to count a metric for example.
+
+        It is not called if the turn fails or is refused, and it may be lost if the process crashes. If it raises, the error is
+        logged.
+
+        Args:
+            callback: A function without parameters. It must not block.
+
+        Raises:
+            DeclarationError: The handler is that of a query.
+        """
         self._running.on_commit(callback)
 
     async def list(
         self, *, order: str | None = None, limit: int = 20, after: str | None = None, **filters: Any
     ) -> Page[S]:
-        """Return a page of the states of all keys, by a declared `Index`: filtered by equality, ordered by an attribute.
+        """Return one page of the states of all keys, by a declared `Index`.
 
-        ``order="-created_date"``: newest first. `after` is the `next` of the page before. Every turn committed before the
-        call is in it. Raises `InvalidMessage` for a token that is none.
+        The list includes every turn that committed before the call.
+
+        Args:
+            order: The field that orders the list, descending with a ``-`` in front: ``"-created_date"``. It must be the
+                `order` of the index.
+            limit: Upper limit of states on the page, from 1 to 1000.
+            after: The `next` of the preceding page; None for the first page.
+            filters: At most one field and its value, which the listed states have: ``user_id="1"``.
+
+        Raises:
+            DeclarationError: No declared index has this filter and order.
+            InvalidMessage: `after` is not a token of this list.
+
+        Example:
+            page = await self.list(user_id=message.user_id, order="-created_date", after=message.page)
         """
         lists = self._running.lists
         if lists is None:
-            raise DeclarationError(f"{self.name}: declare indexes=[Index(…)] to list states")
+            raise DeclarationError(f"{self.name}: self.list needs an index: declare indexes=[Index(…)] on the class")
         return cast("Page[S]", await lists.page(filters, order, limit, after))
 
     @property
@@ -199,26 +317,36 @@ class Actor(Generic[S]):
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "state" and hasattr(self, "_call"):
             raise AttributeError(
-                f"{type(self).__name__}.{name}: a handler's own attributes end with it; keep data in self.state, "
-                "and what lives as long as the service in on_start"
+                f"{type(self).__name__}.{name}: an attribute that a handler sets is lost when the handler ends; "
+                "keep data in self.state, and set the attributes of the service in on_start"
             )
         object.__setattr__(self, name, value)
 
     _call: Call
-    """What a view is of; the actor itself has none."""
+    """The call that this view belongs to. The actor itself is not a view and has none."""
 
 
 set_call: Callable[[Actor[Any], Call], None] = Actor.__dict__["_call"].__set__  # past `__setattr__`
-"""Make what `maker` gives the view of a call."""
+"""Turn an object that `maker` created into the view of a call."""
 
 
 def maker(kind: type[Actor[Any]]) -> Callable[[], Actor[Any]]:
-    """Return what makes bare objects of `kind` for views: a class that is called does it fastest, an `__init__` is not run."""
+    """Return a function that creates bare objects of `kind`, for views.
+
+    Calling the class is the fastest way. A class with an `__init__` needs another one, since `__init__` must not run for a
+    view.
+    """
     return kind if kind.__init__ is object.__init__ else partial(object.__new__, kind)
 
 
 def view(make: Callable[[], Actor[Any]], attributes: dict[str, Any], call: Call) -> Actor[Any]:
-    """Return the actor as one call sees it: `attributes` are those of the service, as `on_start` and its tasks left them."""
+    """Return the actor as one call sees it.
+
+    Args:
+        make: The result of `maker`.
+        attributes: The attributes of the service, as `on_start` and its tasks have set them.
+        call: The call, which the methods of the view use.
+    """
     seen = make()
     if attributes:
         seen.__dict__.update(attributes)
@@ -226,19 +354,7 @@ def view(make: Callable[[], Actor[Any]], attributes: dict[str, Any], call: Call)
     return seen
 
 
-def _state_type(cls: type) -> Any:
-    for base in cls.__mro__:
-        for generic in base.__dict__.get("__orig_bases__", ()):
-            if isinstance(get_origin(generic), type) and issubclass(get_origin(generic), Actor):
-                state = get_args(generic)[0]
-                if isinstance(state, TypeVar):
-                    continue
-                if not (
-                    isinstance(state, type) and issubclass(state, msgspec.Struct) and state.__struct_config__.frozen
-                ):
-                    raise DeclarationError(
-                        f"{cls.__name__}: the state {state!r} must be a msgspec.Struct with frozen=True"
-                    )
-                check_type(state)
-                return state
-    return None
+def _wrong_operation(message: object, expected: str) -> DeclarationError:
+    contract = contract_of(message)
+    method = "emit" if contract.op == "event" else contract.op
+    return DeclarationError(f"{type(message).__name__} is not a {expected}: use self.{method}")

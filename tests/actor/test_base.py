@@ -52,7 +52,7 @@ class Boxes(Actor[Box], indexes=[Index("name", order="size"), Index()]):
 
 @pytest.mark.parametrize("name", ["Boxes", "my boxes", "a.b", "", "3d", 7])
 def test_a_name_is_one_lower_case_token(name: object) -> None:
-    with pytest.raises(DeclarationError, match=r"Wrong\.name = .*: one token of lower-case letters"):
+    with pytest.raises(DeclarationError, match=r"Wrong\.name = .* is not a valid name: use lower-case letters"):
         type("Wrong", (Actor,), {"name": name})
 
 
@@ -134,18 +134,26 @@ def test_what_an_actor_may_not_do() -> None:
         boxes.emit(ResizeBox("a", 1))
     with pytest.raises(DeclarationError, match="OpenLid is no command of 'boxes'"):
         boxes.remind(1, OpenLid("a"))
-    with pytest.raises(DeclarationError, match=r"the state is a .*Box.*, not a int"):
+    with pytest.raises(DeclarationError, match=r"boxes: self\.state must be a Box or None, not a int"):
         boxes.state = 5
-    with pytest.raises(AttributeError, match=r"Boxes.*\.cache: a handler's own attributes end with it"):
+    with pytest.raises(AttributeError, match=r"Boxes.*\.cache: an attribute that a handler sets is lost"):
         boxes.cache = {}
 
 
 async def test_a_command_is_not_asked_and_a_query_not_told() -> None:
     boxes = worker(Boxes, key="a", replies={GetBox: 1, OpenLid: None})
-    with pytest.raises(DeclarationError, match="GetBox is no command"):
+    with pytest.raises(DeclarationError, match=r"GetBox is not a command: use self\.query"):
         await boxes.command(GetBox("a"))
-    with pytest.raises(DeclarationError, match="OpenLid is no query"):
+    with pytest.raises(DeclarationError, match=r"OpenLid is not a query: use self\.command"):
         await boxes.query(OpenLid("a"))
+
+
+def test_an_actor_without_state_cannot_assign_one() -> None:
+    class Stateless(Actor):  # type: ignore[type-arg]
+        name = "stateless"
+
+    with pytest.raises(DeclarationError, match=r"stateless: an actor without state cannot assign self\.state"):
+        worker(Stateless).state = Box("a")
 
 
 def test_outside_a_handler_nothing_works() -> None:

@@ -1,0 +1,45 @@
+"""The type of the states of an actor, read from its class line: ``class Orders(Actor[Order])``."""
+
+from typing import Any, TypeVar, get_args, get_origin
+
+import msgspec
+
+from runtime.errors import DeclarationError
+from runtime.wire.codec import check_type
+
+
+def find_state_type(cls: type, generic: type) -> Any:
+    """Return the type of the states of an actor.
+
+    Args:
+        cls: The class of the actor.
+        generic: The generic class, `Actor`, with whose parameter `cls` or one of its bases declares the type.
+
+    Returns:
+        The type, or None for an actor without state.
+
+    Raises:
+        DeclarationError: The type is not a frozen struct, or it is dangerous on the wire.
+    """
+    for base in cls.__mro__:
+        for parent in base.__dict__.get("__orig_bases__", ()):
+            if isinstance(get_origin(parent), type) and issubclass(get_origin(parent), generic):
+                state = get_args(parent)[0]
+                if isinstance(state, TypeVar):
+                    continue
+                if not (
+                    isinstance(state, type) and issubclass(state, msgspec.Struct) and state.__struct_config__.frozen
+                ):
+                    raise DeclarationError(
+                        f"{cls.__name__}: the state {state!r} must be a msgspec.Struct with frozen=True"
+                    )
+                check_type(state)
+                return state
+    return None
+
+
+def invalid_state(actor: str, expected: Any, value: object) -> DeclarationError:
+    """Return the error of a handler that assigns a state which does not have the declared type, if there is one."""
+    if expected is None:
+        return DeclarationError(f"{actor}: an actor without state cannot assign self.state: subclass Actor[State]")
+    return DeclarationError(f"{actor}: self.state must be a {expected.__name__} or None, not a {type(value).__name__}")
