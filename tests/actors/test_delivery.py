@@ -94,7 +94,7 @@ async def test_a_package_of_an_unknown_order_is_retried() -> None:
     with pytest.raises(Retry, match="no order 1"):
         await worker(Deliveries, key="1", replies={GetOrder: NotFound("Order not found")}).on_package_created(PACKED)
     with pytest.raises(NotDelivered):
-        await worker(Deliveries, key="1", replies={GetOrder: NotDelivered("nobody")}).on_package_created(PACKED)
+        await worker(Deliveries, key="1", replies={GetOrder: NotDelivered("no service")}).on_package_created(PACKED)
 
 
 async def test_a_delivery_is_started_and_completed() -> None:

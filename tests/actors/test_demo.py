@@ -46,9 +46,9 @@ async def test_it_runs_until_ctrl_c_and_prints_commands_that_work(tmp_path: Path
             assert f"(port {port} is taken)" in demo.text
             line = next(line for line in demo.text.splitlines() if "query orders.get_order" in line)
             own = line.split(" query ")[1].split()
-            asked = await run_command("query", *own, cwd=tmp_path)
-            assert asked.code == 0, asked
-            assert '"status":"FULFILLED"' in asked.out
+            shown = await run_command("query", *own, cwd=tmp_path)
+            assert shown.code == 0, shown
+            assert '"status":"FULFILLED"' in shown.out
             demo.signal(signal.SIGINT)
             assert await demo.wait() == 0
             assert "Traceback" not in demo.text

@@ -62,18 +62,18 @@ async def test_three_services_are_queried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "reply", "error"),
+    ("query_type", "reply", "error"),
     [
         (GetDeliveryPricing, Pricing(2000), "Wrong delivery price: got 1000, expected 2000"),
-        (GetDeliveryPricing, NotDelivered("nobody"), "Failure to contact the delivery service"),
+        (GetDeliveryPricing, NotDelivered("no service"), "Failure to contact the delivery service"),
         (ValidatePayment, PaymentValidation(False), "Wrong payment token"),
         (ValidatePayment, DeadlineExceeded("late"), "Failure to contact the payment service"),
         (ValidateProducts, ProductsValidation("Product 'x' not found", [PartialProduct("x")]), "Product 'x' not found"),
-        (ValidateProducts, NotDelivered("nobody"), "Failure to contact the products service"),
+        (ValidateProducts, NotDelivered("no service"), "Failure to contact the products service"),
     ],
 )
-async def test_an_invalid_order_is_a_reply_and_is_not_created(asked: type, reply: Any, error: str) -> None:
-    orders = worker(Orders, key="1", replies={**VALID, asked: reply})
+async def test_an_invalid_order_is_a_reply_and_is_not_created(query_type: type, reply: Any, error: str) -> None:
+    orders = worker(Orders, key="1", replies={**VALID, query_type: reply})
     creation = await orders.create_order(CREATE)
     assert (creation.success, creation.message, creation.order) == (False, "Validation errors", None)
     assert creation.errors == (error,)

@@ -76,7 +76,7 @@ async def test_a_refusal_is_retried_then_raises_an_alert(
     ]
 
 
-@pytest.mark.parametrize("error", [HandlerFailed("out of order"), NotDelivered("nobody")])
+@pytest.mark.parametrize("error", [HandlerFailed("out of order"), NotDelivered("no service")])
 @pytest.mark.parametrize(("event", "sent", "status"), COMMANDS)
 async def test_a_missing_reply_is_retried_then_raises_an_alert(
     event: Any, sent: Any, status: str, error: RequestError

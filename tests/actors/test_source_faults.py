@@ -81,11 +81,11 @@ async def test_6_a_late_package_does_not_set_back_a_delivered_order(shop: Shop) 
     await publish(shop, "warehouse", "PackageCreated", order_id, {"orderId": order_id, "products": products})
     await publish(shop, "warehouse", "PackagingFailed", order_id, {"orderId": order_id})
 
-    async def told() -> Any:
+    async def modified() -> Any:
         now = await shop.order(order_id)
         return now if now["total"] == 1500 else None
 
-    late = await shop.system.until(told)
+    late = await shop.system.until(modified)
     assert late["status"] == "FULFILLED"
     assert late["products"] == [{**SHIRT, "quantity": 1}]
 
@@ -126,12 +126,14 @@ async def test_7_sources_and_field_names_are_as_documented(shop: Shop) -> None:
     for service in ("products", "orders", "warehouse", "delivery", "payment"):
         for stored in await shop.events(service):
             _, source, _, name, key = stored.subject.split(".")
-            told = header_block.parse(stored.headers or b"")
-            ours = {header.lower(): value for header, value in told.items() if header.lower().startswith("ce-")}
+            headers = header_block.parse(stored.headers or b"")
+            attributes = {
+                header.lower(): value for header, value in headers.items() if header.lower().startswith("ce-")
+            }
             assert source == service
-            assert ours["ce-source"] == f"/{service}"
-            assert ours["ce-type"] == service + "." + name.title().replace("_", "")
-            assert ours["ce-subject"] == key
+            assert attributes["ce-source"] == f"/{service}"
+            assert attributes["ce-type"] == service + "." + name.title().replace("_", "")
+            assert attributes["ce-subject"] == key
             body = msgspec.json.decode(stored.payload)
             assert list(body) == FIELDS[name].split(), name
             assert key in (body.get("orderId"), body.get("productId"), body.get("new", {}).get("orderId"))

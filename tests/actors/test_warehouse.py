@@ -70,10 +70,10 @@ async def test_a_change_before_packing_is_applied() -> None:
 
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED"])
 async def test_a_change_after_packing_began_is_ignored(status: Any) -> None:
-    begun = replace(NEW, status=status)
-    warehouse = worker(Warehouse, key="1", state=begun)
+    started = replace(NEW, status=status)
+    warehouse = worker(Warehouse, key="1", state=started)
     await warehouse.on_order_modified(modified(SHOES))
-    assert warehouse.state == begun
+    assert warehouse.state == started
 
 
 async def test_an_old_change_is_ignored() -> None:
@@ -103,10 +103,10 @@ async def test_a_deleted_order_is_not_packed() -> None:
 
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "COMPLETED"])
 async def test_a_started_packaging_request_is_not_deleted(status: Any) -> None:
-    begun = replace(NEW, status=status)
-    warehouse = worker(Warehouse, key="1", state=begun)
+    started = replace(NEW, status=status)
+    warehouse = worker(Warehouse, key="1", state=started)
     await warehouse.on_order_deleted(OrderDeleted.of(ORDER))
-    assert warehouse.state == begun
+    assert warehouse.state == started
 
 
 async def test_a_packaging_request_is_started_updated_and_completed() -> None:

@@ -94,8 +94,8 @@ async def test_a_reply_is_json_on_stdout_and_stderr_is_empty(desk: Desk) -> None
     note = await desk.note("text=7", "stars=2")
     assert (note["text"], note["stars"]) == ("7", 2)
     for target in ("notes.get_note", "notes.GetNote", "notes.query.get_note"):
-        asked = await desk("query", target, f"noteId={note['noteId']}")
-        assert (asked.code, json.loads(asked.out), asked.err) == (0, note, "")
+        answered = await desk("query", target, f"noteId={note['noteId']}")
+        assert (answered.code, json.loads(answered.out), answered.err) == (0, note, "")
     piped = await desk("query", "notes.get_note", "-", stdin=json.dumps({"noteId": note["noteId"]}))
     assert json.loads(piped.out) == note
 
@@ -190,8 +190,8 @@ async def test_an_emitted_event_is_stored_and_handled(desk: Desk) -> None:
     assert json.loads(again.out)["duplicate"] is True
 
     async def rated() -> bool:
-        asked = await desk("query", "notes.get_note", f"noteId={note['noteId']}")
-        return json.loads(asked.out)["stars"] == 5
+        answered = await desk("query", "notes.get_note", f"noteId={note['noteId']}")
+        return json.loads(answered.out)["stars"] == 5
 
     await desk.system.until(rated)
 
@@ -199,8 +199,8 @@ async def test_an_emitted_event_is_stored_and_handled(desk: Desk) -> None:
 async def test_the_trace_id_is_printed_and_headers_are_sent(desk: Desk) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     header = f"traceparent: 00-{trace}-b7ad6b7169203331-01"
-    asked = await desk("query", "notes.get_note", "noteId=1", "--trace", "--header", header)
-    assert f"trace {trace}\n" in asked.err
+    answered = await desk("query", "notes.get_note", "noteId=1", "--trace", "--header", header)
+    assert f"trace {trace}\n" in answered.err
     assert [span.name for span in desk.system.trace_of(trace)] == ["notes/get_note"]
 
 

@@ -144,11 +144,13 @@ async def test_a_running_request_is_answered_before_the_exit(
         running_command("run", "greeting", *flags, cwd=package) as process,
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
     ):
-        asked = asyncio.ensure_future(client.request(f"{namespace}.hello.query.greet", b'{"name":"slow"}', timeout=20))
+        answered = asyncio.ensure_future(
+            client.request(f"{namespace}.hello.query.greet", b'{"name":"slow"}', timeout=20)
+        )
         # The next reply shows that the previous request is running.
         await client.request(f"{namespace}.hello.query.greet", b'{"name":"b"}', timeout=20)
         process.signal(signal.SIGTERM)
-        assert (await asked).payload == b'"Hello slow"'
+        assert (await answered).payload == b'"Hello slow"'
         assert await process.wait() == 0
 
 
@@ -160,7 +162,7 @@ async def test_a_second_signal_ends_the_process_at_once(
         running_command("run", "greeting", *flags, cwd=package) as process,
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as client,
     ):
-        client.publish(f"{namespace}.hello.query.greet", b'{"name":"stuck"}', reply=b"_INBOX.nobody")
+        client.publish(f"{namespace}.hello.query.greet", b'{"name":"stuck"}', reply=b"_INBOX.unused")
         # The next reply shows that the previous request is running.
         await client.request(f"{namespace}.hello.query.greet", b'{"name":"b"}', timeout=20)
         process.signal(signal.SIGINT)
@@ -183,8 +185,8 @@ async def test_the_health_port_serves_readiness_and_metrics(
         assert json.loads(await asyncio.to_thread(get, "/readyz")) == {"status": "ok", "reasons": []}
         await run_command("query", "hello.greet", "name=Ada", *flags, cwd=package)
         assert "rpc_server_call_duration_seconds_count" in await asyncio.to_thread(get, "/metrics")
-        asked = await run_command("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
-        assert (asked.code, json.loads(asked.out)["status"]) == (0, "ok")
+        answered = await run_command("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
+        assert (answered.code, json.loads(answered.out)["status"]) == (0, "ok")
     refused = await run_command("health", cwd=package, env={"ACTORLOOM_HEALTH_PORT": port})
     assert refused.code == 4
 
@@ -201,12 +203,12 @@ async def test_it_runs_on_uvloop_and_logs_json_without_a_terminal(
 
 async def test_settings_of_the_file_are_used(nats_server: EmbeddedServer, package: Path, namespace: str) -> None:
     (package / "actorloom.toml").write_text(
-        f'namespace = "{namespace}"\nlog_format = "text"\n[nats]\nurl = "{nats_server.url}"\n[actors.nobody]\nlane = 1\n'
+        f'namespace = "{namespace}"\nlog_format = "text"\n[nats]\nurl = "{nats_server.url}"\n[actors.absent]\nlane = 1\n'
     )
     async with running_command("run", "greeting", cwd=package) as process:
-        await process.until("the settings of nobody are not used")
-        asked = await run_command("query", "hello.greet", "name=7", cwd=package)
-        assert asked.out == '"Hello 7"\n'
+        await process.until("the settings of absent are not used")
+        answered = await run_command("query", "hello.greet", "name=7", cwd=package)
+        assert answered.out == '"Hello 7"\n'
 
 
 async def test_reload_restarts_the_actors_when_a_file_changes(package: Path) -> None:
@@ -217,8 +219,8 @@ async def test_reload_restarts_the_actors_when_a_file_changes(package: Path) -> 
         source.write_text(HELLO.replace("Hello {", "Goodbye {"))
         await process.until("stopped")
         await process.until("ready:", 2)
-        asked = await run_command("query", "hello.greet", "name=Ada", "--nats", url, cwd=package)
-        assert asked.out == '"Goodbye Ada"\n'
+        answered = await run_command("query", "hello.greet", "name=Ada", "--nats", url, cwd=package)
+        assert answered.out == '"Goodbye Ada"\n'
         source.write_text("1 / 0")
         await process.until("Error: cannot import")
         source.write_text(HELLO)
