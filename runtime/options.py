@@ -2,6 +2,8 @@
 
 import msgspec
 
+from runtime.backoff import Backoff
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The attempts at a failing reaction, or at a request of `Bus.retry`, and the delays between them.
@@ -45,8 +47,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             attempt: The number of the attempt that failed, from 1 on.
             random: A random number in [0, 1).
         """
-        nominal = min(self.first * 2.0 ** min(attempt - 1, 60), self.longest)
-        return nominal * (0.5 + random / 2)
+        return Backoff(self.first, self.longest).nominal(attempt) * (0.5 + random / 2)
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,8 @@ FLOORS: list[set[str]] = [
     {"storage", "client"},
     {"nats", "telemetry", "actor"},
     {"wire"},
-    {"errors", "options"},
+    {"options"},
+    {"errors", "backoff"},
 ]
 FLOOR_OF = {room: -depth for depth, rooms in enumerate(FLOORS) for room in rooms}
 

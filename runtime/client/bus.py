@@ -5,6 +5,7 @@ A request carries its trace, deadline and call chain, and a command its id; the 
 """
 
 import asyncio
+import itertools
 import os
 import random
 import time
@@ -17,6 +18,7 @@ from opentelemetry.util.types import AttributeValue
 
 from runtime.actor.call import Call
 from runtime.actor.message import Command, Contract, Event, Message, Query, contract_of
+from runtime.backoff import Backoff
 from runtime.client.breaker import BreakerPolicy, RetryBudget
 from runtime.client.route import Route
 from runtime.errors import (
@@ -49,8 +51,8 @@ DEFAULT_TIMEOUT = 5.0
 PATIENCE = 1.0
 """Seconds for which a request is sent again while nobody serves its subject: an actor changes hands in less."""
 
-_PAUSES = 0.01, 0.1
-"""Seconds between these attempts: at first, and at most."""
+_BACKOFF = Backoff(first=0.01, longest=0.1)
+"""The pauses between these attempts."""
 
 _NOBODY = (NoResponders,)
 _NOBODY_OR_REFUSED = (NoResponders, NotDelivered)
@@ -241,12 +243,11 @@ class Bus:
         """Send a request that failed with `told` again, until it meets somebody or patience ends. The pauses grow."""
         now = self._time()
         until = now + PATIENCE
-        pause, longest = _PAUSES
-        while True:
+        for failures in itertools.count(1):
             # The last attempt is at the end of the patience, however long the pause would be.
-            delay = min(pause * (0.5 + random.random() / 2), until - now)
+            delay = min(_BACKOFF.delay(failures), until - now)
             # One that has no time for an answer would make the outcome unknown, where it is known.
-            if delay <= 0 or now + delay + longest >= expires_at or not self._affords(told):
+            if delay <= 0 or now + delay + _BACKOFF.longest >= expires_at or not self._affords(told):
                 raise told
             self._retries.value += 1
             await asyncio.sleep(delay)
@@ -256,8 +257,8 @@ class Bus:
                 if isinstance(error, CircuitOpen) or (error.remote and NotDelivered not in again):
                     raise
                 told = error
-            pause = min(pause * 2, longest)
             now = self._time()
+        raise AssertionError("unreachable: the loop has no end")
 
     def _affords(self, error: RequestError) -> bool:
         """Whether a request that failed so may be sent again: within the budget, unless it has cost nobody anything.

@@ -16,13 +16,13 @@ that they remember. Timers need more care; see `runtime.storage.schedules`.
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 from opentelemetry.trace import Span
 
+from runtime.backoff import Backoff
 from runtime.errors import ActorError, CodecError, NotDelivered, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
@@ -36,11 +36,8 @@ from runtime.wire.subjects import Names, token_key
 
 logger = logging.getLogger("actorloom.storage")
 
-_FIRST_PAUSE = 0.05
-"""Seconds before a failed publish is repeated for the first time; the pause doubles with each failure."""
-
-_LONGEST_PAUSE = 5.0
-"""Seconds to which the pause grows."""
+_BACKOFF = Backoff(first=0.05, longest=5.0)
+"""The pauses before a failed publish is repeated."""
 
 _SILENT_PAUSE = 1.0
 """Seconds: shorter pauses are not logged."""
@@ -53,8 +50,8 @@ class _Attempt(NamedTuple):
     entry: Outgoing
     origin: int
     """The sequence of the record that introduced the entry."""
-    pause: float
-    """Seconds before the next attempt if this one fails."""
+    failures: int
+    """The failed attempts in a row before this one."""
 
 
 class Relay:
@@ -101,7 +98,7 @@ class Relay:
         key.outbox.extend((entry, sequence) for entry in outgoing)
         if key not in self._keys and not self._stopped:
             self._keys.add(key)
-            self._publish(key, _FIRST_PAUSE)
+            self._publish(key)
 
     def pending(self) -> set[int]:
         """Return the sequences of the records that have unpublished entries."""
@@ -211,14 +208,14 @@ class Relay:
 
     # Publishing
 
-    def _publish(self, key: StoredKey, pause: float) -> None:
+    def _publish(self, key: StoredKey, failures: int = 0) -> None:
         """Publish the first entry of an outbox; its confirmation publishes the next one."""
         if not self._owns():
             self.stop()
             return
         assert key.outbox
         entry, origin = key.outbox[0]
-        attempt = _Attempt(key, entry, origin, pause)
+        attempt = _Attempt(key, entry, origin, failures)
         if entry.kind is Kind.CANCEL:
             self._start_take_back(attempt)
         else:
@@ -276,7 +273,7 @@ class Relay:
             self.checkpoint.mark_done(origin)
         if outbox:
             if not self._stopped:
-                self._publish(key, _FIRST_PAUSE)
+                self._publish(key)
             return
         key.outbox = None
         self._keys.discard(key)
@@ -286,15 +283,14 @@ class Relay:
         self.failed += 1
         if self._stopped:
             return
-        key, pause = attempt.key, attempt.pause
-        if pause > _SILENT_PAUSE:
+        key, failures = attempt.key, attempt.failures + 1
+        if _BACKOFF.nominal(failures) > _SILENT_PAUSE:
             logger.warning("%s: events of key %s are not published yet: %s", self._names.actor, key.token, error)
-        delay = pause * (0.5 + random.random() / 2)
-        self._loop.call_later(delay, self._retry, key, min(pause * 2, _LONGEST_PAUSE))
+        self._loop.call_later(_BACKOFF.delay(failures), self._retry, key, failures)
 
-    def _retry(self, key: StoredKey, pause: float) -> None:
+    def _retry(self, key: StoredKey, failures: int) -> None:
         if key.outbox and not self._stopped:
-            self._publish(key, pause)
+            self._publish(key, failures)
 
     def _start_take_back(self, attempt: _Attempt) -> None:
         work = self._take_back(attempt)
@@ -304,7 +300,7 @@ class Relay:
 
     async def _take_back(self, attempt: _Attempt) -> None:
         """Delete the stored timer that has the name of an entry, and then publish the entry if it sets a timer."""
-        key, entry, origin, pause = attempt
+        key, entry, origin, failures = attempt
         own_ids = {each.id for each, _ in key.outbox or ()}
         try:
             deleted = await take_back(self._jetstream, self._names, entry, origin, own_ids)
@@ -312,7 +308,7 @@ class Relay:
             self._retry_later(attempt, error)
             return
         if deleted and entry.kind is not Kind.CANCEL:
-            self._retry(key, pause)
+            self._retry(key, failures)
         else:
             self._confirmed(attempt, 0)
 

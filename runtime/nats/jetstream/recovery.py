@@ -2,18 +2,16 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from runtime.backoff import Backoff
 from runtime.errors import ActorError, PublishError
 
 logger = logging.getLogger("actorloom.nats")
 
-_FIRST_PAUSE: Final = 0.05
-"""Seconds before the second attempt; each further pause is twice as long."""
-_LONGEST_PAUSE: Final = 2.0
-"""The upper limit for a pause, in seconds."""
+_BACKOFF: Final = Backoff(first=0.05, longest=2.0)
+"""The pauses between attempts."""
 
 
 class Recovery:
@@ -72,8 +70,7 @@ class Recovery:
     async def _run(self) -> None:
         while True:
             if self.attempts:
-                pause = min(_FIRST_PAUSE * 2 ** min(self.attempts - 1, 10), _LONGEST_PAUSE)
-                await asyncio.sleep(pause * (0.5 + random.random() / 2))
+                await asyncio.sleep(_BACKOFF.delay(self.attempts))
             self.attempts += 1
             try:
                 await self._attempt()

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import deque
 
+from runtime.backoff import Backoff
 from runtime.telemetry.export.otlp import encode
 from runtime.telemetry.export.settings import Batching, Endpoint
 from runtime.telemetry.export.transport import PostResult, Transport
@@ -28,8 +29,8 @@ from runtime.telemetry.spans.recorder import Recorder
 logger = logging.getLogger("actorloom.telemetry")
 _SLICE = 64
 """Spans that are encoded at once."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-"""Seconds between attempts while the receiver fails; each pause is twice the one before."""
+_BACKOFF = Backoff(first=0.5, longest=30.0)
+"""The pauses between attempts while the receiver fails."""
 
 
 class SpanExporter:
@@ -66,7 +67,8 @@ class SpanExporter:
         self._all_sent = True
         """Whether the last flush sent all spans."""
         self._stopping = False
-        self._pause = 0.0
+        self._failures = 0
+        """Attempts in a row that the receiver did not accept."""
         """Seconds until the next attempt; 0 while the receiver is available."""
         self._retry_at = 0.0
         """The time of the next attempt, on the monotonic clock."""
@@ -189,14 +191,15 @@ class SpanExporter:
         return self.rejected == rejected
 
     def _on_failure(self, result: PostResult) -> None:
-        if not self._pause:
+        if not self._failures:
             self._missed_before = self.rejected + self._recorder.dropped
             logger.warning("cannot export spans to %s: %s", self._endpoint.url, result.error)
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE) or _FIRST_PAUSE
-        self._retry_at = time.monotonic() + (self._pause if result.after is None else result.after)
+        self._failures += 1
+        pause = _BACKOFF.delay(self._failures) if result.after is None else result.after
+        self._retry_at = time.monotonic() + pause
 
     def _on_success(self) -> None:
-        if self._pause:
+        if self._failures:
             missed = self.rejected + self._recorder.dropped - self._missed_before
             logger.warning("export of spans to %s works again; %d spans were dropped", self._endpoint.url, missed)
-            self._pause = self._retry_at = 0.0
+            self._failures, self._retry_at = 0, 0.0
