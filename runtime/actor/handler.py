@@ -1,4 +1,7 @@
-"""The handler table of an actor class: collected from its decorated methods, and checked, when the class is made."""
+"""The decorators of handlers, and the handler table of an actor.
+
+The table is collected from the decorated methods of a class, and checked, when the class is created.
+"""
 
 import inspect
 import typing
@@ -7,7 +10,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
-from runtime.actor.message import Accepted, Contract, Event, NewKey, contract_of, path_reader
+from runtime.actor.message import Accepted, Contract, Event, NewKey, Op, contract_of, path_reader
 from runtime.actor.patterns import compile_pattern
 from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
@@ -18,10 +21,14 @@ Verb = Literal["query", "command", "react"]
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 _MARK = "__actorloom__"
+"""The attribute of a method that has its mark."""
+
+_DECORATORS: dict[Op, Verb] = {"query": "query", "command": "command", "event": "react"}
+"""The decorator for the handlers of each kind of message."""
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """What a decorator leaves on a method."""
+    """The arguments of a decorator, stored on the method."""
 
     verb: Verb
     accept: bool = False
@@ -30,53 +37,23 @@ class Mark(msgspec.Struct, frozen=True):
     attempts: int | None = None
 
 
-class Handler:
-    """One row of the table: a message type, the method that handles it, and all that dispatch prepares from them."""
-
-    __slots__ = (
-        "accept",
-        "attempts",
-        "codec",
-        "contract",
-        "doc",
-        "function",
-        "key_of",
-        "mark_suffix",
-        "matches",
-        "name",
-        "reply",
-        "source",
-        "verb",
-        "where",
-    )
-
-    def __init__(
-        self, name: str, function: Callable[..., Awaitable[Any]], mark: Mark, contract: Contract, keyed: bool
-    ) -> None:
-        self.name = name
-        self.source = f"{mark.verb}.{name}"
-        self.function = function
-        self.verb: Verb = mark.verb
-        self.accept = mark.accept
-        self.contract = contract
-        self.reply: Any = contract.reply
-        self.doc = inspect.getdoc(function) or ""
-        self.codec: Codec[Any] = Codec(contract.type)
-        check_type(contract.reply)
-        self.where = mark.where
-        self.matches = compile_pattern(mark.where) if mark.where is not None else None
-        self.attempts = mark.attempts
-        self.key_of = path_reader(contract.type, mark.key, name) if mark.key else contract.key_of
-        self.mark_suffix = f".{name}" if mark.verb == "react" else ""
-        """Follows an event's id in the record: each reaction to it is handled for itself, also one that is added later."""
-        if keyed and self.key_of is None and mark.verb != "query" and not isinstance(contract.key, NewKey):
-            raise DeclarationError(
-                f"{name}: {contract.type.__name__} has no key, but the actor has a state for each key"
-            )
-
-
 def query(function: Function) -> Function:
-    """Mark a method as the handler of a query. It reads; it cannot emit, command or change state."""
+    """Mark a method as the handler of a query.
+
+    The handler reads the last committed state and does not wait for commands of its key. It cannot change the state, emit
+    events, send commands or set timers.
+
+    Args:
+        function: A coroutine method with two parameters, `self` and the query. It returns the declared reply.
+
+    Raises:
+        DeclarationError: `function` is not a coroutine function.
+
+    Example:
+        @query
+        async def get_order(self, message: GetOrder) -> Order:
+            return self.state or not_found(message.order_id)
+    """
     return _mark(function, Mark("query"))
 
 
@@ -87,8 +64,25 @@ def command(*, accept: bool = False) -> Callable[[Function], Function]: ...
 def command(function: Any = None, /, *, accept: bool = False) -> Any:
     """Mark a method as the handler of a command.
 
-    ``accept=True``: a long job. The reply is `Accepted`, given once the command is stored; the handler then runs, again if
-    the process dies, and returns None: its outcome is an event.
+    In an actor with a state, the handler runs while no other command or event of the same key does. Its state, events and
+    timers are stored together, before the reply is sent. If it raises, they are discarded; a command that it has sent to
+    another actor keeps its effect.
+
+    Args:
+        function: A coroutine method with two parameters, `self` and the command. It returns the declared reply.
+        accept: True for a long job, whose command is a ``Command[Accepted]``. The caller receives `Accepted` as soon as the
+            command is stored. The handler runs after that, and runs again if the process crashes. It returns None, and
+            reports its outcome with an event.
+
+    Raises:
+        DeclarationError: `function` is not a coroutine function.
+
+    Example:
+        @command
+        async def create_order(self, message: CreateOrder) -> Order:
+            self.state = Order(self.key, message.total)
+            self.emit(OrderCreated(self.key, message.total))
+            return self.state
     """
     if function is not None:
         return _mark(function, Mark("command"))
@@ -104,10 +98,25 @@ def react(
 def react(
     function: Any = None, /, *, where: dict[str, Any] | None = None, key: str | None = None, attempts: int | None = None
 ) -> Any:
-    """Mark a method as a reaction to an event: at least once on the wire, once in effect, in order per key.
+    """Mark a method as a reaction to an event of any actor.
 
-    `where` is a content pattern over the event's JSON (EventBridge's rules, see `runtime.actor.patterns`); `key` the path of the key
-    where it is not the event's own; `attempts` how often it is tried before it becomes a dead letter.
+    In an actor with a state, the events of a key are handled in order, and each takes effect once. In an actor without a
+    state, a reaction that emits nothing may run again after a failure of the process or the network (ADR 002). A reaction
+    that raises runs again after a delay; see `RetryPolicy`.
+
+    Args:
+        function: A coroutine method with two parameters, `self` and the event. It returns None.
+        where: A content pattern. Events whose JSON does not match it are skipped. See `runtime.actor.patterns`.
+        key: The path of the field that has the key, with dots: ``"new.order_id"``. By default it is the event's own key.
+        attempts: The number of attempts before an event becomes a dead letter; by default that of the retry policy.
+
+    Raises:
+        DeclarationError: `function` is not a coroutine function.
+
+    Example:
+        @react(where={"total": [{"numeric": [">", 100]}]}, attempts=3)
+        async def on_order_created(self, event: OrderCreated) -> None:
+            self.state = Discount(self.key, 5)
     """
     if function is not None:
         return _mark(function, Mark("react"))
@@ -116,20 +125,104 @@ def react(
 
 def _mark(function: Any, mark: Mark) -> Any:
     if not inspect.iscoroutinefunction(function):
-        raise DeclarationError(f"{getattr(function, '__qualname__', function)}: a handler is an async function")
+        raise DeclarationError(
+            f"{getattr(function, '__qualname__', function)}: a handler must be a coroutine function: use async def"
+        )
     setattr(function, _MARK, mark)
     return function
 
 
+class Handler:
+    """One row of the handler table: a message type, the method that handles it, and everything prepared from them.
+
+    Args:
+        label: The class and method in error texts: ``Orders.create_order``.
+        name: The name of the method.
+        function: The method.
+        mark: The arguments of its decorator.
+        contract: The contract of the message type.
+        keyed: Whether the actor has a state.
+
+    Raises:
+        DeclarationError: The key or the pattern is invalid, or the actor has a state and the message no key.
+    """
+
+    __slots__ = (
+        "accept",
+        "attempts",
+        "codec",
+        "contract",
+        "doc",
+        "function",
+        "id_suffix",
+        "key_of",
+        "matches",
+        "name",
+        "reply",
+        "source",
+        "verb",
+        "where",
+    )
+
+    def __init__(
+        self,
+        label: str,
+        name: str,
+        function: Callable[..., Awaitable[Any]],
+        mark: Mark,
+        contract: Contract,
+        keyed: bool,
+    ) -> None:
+        self.name = name
+        self.source = f"{mark.verb}.{name}"
+        """The operation, for error texts."""
+        self.function = function
+        self.verb: Verb = mark.verb
+        self.accept = mark.accept
+        self.contract = contract
+        self.reply: Any = contract.reply
+        self.doc = inspect.getdoc(function) or ""
+        self.codec: Codec[Any] = Codec(contract.type)
+        check_type(contract.reply)
+        self.where = mark.where
+        self.matches = compile_pattern(mark.where, f"{label}: where") if mark.where is not None else None
+        """The predicate of the pattern `where`, over the decoded JSON of an event; None without a pattern."""
+        self.attempts = mark.attempts
+        """The attempts before a dead letter; None for the number in the retry policy."""
+        self.key_of = path_reader(contract.type, mark.key, label) if mark.key else contract.key_of
+        """Reads the key from a message; None if messages of this type have no key."""
+        self.id_suffix = f".{name}" if mark.verb == "react" else ""
+        """Follows the id of an event in the record, since each reaction to an event is handled by itself.
+
+        It depends on the name of the method alone, so that a reaction that is added later changes no other id."""
+        if keyed and self.key_of is None and mark.verb != "query" and not isinstance(contract.key, NewKey):
+            key = "@react(key=…)" if mark.verb == "react" else "key=… in the class line of the message"
+            raise DeclarationError(
+                f"{label}: {contract.type.__name__} has no key, but the actor has a state for each key: declare {key}"
+            )
+
+
 class HandlerTable:
-    """The handlers of one actor: queries and commands by name, reactions by event type."""
+    """The handlers of one actor.
+
+    Args:
+        actor: The name of the actor.
+        cls: Its class.
+        keyed: Whether it has a state.
+
+    Raises:
+        DeclarationError: A handler has an invalid declaration, or a message has two handlers.
+    """
 
     __slots__ = ("commands", "queries", "reactions")
 
     def __init__(self, actor: str, cls: type, keyed: bool) -> None:
         self.queries: dict[str, Handler] = {}
+        """The handlers of queries, by the name of the message on the wire: ``get_order``."""
         self.commands: dict[str, Handler] = {}
+        """The handlers of commands, by the name of the message on the wire."""
         self.reactions: dict[type[Event], list[Handler]] = {}
+        """The reactions, by the type of the event."""
         for attribute in dir(cls):
             function = getattr(cls, attribute, None)
             mark = getattr(function, _MARK, None)
@@ -137,37 +230,43 @@ class HandlerTable:
                 self._add(actor, cls, attribute, function, mark, keyed)
 
     def _add(self, actor: str, cls: type, attribute: str, function: Any, mark: Mark, keyed: bool) -> None:
-        where = f"{cls.__name__}.{attribute}"
-        message_type, returns = _signature(where, function)
+        label = f"{cls.__name__}.{attribute}"
+        message_type, returns = _signature(label, function)
         contract = contract_of(message_type)
-        expected = "event" if mark.verb == "react" else mark.verb
-        if contract.op != expected:
+        wanted = _DECORATORS[contract.op]
+        if mark.verb != wanted:
+            article = "an" if contract.op == "event" else "a"
             raise DeclarationError(
-                f"{where}: @{mark.verb} cannot handle {message_type.__name__}, which is a {contract.op}"
+                f"{label}: @{mark.verb} cannot handle {message_type.__name__}, "
+                f"which is {article} {contract.op}: use @{wanted}"
             )
-        handler = Handler(attribute, function, mark, contract, keyed)
+        handler = Handler(label, attribute, function, mark, contract, keyed)
         if mark.verb == "react":
             if returns not in (None, type(None)):
-                raise DeclarationError(f"{where}: a reaction returns nothing: an event has no reply")
+                raise DeclarationError(f"{label}: a reaction must return None, since an event has no reply")
             handlers = self.reactions.setdefault(contract.type, [])  # type: ignore[arg-type]
             handlers.append(handler)
             return
         if contract.actor != actor:
-            raise DeclarationError(f"{where}: {message_type.__name__} belongs to {contract.actor!r}, not to {actor!r}")
-        _check_reply(where, handler, returns)
+            raise DeclarationError(
+                f"{label}: {message_type.__name__} belongs to actor {contract.actor!r}: {actor!r} cannot handle it"
+            )
+        _check_reply(label, handler, returns)
         if mark.verb == "query":
-            check_reads_only(where, function)
+            check_reads_only(label, function)
         table = self.queries if mark.verb == "query" else self.commands
         other = table.setdefault(contract.name, handler)
         if other is not handler:
-            raise DeclarationError(f"{where}: {message_type.__name__} has a handler already: {other.name}")
+            raise DeclarationError(
+                f"{label}: {message_type.__name__} has a handler already: {cls.__name__}.{other.name}"
+            )
 
 
-def _check_reply(where: str, handler: Handler, returns: Any) -> None:
+def _check_reply(label: str, handler: Handler, returns: Any) -> None:
     declared = handler.reply
     if handler.accept:
         if declared is not Accepted or returns not in (None, type(None)):
-            raise DeclarationError(f"{where}: a long job is a Command[Accepted], and its handler returns None")
+            raise DeclarationError(f"{label}: accept=True needs a Command[Accepted], and a handler that returns None")
         return
     if declared is None:
         declared = type(None)
@@ -175,24 +274,24 @@ def _check_reply(where: str, handler: Handler, returns: Any) -> None:
         returns = type(None)
     if returns != declared:
         raise DeclarationError(
-            f"{where} returns {_show(returns)}, but {handler.contract.type.__name__} promises {_show(declared)}"
+            f"{label} returns {_type_name(returns)}, but the reply of {handler.contract.type.__name__} "
+            f"is {_type_name(declared)}"
         )
 
 
-def _show(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     return "None" if kind is type(None) else getattr(kind, "__name__", str(kind))
 
 
-def _signature(where: str, function: Any) -> tuple[type, Any]:
+def _signature(label: str, function: Any) -> tuple[type, Any]:
+    """Return the annotated types of the message and of the reply."""
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 2:
-        raise DeclarationError(f"{where}: a handler takes self and one message")
+        raise DeclarationError(f"{label}: a handler must have two parameters, self and the message")
     try:
         hints = typing.get_type_hints(function)
     except NameError as error:
-        raise DeclarationError(
-            f"{where}: {error}; message types are imported at run time, not under TYPE_CHECKING"
-        ) from None
+        raise DeclarationError(f"{label}: {error}; import message types at run time, not under TYPE_CHECKING") from None
     if parameters[1].name not in hints or "return" not in hints:
-        raise DeclarationError(f"{where}: annotate the message and the reply")
+        raise DeclarationError(f"{label}: annotate the type of the message and the type of the reply")
     return hints[parameters[1].name], hints["return"]

@@ -135,7 +135,7 @@ class Reactions:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
             work = self.make_work(route, handler, completion, attempt)
-            work.id = event_id + handler.mark_suffix
+            work.id = event_id + handler.id_suffix
             work.id_from_delivery = own
             try:
                 if undecodable is not None:

@@ -105,8 +105,8 @@ def test_two_reactions_to_an_event_are_told_apart_whatever_is_added_later() -> N
         @react
         async def a_new_reaction(self, event: ThingMade) -> None: ...
 
-    before = {handler.name: handler.mark_suffix for handler in Before.handlers.reactions[ThingMade]}
-    after = {handler.name: handler.mark_suffix for handler in After.handlers.reactions[ThingMade]}
+    before = {handler.name: handler.id_suffix for handler in Before.handlers.reactions[ThingMade]}
+    after = {handler.name: handler.id_suffix for handler in After.handlers.reactions[ThingMade]}
     assert before["on_made"] == after["on_made"] != after["a_new_reaction"]
 
 
@@ -134,22 +134,27 @@ def make(
 @pytest.mark.parametrize(
     ("mark", "message", "returns", "text"),
     [
-        (query, DropThing, None, "Wrong.handle: @query cannot handle DropThing, which is a command"),
-        (command, GetThing, Thing, "Wrong.handle: @command cannot handle GetThing, which is a query"),
-        (react, GetThing, None, "Wrong.handle: @react cannot handle GetThing, which is a query"),
-        (query, ThingMade, None, "Wrong.handle: @query cannot handle ThingMade, which is a event"),
-        (query, GetThing, None, "Wrong.handle returns None, but GetThing promises Thing"),
-        (query, GetThing, dict, "Wrong.handle returns dict, but GetThing promises Thing"),
-        (query, FindThing, Thing, "Wrong.handle returns Thing, but FindThing promises .*Thing | None"),
-        (command, DropThing, Thing, "Wrong.handle returns Thing, but DropThing promises None"),
-        (react, ThingMade, Thing, "Wrong.handle: a reaction returns nothing: an event has no reply"),
-        (query, GetBox, Thing, "Wrong.handle: GetBox belongs to 'boxes', not to 'things'"),
-        (command, ShipThings, None, "handle: ShipThings has no key, but the actor has a state for each key"),
-        (react, DayEnded, None, "handle: DayEnded has no key, but the actor has a state for each key"),
-        (command(accept=True), DropThing, None, r"a long job is a Command\[Accepted\], and its handler returns None"),
-        (command(accept=True), ImportThings, Accepted, r"a long job is a Command\[Accepted\]"),
-        (react(key="nam"), ThingMade, None, "handle: key 'nam': ThingMade has no field 'nam'"),
-        (react(where={"name": []}), ThingMade, None, "name"),
+        (query, DropThing, None, "Wrong.handle: @query cannot handle DropThing, which is a command: use @command"),
+        (command, GetThing, Thing, "Wrong.handle: @command cannot handle GetThing, which is a query: use @query"),
+        (react, GetThing, None, "Wrong.handle: @react cannot handle GetThing, which is a query: use @query"),
+        (query, ThingMade, None, "Wrong.handle: @query cannot handle ThingMade, which is an event: use @react"),
+        (query, GetThing, None, "Wrong.handle returns None, but the reply of GetThing is Thing"),
+        (query, GetThing, dict, "Wrong.handle returns dict, but the reply of GetThing is Thing"),
+        (query, FindThing, Thing, "Wrong.handle returns Thing, but the reply of FindThing is .*Thing | None"),
+        (command, DropThing, Thing, "Wrong.handle returns Thing, but the reply of DropThing is None"),
+        (react, ThingMade, Thing, "Wrong.handle: a reaction must return None, since an event has no reply"),
+        (query, GetBox, Thing, "Wrong.handle: GetBox belongs to actor 'boxes': 'things' cannot handle it"),
+        (command, ShipThings, None, "Wrong.handle: ShipThings has no key, but the actor has a state for each key"),
+        (react, DayEnded, None, "Wrong.handle: DayEnded has no key, but the actor has a state for each key"),
+        (
+            command(accept=True),
+            DropThing,
+            None,
+            r"Wrong\.handle: accept=True needs a Command\[Accepted\], and a handler that returns None",
+        ),
+        (command(accept=True), ImportThings, Accepted, r"Wrong\.handle: accept=True needs a Command\[Accepted\]"),
+        (react(key="nam"), ThingMade, None, "Wrong.handle: key 'nam': ThingMade has no field 'nam'"),
+        (react(where={"name": []}), ThingMade, None, "Wrong.handle: where.name: an empty list"),
         (query, Thing, Thing, "Thing is not a message"),
         (query, int, Thing, "int is not a message"),
     ],
@@ -164,14 +169,14 @@ def test_an_actor_without_state_needs_no_key() -> None:
 
 
 def test_a_handler_is_async() -> None:
-    with pytest.raises(DeclarationError, match=r"on_it: a handler is an async function"):
+    with pytest.raises(DeclarationError, match=r"on_it: a handler must be a coroutine function: use async def"):
 
         @query
         def on_it(self: Any, message: GetThing) -> Thing: ...  # type: ignore[empty-body]
 
 
 def test_one_handler_of_a_message() -> None:
-    with pytest.raises(DeclarationError, match=r"Twice\.two: GetThing has a handler already: one"):
+    with pytest.raises(DeclarationError, match=r"Twice\.two: GetThing has a handler already: Twice\.one"):
 
         class Twice(Actor[Thing]):
             name = "things"
@@ -184,7 +189,7 @@ def test_one_handler_of_a_message() -> None:
 
 
 def test_a_handler_takes_one_message() -> None:
-    with pytest.raises(DeclarationError, match=r"Wrong\.get: a handler takes self and one message"):
+    with pytest.raises(DeclarationError, match=r"Wrong\.get: a handler must have two parameters, self and the message"):
 
         class Wrong(Actor[Thing]):
             name = "things"
@@ -194,7 +199,9 @@ def test_a_handler_takes_one_message() -> None:
 
 
 def test_a_handler_is_annotated() -> None:
-    with pytest.raises(DeclarationError, match=r"Wrong\.get: annotate the message and the reply"):
+    with pytest.raises(
+        DeclarationError, match=r"Wrong\.get: annotate the type of the message and the type of the reply"
+    ):
 
         class Wrong(Actor[Thing]):
             name = "things"
@@ -204,7 +211,9 @@ def test_a_handler_is_annotated() -> None:
 
 
 def test_a_name_that_only_the_type_checker_knows() -> None:
-    with pytest.raises(DeclarationError, match="not under TYPE_CHECKING"):
+    with pytest.raises(
+        DeclarationError, match=r"Wrong\.get: .*import message types at run time, not under TYPE_CHECKING"
+    ):
 
         class Wrong(Actor[Thing]):
             name = "things"
