@@ -130,7 +130,7 @@ class Serving:
         await self.turns.drain()
 
     async def drain(self) -> None:
-        """Receive no more messages, finish those in hand, and save what the next owner needs, in the order above."""
+        """Receive no more messages, finish those in hand, and save the state for the next owner, in the order above."""
         served = self.served
         await self.consumers.stop()
         if self._discovery is not None:

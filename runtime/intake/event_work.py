@@ -27,7 +27,7 @@ handler itself raised it; if it is the answer to a nested command, a retry may s
 
 
 class EventRoute:
-    """The handlers of one message type, and what their spans and durations have in common.
+    """The handlers of one message type, with the span template and the durations that they share.
 
     Args:
         name: The name of the event or command, for logs and dead letters.

@@ -1,4 +1,4 @@
-"""A process that drains: what was begun in it is finished, also where its actors need each other, and others take over at once."""
+"""Drain: a process finishes its work in hand, even if its actors ask each other, and a standby takes over at once."""
 
 import asyncio
 import signal
@@ -16,12 +16,12 @@ from tests.support.partners import GetLeft, GetRight, Left, Rates, Right, WorkLe
 from tests.support.process import ROOT, running_command
 
 PARTNERS = (Left, Right, Rates)
-LONGEST = 20.0
-"""Seconds after which a drain is cut short."""
+DRAIN_TIMEOUT = 20.0
+"""Seconds after which the host cuts a drain short."""
 
 
-async def unserved(connection: Connection, subject: str) -> None:
-    """Return when nobody serves `subject` any more."""
+async def until_unserved(connection: Connection, subject: str) -> None:
+    """Return when no process serves `subject`."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -32,13 +32,13 @@ async def unserved(connection: Connection, subject: str) -> None:
                 raise
 
 
-async def test_actors_that_need_each_other_finish_what_they_have_begun(
+async def test_actors_that_ask_each_other_finish_their_work_in_a_drain(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     done: Tally[str] = Tally()
-    told: list[NotDelivered] = []
+    refused: list[NotDelivered] = []
     targets = [f"tests.support.partners:{actor.__name__}" for actor in PARTNERS]
-    where = ("--nats", nats_server.url, "--namespace", namespace, "--lease-ttl", "1")
+    options = ("--nats", nats_server.url, "--namespace", namespace, "--lease-ttl", "1")
     async with connect(nats_server.url, namespace=namespace) as bus:
 
         async def caller(number: int) -> None:
@@ -47,16 +47,16 @@ async def test_actors_that_need_each_other_finish_what_they_have_begun(
                 try:
                     await bus.command(kind(f"key {number}"), timeout=30)
                 except NotDelivered as error:
-                    told.append(error)
+                    refused.append(error)
                     return
                 done[f"{kind.__name__} {number}"] += 1
 
-        async with running_command("run", *targets, *where, cwd=ROOT) as running:
+        async with running_command("run", *targets, *options, cwd=ROOT) as running:
             callers = [asyncio.ensure_future(caller(number)) for number in range(20)]
             await until(lambda: done.total() > 100)
             running.signal(signal.SIGTERM)
             await asyncio.gather(*callers)
-            assert not any(error.remote for error in told), "refused by NATS before it ran, and not by an actor"
+            assert not any(error.remote for error in refused), "NATS refuses a request before it runs; no actor does"
             assert await running.wait() == 0
             assert "failed" not in running.text and "cut short" not in running.text and "Traceback" not in running.text
     async with (
@@ -69,16 +69,16 @@ async def test_actors_that_need_each_other_finish_what_they_have_begun(
             assert (await bus.query(GetLeft(key))).work == done[f"WorkLeft {number}"]
             assert (await bus.query(GetRight(key))).work == done[f"WorkRight {number}"]
 
-        async def noted() -> int:
+        async def notes() -> int:
             return sum([(await bus.query(GetLeft(f"key {number}"))).notes for number in range(20)])
 
         async with asyncio.timeout(20):
-            while await noted() < sum(done[f"WorkRight {number}"] for number in range(20)):
+            while await notes() < sum(done[f"WorkRight {number}"] for number in range(20)):
                 await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("work", [WorkLeft, WorkRight])
-async def test_without_a_standby_a_process_serves_its_own_handlers_to_their_end(
+async def test_without_a_standby_a_process_serves_its_own_handlers_until_they_end(
     nats_server: EmbeddedServer, namespace: str, work: type[WorkLeft] | type[WorkRight]
 ) -> None:
     name = f"{work.__name__} {namespace}"
@@ -87,17 +87,17 @@ async def test_without_a_standby_a_process_serves_its_own_handlers_to_their_end(
         process(nats_server, namespace, *PARTNERS) as (runner, ended),
     ):
         await runner.wait_serving()
-        begun = asyncio.ensure_future(bus.command(work("one", gate=name), timeout=30))
+        work_in_hand = asyncio.ensure_future(bus.command(work("one", gate=name), timeout=30))
         await until(lambda: RUN_COUNTS[f"work {name}"])
         runner.stop()
         for subject in ("left.query.get_left", "right.query.get_right", "rates.query.get_rate"):
-            await unserved(bus.connection, f"{namespace}.{subject}")
+            await until_unserved(bus.connection, f"{namespace}.{subject}")
         gate(name).set()
-        assert await begun == 1
-        await asyncio.wait_for(ended, LONGEST / 2)
+        assert await work_in_hand == 1
+        await asyncio.wait_for(ended, DRAIN_TIMEOUT / 2)
 
 
-async def test_where_somebody_stands_by_an_actor_is_handed_over_while_another_still_works(
+async def test_with_a_standby_an_actor_is_handed_over_while_another_still_works(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with (
@@ -105,17 +105,17 @@ async def test_where_somebody_stands_by_an_actor_is_handed_over_while_another_st
         process(nats_server, namespace, *PARTNERS) as (owner, ended),
     ):
         await owner.wait_serving()
-        begun = asyncio.ensure_future(bus.command(WorkLeft("one", gate=namespace), timeout=30))
+        work_in_hand = asyncio.ensure_future(bus.command(WorkLeft("one", gate=namespace), timeout=30))
         await until(lambda: RUN_COUNTS[f"work {namespace}"])
         async with process(nats_server, namespace, *PARTNERS) as (other, _):
             left, right, _ = other.hosts
             await until(lambda: left.standby and right.standby)
             owner.stop()
             await until(right.ready.is_set)
-            assert not begun.done() and left.standby
+            assert not work_in_hand.done() and left.standby
             assert (await bus.query(GetRight("one"))).work == 0
             gate(namespace).set()
-            assert await begun == 1
+            assert await work_in_hand == 1
             await until(left.ready.is_set)
             assert (await bus.query(GetLeft("one"))).work == 1
-            await asyncio.wait_for(ended, LONGEST / 2)
+            await asyncio.wait_for(ended, DRAIN_TIMEOUT / 2)

@@ -1,4 +1,4 @@
-"""The health port, asked over real HTTP."""
+"""The health port, over real HTTP."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ async def served(*reasons: str) -> AsyncIterator[HealthServer]:
 
 
 async def ask(server: HealthServer, request: str) -> tuple[int, dict[str, str], str]:
-    """Send the request line and return status, headers and body."""
+    """Send a request line, and return the status, headers and body of the answer."""
     async with asyncio.timeout(10):
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(f"{request} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -32,7 +32,7 @@ async def ask(server: HealthServer, request: str) -> tuple[int, dict[str, str], 
     return int(status.split(" ")[1]), dict(line.split(": ", 1) for line in lines), body
 
 
-async def test_a_process_that_is_ready_says_so() -> None:
+async def test_a_ready_process_answers_200() -> None:
     async with served() as server:
         status, headers, body = await ask(server, "GET /readyz?verbose")
         assert (status, body) == (200, '{"status":"ok","reasons":[]}')
@@ -40,20 +40,20 @@ async def test_a_process_that_is_ready_says_so() -> None:
         assert headers["Content-Length"] == str(len(body))
 
 
-async def test_a_process_that_is_not_ready_says_why() -> None:
+async def test_a_process_that_is_not_ready_answers_503_with_the_reasons() -> None:
     async with served("orders is starting") as server:
         status, _, body = await ask(server, "GET /readyz")
         assert (status, body) == (503, '{"status":"unavailable","reasons":["orders is starting"]}')
         assert (await ask(server, "GET /livez"))[0] == 200
 
 
-async def test_metrics_come_as_they_are_written() -> None:
+async def test_metrics_are_sent_unchanged() -> None:
     async with served() as server:
         assert (await ask(server, "GET /metrics"))[2] == "up 1\n"
         assert (await ask(server, "HEAD /metrics"))[2] == ""
 
 
-async def test_a_loop_that_was_blocked_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_blocked_loop_shows_in_the_lag(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_TICK", 0.01)
     monkeypatch.setattr(health, "MAX_LAG", 0.1)
     async with served() as server:
@@ -62,7 +62,7 @@ async def test_a_loop_that_was_blocked_is_seen(monkeypatch: pytest.MonkeyPatch) 
             return msgspec.json.decode((await ask(server, "GET /livez"))[2])["lag"]
 
         await lag()
-        time.sleep(0.3)  # noqa: ASYNC251 - what is looked for: a handler that blocks the loop
+        time.sleep(0.3)  # noqa: ASYNC251 - a handler that blocks the loop
         async with asyncio.timeout(10):
             while await lag() < 0.1:
                 await asyncio.sleep(0.001)
@@ -75,7 +75,7 @@ async def test_other_requests_are_refused(request_line: str, status: int) -> Non
         assert (await ask(server, request_line))[0] == status
 
 
-async def test_a_request_without_end_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "_DEADLINE", 0.05)
     async with served() as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
@@ -87,7 +87,7 @@ async def test_a_request_without_end_does_no_harm(monkeypatch: pytest.MonkeyPatc
         assert (await ask(server, "GET /readyz"))[0] == 200
 
 
-async def test_a_port_that_is_taken_is_an_error() -> None:
+async def test_a_taken_port_is_an_error() -> None:
     async with served() as server:
         with pytest.raises(OSError, match="address already in use"):
             async with HealthServer("127.0.0.1", server.port, reasons=list, metrics=lambda: ("", "")):

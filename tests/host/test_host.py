@@ -1,4 +1,4 @@
-"""Hosts: one owner at a time, handed over at once, taken over after a kill, begun anew after a failure, drained without loss."""
+"""Hosts: one owner at a time, hand-over, take-over after a kill, restart after a failure, drain without loss."""
 
 import asyncio
 import signal
@@ -51,7 +51,7 @@ async def connected(nats_server: EmbeddedServer, namespace: str) -> AsyncIterato
 async def process(
     nats_server: EmbeddedServer, namespace: str, *actors: type[Actor[Any]], ttl: float = 2.0
 ) -> AsyncIterator[Any]:
-    """A runner with its own connection, as another process would have; the block begins whether or not it serves."""
+    """Run actors on a connection of their own, as another process does. The block begins before they serve."""
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
         runner = Runner(actors, connection, Tracing(in_memory=True), Deployment(namespace=namespace, lease_ttl=ttl))
         work = asyncio.ensure_future(runner.run())
@@ -70,7 +70,7 @@ async def until(condition: Any, timeout: float = 15.0) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_a_drain_hands_the_keys_over_at_once_and_fails_no_command(
+async def test_a_drain_hands_the_keys_over_at_once_without_failing_a_command(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with (
@@ -96,10 +96,10 @@ async def test_a_drain_hands_the_keys_over_at_once_and_fails_no_command(
 
         callers = [asyncio.ensure_future(caller(number)) for number in range(8)]
         await until(lambda: len(replies) > 100)
-        begun = time.monotonic()
+        start = time.monotonic()
         owner.stop()
         await until(other.hosts[0].ready.is_set)
-        taken = time.monotonic() - begun
+        taken = time.monotonic() - start
         there = len(replies)
         await until(lambda: len(replies) > there + 100)
         stop.set()
@@ -110,7 +110,7 @@ async def test_a_drain_hands_the_keys_over_at_once_and_fails_no_command(
             await asyncio.wait_for(first_work, 10)
 
 
-async def test_a_drain_answers_what_it_was_sent(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_drain_answers_the_requests_that_it_received(nats_server: EmbeddedServer, namespace: str) -> None:
     async with (
         connected(nats_server, namespace) as bus,
         process(nats_server, namespace, Counter, Gateway) as (runner, work),
@@ -132,24 +132,24 @@ async def test_a_drain_answers_what_it_was_sent(nats_server: EmbeddedServer, nam
         assert caught.value.executed is False
 
 
-async def test_what_is_on_its_way_at_a_drain_is_handled(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_request_that_is_in_transit_at_a_drain_is_handled(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         asking = [asyncio.ensure_future(system.bus.command(Add("way"), timeout=10)) for _ in range(100)]
-        await asyncio.sleep(0)  # they are sent, and not yet here
+        await asyncio.sleep(0)  # They are sent, and not yet received.
         system.runner.stop()
         assert sorted([(await each).value for each in asking]) == list(range(1, 101))
 
 
-async def test_what_is_on_its_way_to_an_owner_that_fails_is_told_so(
+async def test_a_request_in_transit_to_an_owner_that_fails_is_answered(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         asking = [asyncio.ensure_future(system.bus.command(Add("way"), timeout=10)) for _ in range(100)]
         await asyncio.sleep(0)
         system.crash("counter")
-        begun = time.monotonic()
+        start = time.monotonic()
         answers = await asyncio.gather(*asking, return_exceptions=True)
-        assert time.monotonic() - begun < 5 and {type(each) for each in answers} <= {
+        assert time.monotonic() - start < 5 and {type(each) for each in answers} <= {
             Count,
             NotDelivered,
             DeadlineExceeded,
@@ -160,7 +160,7 @@ async def test_what_is_on_its_way_to_an_owner_that_fails_is_told_so(
         assert done <= (await system.bus.command(Add("way"))).value - 1 <= done + unknown
 
 
-async def test_events_are_reacted_to_once_over_a_hand_over(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_events_are_handled_once_during_a_hand_over(nats_server: EmbeddedServer, namespace: str) -> None:
     async with connected(nats_server, namespace) as bus, running(Counter, url=nats_server.url, namespace=namespace):
         await JetStream(bus.connection).ensure_stream(
             StreamConfig(name=f"{namespace}-counter-events", subjects=(f"{namespace}.counter.event.>",))
@@ -187,7 +187,9 @@ async def test_events_are_reacted_to_once_over_a_hand_over(nats_server: Embedded
                     assert len((await bus.query(GetSeen(f"k{key}"))).order) == 50 and emitted.state.messages == 150
 
 
-async def test_a_killed_owner_is_replaced_and_its_work_completed(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_another_process_takes_over_from_a_killed_owner_and_completes_its_work(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     arguments = (
         "run",
         "tests.support.counting:Counter",
@@ -235,7 +237,9 @@ async def test_a_killed_owner_is_replaced_and_its_work_completed(nats_server: Em
             assert await last.stop() == 0
 
 
-async def test_a_lost_lease_means_standby_and_not_the_end(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_lost_lease_means_standby_and_does_not_end_the_process(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
         await runner.wait_serving()
         host: Host = runner.hosts[0]
@@ -248,11 +252,11 @@ async def test_a_lost_lease_means_standby_and_not_the_end(nats_server: EmbeddedS
         with pytest.raises(RequestError) as caught:
             await bus.command(Add("a"))
         assert caught.value.executed is False and not work.done()
-        await until(host.ready.is_set)  # the thief does not renew it
+        await until(host.ready.is_set)  # The thief does not renew it.
         assert (await bus.command(Add("a"))).value == 2
 
 
-async def test_an_owner_that_was_paused_answers_nothing_of_before(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_paused_owner_does_not_answer_with_old_state(nats_server: EmbeddedServer, namespace: str) -> None:
     arguments = ("run", "tests.support.counting:Counter", "--nats", nats_server.url, "--namespace", namespace)
     async with connected(nats_server, namespace) as bus, running_command(*arguments, cwd=ROOT) as one:
         assert (await bus.command(Add("paused"))).value == 1
@@ -261,7 +265,7 @@ async def test_an_owner_that_was_paused_answers_nothing_of_before(nats_server: E
             await until(lambda: runner.hosts[0].standby)
             one.signal(signal.SIGSTOP)
             await until(runner.hosts[0].ready.is_set)
-            # Half of all goes to the one that is stopped: it keeps its place in the queue group.
+            # The stopped process is still in the queue group, and receives half of the requests.
             patient = RetryPolicy(attempts=100, first=0.01, longest=0.05)
             assert (await bus.retry(Add("paused"), timeout=0.5, policy=patient)).value == 2
             messages: list[Query[Any] | Command[Any]] = [GetCount("paused"), ListCounts(), Add("paused", 0)] * 20
@@ -274,22 +278,22 @@ async def test_an_owner_that_was_paused_answers_nothing_of_before(nats_server: E
             await bus.connection.flush()
             one.signal(signal.SIGCONT)
             answers = await asyncio.gather(*waiting, return_exceptions=True)
-    told = [str(answer) for answer in answers]
+    texts = [str(answer) for answer in answers]
     for number in range(3):
-        refused = [text for text in told[number::3] if "the service is stopping" in text]
+        refused = [text for text in texts[number::3] if "the service is stopping" in text]
         assert refused and all(
-            text in refused or "value=2" in text or "at least one" in text for text in told[number::3]
+            text in refused or "value=2" in text or "at least one" in text for text in texts[number::3]
         )
 
 
-async def test_leases_lost_again_and_again_are_no_failures_of_the_host(
+async def test_lost_leases_do_not_count_as_failures_of_the_host(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
         host: Host = runner.hosts[0]
         bounded = deque[float](maxlen=1)
         monkeypatch.setattr(host, "_restarts", bounded)
-        monkeypatch.setattr("runtime.host.host._RESTARTS", 1)  # the second failure would be the end
+        monkeypatch.setattr("runtime.host.host._RESTARTS", 1)  # The second failure would end the host.
         for number in range(3):
             await until(host.ready.is_set)
             assert (await bus.command(Add("a"))).value == number + 1
@@ -303,7 +307,7 @@ async def test_leases_lost_again_and_again_are_no_failures_of_the_host(
         assert not bounded and not work.done()
 
 
-async def test_a_part_that_fails_begins_anew_until_it_is_too_often(
+async def test_a_host_restarts_after_a_failure_until_there_are_too_many(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
@@ -321,7 +325,7 @@ async def test_a_part_that_fails_begins_anew_until_it_is_too_often(
 
 
 def quick(host: Host) -> Any:
-    """The host's own back-off, without its pause."""
+    """Return the back-off of the host without its pause."""
     failed, pause = host._back_off, host._unless_draining
 
     async def without_pause(error: BaseException) -> None:
@@ -338,9 +342,7 @@ def quick(host: Host) -> Any:
     return without_pause
 
 
-async def test_a_connection_that_is_closed_for_good_ends_the_runner(
-    nats_server: EmbeddedServer, namespace: str
-) -> None:
+async def test_a_closed_connection_ends_the_runner(nats_server: EmbeddedServer, namespace: str) -> None:
     async with process(nats_server, namespace, Counter) as (runner, work):
         await runner.wait_serving()
         await runner.connection.close()
@@ -348,7 +350,7 @@ async def test_a_connection_that_is_closed_for_good_ends_the_runner(
             await asyncio.wait_for(work, 15)
 
 
-async def test_a_server_that_restarts_is_waited_for(namespace: str) -> None:
+async def test_actors_wait_for_a_server_that_restarts(namespace: str) -> None:
     async with EmbeddedServer(port=0) as server:
         async with running(Counter, Watcher, url=server.url, namespace=namespace, lease_ttl=1.0) as system:
             assert (await system.bus.retry(Add("a", 2), id="r1")).value == 2
@@ -381,7 +383,7 @@ LIFE: list[str] = []
 
 
 class Lifecycle(Actor):
-    """Says when it begins and ends."""
+    """Records its start and its stop."""
 
     name = "lifecycle"
     pool: list[str]
@@ -402,7 +404,7 @@ class Lifecycle(Actor):
         self.pool = []
 
 
-async def test_what_on_start_makes_lives_as_long_as_the_service(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_resources_of_on_start_live_as_long_as_the_service(nats_server: EmbeddedServer, namespace: str) -> None:
     LIFE.clear()
     async with running(Lifecycle, url=nats_server.url, namespace=namespace) as system:
         assert await system.bus.query(Ping()) == "of connections" and LIFE == ["start"]
@@ -422,7 +424,7 @@ class Failing(Actor):
         raise RuntimeError("no database")
 
 
-async def test_an_actor_that_cannot_start_says_why(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_an_error_in_on_start_ends_the_runner(nats_server: EmbeddedServer, namespace: str) -> None:
     with pytest.raises(RuntimeError, match="no database"):
         async with running(Counter, Failing, url=nats_server.url, namespace=namespace):
             pass
@@ -442,7 +444,7 @@ async def test_actors_without_state_share_their_load(nats_server: EmbeddedServer
         assert (await one.bus.query(GetCount("through"))).value == 20 and len(values) == 60
 
 
-async def test_a_version_that_does_not_know_the_stored_state_leaves_it_alone(
+async def test_an_older_version_does_not_touch_a_state_that_it_does_not_know(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     class Newer(Counter):

@@ -1,4 +1,4 @@
-"""The runner: signals drain, a second one ends at once, a lost connection ends non-zero. By real processes."""
+"""The runner: signals, names and readiness. The signals are sent to real processes."""
 
 import asyncio
 import signal
@@ -45,30 +45,30 @@ async def test_a_signal_drains_and_exits_zero(
         assert "Traceback" not in process.text
 
 
-async def test_a_second_signal_ends_at_once(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_second_signal_ends_the_process_at_once(nats_server: EmbeddedServer, namespace: str) -> None:
     async with (
         connect(nats_server.url, namespace=namespace) as bus,
         running_command(*arguments(nats_server.url, namespace), cwd=ROOT) as process,
     ):
-        for_ever = asyncio.ensure_future(bus.command(Wait("for ever"), timeout=20))
+        unfinished = asyncio.ensure_future(bus.command(Wait("forever"), timeout=20))
         await bus.connection.flush()
         process.signal(signal.SIGTERM)
         await process.until("draining")
-        begun = time.monotonic()
+        start = time.monotonic()
         process.signal(signal.SIGTERM)
         assert await process.wait() != 0
-        assert time.monotonic() - begun < 5
-        for_ever.cancel()
-        await asyncio.gather(for_ever, return_exceptions=True)
+        assert time.monotonic() - start < 5
+        unfinished.cancel()
+        await asyncio.gather(unfinished, return_exceptions=True)
 
 
-async def test_names_are_unique_in_a_process(nats_server: EmbeddedServer) -> None:
+async def test_two_actors_of_one_name_are_refused(nats_server: EmbeddedServer) -> None:
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
         with pytest.raises(ConfigurationError, match="two actors have the same name: counter"):
             Runner([Counter, Counter], connection, Tracing())
 
 
-async def test_it_says_why_it_is_not_ready(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_runner_gives_the_reasons_why_it_is_not_ready(nats_server: EmbeddedServer, namespace: str) -> None:
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
         runner = Runner([Counter], connection, Tracing(), Deployment(namespace=namespace))
         assert runner.unready_reasons() == ["counter is starting"]

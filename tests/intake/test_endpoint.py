@@ -1,4 +1,4 @@
-"""Dispatch: what a request leaves in traces, logs and discovery, from the caller's span to the commit's."""
+"""Endpoints: the spans of a request, from the caller's span to the span of the commit."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ from tests.support.probe import Probe, running
 
 
 async def spans(system: Probe, name: str, kind: SpanKind, count: int = 1) -> list[SpanRecord]:
-    """Return the spans of that name and kind, when there are so many."""
+    """Return the ended spans of that name and kind, once there are `count`."""
 
     def found() -> list[SpanRecord] | None:
         ended = [span for span in system.tracing.finished() if span.name == name and span.kind is kind]
@@ -59,7 +59,7 @@ async def test_one_request_is_one_trace_down_to_the_commit(nats_server: Embedded
         (Forward("a", 0), HandlerFailed, "500", "TooLow", "ERROR"),
     ],
 )
-async def test_errors_are_recorded_as_the_conventions_say(
+async def test_errors_are_recorded_by_the_semantic_conventions(
     nats_server: EmbeddedServer, namespace: str, message: Any, error: type[Exception], code: str, kind: str, status: str
 ) -> None:
     async with running(Counter, Gateway, url=nats_server.url, namespace=namespace) as system:
@@ -77,7 +77,7 @@ async def test_errors_are_recorded_as_the_conventions_say(
         assert (event(server, "exception") is not None) == (kind == "RuntimeError")
 
 
-async def test_a_refused_message_and_a_missing_actor_are_spans_too(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_refused_message_and_a_missing_actor_have_spans(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         with pytest.raises(InvalidMessage):
             await system.bus.query(GetCount("k" * 2000))
@@ -89,7 +89,9 @@ async def test_a_refused_message_and_a_missing_actor_are_spans_too(nats_server: 
         assert len(attempts) > 1 and {span.attributes["error.type"] for span in attempts} == {"NotDelivered"}
 
 
-async def test_waiting_and_repeating_can_be_seen(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_wait_in_the_lane_and_a_repeated_command_are_events_of_the_span(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         first = asyncio.ensure_future(system.bus.command(Wait("seen"), id="w1"))
         await system.until(lambda: RUN_COUNTS["wait seen"])

@@ -1,4 +1,4 @@
-"""An event that ends its process, in real processes: counted out after its attempts; all else is handled once, in order."""
+"""Poison messages in real processes: an event that ends its process exhausts its attempts, and all others are handled in order."""
 
 import asyncio
 import re
@@ -29,8 +29,8 @@ from tests.support.exiting import ATTEMPTS, EXIT, Courier, Finds, Found, GetFind
 from tests.support.process import ROOT, Process, environment
 
 
-class Field:
-    """One namespace on a server, and the processes of one actor that run there, one life after the other."""
+class Scene:
+    """A namespace in which processes of one actor run, one after another, until their events are handled."""
 
     def __init__(self, connection: Connection, url: str, namespace: str, actor: type[Actor]) -> None:
         self.url = url
@@ -44,12 +44,14 @@ class Field:
         self.running: list[Process] = []
 
     async def find(self, place: str, number: int, kind: str = "") -> None:
+        """Publish an event of the key `place`."""
         await self.jetstream.ensure_stream(events_config(self.events))
         block = event_headers("scouts", "Found", f"{place}-{number}", place, time.time()) + b"\r\n"
         body = msgspec.json.encode(Found(place, number, kind))
         await self.jetstream.publish(self.events.event("found", place), body, headers=block)
 
     async def launch(self, **env: str) -> Process:
+        """Start a process that runs the actor."""
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "runtime", "run", f"tests.support.exiting:{self.actor.__name__}", "--nats", self.url,
             "--namespace", self.namespace, "--lease-ttl", "1", cwd=ROOT, env=environment({"ACK_WAIT": "1", **env}),
@@ -60,29 +62,31 @@ class Field:
         self.running.append(process)
         return process
 
-    async def lives(self, until: Callable[[], Awaitable[bool]], **env: str) -> int:
-        """Start it again and again until it is so; return how many lives have ended of a bomb. The last one runs on."""
-        for deaths in range(12):
-            process = await self.launch(**env)
+    async def crashes_until(self, condition: Callable[[], Awaitable[bool]]) -> int:
+        """Start a process after each crash until the condition is true. Return the number of crashes; the last process runs."""
+        for crashes in range(12):
+            process = await self.launch()
             ended = asyncio.ensure_future(process.wait(120))
             while not ended.done():
-                if await until():
-                    return deaths
+                if await condition():
+                    return crashes
                 await asyncio.wait({ended}, timeout=0.05)
             assert ended.result() == EXIT, process.text
-        raise AssertionError("it ends for ever")
+        raise AssertionError("the event crashes its process without end")
 
     async def idle(self) -> bool:
-        """Whether nothing is left for the actor to handle."""
+        """Whether the actor has handled every event."""
         try:
             return await is_idle(self.jetstream, self.events.events_stream, self.actor.name)
         except ApiError:
             return False
 
-    async def dead(self) -> list[DeadLetter]:
+    async def dead_letters(self) -> list[DeadLetter]:
+        """Return the dead letters of the actor."""
         return [letter async for letter in self.letters.read()]
 
     async def finds(self, place: str) -> tuple[int, ...]:
+        """Return the numbers of the handled events of a place, in order."""
         found: Finds = await self.bus.query(GetFinds(place))
         return found.numbers
 
@@ -94,13 +98,13 @@ async def until(condition: Callable[[], Awaitable[bool]], timeout: float = 30.0)
 
 
 @asynccontextmanager
-async def field(nats_server: EmbeddedServer, namespace: str, actor: type[Actor]) -> AsyncIterator[Field]:
+async def scene(nats_server: EmbeddedServer, namespace: str, actor: type[Actor]) -> AsyncIterator[Scene]:
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
-        made = Field(connection, nats_server.url, namespace, actor)
+        created = Scene(connection, nats_server.url, namespace, actor)
         try:
-            yield made
+            yield created
         finally:
-            for process in made.running:
+            for process in created.running:
                 await process.end()
 
 
@@ -117,17 +121,17 @@ def test_earlier_crashes_count_as_attempts_but_two_attempts_run_alone(attempts: 
 async def test_the_attempts_of_an_event_that_ends_the_process_of_a_keyed_actor_are_exhausted(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
-    async with field(nats_server, namespace, Sapper) as here:
+    async with scene(nats_server, namespace, Sapper) as here:
         for number in range(1, 4):
             await here.find("bridge", number)
-        await here.find("road", 1, "slow")  # in hand at each death, and innocent
+        await here.find("road", 1, "slow")  # In hand at each crash, and not its cause.
         await here.find("bridge", 4, "exit")
         for number in range(5, 8):
             await here.find("bridge", number)
             await here.find("road", number, "slow")
 
         async def idle() -> bool:
-            # Two more come when it has ended once: these are no suspects, and must not overtake those that are.
+            # Two more are published after the first crash. They are no candidates, and must not pass those that are.
             if len(here.running) == 2 and not later:
                 later.append("bridge")
                 await here.find("bridge", 8)
@@ -135,9 +139,9 @@ async def test_the_attempts_of_an_event_that_ends_the_process_of_a_keyed_actor_a
             return bool(later) and await here.idle()
 
         later: list[str] = []
-        deaths = await here.lives(idle)
-        (letter,) = await here.dead()
-        assert deaths == ATTEMPTS
+        crashes = await here.crashes_until(idle)
+        (letter,) = await here.dead_letters()
+        assert crashes == ATTEMPTS
         assert letter.failure.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
         assert (letter.failure.attempts, letter.failure.reaction, letter.failure.id) == (
             ATTEMPTS,
@@ -149,35 +153,35 @@ async def test_the_attempts_of_an_event_that_ends_the_process_of_a_keyed_actor_a
         assert await here.finds("road") == (1, 5, 6, 7) and await here.finds("river") == (1,)
         assert re.search(r"processes in a row ended with events of \S+ in hand", here.running[-1].text)
 
-        # Nothing is suspected any more, and mended it takes what it could not.
+        # There are no candidates any more, and the corrected actor handles the dead letter.
         assert await here.running[-1].stop() == 0
         process = await here.launch(HARMLESS="1")
         await process.until("ready:")
         assert "in a row" not in process.text
         assert await here.letters.redrive(letter.sequence)
 
-        async def taken() -> bool:
+        async def handled() -> bool:
             return await here.finds("bridge") == (1, 2, 3, 5, 6, 7, 8, 4)
 
-        await until(taken)
+        await until(handled)
 
 
 async def test_the_attempts_of_an_event_that_ends_the_process_of_an_actor_without_state_are_exhausted(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with (
-        field(nats_server, namespace, Courier) as here,
+        scene(nats_server, namespace, Courier) as here,
         running(Counter, url=nats_server.url, namespace=namespace) as system,
     ):
         for number in range(1, 4):
             await here.find("bridge", number)
-        await here.find("road", 100, "slow")  # delivered as often as the bomb, and innocent
+        await here.find("road", 100, "slow")  # Delivered as often as the poison message.
         await here.find("bridge", 1000, "exit")
         for number in range(5, 8):
             await here.find("bridge", number)
-        deaths = await here.lives(here.idle)
-        (letter,) = await here.dead()
-        assert deaths in (ATTEMPTS + 1, ATTEMPTS + 2)  # the server may count a delivery to who has just died
+        crashes = await here.crashes_until(here.idle)
+        (letter,) = await here.dead_letters()
+        assert crashes in (ATTEMPTS + 1, ATTEMPTS + 2)  # The server may count a delivery to the crashed process.
         assert letter.failure.reason == f"ProcessEnded: its process ended {ATTEMPTS} times before it was done"
         assert (await system.bus.query(GetCount("bridge"))).value == 1 + 2 + 3 + 5 + 6 + 7
         assert (await system.bus.query(GetCount("road"))).value == 100
@@ -186,22 +190,22 @@ async def test_the_attempts_of_an_event_that_ends_the_process_of_an_actor_withou
         await (await here.launch(HARMLESS="1")).until("ready:")
         assert await here.letters.redrive(letter.sequence)
 
-        async def taken() -> bool:
+        async def handled() -> bool:
             return (await system.bus.query(GetCount("bridge"))).value == 1024
 
-        await until(taken)
+        await until(handled)
 
 
-async def test_innocents_in_hand_of_killed_processes_are_handled_once_and_in_order(
+async def test_events_in_hand_of_killed_processes_are_handled_once_and_in_order(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
-    async with field(nats_server, namespace, Sapper) as here:
+    async with scene(nats_server, namespace, Sapper) as here:
         for number in range(1, 6):
             for place in ("bridge", "road", "river"):
                 await here.find(place, number, "fails" if (place, number) == ("road", 2) else "")
         for _ in range(3):
             process = await here.launch(STUCK="1")
-            # One of each place. Until then the 15 in hand may be those of the process before.
+            # One for each place. Before that, the 15 events may still be in hand of the former process.
             await process.until("stuck", count=3)
 
             async def stuck() -> bool:
@@ -211,9 +215,9 @@ async def test_innocents_in_hand_of_killed_processes_are_handled_once_and_in_ord
             await until(stuck)
             process.signal(signal.SIGKILL)
             await process.wait()
-        assert await here.lives(here.idle) == 0
+        assert await here.crashes_until(here.idle) == 0
         assert re.search(r"3 processes in a row ended with events of \S+ in hand", here.running[-1].text)
         assert await here.finds("bridge") == await here.finds("river") == (1, 2, 3, 4, 5)
         assert await here.finds("road") == (1, 3, 4, 5)
-        (letter,) = await here.dead()
+        (letter,) = await here.dead_letters()
         assert letter.failure.reason == "RuntimeError: fails on purpose"

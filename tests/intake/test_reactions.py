@@ -1,4 +1,4 @@
-"""Reactions: each event once in effect, in order per key, never dropped."""
+"""Reactions: each event has effect once, in order per key, and none is lost."""
 
 import asyncio
 import json
@@ -20,14 +20,14 @@ from tests.support.counting import Add, Added, Counter, GetCount
 from tests.support.probe import Probe, running
 
 SEEN: dict[str, list[Any]] = defaultdict(list)
-"""What reactions saw, by the name in the event."""
+"""The events that reactions received, by their `name`."""
 FAILURES: dict[str, int] = {}
-"""How many attempts of an event named so are still to fail."""
+"""The number of attempts that are still to fail, by the name and number of an event."""
 OPTIONS = Options(retry=RetryPolicy(attempts=4, first=0.05, longest=0.2, permanent=("OSError",)), handled=3)
 
 
 class Noted(Event, actor="notes", key="name"):
-    """Something to react to; published by the tests."""
+    """An event that tests publish."""
 
     name: str
     number: int = 0
@@ -50,13 +50,14 @@ class Summed(Event, actor="summer", key="name"):
 
 
 def attempt(name: str) -> None:
+    """Raise as long as attempts of this name are to fail."""
     if FAILURES.get(name, 0) > 0:
         FAILURES[name] -= 1
         raise RuntimeError(f"{name} fails on purpose")
 
 
 class Summer(Actor[Sum]):
-    """Adds up numbers, in order."""
+    """Adds up numbers, in the order of the events."""
 
     name = "summer"
     options = OPTIONS
@@ -93,7 +94,7 @@ class Summer(Actor[Sum]):
 
 
 class Listener(Actor):
-    """Has no state."""
+    """Has no state, and sends a command for each event."""
 
     name = "listener"
     options = OPTIONS
@@ -108,7 +109,7 @@ class Listener(Actor):
 async def publish(
     system: Probe, namespace: str, event: Noted | bytes, *, id: str = "", key: str = "", name: str = "noted"
 ) -> int:
-    """Publish an event as its actor would, or the bytes of what is none."""
+    """Publish an event as its actor does, or bytes that are not a valid event."""
     body = event if isinstance(event, bytes) else msgspec.json.encode(event)
     key = key or (event.name if isinstance(event, Noted) else "x")
     own = b"X-Own: kept\r\n"
@@ -121,11 +122,11 @@ async def get(system: Probe, name: str) -> Sum:
 
 
 async def until_idle(system: Probe, namespace: str, durable: str = "summer") -> None:
-    """Return when the consumer has nothing pending and nothing unacknowledged."""
+    """Return when the consumer has delivered every event, and every event is acknowledged."""
     await system.until(lambda: is_idle(system.jetstream, f"{namespace}-notes-events", durable))
 
 
-async def dead(system: Probe, actor: str = "summer") -> list[tuple[dict[str, str], bytes]]:
+async def dead_letters(system: Probe, actor: str = "summer") -> list[tuple[dict[str, str], bytes]]:
     return [(header_block.parse(each.headers), each.payload) for each in await system.dead_letters(actor)]
 
 
@@ -140,21 +141,22 @@ async def test_events_are_handled_once_and_in_order(nats_server: EmbeddedServer,
 
 
 @pytest.mark.parametrize("event_id", ["e1", "0190b8a0-0000-7000-8000-000000000001"])
-async def test_an_event_that_is_stored_again_changes_nothing(
+async def test_an_event_that_is_stored_twice_has_effect_once(
     nats_server: EmbeddedServer, namespace: str, event_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.storage.key_dedup.CLOCK_MARGIN", 0.0)  # as if it were stored again some seconds later
+    # As if the event were stored again some seconds later.
+    monkeypatch.setattr("runtime.storage.key_dedup.CLOCK_MARGIN", 0.0)
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         jetstream = system.jetstream
 
         async def store(number: int, id: str) -> None:
-            # Long after the server's own window of deduplication: as a message without Nats-Msg-Id.
+            # As if after the duplicate window of the server: without Nats-Msg-Id.
             block = event_headers("notes", "Noted", id, "k", time.time()).replace(b"Nats-Msg-Id", b"Was-Id")
             body = msgspec.json.encode(Noted("k", number, "second"))
             await jetstream.publish(f"{namespace}.notes.event.noted.k", body, headers=block)
 
         await store(100, event_id)
-        for number in range(1, 32):  # more than the record lists
+        for number in range(1, 32):  # More than the record lists.
             await store(number, f"other{number}")
         await until_idle(system, namespace)
         await system.until_dedup_stored("summer", "k")
@@ -169,7 +171,7 @@ async def test_an_event_that_is_stored_again_changes_nothing(
             assert found.total == 100 + sum(range(1, 32)) and found.second == 100 + sum(range(6, 32))
 
 
-async def test_an_id_that_is_far_too_long_is_as_good_as_none(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_an_id_that_is_too_long_is_replaced(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         for number in range(1, 12):
             await publish(system, namespace, Noted("long", number), id=f"{number}" * 5000)
@@ -177,7 +179,7 @@ async def test_an_id_that_is_far_too_long_is_as_good_as_none(nats_server: Embedd
         assert (await get(system, "long")).total == sum(range(1, 12)) and system.is_ready("summer")
 
 
-async def test_patterns_choose_what_is_reacted_to(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_patterns_select_events(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         for number, kind in ((1, "second"), (6, "second"), (7, "2nd"), (8, "plain"), (9, "x2")):
             await publish(system, namespace, Noted("k", number, kind), id=f"e{number}")
@@ -185,7 +187,7 @@ async def test_patterns_choose_what_is_reacted_to(nats_server: EmbeddedServer, n
         assert await get(system, "k") == Sum(31, [1, 6, 7, 8, 9], 13)
 
 
-async def test_a_failing_event_holds_back_its_own_key_only(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_failing_event_blocks_its_own_key_only(nats_server: EmbeddedServer, namespace: str) -> None:
     FAILURES["slow 1"] = 2
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         for number in range(1, 5):
@@ -199,11 +201,11 @@ async def test_a_failing_event_holds_back_its_own_key_only(nats_server: Embedded
         await until_idle(system, namespace)
         assert (await get(system, "slow")).numbers == [1, 2, 3, 4]
         assert SEEN["slow"] == [(1, 1), (1, 2), (1, 3), (2, 1), (3, 1), (4, 1)]
-        assert await dead(system) == []
+        assert await dead_letters(system) == []
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_the_order_of_a_key_survives_commits_that_fail(
+async def test_failing_commits_keep_the_order_of_a_key(
     nats_server: EmbeddedServer, namespace: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng = random.Random(seed)
@@ -229,14 +231,14 @@ async def test_the_order_of_a_key_survives_commits_that_fail(
             assert (await get(system, f"rough{key}")).numbers == [n for n in range(1, 61) if n % 2 == key]
 
 
-async def test_a_reaction_may_ask_for_another_attempt(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_reaction_can_ask_for_another_attempt(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("asks", 1, "later"), id="a1")
         await until_idle(system, namespace)
         assert SEEN["asks"] == [(1, 1), (1, 2), (1, 3)] and (await get(system, "asks")).total == 1
 
 
-async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_next_one_goes_on(
+async def test_after_the_last_attempt_an_event_is_a_dead_letter_and_the_next_one_runs(
     nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     FAILURES["dies 1"] = 99
@@ -244,7 +246,7 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_next_one_goes_
         sequence = await publish(system, namespace, Noted("dies", 1), id="d1")
         await publish(system, namespace, Noted("dies", 2), id="d2")
         await until_idle(system, namespace)
-        [(headers, body)] = await dead(system)
+        [(headers, body)] = await dead_letters(system)
         assert json.loads(body) == {"name": "dies", "number": 1, "kind": "plain"}
         assert {
             name: headers.get(name) for name in ("Dead-Reason", "Dead-Attempts", "Dead-Subject", "Dead-Stream")
@@ -260,46 +262,46 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_and_the_next_one_goes_
         assert "is a dead letter after 4 attempts" in caplog.text
 
 
-async def test_what_the_domain_refuses_is_a_dead_letter_at_once(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_rejected_event_is_a_dead_letter_at_once(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("refused", 1, "rejected"), id="r1")
         await until_idle(system, namespace)
-        [(headers, _)] = await dead(system)
+        [(headers, _)] = await dead_letters(system)
         assert headers["Dead-Reason"] == "Rejected: never" and headers["Dead-Attempts"] == "1"
 
 
-async def test_what_the_policy_calls_permanent_is_a_dead_letter_at_once(
+async def test_a_permanent_error_of_the_policy_makes_a_dead_letter_at_once(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("refused", 1, "unwritable"), id="r1")
         await until_idle(system, namespace)
-        [(headers, _)] = await dead(system)
+        [(headers, _)] = await dead_letters(system)
         assert headers["Dead-Reason"] == "FileNotFoundError: no such file" and headers["Dead-Attempts"] == "1"
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"not json", b'{"name":5}', b"\xff", b"[" * 100_000, b'{"name":"' + b"k" * 3000 + b'"}', b"null"]
 )
-async def test_what_cannot_be_decoded_is_a_dead_letter_at_once(
+async def test_an_undecodable_event_is_a_dead_letter_at_once(
     nats_server: EmbeddedServer, namespace: str, body: bytes
 ) -> None:
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, body, key="good")
         await publish(system, namespace, Noted("good", 1), id="g1")
         await until_idle(system, namespace)
-        letters = await dead(system)
+        letters = await dead_letters(system)
         assert letters and all(headers["Dead-Attempts"] == "1" and letter == body for headers, letter in letters)
         assert "Dead-Id" in letters[0][0] and (await get(system, "good")).numbers == [1]
 
 
-async def test_one_of_several_reactions_dies_and_the_other_is_done(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_one_of_two_reactions_fails_and_the_other_succeeds(nats_server: EmbeddedServer, namespace: str) -> None:
     FAILURES["second both 9"] = 99
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("both", 9, "second"), id="b1")
         await until_idle(system, namespace)
         assert await get(system, "both") == Sum(9, [9], 0)
-        [(headers, _)] = await dead(system)
+        [(headers, _)] = await dead_letters(system)
         assert headers["Dead-Reaction"] == "on_second" and headers["Dead-Attempts"] == "2"
 
 
@@ -316,12 +318,12 @@ async def test_a_dead_letter_that_is_not_acknowledged_keeps_its_original(
         await publish(system, namespace, Noted("kept", 1), id="k1")
         await system.until(lambda: len(SEEN["kept"]) >= 6)
         consumer = await jetstream.consumer_info(f"{namespace}-notes-events", "summer")
-        assert consumer.num_ack_pending == 1, "it is neither acknowledged nor terminated"
+        assert consumer.num_ack_pending == 1, "the original is neither acknowledged nor terminated"
         await jetstream.connection.request(
             f"$JS.API.STREAM.UPDATE.{stream}", msgspec.json.encode(info.config), timeout=5
         )
         await until_idle(system, namespace)
-        assert len(await dead(system)) == 1
+        assert len(await dead_letters(system)) == 1
 
 
 async def test_an_actor_without_state_gives_a_failing_event_back(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -338,7 +340,7 @@ async def test_an_actor_without_state_gives_a_failing_event_back(nats_server: Em
         FAILURES["listener far 3"] = 99
         await publish(system, namespace, Noted("far", 3), id="l3")
         await until_idle(system, namespace, "listener")
-        [(headers, _)] = await dead(system, "listener")
+        [(headers, _)] = await dead_letters(system, "listener")
         assert headers["Dead-Attempts"] == "4"
 
 
@@ -350,9 +352,7 @@ async def test_a_failed_attempt_leaves_nothing(nats_server: EmbeddedServer, name
         assert len(await system.stored_events("summer")) == 1 and (await get(system, "clean")).total == 5
 
 
-async def test_an_event_that_nobody_handles_any_more_is_acknowledged(
-    nats_server: EmbeddedServer, namespace: str
-) -> None:
+async def test_an_event_without_a_reaction_is_acknowledged(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("k", 1), name="noted")
         await system.bus.emit(Added("k", 1))
@@ -360,7 +360,7 @@ async def test_an_event_that_nobody_handles_any_more_is_acknowledged(
         assert (await get(system, "k")).total == 1
 
 
-async def test_no_more_is_fetched_than_can_be_in_hand(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_no_more_events_are_fetched_than_can_be_in_hand(nats_server: EmbeddedServer, namespace: str) -> None:
     options = {"summer": msgspec.structs.replace(OPTIONS, in_hand=5)}
     FAILURES["bound 1"] = 2
     async with running(Summer, url=nats_server.url, namespace=namespace, options=options) as system:
@@ -370,7 +370,9 @@ async def test_no_more_is_fetched_than_can_be_in_hand(nats_server: EmbeddedServe
         assert (await get(system, "bound")).numbers == list(range(1, 41))
 
 
-async def test_what_is_in_hand_at_a_drain_comes_again_in_order(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_events_in_hand_at_a_drain_are_delivered_again_in_order(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     FAILURES["drained 1"] = 1
     options = {"summer": Options(retry=RetryPolicy(first=30.0))}
     async with running(Summer, url=nats_server.url, namespace=namespace, options=options) as system:

@@ -1,4 +1,4 @@
-"""Timers: set with the turn, punctual, once, replaced and cancelled by name, also over a restart."""
+"""Timers: set with the turn, on time, once, replaced and cancelled by name, and kept over a restart."""
 
 import asyncio
 import time
@@ -15,8 +15,9 @@ from runtime.wire import header_block
 from tests.support.probe import Probe, running
 
 RANG: dict[str, list[float]] = defaultdict(list)
-"""When the alarms of a key rang."""
+"""The Unix seconds at which the alarms of a key rang."""
 FAILURES: dict[str, int] = {}
+"""The number of runs of a key that are still to fail."""
 
 
 class Bell(msgspec.Struct, frozen=True):
@@ -109,6 +110,8 @@ async def notes(system: Probe, name: str) -> list[str]:
 
 
 async def until_notes(system: Probe, name: str, *expected: str) -> None:
+    """Return when the notes of a bell are the expected ones."""
+
     async def rung() -> bool:
         return len(await notes(system, name)) >= len(expected)
 
@@ -116,8 +119,8 @@ async def until_notes(system: Probe, name: str, *expected: str) -> None:
     assert await notes(system, name) == list(expected)
 
 
-async def left(system: Probe, namespace: str) -> list[str]:
-    """Return the subjects of timers that the turns stream holds, waiting or fired."""
+async def stored_timers(system: Probe, namespace: str) -> list[str]:
+    """Return the subjects of the stored timers, waiting or fired."""
     return [
         each.subject
         async for each in system.jetstream.read(f"{namespace}-bell-turns", f"{namespace}.bell.*.>")
@@ -127,29 +130,29 @@ async def left(system: Probe, namespace: str) -> list[str]:
 
 async def test_a_timer_rings_once_after_its_delay(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
-        begun = time.time()
+        start = time.time()
         for after, name in ((0.6, "later"), (0, "a b.c")):
             await system.bus.command(SetAlarm(name, after, "x"))
         await until_notes(system, "a b.c", "x")
         assert RANG["later"] == []
         await until_notes(system, "later", "x")
-        assert RANG["later"][0] - begun >= 0.6 and len(RANG["later"]) == len(RANG["a b.c"]) == 1
+        assert RANG["later"][0] - start >= 0.6 and len(RANG["later"]) == len(RANG["a b.c"]) == 1
 
 
-async def test_what_has_rung_leaves_nothing_behind(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_timer_is_deleted_after_it_rang(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         for number in range(10):
             await system.bus.command(SetAlarm("clean", 0.2 * (number % 2), str(number)))
-        await until_notes(system, "clean", *(await rung_in_order(system)))
+        await until_notes(system, "clean", *(await until_all_rang(system)))
 
-        async def nothing() -> bool:
-            return await left(system, namespace) == []
+        async def none_stored() -> bool:
+            return await stored_timers(system, namespace) == []
 
-        await system.until(nothing)
+        await system.until(none_stored)
 
 
-async def rung_in_order(system: Probe) -> list[str]:
-    """The notes of "clean" once all ten are there: those without delay in order, then the others in theirs."""
+async def until_all_rang(system: Probe) -> list[str]:
+    """Return the notes of "clean" once each of its ten alarms has rung."""
 
     async def all_of_them() -> bool:
         return len(await notes(system, "clean")) == 10
@@ -194,13 +197,13 @@ async def test_a_timer_is_cancelled_by_its_name(nats_server: EmbeddedServer, nam
         await bus.command(CancelAlarm("k", "never set"))
         await until_notes(system, "k", "end")
 
-        async def nothing() -> bool:
-            return await left(system, namespace) == []
+        async def none_stored() -> bool:
+            return await stored_timers(system, namespace) == []
 
-        await system.until(nothing)
+        await system.until(none_stored)
 
 
-async def test_timers_survive_a_restart_of_all(namespace: str) -> None:
+async def test_timers_survive_a_restart_of_actor_and_server(namespace: str) -> None:
     async with EmbeddedServer(port=0) as server:
         async with running(Bells, url=server.url, namespace=namespace) as system:
             bus = system.bus
@@ -211,7 +214,7 @@ async def test_timers_survive_a_restart_of_all(namespace: str) -> None:
             await bus.command(SetAlarm("replaced", 0.4, "yes", "alarm"))
             await bus.command(SetAlarm("up", 1.2, "rings when up"))
         server.kill()
-        await asyncio.sleep(0.5)  # the time at which some would have rung
+        await asyncio.sleep(0.5)  # Some timers are due meanwhile.
         await server.start()
         async with running(Bells, url=server.url, namespace=namespace) as system:
             await until_notes(system, "down", "rings while down")
@@ -220,32 +223,30 @@ async def test_timers_survive_a_restart_of_all(namespace: str) -> None:
             assert await notes(system, "cancelled") == []
 
 
-@pytest.mark.parametrize("taken_back", [True, False])
-async def test_what_was_taken_back_or_replaced_does_not_come_back_with_a_killed_server(
-    namespace: str, taken_back: bool
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_cancelled_or_replaced_timer_stays_away_after_a_kill_of_the_server(
+    namespace: str, cancelled: bool
 ) -> None:
     async with EmbeddedServer(port=0) as server:
         async with running(Bells, url=server.url, namespace=namespace) as system:
             await system.bus.command(SetAlarm("k", 60, "no", "alarm"))
-            if taken_back:
+            if cancelled:
                 await system.bus.command(CancelAlarm("k", "alarm"))
             else:
                 await system.bus.command(SetAlarm("k", 0.2, "yes", "alarm"))
                 await until_notes(system, "k", "yes")
 
-            async def nothing() -> bool:
-                return await left(system, namespace) == []
+            async def none_stored() -> bool:
+                return await stored_timers(system, namespace) == []
 
-            await system.until(nothing)
+            await system.until(none_stored)
             server.kill()
             await server.start()
             await system.connection.wait_connected(10)
-            assert await left(system, namespace) == []
+            assert await stored_timers(system, namespace) == []
 
 
-async def test_a_schedule_rings_again_and_again_until_it_is_cancelled(
-    nats_server: EmbeddedServer, namespace: str
-) -> None:
+async def test_a_schedule_rings_repeatedly_until_it_is_cancelled(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(Every("every", "@every 1s"))
         await system.bus.command(Every("cron", "* * * * * *", "Europe/Berlin"))
@@ -261,7 +262,7 @@ async def test_a_schedule_rings_again_and_again_until_it_is_cancelled(
         assert (len(RANG["every"]), len(RANG["cron"])) <= (rang[0] + 1, rang[1] + 1)
 
 
-async def test_a_timer_that_fails_is_tried_again_and_then_a_dead_letter(
+async def test_a_failing_timer_is_retried_and_becomes_a_dead_letter(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     FAILURES.update({"twice": 2, "always": 99})
@@ -274,26 +275,26 @@ async def test_a_timer_that_fails_is_tried_again_and_then_a_dead_letter(
         assert letter.subject == f"{namespace}.bell.dead.ring" and headers["Dead-Attempts"] == "3"
         assert len(RANG["twice"]) == len(RANG["always"]) == 3
 
-        async def nothing() -> bool:
-            return await left(system, namespace) == []
+        async def none_stored() -> bool:
+            return await stored_timers(system, namespace) == []
 
-        await system.until(nothing)
+        await system.until(none_stored)
 
 
-async def test_a_timer_that_is_published_again_rings_once(
+async def test_a_timer_that_is_published_twice_rings_once(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As when its owner died between publishing it and hearing of it, and the next one comes after the server's own window.
+    # As if the owner died between the publish and its acknowledgement, and the next owner published after the duplicate window.
     monkeypatch.setattr("runtime.storage.key_dedup.CLOCK_MARGIN", 0.0)
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         jetstream = system.served("bell").jetstream
         sent: list[tuple[bytes, bytes, bytes]] = []
         publish = jetstream.publish_callback
 
-        def spy(subject: str, payload: bytes, headers: bytes, told: Any) -> None:
+        def spy(subject: str, payload: bytes, headers: bytes, callback: Any) -> None:
             if ".timer." in subject:
                 sent.append((subject.encode(), payload, headers))
-            publish(subject, payload, headers, told)
+            publish(subject, payload, headers, callback)
 
         monkeypatch.setattr(jetstream, "publish_callback", spy)
         await system.bus.command(SetAlarm("again", 0, "x"), id="foreign")
@@ -314,16 +315,16 @@ async def test_a_long_job_runs_once_after_it_was_accepted(nats_server: EmbeddedS
         for _ in range(3):
             assert (await system.bus.command(Work("job"), id="job-1")).id == "job-1"
         await until_notes(system, "job", "worked")
-        assert len(RANG["job"]) == 2, "it failed once"
+        assert len(RANG["job"]) == 2, "the first run failed"
         events = await system.stored_events("bell")
         assert [msgspec.json.decode(each.payload)["name"] for each in events] == ["job"]
 
 
-async def test_an_accepted_job_runs_though_its_owner_dies_before_publishing_it(
+async def test_an_accepted_job_runs_even_if_its_owner_dies_before_publishing_it(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
-        system.relay("bell").stop()  # as if it were killed right after the commit
+        system.relay("bell").stop()  # As if the process were killed right after the commit.
         assert (await system.bus.command(Work("left"), id="left-1")).id == "left-1"
         stored = await system.stored_turn("bell", "left")
         assert stored is not None and decode_record(stored.payload, stored.subject).outbox
