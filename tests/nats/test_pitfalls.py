@@ -1,4 +1,4 @@
-"""Pitfalls of nats-py (measured.md): each ends or deafens a plain nats-py client, the control, but not a connection."""
+"""Pitfalls of nats-py: each ends or deafens a plain nats-py client, the control, but not a connection of ours."""
 
 import asyncio
 import logging
