@@ -1,12 +1,13 @@
-"""Messages: typed contracts that carry their owner, their key and their reply type.
+"""The base classes of messages: queries, commands and events.
 
-A message is a frozen `msgspec.Struct`. A caller imports another service's messages and never its actor::
+A message is a frozen `msgspec.Struct`. Its class line declares the actor that owns it, its key and the type of its reply. A
+caller imports the messages of another service, but not its actor::
 
     class GetOrder(Query[Order], actor="orders", key="order_id"):
         order_id: str
 
-Checked when the class is made: `DeclarationError` where a name is no subject token, a key names no field, or an event
-declares a reply.
+The class is checked when it is created. `DeclarationError` is raised if a name cannot be part of a subject, or if the key is
+not a field.
 """
 
 import re
@@ -34,6 +35,7 @@ from runtime.wire.subjects import snake_case, valid_name
 R = TypeVar("R", covariant=True)
 
 Op = Literal["query", "command", "event"]
+"""The kinds of messages."""
 
 
 class NewKey:
@@ -44,60 +46,79 @@ class NewKey:
 
 
 declared: dict[str, dict[str, "Contract"]] = {}
-"""All contracts declared in this process, by actor and then by operation and name (``command.create_order``)."""
+"""All contracts of this process, by actor, and then by kind and name: ``command.create_order``."""
 
 new_key = NewKey()
-"""``key=new_key``: the command creates its key, which is derived from the command's id (a UUIDv5)."""
+"""In a class line, ``key=new_key``: the command creates its key, a UUIDv5 that is derived from the id of the command."""
 
 
 class NamingWarning(UserWarning):
-    """A command that is no imperative, or an event that is not in the past tense; opt out with ``naming=False``."""
+    """The name of a command is not an imperative, or the name of an event is not in the past tense.
+
+    ``naming=False`` in the class line switches the check off.
+    """
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The reply of a command that is a long job: it is stored, and will run. The outcome is an event.
+    """The reply to a long job (``@command(accept=True)``): the command is stored, and will run.
 
-    `id` is the command's id.
+    An event reports the outcome.
     """
 
     id: str
+    """The id of the command."""
 
 
 class Contract(msgspec.Struct, frozen=True, eq=False):
-    """What a message class declares: operation, owner, wire name, key and reply type."""
+    """The declaration of a message class."""
 
     op: Op
+    """The kind of the message."""
     actor: str
+    """The name of the actor that owns the message."""
     name: str
+    """The name on the wire: ``create_order`` for the class `CreateOrder`."""
     type: type[msgspec.Struct]
+    """The class."""
     reply: Any
+    """The type of the reply; None for an event."""
     key: str | NewKey | None
+    """The path of the key's field, `new_key`, or None for a message without a key."""
     key_of: Callable[[Any], str] | None
-    """Reads the key from a message; None where the message has no key of its own."""
+    """Reads the key from a message; None if the message has no field with the key."""
 
     @property
     def type_name(self) -> str:
-        """``orders.OrderCreated``: the CloudEvents type."""
+        """The CloudEvents type: ``orders.OrderCreated``."""
         return f"{self.actor}.{self.type.__name__}"
 
 
-def path_reader(root: type, path: str, what: str) -> Callable[[Any], str]:
-    """Return a function that reads the dotted attribute `path` of a `root` as a key (a string).
+def path_reader(root: type, path: str, label: str) -> Callable[[Any], str]:
+    """Return a function that reads the key of a message.
 
-    Raises `DeclarationError` where a field of the path does not exist; integers are written in decimal. The function
-    raises `CodecError` for a message that has none there (an optional part of the path that is absent).
+    Args:
+        root: The type of the message.
+        path: The path of the field that has the key: attribute names with dots between them.
+        label: The name of the declaration in error texts.
+
+    Returns:
+        A function from a message to its key. An integer becomes decimal text. The function raises `CodecError` if the
+        message has no value there, because an optional part of the path is absent.
+
+    Raises:
+        DeclarationError: The path does not exist, or its values are not strings or integers.
     """
     names = path.split(".")
     kind: Any = root
     for name in names:
         fields = {f.name: f.type for f in msgspec.structs.fields(kind)} if _is_struct(kind) else None
         if fields is not None and name not in fields:
-            raise DeclarationError(f"{what}: key {path!r}: {kind.__name__} has no field {name!r}")
+            raise DeclarationError(f"{label}: key {path!r}: {kind.__name__} has no field {name!r}")
         kind = fields[name] if fields is not None else Any
-        if get_origin(kind) is Annotated:  # constraints of msgspec: a key may have them
+        if get_origin(kind) is Annotated:  # the field has constraints of msgspec
             kind = get_args(kind)[0]
     if kind not in (str, int, Any):
-        raise DeclarationError(f"{what}: key {path!r} must be a str or int, not {kind!r}")
+        raise DeclarationError(f"{label}: key {path!r} must be a str or int, not {kind!r}")
     if len(names) == 1 and kind is str:
         from operator import attrgetter
 
@@ -108,7 +129,7 @@ def path_reader(root: type, path: str, what: str) -> Callable[[Any], str]:
         for name in names:
             value = getattr(value, name, None)
         if not isinstance(value, str | int):
-            raise CodecError(f"{type(message).__name__}: there is no key at {path!r}")
+            raise CodecError(f"{type(message).__name__} has no key: {path!r} is not a string or an integer")
         return str(value)
 
     return read
@@ -120,7 +141,7 @@ def _is_struct(kind: Any) -> bool:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class MessageMeta(msgspec.StructMeta):
-    """Takes ``actor=``, ``key=`` and ``naming=`` in a message's class line, and hangs a `Contract` on the class."""
+    """The metaclass of messages: it turns ``actor=``, ``key=`` and ``naming=`` of a class line into a `Contract`."""
 
     def __new__(
         mcls,
@@ -140,39 +161,82 @@ class MessageMeta(msgspec.StructMeta):
             if naming:
                 _check_naming(cls.__contract__)
         elif key is not None:
-            raise DeclarationError(f"{name}: key= without actor=: name the actor that owns this message")
+            raise DeclarationError(f"{name}: key= without actor=: declare the actor that owns the message, actor=…")
         return cls
 
 
 class Message(msgspec.Struct, frozen=True, metaclass=MessageMeta):
-    """The root of `Query`, `Command` and `Event`; not subclassed directly."""
+    """The root of `Query`, `Command` and `Event`. An application does not subclass it directly."""
 
     __contract__: ClassVar[Contract]
 
 
 class Query(Message, Generic[R], frozen=True):
-    """Asks one actor for current data, and changes nothing: always a reply of type `R`.
+    """The base class of queries. A query asks one actor for data and changes nothing. Its reply has the type `R`.
 
-    Without a key it is about all keys of the actor.
+    A query without a key asks about all keys of the actor.
+
+    Args:
+        actor: In the class line: the name of the actor that handles it.
+        key: In the class line: the path of the field that has the key.
+
+    Example:
+        class GetOrder(Query[Order], actor="orders", key="order_id"):
+            order_id: str
     """
 
 
 class Command(Message, Generic[R], frozen=True):
-    """Tells one actor to do something; the reply `R` comes when it is done and durable (``Command[None]``: no result)."""
+    """The base class of commands. A command has one actor do something. Its reply has the type `R`.
+
+    The reply is sent after the effects are stored. A ``Command[None]`` has an empty reply.
+
+    Args:
+        actor: In the class line: the name of the actor that handles it.
+        key: In the class line: the path of the field that has the key, or `new_key` for a command that creates its key.
+        naming: In the class line: False permits a name that is not an imperative.
+
+    Example:
+        class CancelOrder(Command[None], actor="orders", key="order_id"):
+            order_id: str
+    """
 
 
 class Event(Message, frozen=True):
-    """Something that happened. No target, no reply."""
+    """The base class of events. An event reports something that happened. It has no receiver and no reply.
+
+    Args:
+        actor: In the class line: the name of the actor that emits it.
+        key: In the class line: the path of the field that has the key. Events of one key are handled in order.
+        naming: In the class line: False permits a name that is not in the past tense.
+
+    Example:
+        class OrderCreated(Event, actor="orders", key="order_id"):
+            order_id: str
+            total: int
+    """
 
     @classmethod
     def of(cls, source: object, **changes: Any) -> Self:
-        """Return an event with the fields of `source` (any object that has them as attributes), and `changes`."""
+        """Return an event that copies its fields from another object.
+
+        Args:
+            source: An object, such as a state. Its attributes with the names of the event's fields are copied.
+            changes: Fields with other values.
+
+        Example:
+            self.emit(OrderCreated.of(self.state, total=5))
+        """
         fields = {name: getattr(source, name) for name in cls.__struct_fields__ if hasattr(source, name)}
         return cls(**{**fields, **changes})
 
 
 def contract_of(message: object) -> Contract:
-    """Return the contract of a message or message class; `DeclarationError` where it is none."""
+    """Return the contract of a message or of a message class.
+
+    Raises:
+        DeclarationError: `message` is neither of them.
+    """
     contract = getattr(message, "__contract__", None)
     if isinstance(contract, Contract):
         return contract
@@ -184,15 +248,18 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
     op: Op | None = next((op for base, op in _OPS.items() if issubclass(cls, base)), None)
     name = cls.__name__
     if op is None:
-        raise DeclarationError(f"{name}: subclass Query[…], Command[…] or Event")
+        raise DeclarationError(f"{name} is not a message: subclass Query[…], Command[…] or Event")
     if not valid_name(actor):
-        raise DeclarationError(f"{name}: actor={actor!r} is no valid name: lower-case letters, digits, '-' and '_'")
+        raise DeclarationError(
+            f"{name}: actor={actor!r} is not a valid name: "
+            "use lower-case letters, digits, '-' and '_', with a letter first"
+        )
     if not valid_name(snake_case(name)):
         raise DeclarationError(
-            f"{name} gives no valid name on the wire: letters and digits of ASCII, and a letter first"
+            f"{name} has no valid name on the wire: use ASCII letters and digits, with a letter first"
         )
     if isinstance(key, NewKey) and op != "command":
-        raise DeclarationError(f"{name}: only a command creates its key (key=new_key)")
+        raise DeclarationError(f"{name}: key=new_key is for commands only")
     if not cls.__struct_config__.frozen:
         raise DeclarationError(f"{name}: a message is immutable; remove frozen=False")
     read = path_reader(cls, key, name) if isinstance(key, str) else None
@@ -209,31 +276,32 @@ def _reply_type(cls: type, namespace: dict[str, Any], op: Op) -> Any:
     if isinstance(inherited, Contract):
         return inherited.reply
     raise DeclarationError(
-        f"{cls.__name__}: say what the reply is: {op.capitalize()}[Reply], or {op.capitalize()}[None]"
+        f"{cls.__name__}: declare the type of the reply: {op.capitalize()}[Reply], or {op.capitalize()}[None]"
     )
 
 
-# Past participles that do not end in -ed, as far as events are usually named.
 _IRREGULAR = frozenset(
     "begun bought broken brought built chosen done drawn driven fallen felt found gone given grown held hidden kept known laid "
     "left lent lost made met paid put read reset risen run said seen sent set shown shut sold spent spun split stolen "
     "struck taken thrown told torn understood withdrawn won written".split()
 )
+"""The past participles without -ed that are common in the names of events."""
 
 
 def _check_naming(contract: Contract) -> None:
     words = contract.name.split("_")
     last, first = words[-1], words[0]
     if contract.op == "event" and not (last.endswith("ed") or last in _IRREGULAR):
-        _warn(f"event {contract.type.__name__} is not in the past tense (e.g. OrderCreated)")
+        _warn(f"event {contract.type.__name__} is not in the past tense (as in OrderCreated)")
     if contract.op == "command" and (
         re.search(r"(ed|ing)$", first) and first not in {"feed", "need", "bring", "ring", "seed"}
     ):
-        _warn(f"command {contract.type.__name__} is not an imperative (e.g. CreateOrder)")
+        _warn(f"command {contract.type.__name__} is not an imperative (as in CreateOrder)")
 
 
 def _warn(text: str) -> None:
-    warnings.warn(f"{text}; opt out with naming=False", NamingWarning, stacklevel=4)
+    warnings.warn(f"{text}; naming=False in the class line permits it", NamingWarning, stacklevel=4)
 
 
 _OPS: dict[type, Op] = {Query: "query", Command: "command", Event: "event"}
+"""The kind of the messages below each base class."""
