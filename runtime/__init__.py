@@ -1,4 +1,4 @@
-"""Actorloom: long-lived actors that query and command each other over NATS, emit events and react to them."""
+"""Actorloom: long-lived actors that query and command each other over NATS, emit events and react to events."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These bring the NATS client, three times the import of all else, which a module of messages does without.
+    # These names import the NATS client, which takes three times as long as the rest. A module that only declares messages
+    # does not need it.
     if name in ("Bus", "connect"):
         from runtime.client import bus
 

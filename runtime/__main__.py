@@ -1,4 +1,4 @@
-"""`python -m runtime`: the command line."""
+"""The command line, as ``python -m runtime``."""
 
 from runtime.cli import main
 

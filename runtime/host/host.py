@@ -14,7 +14,7 @@ Two things can go wrong, and count differently:
 - *A lost lease* takes the host back to standby, as often as it happens. No part of this process has failed, and a new
   process would not help against a slow network. The loss of a lease takes its time to live, so it cannot loop fast.
 - *A failed part* (a crashed task, a deleted consumer, a storage error) does so too, after a growing pause. Most of these
-  failures pass, and a restart puts right what somebody deleted or changed. A host that fails more than five times within
+  failures pass, and a restart creates deleted consumers and streams again. A host that fails more than five times within
   a minute has a cause that restarts do not remove. `run` then raises `HostFailed`, and the process ends, so that its
   supervisor sees it.
 """
@@ -156,7 +156,7 @@ class Host:
         sibling has given up its keys already and no other process has taken them, the request fails, and a drain would
         break the work that it is meant to finish. There are two cases:
 
-        - Another process is in standby for this actor. It takes over within milliseconds and answers whoever asks. So this
+        - Another process is in standby for this actor. It takes over within milliseconds, and answers the requests. So this
           host waits for its own work only, and is handed over while its siblings still work.
         - No process is in standby. Nothing but this process can answer its handlers. So all draining hosts of the process
           wait until none of them has work in hand: a sibling that is idle now may be asked again in a moment.

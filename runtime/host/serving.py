@@ -13,12 +13,14 @@ The parts depend on each other, so their order is fixed. **Start**:
 
 **Drain** goes from the outside to the inside. Nothing is cut off that a later step still needs:
 
-1. The consumers stop to pull, and discovery stops to announce.
-2. The endpoints leave NATS. Requests that the server has already routed here still run; the server routes later ones to
-   the next owner. Handlers of this process can still ask this actor, within the process (ADR 010).
+1. The consumers stop pulling, and discovery stops announcing this process.
+2. The endpoints leave NATS. Requests that the server has already routed here still run. Later ones go to another process,
+   or NATS answers at once that no process serves them. Handlers of this process can still ask this actor, within the
+   process (ADR 010).
 3. Everything in hand runs to its end. `Host.wait_idle` explains why hosts may wait for each other here.
 4. The relay publishes the events of the last turns.
-5. The consumer positions are saved. They say that this owner shut down cleanly and did not crash on an event (ADR 012).
+5. The consumer positions are saved. They show the next owner that this one shut down cleanly and did not crash on an
+   event (ADR 012).
 6. The checkpoint of the relay is saved, so that the next owner has few records to read (ADR 006).
 7. A flush ensures that the server has received all of this before the host releases the lease.
 
@@ -207,8 +209,8 @@ class Serving:
     async def _own_checkpoint(self) -> None:
         """Wait for the checkpoint lease, and publish the events that crashed processes left. For actors without state.
 
-        Processes of such an actor share its turns stream. One of them owns the relay's checkpoint: it publishes what the
-        others leave when they crash, and saves how far everything is published (ADR 006).
+        Processes of such an actor share its turns stream. One of them owns the relay's checkpoint: it publishes the
+        events that the others leave when they crash, and saves the position up to which everything is published (ADR 006).
         """
         lease = self._checkpoint_lease = make_lease(self.served, "relay")
         await lease.acquire()

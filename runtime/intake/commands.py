@@ -1,4 +1,4 @@
-"""Commands: from the read loop to their key's lane, and the reply once the turn has committed."""
+"""Commands: from the read loop to the lane of their key, and the reply after the commit."""
 
 import time
 from copy import copy
@@ -23,16 +23,16 @@ from runtime.wire.subjects import key_token
 
 
 class CommandWork(Work, kw_only=True, eq=False):
-    """A command on its way through a turn; its end is a reply."""
+    """A command on its way through a turn. The end of the turn sends its reply."""
 
     endpoint: "CommandEndpoint"
     reply: bytes
     received_ns: int
-    """When it came, in unix nanoseconds."""
+    """Unix nanoseconds at which the command was received."""
     msgpack: bool = False
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
-        """Answer with the handler's value, or with the stored one."""
+        """Answer with the value of the handler, or with the stored reply if the command was handled before."""
         if repeated:
             if self.span.is_recording():
                 self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
@@ -40,11 +40,11 @@ class CommandWork(Work, kw_only=True, eq=False):
         self.endpoint.answer(self.span, self.reply, self.received_ns, reply, self.msgpack)
 
     async def failed(self, error: BaseException) -> None:
-        """Answer with the error."""
+        """Answer with the error. A command is not retried here: its caller decides."""
         self.endpoint.answer_error(self.span, self.reply, self.received_ns, error, self.msgpack)
 
     def abandon(self) -> None:
-        """Answer that it was not executed, or that this is unknown."""
+        """Answer that the command was not executed, or that its outcome is unknown if its commit is under way."""
         stopping: RequestError = self.endpoint.stopping_error()
         if self.committing:
             stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
@@ -59,7 +59,7 @@ class CommandEndpoint(Endpoint):
         self.running = accepting(handler) if handler.accept else handler
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
-        """Decode a command and put it into its key's lane. Called from the read loop; never raises."""
+        """Decode a command and put it into the lane of its key. Called from the read loop; never raises."""
         if not reply.startswith(self._inboxes):
             self.drop(reply)
             return
@@ -84,6 +84,7 @@ class CommandEndpoint(Endpoint):
             self.answer_error(span, reply, work.received_ns, error, work.msgpack)
 
     def _admit(self, work: CommandWork) -> None:
+        """Determine the key, and put the command into its lane. Raises the errors of `Turns.admit`, and `CallCycle`."""
         handler = self.handler
         if isinstance(handler.contract.key, NewKey):
             work.key = key_for(work.id)
@@ -94,6 +95,7 @@ class CommandEndpoint(Endpoint):
         self.context.turns.admit(work)
 
     def _check_chain(self, work: CommandWork) -> None:
+        """Raise `CallCycle` if the command waits for a key that waits for the command, or is too many calls deep."""
         check_depth(self.subject, work.chain)
         path = work.chain.split(",")
         here = link(self.context.served.names.actor, work.key)
@@ -106,7 +108,10 @@ class CommandEndpoint(Endpoint):
 
 
 def accepting(handler: Handler) -> Handler:
-    """Return the handler that stores a long job and replies `Accepted`; the job runs later, as a timer that is due."""
+    """Return the handler that accepts a long job: it stores the job and replies `Accepted`.
+
+    The job is stored as a timer that is due at once, and runs as one.
+    """
     stored = copy(handler)
 
     async def accept(actor: Any, message: Any) -> Accepted:

@@ -88,7 +88,7 @@ class Consumers:
         return [active.puller for active in self._active]
 
     async def start(self) -> None:
-        """Create the consumers that do not exist, and start to pull.
+        """Create the consumers that do not exist, and start pulling.
 
         Raises:
             ActorError: A consumer cannot be created or used.
@@ -117,7 +117,7 @@ class Consumers:
             await self._pull(Redrives(served, turns, [*reacting, *commands]), REDRIVE, (f"{own}.redrive.*",))
 
     async def stop(self) -> None:
-        """Stop to pull. Deliveries in hand stay in hand until their turns end."""
+        """Stop pulling. Deliveries in hand stay in hand until their turns end."""
         for active in self._active:
             await active.puller.stop()
         for candidates in self._candidates:
