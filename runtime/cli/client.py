@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from runtime.cli.failures import usage
+from runtime.client.raw import RawClient
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection
 from runtime.wire.subjects import Names, snake_case, valid_name
@@ -50,6 +51,12 @@ def target(text: str, op: str) -> Target:
 def names(configuration: Configuration, service: str) -> Names:
     """Return the subjects of a service in the configured namespace."""
     return Names(service, configuration.settings.namespace)
+
+
+def raw_client(configuration: Configuration, connection: Connection) -> RawClient:
+    """Return a client for the services in the configured namespace, with the configured timeout."""
+    settings = configuration.settings
+    return RawClient(connection, namespace=settings.namespace, timeout=settings.timeout)
 
 
 @asynccontextmanager

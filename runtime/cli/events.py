@@ -1,6 +1,5 @@
 """Events from the command line: CloudEvents that are stored in the stream of their service."""
 
-import time
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -8,17 +7,15 @@ from typing import Any, NamedTuple
 import msgspec
 
 from runtime.admin import discovery
-from runtime.cli.client import Target, connected, names
+from runtime.cli.client import Target, connected, raw_client
 from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, usage
 from runtime.cli.output import print_json
 from runtime.cli.payload import body
 from runtime.errors import PublishError
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders
-from runtime.nats.jetstream.client import JetStream
-from runtime.wire.cloudevents import event_headers
 from runtime.wire.ids import new_id
-from runtime.wire.subjects import NO_KEY, key_token, snake_case
+from runtime.wire.subjects import snake_case
 
 
 class _Declared(NamedTuple):
@@ -32,17 +29,15 @@ async def emit(
     configuration: Configuration, target: Target, arguments: Sequence[str], *, event_id: str | None, key: str | None
 ) -> None:
     """Publish an event and print its stream and sequence. Raises `Failure` if it is not stored."""
-    subjects = names(configuration, target.service)
-    timeout = configuration.settings.timeout
     event_id = event_id or new_id()
     async with connected(configuration) as connection:
         declared = await _declared(connection, configuration, target)
         payload = body(arguments, declared.schema)
-        token = _token(target, declared.schema, payload, key)
-        subject = subjects.event(snake_case(declared.name), token)
-        block = event_headers(target.service, declared.name, event_id, token, time.time())
+        if key is None:
+            key = _key(target, declared.schema, payload)
+        client = raw_client(configuration, connection)
         try:
-            ack = await JetStream(connection).publish(subject, payload, headers=block, timeout=timeout)
+            ack = await client.emit(target.service, declared.name, payload, key=key, id=event_id)
         except PublishError as error:
             if not isinstance(error.__cause__, NoResponders):
                 raise
@@ -51,7 +46,7 @@ async def emit(
             ) from None
         except TimeoutError:
             unknown = f"it is unknown whether it is stored; repeat it with --id {event_id}"
-            raise Failure(f"{subject}: no acknowledgment within {timeout:g} s: {unknown}", TIMEOUT) from None
+            raise Failure(f"{target}: no acknowledgment within {client.timeout:g} s: {unknown}", TIMEOUT) from None
     print_json({"id": event_id, "stream": ack.stream, "sequence": ack.sequence, "duplicate": ack.duplicate})
 
 
@@ -70,10 +65,8 @@ async def _declared(connection: Connection, configuration: Configuration, target
     return _Declared(target.name, None)
 
 
-def _token(target: Target, schema: dict[str, Any] | None, payload: bytes, key: str | None) -> str:
-    """Return the key of the event as a subject token: the given one, or that of the body."""
-    if key is not None:
-        return key_token(key)
+def _key(target: Target, schema: dict[str, Any] | None, payload: bytes) -> str | None:
+    """Return the key in the body of an event, or None if its events have no key."""
     if schema is None:
         usage(f"{target.service} is not running, so the key of {target.name} is unknown: give it by --key")
     path = schema.get("x-key", "")
@@ -82,4 +75,4 @@ def _token(target: Target, schema: dict[str, Any] | None, payload: bytes, key: s
         value = value.get(name) if isinstance(value, dict) else None
     if path and not isinstance(value, str | int):
         usage(f"{target}: {path} is missing; it is the key of the event")
-    return key_token(str(value)) if path else NO_KEY
+    return str(value) if path else None

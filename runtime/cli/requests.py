@@ -1,27 +1,26 @@
 """Queries and commands of the command line: plain JSON, without message classes."""
 
-import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import msgspec
 
 from runtime.admin import discovery
-from runtime.cli.client import Target, connected, names
+from runtime.cli.client import Target, connected, raw_client
 from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, exit_code
 from runtime.cli.output import print_json, print_note
 from runtime.cli.payload import body, is_pairs
+from runtime.client.raw import RawReply
+from runtime.errors import DeadlineExceeded, NotDelivered, RemoteError
 from runtime.host.config import Configuration
-from runtime.nats.connection import Connection, NoResponders, Response
-from runtime.wire import header_block
+from runtime.nats.connection import Connection, NoResponders
 from runtime.wire.ids import new_id
-from runtime.wire.replies import read_error
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A query or command with the arguments of the command line."""
 
-    op: str
+    op: Literal["query", "command"]
     target: Target
     arguments: Sequence[str]
     id: str | None = None
@@ -32,31 +31,32 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 async def send(configuration: Configuration, request: Request) -> None:
     """Send a request and print its reply. Raises `Failure` if there is no reply, or if it is an error."""
-    subject = names(configuration, request.target.service).request(request.op, request.target.word)
-    timeout = configuration.settings.timeout
     async with connected(configuration) as connection:
+        client = raw_client(configuration, connection)
+        subject = client.subject(request.op, request.target.service, request.target.word)
         schema = None
         if is_pairs(request.arguments):
             found = await discovery.endpoint(connection, request.target.service, subject)
             schema = found.schema("request") if found is not None else None
         payload = body(request.arguments, schema)
-        command_id = (request.id or new_id()) if request.op == "command" else None
-        block = _headers(request, command_id, timeout)
+        command_id = request.id or new_id()
+        service, word = request.target.service, request.target.word
         try:
-            response = await connection.request(subject, payload, headers=block, timeout=timeout)
-        except NoResponders:
+            if request.op == "query":
+                reply = await client.query(service, word, payload, headers=request.headers)
+            else:
+                reply = await client.command(service, word, payload, id=command_id, headers=request.headers)
+        except NotDelivered as error:
+            if not isinstance(error.__cause__, NoResponders):
+                raise (error.__cause__ or error) from None  # the error of the connection has an exit code of its own
             raise Failure(await _missing(connection, request), NOT_FOUND) from None
-        except TimeoutError:
-            unknown = f"; it is unknown whether it took effect; repeat it with --id {command_id}" if command_id else ""
-            raise Failure(f"{subject}: no reply within {timeout:g} s{unknown}", TIMEOUT) from None
-    await _print(request, response)
-
-
-def _headers(request: Request, command_id: str | None, timeout: float) -> bytes:
-    pairs = [(header_block.DEADLINE.decode(), str(int((time.time() + timeout) * 1000)))]
-    if command_id is not None:
-        pairs.append((header_block.IDEMPOTENCY_KEY.decode(), command_id))
-    return header_block.encode([*pairs, *request.headers])
+        except DeadlineExceeded as error:
+            late = isinstance(error.__cause__, TimeoutError)
+            text = f"{subject}: no reply within {client.timeout:g} s" if late else str(error)
+            if request.op == "command":
+                text += f"; it is unknown whether it took effect; repeat it with --id {command_id}"
+            raise Failure(text, TIMEOUT) from None
+    await _print(request, reply)
 
 
 async def _missing(connection: Connection, request: Request) -> str:
@@ -76,21 +76,19 @@ async def _missing(connection: Connection, request: Request) -> str:
     return f"{text}; `actorloom ls` lists the running services" if found else f"{text}: no service is running"
 
 
-async def _print(request: Request, response: Response) -> None:
+async def _print(request: Request, reply: RawReply) -> None:
     if request.trace or request.jaeger:
-        await _print_trace(response, request.jaeger)
-    if header_block.get(response.headers, header_block.SERVICE_ERROR_CODE) is not None:
-        error: Any = read_error(response.headers or b"", response.payload)
-        raise Failure(f"{error.code} {getattr(error, 'kind', '') or type(error).__name__}: {error}", exit_code(error))
-    print_json(response.payload or b"null")
+        await _print_trace(reply.trace_id, request.jaeger)
+    if (error := reply.error) is not None:
+        kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
+        raise Failure(f"{error.code} {kind}: {error}", exit_code(error))
+    print_json(reply.payload or b"null")
 
 
-async def _print_trace(response: Response, jaeger: str | None) -> None:
-    parent = header_block.get(response.headers, header_block.TRACERESPONSE)
-    if parent is None or parent.count("-") != 3:
+async def _print_trace(trace_id: str | None, jaeger: str | None) -> None:
+    if trace_id is None:
         print_note("no trace: the service exports none; set OTEL_EXPORTER_OTLP_ENDPOINT for its process")
         return
-    trace_id = parent.split("-")[1]
     print_note(f"trace {trace_id}")
     if jaeger is not None:
         from runtime.cli.jaeger import trace_tree

@@ -20,6 +20,7 @@ from runtime.actor.call import Call
 from runtime.actor.message import Command, Contract, Event, Message, Query, contract_of
 from runtime.backoff import Backoff
 from runtime.client.breaker import BreakerPolicy, RetryBudget
+from runtime.client.no_reply import no_reply_error
 from runtime.client.route import Route
 from runtime.errors import (
     CircuitOpen,
@@ -275,7 +276,7 @@ class Bus:
             if not isinstance(error, CircuitOpen):
                 route.breaker.answered()
         else:
-            told = route.unanswered(error)
+            told = no_reply_error(route.subject_text, error)
             if route.breaker.failed():
                 self._circuits.value += 1
                 span.add_event("circuit.opened")

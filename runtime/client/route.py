@@ -4,9 +4,8 @@ from typing import Any
 
 from runtime.actor.message import Contract
 from runtime.client.breaker import Breaker, BreakerPolicy
-from runtime.errors import CodecError, DeadlineExceeded, HandlerFailed, NotDelivered, PublishError, RequestError
-from runtime.nats.connection import NoResponders, Response
-from runtime.nats.errors import ConnectionLost
+from runtime.errors import CodecError, HandlerFailed
+from runtime.nats.connection import Response
 from runtime.telemetry import Durations, Template
 from runtime.wire import header_block
 from runtime.wire.codec import MSGPACK, Codec
@@ -46,14 +45,3 @@ class Route:
             failed = HandlerFailed(f"{self.subject_text}: the reply does not fit {self.contract.reply}: {error}")
             failed.executed = True
             raise failed from error
-
-    def unanswered(self, error: Exception) -> RequestError:
-        """Return what a request without a reply means: certainly not delivered, or unknown."""
-        subject = self.subject_text
-        if isinstance(error, NoResponders):
-            return NotDelivered(f"{subject}: nobody serves it")
-        if isinstance(error, ConnectionLost):
-            return DeadlineExceeded(f"{subject}: the connection was lost before the reply")
-        if isinstance(error, PublishError):
-            return NotDelivered(f"{subject}: {error}")
-        return DeadlineExceeded(f"{subject}: no reply in time")

@@ -83,6 +83,11 @@ def encode(pairs: Iterable[tuple[str, str]]) -> bytes:
     Raises:
         CodecError: A name or value contains a line break, or cannot be encoded as UTF-8.
     """
+    return join(encode_lines(pairs))
+
+
+def encode_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
+    """Return the lines of some headers, each with its line end. Arguments and errors are those of `encode`."""
     lines: list[bytes] = []
     for name, value in pairs:
         if not name or re.search(r"[\r\n:]", name) or re.search(r"[\r\n]", value):
@@ -91,7 +96,7 @@ def encode(pairs: Iterable[tuple[str, str]]) -> bytes:
             lines.append(line(name.encode(), value.encode()))
         except UnicodeEncodeError:
             raise CodecError(f"header {name!r} has a value that cannot stand in a header line") from None
-    return join(*lines)
+    return b"".join(lines)
 
 
 def get(block: bytes | None, name: bytes) -> str | None:

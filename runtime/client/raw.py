@@ -1,0 +1,139 @@
+"""An untyped client, for tools and gateways that have no message classes: names and bytes in, bytes out."""
+
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from runtime.client.no_reply import no_reply_error
+from runtime.errors import PublishError, RequestError
+from runtime.nats.connection import Connection
+from runtime.nats.errors import NoResponders
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.responses import Ack
+from runtime.wire import header_block
+from runtime.wire.cloudevents import event_headers
+from runtime.wire.envelope import write
+from runtime.wire.ids import new_id
+from runtime.wire.replies import read_error
+from runtime.wire.subjects import NO_KEY, Names, key_token, snake_case
+
+Headers = Sequence[tuple[str, str]]
+
+
+class RawReply(NamedTuple):
+    """The reply to a query or command. An error of the service is a reply, too: see `error`."""
+
+    payload: bytes
+    """The body; empty for a command without a result."""
+    headers: bytes | None
+    """The header block, or None."""
+
+    @property
+    def error(self) -> RequestError | None:
+        """The error that the service answered with, or None."""
+        if header_block.get(self.headers, header_block.SERVICE_ERROR_CODE) is None:
+            return None
+        return read_error(self.headers or b"", self.payload)
+
+    @property
+    def trace_id(self) -> str | None:
+        """The id of the trace in which the service recorded the request, or None if it records none."""
+        trace = header_block.get(self.headers, header_block.TRACERESPONSE)
+        return trace.split("-")[1] if trace is not None and trace.count("-") == 3 else None
+
+
+class RawClient:
+    """Sends queries, commands and events over a connection that its creator closes.
+
+    Names are those of the message classes in either form, ``GetOrder`` or ``get_order``. A request is sent once.
+
+    Args:
+        connection: The connection.
+        namespace: The namespace of the services.
+        timeout: Seconds that a request may take.
+    """
+
+    def __init__(self, connection: Connection, *, namespace: str = "", timeout: float = 5.0) -> None:
+        self.connection = connection
+        self.namespace = namespace
+        self.timeout = timeout
+        self._jetstream = JetStream(connection)
+
+    async def query(self, actor: str, name: str, payload: bytes = b"{}", *, headers: Headers = ()) -> RawReply:
+        """Send a query and return the reply.
+
+        Args:
+            actor: The name of the service.
+            name: The name of the query.
+            payload: The body: JSON, unless `headers` contain another content type.
+            headers: More headers, such as ``traceparent``.
+
+        Raises:
+            NotDelivered: No process serves the query, or there is no connection.
+            DeadlineExceeded: No reply came in time.
+            CodecError: A header contains a line break.
+        """
+        return await self._request("query", actor, name, payload, None, headers)
+
+    async def command(
+        self, actor: str, name: str, payload: bytes = b"{}", *, id: str | None = None, headers: Headers = ()
+    ) -> RawReply:
+        """Send a command and return the reply, which comes when the command is done and stored.
+
+        Args:
+            actor: The name of the service.
+            name: The name of the command.
+            payload: The body: JSON, unless `headers` contain another content type.
+            id: The id of the command; a command with the same id takes effect once. A new one if None.
+            headers: More headers, such as ``traceparent``.
+
+        Raises:
+            NotDelivered: No process serves the command, or there is no connection.
+            DeadlineExceeded: No reply came in time. The command may have taken effect: send it again under the same id.
+            CodecError: The id or a header contains a line break.
+        """
+        return await self._request("command", actor, name, payload, id or new_id(), headers)
+
+    async def emit(
+        self, actor: str, event: str, payload: bytes, *, key: str | None = None, id: str | None = None
+    ) -> Ack:
+        """Publish an event and return the acknowledgment of JetStream: stream, sequence, and whether it is a duplicate.
+
+        Args:
+            actor: The name of the service whose event it is.
+            event: The name of the event class, ``OrderCreated``.
+            payload: The body, as JSON.
+            key: The key of the event; None for an event without a key.
+            id: The id of the event; an event with the same id takes effect once. A new one if None.
+
+        Raises:
+            PublishError: The event is not stored. Its cause is `NoResponders` if the service has no stream.
+            TimeoutError: It is unknown whether the event is stored: publish it again under the same id.
+            CodecError: The key is too long.
+        """
+        token = NO_KEY if key is None else key_token(key)
+        subject = Names(actor, self.namespace).event(snake_case(event), token)
+        block = event_headers(actor, event, id or new_id(), token, time.time())
+        return await self._jetstream.publish(subject, payload, headers=block, timeout=self.timeout)
+
+    def subject(self, op: Literal["query", "command"], actor: str, name: str) -> str:
+        """Return the subject of a query or command."""
+        return Names(actor, self.namespace).request(op, snake_case(name))
+
+    async def _request(
+        self,
+        op: Literal["query", "command"],
+        actor: str,
+        name: str,
+        payload: bytes,
+        command_id: str | None,
+        headers: Headers,
+    ) -> RawReply:
+        subject = self.subject(op, actor, name)
+        deadline = int((time.time() + self.timeout) * 1000)
+        block = write(header_block.encode_lines(headers), deadline, command_id)
+        try:
+            response = await self.connection.request(subject, payload, headers=block, timeout=self.timeout)
+        except (NoResponders, PublishError, TimeoutError) as error:
+            raise no_reply_error(subject, error) from error
+        return RawReply(response.payload, response.headers)
