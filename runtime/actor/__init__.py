@@ -1,1 +1,11 @@
-"""What an application writes: messages, handlers, the actor class, and the call that a handler sees."""
+"""The classes of an application: messages, handlers and actors, and the call in which a handler runs.
+
+Applications import these names from `runtime`, and `patterns` for the operators of `where`. Used from outside by other rooms:
+
+- `message`: the base classes of messages, and their `Contract`.
+- `handler`: the decorators and the rows of the handler table.
+- `base`: `Actor`, and the view of an actor that one call has.
+- `call`: the context of one running handler, and everything that it leaves in a turn.
+- `indexes`: `Index` and `Page`.
+- `metadata`: the description of an actor for discovery.
+"""

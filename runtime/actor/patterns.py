@@ -1,15 +1,17 @@
-"""Event patterns: a declared pattern becomes one predicate over a decoded JSON body.
+"""Event patterns: the `where` of a reaction, compiled into one predicate over the decoded JSON of an event.
 
-The semantics are those of Amazon EventBridge: the fields of a pattern are ANDed, the values listed for a field are
-ORed, an array in the body matches when any of its elements does. A matcher is a literal or one of these operators::
+The semantics are those of Amazon EventBridge. All fields of a pattern must match. The values that are listed for a field are
+alternatives. An array in the body matches if any of its elements does. A listed value is a literal or one of these
+operators::
 
-    {"prefix": "a"}   {"suffix": ".png"}   {"equals-ignore-case": "DK"}   {"wildcard": "a*b"}   # \\* is a plain star
-    {"prefix": {"equals-ignore-case": "a"}}   (the same for suffix)
+    {"prefix": "a"}   {"suffix": ".png"}   {"equals-ignore-case": "DK"}   {"wildcard": "a*b"}   # \\* is a literal star
+    {"prefix": {"equals-ignore-case": "a"}}   # also with suffix
     {"anything-but": value, or [values], or {"prefix" | "suffix" | "wildcard" | "equals-ignore-case": text or [texts]}}
     {"numeric": [">", 0, "<=", 5]}   {"exists": true}
 
-``"$or": [pattern, ...]`` stands beside fields, at any depth. For Python declarations a scalar is a list of one.
-Patterns match the names on the wire (camelCase), not the Python attributes.
+``"$or": [pattern, ...]`` may be added to the fields of a pattern at any depth. In Python, a single value may be written
+without its list. A pattern names fields as they are named on the wire (camelCase), which may differ from the Python
+attributes.
 """
 
 from __future__ import annotations
@@ -21,19 +23,32 @@ from typing import cast
 from runtime.errors import DeclarationError
 
 Predicate = Callable[[object], bool]
+"""Takes a decoded JSON value and returns whether it matches. It never raises."""
 
 __all__ = ["Predicate", "compile_pattern"]
 
 
 def compile_pattern(pattern: object, name: str = "where") -> Predicate:
-    """Compile a pattern once into a predicate over JSON builtins (dict, list, str, int, float, bool, None).
+    """Compile a pattern into a predicate.
 
-    The predicate never raises. A body that is not an object has no fields. An invalid pattern raises
-    `DeclarationError`, which names the path of the fault, beginning with `name`.
+    Three details follow EventBridge. `exists` tests for leaves, so an object or an empty array does not exist. The fields of
+    a nested pattern must all match within one element of an array of objects. `anything-but` matches an array if any of its
+    elements does.
 
-    Three details are as in EventBridge: `exists` asks about leaves, so an object or an empty array does not exist;
-    the fields of a nested pattern must match within one element of an array of objects; `anything-but` is satisfied
-    by any element of an array.
+    Args:
+        pattern: A dictionary of field names to patterns.
+        name: The first part of the path in error texts.
+
+    Returns:
+        A predicate over the types of decoded JSON: dict, list, str, int, float, bool and None. A body that is not an object
+        has no fields.
+
+    Raises:
+        DeclarationError: The pattern is invalid. The text begins with the path of the faulty part.
+
+    Example:
+        matches = compile_pattern({"country": ["DK", "SE"], "total": [{"numeric": [">", 100]}]})
+        assert matches({"country": "DK", "total": 150})
     """
     if not isinstance(pattern, Mapping) or not pattern:
         raise DeclarationError(f"{name}: expected a non-empty object, got {pattern!r}")
@@ -43,7 +58,7 @@ def compile_pattern(pattern: object, name: str = "where") -> Predicate:
 
 def _compile_field(key: object, value: object, path: str) -> Predicate:
     if not isinstance(key, str):
-        raise DeclarationError(f"{path}: field names are strings, got {key!r}")
+        raise DeclarationError(f"{path}: a field name must be a string, got {key!r}")
     path = f"{path}.{key}"
     if key == "$or":
         return _compile_or(value, path)
@@ -58,13 +73,13 @@ def _compile_field(key: object, value: object, path: str) -> Predicate:
     tests: list[Predicate] = []
     absent_matches = False
     for index, matcher in enumerate(matchers):
-        place = f"{path}[{index}]"
+        item = f"{path}[{index}]"
         if not isinstance(matcher, Mapping):
-            literals.add(_literal(matcher, place))
+            literals.add(_literal(matcher, item))
         elif _is_absent(matcher := cast("Mapping[object, object]", matcher)):
             absent_matches = True
         else:
-            tests.append(_compile_operator(matcher, place))
+            tests.append(_compile_operator(matcher, item))
     return _leaf_predicate(key, frozenset(literals), tests, absent_matches)
 
 
@@ -92,19 +107,19 @@ def _compile_or(value: object, path: str) -> Predicate:
 
 
 def _refuse_bare_operator(value: Mapping[object, object], path: str) -> None:
-    """Refuse `{"total": {"numeric": [...]}}`, which would look for a field called "numeric"."""
+    """Refuse ``{"total": {"numeric": [...]}}``, which would look for a field with the name "numeric"."""
     if len(value) != 1:
         return
     [(key, operand)] = value.items()
     if key in _OPERATORS and (key == "numeric" or not isinstance(operand, list | tuple)):
-        raise DeclarationError(f"{path}: an operator stands in a list: [{dict(value)!r}]")
+        raise DeclarationError(f"{path}: an operator must be in a list: [{dict(value)!r}]")
 
 
 def _is_absent(matcher: Mapping[object, object]) -> bool:
     return len(matcher) == 1 and matcher.get("exists") is False
 
 
-# Operators. Each takes its operand and path, and gives a predicate over one leaf (never a dict or a list).
+# The operators. Each takes its operand and its path, and returns a predicate over one leaf, which is not a dict or a list.
 
 
 def _compile_operator(matcher: Mapping[object, object], path: str) -> Predicate:
@@ -113,12 +128,12 @@ def _compile_operator(matcher: Mapping[object, object], path: str) -> Predicate:
     [(name, operand)] = matcher.items()
     build = _OPERATORS.get(cast("str", name))
     if build is None:
-        raise DeclarationError(f"{path}: unknown operator {name!r}; there are {', '.join(_OPERATORS)}")
+        raise DeclarationError(f"{path}: unknown operator {name!r}; the operators are {', '.join(_OPERATORS)}")
     return build(operand, f"{path}.{name}")
 
 
 def _exists(operand: object, path: str) -> Predicate:
-    if operand is not True:  # False is dealt with by the field, which alone knows that there is no leaf
+    if operand is not True:  # `_compile_field` handles False, because an absent field has no leaf to test
         raise DeclarationError(f"{path}: expected true or false, got {operand!r}")
     return lambda leaf: True
 
@@ -143,7 +158,7 @@ def _equals_ignore_case(operand: object, path: str) -> Predicate:
 
 
 def _wildcard(operand: object, path: str) -> Predicate:
-    """Match by finding the pieces one after another: linear, where a regular expression may backtrack."""
+    """Find the pieces between the stars one after another. This is linear, while a regular expression may backtrack."""
     first, *rest = _pieces(_text(operand, path), path)
     if not rest:
         return lambda leaf: leaf == first
@@ -191,7 +206,7 @@ def _numeric(operand: object, path: str) -> Predicate:
     for sign, number in zip(parts[::2], parts[1::2], strict=True):
         compare = _COMPARISONS.get(sign) if isinstance(sign, str) else None
         if compare is None:
-            raise DeclarationError(f"{path}: unknown comparison {sign!r}; there are {' '.join(_COMPARISONS)}")
+            raise DeclarationError(f"{path}: unknown comparison {sign!r}; the comparisons are {' '.join(_COMPARISONS)}")
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise DeclarationError(f"{path}: expected a number after {sign!r}, got {number!r}")
         bounds.append((compare, number))
@@ -228,7 +243,7 @@ def _listed(value: object, path: str) -> Sequence[object]:
 
 
 def _literal(value: object, path: str) -> tuple[bool, object]:
-    """Give a literal as a set member: in Python True == 1, in JSON they differ."""
+    """Return a literal as a member of a set. True and 1 are equal in Python, but not in JSON, so the type is part of it."""
     if value is None or isinstance(value, str | int | float):
         return isinstance(value, bool), value
     raise DeclarationError(f"{path}: expected a string, number, boolean or null, got {value!r}")
@@ -250,6 +265,7 @@ def _foldable(operand: object, path: str) -> tuple[str, bool]:
 
 
 def _pieces(pattern: str, path: str) -> list[str]:
+    """Split the pattern of a wildcard at its stars, and remove its backslashes."""
     pieces = [""]
     symbols = iter(pattern)
     for symbol in symbols:
@@ -259,14 +275,15 @@ def _pieces(pattern: str, path: str) -> list[str]:
         if symbol == "\\":
             symbol = next(symbols, "")
             if symbol not in ("*", "\\"):
-                raise DeclarationError(f"{path}: a backslash stands before * or another backslash only: {pattern!r}")
+                raise DeclarationError(f"{path}: a backslash may precede only * or another backslash: {pattern!r}")
         pieces[-1] += symbol
     if "" in pieces[1:-1]:
-        raise DeclarationError(f"{path}: two stars in a row: {pattern!r}")
+        raise DeclarationError(f"{path}: two stars in a row are not allowed: {pattern!r}")
     return pieces
 
 
 _ABSENT: list[object] = []
+"""The value of an absent field: an array without elements, so it has no leaves."""
 
 
 def _field(body: object, key: str) -> object:
@@ -274,18 +291,18 @@ def _field(body: object, key: str) -> object:
 
 
 def _leaves(value: object) -> list[object]:
-    """Give the elements of an array, arrays within it flattened, or the value itself as a list of one."""
+    """Return the elements of an array, with nested arrays flattened, or a list of the value itself."""
     if not isinstance(value, list):
         return [value]
     return list(_flatten(cast("list[object]", value)))
 
 
 def _flatten(values: list[object]) -> Iterator[object]:
-    waiting: list[object] = values[::-1]
-    while waiting:  # a stack of our own: the depth of a body is its sender's choice
-        item = waiting.pop()
+    stack: list[object] = values[::-1]
+    while stack:  # not recursive, because the sender of a body chooses its depth
+        item = stack.pop()
         if isinstance(item, list):
-            waiting.extend(cast("list[object]", item)[::-1])
+            stack.extend(cast("list[object]", item)[::-1])
         else:
             yield item
 
