@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 
 from runtime.actor.base import Actor
+from runtime.backoff import Backoff
 from runtime.errors import ActorError
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby, has_standby
@@ -47,6 +48,8 @@ _RESTARTS = 5
 """Restarts that a host may have within `_RESTART_WINDOW`. One more failure ends it."""
 _RESTART_WINDOW = 60.0
 """Seconds over which restarts are counted."""
+_BACKOFF = Backoff(first=0.2, longest=2.0)
+"""The pauses before a restart. They have no jitter."""
 
 
 class HostFailed(ActorError):
@@ -260,4 +263,4 @@ class Host:
                 f"{self.name} failed {_RESTARTS + 1} times within {_RESTART_WINDOW:.0f} s, last: {error}"
             ) from error
         self._restarts.append(now)
-        await self._unless_draining(asyncio.sleep(min(0.1 * 2 ** len(self._restarts), 2.0)))
+        await self._unless_draining(asyncio.sleep(_BACKOFF.nominal(len(self._restarts))))

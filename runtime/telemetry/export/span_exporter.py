@@ -30,7 +30,7 @@ logger = logging.getLogger("actorloom.telemetry")
 _SLICE = 64
 """Spans that are encoded at once."""
 _BACKOFF = Backoff(first=0.5, longest=30.0)
-"""The pauses between attempts while the receiver fails."""
+"""The pauses between attempts while the receiver fails. They have no jitter."""
 
 
 class SpanExporter:
@@ -195,7 +195,7 @@ class SpanExporter:
             self._missed_before = self.rejected + self._recorder.dropped
             logger.warning("cannot export spans to %s: %s", self._endpoint.url, result.error)
         self._failures += 1
-        pause = _BACKOFF.delay(self._failures) if result.after is None else result.after
+        pause = _BACKOFF.nominal(self._failures) if result.after is None else result.after
         self._retry_at = time.monotonic() + pause
 
     def _on_success(self) -> None:
