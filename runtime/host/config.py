@@ -6,8 +6,8 @@ Each setting is kept with its origin, which error messages and `actorloom config
     configuration.settings.lease_ttl, configuration.connection, configuration.options(Orders)
 
 The file has the fields of `Settings` at its top, the fields of `ConnectionOptions` under ``[nats]``, and the fields of
-`Options` under ``[actors.<name>]``. In the environment, `Settings` are read from ``ACTORLOOM_*``; the connection is read
-from the variables of natscli (`NATS_URL` …) and its context. The options of actors have no variables.
+`Options` under ``[actors.<name>]``. In the environment, `Settings` are read from ``ACTORLOOM_*``; the connection is
+read from the variables of natscli (`NATS_URL` …) and its context. The options of actors have no variables.
 """
 
 import os
@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     health_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
     """The HTTP port of /livez, /readyz and /metrics. 0 takes any free port; None opens no port."""
     health_host: str = "127.0.0.1"
-    """The address of the health port. ``0.0.0.0`` accepts requests of other machines, such as the probes of an orchestrator."""
+    """The address of the health port. ``0.0.0.0`` accepts requests from other machines, such as an orchestrator's."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "text"] = "auto"
     """``auto`` is text on a terminal and JSON elsewhere."""
@@ -84,7 +84,7 @@ class Configuration:
         self.settings = Settings(**top)
         if self.settings.namespace and not valid_namespace(self.settings.namespace):
             raise ConfigurationError(
-                f"{values['namespace'].origin}: namespace {self.settings.namespace!r}: letters, digits, '-' and '_' only"
+                f"{values['namespace'].origin}: namespace {self.settings.namespace!r}: only letters, digits, '-' and '_'"
             )
         self.embedded = "nats.url" not in values
         """Whether no URL of NATS is configured. `actorloom run` then starts a nats-server of its own."""

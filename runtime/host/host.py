@@ -4,8 +4,8 @@ A host calls `on_start` of its actor, and then repeats *ownerships* until it dra
 
 1. **Standby.** An actor with state has one owner at a time, the holder of its lease. The host waits for the lease. An
    actor without state has no owner: every process serves it, and skips this step.
-2. **Serving.** The host creates a `Serving`, which catches up, starts to receive messages, and runs until the end of the
-   ownership. It is not reused: after a failure, nothing in memory can be trusted.
+2. **Serving.** The host creates a `Serving`, which catches up, starts to receive messages, and runs until the end of
+   the ownership. It is not reused: after a failure, nothing in memory can be trusted.
 3. **End.** A drain finishes the work in hand first. After a lost lease or a failure, the work in hand is abandoned; the
    next owner gets it again from JetStream. In both cases the lease is released last.
 
@@ -13,10 +13,10 @@ Two things can go wrong, and count differently:
 
 - *A lost lease* takes the host back to standby, as often as it happens. No part of this process has failed, and a new
   process would not help against a slow network. The loss of a lease takes its time to live, so it cannot loop fast.
-- *A failed part* (a crashed task, a deleted consumer, a storage error) does so too, after a growing pause. Most of these
-  failures pass, and a restart creates deleted consumers and streams again. A host that fails more than five times within
-  a minute has a cause that restarts do not remove. `run` then raises `HostFailed`, and the process ends, so that its
-  supervisor sees it.
+- *A failed part* (a crashed task, a deleted consumer, a storage error) does so too, after a growing pause. Most of
+  these failures pass, and a restart creates deleted consumers and streams again. A host that fails more than five times
+  within a minute has a cause that restarts do not remove. `run` then raises `HostFailed`, and the process ends, so that
+  its supervisor sees it.
 """
 
 import asyncio
@@ -94,8 +94,7 @@ class Host:
         options: Options | None = None,
     ) -> None:
         namespace, replicas = deployment.namespace, deployment.replicas
-        names = Names(actor.name, namespace)
-        jetstream = JetStream(connection)
+        names, jetstream = Names(actor.name, namespace), JetStream(connection)
         sources = {event.__contract__.actor for event in actor.handlers.reactions} | {actor.name}
         streams = Streams(jetstream, names, [Names(source, namespace) for source in sorted(sources)], replicas)
         self.served = Served(
@@ -159,10 +158,10 @@ class Host:
         sibling has given up its keys already and no other process has taken them, the request fails, and a drain would
         break the work that it is meant to finish. There are two cases:
 
-        - Another process is in standby for this actor. It takes over within milliseconds, and answers the requests. So this
-          host waits for its own work only, and is handed over while its siblings still work.
-        - No process is in standby. Nothing but this process can answer its handlers. So all draining hosts of the process
-          wait until none of them has work in hand: a sibling that is idle now may be asked again in a moment.
+        - Another process is in standby for this actor. It takes over within milliseconds, and answers the requests. So
+          this host waits for its own work only, and is handed over while its siblings still work.
+        - No process is in standby. Nothing but this process can answer its handlers. So all draining hosts of the
+          process wait until none of them has work in hand: a sibling that is idle now may be asked again in a moment.
         """
         hosts: Sequence[Host] = [self]
         if not await has_standby(self.served):

@@ -30,7 +30,7 @@ async def local(
 
     Args:
         actors: The classes of the actors.
-        url: The URL of NATS. If it is None, a nats-server is started on a free port. Its data is deleted with the block.
+        url: The URL of NATS. If it is None, a nats-server is started on a free port; its data is deleted at the end.
         namespace: The prefix of every subject and stream.
         service: The name of the caller in traces.
         options: Options by actor name.

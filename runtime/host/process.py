@@ -1,7 +1,7 @@
 """The runner: the hosts of several actors in one process over one connection, from start to drain.
 
-`run` is the whole life of a process: it connects, serves until a signal, drains, and closes. `serving` serves actors for
-the duration of a block, over a connection that the caller owns.
+`run` is the whole life of a process: it connects, serves until a signal, drains, and closes. `serving` serves actors
+for the duration of a block, over a connection that the caller owns.
 """
 
 import asyncio
@@ -144,8 +144,7 @@ async def serving(
         ActorError: An actor cannot be served.
         TimeoutError: The actors do not start, or do not drain, within 30 s.
     """
-    deployment = Deployment(namespace=namespace, lease_ttl=lease_ttl)
-    runner = Runner(actors, connection, tracing, deployment, options=options)
+    runner = Runner(actors, connection, tracing, Deployment(namespace=namespace, lease_ttl=lease_ttl), options=options)
     work = asyncio.ensure_future(runner.run())
     try:
         ready = asyncio.ensure_future(runner.wait_serving())

@@ -14,9 +14,9 @@ The parts depend on each other, so their order is fixed. **Start**:
 **Drain** goes from the outside to the inside. Nothing is cut off that a later step still needs:
 
 1. The consumers stop pulling, and discovery stops announcing this process.
-2. The endpoints leave NATS. Requests that the server has already routed here still run. Later ones go to another process,
-   or NATS answers at once that no process serves them. Handlers of this process can still ask this actor, within the
-   process (ADR 010).
+2. The endpoints leave NATS. Requests that the server has already routed here still run. Later ones go to another
+   process, or NATS answers at once that no process serves them. Handlers of this process can still ask this actor,
+   within the process (ADR 010).
 3. Everything in hand runs to its end. `Host.wait_idle` explains why hosts may wait for each other here.
 4. The relay publishes the events of the last turns.
 5. The consumer positions are saved. They show the next owner that this one shut down cleanly and did not crash on an
@@ -148,11 +148,11 @@ class Serving:
             logger.warning("%s: the drain was cut short: %s", served.name, error)
 
     async def close(self) -> None:
-        """End all parts, and abandon the messages in hand. The next owner finds them, and unpublished events, in JetStream."""
+        """End all parts, and abandon the messages in hand. The next owner finds them in JetStream."""
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        # A request that was already routed here is answered at once with `NotDelivered`. Without this it would time out.
+        # A request that was already routed here is answered with `NotDelivered` at once, and does not time out.
         await asyncio.gather(*(subscription.drain(_UNSUBSCRIBE_TIMEOUT) for subscription in self._subscriptions))
         await self.consumers.stop()
         if self._discovery is not None:
@@ -164,7 +164,7 @@ class Serving:
             await self._checkpoint_lease.release()
 
     async def _finish_in_hand(self) -> None:
-        """Leave NATS, and finish the messages in hand. Until then, handlers of this process can still ask this actor."""
+        """Leave NATS, and finish the messages in hand. Handlers of this process can still send requests meanwhile."""
         served = self.served
         # A drained subscription ends its loopback too, if there is one. This replaces it, so it must come first.
         leave = [served.connection.serve_in_process(each.subject, each.receive) for each in self.endpoints]
@@ -210,7 +210,7 @@ class Serving:
         """Wait for the checkpoint lease, and publish the events that crashed processes left. For actors without state.
 
         Processes of such an actor share its turns stream. One of them owns the relay's checkpoint: it publishes the
-        events that the others leave when they crash, and saves the position up to which everything is published (ADR 006).
+        events that the others leave when they crash, and saves how far all is published (ADR 006).
         """
         lease = self._checkpoint_lease = make_lease(self.served, "relay")
         await lease.acquire()

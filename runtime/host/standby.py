@@ -1,8 +1,8 @@
 """Standby: a process that waits for the keys of an actor, and shows the owner that it is there.
 
-An owner that drains asks on ``<actor>.standby`` whether another process waits for its keys. A waiting process answers. If
-no process waits, NATS itself answers at once that the subject has no subscriber. The owner uses the answer to decide when
-it may give its keys up: see `runtime.host.host.Host.wait_idle`.
+An owner that drains asks on ``<actor>.standby`` whether another process waits for its keys. A waiting process answers.
+If no process waits, NATS itself answers at once that the subject has no subscriber. The owner uses the answer to decide
+when it may give its keys up: see `runtime.host.host.Host.wait_idle`.
 """
 
 from runtime.errors import ActorError

@@ -1,18 +1,18 @@
 """The durable consumers of one actor: created, pulled from, checked, and their positions saved.
 
-An actor has a consumer on the events stream of each actor that it reacts to, one for its timers, and one for its redriven
-dead letters. Each consumer has a `Puller`, which delivers to `Reactions` or to one of its subclasses. Three problems of a
-change of owners are solved here, for actors with state:
+An actor has a consumer on the events stream of each actor that it reacts to, one for its timers, and one for its
+redriven dead letters. Each consumer has a `Puller`, which delivers to `Reactions` or to one of its subclasses. Three
+problems of a change of owners are solved here, for actors with state:
 
-- **A paused owner must not receive events that its successor needs.** The successor resets the consumer and then expects
-  every event from there on (ADR 005). A pull request of the old owner that is still open would take events away. So a
-  request expires on the server before the lease of its owner does: see `_REQUEST_EXPIRY`.
-- **A deleted consumer must not start over.** The server creates a consumer at the start of its stream. Events older than
-  the ids that the actor remembers would then take effect twice. The floor of each consumer is saved every few seconds,
-  and a consumer that is created again continues there.
-- **An event that crashes its process must not do so for ever.** The reset of a consumer also resets the server's count of
-  deliveries. So the position counts the owners in a row that crashed while the same events were in flight. After three,
-  these events are poison-message candidates, and `PoisonCandidates` runs each one alone (ADR 012).
+- **A paused owner must not receive events that its successor needs.** The successor resets the consumer and then
+  expects every event from there on (ADR 005). A pull request of the old owner that is still open would take events
+  away. So a request expires on the server before the lease of its owner does: see `_REQUEST_EXPIRY`.
+- **A deleted consumer must not start over.** The server creates a consumer at the start of its stream. Events older
+  than the ids that the actor remembers would then take effect twice. The floor of each consumer is saved every few
+  seconds, and a consumer that is created again continues there.
+- **An event that crashes its process must not do so for ever.** The reset of a consumer also resets the server's count
+  of deliveries. So the position counts the owners in a row that crashed while the same events were in flight. After
+  three, these events are poison-message candidates, and `PoisonCandidates` runs each one alone (ADR 012).
 """
 
 import asyncio
@@ -45,7 +45,7 @@ logger = logging.getLogger("actorloom.intake")
 _ACK_WAIT = 30
 """Seconds after which the server delivers an unacknowledged event again, unless it is reported as in progress."""
 _CRASHES = 3
-"""Owners that crash in a row before the events that the first of them had in flight become poison-message candidates."""
+"""Owners in a row that crash before the events in flight at the first crash become poison-message candidates."""
 _REQUEST_EXPIRY = 0.75
 """The fraction of a lease after which a pull request of its owner expires.
 
@@ -126,8 +126,8 @@ class Consumers:
     async def save_positions(self) -> None:
         """Save the position of every consumer without an owner: this owner shuts down cleanly.
 
-        The caller has waited until nothing is in hand. A position that cannot be saved is logged; the next owner may then
-        count a crash, which has no effect unless more follow.
+        The caller has waited until nothing is in hand. A position that cannot be saved is logged; the next owner may
+        then count a crash, which has no effect unless more follow.
         """
 
         async def save(stream: str, durable: str) -> None:
@@ -259,8 +259,8 @@ class Consumers:
         served = self._served
         served.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
         logger.error(
-            "%s: the limit of parked events of %s is reached (parked = %d, or 64 MiB): they wait behind failing events. Few "
-            "or no other events are fetched until one of these is done",
+            "%s: the limit of parked events of %s is reached (parked = %d, or 64 MiB): they wait behind failing events. "
+            "Few or no other events are fetched until one of these is done",
             served.name, stream, served.options.parked,
         )  # fmt: skip
 
@@ -277,8 +277,8 @@ def _owned(
 
     A saved position that still has an owner was not saved by a clean shutdown. If events were in flight then, its owner
     crashed on them, perhaps because of one of them. The first crash fixes the last event that was in flight. A later
-    crash counts as one more in a row if the floor is still below that event; otherwise the events of the first crash are
-    done, and counting starts again.
+    crash counts as one more in a row if the floor is still below that event; otherwise the events of the first crash
+    are done, and counting starts again.
 
     Args:
         position: The current position.

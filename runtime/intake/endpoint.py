@@ -1,6 +1,7 @@
 """An endpoint: the subject of one query or command, and the ways to answer its requests.
 
-An endpoint prepares everything that is the same for all its requests. The path of a request is in `queries` or `commands`.
+An endpoint prepares everything that is the same for all its requests. The path of a request is in `queries` or
+`commands`.
 """
 
 import logging

@@ -22,8 +22,8 @@ logger = logging.getLogger("actorloom.intake")
 _now = time.time_ns
 
 PERMANENT = (DeclarationError, CodecError)
-"""Errors that a retry does not cure, unless the retry policy classifies them otherwise. `Rejected` belongs to them if the
-handler itself raised it; if it is the answer to a nested command, a retry may succeed."""
+"""Errors that a retry does not cure, unless the retry policy classifies them otherwise. `Rejected` belongs to them if
+the handler itself raised it; if it is the answer to a nested command, a retry may succeed."""
 
 
 class EventRoute:
@@ -75,7 +75,7 @@ class Completion:
 
 
 class Reacts(Protocol):
-    """The part of `Reactions` that its messages use: a protocol, since `reactions` imports this module."""
+    """The part of `Reactions` that its messages use. It is a protocol, since `reactions` imports this module."""
 
     names: Names
     options: Options
@@ -88,12 +88,12 @@ class Reacts(Protocol):
         ...
 
     async def dead_letter(self, work: "EventWork", error: BaseException) -> bool:
-        """Store a dead letter, and terminate its original. Return False if the dead letter is not acknowledged."""
+        """Store a dead letter, and terminate its original. Return False if it is not acknowledged."""
         ...
 
 
 class EventWork(Work, kw_only=True, eq=False):
-    """One delivery on its way through a turn of one handler. The end of the turn finishes the delivery, or retries it."""
+    """A delivery on its way through a turn of one handler. The end of the turn finishes or retries the delivery."""
 
     reactions: Reacts
     route: EventRoute
@@ -101,7 +101,7 @@ class EventWork(Work, kw_only=True, eq=False):
     received_ns: int
     """Unix nanoseconds at which the delivery was received."""
     id_from_delivery: bool = False
-    """True if the id was derived from this delivery; its stream time then bounds when it can first have been handled."""
+    """True if the id was derived from this delivery. Its stream time is then the earliest time of a first handling."""
 
     @property
     def sent_at(self) -> float | None:
@@ -121,9 +121,9 @@ class EventWork(Work, kw_only=True, eq=False):
     async def failed(self, error: BaseException) -> Rerun | None:
         """Retry the event, or make it a dead letter if the error is permanent or its attempts are exhausted (ADR 004).
 
-        Returns:
-            A `Rerun` if the event keeps its lane and runs again there. An actor with state retries in this way, to keep the
-            order of the key. None if the event has ended, or was given back to the server for a later delivery.
+        Returns: A `Rerun` if the event keeps its lane and runs again there. An actor with state retries in this way, to
+            keep the order of the key. None if the event has ended, or was given back to the server for a later
+            delivery.
         """
         taken = _now() - self.received_ns
         self.route.durations.record_error(taken, None, type(error).__name__)
@@ -139,7 +139,7 @@ class EventWork(Work, kw_only=True, eq=False):
         return None
 
     def park(self) -> bool:
-        """Park the delivery while it waits behind a failing event of its key, so that others are fetched. Return True if parked."""
+        """Park the delivery behind a failing event of its key, so that others are fetched. Return True if parked."""
         return self.completion.delivery.park()
 
     def abandon(self) -> None:

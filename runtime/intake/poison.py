@@ -46,8 +46,9 @@ class PoisonCandidates:
     candidates are the deliveries up to the stream sequence `last`: they were in flight when `crashes` owners in a row
     crashed. Later deliveries wait until all candidates are done, because they may belong to the same keys.
 
-    Processes of an actor without state share a consumer, and the server counts its deliveries. A candidate is a delivery
-    that was delivered more often than its handlers allow attempts. Other deliveries pass it, as they have no order.
+    Processes of an actor without state share a consumer, and the server counts its deliveries. A candidate is a
+    delivery that was delivered more often than its handlers allow attempts. Other deliveries pass it, as they have no
+    order.
     """
 
     def __init__(

@@ -1,9 +1,10 @@
 """Reactions: the events of one stream, each with effect once, and in order per key.
 
-A failing event of an actor with state is retried in its lane after a growing delay. The later events of its key wait behind
-it, because the server cannot deliver it again in front of them (ADR 004). An actor without state has no order to keep, and
-gives a failing event back to the server with that delay. An event that cannot succeed, or whose attempts are exhausted,
-becomes a dead letter. The dead letter is stored and acknowledged before the original is terminated, so no event is lost.
+A failing event of an actor with state is retried in its lane after a growing delay. The later events of its key wait
+behind it, because the server cannot deliver it again in front of them (ADR 004). An actor without state has no order to
+keep, and gives a failing event back to the server with that delay. An event that cannot succeed, or whose attempts are
+exhausted, becomes a dead letter. The dead letter is stored and acknowledged before the original is terminated, so no
+event is lost.
 """
 
 import logging
@@ -23,6 +24,7 @@ from runtime.telemetry import Durations, LeanSpan, finish, semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.ids import MAX_ID, new_id
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names, snake_case
@@ -65,7 +67,7 @@ class Reactions:
         self._routes: dict[bytes | str, EventRoute] = {}
 
     def add(self, subject: str, name: str, handlers: list[Handler]) -> None:
-        """Handle the messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call the messages `name`."""
+        """Handle messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call these messages `name`."""
         attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
         self._routes[subject.encode()] = EventRoute(name, handlers, template, self._durations(attributes))
@@ -106,9 +108,8 @@ class Reactions:
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Put a delivery into the lanes of the handlers whose patterns it matches. Never raises.
 
-        Args:
-            delivery: A delivery from the puller, or from `PoisonCandidates`.
-            attempt: The number of this attempt, if the delivery is a poison-message candidate. A handler that allows fewer
+        Args: delivery: A delivery from the puller, or from `PoisonCandidates`. attempt: The number of this attempt, if
+            the delivery is a poison-message candidate. A handler that allows fewer
                 attempts does not run: the delivery becomes its dead letter. None for any other delivery, which counts
                 its attempts by the server's count of deliveries.
         """
@@ -116,17 +117,10 @@ class Reactions:
         if route is None:
             delivery.ack()  # This version does not react to this type of event.
             return
-        handlers = route.handlers
-        undecodable: Exception | None = None
-        if route.filtered:
-            try:
-                body = _decode_json(delivery.payload)
-                handlers = [handler for handler in handlers if handler.matches is None or handler.matches(body)]
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                undecodable = error
-            if not handlers:
-                delivery.ack()
-                return
+        handlers, undecodable = _matching(route, delivery.payload) if route.filtered else (route.handlers, None)
+        if not handlers:
+            delivery.ack()
+            return
         completion = Completion(delivery, len(handlers))
         # An id that no subject or header could hold (a foreign publisher's) is as good as none.
         event_id = (carried := header_block.event_id(delivery.headers)).decode("utf-8", "replace")
@@ -141,7 +135,7 @@ class Reactions:
                 if undecodable is not None:
                     raise undecodable
                 work.message = handler.codec.decode(delivery.payload)
-            except (CodecError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            except (CodecError, *UNDECODABLE) as error:
                 # Each reaction gets a dead letter of its own, since a dead letter is redriven to one reaction only.
                 self.turns.spawn(self.give_up(work, CodecError(f"{subject_of(delivery)}: {error}")))
                 continue
@@ -175,7 +169,7 @@ class Reactions:
         return min(allowed), max(allowed)
 
     async def give_up(self, work: EventWork, error: ActorError) -> None:
-        """Make a message that cannot be handled a dead letter. Give it back for later if the dead letter is not stored."""
+        """Make a message that cannot run a dead letter. Give it back for later if the dead letter is not stored."""
         finish(work.span, None, type(error).__name__, str(error))
         if not await self.dead_letter(work, error):
             work.completion.delivery.nak(self.options.retry.longest)
@@ -193,12 +187,22 @@ class Reactions:
         if not await self.letters.store(self.stream, delivery, work.route.name, failure):
             return False
         logger.error(
-            "%s: %s %s is a dead letter after %d attempts: %s", self.names.actor, work.route.name, work.id, work.attempt, reason,
+            "%s: %s %s is a dead letter after %d attempts: %s",
+            self.names.actor, work.route.name, work.id, work.attempt, reason,
             exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         self.dead_lettered += 1
         work.completion.dead_lettered(f"dead letter: {type(error).__name__}")
         return True
+
+
+def _matching(route: EventRoute, payload: bytes) -> tuple[list[Handler], Exception | None]:
+    """Return the handlers whose patterns an event matches; all of them, with the error, if the event is not JSON."""
+    try:
+        body = _decode_json(payload)
+        return [handler for handler in route.handlers if handler.matches is None or handler.matches(body)], None
+    except UNDECODABLE as error:
+        return route.handlers, error
 
 
 def subject_of(delivery: Delivery) -> str:

@@ -1,7 +1,8 @@
 """Redriven dead letters: each goes to the handler that gave it up, under its former id.
 
-A redriven dead letter has a subject of its own (``<actor>.redrive.<event or command>``), so that no other consumer of the
-event receives it. It is deleted from the stream once it is handled. If it fails again, it becomes a new dead letter.
+A redriven dead letter has a subject of its own (``<actor>.redrive.<event or command>``), so that no other consumer of
+the event receives it. It is deleted from the stream once it is handled. If it fails again, it becomes a new dead
+letter.
 """
 
 import logging
@@ -49,7 +50,7 @@ class Redrives(Reactions):
             self._routes[handler.name] = EventRoute(name, [handler], template, self._durations(attributes))
 
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
-        """Put a redriven dead letter into the lane of its key. Never raises. For the arguments, see `Reactions.deliver`."""
+        """Put a redriven dead letter into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
         failure = read_failure(delivery.headers)
         route = self._routes.get(failure.reaction)
         if route is None:
@@ -57,8 +58,8 @@ class Redrives(Reactions):
             return
         handler = route.handlers[0]
         work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt)
-        # `id_from_delivery` stays False: the time of this delivery is not the time at which the message was first handled,
-        # so its dedup entry is always looked up.
+        # `id_from_delivery` stays False: this delivery is younger than the first handling of the message, so its dedup
+        # entry must always be looked up.
         work.id = failure.id if failure.id and failure.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
         try:
             key_token(work.id)  # The subject of its dedup entry must be able to hold it.

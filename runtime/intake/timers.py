@@ -26,7 +26,7 @@ class Timers(Reactions):
     """Receives the fired timers of an actor."""
 
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
-        """Put a fired timer into the lane of its key. Never raises. For the arguments, see `Reactions.deliver`."""
+        """Put a fired timer into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
         tokens = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
         route = self._routes.get(command)
