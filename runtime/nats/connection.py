@@ -52,8 +52,8 @@ class Connection:
         self._transport = choose_transport(self._client, options)
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
         self._loopback = Loopback(self._replies, self._transport, lambda: self.max_payload)
-        self.respond: Respond = self._loopback.respond if options.loopback else self._transport.respond
-        """Sends a reply. An attribute and not a method: one call less for the reply of every query."""
+        self.respond: Respond = self._loopback.respond if options.loopback else self._transport.publish
+        """Sends a reply. An attribute and not a method, which saves a call for the reply of every query."""
         self._subscriptions: set[Subscription] = set()
         self._session = session = Session(self._client, options, options.name or name, self._transport.stop)
         session.on_disconnect.append(self._on_disconnect)
@@ -125,7 +125,7 @@ class Connection:
         """
         if reply:
             validate_subject(reply)
-        self._transport.publish(validate_subject(subject), reply, headers, payload)
+        self._transport.publish(validate_subject(subject), payload, headers, reply)
 
     async def request(
         self,
@@ -172,7 +172,7 @@ class Connection:
         receiver = self._loopback.receivers.get(subject)
         try:
             if receiver is None:
-                self._transport.publish(subject, reply, headers, payload)
+                self._transport.publish(subject, payload, headers, reply)
             else:
                 self._loopback.request(receiver, subject, reply, headers, payload)
         except PublishError:
@@ -194,7 +194,7 @@ class Connection:
         """
         reply = self._replies.expect_callback(subject, expires_at, callback)
         try:
-            self._transport.publish(subject, reply, headers, payload)
+            self._transport.publish(subject, payload, headers, reply)
         except PublishError:
             self._replies.forget(reply)
             raise

@@ -38,7 +38,7 @@ MAX_OUTBOUND = 64 * 1024 * 1024
 """Bytes in the socket's buffer above which a publish is refused."""
 
 _MAX_PARTS = 7 * 512
-"""Parts (five to nine per message) that are kept back within one turn of the event loop, before they are written."""
+"""Parts (seven or nine per message) that are kept back within one turn of the event loop, before they are written."""
 _MAX_JOINED = 64 * 1024
 """Bytes of a message above which it is written at once."""
 
@@ -87,14 +87,14 @@ class FastTransport:
         self._max_payload = self._client.max_payload
         self._client._reading_task.add_done_callback(self._on_reader_end)
 
-    def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    def publish(self, subject: bytes, payload: bytes, headers: bytes | None = None, reply: bytes = b"") -> None:
         """Add one message to the write at the end of this turn of the event loop.
 
         Args:
             subject: One word.
-            reply: One word, or empty.
-            headers: A header block, or None.
             payload: The body.
+            headers: A header block, or None.
+            reply: One word, or empty.
 
         Raises:
             PublishError: The connection is down or its buffer is full, or the message is too large.
@@ -116,10 +116,6 @@ class FastTransport:
             buffer.extend((b"HPUB ", subject, b" ", reply, head, MESSAGE_SIZES[size], headers, payload, b"\r\n"))
         if size > _MAX_JOINED or len(buffer) > _MAX_PARTS:
             self._write()
-
-    def respond(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
-        """Publish to the reply subject of a received message. Raises as `publish`."""
-        self.publish(subject, b"", headers, payload)
 
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
         """Subscribe, and return a function that ends the subscription (see `Transport`). nats-py restores it."""

@@ -48,7 +48,7 @@ class Loopback:
             self._check_size(subject, headers, payload)
             self._replies.receive(subject, b"", headers, payload)
         else:
-            self._transport.respond(subject, payload, headers)
+            self._transport.publish(subject, payload, headers)
 
     def _check_size(self, subject: bytes, headers: bytes | None, payload: bytes) -> None:
         """Refuse a message that the server would refuse: a request must not depend on the place of its actor."""

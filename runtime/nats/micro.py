@@ -190,9 +190,9 @@ class MicroService:
         )
 
 
-def _check_name(what: str, name: str) -> None:
+def _check_name(owner: str, name: str) -> None:
     if _NAME.fullmatch(name) is None:
-        raise DeclarationError(f"{what} name {name!r}: only letters, digits, dash and underscore are allowed (ADR-32)")
+        raise DeclarationError(f"{owner} name {name!r}: only letters, digits, dash and underscore are allowed (ADR-32)")
 
 
 def _checked_metadata(owner: str, metadata: Mapping[str, str] | None) -> dict[str, str]:

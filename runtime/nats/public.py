@@ -47,7 +47,7 @@ class PublicTransport:
         """Start to write; called once, when the client is connected."""
         self._writer = asyncio.get_running_loop().create_task(self._write(), name="actorloom nats writer")
 
-    def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    def publish(self, subject: bytes, payload: bytes, headers: bytes | None = None, reply: bytes = b"") -> None:
         """Queue one message.
 
         Raises:
@@ -70,10 +70,6 @@ class PublicTransport:
         except UnicodeDecodeError:
             raise PublishError(f"{subject!r} (reply {reply!r}): nats-py sends to subjects in UTF-8 only") from None
         self._add(publish, size)
-
-    def respond(self, subject: bytes, payload: bytes, headers: bytes | None = None) -> None:
-        """Publish to the reply subject of a received message."""
-        self.publish(subject, b"", headers, payload)
 
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:
         """Subscribe, and return a function that ends the subscription (see `Transport`). nats-py restores it."""

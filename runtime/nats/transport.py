@@ -28,13 +28,8 @@ class Transport(Protocol):
         """Start on the new connection."""
         ...
 
-    def publish(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+    def publish(self, subject: bytes, payload: bytes, headers: bytes | None = None, reply: bytes = b"") -> None:
         """Send one message. Both subjects are one word; `reply` may be empty."""
-        ...
-
-    @property
-    def respond(self) -> Respond:
-        """Sends a reply."""
         ...
 
     async def subscribe(self, subject: str, queue: str, receiver: Receiver) -> Callable[[bool], None]:

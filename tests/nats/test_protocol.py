@@ -91,7 +91,7 @@ def by_nats_py(chunks: list[bytes]) -> list[Any]:
     return recorder.seen
 
 
-def ours(recorder: Recorder, chunks: list[bytes]) -> list[Any]:
+def by_scanner(recorder: Recorder, chunks: list[bytes]) -> list[Any]:
     client: Any = recorder
     parser = _Parser(client, FrameScanner({OURS: recorder.receive}), nothing)
 
@@ -114,7 +114,7 @@ def test_the_scanner_delivers_the_same_as_nats_py(frames: list[bytes], places: l
     stream = b"".join(frames)
     expected = by_nats_py([stream])
     assert len(expected) >= len(frames) - frames.count(b"+OK\r\n")
-    assert ours(Recorder(), cut(stream, places)) == expected
+    assert by_scanner(Recorder(), cut(stream, places)) == expected
 
 
 def test_a_stream_may_be_cut_at_any_byte() -> None:
@@ -125,8 +125,8 @@ def test_a_stream_may_be_cut_at_any_byte() -> None:
     expected = by_nats_py([stream])
     assert len(expected) == 7
     for place in range(len(stream) + 1):
-        assert ours(Recorder(), [stream[:place], stream[place:]]) == expected
-    assert ours(Recorder(), [stream[at : at + 1] for at in range(len(stream))]) == expected
+        assert by_scanner(Recorder(), [stream[:place], stream[place:]]) == expected
+    assert by_scanner(Recorder(), [stream[at : at + 1] for at in range(len(stream))]) == expected
 
 
 @settings(max_examples=200, deadline=None)
@@ -139,16 +139,16 @@ def test_a_mangled_stream_continues_or_ends_in_a_protocol_error(frames: list[byt
         stream[at : at + len(new)] = new
     recorder = Recorder()
     try:
-        ours(recorder, [bytes(stream)])
+        by_scanner(recorder, [bytes(stream)])
     except ProtocolError:
         return
-    assert ours(Recorder(), cut(bytes(stream), [3, 50, 111])) == recorder.seen
+    assert by_scanner(Recorder(), cut(bytes(stream), [3, 50, 111])) == recorder.seen
 
 
 @pytest.mark.parametrize("size", [b"99999999999", b"9" * 5000])
 def test_an_excessive_size_is_a_protocol_error(size: bytes) -> None:
     with pytest.raises(ProtocolError):
-        ours(Recorder(), [b"MSG a 7 " + size + b"\r\n"])
+        by_scanner(Recorder(), [b"MSG a 7 " + size + b"\r\n"])
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,13 @@ def test_bytes_of_an_ended_connection_are_not_read_into_the_next() -> None:
 
 def test_an_endless_line_is_a_protocol_error() -> None:
     with pytest.raises(ProtocolError):
-        ours(Recorder(), [b"x" * (protocol.MAX_LINE // 2)] * 3)
+        by_scanner(Recorder(), [b"x" * (protocol.MAX_LINE // 2)] * 3)
 
 
 def test_a_large_payload_from_many_reads_is_delivered_whole() -> None:
     payload = b"z" * 3_000_000
     stream = b"MSG a 7 3000000\r\n" + payload + b"\r\nPING\r\n"
-    seen = ours(Recorder(), [stream[at : at + 32768] for at in range(0, len(stream), 32768)])
+    seen = by_scanner(Recorder(), [stream[at : at + 32768] for at in range(0, len(stream), 32768)])
     assert seen == [(7, b"a", b"", payload, None), "ping"]
 
 

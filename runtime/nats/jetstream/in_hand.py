@@ -1,13 +1,12 @@
 """The deliveries of a puller that are not finished, and the acknowledgements that the server has yet to accept."""
 
 import asyncio
-from collections.abc import Iterator
 
 from runtime.nats.jetstream.delivery import Delivery
 
 
 class InHand:
-    """The unfinished deliveries of one consumer, by stream sequence.
+    """The unfinished deliveries of one consumer.
 
     After a reset of the consumer, and after a crash in which the server lost its position, the server ignores an
     acknowledgement until it has delivered the message again. A delivery that is in hand at that moment is *stale*. If it
@@ -16,40 +15,28 @@ class InHand:
     """
 
     def __init__(self) -> None:
-        self._deliveries: dict[int, Delivery] = {}
+        self.deliveries: dict[int, Delivery] = {}
+        """The unfinished deliveries by stream sequence. The puller adds new ones."""
         self._stale: set[int] = set()
         self._unaccepted: dict[int, bytes] = {}
         """The acknowledgements of stale deliveries that are finished."""
         self._watchers: dict[int, asyncio.Future[None]] = {}
         self._idle: asyncio.Future[None] | None = None
 
-    def __len__(self) -> int:
-        return len(self._deliveries)
-
-    def __iter__(self) -> Iterator[Delivery]:
-        return iter(self._deliveries.values())
-
-    def __contains__(self, sequence: int) -> bool:
-        return sequence in self._deliveries
-
     def is_known(self, sequence: int) -> bool:
         """Return whether the message at `sequence` is in hand, or finished with an unaccepted acknowledgement."""
-        return sequence in self._deliveries or sequence in self._unaccepted
-
-    def add(self, delivery: Delivery) -> None:
-        """Add a new delivery."""
-        self._deliveries[delivery.stream_sequence] = delivery
+        return sequence in self.deliveries or sequence in self._unaccepted
 
     def remove(self, sequence: int, acknowledgement: bytes) -> bool:
         """Remove a finished delivery; return False if it was finished before."""
-        if self._deliveries.pop(sequence, None) is None:
+        if self.deliveries.pop(sequence, None) is None:
             return False
         if sequence in self._stale:
             self._stale.discard(sequence)
             self._unaccepted[sequence] = acknowledgement
         if self._watchers:
             self.wake_watcher(sequence)
-        if not self._deliveries and self._idle is not None:
+        if not self.deliveries and self._idle is not None:
             self._idle.set_result(None)
             self._idle = None
         return True
@@ -61,7 +48,7 @@ class InHand:
             The acknowledgement to send on `reply` if the message is finished, else None. A delivery in hand takes
             `reply` as its ack subject: the server accepts the newest one.
         """
-        delivery = self._deliveries.get(sequence)
+        delivery = self.deliveries.get(sequence)
         if delivery is None:
             return self._unaccepted.pop(sequence)
         delivery.reply = reply
@@ -75,7 +62,7 @@ class InHand:
             delivered: The last stream sequence that the server counts as delivered. Later ones are delivered again.
             ack_floor: The stream sequence up to which the server counts all messages as acknowledged.
         """
-        self._stale = {sequence for sequence in self._deliveries if sequence > delivered}
+        self._stale = {sequence for sequence in self.deliveries if sequence > delivered}
         self._unaccepted = {sequence: ack for sequence, ack in self._unaccepted.items() if sequence > ack_floor}
 
     def watch(self, sequence: int) -> asyncio.Future[None]:
@@ -91,7 +78,7 @@ class InHand:
 
     async def wait_empty(self) -> None:
         """Wait until all deliveries are finished."""
-        while self._deliveries:
+        while self.deliveries:
             if self._idle is None:
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)

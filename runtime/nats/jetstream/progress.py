@@ -1,10 +1,10 @@
 """Progress reports: the server is asked not to redeliver a message that is still being handled."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from runtime.nats.jetstream.in_hand import InHand
+from runtime.nats.jetstream.delivery import Delivery
 
 _IN_PROGRESS: Final = b"+WPI"
 """The acknowledgement that restarts the server's `ack_wait` for a delivery."""
@@ -18,7 +18,7 @@ class Progress:
         acknowledge: Sends an acknowledgement on an ack subject.
     """
 
-    def __init__(self, in_hand: InHand, acknowledge: Callable[[bytes, bytes], None]) -> None:
+    def __init__(self, in_hand: Mapping[int, Delivery], acknowledge: Callable[[bytes, bytes], None]) -> None:
         self.seconds = 10.0
         """The length of a period: a third of the consumer's `ack_wait`."""
         self.period = 0
@@ -41,8 +41,8 @@ class Progress:
 
     def _report(self) -> None:
         self.period += 1
-        for delivery in self._in_hand:
+        for delivery in self._in_hand.values():
             if self.period - delivery.period > 1:
                 self._acknowledge(delivery.reply, _IN_PROGRESS)
-        if self._running or len(self._in_hand) > 0:
+        if self._running or self._in_hand:
             self._schedule()

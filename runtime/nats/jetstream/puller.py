@@ -102,15 +102,15 @@ class Puller:
         """The consumer's number of the last delivery that arrived here, or `_GAP`."""
         self._in_hand = InHand()
         self._parked = Parked(max_parked, on_full)
-        self._credit = credit = Credit(limit, self._in_hand, self._send_request)
-        self._progress = Progress(self._in_hand, self._acknowledge)
+        self._credit = credit = Credit(limit, self._in_hand.deliveries, self._send_request)
+        self._progress = Progress(self._in_hand.deliveries, self._acknowledge)
         self._recovery = Recovery(f"pull on {stream}/{durable}", self._recover, credit.request, on_error)
         self._heartbeats = Heartbeats(heartbeat, self._on_check, self._recovery.succeeded, self._on_silence)
 
     @property
     def in_hand(self) -> int:
         """The number of deliveries that are not finished."""
-        return len(self._in_hand)
+        return len(self._in_hand.deliveries)
 
     async def start(self) -> None:
         """Start to pull.
@@ -174,7 +174,7 @@ class Puller:
         self._in_hand.wake_watcher(sequence)
         if sequence in self._parked:
             return True
-        if sequence not in self._in_hand or not self._credit.is_scarce:
+        if sequence not in self._in_hand.deliveries or not self._credit.is_scarce:
             return False
         if not self._parked.add(sequence, len(delivery.payload) + len(delivery.headers or b"")):
             return False
@@ -184,7 +184,7 @@ class Puller:
 
     def has(self, delivery: Delivery) -> bool:
         """Return whether `delivery` is in hand."""
-        return delivery.stream_sequence in self._in_hand
+        return delivery.stream_sequence in self._in_hand.deliveries
 
     def watch(self, delivery: Delivery) -> asyncio.Future[None]:
         """Return a future that is done when `delivery` is finished, or `park` is called for it."""
@@ -213,7 +213,7 @@ class Puller:
             return
         period = self._progress.period
         delivery = Delivery(self, period, subject, reply, headers, payload, sequence, int(delivered))
-        self._in_hand.add(delivery)
+        self._in_hand.deliveries[sequence] = delivery
         if not self._running:
             delivery.nak()
             return

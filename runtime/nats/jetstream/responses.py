@@ -45,13 +45,11 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 
 class StreamState(msgspec.Struct):
-    """The content of a stream, in figures."""
+    """The size and the extent of a stream."""
 
     messages: int = 0
     bytes: int = 0
-    first_seq: int = 0
     last_seq: int = 0
-    num_subjects: int = 0
     subjects: dict[str, int] = {}
     """The number of messages on each subject; empty unless the caller asked for subjects."""
 
@@ -102,8 +100,6 @@ class ConsumerInfo(ApiResponse):
     delivered: SequencePair = msgspec.field(default_factory=SequencePair)
     ack_floor: SequencePair = msgspec.field(default_factory=SequencePair)
     num_ack_pending: int = 0
-    num_redelivered: int = 0
-    num_waiting: int = 0
     num_pending: int = 0
     paused: bool = False
     created: str = ""
@@ -118,30 +114,18 @@ class ResetInfo(ConsumerInfo):
 
 
 class AccountLimits(msgspec.Struct):
-    """The limits of an account, sizes in bytes; -1 if the account has no limit of its own."""
+    """The limits of an account."""
 
-    max_memory: int = -1
     max_storage: int = -1
-    max_streams: int = -1
-    max_consumers: int = -1
-
-
-class ApiLevel(msgspec.Struct):
-    """The features that the server supports, as an API level (ADR-44 of NATS)."""
-
-    level: int = 0
+    """Bytes in files; -1 if the account has no limit of its own."""
 
 
 class AccountInfo(ApiResponse):
-    """The use that an account makes of JetStream, sizes in bytes."""
+    """The use that an account makes of JetStream."""
 
     storage: int = 0
-    reserved_storage: int = 0
-    streams: int = 0
-    consumers: int = 0
-    domain: str = ""
+    """Bytes in files."""
     limits: AccountLimits = msgspec.field(default_factory=AccountLimits)
-    api: ApiLevel = msgspec.field(default_factory=ApiLevel)
 
 
 class RawMessage(msgspec.Struct):
