@@ -1,5 +1,12 @@
-"""The host: runs actors in a process, from start to drain: ownership, standby, restarts, signals, health and settings.
+"""Runs actors in a process, from start to drain: ownership of keys, restarts, signals, health and settings.
 
-Used from outside: `process` (Runner, run, serving), `host` (Deployment), `local` (local), `config` (Configuration,
-Setting, load), `signals` (drain_on_signals).
+Used from outside:
+
+- `process`: `run`, the whole life of a process; `serving`, actors for the duration of a block; `Runner`, their hosts.
+- `host`: `Deployment`, the settings that the hosts of a process share.
+- `local`: actors and a nats-server in one process.
+- `config`: the settings of a process, merged from flags, environment and file.
+- `signals`: the first signal drains, the second ends the process.
+
+The other modules are internal: `standby`, `serving` (the parts of one ownership) and `health` (the HTTP port).
 """

@@ -1,5 +1,11 @@
-"""The intake: receives requests, events, timers and redriven dead letters, and makes each one a query call or a turn.
+"""Receives requests, events, timers and redriven dead letters, and makes a query call or a turn of each.
 
-Used from outside: `context` (Context), `queries` (QueryEndpoint), `commands` (CommandEndpoint), `consumers`
-(Consumers).
+Used from outside:
+
+- `queries` and `commands`: the endpoints of an actor.
+- `context`: the parts of a running actor that its endpoints share.
+- `consumers`: the durable consumers of an actor, which deliver events, timers and redriven dead letters.
+
+The other modules are internal: `endpoint` (the answers of queries and commands), `reactions`, `timers` and `redrive` (the
+receivers of the consumers), `event_work` (a delivery in a turn) and `poison` (events that may have crashed their process).
 """

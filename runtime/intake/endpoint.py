@@ -73,8 +73,7 @@ class Endpoint:
         names = served.names
         self.context = context
         self.handler = handler
-        self.op = handler.contract.op
-        self.subject = names.request(self.op, handler.contract.name)
+        self.subject = names.request(handler.contract.op, handler.contract.name)
         method = f"{names.actor}/{handler.contract.name}"
         host, port = served.connection.server_address
         attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
