@@ -1,4 +1,4 @@
-"""Actors: what their classes must be, and what `self` is inside and outside a handler."""
+"""The checks of an actor's class, and the methods of `self` inside and outside a handler."""
 
 import msgspec
 import pytest
@@ -35,8 +35,6 @@ class OpenLid(Command[None], actor="lids", key="name"):
 
 
 class Boxes(Actor[Box], indexes=[Index("name", order="size"), Index()]):
-    """Boxes."""
-
     name = "boxes"
 
     @query
@@ -51,12 +49,12 @@ class Boxes(Actor[Box], indexes=[Index("name", order="size"), Index()]):
 
 
 @pytest.mark.parametrize("name", ["Boxes", "my boxes", "a.b", "", "3d", 7])
-def test_a_name_is_one_lower_case_token(name: object) -> None:
+def test_the_name_of_an_actor_must_be_one_lower_case_token(name: object) -> None:
     with pytest.raises(DeclarationError, match=r"Wrong\.name = .* is not a valid name: use lower-case letters"):
         type("Wrong", (Actor,), {"name": name})
 
 
-def test_a_state_is_a_frozen_struct() -> None:
+def test_a_state_must_be_a_frozen_struct() -> None:
     class Open(msgspec.Struct):
         pass
 
@@ -67,7 +65,7 @@ def test_a_state_is_a_frozen_struct() -> None:
                 name = "wrong"
 
 
-def test_a_state_that_is_a_bomb_when_it_is_read() -> None:
+def test_a_state_with_a_dict_of_integer_keys_is_refused() -> None:
     class Open(msgspec.Struct, frozen=True):
         by_number: dict[int, int]
 
@@ -77,7 +75,7 @@ def test_a_state_that_is_a_bomb_when_it_is_read() -> None:
             name = "wrong"
 
 
-def test_an_index_is_over_attributes_that_can_be_ordered() -> None:
+def test_an_index_needs_fields_whose_values_have_an_order() -> None:
     with pytest.raises(DeclarationError, match="an index names the field 'weight', which Box does not have"):
 
         class Wrong(Actor[Box], indexes=[Index("weight")]):
@@ -95,7 +93,7 @@ def test_an_index_is_over_attributes_that_can_be_ordered() -> None:
                 name = "wrong"
 
 
-def test_a_class_without_name_is_a_base_of_others() -> None:
+def test_a_class_without_a_name_is_a_base_of_other_actors() -> None:
     class Base(Actor[Box]):
         pass
 
@@ -105,28 +103,28 @@ def test_a_class_without_name_is_a_base_of_others() -> None:
     assert Real.state_type is Box and not hasattr(Base, "handlers")
 
 
-async def test_a_handler_is_called_directly_in_a_test() -> None:
+async def test_a_handler_can_be_called_directly_in_a_test() -> None:
     boxes = worker(Boxes, key="a", state=Box("a", 3))
     assert await boxes.get(GetBox("a")) == 3
     assert await boxes.resize(ResizeBox("a", 5)) == 5
     assert boxes.state == Box("a", 5) and boxes.emitted == [BoxResized("a")]
 
 
-async def test_a_query_changes_nothing() -> None:
+async def test_a_query_cannot_change_anything() -> None:
     boxes = worker(Boxes, key="a", writable=False)
-    for what, act in {
+    for change, act in {
         "change state": lambda: setattr(boxes, "state", Box("a")),
         "emit": lambda: boxes.emit(BoxResized("a")),
         "set a timer": lambda: boxes.remind(1, ResizeBox("a", 1)),
     }.items():
-        with pytest.raises(DeclarationError, match=f"a query changes nothing: it cannot {what}"):
+        with pytest.raises(DeclarationError, match=f"a query changes nothing: it cannot {change}"):
             act()
     with pytest.raises(DeclarationError, match="it cannot command"):
         await boxes.command(OpenLid("a"))
     assert boxes.state is None and not boxes.emitted and not boxes.timers and not boxes.sent
 
 
-def test_what_an_actor_may_not_do() -> None:
+def test_misuse_of_the_methods_in_a_handler_is_refused() -> None:
     boxes = worker(Boxes, key="a")
     with pytest.raises(DeclarationError, match="LidOpened belongs to 'lids': 'boxes' cannot emit it"):
         boxes.emit(LidOpened("a"))
@@ -140,7 +138,7 @@ def test_what_an_actor_may_not_do() -> None:
         boxes.cache = {}
 
 
-async def test_a_command_is_not_asked_and_a_query_not_told() -> None:
+async def test_query_refuses_a_command_and_command_refuses_a_query() -> None:
     boxes = worker(Boxes, key="a", replies={GetBox: 1, OpenLid: None})
     with pytest.raises(DeclarationError, match=r"GetBox is not a command: use self\.query"):
         await boxes.command(GetBox("a"))
@@ -156,22 +154,22 @@ def test_an_actor_without_state_cannot_assign_one() -> None:
         worker(Stateless).state = Box("a")
 
 
-def test_outside_a_handler_nothing_works() -> None:
+def test_the_methods_of_a_handler_fail_outside_a_handler() -> None:
     boxes = Boxes()
-    boxes.pool = "what lives as long as the service"  # type: ignore[attr-defined]
+    boxes.pool = "a resource of the service"  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match="only while a message is being handled"):
         _ = boxes.state
     with pytest.raises(RuntimeError, match="only while a message is being handled"):
         boxes.emit(BoxResized("a"))
 
 
-def test_ids_of_nested_messages_are_the_same_at_every_run() -> None:
-    one, two = (worker(Boxes, key="a", message_id="m1") for _ in range(2))
+def test_the_ids_of_nested_messages_are_the_same_in_every_run() -> None:
+    first, second = (worker(Boxes, key="a", message_id="m1") for _ in range(2))
     other = worker(Boxes, key="a", message_id="m2")
-    names = [[actor.remind(1, ResizeBox("a", 1)) for _ in range(3)] for actor in (one, two, other)]
+    names = [[actor.remind(1, ResizeBox("a", 1)) for _ in range(3)] for actor in (first, second, other)]
     assert names[0] == names[1] and not set(names[0]) & set(names[2]) and len(set(names[0])) == 3
 
 
-def test_options_refuse_what_cannot_be() -> None:
+def test_options_refuse_an_unknown_field() -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"lane": 1, "lanes": 2}, Options)

@@ -1,4 +1,4 @@
-"""The handler table: what is declared wrongly is refused at import, with what is wrong."""
+"""The handler table: an invalid declaration is refused at import, and the error names the fault."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +50,7 @@ class GetBox(Query[Thing], actor="boxes", key="name"):
 
 
 class Things(Actor[Thing]):
-    """Right in all respects."""
+    """An actor without faults."""
 
     name = "things"
 
@@ -81,7 +81,7 @@ class Things(Actor[Thing]):
     async def not_a_handler(self, message: int) -> None: ...
 
 
-def test_the_table_of_an_actor() -> None:
+def test_the_table_has_the_handlers_of_an_actor() -> None:
     table = Things.handlers
     assert sorted(table.queries) == ["find_thing", "get_thing"]
     assert sorted(table.commands) == ["drop_thing", "import_things", "make_thing"]
@@ -92,7 +92,7 @@ def test_the_table_of_an_actor() -> None:
     assert table.commands["import_things"].accept
 
 
-def test_two_reactions_to_an_event_are_told_apart_whatever_is_added_later() -> None:
+def test_a_reaction_that_is_added_later_changes_no_id_suffix() -> None:
     class Before(Actor[Thing]):
         name = "things"
 
@@ -110,7 +110,7 @@ def test_two_reactions_to_an_event_are_told_apart_whatever_is_added_later() -> N
     assert before["on_made"] == after["on_made"] != after["a_new_reaction"]
 
 
-def test_a_marked_method_is_still_the_method() -> None:
+def test_a_decorator_returns_the_method_itself() -> None:
     async def method(self: Any, message: GetThing) -> Thing:
         raise NotImplementedError
 
@@ -159,7 +159,7 @@ def make(
         (query, int, Thing, "int is not a message"),
     ],
 )
-def test_wrong_declarations(mark: Any, message: Any, returns: Any, text: str) -> None:
+def test_an_invalid_declaration_is_refused(mark: Any, message: Any, returns: Any, text: str) -> None:
     with pytest.raises(DeclarationError, match=text):
         make("things", mark, message, returns)
 
@@ -168,14 +168,14 @@ def test_an_actor_without_state_needs_no_key() -> None:
     assert make("things", command, ShipThings, None, state=None).handlers.commands["ship_things"].key_of is None
 
 
-def test_a_handler_is_async() -> None:
+def test_a_handler_must_be_a_coroutine_function() -> None:
     with pytest.raises(DeclarationError, match=r"on_it: a handler must be a coroutine function: use async def"):
 
         @query
         def on_it(self: Any, message: GetThing) -> Thing: ...  # type: ignore[empty-body]
 
 
-def test_one_handler_of_a_message() -> None:
+def test_a_message_cannot_have_two_handlers() -> None:
     with pytest.raises(DeclarationError, match=r"Twice\.two: GetThing has a handler already: Twice\.one"):
 
         class Twice(Actor[Thing]):
@@ -188,7 +188,7 @@ def test_one_handler_of_a_message() -> None:
             async def two(self, message: GetThing) -> Thing: ...  # type: ignore[empty-body]
 
 
-def test_a_handler_takes_one_message() -> None:
+def test_a_handler_must_take_one_message() -> None:
     with pytest.raises(DeclarationError, match=r"Wrong\.get: a handler must have two parameters, self and the message"):
 
         class Wrong(Actor[Thing]):
@@ -198,7 +198,7 @@ def test_a_handler_takes_one_message() -> None:
             async def get(self, message: GetThing, more: int) -> Thing: ...  # type: ignore[empty-body]
 
 
-def test_a_handler_is_annotated() -> None:
+def test_a_handler_must_be_annotated() -> None:
     with pytest.raises(
         DeclarationError, match=r"Wrong\.get: annotate the type of the message and the type of the reply"
     ):
@@ -210,7 +210,7 @@ def test_a_handler_is_annotated() -> None:
             async def get(self, message): ...  # type: ignore[no-untyped-def]
 
 
-def test_a_name_that_only_the_type_checker_knows() -> None:
+def test_a_message_type_must_be_imported_at_run_time() -> None:
     with pytest.raises(
         DeclarationError, match=r"Wrong\.get: .*import message types at run time, not under TYPE_CHECKING"
     ):
@@ -222,7 +222,7 @@ def test_a_name_that_only_the_type_checker_knows() -> None:
             async def get(self, message: "OnlyChecked") -> Thing: ...  # type: ignore[name-defined,empty-body]  # noqa: F821
 
 
-def test_a_message_that_is_a_bomb_on_the_wire() -> None:
+def test_a_message_with_a_dict_of_integer_keys_is_refused() -> None:
     class CountThings(Query[int], actor="things"):
         counts: dict[int, int]
 
@@ -230,7 +230,7 @@ def test_a_message_that_is_a_bomb_on_the_wire() -> None:
         make("things", query, CountThings, int)
 
 
-def test_a_reply_that_is_a_bomb_for_its_caller() -> None:
+def test_a_reply_with_a_dict_of_integer_keys_is_refused() -> None:
     class CountThings(Query[dict[int, int]], actor="things"):
         pass
 

@@ -1,4 +1,4 @@
-"""Messages: contracts that are checked when the class is made."""
+"""Messages: their contracts, and the checks when a class is created."""
 
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ class ThingCreated(Event, actor="things", key="new.order_id"):
     amount: int = 0
 
 
-def test_a_contract_says_all_that_a_caller_needs() -> None:
+def test_a_contract_has_owner_name_key_and_reply() -> None:
     contract = contract_of(GetThing)
     assert (contract.op, contract.actor, contract.name, contract.reply) == ("query", "things", "get_thing", Thing)
     assert contract.key_of is not None and contract.key_of(GetThing("7")) == "7"
@@ -43,14 +43,14 @@ def test_a_message_is_a_frozen_struct() -> None:
     assert msgspec.json.encode(GetThing("7")) == b'{"thing_id":"7"}'
 
 
-def test_an_integer_is_a_key_in_decimal() -> None:
+def test_an_integer_key_becomes_decimal_text() -> None:
     class GetCount(Query[int], actor="things", key="number"):
         number: Annotated[int, msgspec.Meta(ge=0)]
 
     assert contract_of(GetCount).key_of(GetCount(12)) == "12"  # type: ignore[misc]
 
 
-def test_a_key_that_is_not_there_at_run_time_is_no_key() -> None:
+def test_a_message_whose_key_is_absent_is_refused() -> None:
     class ThingMoved(Event, actor="things", key="new.order_id"):
         new: Thing | None = None
         also: Any = None
@@ -64,7 +64,7 @@ def test_a_key_that_is_not_there_at_run_time_is_no_key() -> None:
     assert contract_of(ThingMoved).key_of(ThingMoved(Thing("3"))) == "3"  # type: ignore[misc]
 
 
-def test_an_event_of_another_object_takes_its_fields() -> None:
+def test_an_event_copies_the_fields_of_another_object() -> None:
     class Source:
         new = Thing("1")
         amount = 3
@@ -79,14 +79,14 @@ def refused(text: str, **keywords: Any) -> Any:
     return pytest.raises(DeclarationError, match=text)
 
 
-def test_a_key_names_a_field() -> None:
+def test_a_key_must_name_a_field() -> None:
     with refused("GetOther: key 'thing': GetOther has no field 'thing'"):
 
         class GetOther(Query[Thing], actor="things", key="thing"):
             thing_id: str
 
 
-def test_a_path_of_a_key_exists() -> None:
+def test_the_path_of_a_key_must_exist() -> None:
     with refused("key 'thing.user_id': Thing has no field 'user_id'"):
 
         class GetOther(Query[Thing], actor="things", key="thing.user_id"):
@@ -94,21 +94,21 @@ def test_a_path_of_a_key_exists() -> None:
 
 
 @pytest.mark.parametrize("kind", [float, list[str], bytes, Thing])
-def test_a_key_is_a_string_or_an_integer(kind: Any) -> None:
+def test_a_key_must_be_a_string_or_an_integer(kind: Any) -> None:
     with refused("key 'thing_id' must be a str or int"):
         msgspec_ns = {"__annotations__": {"thing_id": kind}, "__module__": __name__}
         type(Event)("ThingMoved", (Event,), msgspec_ns, actor="things", key="thing_id")
 
 
 @pytest.mark.parametrize("actor", ["Things", "my things", "a.b", "3p", "", "ü", "*"])
-def test_an_owner_is_one_token(actor: str) -> None:
+def test_the_name_of_the_owner_must_be_one_token(actor: str) -> None:
     with refused("GetOther: actor=.* is not a valid name: use lower-case letters"):
 
         class GetOther(Query[Thing], actor=actor):
             pass
 
 
-def test_a_message_name_is_a_token() -> None:
+def test_the_name_of_a_message_must_be_a_token() -> None:
     with refused("ÄrgerAdded has no valid name on the wire"):
 
         class ÄrgerAdded(Event, actor="things"):  # noqa: PLC2401
@@ -120,42 +120,42 @@ def test_a_message_name_is_a_token() -> None:
             pass
 
 
-def test_a_key_without_an_owner() -> None:
+def test_a_key_without_an_owner_is_refused() -> None:
     with refused("GetOther: key= without actor="):
 
         class GetOther(Query[Thing], key="thing_id"):
             thing_id: str
 
 
-def test_a_reply_is_declared() -> None:
+def test_a_query_must_declare_its_reply() -> None:
     with refused(r"GetOther: declare the type of the reply: Query\[Reply\], or Query\[None\]"):
 
         class GetOther(Query, actor="things"):  # type: ignore[type-arg]
             pass
 
 
-def test_an_event_has_no_reply() -> None:
+def test_an_event_cannot_declare_a_reply() -> None:
     with pytest.raises(TypeError):
 
         class ThingMoved(Event[Thing], actor="things"):  # type: ignore[misc]
             pass
 
 
-def test_only_a_command_creates_its_key() -> None:
+def test_only_a_command_can_create_its_key() -> None:
     with refused("ThingMoved: key=new_key is for commands only"):
 
         class ThingMoved(Event, actor="things", key=new_key):
             pass
 
 
-def test_a_message_stays_frozen() -> None:
+def test_a_message_cannot_be_mutable() -> None:
     with refused("a message is immutable; remove frozen=False"):
 
         class GetOther(Query[Thing], actor="things", frozen=False):
             pass
 
 
-def test_a_plain_struct_is_no_message() -> None:
+def test_a_plain_struct_is_not_a_message() -> None:
     with refused("Thing is not a message"):
         contract_of(Thing)
     with refused("str is not a message"):
@@ -163,17 +163,17 @@ def test_a_plain_struct_is_no_message() -> None:
 
 
 @pytest.mark.parametrize("name", ["OrderCreated", "MoneySent", "PackageLost", "CardCharged"])
-def test_events_in_the_past_tense(name: str) -> None:
+def test_an_event_in_the_past_tense_causes_no_warning(name: str) -> None:
     assert contract_of(type(Event)(name, (Event,), {"__module__": __name__}, actor="things")).op == "event"
 
 
 @pytest.mark.parametrize("name", ["OrderCreate", "CreateOrder", "NewOrder"])
-def test_an_event_that_is_not_is_warned_of(name: str) -> None:
+def test_an_event_in_another_tense_causes_a_warning(name: str) -> None:
     with pytest.warns(NamingWarning, match=f"event {name} is not in the past tense"):
         type(Event)(name, (Event,), {"__module__": __name__}, actor="things")
 
 
-def test_a_command_that_is_no_imperative_is_warned_of_at_its_own_line() -> None:
+def test_a_command_that_is_not_an_imperative_causes_a_warning_with_its_file() -> None:
     with pytest.warns(NamingWarning, match="command CreatedOrder is not an imperative") as caught:
 
         class CreatedOrder(Command[None], actor="things"):
@@ -182,7 +182,7 @@ def test_a_command_that_is_no_imperative_is_warned_of_at_its_own_line() -> None:
     assert caught[0].filename == __file__
 
 
-def test_one_can_opt_out_of_names() -> None:
+def test_naming_false_switches_the_check_of_names_off() -> None:
     class OrderCreation(Event, actor="things", naming=False):
         pass
 

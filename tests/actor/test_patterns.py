@@ -1,4 +1,4 @@
-"""Event patterns: EventBridge's documented behavior, and laws that hold for any pattern and body."""
+"""Event patterns: the documented behavior of EventBridge, and properties of all patterns and bodies."""
 
 import re
 from typing import Any
@@ -115,7 +115,9 @@ def test_patterns_match_as_eventbridge_documents(pattern: dict[str, Any], expect
         ("*a*b*", "-a-b-", True),
     ],
 )
-def test_wildcards_do_not_overlap_and_can_be_escaped(pattern: str, text: str, expected: bool) -> None:
+def test_the_pieces_of_a_wildcard_do_not_overlap_and_a_star_can_be_escaped(
+    pattern: str, text: str, expected: bool
+) -> None:
     assert compile_pattern({"f": [{"wildcard": pattern}]})({"f": text}) is expected
 
 
@@ -198,7 +200,7 @@ def test_an_array_matches_when_an_element_does(pattern: dict[str, list[Any]], fi
 
 
 @given(literals, literals)
-def test_literals_match_what_json_calls_equal(wanted: Any, value: Any) -> None:
+def test_literals_match_values_that_are_equal_in_json(wanted: Any, value: Any) -> None:
     equal = isinstance(wanted, bool) is isinstance(value, bool) and wanted == value
     assert compile_pattern({"a": [wanted]})({"a": value}) is equal
     assert compile_pattern({"a": [{"anything-but": [wanted]}]})({"a": value}) is not equal
@@ -214,6 +216,6 @@ def test_wildcards_match_as_the_regular_expression_would(pieces: list[str], text
 
 
 @given(st.floats(allow_nan=False) | st.integers(), st.integers(-5, 5), st.integers(-5, 5))
-def test_numeric_ranges(value: float, low: int, high: int) -> None:
+def test_a_numeric_range_matches_the_values_within_it(value: float, low: int, high: int) -> None:
     pattern = {"n": [{"numeric": [">", low, "<=", high]}]}
     assert compile_pattern(pattern)({"n": value}) is (low < value <= high)

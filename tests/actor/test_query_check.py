@@ -1,4 +1,4 @@
-"""The check at import that the handler of a query changes nothing, and the refusal at run time behind it."""
+"""The check at import that the handler of a query is read-only, and the refusal at run time behind it."""
 
 from collections.abc import Awaitable, Callable
 from functools import wraps
@@ -28,7 +28,7 @@ class ThingMade(Event, actor="things", key="name"):
 
 
 def logged(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """A decorator that keeps the signature of a handler."""
+    """Wrap a handler, as a decorator of an application does."""
 
     @wraps(function)
     async def wrapper(self: Any, message: Any) -> Any:
@@ -64,7 +64,7 @@ def test_a_query_that_assigns_the_state_is_refused_at_import() -> None:
                 return self.state
 
 
-def test_a_query_that_commands_is_refused_at_import_with_another_name_for_self_and_a_decorator() -> None:
+def test_a_query_that_sends_a_command_is_refused_at_import_even_with_another_self_and_a_decorator() -> None:
     with pytest.raises(DeclarationError, match=r"Commanding\.get_thing: a query changes nothing: it cannot command"):
 
         class Commanding(Actor[Thing]):
@@ -93,7 +93,7 @@ HANDLER = """
 """
 
 
-def test_a_query_may_read_and_may_use_the_same_names() -> None:
+def test_a_query_may_read_and_may_have_variables_of_the_same_names() -> None:
     class Reading(Actor[Thing]):
         name = "things"
 
@@ -111,14 +111,14 @@ def test_a_query_may_read_and_may_use_the_same_names() -> None:
     assert Reading.handlers.queries
 
 
-async def test_without_source_the_query_is_refused_when_it_runs() -> None:
+async def test_a_query_without_source_is_refused_when_it_runs() -> None:
     source = f"class Hidden(Actor[Thing]):\n    name = 'things'\n{HANDLER.format('emit(ThingMade(message.name))')}"
     namespace = dict(globals())
     exec(source, namespace)
     await refused_at_run_time(namespace["Hidden"], "emit")
 
 
-async def test_a_query_that_changes_something_out_of_sight_is_refused_when_it_runs() -> None:
+async def test_a_change_that_the_check_cannot_see_is_refused_when_the_query_runs() -> None:
     class Aliased(Actor[Thing]):
         name = "things"
 

@@ -1,4 +1,4 @@
-"""The bus: what a caller is told, whatever answers or does not."""
+"""The bus: the replies and errors that a caller receives."""
 
 import asyncio
 import json
@@ -57,19 +57,19 @@ class Order(Command[None], actor="foreign"):
     pass
 
 
-class ThingSaid(Event, actor="foreign"):
+class NoteWritten(Event, actor="foreign"):
     value: int = 0
 
 
 class SoldOut(Rejected):
-    """A refusal of the domain, with a constructor of its own."""
+    """A refusal whose constructor has other parameters."""
 
     def __init__(self, product: str, amount: int) -> None:
         super().__init__(f"{amount} of {product}")
 
 
 class Foreign:
-    """A service in another language: raw NATS, and whatever it likes to answer."""
+    """A service in another language: a raw NATS client with prepared replies."""
 
     def __init__(self, client: Client, namespace: str, url: str) -> None:
         self.client = client
@@ -77,18 +77,18 @@ class Foreign:
         self.url = url
         self.seen: list[Msg] = []
 
-    async def answer(self, operation: str, *replies: tuple[bytes, dict[str, str] | None] | None) -> None:
-        """Answer each request with the next of `replies`, the last one for ever; None is silence."""
-        left = list(replies)
+    async def reply_with(self, operation: str, *replies: tuple[bytes, dict[str, str] | None] | None) -> None:
+        """Reply to each request with the next of `replies`, and from then on with the last one; None sends no reply."""
+        remaining = list(replies)
 
         async def handle(message: Msg) -> None:
             self.seen.append(message)
-            reply = left.pop(0) if len(left) > 1 else left[0]
+            reply = remaining.pop(0) if len(remaining) > 1 else remaining[0]
             if reply is not None:
                 await self.client.publish(message.reply, reply[0], headers=reply[1])
 
         await self.client.subscribe(f"{self.namespace}.foreign.{operation}", cb=handle)
-        # flush() of nats-py is no barrier: what comes back to us was published after the server knew the subscription.
+        # flush() of nats-py is not a barrier. When this message returns, the server has processed the subscription.
         echo = await self.client.subscribe(inbox := self.client.new_inbox())
         await self.client.publish(inbox)
         await echo.next_msg(timeout=5)
@@ -116,19 +116,19 @@ def error(
 
 
 @pytest.mark.parametrize("timeout", [0.5, 5.0])
-async def test_nobody_there_is_told_after_a_moment_and_as_not_executed(bus: Bus, timeout: float) -> None:
-    begun = time.monotonic()
-    told = await asyncio.gather(
+async def test_a_request_to_a_missing_service_fails_after_a_second_as_not_executed(bus: Bus, timeout: float) -> None:
+    start = time.monotonic()
+    errors = await asyncio.gather(
         bus.query(Ask(), timeout=timeout), bus.command(Tell(), timeout=timeout), return_exceptions=True
     )
-    taken = time.monotonic() - begun
-    for error in told:
+    seconds = time.monotonic() - start
+    for error in errors:
         assert isinstance(error, NotDelivered) and "nobody serves it" in str(error) and error.executed is False
-    assert (taken < PATIENCE) is (timeout < PATIENCE)
+    assert (seconds < PATIENCE) is (timeout < PATIENCE)
     assert bus._retries.value >= 4
 
 
-async def test_hundreds_who_meet_nobody_are_answered_when_somebody_comes(
+async def test_hundreds_of_requests_to_a_missing_service_get_replies_once_it_starts(
     foreign: Foreign, nats_server: EmbeddedServer, namespace: str
 ) -> None:
     tracing = Tracing(in_memory=True)
@@ -138,24 +138,22 @@ async def test_hundreds_who_meet_nobody_are_answered_when_somebody_comes(
         async with asyncio.timeout(5):
             while bus._retries.value < 400:  # more than the budget for retries allows
                 await asyncio.sleep(0)
-        await foreign.answer("command.tell", (b"{}", None))
+        await foreign.reply_with("command.tell", (b"{}", None))
         assert await asyncio.gather(*sent) == [Value()] * 300
     ids = [message.headers["Idempotency-Key"] for message in foreign.seen if message.headers]
-    assert sorted(ids) == sorted(f"id {number}" for number in range(300)), "each under its id, and once"
+    assert sorted(ids) == sorted(f"id {number}" for number in range(300)), "each once, under its id"
     spans = [span for span in tracing.finished() if span.name == "foreign/tell"]
     assert len(spans) == 300 + bus._retries.value, "each attempt is a span"
     assert bus._budget.spend() and bus._budget._tokens >= 49
 
 
-async def test_what_a_service_refuses_for_now_is_sent_again_for_handlers_within_the_budget(
-    bus: Bus, foreign: Foreign
-) -> None:
+async def test_a_503_reply_is_retried_for_handlers_within_the_budget(bus: Bus, foreign: Foreign) -> None:
     refusal = error(503, "NotDelivered")
     asking = asyncio.ensure_future(bus.query(Ask()))
     async with asyncio.timeout(5):
         while not bus._retries.value:
             await asyncio.sleep(0.001)
-    await foreign.answer("query.ask", refusal, refusal, refusal, (b"{}", None), refusal)
+    await foreign.reply_with("query.ask", refusal, refusal, refusal, (b"{}", None), refusal)
     with pytest.raises(NotDelivered) as caught:
         await asking
     assert caught.value.remote and len(foreign.seen) == 1, "a plain program uses `retry`"
@@ -169,40 +167,40 @@ async def test_what_a_service_refuses_for_now_is_sent_again_for_handlers_within_
     assert len(foreign.seen) == 5
 
 
-async def test_silence_is_unknown(bus: Bus, foreign: Foreign) -> None:
-    await foreign.answer("command.tell", None)
+async def test_a_request_without_a_reply_has_an_unknown_outcome(bus: Bus, foreign: Foreign) -> None:
+    await foreign.reply_with("command.tell", None)
     with pytest.raises(DeadlineExceeded, match="no reply in time") as caught:
         await bus.command(Tell(), timeout=0.1)
     assert caught.value.executed is None and len(foreign.seen) == 1
 
 
-async def test_what_is_sent(bus: Bus, foreign: Foreign, namespace: str) -> None:
-    await foreign.answer("command.tell", (b'{"value":7}', None))
-    await foreign.answer("query.ask", (b'{"value":8}', None))
+async def test_the_body_and_headers_of_a_request(bus: Bus, foreign: Foreign, namespace: str) -> None:
+    await foreign.reply_with("command.tell", (b'{"value":7}', None))
+    await foreign.reply_with("query.ask", (b'{"value":8}', None))
     assert await bus.command(Tell(5), id="my-id", timeout=3) == Value(7) and await bus.query(Ask(6)) == Value(8)
-    told, asked = foreign.seen
-    assert told.data == b'{"value":5}' and asked.data == b'{"value":6}' and told.headers and asked.headers
-    assert told.headers["Idempotency-Key"] == "my-id" and "Idempotency-Key" not in asked.headers
-    assert 2 < int(told.headers["Deadline"]) / 1000 - time.time() < 3.1
-    assert not {"Call-Chain", "Content-Type"} & (set(told.headers) | set(asked.headers))
+    command, query = foreign.seen
+    assert command.data == b'{"value":5}' and query.data == b'{"value":6}' and command.headers and query.headers
+    assert command.headers["Idempotency-Key"] == "my-id" and "Idempotency-Key" not in query.headers
+    assert 2 < int(command.headers["Deadline"]) / 1000 - time.time() < 3.1
+    assert not {"Call-Chain", "Content-Type"} & (set(command.headers) | set(query.headers))
 
 
-async def test_messagepack_replies_are_read(bus: Bus, foreign: Foreign) -> None:
+async def test_a_messagepack_reply_is_decoded(bus: Bus, foreign: Foreign) -> None:
     packed = msgspec.msgpack.encode(Value(9))
-    await foreign.answer("query.ask", (packed, {"Content-Type": "application/msgpack"}))
+    await foreign.reply_with("query.ask", (packed, {"Content-Type": "application/msgpack"}))
     assert await bus.query(Ask()) == Value(9)
 
 
-async def test_a_reply_that_does_not_fit_was_executed(bus: Bus, foreign: Foreign) -> None:
-    await foreign.answer("command.tell", (b'{"value":"x"}', None), (b"\xff", None), (b"[" * 100_000, None))
+async def test_a_reply_of_another_type_means_that_the_command_was_executed(bus: Bus, foreign: Foreign) -> None:
+    await foreign.reply_with("command.tell", (b'{"value":"x"}', None), (b"\xff", None), (b"[" * 100_000, None))
     for _ in range(3):
         with pytest.raises(HandlerFailed, match="the reply does not fit") as caught:
             await bus.command(Tell())
         assert caught.value.executed is True
 
 
-async def test_a_command_without_result_takes_any_reply(bus: Bus, foreign: Foreign) -> None:
-    await foreign.answer("command.order", (b"", None), (b"null", None), (b"OK", None))
+async def test_a_command_without_a_result_accepts_any_reply(bus: Bus, foreign: Foreign) -> None:
+    await foreign.reply_with("command.order", (b"", None), (b"null", None), (b"OK", None))
     assert [await bus.command(Order()) for _ in range(3)] == [None, None, None]
 
 
@@ -227,7 +225,7 @@ async def test_a_command_without_result_takes_any_reply(bus: Bus, foreign: Forei
 async def test_each_error_of_the_wire_contract(
     bus: Bus, foreign: Foreign, reply: Any, kind: type, executed: bool | None
 ) -> None:
-    await foreign.answer("command.tell", reply)
+    await foreign.reply_with("command.tell", reply)
     with pytest.raises(RequestError) as caught:
         await bus.command(Tell())
     assert isinstance(caught.value, kind) and str(caught.value) == "no" and caught.value.executed is executed
@@ -245,18 +243,20 @@ async def test_each_error_of_the_wire_contract(
         ("408", DeadlineExceeded, None),
     ],
 )
-async def test_errors_of_other_frameworks(
+async def test_an_error_reply_of_another_framework(
     bus: Bus, foreign: Foreign, code: str, kind: type, executed: bool | None
 ) -> None:
     for body in (b"", b"oops", b'{"error":"text"}', b"\xff"):
-        await foreign.answer("query.ask", (body, {"Nats-Service-Error": "their text", "Nats-Service-Error-Code": code}))
+        await foreign.reply_with(
+            "query.ask", (body, {"Nats-Service-Error": "their text", "Nats-Service-Error-Code": code})
+        )
         with pytest.raises(RequestError, match="their text") as caught:
             await bus.query(Ask())
         assert type(caught.value) is kind and caught.value.executed is executed
 
 
 async def test_retry_sends_the_same_id_until_the_outcome_is_known(bus: Bus, foreign: Foreign) -> None:
-    await foreign.answer(
+    await foreign.reply_with(
         "command.tell", None, error(500, "HandlerFailed", executed=None), error(429, "Overloaded", retryAfter=0.01), error(503, "NotDelivered"), (b"{}", None)
     )  # fmt: skip
     policy = RetryPolicy(attempts=6, first=0.01)
@@ -268,24 +268,24 @@ async def test_retry_sends_the_same_id_until_the_outcome_is_known(bus: Bus, fore
 @pytest.mark.parametrize(
     "reply", [error(409, "SoldOut"), error(400, "InvalidMessage"), error(404, "NotFound"), error(508, "CallCycle")]
 )
-async def test_retry_does_not_repeat_what_was_refused(bus: Bus, foreign: Foreign, reply: Any) -> None:
-    await foreign.answer("command.tell", reply)
+async def test_retry_does_not_repeat_a_refused_command(bus: Bus, foreign: Foreign, reply: Any) -> None:
+    await foreign.reply_with("command.tell", reply)
     with pytest.raises(RequestError):
         await bus.retry(Tell())
     assert len(foreign.seen) == 1
 
 
 async def test_retry_gives_up_with_the_last_error(bus: Bus, foreign: Foreign) -> None:
-    await foreign.answer("command.tell", error(500, "HandlerFailed", executed=None))
+    await foreign.reply_with("command.tell", error(500, "HandlerFailed", executed=None))
     with pytest.raises(HandlerFailed):
         await bus.retry(Tell(), policy=RetryPolicy(attempts=3, first=0.001))
     assert len(foreign.seen) == 3
 
 
-async def test_the_retry_budget_of_a_program_comes_back(bus: Bus, foreign: Foreign) -> None:
+async def test_the_retry_budget_of_a_program_recovers(bus: Bus, foreign: Foreign) -> None:
     policy = RetryPolicy(attempts=3, first=0.0)
-    await foreign.answer("command.order", (b"", None))
-    await foreign.answer("command.tell", error(503, "NotDelivered"), error(503, "NotDelivered"), (b"{}", None))
+    await foreign.reply_with("command.order", (b"", None))
+    await foreign.reply_with("command.tell", error(503, "NotDelivered"), error(503, "NotDelivered"), (b"{}", None))
     while bus._budget.spend():
         pass
     with pytest.raises(NotDelivered):
@@ -296,24 +296,24 @@ async def test_the_retry_budget_of_a_program_comes_back(bus: Bus, foreign: Forei
     assert await bus.retry(Tell(), policy=policy) == Value()
 
 
-async def test_to_meet_nobody_costs_no_budget(bus: Bus, foreign: Foreign) -> None:
+async def test_a_retry_of_a_request_to_a_missing_service_costs_no_budget(bus: Bus, foreign: Foreign) -> None:
     while bus._budget.spend():
         pass
     waiting = asyncio.ensure_future(bus.retry(Tell(), policy=RetryPolicy(attempts=99, first=0.01), timeout=0.02))
     async with asyncio.timeout(5):
         while bus._retries.value < 5:
             await asyncio.sleep(0.001)
-    await foreign.answer("command.tell", (b"{}", None))
+    await foreign.reply_with("command.tell", (b"{}", None))
     assert await waiting == Value()
 
 
 @pytest.mark.parametrize("command_id", ["a\nb", "a\rb"])
-async def test_an_id_is_one_line(bus: Bus, command_id: str) -> None:
+async def test_an_id_with_a_line_break_is_refused(bus: Bus, command_id: str) -> None:
     with pytest.raises(CodecError, match="line break"):
         await bus.command(Tell(), id=command_id)
 
 
-async def test_verbs_are_not_mixed_up(bus: Bus) -> None:
+async def test_query_command_and_emit_refuse_other_messages(bus: Bus) -> None:
     wrong: list[Callable[[], Awaitable[Any]]] = [
         lambda: bus.query(Tell()),  # type: ignore[arg-type]
         lambda: bus.command(Ask()),  # type: ignore[arg-type]
@@ -325,22 +325,22 @@ async def test_verbs_are_not_mixed_up(bus: Bus) -> None:
             await use()
 
 
-async def test_an_event_from_outside(bus: Bus, namespace: str) -> None:
+async def test_an_event_from_outside_its_actor_is_stored_once_under_its_id(bus: Bus, namespace: str) -> None:
     with pytest.raises(PublishError, match="no stream takes"):
-        await bus.emit(ThingSaid(1))
+        await bus.emit(NoteWritten(1))
     client = bus.connection
     config = {"name": f"{namespace}-foreign-events", "subjects": [f"{namespace}.foreign.event.>"]}
     await client.request(f"$JS.API.STREAM.CREATE.{namespace}-foreign-events", json.dumps(config).encode(), timeout=5)
-    assert await bus.emit(ThingSaid(1), id="e1") == await bus.emit(ThingSaid(1), id="e1") == "e1"
-    assert len(await bus.emit(ThingSaid(2))) == 36
+    assert await bus.emit(NoteWritten(1), id="e1") == await bus.emit(NoteWritten(1), id="e1") == "e1"
+    assert len(await bus.emit(NoteWritten(2))) == 36
     info = await bus._jetstream.stream_info(f"{namespace}-foreign-events")
     assert info.state.messages == 2
     stored = await bus._jetstream.get(f"{namespace}-foreign-events", 1)
-    assert stored is not None and stored.subject == f"{namespace}.foreign.event.thing_said._"
+    assert stored is not None and stored.subject == f"{namespace}.foreign.event.note_written._"
     assert stored.headers is not None and b"ce-subject" not in stored.headers
 
 
-async def test_requests_while_down_wait_for_the_connection_and_no_longer(namespace: str) -> None:
+async def test_a_request_without_a_connection_waits_until_its_deadline(namespace: str) -> None:
     async with EmbeddedServer(port=0) as server, connect(server.url, namespace=namespace) as bus:
         server.kill()
         while bus.connection.is_connected:
@@ -354,11 +354,11 @@ async def test_requests_while_down_wait_for_the_connection_and_no_longer(namespa
             await waiting
 
 
-async def test_a_connection_that_goes_while_waiting_leaves_the_outcome_unknown(namespace: str) -> None:
+async def test_a_connection_that_is_lost_before_the_reply_leaves_the_outcome_unknown(namespace: str) -> None:
     async with EmbeddedServer(port=0) as server, connect(server.url, namespace=namespace) as bus:
         client = await nats.connect(server.url, allow_reconnect=False)
         foreign = Foreign(client, namespace, server.url)
-        await foreign.answer("command.tell", None)
+        await foreign.reply_with("command.tell", None)
         waiting = asyncio.ensure_future(bus.command(Tell(), timeout=10))
         async with asyncio.timeout(5):
             while not foreign.seen:
@@ -370,14 +370,14 @@ async def test_a_connection_that_goes_while_waiting_leaves_the_outcome_unknown(n
         await client.close()
 
 
-async def test_a_program_without_a_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connect_fails_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     options = ConnectionOptions(url="nats://127.0.0.1:1", connect_timeout=0.2)
     with pytest.raises(PublishError, match="cannot connect to NATS"):
         async with connect(options=options):
             pass
 
 
-async def test_a_program_finds_its_server_by_natsclis_variables(
+async def test_connect_reads_the_variables_of_natscli(
     nats_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NATS_URL", nats_server.url)
@@ -385,7 +385,7 @@ async def test_a_program_finds_its_server_by_natsclis_variables(
         assert bus.connection.server_address == ("127.0.0.1", nats_server.port)
 
 
-async def test_a_circuit_opens_after_silence_in_a_row_and_closes_with_an_answer(
+async def test_a_circuit_opens_after_failures_in_a_row_and_closes_with_a_reply(
     nats_server: EmbeddedServer, namespace: str, foreign: Foreign
 ) -> None:
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
@@ -396,7 +396,7 @@ async def test_a_circuit_opens_after_silence_in_a_row_and_closes_with_an_answer(
             breaker=BreakerPolicy(failures=3, lasting=0.0, pause=0.1),
         )
         with pytest.raises(CircuitOpen):
-            await bus.query(Ask())  # three attempts met nobody
-        await foreign.answer("query.ask", (b'{"value":1}', None))
+            await bus.query(Ask())  # three attempts without responders
+        await foreign.reply_with("query.ask", (b'{"value":1}', None))
         await asyncio.sleep(0.12)
         assert await bus.query(Ask()) == await bus.query(Ask()) == Value(1)

@@ -24,7 +24,7 @@ def test_the_headers_of_an_event() -> None:
 
 
 @given(st.text(max_size=30))
-def test_any_key_fits_a_header_value(key: str) -> None:
+def test_any_key_is_a_valid_header_value(key: str) -> None:
     block = event_headers("orders", "OrderCreated", "id-1", key_token(key), 0.0)
     found = header_block.parse(block)
     assert block.isascii() and set(found) - {"ce-subject"} == set(found) - {"ce-subject", "\r", "\n"}

@@ -1,4 +1,4 @@
-"""Bytes to typed values and back: strict, in either format, with one error."""
+"""The codec: strict decoding and encoding in both formats, with one error."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ BASKETS = st.builds(Basket, TEXT, LINES, st.dictionaries(TEXT, st.none() | TEXT 
 
 
 @given(BASKETS)
-def test_a_value_comes_back_in_either_format(basket: Basket) -> None:
+def test_a_value_survives_a_round_trip_in_both_formats(basket: Basket) -> None:
     assert BASKET.decode(encode(basket)) == basket
     assert BASKET.decode(encode(basket), JSON) == basket
     assert BASKET.decode(encode_msgpack(basket), MSGPACK) == basket
@@ -50,11 +50,11 @@ HUGE = st.sampled_from(
     st.binary(max_size=80) | NESTED | HUGE | BASKETS.map(encode).map(lambda b: b.replace(b'"', b"\xff", 1)),
     st.sampled_from([None, JSON, MSGPACK, "text/xml", "", "application/cloudevents+json"]),
 )
-def test_arbitrary_bytes_raise_nothing_but_a_codec_error(payload: bytes, content_type: str | None) -> None:
+def test_arbitrary_bytes_raise_only_a_codec_error(payload: bytes, content_type: str | None) -> None:
     try:
         BASKET.decode(payload, content_type)
     except CodecError as error:
-        assert str(error)  # noqa: PT017 - a value that does decode is fine, too
+        assert str(error)  # noqa: PT017 - bytes that decode are fine, too
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_arbitrary_bytes_raise_nothing_but_a_codec_error(payload: bytes, content
         (b'{"name":"","parent":' * 100_000, "nested too deeply"),
     ],
 )
-def test_what_is_wrong_is_named(payload: bytes, text: str) -> None:
+def test_the_error_names_the_fault(payload: bytes, text: str) -> None:
     with pytest.raises(CodecError, match=text):
         BASKET.decode(payload)
 
@@ -76,12 +76,12 @@ def test_what_is_wrong_is_named(payload: bytes, text: str) -> None:
 @pytest.mark.parametrize(
     "name", [MSGPACK, "application/x-msgpack", "Application/MsgPack; v=1", "application/vnd.msgpack"]
 )
-def test_names_of_messagepack(name: str) -> None:
+def test_the_content_types_of_messagepack(name: str) -> None:
     assert is_msgpack(name)
 
 
 @pytest.mark.parametrize("name", [None, JSON, "application/json; charset=utf-8", "application/cloudevents+json", ""])
-def test_names_of_json(name: str | None) -> None:
+def test_the_content_types_of_json(name: str | None) -> None:
     assert not is_msgpack(name)
 
 
@@ -101,12 +101,12 @@ class Wraps(msgspec.Struct):
 @pytest.mark.parametrize(
     "kind", [dict[int, str], list[dict[float, int]], Bomb, Wraps, dict[str, dict[int, int]], dict[int | str, int]]
 )
-def test_a_dict_by_numbers_is_refused(kind: Any) -> None:
+def test_a_dict_with_keys_of_numbers_is_refused(kind: Any) -> None:
     with pytest.raises(DeclarationError, match="hash-collision bomb"):
         check_type(kind)
 
 
-def test_schemas_are_complete_in_themselves() -> None:
+def test_a_schema_contains_all_its_definitions() -> None:
     assert set(schema(Basket)["$defs"]) == {"Basket", "Line"}
     found, definitions = schemas([Line, int])
     assert found[1] == {"type": "integer"} and "productId" in definitions["Line"]["properties"]

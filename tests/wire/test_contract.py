@@ -1,4 +1,4 @@
-"""The wire contract, as a raw nats-py client sees it: what other languages and the `nats` CLI depend on."""
+"""The wire contract, tested with a raw nats-py client: other languages and the `nats` CLI depend on it."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ class Wire:
 
 
 def error_of(reply: Msg) -> dict[str, Any]:
-    """Check the form of an error reply, and return what it says."""
+    """Check the form of an error reply, and return its error object."""
     body = json.loads(reply.data)
     assert list(body) == ["error"]
     error = body["error"]
@@ -79,7 +79,7 @@ async def wire(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Wir
     await client.close()
 
 
-async def test_plain_json_without_headers(wire: Wire) -> None:
+async def test_requests_of_plain_json_need_no_headers(wire: Wire) -> None:
     reply = await wire.ask("counter.command.add", '{"name":"a","by":5}')
     assert json.loads(reply.data) == {"name": "a", "value": 5}
     assert not set(reply.headers or {}) - {"traceresponse"}
@@ -88,7 +88,7 @@ async def test_plain_json_without_headers(wire: Wire) -> None:
     assert await wire.json("counter.query.list_counts", "{}") == [{"name": "a", "value": 5}]
 
 
-async def test_a_command_without_result_replies_with_nothing(wire: Wire) -> None:
+async def test_a_command_without_a_result_has_an_empty_reply(wire: Wire) -> None:
     assert (await wire.ask("counter.command.drop_count", '{"name":"a"}')).data == b""
 
 
@@ -119,48 +119,48 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "says"), INVALID)
-async def test_an_invalid_message_names_the_field(wire: Wire, payload: str | bytes, says: str) -> None:
+@pytest.mark.parametrize(("payload", "text"), INVALID)
+async def test_an_invalid_message_names_the_field(wire: Wire, payload: str | bytes, text: str) -> None:
     error = await wire.error("counter.command.add", payload)
     assert (error["code"], error["kind"], error["executed"]) == (400, "InvalidMessage", False)
-    assert says in error["message"] and "counter.command.add" in error["message"]
+    assert text in error["message"] and "counter.command.add" in error["message"]
     assert len(error["message"]) < 600
-    if says != "by" and "by" not in str(payload):
+    if text != "by" and "by" not in str(payload):
         error = await wire.error("counter.query.get_count", payload)
-        assert (error["code"], error["executed"]) == (400, False) and says in error["message"]
+        assert (error["code"], error["executed"]) == (400, False) and text in error["message"]
 
 
-async def test_all_bad_input_leaves_the_service_as_it_was(wire: Wire) -> None:
+async def test_invalid_messages_change_nothing_in_the_service(wire: Wire) -> None:
     for payload, _ in INVALID:
         await wire.error("counter.command.add", payload)
     assert await wire.json("counter.query.list_counts") == []
     assert wire.system.is_ready("counter")
 
 
-async def test_a_message_of_the_greatest_size_is_answered(wire: Wire) -> None:
-    most = wire.client.max_payload
-    error = await wire.error("counter.command.add", b'{"name":"' + b"k" * (most - 11) + b'"}')
+async def test_a_message_of_the_maximum_size_gets_a_reply(wire: Wire) -> None:
+    limit = wire.client.max_payload
+    error = await wire.error("counter.command.add", b'{"name":"' + b"k" * (limit - 11) + b'"}')
     assert error["code"] == 400
-    error = await wire.error("counter.command.add", b" " * most)
+    error = await wire.error("counter.command.add", b" " * limit)
     assert error["code"] == 400
 
 
 async def test_a_reply_that_is_too_large_is_an_error(wire: Wire) -> None:
-    most = wire.client.max_payload
-    error = await wire.error("gateway.query.echo", b'{"value":[' + b"1e9," * (most // 5) + b"1]}")  # 12 bytes each
+    limit = wire.client.max_payload
+    error = await wire.error("gateway.query.echo", b'{"value":[' + b"1e9," * (limit // 5) + b"1]}")  # 12 bytes each
     assert (error["code"], error["kind"], error["executed"]) == (500, "HandlerFailed", True)
     assert await wire.json("gateway.query.echo", '{"value":1}') == 1
 
 
 @pytest.mark.parametrize("traced", [True, False])
 @pytest.mark.parametrize("size", [37, 82, 107])
-async def test_headers_as_long_as_our_own_are_read_all_the_same(
+async def test_foreign_headers_of_the_same_length_as_our_own_are_read(
     nats_server: EmbeddedServer, namespace: str, size: int, traced: bool
 ) -> None:
     async with running(Gateway, url=nats_server.url, namespace=namespace, tracing=Tracing(in_memory=traced)) as system:
         connection, subject = system.connection, f"{namespace}.gateway.query.echo"
         deadline = b"Deadline: %d\r\n\r\n" % (time.time() * 1000 + 60_000)
-        for _ in range(2):  # the second one finds that deadline known
+        for _ in range(2):  # the second one has a deadline that is known already
             await connection.request(subject, b'{"value":1}', headers=b"NATS/1.0\r\n" + deadline, timeout=5)
         if size == 37:  # no room for a content type beside the deadline
             block, payload = b"NATS/1.0\r\n" + deadline, b'{"value":5}'
@@ -183,13 +183,13 @@ async def test_another_content_type_is_refused(wire: Wire, content_type: str) ->
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=utf-8", "application/merge-patch+json"]
 )
-async def test_json_by_name(wire: Wire, content_type: str) -> None:
+async def test_json_with_a_content_type_is_accepted(wire: Wire, content_type: str) -> None:
     assert (await wire.json("counter.command.add", '{"name":"a"}', {"content-type": content_type}))["value"] == 1
 
 
-async def test_messagepack_in_and_out(wire: Wire) -> None:
+async def test_requests_and_replies_in_messagepack(wire: Wire) -> None:
     packed = {"Content-Type": "application/msgpack", "Idempotency-Key": "m1"}
-    for _ in range(2):  # the second time it is the stored reply
+    for _ in range(2):  # the second time, the reply is the stored one
         reply = await wire.ask("counter.command.add", msgspec.msgpack.encode({"name": "a", "by": 3}), packed)
         assert msgspec.msgpack.decode(reply.data) == {"name": "a", "value": 3}
         assert reply.headers is not None and reply.headers["Content-Type"] == "application/msgpack"
@@ -206,12 +206,12 @@ async def test_messagepack_in_and_out(wire: Wire) -> None:
         assert msgspec.msgpack.decode(reply.data)["error"]["code"] == 400
 
 
-async def test_an_integer_that_messagepack_cannot_hold_is_an_error_of_the_reply_alone(
+async def test_an_integer_too_large_for_messagepack_is_an_error_of_the_reply_only(
     wire: Wire, caplog: pytest.LogCaptureFixture
 ) -> None:
     packed = {"Content-Type": "application/msgpack"}
     body = msgspec.msgpack.encode({"name": "a", "by": 2**63})
-    for command_id in ("one", "two", "two"):  # the last time it is the stored reply
+    for command_id in ("one", "two", "two"):  # the last time, the reply is the stored one
         reply = await wire.ask("counter.command.add", body, {**packed, "Idempotency-Key": command_id})
     error = msgspec.msgpack.decode(reply.data)["error"]
     assert (error["code"], error["kind"], error["executed"]) == (500, "HandlerFailed", True)
@@ -221,7 +221,7 @@ async def test_an_integer_that_messagepack_cannot_hold_is_an_error_of_the_reply_
     assert wire.system.is_ready("counter") and not [each for each in caplog.records if each.exc_info]
 
 
-async def test_integers_of_any_size_go_in_and_out_as_json(wire: Wire) -> None:
+async def test_json_has_integers_of_any_size(wire: Wire) -> None:
     for number in (2**64, -(2**63) - 1, 10**4299):
         assert await wire.json("gateway.query.echo", json.dumps({"value": [number]})) == [number]
         name = str(number)[:5]
@@ -239,7 +239,7 @@ async def test_an_expired_deadline_is_refused_before_the_handler(wire: Wire) -> 
     assert await wire.json("counter.query.list_counts") == []
 
 
-async def test_a_deadline_that_passes_in_the_handler_leaves_nothing(wire: Wire) -> None:
+async def test_a_deadline_that_passes_in_the_handler_discards_the_turn(wire: Wire) -> None:
     soon = {"Deadline": str(int(time.time() * 1000) + 150)}
     asking = asyncio.ensure_future(wire.error("counter.command.wait", '{"name":"late"}', soon))
     await wire.system.until(lambda: wire.system.is_resident("counter", "late"))
@@ -251,7 +251,7 @@ async def test_a_deadline_that_passes_in_the_handler_leaves_nothing(wire: Wire) 
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-1", "9" * 30, "1e9"])
-async def test_a_deadline_that_is_no_number_is_none(wire: Wire, value: str) -> None:
+async def test_a_deadline_that_is_not_a_number_is_ignored(wire: Wire, value: str) -> None:
     assert await wire.json("counter.command.add", '{"name":"a"}', {"Deadline": value})
 
 
@@ -261,22 +261,22 @@ async def test_a_deadline_is_inherited_by_nested_calls(wire: Wire) -> None:
         at / 1000, abs=0.001
     )
     without = await wire.json("gateway.query.get_nested_deadline")
-    assert 0 < without - time.time() < 6, "the actor's own time-out"
+    assert 0 < without - time.time() < 6, "the timeout of the actor itself"
 
 
 @pytest.mark.parametrize("command_id", ["x" * 257, "ü" * 129, "a\tb", "\x7f"])
-async def test_an_id_that_is_too_long_or_not_printable(wire: Wire, command_id: str) -> None:
+async def test_an_id_that_is_too_long_or_not_printable_is_refused(wire: Wire, command_id: str) -> None:
     error = await wire.error("counter.command.add", '{"name":"a"}', {"Idempotency-Key": command_id})
     assert error["code"] == 400 and "Idempotency-Key" in error["message"]
 
 
 @pytest.mark.parametrize("command_id", ["x" * 256, "ü" * 128, "a b.c*>$%", "😀"])
-async def test_any_printable_id_is_one(wire: Wire, command_id: str) -> None:
+async def test_any_printable_id_is_accepted(wire: Wire, command_id: str) -> None:
     for _ in range(2):
         assert (await wire.json("counter.command.add", '{"name":"a"}', {"Idempotency-Key": command_id}))["value"] == 1
 
 
-async def test_a_request_without_reply_subject_is_dropped(wire: Wire) -> None:
+async def test_a_request_without_a_valid_reply_subject_is_dropped(wire: Wire) -> None:
     subject = f"{wire.namespace}.counter.command.add"
     await wire.client.publish(subject, b'{"name":"a"}')
     for reply in ("$JS.API.STREAM.DELETE.x", f"{wire.namespace}.counter.command.add", "orders.event.x.1", "_R_X"):
@@ -287,31 +287,33 @@ async def test_a_request_without_reply_subject_is_dropped(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("how", ["raise", "timeout", "cancel", "nested"])
-async def test_a_failing_handler_says_nothing_of_itself(wire: Wire, how: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_error_of_a_failing_handler_reveals_no_details(
+    wire: Wire, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     error = await wire.error("counter.command.fail", json.dumps({"name": "a", "how": how}))
     assert (error["code"], error["kind"], error["executed"]) == (500, "HandlerFailed", None)
     assert error["message"].endswith("counter.command.fail: the handler failed")
     assert await wire.json("counter.query.list_counts") == []
-    assert [record for record in caplog.records if record.levelno >= 30], "people find it in the log"
+    assert [record for record in caplog.records if record.levelno >= 30], "the log has the details"
     assert await wire.json("counter.command.add", '{"name":"a"}') == {"name": "a", "value": 1}
 
 
 @pytest.mark.parametrize("how", ["fail", "timeout", "cancel"])
-async def test_a_failing_query_says_nothing_of_itself(wire: Wire, how: str) -> None:
-    for _ in range(8):  # more than workers
+async def test_the_error_of_a_failing_query_reveals_no_details(wire: Wire, how: str) -> None:
+    for _ in range(8):  # more requests than workers
         error = await wire.error("gateway.query.echo", json.dumps({"value": how}))
         assert (error["code"], error["kind"]) == (500, "HandlerFailed")
     assert await wire.json("gateway.query.echo", '{"value":1}') == 1
 
 
-async def test_a_refusal_of_the_domain_speaks(wire: Wire) -> None:
+async def test_a_refusal_reaches_the_caller_with_its_text(wire: Wire) -> None:
     error = await wire.error("counter.command.add", '{"name":"a","by":0}')
     assert error == {"code": 409, "kind": "TooLow", "message": "add at least one", "executed": False}
     error = await wire.error("counter.query.get_count", '{"name":"\\u00fc\\nx"}')
     assert error == {"code": 404, "kind": "NotFound", "message": "no counter ü\nx", "executed": False}
 
 
-async def test_headers_of_a_request_are_never_echoed(wire: Wire) -> None:
+async def test_the_headers_of_a_request_are_not_in_the_reply_or_the_event(wire: Wire) -> None:
     headers = {
         "Authorization": "secret-1",
         "X-Anything": "secret-2",
@@ -327,7 +329,7 @@ async def test_headers_of_a_request_are_never_echoed(wire: Wire) -> None:
     assert event.headers is not None and not {"Authorization", "X-Anything", "Idempotency-Key"} & set(event.headers)
 
 
-async def test_the_trace_goes_on_and_comes_back(wire: Wire) -> None:
+async def test_the_trace_continues_and_is_returned(wire: Wire) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     for name in ("traceparent", "Traceparent", "TRACEPARENT"):
         reply = await wire.ask("counter.query.list_counts", "", {name: f"00-{trace}-b7ad6b7169203331-01"})
@@ -342,7 +344,7 @@ async def test_the_trace_goes_on_and_comes_back(wire: Wire) -> None:
         assert await wire.json("counter.query.list_counts", "", {"traceparent": junk}) == []
 
 
-async def test_without_tracing_a_reply_has_no_headers(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_reply_without_tracing_has_no_headers(nats_server: EmbeddedServer, namespace: str) -> None:
     client = await nats.connect(nats_server.url)
     async with running(Gateway, url=nats_server.url, namespace=namespace, tracing=Tracing()):
         reply = await client.request(f"{namespace}.gateway.query.echo", b'{"value":1}')
@@ -384,7 +386,7 @@ async def endpoint_stats(wire: Wire, service: str, endpoint: str) -> dict[str, A
     replies = await wire.client.subscribe(inbox)
     await wire.client.publish(f"$SRV.STATS.{service}", reply=inbox)
     async with asyncio.timeout(5):
-        while True:  # others' tests may run services of this name
+        while True:  # other tests may run services of this name
             stats = json.loads((await replies.next_msg(timeout=5)).data)
             if stats["metadata"].get("namespace") == wire.namespace:
                 break
@@ -410,17 +412,17 @@ async def test_a_call_cycle_names_its_path(wire: Wire) -> None:
     ]
 
 
-async def test_a_cycle_over_the_empty_key(wire: Wire) -> None:
+async def test_a_call_cycle_over_the_empty_key_is_found(wire: Wire) -> None:
     assert "comes back to a key" in await wire.json("rounds.command.call_gateway", '{"name":""}')
 
 
-async def test_queries_that_call_each_other_for_ever_end(wire: Wire) -> None:
+async def test_a_chain_of_forty_queries_is_refused_as_a_cycle(wire: Wire) -> None:
     error = await wire.error("gateway.query.echo", "", {"Call-Chain": ",".join(["gateway"] * 40)})
     assert error["code"] == 508
 
 
-async def test_a_full_lane_is_told_at_once(wire: Wire) -> None:
-    running_one = asyncio.ensure_future(wire.json("counter.command.wait", '{"name":"full"}'))
+async def test_a_full_lane_refuses_a_command_at_once(wire: Wire) -> None:
+    blocked = asyncio.ensure_future(wire.json("counter.command.wait", '{"name":"full"}'))
     await wire.system.until(lambda: wire.system.is_resident("counter", "full"))
     waiting = [asyncio.ensure_future(wire.json("counter.command.add", '{"name":"full"}')) for _ in range(3)]
     await wire.system.until(lambda: wire.system.waiting("counter", "full") == 3)
@@ -429,15 +431,15 @@ async def test_a_full_lane_is_told_at_once(wire: Wire) -> None:
     assert error["retryAfter"] > 0 and "full" in error["message"]
     assert await wire.json("counter.command.add", '{"name":"other"}'), "other keys are served"
     gate("full").set()
-    assert await running_one == 1
+    assert await blocked == 1
     assert sorted([(await each)["value"] for each in waiting]) == [2, 3, 4]
 
 
-async def test_a_full_mailbox_is_told_at_once(wire: Wire) -> None:
+async def test_a_full_mailbox_refuses_a_query_at_once(wire: Wire) -> None:
     body = '{"value":"gate mailbox"}'
     asking: list[asyncio.Future[Any]] = []
-    for many, waiting in ((4, 0), (5, 5)):  # four run, five wait
-        asking += [asyncio.ensure_future(wire.json("gateway.query.echo", body)) for _ in range(many)]
+    for count, waiting in ((4, 0), (5, 5)):  # four run, five wait
+        asking += [asyncio.ensure_future(wire.json("gateway.query.echo", body)) for _ in range(count)]
         await wire.system.until(lambda waiting=waiting: wire.system.waiting_queries("gateway") == waiting)
     error = await wire.error("gateway.query.echo", body)
     assert (error["code"], error["kind"], error["executed"]) == (429, "Overloaded", False) and error["retryAfter"] > 0
@@ -445,7 +447,7 @@ async def test_a_full_mailbox_is_told_at_once(wire: Wire) -> None:
     assert await asyncio.gather(*asking) == ["gate mailbox"] * 9
 
 
-async def test_a_query_beside_a_running_command_sees_what_is_committed(wire: Wire) -> None:
+async def test_a_query_beside_a_running_command_reads_the_committed_state(wire: Wire) -> None:
     await wire.json("counter.command.add", '{"name":"beside","by":7}')
     waiting = asyncio.ensure_future(wire.json("counter.command.wait", '{"name":"beside"}'))
     await wire.system.until(lambda: wire.system.is_running("counter", "beside"))

@@ -85,7 +85,7 @@ def test_the_readers_agree_about_other_headers(lines: bytes) -> None:
 
 
 def damaged(block: bytes) -> Iterator[bytes]:
-    """Yield the block with each of its bytes replaced: of the same length, by which the fast reader goes first."""
+    """Yield the block with each of its bytes replaced. The fast reader checks the length first, so the length stays."""
     for at in range(len(block)):
         yield from (block[:at] + bytes([byte]) + block[at + 1 :] for byte in b"\r\n :=-x0")
 
@@ -130,7 +130,7 @@ def test_names_are_read_in_any_order_and_case(deadline: int, chain: str, command
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-5", "1e3", "1" * 16, "٣"])
-def test_a_deadline_that_is_no_number_is_none(value: str) -> None:
+def test_a_deadline_that_is_not_a_number_is_ignored(value: str) -> None:
     assert read(header_block.encode([("Deadline", value)])) == (0.0, "", "", None)
 
 

@@ -1,4 +1,4 @@
-"""Header blocks: written, read by name, read leniently."""
+"""Header blocks: encoding, look-up by name, and tolerance of malformed blocks."""
 
 import pytest
 from hypothesis import given
@@ -12,7 +12,7 @@ VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["C
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=6))
-def test_what_is_encoded_is_read_back(pairs: list[tuple[str, str]]) -> None:
+def test_encoded_headers_can_be_read(pairs: list[tuple[str, str]]) -> None:
     block = header_block.encode(pairs)
     first: dict[str, str] = {}
     for name, value in pairs:
@@ -35,13 +35,13 @@ def test_a_value_cannot_break_out_of_its_line(name: str, value: str) -> None:
         header_block.encode([(name, value)])
 
 
-def test_a_value_that_is_no_text_is_a_codec_error() -> None:
+def test_a_value_that_cannot_be_encoded_is_a_codec_error() -> None:
     with pytest.raises(CodecError, match="cannot stand in a header line"):
         header_block.encode([("a", "\ud800")])
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=100).map(lambda tail: b"NATS/1.0\r\nDeadline: " + tail))
-def test_nothing_raises_on_a_malformed_block(block: bytes) -> None:
+def test_a_malformed_block_raises_nothing(block: bytes) -> None:
     header_block.parse(block)
     header_block.get(block, b"Deadline")
     header_block.description(block)
@@ -60,11 +60,11 @@ def test_nothing_raises_on_a_malformed_block(block: bytes) -> None:
         (None, 0, ""),
     ],
 )
-def test_the_inline_status(block: bytes | None, code: int, text: str) -> None:
+def test_the_status_in_the_first_line(block: bytes | None, code: int, text: str) -> None:
     assert (header_block.status(block), header_block.description(block)) == (code, text)
 
 
-def test_names_are_found_in_any_case_but_not_within_others() -> None:
+def test_names_are_found_in_any_case_but_not_within_other_names() -> None:
     block = header_block.encode([("X-Deadline", "1"), ("TRACEPARENT", "t")])
     assert header_block.get(block, b"Deadline") is None
     assert header_block.get(block, b"traceparent") == "t"

@@ -1,4 +1,4 @@
-"""Message ids: minted, derived, and the time that they carry."""
+"""Message ids: new ones, derived ones, and the time in them."""
 
 import time
 import uuid
@@ -11,12 +11,12 @@ from runtime.wire.ids import derived_id, id_time, is_uuid, key_for, new_id
 MILLIS = st.integers(1, 2**48 - 1)
 
 
-def minted(millis: int) -> str:
-    """A UUIDv7 of that time."""
+def id_of(millis: int) -> str:
+    """Return a UUIDv7 with this time, in Unix milliseconds."""
     return str(uuid.UUID(int=millis << 80 | 7 << 76 | 2 << 62 | 12345))
 
 
-def test_a_new_id_is_a_uuid7_of_now() -> None:
+def test_a_new_id_is_a_uuid7_with_the_present_time() -> None:
     before, made, after = int(time.time() * 1000), new_id(), time.time()
     parsed = uuid.UUID(made)
     assert is_uuid(made) and parsed.version == 7 and parsed.variant == uuid.RFC_4122
@@ -26,7 +26,7 @@ def test_a_new_id_is_a_uuid7_of_now() -> None:
 
 
 @given(st.text(max_size=60), st.integers(1, 10_000))
-def test_a_derived_id_is_a_function_of_parent_and_ordinal(parent: str, ordinal: int) -> None:
+def test_a_derived_id_depends_on_parent_and_ordinal_alone(parent: str, ordinal: int) -> None:
     derived = derived_id(parent, ordinal)
     parsed = uuid.UUID(derived)
     assert is_uuid(derived) and parsed.version == 8 and parsed.variant == uuid.RFC_4122
@@ -35,8 +35,8 @@ def test_a_derived_id_is_a_function_of_parent_and_ordinal(parent: str, ordinal: 
 
 
 @given(MILLIS)
-def test_a_derived_id_has_its_parents_time_over_generations(millis: int) -> None:
-    first = minted(millis)
+def test_a_derived_id_has_the_time_of_its_ancestors(millis: int) -> None:
+    first = id_of(millis)
     assert id_time(first) == millis / 1000
     child = derived_id(first, 1)
     for ordinal in range(5):
@@ -45,13 +45,13 @@ def test_a_derived_id_has_its_parents_time_over_generations(millis: int) -> None
 
 
 @given(MILLIS)
-def test_the_id_of_one_of_several_reactions_has_its_events_time(millis: int) -> None:
-    assert id_time(f"{minted(millis)}.on_created") == millis / 1000
-    assert id_time(derived_id(f"{minted(millis)}.on_created", 3)) == millis / 1000
+def test_the_id_of_a_reaction_has_the_time_of_its_event(millis: int) -> None:
+    assert id_time(f"{id_of(millis)}.on_created") == millis / 1000
+    assert id_time(derived_id(f"{id_of(millis)}.on_created", 3)) == millis / 1000
 
 
 @given(st.text(max_size=40))
-def test_a_foreign_id_has_no_time_and_never_raises(text: str) -> None:
+def test_reading_the_time_of_a_foreign_id_never_raises(text: str) -> None:
     found = id_time(text)
     assert found is None or (len(text) >= 36 and text[14] in "78")
 
@@ -65,12 +65,12 @@ def test_ids_without_time() -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_the_key_of_a_new_key_command_is_its_ids(one: str, other: str) -> None:
-    assert is_uuid(key_for(one)) and uuid.UUID(key_for(one)).version == 5
-    assert (key_for(one) == key_for(other)) == (one == other)
+def test_a_created_key_depends_on_the_id_of_the_command_alone(first: str, second: str) -> None:
+    assert is_uuid(key_for(first)) and uuid.UUID(key_for(first)).version == 5
+    assert (key_for(first) == key_for(second)) == (first == second)
 
 
-def test_a_program_that_seeds_its_randomness_mints_other_ids_all_the_same() -> None:
+def test_new_ids_do_not_depend_on_the_seed_of_the_random_module() -> None:
     import random
 
     made: set[str] = set()

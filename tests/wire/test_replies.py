@@ -16,7 +16,7 @@ class Visits(msgspec.Struct, frozen=True):
 
 
 class Visit(Command[int], actor="ring", key="name"):
-    """Goes on to the first key of `route`, with the rest of it; `before` is visited first, if there is one."""
+    """Visits the first key of `route`, with the remaining keys as its route. `before`, if any, is visited earlier."""
 
     name: str
     route: list[str] = []
@@ -24,7 +24,7 @@ class Visit(Command[int], actor="ring", key="name"):
 
 
 class Descend(Query[int], actor="well"):
-    """Asks itself again, and again."""
+    """A query that sends itself without end."""
 
 
 class Ring(Actor[Visits]):

@@ -1,4 +1,4 @@
-"""Names on the wire: tokens, subjects, streams."""
+"""Names on the wire: tokens, subjects and streams."""
 
 import re
 
@@ -22,7 +22,7 @@ TOKEN = re.compile(r"[!-~]+")
 
 
 @given(st.text(max_size=60) | st.text(st.characters(categories=["Cs"]), max_size=5))
-def test_a_key_is_one_legal_token_and_comes_back(key: str) -> None:
+def test_a_key_becomes_one_legal_token_and_can_be_read_from_it(key: str) -> None:
     token = key_token(key)
     assert TOKEN.fullmatch(token)
     assert not set(token) & set(".*> \t\r\n$"), token
@@ -31,8 +31,8 @@ def test_a_key_is_one_legal_token_and_comes_back(key: str) -> None:
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_two_keys_never_share_a_token(one: str, other: str) -> None:
-    assert (key_token(one) == key_token(other)) == (one == other)
+def test_two_keys_never_have_the_same_token(first: str, second: str) -> None:
+    assert (key_token(first) == key_token(second)) == (first == second)
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_two_keys_never_share_a_token(one: str, other: str) -> None:
         ("a@b.org", "a@b%2Eorg"),
     ],
 )
-def test_tokens(key: str, token: str) -> None:
+def test_the_token_of_a_key(key: str, token: str) -> None:
     assert key_token(key) == token
 
 
-def test_a_key_that_does_not_fit_a_subject_is_refused() -> None:
+def test_a_key_that_is_too_long_for_a_subject_is_refused() -> None:
     # The server ends a connection whose protocol line is longer than 4096 bytes.
     assert len(key_token("k" * MAX_TOKEN)) == MAX_TOKEN
     for key in ("k" * (MAX_TOKEN + 1), "ü" * (MAX_TOKEN // 6 + 1)):
@@ -76,12 +76,12 @@ def test_a_key_that_does_not_fit_a_subject_is_refused() -> None:
         ("Payment3PFailed", "payment3_p_failed"),
     ],
 )
-def test_snake_case(name: str, snake: str) -> None:
+def test_the_snake_case_of_a_class_name(name: str, snake: str) -> None:
     assert snake_case(name) == snake
 
 
 @given(st.lists(st.from_regex(r"[A-Z][a-z0-9]+", fullmatch=True), min_size=1, max_size=5))
-def test_snake_case_joins_the_words(words: list[str]) -> None:
+def test_snake_case_joins_words_with_underscores(words: list[str]) -> None:
     assert snake_case("".join(words)) == "_".join(words).lower()
 
 
@@ -117,12 +117,12 @@ def test_the_subjects_of_the_wire_contract() -> None:
     )
 
 
-def test_a_namespace_stands_in_front_of_subjects_and_streams() -> None:
+def test_a_namespace_is_the_prefix_of_subjects_and_streams() -> None:
     names = Names("orders", "test")
     assert names.turn("7") == "test.orders.turn.7" and names.turns_stream == "test-orders-turns"
 
 
 @pytest.mark.parametrize("token", ["%ZZ", "a%", "%FF", "%-1"])
-def test_a_token_that_no_key_has_is_refused(token: str) -> None:
+def test_a_token_that_belongs_to_no_key_is_refused(token: str) -> None:
     with pytest.raises(CodecError, match="no key of ours"):
         token_key(token)
