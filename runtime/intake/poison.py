@@ -145,16 +145,14 @@ def first_attempt(crashes: int, attempts: int) -> int:
     have two or more attempts always runs alone at least twice: another event in flight may have caused those crashes,
     and the first crash alone may have been a kill from outside.
 
-    =======  ==============================
-    crashes  first attempt, of `attempts`
-    -------  ------------------------------
-             1 of 1  of 2  of 3  of 5  of 8
-    =======  ======  ====  ====  ====  ====
-    0             1     1     1     1     1
-    1             1     1     2     2     2
-    3             1     1     2     4     4
-    9             1     1     2     4     7
-    =======  ======  ====  ====  ====  ====
+    =========  =  =  =  =  =
+    attempts   1  2  3  5  8
+    =========  =  =  =  =  =
+    0 crashes  1  1  1  1  1
+    1 crash    1  1  2  2  2
+    3 crashes  1  1  2  4  4
+    9 crashes  1  1  2  4  7
+    =========  =  =  =  =  =
 
     Args:
         crashes: Crashes while the event was in flight.
