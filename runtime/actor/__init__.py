@@ -7,5 +7,5 @@ Applications import these names from `runtime`, and `patterns` for the operators
 - `base`: `Actor`, and the view of an actor that one call has.
 - `call`: the context of one running handler, and everything that it leaves in a turn.
 - `indexes`: `Index` and `Page`.
-- `metadata`: the description of an actor for discovery.
+- `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 """

@@ -1,8 +1,6 @@
-"""What discovery says of an actor: its operations and their schemas, the events it emits, and what it reacts to.
+"""The description of an actor: its operations with their schemas, the events it emits, and the events it reacts to.
 
-All of it is text in the metadata of NATS micro (ADR-32). Of the service: ``emits`` (JSON: CloudEvents type to JSON Schema,
-with the field that is the key as ``x-key``), ``reacts`` (JSON: a list of types, each with its pattern), ``keyed``,
-``namespace``. Of an endpoint: ``op``, ``request`` and ``response`` (JSON Schemas), ``key``, ``description``.
+Discovery announces it (`runtime.actor.metadata_texts` has the form on the wire), and the command line shows it.
 """
 
 from typing import Any
@@ -14,42 +12,99 @@ from runtime.actor.handler import Handler
 from runtime.actor.message import Contract, declared
 from runtime.wire.codec import schema
 
+RUNTIME = "actorloom"
+"""The name of this runtime in the metadata of a service."""
 
-def service_metadata(actor: type[Actor[Any]], namespace: str = "") -> dict[str, str]:
-    """Return the metadata of a service."""
-    metadata = {"runtime": "actorloom", "keyed": "false" if actor.state_type is None else "true"}
-    if namespace:
-        metadata["namespace"] = namespace
+Schema = dict[str, Any]
+"""A JSON Schema (2020-12)."""
+
+
+class OperationMetadata(msgspec.Struct, frozen=True):
+    """The description of a query or command. All fields have their default for an endpoint of another framework."""
+
+    op: str = ""
+    """``query`` or ``command``."""
+    request: Schema | None = None
+    """The schema of the message; None if the service does not announce it."""
+    response: Schema | None = None
+    """The schema of the reply; None if the service does not announce it."""
+    key: str = ""
+    """The path of the key in the message, as on the wire (``new.orderId``); empty if the message has no key."""
+    description: str = ""
+    """The first line of the handler's docstring."""
+
+
+class Reaction(msgspec.Struct, frozen=True):
+    """An event that an actor reacts to. As a string: ``orders.OrderModified where {"total":[…]}``."""
+
+    event: str
+    """The CloudEvents type: ``orders.OrderModified``."""
+    where: dict[str, Any] | None = None
+    """The content pattern; None if the actor reacts to each event of the type. See `runtime.actor.patterns`."""
+
+    @property
+    def source(self) -> str:
+        """The name of the actor that emits the event: ``orders``."""
+        return self.event.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        """The name of the event's class: ``OrderModified``."""
+        return self.event.rpartition(".")[2]
+
+    def __str__(self) -> str:
+        return f"{self.event} where {msgspec.json.encode(self.where).decode()}" if self.where else self.event
+
+
+class ServiceMetadata(msgspec.Struct, frozen=True):
+    """The description of an actor without its operations."""
+
+    runtime: str = RUNTIME
+    """The name of the runtime; another name, or an empty one, for a service of another framework."""
+    keyed: bool = False
+    """Whether the actor has state, and so a record per key."""
+    namespace: str = ""
+    emits: dict[str, Schema] = {}
+    """The schemas of the events by CloudEvents type. The additional field ``x-key`` is the path of the key."""
+    reacts: list[Reaction] = []
+    """The reactions, sorted by their text."""
+
+
+def describe_service(actor: type[Actor[Any]], namespace: str = "") -> ServiceMetadata:
+    """Return the description of an actor in a namespace."""
     contracts = [contract for contract in declared.get(actor.name, {}).values() if contract.op == "event"]
-    if contracts:
-        metadata["emits"] = _json({contract.type_name: _event_schema(contract) for contract in contracts})
-    reactions = sorted(
-        event.__contract__.type_name + (f" where {_json(handler.where)}" if handler.where else "")
+    reactions = [
+        Reaction(event.__contract__.type_name, handler.where)
         for event, handlers in actor.handlers.reactions.items()
         for handler in handlers
+    ]
+    return ServiceMetadata(
+        keyed=actor.state_type is not None,
+        namespace=namespace,
+        emits={contract.type_name: _event_schema(contract) for contract in contracts},
+        reacts=sorted(reactions, key=str),
     )
-    if reactions:
-        metadata["reacts"] = _json(reactions)
-    return metadata
 
 
-def endpoint_metadata(handler: Handler) -> dict[str, str]:
-    """Return the metadata of a query's or command's endpoint."""
+def describe_operation(handler: Handler) -> OperationMetadata:
+    """Return the description of a query or command."""
     contract = handler.contract
-    metadata = {
-        "op": contract.op,
-        "request": _json(schema(contract.type)),
-        "response": _json(schema(contract.reply if contract.reply is not None else type(None))),
-    }
-    if key := wire_key(contract):
-        metadata["key"] = key
-    if handler.doc:
-        metadata["description"] = handler.doc.partition("\n")[0]
-    return metadata
+    return OperationMetadata(
+        op=contract.op,
+        request=schema(contract.type),
+        response=schema(contract.reply if contract.reply is not None else type(None)),
+        key=_wire_key(contract),
+        description=handler.doc.partition("\n")[0],
+    )
 
 
-def wire_key(contract: Contract) -> str:
-    """Return the path of the key as it is spelled on the wire (``new.orderId``); empty where the message has none."""
+def _event_schema(contract: Contract) -> Schema:
+    key = _wire_key(contract)
+    return {**schema(contract.type), "x-key": key} if key else schema(contract.type)
+
+
+def _wire_key(contract: Contract) -> str:
+    """Return the path of the key with the names of the wire; empty if the message has no key, or computes it."""
     if not isinstance(contract.key, str):
         return ""
     kind: Any = contract.type
@@ -60,12 +115,3 @@ def wire_key(contract: Contract) -> str:
         path.append(field.encode_name if field is not None else name)
         kind = field.type if field is not None else None
     return ".".join(path)
-
-
-def _event_schema(contract: Contract) -> dict[str, Any]:
-    key = wire_key(contract)
-    return {**schema(contract.type), "x-key": key} if key else schema(contract.type)
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()

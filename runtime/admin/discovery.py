@@ -5,11 +5,11 @@ import secrets
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from difflib import SequenceMatcher, get_close_matches
-from functools import cached_property
-from typing import Any
 
 import msgspec
 
+from runtime.actor.metadata import OperationMetadata, ServiceMetadata
+from runtime.actor.metadata_texts import read_operation, read_service
 from runtime.nats.connection import Connection
 from runtime.wire import header_block
 
@@ -22,52 +22,23 @@ _SIMILAR = 0.05
 """Names whose similarity differs by less than this are equally good suggestions."""
 
 
-class Endpoint(msgspec.Struct):
+class Endpoint(msgspec.Struct, frozen=True):
     """An operation as its service announces it."""
 
     name: str
     subject: str
-    metadata: dict[str, str] | None = None
-
-    @property
-    def op(self) -> str:
-        """``query`` or ``command``; empty for an endpoint of another framework."""
-        return self.metadata_value("op")
-
-    def metadata_value(self, key: str) -> str:
-        """Return a value of the metadata; empty if it is missing."""
-        return (self.metadata or {}).get(key, "")
-
-    def schema(self, key: str) -> dict[str, Any] | None:
-        """Return the JSON Schema ``request`` or ``response``, or None if the service does not announce it."""
-        return _object(self.metadata_value(key))
+    metadata: OperationMetadata
 
 
-class Service(msgspec.Struct, dict=True):
+class Service(msgspec.Struct, frozen=True):
     """One instance of a service, as it announces itself."""
 
     name: str
     id: str
     version: str
-    description: str = ""
-    metadata: dict[str, str] | None = None
-    endpoints: list[Endpoint] = []
-
-    @property
-    def namespace(self) -> str:
-        """The namespace of the service; empty if it has none."""
-        return (self.metadata or {}).get("namespace", "")
-
-    @cached_property
-    def emits(self) -> dict[str, dict[str, Any]]:
-        """The events of the service: a JSON Schema by CloudEvents type. ``x-key`` in a schema names the field of the key."""
-        return _object((self.metadata or {}).get("emits", "")) or {}
-
-    @cached_property
-    def reacts(self) -> list[str]:
-        """The events that the service reacts to, each with its pattern: ``orders.OrderModified where {…}``."""
-        text = (self.metadata or {}).get("reacts", "")
-        return msgspec.json.decode(text, type=list[str]) if text else []
+    description: str
+    metadata: ServiceMetadata
+    endpoints: list[Endpoint]
 
 
 async def services(connection: Connection, name: str = "", *, timeout: float = PATIENCE) -> list[Service]:
@@ -88,7 +59,7 @@ async def services(connection: Connection, name: str = "", *, timeout: float = P
             # The other instances are about as far away as the first one.
             wait = max(_MIN_PAUSE, 2 * (loop.time() - started)) if not found else wait
             found += _decoded(answer)
-    return sorted(found, key=lambda service: (service.namespace, service.name, service.id))
+    return sorted(found, key=lambda service: (service.metadata.namespace, service.name, service.id))
 
 
 async def endpoint(connection: Connection, service: str, subject: str) -> Endpoint | None:
@@ -158,15 +129,30 @@ async def _next(answers: "asyncio.Queue[bytes | None]", timeout: float) -> bytes
         return None
 
 
+class _EndpointInfo(msgspec.Struct):
+    """An endpoint in an INFO response of ADR-32."""
+
+    name: str
+    subject: str
+    metadata: dict[str, str] | None = None
+
+
+class _Info(msgspec.Struct):
+    """An INFO response of ADR-32, or a PING response, which has fewer fields."""
+
+    name: str
+    id: str
+    version: str
+    description: str = ""
+    metadata: dict[str, str] | None = None
+    endpoints: list[_EndpointInfo] = []
+
+
 def _decoded(answer: bytes) -> list[Service]:
+    """Return the service that has sent an answer; an empty list if the answer is not one of ADR-32."""
     try:
-        return [msgspec.json.decode(answer, type=Service)]
+        info = msgspec.json.decode(answer, type=_Info)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return []  # not an answer of ADR-32
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError:
-        return None
+        return []
+    endpoints = [Endpoint(each.name, each.subject, read_operation(each.metadata or {})) for each in info.endpoints]
+    return [Service(info.name, info.id, info.version, info.description, read_service(info.metadata or {}), endpoints)]

@@ -27,7 +27,7 @@ def command(configuration: Configuration, name: str, as_json: bool) -> None:
             return await discovery.services(connection)
 
     wanted = configuration.settings.namespace
-    services = [each for each in asyncio.run(found()) if each.namespace == wanted]
+    services = [each for each in asyncio.run(found()) if each.metadata.namespace == wanted]
     instances = [each for each in services if each.name == name]
     if not instances:
         matches = get_close_matches(name, sorted({each.name for each in services}), 1)

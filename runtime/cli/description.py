@@ -19,7 +19,7 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
     service = instances[0]
     return {
         "name": service.name,
-        "namespace": service.namespace,
+        "namespace": service.metadata.namespace,
         "version": service.version,
         "description": service.description,
         "instances": [each.id for each in instances],
@@ -27,16 +27,16 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
             {
                 "name": each.name,
                 "subject": each.subject,
-                "op": each.op,
-                "description": each.metadata_value("description"),
-                "key": each.metadata_value("key") or None,
-                "request": each.schema("request"),
-                "response": each.schema("response"),
+                "op": each.metadata.op,
+                "description": each.metadata.description,
+                "key": each.metadata.key or None,
+                "request": each.metadata.request,
+                "response": each.metadata.response,
             }
             for each in service.endpoints
         ],
-        "emits": service.emits,
-        "reacts": service.reacts,
+        "emits": service.metadata.emits,
+        "reacts": [str(reaction) for reaction in service.metadata.reacts],
     }
 
 
@@ -49,18 +49,19 @@ def as_text(instances: Sequence[Service]) -> str:
         lines.append(service.description)
     types: dict[str, Schema] = {}
     for op, title in (("query", "Queries"), ("command", "Commands"), ("", "Endpoints")):
-        found = [each for each in service.endpoints if each.op == op]
+        found = [each for each in service.endpoints if each.metadata.op == op]
         if found:
             lines += ["", click.style(title, bold=True)]
             for each in found:
                 lines += _operation(each, types)
-    if service.emits:
+    emits, reacts = service.metadata.emits, service.metadata.reacts
+    if emits:
         lines += ["", click.style("Emits", bold=True)]
-        for name, schema in service.emits.items():
+        for name, schema in emits.items():
             lines.append(f"  {name} {_fields(_resolved(schema), 2)}")
             types |= _others(schema)
-    if service.reacts:
-        lines += ["", click.style("Reacts to", bold=True), *(f"  {event}" for event in service.reacts)]
+    if reacts:
+        lines += ["", click.style("Reacts to", bold=True), *(f"  {reaction}" for reaction in reacts)]
     if types:
         lines += ["", click.style("Types", bold=True)]
         lines += [f"  {name} {_fields(schema, 2)}" for name, schema in sorted(types.items())]
@@ -69,14 +70,15 @@ def as_text(instances: Sequence[Service]) -> str:
 
 def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
     parts: list[str] = []
-    for key in ("request", "response"):
-        schema = endpoint.schema(key)
-        if schema is not None:
-            # A request is written out here, since it has no other use. A reply is listed among the types.
-            parts.append(_fields(_resolved(schema)) if key == "request" else _type(schema))
-            types |= _others(schema) if key == "request" else schema.get("$defs", {})
+    # A request is written out here, since it has no other use. A reply is listed among the types.
+    if (request := endpoint.metadata.request) is not None:
+        parts.append(_fields(_resolved(request)))
+        types |= _others(request)
+    if (response := endpoint.metadata.response) is not None:
+        parts.append(_type(response))
+        types |= response.get("$defs", {})
     lines = [f"  {endpoint.name} {' → '.join(parts)}", click.style(f"      {endpoint.subject}", dim=True)]
-    if description := endpoint.metadata_value("description"):
+    if description := endpoint.metadata.description:
         lines.append(f"      {description}")
     return lines
 

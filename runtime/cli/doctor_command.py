@@ -44,7 +44,9 @@ async def _examine(configuration: Configuration, as_json: bool, monitor: str, pr
             namespace=settings.namespace,
             replicas=settings.replicas,
             running=[
-                _running(service) for service in found if service.namespace == settings.namespace and _ours(service)
+                _running(service)
+                for service in found
+                if service.metadata.namespace == settings.namespace and _ours(service)
             ],
             monitor=monitor,
             probe=probe,
@@ -68,15 +70,17 @@ def _print(finding: "Finding") -> None:
 
 
 def _ours(service: "Service") -> bool:
-    return (service.metadata or {}).get("runtime") == "actorloom"
+    from runtime.actor.metadata import RUNTIME
+
+    return service.metadata.runtime == RUNTIME
 
 
 def _running(service: "Service") -> "RunningService":
-    from runtime.admin.doctor import RunningService, source_of
+    from runtime.admin.doctor import RunningService
 
     return RunningService(
         service.name,
-        keyed=(service.metadata or {}).get("keyed") == "true",
-        commands=any(endpoint.op == "command" for endpoint in service.endpoints),
-        sources=frozenset(source_of(reaction) for reaction in service.reacts),
+        keyed=service.metadata.keyed,
+        commands=any(endpoint.metadata.op == "command" for endpoint in service.endpoints),
+        sources=frozenset(reaction.source for reaction in service.metadata.reacts),
     )

@@ -54,8 +54,8 @@ async def _declared(connection: Connection, configuration: Configuration, target
     """Return the declaration of an event; if the service is not running, the name as it was given."""
     schemas: dict[str, dict[str, Any]] = {}
     for service in await discovery.services(connection, target.service):
-        if service.namespace == configuration.settings.namespace:
-            schemas |= {kind.rpartition(".")[2]: schema for kind, schema in service.emits.items()}
+        if service.metadata.namespace == configuration.settings.namespace:
+            schemas |= {kind.rpartition(".")[2]: schema for kind, schema in service.metadata.emits.items()}
     for name, schema in schemas.items():
         if target.name in (name, snake_case(name)):
             return _Declared(name, schema)

@@ -21,14 +21,13 @@ def command(configuration: Configuration, form: str) -> None:
         async with connected(configuration) as connection:
             return await discovery.services(connection)
 
-    services = [each for each in asyncio.run(found()) if each.namespace == configuration.settings.namespace]
+    services = [each for each in asyncio.run(found()) if each.metadata.namespace == configuration.settings.namespace]
     if not services:
         raise Failure("no service is running", NOT_FOUND)
     edges: dict[tuple[str, str], set[str]] = {}
     for service in services:
-        for event in service.reacts:
-            source, _, name = event.partition(" ")[0].partition(".")
-            edges.setdefault((source, service.name), set()).add(name)
+        for reaction in service.metadata.reacts:
+            edges.setdefault((reaction.source, service.name), set()).add(reaction.name)
     names = {service.name for service in services} | {source for source, _ in edges}
     click.echo(_mermaid(names, edges) if form == "mermaid" else _dot(names, edges))
 

@@ -25,10 +25,10 @@ async def _list(configuration: Configuration, as_json: bool) -> None:
     async with connected(configuration) as connection:
         found = await discovery.services(connection)
     wanted = configuration.settings.namespace
-    found = [service for service in found if not wanted or service.namespace == wanted]
+    found = [service for service in found if not wanted or service.metadata.namespace == wanted]
     grouped: dict[tuple[str, str, str], list[discovery.Service]] = {}
     for service in found:
-        grouped.setdefault((service.namespace, service.name, service.version), []).append(service)
+        grouped.setdefault((service.metadata.namespace, service.name, service.version), []).append(service)
     if as_json:
         print_json(
             [

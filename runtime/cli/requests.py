@@ -37,7 +37,7 @@ async def send(configuration: Configuration, request: Request) -> None:
         schema = None
         if is_pairs(request.arguments):
             found = await discovery.endpoint(connection, request.target.service, subject)
-            schema = found.schema("request") if found is not None else None
+            schema = found.metadata.request if found is not None else None
         payload = body(request.arguments, schema)
         command_id = request.id or new_id()
         service, word = request.target.service, request.target.word
@@ -64,7 +64,7 @@ async def _missing(connection: Connection, request: Request) -> str:
     found = await discovery.services(connection)
     text = f"no service has the {request.op} {request.target}"
     if any(
-        endpoint.name == request.target.word and endpoint.op not in ("", request.op)
+        endpoint.name == request.target.word and endpoint.metadata.op not in ("", request.op)
         for service in found
         if service.name == request.target.service
         for endpoint in service.endpoints

@@ -33,7 +33,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from runtime.actor.metadata import endpoint_metadata, service_metadata
+from runtime.actor.metadata import describe_operation, describe_service
+from runtime.actor.metadata_texts import write_operation, write_service
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError, PublishError
 from runtime.intake.commands import CommandEndpoint
@@ -194,7 +195,8 @@ class Serving:
         served = self.served
         endpoints: list[Endpoint] = []
         for each in self.endpoints:
-            endpoint = Endpoint(each.handler.contract.name, each.subject, QUEUE, endpoint_metadata(each.handler))
+            metadata = write_operation(describe_operation(each.handler))
+            endpoint = Endpoint(each.handler.contract.name, each.subject, QUEUE, metadata)
             endpoint.stats = each.stats
             endpoints.append(endpoint)
         return MicroService(
@@ -202,7 +204,7 @@ class Serving:
             served.name,
             served.actor.version,
             (served.actor.__doc__ or "").strip().partition("\n")[0],
-            metadata=service_metadata(type(served.actor), served.namespace),
+            metadata=write_service(describe_service(type(served.actor), served.namespace)),
             endpoints=endpoints,
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.admin.doctor import Finding, RunningService, examine, source_of
+from runtime.admin.doctor import Finding, RunningService, examine
 from runtime.admin.doctor.server import _clock
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
@@ -141,10 +141,6 @@ async def test_a_missing_permission_is_reported(
 )
 def test_a_difference_of_clocks_is_judged_by_its_size(skew: float, status: str) -> None:
     assert _clock(skew).status == status
-
-
-def test_the_source_of_a_reaction_is_its_service() -> None:
-    assert source_of('orders.OrderCreated where {"a":["b. c"]}') == "orders"
 
 
 async def test_healthy_services_have_no_problems(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Iterable
 
 from runtime.admin.doctor.finding import Finding, Status, fail
 from runtime.admin.doctor.server import check_server
-from runtime.admin.doctor.services import RunningService, check_services, source_of
+from runtime.admin.doctor.services import RunningService, check_services
 from runtime.errors import ActorError
 from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 
-__all__ = ["Finding", "RunningService", "Status", "examine", "source_of"]
+__all__ = ["Finding", "RunningService", "Status", "examine"]
 
 
 async def examine(

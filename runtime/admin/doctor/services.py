@@ -195,8 +195,3 @@ def _duration(seconds: float) -> str:
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"
     return f"{max(seconds, 0):.0f} s"
-
-
-def source_of(reaction: str) -> str:
-    """Return the service of a reaction in discovery: ``orders`` of ``orders.OrderCreated where {…}``."""
-    return reaction.partition(" ")[0].rpartition(".")[0]

@@ -1,0 +1,87 @@
+"""The description of an actor as metadata of NATS micro (ADR-32 of NATS): texts by name.
+
+The host writes the texts, and `runtime.admin.discovery` reads them. Schemas and lists are JSON. A reader accepts the texts of
+any service: a missing or malformed text leaves the default of its field.
+
+Texts of a service: ``runtime``, ``keyed`` (``true`` or ``false``), ``namespace``, ``emits`` (JSON: schema by CloudEvents type)
+and ``reacts`` (JSON: list of reactions as strings). Texts of an endpoint: ``op``, ``request`` and ``response`` (JSON Schemas),
+``key`` and ``description``. Empty texts are omitted.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from runtime.actor.metadata import OperationMetadata, Reaction, ServiceMetadata
+
+T = TypeVar("T")
+
+_WHERE = " where "
+
+
+def write_service(metadata: ServiceMetadata) -> dict[str, str]:
+    """Return the texts of a service."""
+    texts = {
+        "runtime": metadata.runtime,
+        "keyed": "true" if metadata.keyed else "false",
+        "namespace": metadata.namespace,
+        "emits": _json(metadata.emits) if metadata.emits else "",
+        "reacts": _json([str(reaction) for reaction in metadata.reacts]) if metadata.reacts else "",
+    }
+    return _without_empty(texts)
+
+
+def read_service(texts: Mapping[str, str]) -> ServiceMetadata:
+    """Return the description that the texts of a service contain."""
+    reacts = _decode(texts.get("reacts", ""), list[str]) or []
+    return ServiceMetadata(
+        runtime=texts.get("runtime", ""),
+        keyed=texts.get("keyed") == "true",
+        namespace=texts.get("namespace", ""),
+        emits=_decode(texts.get("emits", ""), dict[str, dict[str, Any]]) or {},
+        reacts=[_reaction(text) for text in reacts],
+    )
+
+
+def write_operation(metadata: OperationMetadata) -> dict[str, str]:
+    """Return the texts of a query's or command's endpoint."""
+    texts = {
+        "op": metadata.op,
+        "request": _json(metadata.request) if metadata.request is not None else "",
+        "response": _json(metadata.response) if metadata.response is not None else "",
+        "key": metadata.key,
+        "description": metadata.description,
+    }
+    return _without_empty(texts)
+
+
+def read_operation(texts: Mapping[str, str]) -> OperationMetadata:
+    """Return the description that the texts of an endpoint contain."""
+    return OperationMetadata(
+        op=texts.get("op", ""),
+        request=_decode(texts.get("request", ""), dict[str, Any]),
+        response=_decode(texts.get("response", ""), dict[str, Any]),
+        key=texts.get("key", ""),
+        description=texts.get("description", ""),
+    )
+
+
+def _reaction(text: str) -> Reaction:
+    event, _, where = text.partition(_WHERE)
+    return Reaction(event, _decode(where, dict[str, Any]))
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _decode(text: str, kind: type[T]) -> T | None:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
+
+
+def _without_empty(texts: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in texts.items() if text}

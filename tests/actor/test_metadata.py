@@ -1,0 +1,139 @@
+"""The description of an actor, and its form on the wire."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime import Actor, Command, Event, Query, command, new_key, query, react
+from runtime.actor.metadata import (
+    OperationMetadata,
+    Reaction,
+    ServiceMetadata,
+    describe_operation,
+    describe_service,
+)
+from runtime.actor.metadata_texts import read_operation, read_service, write_operation, write_service
+
+
+class Parcel(msgspec.Struct, frozen=True, rename="camel"):
+    parcel_id: str
+
+
+class ParcelSent(Event, actor="parcels", key="parcel.parcel_id"):
+    parcel: Parcel
+
+
+class ParcelsCounted(Event, actor="parcels"):
+    count: int
+
+
+class ParcelLost(Event, actor="parcels", key="parcel_id"):
+    parcel_id: str
+    count: int
+
+
+class FindParcel(Query[Parcel], actor="parcels", key="parcel_id", rename="camel"):
+    parcel_id: str
+
+
+class SendParcel(Command[None], actor="parcels", key=new_key):
+    pass
+
+
+class Parcels(Actor[Parcel]):
+    name = "parcels"
+
+    @query
+    async def find_parcel(self, message: FindParcel) -> Parcel:
+        """Find a parcel.
+
+        More about it.
+        """
+        return Parcel(message.parcel_id)
+
+    @command
+    async def send_parcel(self, message: SendParcel) -> None:
+        pass
+
+    @react(where={"count": [{"numeric": [">", 1]}]})
+    async def on_many_lost(self, event: ParcelLost) -> None:
+        pass
+
+    @react
+    async def on_parcel_lost(self, event: ParcelLost) -> None:
+        pass
+
+
+class Stateless(Actor):
+    name = "stateless"
+
+
+REACTIONS = ["parcels.ParcelLost", 'parcels.ParcelLost where {"count":[{"numeric":[">",1]}]}']
+
+
+def test_a_service_is_described() -> None:
+    described = describe_service(Parcels, "shop")
+    assert (described.runtime, described.keyed, described.namespace) == ("actorloom", True, "shop")
+    assert list(described.emits) == ["parcels.ParcelSent", "parcels.ParcelsCounted", "parcels.ParcelLost"]
+    assert described.emits["parcels.ParcelSent"]["x-key"] == "parcel.parcelId"
+    assert "x-key" not in described.emits["parcels.ParcelsCounted"]
+    assert [str(reaction) for reaction in described.reacts] == REACTIONS
+    assert describe_service(Stateless) == ServiceMetadata()
+
+
+def test_an_operation_is_described() -> None:
+    found = describe_operation(Parcels.handlers.queries["find_parcel"])
+    assert (found.op, found.key, found.description) == ("query", "parcelId", "Find a parcel.")
+    assert found.request is not None
+    assert found.request["$defs"]["FindParcel"]["required"] == ["parcelId"]
+    assert found.response is not None
+    assert found.response["$ref"] == "#/$defs/Parcel"
+    sent = describe_operation(Parcels.handlers.commands["send_parcel"])
+    assert (sent.op, sent.key, sent.description) == ("command", "", "")
+    assert sent.response == {"type": "null"}
+
+
+def test_the_texts_of_a_service_and_an_operation() -> None:
+    texts = write_service(describe_service(Parcels, "shop"))
+    assert list(texts) == ["runtime", "keyed", "namespace", "emits", "reacts"]
+    assert (texts["runtime"], texts["keyed"], texts["namespace"]) == ("actorloom", "true", "shop")
+    assert msgspec.json.decode(texts["reacts"]) == REACTIONS
+    assert write_service(describe_service(Stateless)) == {"runtime": "actorloom", "keyed": "false"}
+    texts = write_operation(describe_operation(Parcels.handlers.queries["find_parcel"]))
+    assert list(texts) == ["op", "request", "response", "key", "description"]
+
+
+def test_the_source_of_a_reaction_is_its_service() -> None:
+    reaction = Reaction("orders.OrderCreated", {"a": ["b. c"]})
+    assert (reaction.source, reaction.name) == ("orders", "OrderCreated")
+    [read] = read_service({"reacts": '["orders.OrderCreated where {\\"a\\":[\\"b. c\\"]}"]'}).reacts
+    assert read == reaction
+
+
+TEXT = st.text(st.characters(codec="utf-8"))
+SCHEMAS = st.dictionaries(TEXT, TEXT | st.booleans() | st.dictionaries(TEXT, TEXT))
+REACTION = st.builds(
+    Reaction,
+    st.from_regex(r"[a-z-]+\.[A-Z][A-Za-z]*", fullmatch=True),
+    st.none() | st.dictionaries(TEXT, SCHEMAS, min_size=1),
+)
+
+
+@given(st.builds(ServiceMetadata, TEXT, st.booleans(), TEXT, st.dictionaries(TEXT, SCHEMAS), st.lists(REACTION)))
+def test_a_service_is_read_as_it_was_written(metadata: ServiceMetadata) -> None:
+    assert read_service(write_service(metadata)) == metadata
+
+
+@given(st.builds(OperationMetadata, TEXT, st.none() | SCHEMAS, st.none() | SCHEMAS, TEXT, TEXT))
+def test_an_operation_is_read_as_it_was_written(metadata: OperationMetadata) -> None:
+    assert read_operation(write_operation(metadata)) == metadata
+
+
+@pytest.mark.parametrize("text", ["", "x", "null", "[1]", "{", '{"a": 1}', '"\ud800"'])
+def test_texts_of_another_framework_are_read_without_an_error(text: str) -> None:
+    service = read_service({"emits": text, "reacts": text, "keyed": text})
+    assert service == ServiceMetadata(runtime="")
+    operation = read_operation({"request": text, "description": "Does it."})
+    expected = {"a": 1} if text == '{"a": 1}' else None
+    assert operation == OperationMetadata(request=expected, description="Does it.")
