@@ -17,7 +17,7 @@ from runtime.telemetry import LeanSpan
 from runtime.turns.work import Work
 from runtime.wire.codec import is_msgpack
 from runtime.wire.envelope import read
-from runtime.wire.ids import MAX_ID, key_for, new_id
+from runtime.wire.ids import MAX_ID, accept_id, key_for, new_id
 from runtime.wire.replies import invalid
 from runtime.wire.subjects import key_token
 
@@ -74,7 +74,7 @@ class CommandEndpoint(Endpoint):
             if not work.id:
                 work.id = new_id()
                 work.remembered = False
-            elif len(work.id.encode()) > MAX_ID or not work.id.isprintable():
+            elif accept_id(work.id) is None:
                 raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {MAX_ID} bytes of printable text")
             work.message = self.handler.codec.decode(payload, content_type)
             self._admit(work)

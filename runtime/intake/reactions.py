@@ -25,7 +25,7 @@ from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
-from runtime.wire.ids import MAX_ID, new_id
+from runtime.wire.ids import accept_id, new_id
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names, snake_case
 
@@ -122,15 +122,13 @@ class Reactions:
             delivery.ack()
             return
         completion = Completion(delivery, len(handlers))
-        # An id that no subject or header could hold (a foreign publisher's) is as good as none.
-        event_id = (carried := header_block.event_id(delivery.headers)).decode("utf-8", "replace")
-        own = not 0 < len(carried) <= MAX_ID or not event_id.isprintable()
-        if own:
+        event_id = accept_id(header_block.event_id(delivery.headers).decode("utf-8", "replace"))
+        if id_from_delivery := event_id is None:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
             work = self.make_work(route, handler, completion, attempt)
             work.id = event_id + handler.id_suffix
-            work.id_from_delivery = own
+            work.id_from_delivery = id_from_delivery
             try:
                 if undecodable is not None:
                     raise undecodable

@@ -21,7 +21,8 @@ from runtime.storage.streams import REDRIVE
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
-from runtime.wire.subjects import key_token, token_key
+from runtime.wire.ids import accept_id
+from runtime.wire.subjects import token_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -60,9 +61,11 @@ class Redrives(Reactions):
         work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt)
         # `id_from_delivery` stays False: this delivery is younger than the first handling of the message, so its dedup
         # entry must always be looked up.
-        work.id = failure.id if failure.id and failure.id.isprintable() else f"{self.stream}:{delivery.stream_sequence}"
+        accepted = accept_id(failure.id.removesuffix(handler.id_suffix)) is not None
+        work.id = failure.id if accepted else f"{self.stream}:{delivery.stream_sequence}"
         try:
-            key_token(work.id)  # The subject of its dedup entry must be able to hold it.
+            if failure.id and not accepted:
+                raise CodecError(f"Dead-Id: {failure.id[:40]!r} is no id")
             work.message = handler.codec.decode(delivery.payload)
             work.key = self._key(handler, work, failure)
         except CodecError as error:

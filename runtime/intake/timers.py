@@ -17,7 +17,8 @@ from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
 from runtime.wire import header_block
-from runtime.wire.subjects import key_token, token_key
+from runtime.wire.ids import accept_id
+from runtime.wire.subjects import token_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -36,12 +37,13 @@ class Timers(Reactions):
         work = self.make_work(
             route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), attempt
         )
-        timer_id = header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or self.stream
+        timer_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
         recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING) is not None
-        work.id_from_delivery = recurring or timer_id == self.stream
-        work.id = f"{timer_id}:{delivery.stream_sequence}" if work.id_from_delivery else timer_id
+        if recurring or timer_id is None:
+            work.id_from_delivery = True
+            timer_id = f"{timer_id or self.stream}:{delivery.stream_sequence}"
+        work.id = timer_id
         try:
-            key_token(work.id)  # The subject of its dedup entry must be able to hold it.
             work.key = token_key(tokens[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
             self.run(work, attempt)

@@ -1,8 +1,8 @@
-"""Message ids: minted (UUIDv7), derived (UUIDv8), and the time that they carry. Source: RFC 9562.
+"""Message ids: new ones (UUIDv7), derived ones (UUIDv8), and the time that they carry. Source: RFC 9562.
 
-An id minted here carries the time of its minting, so that a key can tell an id that it cannot have handled from one that
-it may have forgotten (architecture.md §4). Derived ids are a function of their parent and an ordinal: a message that is
-handled again derives the same ones, and so repeats nothing.
+A new id carries the time of its creation. A key can thereby tell an id that it cannot have handled before from one that it
+may have forgotten, and looks up only the latter. A derived id is a function of its parent and an ordinal: a message that
+is handled again derives the same ids, and its effects are recognised as duplicates.
 """
 
 import os
@@ -11,7 +11,7 @@ import re
 import time
 from functools import lru_cache
 from hashlib import blake2b
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import NAMESPACE_OID, uuid5
 
 MAX_ID = 256
 """The most bytes of an id from outside: it is part of the subject of its dedup entry."""
@@ -20,51 +20,68 @@ CLOCK_MARGIN = 5.0
 """Seconds by which the clocks of two machines may differ."""
 
 _TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?:\..*)?\Z", re.DOTALL)
-# Our own generator: a handler that seeds the module's must not make two processes mint the same ids.
+"""An id that carries a time: a UUID of version 7 or 8, and a suffix after a dot if there is one."""
 _random = random.Random()
+"""A generator of this module. With the shared one, processes whose handlers seed it would create the same ids."""
 os.register_at_fork(after_in_child=_random.seed)
 _bits = _random.getrandbits
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""The digit of a UUID that holds its variant, by a random hex digit."""
 _KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
+"""The namespace of the keys that `key_for` returns."""
 
 
 def new_id() -> str:
-    """Return a fresh UUIDv7 in its 36-character form: the time to a quarter of a microsecond (RFC 9562, 6.2), and 62 random bits."""
-    millis, rest = divmod(time.time_ns(), 1_000_000)
+    """Return a new UUIDv7 of 36 characters.
+
+    It has the time to a quarter of a microsecond (RFC 9562, section 6.2) and 62 random bits.
+    """
+    millis, nanos = divmod(time.time_ns(), 1_000_000)
     clock = f"{millis:012x}"
     bits = f"{0x8000000000000000 | _bits(62):016x}"
-    return f"{clock[:8]}-{clock[8:]}-7{rest * 4096 // 1_000_000:03x}-{bits[:4]}-{bits[4:]}"
+    return f"{clock[:8]}-{clock[8:]}-7{nanos * 4096 // 1_000_000:03x}-{bits[:4]}-{bits[4:]}"
 
 
 def derived_id(parent: str, ordinal: int) -> str:
-    """Return the id of the `ordinal`-th message that handling `parent` gives rise to.
+    """Return the id of a message that the handler of another message sends.
 
-    It carries the parent's time; where the parent has none, the time is 0, which `id_time` reads as none.
+    Args:
+        parent: The id of the message being handled.
+        ordinal: The number of the new message, from 1, in the order in which the handler sends them.
+
+    Returns:
+        A UUIDv8 with the time of the parent. If the parent carries no time, the id has the time 0, for which `id_time`
+        returns None.
     """
     digest = blake2b(f"{parent}/{ordinal}".encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
     time = parent[:13] if id_time(parent) is not None else "00000000-0000"
     return f"{time}-8{digest[:3]}-{_VARIANT[digest[3]]}{digest[4:7]}-{digest[7:19]}"
 
 
-@lru_cache(maxsize=1024)  # within one turn it is asked for three times
+@lru_cache(maxsize=1024)  # a turn asks for the time of its id three times
 def id_time(message_id: str) -> float | None:
-    """Return the time that `message_id` carries, in unix seconds (to a millisecond), or None where it carries none.
+    """Return the time that an id carries, or None if it carries none.
 
-    A dot and a reaction's name may follow: that is how the reactions to one event are told apart.
+    Args:
+        message_id: The id. A dot and the name of a reaction may follow it; they tell the reactions to one event apart.
+
+    Returns:
+        Unix seconds, to a millisecond.
     """
     if _TIMED.match(message_id) is None:
         return None
     return int(message_id[:8] + message_id[9:13], 16) / 1000 or None
 
 
+def accept_id(text: str) -> str | None:
+    """Return the id of a message from outside as it is, or None if the text cannot serve as an id.
+
+    An id has 1 to `MAX_ID` bytes of printable text: it becomes part of headers, log lines, and the subject of its dedup
+    entry. Printable text contains no lone surrogates, so it can be encoded.
+    """
+    return text if text.isprintable() and 0 < len(text.encode()) <= MAX_ID else None
+
+
 def key_for(command_id: str) -> str:
-    """Return the key that a command with ``key=new_key`` creates: a UUIDv5 of its id, the same at every retry."""
+    """Return the key that a command with ``key=new_key`` creates: a UUIDv5 of its id, the same at every attempt."""
     return str(uuid5(_KEYS, command_id.encode("utf-8", "backslashreplace").decode()))
-
-
-def is_uuid(text: str) -> bool:
-    """Whether `text` is a UUID in its canonical form."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False

@@ -1,12 +1,15 @@
 """Message ids: new ones, derived ones, and the time in them."""
 
+import random
 import time
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.wire.ids import derived_id, id_time, is_uuid, key_for, new_id
+from runtime.wire.ids import MAX_ID, accept_id, derived_id, id_time, key_for, new_id
+from runtime.wire.subjects import key_token
 
 MILLIS = st.integers(1, 2**48 - 1)
 
@@ -16,10 +19,16 @@ def id_of(millis: int) -> str:
     return str(uuid.UUID(int=millis << 80 | 7 << 76 | 2 << 62 | 12345))
 
 
+def parsed(text: str) -> uuid.UUID:
+    """Return the UUID, whose text must be in the canonical form."""
+    found = uuid.UUID(text)
+    assert str(found) == text and found.variant == uuid.RFC_4122
+    return found
+
+
 def test_a_new_id_is_a_uuid7_with_the_present_time() -> None:
     before, made, after = int(time.time() * 1000), new_id(), time.time()
-    parsed = uuid.UUID(made)
-    assert is_uuid(made) and parsed.version == 7 and parsed.variant == uuid.RFC_4122
+    assert parsed(made).version == 7
     carried = id_time(made)
     assert carried is not None and before / 1000 <= carried <= after
     assert len({new_id() for _ in range(1000)}) == 1000
@@ -28,8 +37,7 @@ def test_a_new_id_is_a_uuid7_with_the_present_time() -> None:
 @given(st.text(max_size=60), st.integers(1, 10_000))
 def test_a_derived_id_depends_on_parent_and_ordinal_alone(parent: str, ordinal: int) -> None:
     derived = derived_id(parent, ordinal)
-    parsed = uuid.UUID(derived)
-    assert is_uuid(derived) and parsed.version == 8 and parsed.variant == uuid.RFC_4122
+    assert parsed(derived).version == 8
     assert derived == derived_id(parent, ordinal)
     assert derived not in {derived_id(parent, ordinal + 1), derived_id(parent + "x", ordinal)}
 
@@ -64,15 +72,35 @@ def test_ids_without_time() -> None:
     assert id_time("+_123456-1234-7234-9234-123456789abc") is None
 
 
+ACCEPTED = ["x", "x" * MAX_ID, "ü" * (MAX_ID // 2), "a b.c*>$%", "😀", "\ufffd"]
+REFUSED = ["", "x" * (MAX_ID + 1), "ü" * (MAX_ID // 2 + 1), "a\tb", "a\r\nb", "\x7f", "\x00", "\ud800", "a\u2028b"]
+
+
+@pytest.mark.parametrize("text", ACCEPTED)
+def test_an_id_from_outside_is_printable_text_of_up_to_256_bytes(text: str) -> None:
+    assert accept_id(text) == text
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_other_text_is_no_id(text: str) -> None:
+    assert accept_id(text) is None
+
+
+@given(st.text(max_size=MAX_ID + 10))
+def test_an_accepted_id_fits_headers_and_subjects(text: str) -> None:
+    if accept_id(text) is not None:
+        assert len(text.encode()) <= MAX_ID and not set(text) & set("\r\n")
+        for suffix in ("", ".on_created", ":18446744073709551615"):
+            assert key_token(text + suffix)
+
+
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_a_created_key_depends_on_the_id_of_the_command_alone(first: str, second: str) -> None:
-    assert is_uuid(key_for(first)) and uuid.UUID(key_for(first)).version == 5
+    assert parsed(key_for(first)).version == 5
     assert (key_for(first) == key_for(second)) == (first == second)
 
 
 def test_new_ids_do_not_depend_on_the_seed_of_the_random_module() -> None:
-    import random
-
     made: set[str] = set()
     for _ in range(50):
         random.seed(1)
