@@ -12,6 +12,8 @@ from runtime.host.config import Settings
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.options import Options, RetryPolicy
+from runtime.storage.streams import dead_config, events_config, turns_config
+from runtime.wire.subjects import Names
 from tests.support.shell import ROOT, matches, steps, terminal
 from tests.test_layers import FLOORS
 
@@ -71,6 +73,14 @@ def test_the_reference_lists_the_defaults(heading: str, kind: type) -> None:
         name: str(value).lower() if isinstance(value, bool) else str(value or "") for name, value in defaults.items()
     }
     assert {name: shown[name] for name in texts} == texts
+
+
+def test_the_wire_contract_lists_the_subjects_of_every_stream() -> None:
+    page, names = (DOCS / "wire.md").read_text(), Names("orders")
+    for config in (turns_config(names), events_config(names), dead_config(names)):
+        for subject in config.subjects:
+            prefix = re.escape(subject.removesuffix(">"))
+            assert re.search(rf"(?m)^\|.*\| `{prefix}[^|]*\|[^|]*`{config.name}`", page), f"{subject} of {config.name}"
 
 
 def below(heading: str) -> str:
