@@ -51,7 +51,7 @@ class Loopback:
             self._transport.publish(subject, payload, headers)
 
     def _check_size(self, subject: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Refuse a message that the server would refuse: a request must not depend on the place of its actor."""
+        """Refuse a message that the server would refuse: a request must not depend on the location of its actor."""
         size, most = len(payload) + len(headers or b""), self._max_payload()
         if size > most:
             text = subject.decode("utf-8", "backslashreplace")

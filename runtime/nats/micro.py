@@ -119,7 +119,7 @@ class MicroService:
         self._started = ""
 
     async def start(self) -> None:
-        """Start to respond.
+        """Start responding.
 
         Raises:
             PublishError: The connection is closed.
@@ -133,7 +133,7 @@ class MicroService:
                 self._subscriptions.append(await self._connection.subscribe(subject, receiver))
 
     def stop(self) -> None:
-        """Stop to respond. Further calls do nothing."""
+        """Stop responding. Further calls do nothing."""
         while self._subscriptions:
             self._subscriptions.pop().unsubscribe()
 

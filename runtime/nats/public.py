@@ -44,7 +44,7 @@ class PublicTransport:
         self._writer: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Start to write; called once, when the client is connected."""
+        """Start writing; called once, when the client is connected."""
         self._writer = asyncio.get_running_loop().create_task(self._write(), name="actorloom nats writer")
 
     def publish(self, subject: bytes, payload: bytes, headers: bytes | None = None, reply: bytes = b"") -> None:

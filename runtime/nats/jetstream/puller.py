@@ -113,7 +113,7 @@ class Puller:
         return len(self._in_hand.deliveries)
 
     async def start(self) -> None:
-        """Start to pull.
+        """Start pulling.
 
         Raises:
             ApiError: The consumer does not exist.
@@ -144,7 +144,7 @@ class Puller:
         return await self._jetstream.reset_consumer(self.stream, self.durable)
 
     async def stop(self) -> None:
-        """Stop to pull; messages that arrive from now on are given back to the server.
+        """Stop pulling; messages that arrive from now on are given back to the server.
 
         Deliveries in hand stay in hand and are reported as in progress until the caller finishes them: see `wait_idle`.
         """
@@ -156,8 +156,6 @@ class Puller:
     async def wait_idle(self) -> None:
         """Wait until no delivery is in hand. The caller bounds the wait."""
         await self._in_hand.wait_empty()
-
-    # The calls of `Delivery`.
 
     def finish(self, delivery: Delivery, payload: bytes) -> None:
         """Take `delivery` out of hand and acknowledge it with `payload`; nothing happens if it was finished before."""
@@ -189,8 +187,6 @@ class Puller:
     def watch(self, delivery: Delivery) -> asyncio.Future[None]:
         """Return a future that is done when `delivery` is finished, or `park` is called for it."""
         return self._in_hand.watch(delivery.stream_sequence)
-
-    # Messages and statuses from the server.
 
     def _receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         if not reply.startswith(b"$JS.ACK."):
@@ -254,8 +250,6 @@ class Puller:
         # A consumer that another process reset numbers its deliveries from one, and so reaches our count again.
         self._count = _GAP
 
-    # Requests and acknowledgements.
-
     def _send_request(self, batch: int) -> bool:
         if not self._running or self._recovery.active or not self._connection.is_connected:
             return False
@@ -273,8 +267,6 @@ class Puller:
             self._connection.respond(reply, payload)
         except PublishError as error:
             self._recovery.report(error)
-
-    # Start and recovery.
 
     async def _begin(self) -> None:
         """Drop all requests, find the consumer's position, and subscribe to a new inbox, which old requests cannot reach."""
