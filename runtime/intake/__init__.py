@@ -6,6 +6,7 @@ Used from outside:
 - `context`: the parts of a running actor that its endpoints share.
 - `consumers`: the durable consumers of an actor, which deliver events, timers and redriven dead letters.
 
-The other modules are internal: `endpoint` (the answers of queries and commands), `reactions`, `timers` and `redrive` (the
-receivers of the consumers), `event_work` (a delivery in a turn) and `poison` (events that may have crashed their process).
+The other modules are internal: `endpoint` (the answers of queries and commands), `reactions`, `timers` and `redrive`
+(the receivers of the consumers), `event_work` (a delivery in a turn) and `poison` (events that may have crashed their
+process).
 """

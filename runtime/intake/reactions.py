@@ -108,10 +108,11 @@ class Reactions:
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Put a delivery into the lanes of the handlers whose patterns it matches. Never raises.
 
-        Args: delivery: A delivery from the puller, or from `PoisonCandidates`. attempt: The number of this attempt, if
-            the delivery is a poison-message candidate. A handler that allows fewer
-                attempts does not run: the delivery becomes its dead letter. None for any other delivery, which counts
-                its attempts by the server's count of deliveries.
+        Args:
+            delivery: A delivery from the puller, or from `PoisonCandidates`.
+            attempt: The number of this attempt, if the delivery is a poison-message candidate. A handler that allows
+                fewer attempts does not run: the delivery becomes its dead letter. None for any other delivery, whose
+                attempts are the server's count of deliveries.
         """
         route = self._routes.get(delivery.subject.rpartition(b".")[0])
         if route is None:

@@ -65,7 +65,7 @@ class Redrives(Reactions):
         work.id = failure.id if accepted else f"{self.stream}:{delivery.stream_sequence}"
         try:
             if failure.id and not accepted:
-                raise CodecError(f"Dead-Id: {failure.id[:40]!r} is no id")
+                raise CodecError(f"Dead-Id: {failure.id[:40]!r} is not a valid id")
             work.message = handler.codec.decode(delivery.payload)
             work.key = self._key(handler, work, failure)
         except CodecError as error:

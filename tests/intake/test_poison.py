@@ -1,4 +1,4 @@
-"""Poison messages in real processes: an event that ends its process exhausts its attempts, and all others are handled in order."""
+"""Poison messages in real processes: their attempts are exhausted, and other events are handled once and in order."""
 
 import asyncio
 import re
@@ -63,7 +63,7 @@ class Scene:
         return process
 
     async def crashes_until(self, condition: Callable[[], Awaitable[bool]]) -> int:
-        """Start a process after each crash until the condition is true. Return the number of crashes; the last process runs."""
+        """Start a process after each crash until the condition is true, and return the number of crashes."""
         for crashes in range(12):
             process = await self.launch()
             ended = asyncio.ensure_future(process.wait(120))

@@ -284,7 +284,7 @@ async def test_a_failing_timer_is_retried_and_becomes_a_dead_letter(
 async def test_a_timer_that_is_published_twice_rings_once(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As if the owner died between the publish and its acknowledgement, and the next owner published after the duplicate window.
+    # As if the owner died before the acknowledgement, and the next owner published after the duplicate window.
     monkeypatch.setattr("runtime.storage.key_dedup.CLOCK_MARGIN", 0.0)
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         jetstream = system.served("bell").jetstream
