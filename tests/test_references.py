@@ -106,6 +106,17 @@ def links(page: Path) -> Iterator[tuple[str, str]]:
     yield from re.findall(r"\]\((?!\w+:)([^)#\s]*)#?([^)\s]*)\)", page.read_text())
 
 
+def test_each_reference_leads_somewhere() -> None:
+    paths = [*PAGES, *SETTINGS, *sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))]
+    found = [
+        f"{path.relative_to(ROOT)}: {reference}"
+        for path in paths
+        for text in prose(path)
+        for reference in dangling(text, path.parent)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_each_link_leads_somewhere(page: Path) -> None:
     for file, anchor in links(page):

@@ -77,6 +77,14 @@ def test_loggers_have_one_name_and_one_scheme() -> None:
     assert offenses(misnamed_loggers, ("runtime", "actors")) == []
 
 
+def test_constants_are_documented_below_them() -> None:
+    assert offenses(comments_above_constants, ("runtime", "actors", "bench")) == []
+
+
+def test_our_own_modules_keep_their_names() -> None:
+    assert offenses(import_aliases, OURS) == []
+
+
 def test_tests_reach_inside_by_the_probe_alone() -> None:
     found = offenses(reaches_inside, ("tests",))
     assert [line for line in found if not line.startswith(("tests/support/probe.py", "tests/chaos/"))] == []

@@ -10,7 +10,7 @@
     Deadline: <13 digits>                                          25 bytes
 
 `read` finds the headers of any block, in any order and case. Most queries have a trace, a deadline or both, and nothing
-else. `read_plain` recognises these blocks by their length and by the bytes at a few fixed positions, and declines every
+else. `read_plain` recognizes these blocks by their length and by the bytes at a few fixed positions, and declines every
 other block. It saves 7 % of the instructions of a query. All positions follow from the sample at the end of the constants:
 a header that `write` adds to every request makes `read_plain` decline every request, which `python -m bench instructions`
 shows as "query with one more header". A property test holds that writer and readers agree.
@@ -57,7 +57,7 @@ TRACE_FLAG = slice(_TRACE_END - 2, _TRACE_END)
 _ONLY_DEADLINE = len(START + _DEADLINE_LINE + END)
 _ONLY_TRACE = len(START + _TRACE_LINE + END)
 _TRACE_AND_DEADLINE = len(START + _TRACE_LINE + _DEADLINE_LINE + END)
-"""The lengths of the blocks that `read_plain` recognises."""
+"""The lengths of the blocks that `read_plain` recognizes."""
 
 _TAIL = slice(-len(b"\n" + _DEADLINE_LINE + END), None)
 """The end of a block whose last header is a deadline, beginning with the line feed before it."""

@@ -2,7 +2,7 @@
 
 A new id carries the time of its creation. A key can thereby tell an id that it cannot have handled before from one that it
 may have forgotten, and looks up only the latter. A derived id is a function of its parent and an ordinal: a message that
-is handled again derives the same ids, and its effects are recognised as duplicates.
+is handled again derives the same ids, and its effects are recognized as duplicates.
 """
 
 import os
