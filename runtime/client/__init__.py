@@ -1,1 +1,10 @@
-"""What goes out: queries, commands and events, with retries and circuit breakers."""
+"""The clients: send queries, commands and events to actors, for handlers and for plain programs.
+
+Used from outside:
+
+- `bus`: `Bus`, the client with message classes, and `connect` for plain programs.
+- `raw`: `RawClient`, which sends names and bytes, for tools and gateways.
+
+The other modules are internal: `sender` (the attempts at one request), `route` (a prepared message type), `breaker` (circuit
+breaker and retry budget) and `no_reply` (the error for a missing reply).
+"""

@@ -1,4 +1,4 @@
-"""What keeps a caller from making an outage worse: a circuit breaker per target operation, and a budget for retries."""
+"""Protection of a failing service from its callers: a circuit breaker per operation, and a budget for retries."""
 
 import time
 from collections.abc import Callable
@@ -7,81 +7,103 @@ import msgspec
 
 
 class BreakerPolicy(msgspec.Struct, frozen=True):
-    """When a circuit opens: after `failures` time-outs or missing responders in a row (a refusal is an answer) that came over
-    `lasting` seconds at least: an actor that changes hands is away for a moment only, however many ask meanwhile.
+    """The limits of a circuit breaker.
 
-    While it is open, one request in `pause` seconds is let through as a probe.
+    A circuit opens after `failures` failures in a row, if the first of them is at least `min_duration` seconds old. A failure
+    is a timeout or a missing service; an error reply is not. The duration matters because an actor that changes owners is
+    unavailable for a moment, and hundreds of requests may fail in it.
     """
 
     failures: int = 20
-    lasting: float = 1.0
-    pause: float = 0.25
+    """Failures in a row after which the circuit opens."""
+    min_duration: float = 1.0
+    """Seconds over which these failures extend at least."""
+    probe_interval: float = 0.25
+    """Seconds between requests that are sent as probes while the circuit is open."""
 
 
 class Breaker:
-    """The circuit to one operation: closed, or open for all but the probes. Not thread-safe.
+    """The circuit breaker of one operation.
 
-    Probes do not wait for one another: one that is sent to a member of the queue group that is stopped tells nothing before its
-    time-out, and the next one may reach a member that answers.
+    While the circuit is open, requests are refused, except for one probe per interval. Any reply closes it. A probe does not
+    wait for the reply to the last one: if that one reached a member of the queue group that is stopped, it has no result
+    before its timeout, and the next probe may reach a member that replies.
+
+    The class is not thread-safe.
+
+    Args:
+        policy: The limits.
+        clock: Returns the time in seconds.
     """
 
-    __slots__ = ("_clock", "_policy", "_probe_at", "_since", "failing", "is_open")
+    __slots__ = ("_clock", "_policy", "_probe_at", "_since", "failures", "is_open")
 
     def __init__(self, policy: BreakerPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
         self._clock = clock
-        self.failing = 0
-        """Requests in a row that were not answered; 0 says that there is nothing to ask `allows`."""
+        self.failures = 0
+        """Failures in a row. While it is 0, the circuit is closed, and callers need not call the methods."""
         self.is_open = False
-        """Whether requests are refused now (the probes excepted)."""
+        """Whether requests are refused, except for probes."""
         self._since = 0.0
+        """The time of the first of the failures."""
         self._probe_at = 0.0
+        """The time of the next probe."""
 
     def allows(self) -> bool:
-        """Whether a request may be sent now; while the circuit is open, the first in each pause may."""
+        """Return whether a request may be sent now. If it is a probe, the next interval begins."""
         if not self.is_open:
             return True
         now = self._clock()
         if now < self._probe_at:
             return False
-        self._probe_at = now + self._policy.pause
+        self._probe_at = now + self._policy.probe_interval
         return True
 
-    def answered(self) -> None:
-        """The target answered, be it with a refusal: the circuit is closed."""
-        self.failing = 0
+    def record_reply(self) -> None:
+        """Close the circuit: the service has replied, possibly with an error."""
+        self.failures = 0
         self.is_open = False
 
-    def failed(self) -> bool:
-        """No answer in time, or nobody there; return whether that has opened the circuit."""
+    def record_failure(self) -> bool:
+        """Count a request without a reply.
+
+        Returns:
+            Whether the circuit was closed and is now open.
+        """
         now = self._clock()
-        if not self.failing:
+        if not self.failures:
             self._since = now
-        self.failing += 1
-        if self.is_open or self.failing < self._policy.failures or now < self._since + self._policy.lasting:
+        self.failures += 1
+        if self.is_open or self.failures < self._policy.failures or now < self._since + self._policy.min_duration:
             return False
         self.is_open = True
-        self._probe_at = now + self._policy.pause
+        self._probe_at = now + self._policy.probe_interval
         return True
 
 
 class RetryBudget:
-    """Bounds retries to a share of requests: each request earns `share` of a retry, at most `most` are saved up."""
+    """Limits retries to a share of the requests, so that retries do not multiply the load of a service that is overloaded.
 
-    __slots__ = ("_most", "_share", "_tokens")
+    Args:
+        share: Retries that one request earns.
+        limit: The upper limit of saved retries; also the number at the start.
+    """
 
-    def __init__(self, share: float = 0.2, most: float = 50.0) -> None:
+    __slots__ = ("_limit", "_share", "_tokens")
+
+    def __init__(self, share: float = 0.2, limit: float = 50.0) -> None:
         self._share = share
-        self._most = most
-        self._tokens = most
+        self._limit = limit
+        self._tokens = limit
 
     def earn(self) -> None:
-        """A request was sent."""
-        if self._tokens < self._most:
+        """Count a request."""
+        if self._tokens < self._limit:
             self._tokens += self._share
 
     def spend(self) -> bool:
-        """Whether one more retry is within the budget; it is then spent."""
+        """Take one retry from the budget. Returns False if it has none left."""
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0

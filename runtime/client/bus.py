@@ -1,67 +1,59 @@
 """The bus: sends queries, commands and events, for handlers and for plain programs.
 
-A request carries its trace, deadline and call chain, and a command its id; the answer is a value, or one error of
-`runtime.errors` that says whether it was executed.
+A request carries its deadline, its trace and the chain of calls that wait for it; a command also carries an id. The result is
+the value of the reply, or an error from `runtime.errors` that states whether the request was executed.
 """
 
 import asyncio
-import itertools
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from opentelemetry.trace import Span, SpanKind
-from opentelemetry.util.types import AttributeValue
-
 from runtime.actor.call import Call
-from runtime.actor.message import Command, Contract, Event, Message, Query, contract_of
-from runtime.backoff import Backoff
-from runtime.client.breaker import BreakerPolicy, RetryBudget
-from runtime.client.no_reply import no_reply_error
-from runtime.client.route import Route
+from runtime.actor.message import Command, Event, Message, Query, contract_of
+from runtime.client.breaker import BreakerPolicy
+from runtime.client.route import Route, make_route
+from runtime.client.sender import UNSERVED_OR_REFUSED, Sender
 from runtime.errors import (
-    CircuitOpen,
     DeadlineExceeded,
     DeclarationError,
     HandlerFailed,
     NotDelivered,
     Overloaded,
     PublishError,
-    RequestError,
 )
-from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected, validate_subject
+from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.codec import encode
-from runtime.wire.envelope import write
 from runtime.wire.ids import new_id
-from runtime.wire.subjects import NO_KEY, Names, key_token
+from runtime.wire.subjects import NO_KEY, key_token
 
 R = TypeVar("R")
 
 _now = time.time_ns
 
 DEFAULT_TIMEOUT = 5.0
-"""Seconds that a request may take where nothing else is said."""
-
-PATIENCE = 1.0
-"""Seconds for which a request is sent again while nobody serves its subject: an actor changes hands in less."""
-
-_BACKOFF = Backoff(first=0.01, longest=0.1)
-"""The pauses between these attempts."""
-
-_NOBODY = (NoResponders,)
-_NOBODY_OR_REFUSED = (NoResponders, NotDelivered)
-"""What certainly was not executed, so that it may be sent again by the bus itself: for anybody, and for a handler."""
+"""Seconds that a request may take by default."""
 
 
 class Bus:
-    """Sends messages over one connection, which its maker closes. Use `connect` in plain programs."""
+    """Sends messages over one connection. Plain programs get a bus from `connect`.
+
+    A bus is used from the event loop in which it was created. It may send any number of messages at the same time.
+
+    Args:
+        connection: The connection, which the caller closes.
+        tracer: The tracer of the sending service.
+        namespace: The namespace of the actors; empty if they have none.
+        timeout: Seconds that a request may take by default.
+        breaker: The limits of the circuit breakers, of which each operation has one.
+    """
 
     def __init__(
         self,
@@ -75,40 +67,75 @@ class Bus:
         self.connection = connection
         self.namespace = namespace
         self.timeout = timeout
+        """Seconds that a request may take by default."""
         self._tracer = tracer
-        self._jetstream = JetStream(connection)
-        self._time = asyncio.get_running_loop().time
-        self._routes: dict[type, Route] = {}
-        self._policy = breaker
-        self._budget = RetryBudget()
-        self._request = connection.request_nowait
         self._traced = tracer.tracing.records
-        self._retries = tracer.counter("actorloom.client.retries", {})
-        self._circuits = tracer.counter("actorloom.client.circuits.opened", {})
+        self._jetstream = JetStream(connection)
+        self._breaker_policy = breaker
+        self._routes: dict[type, Route] = {}
+        self._sender = Sender(connection, tracer)
+        self._send = self._sender.send
 
     def query(self, message: Query[R], *, timeout: float | None = None) -> Coroutine[Any, Any, R]:
-        """Ask, and return the reply. `timeout` in seconds.
+        """Send a query and return its reply.
 
-        While nobody serves it, it is sent again for a second (`PATIENCE`) at most: an actor that changes hands fails nobody.
-        Raises a `RequestError`: `NotFound`, `InvalidMessage`, `NotDelivered` (nobody serves it), `DeadlineExceeded` …
+        While no process serves the query, for example because the actor changes owners, it is sent again for up to a second.
+
+        Args:
+            message: The query.
+            timeout: Seconds until the deadline; by default the timeout of the bus.
+
+        Returns:
+            A coroutine to await. The query is sent when it starts to run.
+
+        Raises:
+            DeclarationError: The message is not a query.
+            NotFound: The thing does not exist.
+            InvalidMessage: The actor refuses the message.
+            NotDelivered: No process serves the query, or there is no connection.
+            DeadlineExceeded: No reply came in time.
+            RequestError: The query failed for another reason.
+
+        Example:
+            order = await bus.query(GetOrder("1"), timeout=2)
         """
-        route = self._routes.get(type(message)) or self._route(contract_of(message))
+        route = self._routes.get(type(message)) or self._route(message)
         if route.op != "query":
-            raise DeclarationError(f"{type(message).__name__} is no query")
+            raise DeclarationError(f"{type(message).__name__} is not a query: use Bus.{_method(route)}")
         return self._send(route, message, self.timeout if timeout is None else timeout, None, None)
 
     def command(
         self, message: Command[R], *, id: str | None = None, timeout: float | None = None
     ) -> Coroutine[Any, Any, R]:
-        """Tell, and return the reply once it is done and durable. `timeout` in seconds.
+        """Send a command and return its reply, which comes when the effects of the command are stored.
 
-        `id` makes it safe to send again: the same id takes effect once and gets the same reply. Without one it is given a
-        new one; an error's ``executed`` of None then means *unknown*, which `retry` avoids. While nobody serves it, it is
-        sent again as a query is. Raises a `RequestError`.
+        While no process serves the command, it is sent again as a query is, each time under the same id.
+
+        Args:
+            message: The command.
+            id: The id of the command, a new one by default. Commands with the same id take effect once, and get the same
+                reply. An application that may send a command again gives it an id of its own.
+            timeout: Seconds until the deadline; by default the timeout of the bus.
+
+        Returns:
+            A coroutine to await. The command is sent when it starts to run.
+
+        Raises:
+            DeclarationError: The message is not a command.
+            Rejected: The actor refuses the command, which had no effect.
+            NotDelivered: No process serves the command, or there is no connection.
+            Overloaded: The mailbox of the actor, or the lane of the key, is full.
+            DeadlineExceeded: No reply came in time.
+            RequestError: The command failed for another reason. If its ``executed`` is None, the outcome is unknown; `retry`
+                sends commands until it is known.
+            CodecError: The id contains a line break.
+
+        Example:
+            await bus.command(CreateOrder("1"), id="order-1")
         """
-        route = self._routes.get(type(message)) or self._route(contract_of(message))
+        route = self._routes.get(type(message)) or self._route(message)
         if route.op != "command":
-            raise DeclarationError(f"{type(message).__name__} is no command")
+            raise DeclarationError(f"{type(message).__name__} is not a command: use Bus.{_method(route)}")
         return self._send(route, message, self.timeout if timeout is None else timeout, id or new_id(), None)
 
     async def retry(
@@ -119,192 +146,115 @@ class Bus:
         policy: RetryPolicy = RetryPolicy(),
         timeout: float | None = None,
     ) -> R:
-        """Send a command until its outcome is known, each time under the same id; `timeout` is that of one attempt.
+        """Send a command until its outcome is known, each time under the same id, and return the reply.
 
-        Again: what was not delivered, overloaded, too late or failed. Never: what was rejected or invalid. Raises the last
-        attempt's `RequestError`.
+        A command is repeated if it was not delivered, met a full mailbox or lane, had no reply in time, or failed in the
+        handler. It is not repeated if the actor has rejected it.
+
+        Args:
+            message: The command.
+            id: The id of the command, a new one by default.
+            policy: The number of attempts, and the pauses between them.
+            timeout: Seconds of one attempt; by default the timeout of the bus.
+
+        Raises:
+            DeclarationError: The message is not a command.
+            RequestError: The error of the last attempt. The budget of the bus may end the attempts early: it allows one retry
+                for five requests, and saves up to 50. An attempt that met no process costs nothing.
         """
         command_id = id or new_id()
-        self._budget.earn()
+        sender = self._sender
+        sender.budget.earn()
         for attempt in range(1, policy.attempts + 1):
             try:
                 return await self.command(message, id=command_id, timeout=timeout)
             except (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed) as error:
-                if attempt == policy.attempts or not self._affords(error):
+                if attempt == policy.attempts or not sender.may_retry(error):
                     raise
-                self._retries.value += 1
+                sender.retries.value += 1
                 pause = policy.delay(attempt, random.random())
                 await asyncio.sleep(max(pause, error.retry_after) if isinstance(error, Overloaded) else pause)
         raise AssertionError("unreachable: a policy has at least one attempt")
 
     async def emit(self, event: Event, *, id: str | None = None) -> str:
-        """Publish an event from outside its actor, and return its id once it is stored (for tools and bridges).
+        """Publish an event from outside its actor, and return its id when the event is stored.
 
-        Raises `PublishError` where it is not acknowledged, `TimeoutError` where that is unknown (safe to repeat under `id`).
+        This is meant for tools and bridges. A handler emits events by `Actor.emit`, which stores them with its turn.
+
+        Args:
+            event: The event.
+            id: The id of the event, a new one by default. Events with the same id take effect once.
+
+        Raises:
+            DeclarationError: The message is not an event.
+            PublishError: The event is not stored.
+            TimeoutError: It is unknown whether the event is stored. Publish it again under the same id.
         """
-        route = self._routes.get(type(event)) or self._route(contract_of(event))
+        route = self._routes.get(type(event)) or self._route(event)
         contract = route.contract
         if contract.op != "event":
-            raise DeclarationError(f"{type(event).__name__} is no event")
+            raise DeclarationError(f"{type(event).__name__} is not an event: use Bus.{_method(route)}")
         event_id = id or new_id()
         token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
         span = NO_SPAN
         if self._traced or get_context():
             span = route.template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
-        begun = span.started if type(span) is LeanSpan else _now()
+        started = span.started if type(span) is LeanSpan else _now()
         trace = b"" if span is NO_SPAN else inject(span)
-        block = event_headers(contract.actor, contract.type.__name__, event_id, token, begun / 1e9, trace)
+        block = event_headers(contract.actor, contract.type.__name__, event_id, token, started / 1e9, trace)
         try:
             await self._jetstream.publish(
                 b"%b.%b" % (route.subject, token.encode()), encode(event), headers=block, timeout=self.timeout
             )
         except (PublishError, TimeoutError) as error:
             finish(span, None, type(error).__name__, str(error))
-            route.durations.record_error(_now() - begun, None, type(error).__name__)
+            route.durations.record_error(_now() - started, None, type(error).__name__)
             raise
         ended = _now()
         span.end(ended)
-        route.durations.record(ended - begun)
+        route.durations.record(ended - started)
         return event_id
 
     async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:
-        """Send a query or command for a handler; `Actor.query` and `Actor.command` come here.
+        """Send a query or command for a handler, and return its reply. `Actor.query` and `Actor.command` call this.
 
-        It is sent again as anybody's is, and also where the service answers that it cannot take it now (503).
+        The request is sent again also if the service refuses it with 503: a handler should not fail because another service
+        is being restarted.
+
+        Args:
+            message: The query or command.
+            command_id: The id of a command; None for a query.
+            timeout: Seconds until the deadline, which is never later than that of the call; by default the timeout of the bus.
+            call: The call of the handler.
+
+        Raises:
+            DeclarationError: The message is of another kind.
+            RequestError: The request failed.
         """
-        route = self._routes.get(type(message)) or self._route(contract_of(message))
+        route = self._routes.get(type(message)) or self._route(message)
         if route.op != ("query" if command_id is None else "command"):
-            raise DeclarationError(f"{type(message).__name__} is a {route.op}")
-        wanted = self.timeout if timeout is None else timeout
+            raise DeclarationError(f"{type(message).__name__} is a {route.op}: use self.{_method(route)}")
+        seconds = self.timeout if timeout is None else timeout
         if call.deadline:
-            wanted = min(wanted, call.deadline - time.time())
-            if wanted <= 0:
+            seconds = min(seconds, call.deadline - time.time())
+            if seconds <= 0:
                 raise DeadlineExceeded(f"{route.subject_text}: the caller's deadline has passed", executed=False)
-        self._budget.earn()
-        return await self._send(route, message, wanted, command_id, call, _NOBODY_OR_REFUSED)
+        self._sender.budget.earn()
+        return await self._send(route, message, seconds, command_id, call, UNSERVED_OR_REFUSED)
 
-    async def _send(
-        self,
-        route: Route,
-        message: Message,
-        timeout: float,
-        command_id: str | None,
-        call: Call | None,
-        again: tuple[type[Exception], ...] = _NOBODY,
-    ) -> Any:
-        """Send a request, and return its reply; what fails with one of `again` is sent again. One attempt is one CLIENT span."""
-        breaker = route.breaker
-        span, trace = NO_SPAN, b""
-        if self._traced or get_context():
-            span = route.template.child()
-            trace = inject(span)
-        begun = span.started if type(span) is LeanSpan else _now()
-        try:
-            if breaker.failing and not breaker.allows():
-                raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
-            chain = "" if call is None else call.nested_chain()
-            block = write(trace, (begun + int(timeout * 1e9)) // 1_000_000, command_id, chain)
-            payload, expires_at = encode(message), self._time() + timeout
-            try:
-                reply = self._request(route.subject, payload, block, expires_at)
-            except NotConnected:
-                await self.connection.wait_connected(timeout)
-                reply = self._request(route.subject, payload, block, expires_at)
-            response = await reply
-            if breaker.failing:
-                breaker.answered()
-            value = route.read(response)
-        except (NoResponders, TimeoutError, PublishError, RequestError) as error:
-            told = self._failed(route, span, begun, error)
-            if type(error) not in again:
-                if told is error:
-                    raise
-                raise told from error
-        except BaseException as error:
-            finish(span, None, type(error).__name__)
-            raise
-        else:
-            ended = _now()
-            span.end(ended)
-            route.durations.record(ended - begun)
-            return value
-        left = timeout - (_now() - begun) / 1e9
-        return await self._send_again(route, message, self._time() + left, command_id, call, again, told)
-
-    async def _send_again(
-        self,
-        route: Route,
-        message: Message,
-        expires_at: float,
-        command_id: str | None,
-        call: Call | None,
-        again: tuple[type[Exception], ...],
-        told: RequestError,
-    ) -> Any:
-        """Send a request that failed with `told` again, until it meets somebody or patience ends. The pauses grow."""
-        now = self._time()
-        until = now + PATIENCE
-        for failures in itertools.count(1):
-            # The last attempt is at the end of the patience, however long the pause would be.
-            delay = min(_BACKOFF.delay(failures), until - now)
-            # One that has no time for an answer would make the outcome unknown, where it is known.
-            if delay <= 0 or now + delay + _BACKOFF.longest >= expires_at or not self._affords(told):
-                raise told
-            self._retries.value += 1
-            await asyncio.sleep(delay)
-            try:
-                return await self._send(route, message, expires_at - self._time(), command_id, call, ())
-            except NotDelivered as error:
-                if isinstance(error, CircuitOpen) or (error.remote and NotDelivered not in again):
-                    raise
-                told = error
-            now = self._time()
-        raise AssertionError("unreachable: the loop has no end")
-
-    def _affords(self, error: RequestError) -> bool:
-        """Whether a request that failed so may be sent again: within the budget, unless it has cost nobody anything.
-
-        What met nobody, or an open circuit, was turned away by the nearest server or by ourselves; and while an actor changes
-        hands all its callers meet nobody at once.
-        """
-        return (isinstance(error, NotDelivered) and not error.remote) or self._budget.spend()
-
-    def _failed(self, route: Route, span: Span, begun: int, error: Exception) -> RequestError:
-        """Take note of a request that failed, and return what its sender is told."""
-        if isinstance(error, RequestError):
-            told = error
-            if not isinstance(error, CircuitOpen):
-                route.breaker.answered()
-        else:
-            told = no_reply_error(route.subject_text, error)
-            if route.breaker.failed():
-                self._circuits.value += 1
-                span.add_event("circuit.opened")
-        kind = type(told).__name__
-        finish(span, told.code, kind, str(told))
-        route.durations.record_error(_now() - begun, told.code, kind)
-        return told
-
-    def _route(self, contract: Contract) -> Route:
+    def _route(self, message: object) -> Route:
+        """Return the route of a message, which is made for the first message of its type."""
+        contract = contract_of(message)
         route = self._routes.get(contract.type)
         if route is None:
-            names = Names(contract.actor, self.namespace)
-            if contract.op == "event":
-                subject = f"{names.prefix}{contract.actor}.event.{contract.name}"
-                attributes: Mapping[str, AttributeValue] = semconv.send_attributes(subject)
-                template = self._tracer.template(f"publish {subject}", SpanKind.PRODUCER, attributes)
-                metric = semconv.MESSAGING_CLIENT_OPERATION_DURATION
-            else:
-                subject = names.request(contract.op, contract.name)
-                host, port = self.connection.server_address
-                method = f"{contract.actor}/{contract.name}"
-                attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
-                template = self._tracer.template(method, SpanKind.CLIENT, attributes)
-                metric = semconv.RPC_CLIENT_CALL_DURATION
-            durations = self._tracer.durations(metric, attributes)
-            validate_subject(subject)
-            route = self._routes[contract.type] = Route(contract, subject, template, durations, self._policy)
+            route = make_route(contract, self.namespace, self.connection, self._tracer, self._breaker_policy)
+            self._routes[contract.type] = route
         return route
+
+
+def _method(route: Route) -> str:
+    """Return the name of the method that sends the messages of a route."""
+    return "emit" if route.op == "event" else route.op
 
 
 @asynccontextmanager
@@ -316,10 +266,24 @@ async def connect(
     service: str = "client",
     options: ConnectionOptions | None = None,
 ) -> AsyncGenerator[Bus]:
-    """Connect a plain program: ``async with connect() as bus: await bus.query(GetOrder("1"))``.
+    """Connect a plain program to NATS for the duration of the block.
 
-    Without `url` or `options`, natscli's variables say where (`NATS_URL`, `NATS_CREDS`, `NATS_CONTEXT` …), else
-    ``nats://127.0.0.1:4222``. `service` names the program in traces. Raises `ActorError` where there is no server.
+    Spans and metrics are exported as the variables of OpenTelemetry (``OTEL_…``) request.
+
+    Args:
+        url: The URL of the server. If neither `url` nor `options` is given, the variables of natscli name the server
+            (``NATS_URL``, ``NATS_CREDS``, ``NATS_CONTEXT`` …); without any, it is ``nats://127.0.0.1:4222``.
+        namespace: The namespace of the actors; empty if they have none.
+        timeout: Seconds that a request may take by default.
+        service: The name of the program in traces, and of its connection.
+        options: All options of the connection, in place of `url` and the variables.
+
+    Raises:
+        ActorError: There is no connection to the server, or the options are invalid.
+
+    Example:
+        async with connect() as bus:
+            order = await bus.query(GetOrder("1"))
     """
     chosen = options or ConnectionOptions.from_env(os.environ, **({"url": url} if url else {}))
     tracing = Tracing.from_env()

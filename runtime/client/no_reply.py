@@ -1,4 +1,4 @@
-"""The meaning of a request that has no reply: certainly not delivered, or unknown."""
+"""The error for the caller of a request that ended without a reply."""
 
 from runtime.errors import DeadlineExceeded, NotDelivered, PublishError, RequestError
 from runtime.nats.errors import ConnectionLost, NoResponders
@@ -15,7 +15,7 @@ def no_reply_error(subject: str, error: Exception) -> RequestError:
         `NotDelivered` if the request certainly reached no process, else `DeadlineExceeded`, whose outcome is unknown.
     """
     if isinstance(error, NoResponders):
-        return NotDelivered(f"{subject}: nobody serves it")
+        return NotDelivered(f"{subject}: no process serves it")
     if isinstance(error, ConnectionLost):
         return DeadlineExceeded(f"{subject}: the connection was lost before the reply")
     if isinstance(error, PublishError):

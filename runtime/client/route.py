@@ -1,19 +1,32 @@
-"""A route: what sending one message type needs, prepared at its first use, and what its answers mean."""
+"""Routes: everything that sending a message of one type needs, prepared when the first one is sent."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from opentelemetry.trace import SpanKind
+from opentelemetry.util.types import AttributeValue
 
 from runtime.actor.message import Contract
 from runtime.client.breaker import Breaker, BreakerPolicy
 from runtime.errors import CodecError, HandlerFailed
-from runtime.nats.connection import Response
-from runtime.telemetry import Durations, Template
+from runtime.nats.connection import Connection, Response, validate_subject
+from runtime.telemetry import Durations, ServiceTracer, Template, semconv
 from runtime.wire import header_block
 from runtime.wire.codec import MSGPACK, Codec
 from runtime.wire.replies import read_error
+from runtime.wire.subjects import Names
 
 
 class Route:
-    """The way to one operation. Shared by all requests for it on one bus."""
+    """The route of one message type. All sends of a bus share it.
+
+    Args:
+        contract: The contract of the message type.
+        subject: The subject of a query or command; of an event, the subject without the token of its key.
+        template: Starts the spans of the sends.
+        durations: The histogram of their durations.
+        policy: The limits of the circuit breaker.
+    """
 
     __slots__ = ("breaker", "contract", "durations", "op", "reply", "subject", "subject_text", "template")
 
@@ -30,7 +43,11 @@ class Route:
         self.reply: Codec[Any] | None = Codec(contract.reply) if contract.reply not in (None, type(None)) else None
 
     def read(self, response: Response) -> Any:
-        """Return the value of a reply. Raises the `RequestError` that an error reply stands for."""
+        """Return the value of a reply.
+
+        Raises:
+            RequestError: The reply is an error, or its body does not have the declared type.
+        """
         block, payload = response
         content_type = None
         if block is not None:
@@ -45,3 +62,35 @@ class Route:
             failed = HandlerFailed(f"{self.subject_text}: the reply does not fit {self.contract.reply}: {error}")
             failed.executed = True
             raise failed from error
+
+
+def make_route(
+    contract: Contract, namespace: str, connection: Connection, tracer: ServiceTracer, policy: BreakerPolicy
+) -> Route:
+    """Return the route of a message type.
+
+    Args:
+        contract: The contract of the message type.
+        namespace: The namespace of the actor; empty if it has none.
+        connection: The connection, whose server becomes an attribute of spans and metrics.
+        tracer: Creates the template of spans, and the histogram.
+        policy: The limits of the circuit breaker.
+
+    Raises:
+        PublishError: The namespace is not valid in a subject.
+    """
+    names = Names(contract.actor, namespace)
+    if contract.op == "event":
+        subject = f"{names.prefix}{contract.actor}.event.{contract.name}"
+        attributes: Mapping[str, AttributeValue] = semconv.send_attributes(subject)
+        template = tracer.template(f"publish {subject}", SpanKind.PRODUCER, attributes)
+        metric = semconv.MESSAGING_CLIENT_OPERATION_DURATION
+    else:
+        subject = names.request(contract.op, contract.name)
+        host, port = connection.server_address
+        method = f"{contract.actor}/{contract.name}"
+        attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
+        template = tracer.template(method, SpanKind.CLIENT, attributes)
+        metric = semconv.RPC_CLIENT_CALL_DURATION
+    validate_subject(subject)
+    return Route(contract, subject, template, tracer.durations(metric, attributes), policy)

@@ -16,7 +16,7 @@ class Clock:
         return self.now
 
 
-POLICY = BreakerPolicy(failures=3, lasting=1.0, pause=0.5)
+POLICY = BreakerPolicy(failures=3, min_duration=1.0, probe_interval=0.5)
 
 
 @pytest.fixture
@@ -31,43 +31,45 @@ def breaker(clock: Clock) -> Breaker:
 
 def open_circuit(breaker: Breaker, clock: Clock) -> None:
     """Open the circuit by failures."""
-    assert [breaker.failed() for _ in range(3)] == [False] * 3
+    assert [breaker.record_failure() for _ in range(3)] == [False] * 3
     clock.now += 1.0
-    assert breaker.failed()
+    assert breaker.record_failure()
 
 
 def test_a_circuit_opens_after_failures_in_a_row_over_some_time(breaker: Breaker, clock: Clock) -> None:
     for _ in range(10):
-        assert not breaker.failed() and breaker.allows(), "a short burst of failures occurs when the owner changes"
+        assert not breaker.record_failure() and breaker.allows(), (
+            "a short burst of failures occurs when the owner changes"
+        )
     clock.now += 1.0
-    assert breaker.failed() and breaker.is_open and not breaker.allows()
+    assert breaker.record_failure() and breaker.is_open and not breaker.allows()
 
 
 def test_a_reply_between_failures_keeps_the_circuit_closed(breaker: Breaker, clock: Clock) -> None:
     for _ in range(10):
-        breaker.failed()
-        breaker.failed()
+        breaker.record_failure()
+        breaker.record_failure()
         clock.now += 1.0
-        breaker.answered()
-    assert breaker.allows() and breaker.failing == 0
+        breaker.record_reply()
+    assert breaker.allows() and breaker.failures == 0
 
 
 def test_a_reply_to_a_probe_closes_the_circuit(breaker: Breaker, clock: Clock) -> None:
     open_circuit(breaker, clock)
     clock.now += 0.5
     assert breaker.allows() and not breaker.allows(), "one probe"
-    breaker.answered()
+    breaker.record_reply()
     assert breaker.allows() and breaker.allows()
 
 
-def test_each_pause_permits_one_probe_even_if_the_last_one_has_no_reply(breaker: Breaker, clock: Clock) -> None:
+def test_each_interval_permits_one_probe_even_if_the_last_one_has_no_reply(breaker: Breaker, clock: Clock) -> None:
     open_circuit(breaker, clock)
     for _ in range(3):
         clock.now += 0.49
         assert not breaker.allows()
         clock.now += 0.02
         assert breaker.allows() and not breaker.allows(), "the last probe has no reply yet"
-    assert not breaker.failed(), "the circuit was open already"
+    assert not breaker.record_failure(), "the circuit was open already"
     clock.now += 0.01
     assert not breaker.allows(), "a late failure changes nothing"
     clock.now += 0.5
@@ -75,7 +77,7 @@ def test_each_pause_permits_one_probe_even_if_the_last_one_has_no_reply(breaker:
 
 
 def test_the_budget_permits_retries_for_a_share_of_requests() -> None:
-    budget = RetryBudget(share=0.5, most=2.0)
+    budget = RetryBudget(share=0.5, limit=2.0)
     assert [budget.spend() for _ in range(3)] == [True, True, False]
     budget.earn()
     assert not budget.spend()
@@ -83,7 +85,7 @@ def test_the_budget_permits_retries_for_a_share_of_requests() -> None:
     assert budget.spend() and not budget.spend()
     for _ in range(100):
         budget.earn()
-    assert [budget.spend() for _ in range(3)] == [True, True, False], "the budget saves at most `most` retries"
+    assert [budget.spend() for _ in range(3)] == [True, True, False], "the budget saves at most `limit` retries"
 
 
 def test_the_most_specific_class_decides_whether_an_error_is_permanent() -> None:

@@ -34,7 +34,8 @@ from runtime import (
 )
 from runtime.actor.call import ActorCall
 from runtime.client.breaker import BreakerPolicy
-from runtime.client.bus import PATIENCE, Bus
+from runtime.client.bus import Bus
+from runtime.client.sender import RESEND_PERIOD
 from runtime.errors import CircuitOpen
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
@@ -123,9 +124,9 @@ async def test_a_request_to_a_missing_service_fails_after_a_second_as_not_execut
     )
     seconds = time.monotonic() - start
     for error in errors:
-        assert isinstance(error, NotDelivered) and "nobody serves it" in str(error) and error.executed is False
-    assert (seconds < PATIENCE) is (timeout < PATIENCE)
-    assert bus._retries.value >= 4
+        assert isinstance(error, NotDelivered) and "no process serves it" in str(error) and error.executed is False
+    assert (seconds < RESEND_PERIOD) is (timeout < RESEND_PERIOD)
+    assert bus._sender.retries.value >= 4
 
 
 async def test_hundreds_of_requests_to_a_missing_service_get_replies_once_it_starts(
@@ -136,22 +137,22 @@ async def test_hundreds_of_requests_to_a_missing_service_get_replies_once_it_sta
         bus = Bus(connection, tracing.service("t"), namespace=namespace)
         sent = [asyncio.ensure_future(bus.command(Tell(number), id=f"id {number}")) for number in range(300)]
         async with asyncio.timeout(5):
-            while bus._retries.value < 400:  # more than the budget for retries allows
+            while bus._sender.retries.value < 400:  # more than the budget for retries allows
                 await asyncio.sleep(0)
         await foreign.reply_with("command.tell", (b"{}", None))
         assert await asyncio.gather(*sent) == [Value()] * 300
     ids = [message.headers["Idempotency-Key"] for message in foreign.seen if message.headers]
     assert sorted(ids) == sorted(f"id {number}" for number in range(300)), "each once, under its id"
     spans = [span for span in tracing.finished() if span.name == "foreign/tell"]
-    assert len(spans) == 300 + bus._retries.value, "each attempt is a span"
-    assert bus._budget.spend() and bus._budget._tokens >= 49
+    assert len(spans) == 300 + bus._sender.retries.value, "each attempt is a span"
+    assert bus._sender.budget.spend() and bus._sender.budget._tokens >= 49
 
 
 async def test_a_503_reply_is_retried_for_handlers_within_the_budget(bus: Bus, foreign: Foreign) -> None:
     refusal = error(503, "NotDelivered")
     asking = asyncio.ensure_future(bus.query(Ask()))
     async with asyncio.timeout(5):
-        while not bus._retries.value:
+        while not bus._sender.retries.value:
             await asyncio.sleep(0.001)
     await foreign.reply_with("query.ask", refusal, refusal, refusal, (b"{}", None), refusal)
     with pytest.raises(NotDelivered) as caught:
@@ -159,8 +160,8 @@ async def test_a_503_reply_is_retried_for_handlers_within_the_budget(bus: Bus, f
     assert caught.value.remote and len(foreign.seen) == 1, "a plain program uses `retry`"
     call = ActorCall("asker", bus, writable=False, source="test")
     assert await bus.request(Ask(), command_id=None, timeout=5, call=call) == Value()
-    assert bus._budget._tokens == 48
-    while bus._budget.spend():
+    assert bus._sender.budget._tokens == 48
+    while bus._sender.budget.spend():
         pass
     with pytest.raises(NotDelivered):
         await bus.request(Ask(), command_id=None, timeout=5, call=call)
@@ -286,7 +287,7 @@ async def test_the_retry_budget_of_a_program_recovers(bus: Bus, foreign: Foreign
     policy = RetryPolicy(attempts=3, first=0.0)
     await foreign.reply_with("command.order", (b"", None))
     await foreign.reply_with("command.tell", error(503, "NotDelivered"), error(503, "NotDelivered"), (b"{}", None))
-    while bus._budget.spend():
+    while bus._sender.budget.spend():
         pass
     with pytest.raises(NotDelivered):
         await bus.retry(Tell(), policy=policy)
@@ -297,11 +298,11 @@ async def test_the_retry_budget_of_a_program_recovers(bus: Bus, foreign: Foreign
 
 
 async def test_a_retry_of_a_request_to_a_missing_service_costs_no_budget(bus: Bus, foreign: Foreign) -> None:
-    while bus._budget.spend():
+    while bus._sender.budget.spend():
         pass
     waiting = asyncio.ensure_future(bus.retry(Tell(), policy=RetryPolicy(attempts=99, first=0.01), timeout=0.02))
     async with asyncio.timeout(5):
-        while bus._retries.value < 5:
+        while bus._sender.retries.value < 5:
             await asyncio.sleep(0.001)
     await foreign.reply_with("command.tell", (b"{}", None))
     assert await waiting == Value()
@@ -350,7 +351,7 @@ async def test_a_request_without_a_connection_waits_until_its_deadline(namespace
         assert caught.value.executed is False
         waiting = asyncio.ensure_future(bus.command(Tell(), timeout=10))
         await server.start()
-        with pytest.raises(NotDelivered, match="nobody serves it"):
+        with pytest.raises(NotDelivered, match="no process serves it"):
             await waiting
 
 
@@ -393,7 +394,7 @@ async def test_a_circuit_opens_after_failures_in_a_row_and_closes_with_a_reply(
             connection,
             Tracing(in_memory=True).service("t"),
             namespace=namespace,
-            breaker=BreakerPolicy(failures=3, lasting=0.0, pause=0.1),
+            breaker=BreakerPolicy(failures=3, min_duration=0.0, probe_interval=0.1),
         )
         with pytest.raises(CircuitOpen):
             await bus.query(Ask())  # three attempts without responders

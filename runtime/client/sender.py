@@ -1,0 +1,179 @@
+"""The sender: sends one query or command and reads its reply, with further attempts if no process serves it.
+
+**Further attempts.** An actor that changes owners is unavailable for a moment, typically much less than a second. Requests
+that arrive in this moment meet no subscriber, and the server reports that at once. The sender repeats such a request for up
+to `RESEND_PERIOD` seconds, so that callers do not notice the change. It repeats only requests that certainly were not
+executed: with any other failure, the outcome may be unknown, and only the caller knows whether a repetition is harmful.
+
+**Handlers.** A service that is stopping, or cannot store a turn, refuses requests with code 503. That refusal, too, means that
+nothing was executed. The sender repeats such a request if a handler has sent it, because a failed request is a failure of the
+whole handler. A plain program gets the error, and may use `Bus.retry`.
+
+**Budget.** Retries draw on a budget, so that they cannot multiply the load of a service in trouble. An attempt that met no
+subscriber, or an open circuit, is free: the nearest server or this process has refused it, so it has cost the service
+nothing. When an actor changes owners, all of its callers repeat their requests at the same time, far more than the budget
+allows.
+"""
+
+import asyncio
+import itertools
+import time
+from typing import Any
+
+from opentelemetry.trace import Span
+
+from runtime.actor.call import Call
+from runtime.actor.message import Message
+from runtime.backoff import Backoff
+from runtime.client.breaker import RetryBudget
+from runtime.client.no_reply import no_reply_error
+from runtime.client.route import Route
+from runtime.errors import CircuitOpen, NotDelivered, PublishError, RequestError
+from runtime.nats.connection import Connection, NoResponders, NotConnected
+from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, finish, get_context, inject
+from runtime.wire.codec import encode
+from runtime.wire.envelope import write
+
+_now = time.time_ns
+
+RESEND_PERIOD = 1.0
+"""Seconds for which a request is repeated while no process serves its subject."""
+
+UNSERVED = (NoResponders,)
+"""The failures after which the request of a plain program is repeated."""
+
+UNSERVED_OR_REFUSED = (NoResponders, NotDelivered)
+"""The failures after which the request of a handler is repeated."""
+
+_BACKOFF = Backoff(first=0.01, longest=0.1)
+"""The pauses between attempts."""
+
+
+class Sender:
+    """Sends the requests of a bus.
+
+    Args:
+        connection: The connection.
+        tracer: The tracer of the sending service. Each attempt is one CLIENT span.
+    """
+
+    def __init__(self, connection: Connection, tracer: ServiceTracer) -> None:
+        self.budget = RetryBudget()
+        self.retries = tracer.counter("actorloom.client.retries", {})
+        self._circuits = tracer.counter("actorloom.client.circuits.opened", {})
+        self._traced = tracer.tracing.records
+        self._connection = connection
+        self._request = connection.request_nowait
+        self._time = asyncio.get_running_loop().time
+
+    async def send(
+        self,
+        route: Route,
+        message: Message,
+        timeout: float,
+        command_id: str | None,
+        call: Call | None,
+        retryable: tuple[type[Exception], ...] = UNSERVED,
+    ) -> Any:
+        """Send a request and return the value of its reply.
+
+        Args:
+            route: The route of the message.
+            message: The query or command.
+            timeout: Seconds until the deadline of the request, its further attempts included.
+            command_id: The id of a command; None for a query.
+            call: The call of the handler that sends the request; None for a plain program.
+            retryable: The exact types of the failures after which the request is repeated.
+
+        Raises:
+            RequestError: The service has replied with an error, or there is no reply.
+            CodecError: The message or the id cannot be encoded.
+        """
+        breaker = route.breaker
+        span, trace = NO_SPAN, b""
+        if self._traced or get_context():
+            span = route.template.child()
+            trace = inject(span)
+        started = span.started if type(span) is LeanSpan else _now()
+        try:
+            if breaker.failures and not breaker.allows():
+                raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
+            chain = "" if call is None else call.nested_chain()
+            block = write(trace, (started + int(timeout * 1e9)) // 1_000_000, command_id, chain)
+            payload, expires_at = encode(message), self._time() + timeout
+            try:
+                reply = self._request(route.subject, payload, block, expires_at)
+            except NotConnected:
+                await self._connection.wait_connected(timeout)
+                reply = self._request(route.subject, payload, block, expires_at)
+            response = await reply
+            if breaker.failures:
+                breaker.record_reply()
+            value = route.read(response)
+        except (NoResponders, TimeoutError, PublishError, RequestError) as error:
+            failure = self._record_failure(route, span, started, error)
+            if type(error) not in retryable:
+                if failure is error:
+                    raise
+                raise failure from error
+        except BaseException as error:
+            finish(span, None, type(error).__name__)
+            raise
+        else:
+            ended = _now()
+            span.end(ended)
+            route.durations.record(ended - started)
+            return value
+        expires_at = self._time() + timeout - (_now() - started) / 1e9
+        return await self._resend(route, message, expires_at, command_id, call, retryable, failure)
+
+    def may_retry(self, error: RequestError) -> bool:
+        """Return whether the budget allows another attempt after `error`, and charge it. The module's docstring has the rule."""
+        return (isinstance(error, NotDelivered) and not error.remote) or self.budget.spend()
+
+    async def _resend(
+        self,
+        route: Route,
+        message: Message,
+        expires_at: float,
+        command_id: str | None,
+        call: Call | None,
+        retryable: tuple[type[Exception], ...],
+        failure: RequestError,
+    ) -> Any:
+        """Repeat a request that failed with `failure`, after growing pauses, for up to `RESEND_PERIOD` seconds."""
+        now = self._time()
+        end = now + RESEND_PERIOD
+        for failures in itertools.count(1):
+            # The last attempt is made at the end of the period, even if that shortens its pause.
+            pause = min(_BACKOFF.delay(failures), end - now)
+            # An attempt shortly before the deadline may leave no time for the reply. Its outcome would then be unknown, while
+            # so far the request certainly was not executed.
+            if pause <= 0 or now + pause + _BACKOFF.longest >= expires_at or not self.may_retry(failure):
+                raise failure
+            self.retries.value += 1
+            await asyncio.sleep(pause)
+            try:
+                return await self.send(route, message, expires_at - self._time(), command_id, call, ())
+            except NotDelivered as error:
+                if isinstance(error, CircuitOpen) or (error.remote and NotDelivered not in retryable):
+                    raise
+                failure = error
+            now = self._time()
+        raise AssertionError("unreachable: the loop has no end")
+
+    def _record_failure(self, route: Route, span: Span, started: int, error: Exception) -> RequestError:
+        """Record a failed attempt in its circuit breaker, span and histogram, and return the error for the caller."""
+        if isinstance(error, RequestError):
+            failure = error
+            if not isinstance(error, CircuitOpen):
+                route.breaker.record_reply()
+        else:
+            failure = no_reply_error(route.subject_text, error)
+            if route.breaker.record_failure():
+                self._circuits.value += 1
+                span.add_event("circuit.opened")
+        kind = type(failure).__name__
+        finish(span, failure.code, kind, str(failure))
+        route.durations.record_error(_now() - started, failure.code, kind)
+        return failure
