@@ -1,6 +1,8 @@
 """The classes of an application: messages, handlers and actors, and the call in which a handler runs.
 
-Applications import these names from `runtime`, and `patterns` for the operators of `where`. Used from outside by other rooms:
+Applications import these names from `runtime`; the docstring of `patterns` describes the operators of `where`.
+
+Used from outside by other rooms:
 
 - `message`: the base classes of messages, and their `Contract`.
 - `handler`: the decorators and the rows of the handler table.
@@ -8,4 +10,7 @@ Applications import these names from `runtime`, and `patterns` for the operators
 - `call`: the context of one running handler, and everything that it leaves in a turn.
 - `indexes`: `Index` and `Page`.
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
+
+The other modules are internal: `patterns` (the content patterns of `where`), `query_check` (the check that a query handler
+changes nothing) and `state_type` (the declared type of the state).
 """

@@ -1,1 +1,13 @@
-"""One message of a key at a time: lanes, workers, commits."""
+"""The turns: each message of a key runs one at a time, from its lane to its commit.
+
+Used from outside:
+
+- `turn`: `Turns`, which admits messages and runs them.
+- `work`: the base class of a message on its way through a turn.
+- `workers`: the mailbox and its worker tasks.
+- `admission`: the limits of waiting messages, and the errors beyond them.
+- `served`: the parts of an actor that its components share.
+
+The other modules are internal: `keys` and `key` (the keys in memory and their lanes), `blocked` (keys whose first message
+waits for another attempt) and `commit` (the commits of finished turns).
+"""

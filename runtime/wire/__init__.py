@@ -1,1 +1,12 @@
-"""The bytes: subjects, headers, ids, bodies and replies. No I/O, and nothing that knows NATS or actors."""
+"""The bytes of messages: subjects, headers, ids, bodies and replies. This room does no I/O and knows neither NATS nor actors.
+
+Used from outside, which are all of its modules:
+
+- `subjects`: the subjects and streams of an actor, and the tokens of keys.
+- `header_block`: the names of the headers, and the functions that read and write a block.
+- `envelope`: the header block of a request.
+- `cloudevents`: the header block of an event.
+- `ids`: the ids of messages, and the time that they contain.
+- `codec`: the bodies of messages, as JSON or MessagePack.
+- `replies`: the bytes of replies and errors.
+"""
