@@ -56,7 +56,8 @@ class CommandEndpoint(Endpoint):
 
     def __init__(self, context: Context, handler: Handler) -> None:
         super().__init__(context, handler)
-        self.running = accepting(handler) if handler.accept else handler
+        self._turn_handler = accepting(handler) if handler.accept else handler
+        """The handler that runs in the turn. For a long job, it is the one that accepts the job."""
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a command and put it into the lane of its key. Called from the read loop; never raises."""
@@ -65,7 +66,7 @@ class CommandEndpoint(Endpoint):
             return
         span = self.template.receive(block)
         received_ns = span.started if type(span) is LeanSpan else time.time_ns()
-        work = CommandWork(self.running, None, span, block, endpoint=self, reply=reply, received_ns=received_ns)
+        work = CommandWork(self._turn_handler, None, span, block, endpoint=self, reply=reply, received_ns=received_ns)
         try:
             content_type = None
             if block is not None:
