@@ -12,7 +12,7 @@ from runtime.storage.record import NO_REPLY, Kind, Outgoing, decode_record
 from runtime.storage.relay import Relay
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
-from tests.intake.test_timers import Bells, CancelAlarm, Ring, SetAlarm, left, until_notes
+from tests.intake.test_timers import Bells, CancelAlarm, Ring, SetAlarm, stored_timers, until_notes
 from tests.support.probe import Probe, running
 
 Outbox = tuple[list[Outgoing], int]
@@ -107,7 +107,7 @@ async def test_a_canceled_timer_is_not_set_again(system: Probe, namespace: str) 
     known = await outbox_of(system, ALARM)
     await outbox_of(system, CANCEL)
     await publish(former_owner(system), known)
-    assert await left(system, namespace) == []
+    assert await stored_timers(system, namespace) == []
 
 
 @pytest.mark.parametrize("kinds", ["xs", "ss", "sx", "sxs", "st"])
