@@ -88,7 +88,7 @@ async def test_errors_are_the_same_with_loopback(nats_server: EmbeddedServer, na
         with pytest.raises(NotDelivered, match="at most"):
             await system.bus.command(PutItem("pen", 1, note="x" * (system.connection.max_payload + 1)))
         system.drain("stock")
-        await system.until(lambda: not system.is_ready("stock"))
+        await system.until(lambda: not system.is_serving("stock"))
         with pytest.raises(NotDelivered, match="no process serves"):
             await system.bus.query(GetItem("pen"))
 

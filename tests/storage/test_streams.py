@@ -366,15 +366,14 @@ async def test_a_disk_that_refuses_writes_ends_service_and_loses_nothing(
     log = tmp_path / "nats-server.log"
     async with (
         EmbeddedServer(port=0, store_dir=tmp_path) as server,
-        running(Till, Keeper, url=server.url, namespace=namespace, lease_ttl=1.0) as system,
+        running(Till, Keeper, url=server.url, namespace=namespace, lease_ttl=2.0) as system,
     ):
         both = ("till", "keeper")
         for name in both:
             system.served(name).jetstream.timeout = 0.3  # so that a commit times out before the lease expires
         replies = [await system.bus.command(Pay("a"), id=f"before-{number}") for number in range(3)]
-        await system.until(
-            lambda: HANDLED["a"] == 1
-        )  # the first reaction runs; its commit comes when the disk refuses writes
+        # The first reaction runs; its commit comes when the disk refuses writes.
+        await system.until(lambda: HANDLED["a"] == 1)
         normal = resource.prlimit(server.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (0, normal[1]))
         GATES["a"].set()

@@ -56,6 +56,10 @@ class Probe(testing.System):
         """Return whether this process serves `actor`."""
         return self._host(actor).ready.is_set()
 
+    def is_serving(self, actor: str) -> bool:
+        """Return whether the parts of `actor` run here. During a drain they do, though the actor is not ready any more."""
+        return self._host(actor).serving is not None
+
     async def until_ready(self, actor: str, timeout: float = 20.0) -> None:
         """Return when this process serves `actor`."""
         await self.until(lambda: self.is_ready(actor), timeout)
