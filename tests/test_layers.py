@@ -1,6 +1,7 @@
 """The rooms of runtime/ and their floors: imports go to lower floors only, and in no circle."""
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -76,6 +77,29 @@ def upward(root: Path) -> list[str]:
     return wrong
 
 
+def open_modules(root: Path, room: str) -> set[str]:
+    """Return the modules of `room` that its docstring, or that of a package in it, opens to other rooms."""
+    found: set[str] = set()
+    for path in (root / room).rglob("__init__.py"):
+        package = ".".join([root.name, *path.parent.relative_to(root).parts])
+        paragraphs = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")
+        text = "".join(each for each in paragraphs if "modules are internal" not in each)
+        found |= {package, *(f"{package}.{name}" for name in re.findall(r"`([a-z_.]+)`", text))}
+    return found
+
+
+def internal(root: Path) -> list[str]:
+    """Return the imports of a room's internal modules from another room."""
+    known = modules(root)
+    opened = {room: open_modules(root, room) for room in FLOOR_OF if (root / room).is_dir()}
+    return [
+        f"{module}:{line} imports {other}, which the docstring of {root.name}.{room_of(other)} does not open"
+        for module, path in known.items()
+        for line, other in imported(path, root, known)
+        if room_of(other) in opened and room_of(other) != room_of(module) and other not in opened[room_of(other)]
+    ]
+
+
 def circle(root: Path) -> list[str]:
     """Return modules that import each other in a circle, or an empty list."""
     known = modules(root)
@@ -89,6 +113,10 @@ def circle(root: Path) -> list[str]:
 
 def test_imports_go_to_lower_floors_only() -> None:
     assert upward(ROOT) == []
+
+
+def test_rooms_use_the_open_modules_of_other_rooms_only() -> None:
+    assert internal(ROOT) == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -124,6 +152,9 @@ def test_every_way_to_import_is_seen(line: str, tmp_path: Path) -> None:
     assert len(wrong) == 1
     assert "imports runtime.host.host: wire is not above host" in wrong[0]
     assert set(circle(root)) == {"runtime.host.host", "runtime.wire.codec"}
+    assert len(internal(root)) == 2, "neither docstring opens anything"
+    (root / "wire" / "__init__.py").write_text('"""Bytes.\n\nUsed from outside: `codec`."""\n')
+    assert len(internal(root)) == 1
 
 
 def test_the_library_does_not_import_its_example() -> None:
