@@ -1,4 +1,4 @@
-"""Queries: from the read loop to the handler and its answer. The hottest path of the runtime."""
+"""Queries: from the read loop to the handler and its reply. This is the hottest path of the runtime."""
 
 import asyncio
 import time
@@ -70,7 +70,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
         if block is not None and EQUALS_SIGN in block:
             token = attach(span, block)
         else:
-            # Without a trace or baggage (it has an "=") there is nothing to make current: a worker's own context is empty.
+            # The block has no tracestate and no baggage. Without a span, the empty context of the worker is right.
             token = attach_context(span) if span is not NO_SPAN else None
         try:
             if self.deadline and time.time() > self.deadline:
@@ -110,7 +110,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
         self.endpoint.answer_error(self.span, self.reply, self.begun, self.endpoint.stopping_error(), self.msgpack)
 
     async def _run_keyed(self) -> Any:
-        """Run on the last committed state of the key (or of all), beside whatever command runs there."""
+        """Run the handler on the last committed state of its key, or of all keys, even while a command of the key runs."""
         endpoint = self.endpoint
         turns, key_of = endpoint.context.turns, endpoint.handler.key_of
         if not turns.owns():
@@ -151,7 +151,7 @@ class QueryEndpoint(Endpoint):
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a query and put it into the mailbox. Called from the read loop; never raises."""
-        # Two comparisons say that it begins with "_INBOX." in a third of the time.
+        # These two comparisons test for the prefix "_INBOX." in a third of the time of `startswith`.
         if not b"_INBOX." <= reply < b"_INBOX/" and not reply.startswith(self._inboxes):
             self.drop(reply)
             return
