@@ -46,7 +46,7 @@ async def emit(
             ) from None
         except TimeoutError:
             unknown = f"it is unknown whether it is stored; repeat it with --id {event_id}"
-            raise Failure(f"{target}: no acknowledgment within {client.timeout:g} s: {unknown}", TIMEOUT) from None
+            raise Failure(f"{target}: no acknowledgement within {client.timeout:g} s: {unknown}", TIMEOUT) from None
     print_json({"id": event_id, "stream": ack.stream, "sequence": ack.sequence, "duplicate": ack.duplicate})
 
 

@@ -97,7 +97,7 @@ class RawClient:
     async def emit(
         self, actor: str, event: str, payload: bytes, *, key: str | None = None, id: str | None = None
     ) -> Ack:
-        """Publish an event and return the acknowledgment of JetStream: stream, sequence, and whether it is a duplicate.
+        """Publish an event and return the acknowledgement of JetStream: stream, sequence, and whether it is a duplicate.
 
         Args:
             actor: The name of the service whose event it is.
