@@ -18,9 +18,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from runtime.actor.base import Actor, maker, view
-from runtime.actor.call import ActorCall, Call
+from runtime.actor.base import Actor
+from runtime.actor.call import Call, CallScope
 from runtime.actor.indexes import Page
+from runtime.actor.invoke import make_view
 from runtime.actor.message import Message
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
@@ -79,13 +80,17 @@ def worker(
     recorded = type(
         f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name}
     )
-    call = ActorCall(actor.name, requests, writable=writable, source="test")
-    call.key, call.state, call.message_id = key, state, message_id or new_id()
-    call.lists = _Lists(states or [])
-    call.attempt, call.attempts = attempt, attempts
-    if now is not None:
-        call.started = now
-    return cast(Any, view(maker(recorded), recorded().__dict__, call))
+    call = Call(
+        scope=CallScope(actor.name, requests, _Lists(states or []), "test"),
+        writable=writable,
+        key=key,
+        state=state,
+        message_id=message_id or new_id(),
+        attempt=attempt,
+        attempts=attempts,
+        started=now or 0.0,
+    )
+    return cast(Any, make_view(recorded(), call))
 
 
 class System:
@@ -210,8 +215,8 @@ def _commit(self: Any) -> None:
 
 _VIEWS: dict[str, Any] = {
     "emitted": property(lambda self: [event for _, event in self._running.emitted]),
-    "sent": property(lambda self: self._running.requests.sent),
-    "sent_ids": property(lambda self: self._running.requests.ids),
+    "sent": property(lambda self: self._running.scope.requests.sent),
+    "sent_ids": property(lambda self: self._running.scope.requests.ids),
     "timers": property(lambda self: [timer for _, timer in self._running.timers]),
     "commit": _commit,
 }

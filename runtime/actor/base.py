@@ -6,14 +6,14 @@ effects become visible together, when the turn commits.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from runtime.actor.call import Call, Timer
+from runtime.actor.call import Call
 from runtime.actor.handler import HandlerTable
 from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of
 from runtime.actor.state_type import find_state_type, invalid_state
+from runtime.actor.timer import Timer
 from runtime.errors import DeclarationError, RequestError
 from runtime.options import Options
 from runtime.wire.subjects import valid_name
@@ -175,7 +175,7 @@ class Actor(Generic[S]):
         call = self._running
         if contract_of(message).op != "query":
             raise _wrong_operation(message, "query")
-        return await call.requests.request(message, command_id=None, timeout=timeout, call=call)
+        return await call.scope.requests.request(message, command_id=None, timeout=timeout, call=call)
 
     async def command(self, message: Command[R], *, timeout: float | None = None) -> R:
         """Send a command to an actor, and return the reply after its turn is stored.
@@ -201,7 +201,7 @@ class Actor(Generic[S]):
             raise _wrong_operation(message, "command")
         executed = True
         try:
-            return await call.requests.request(message, command_id=call.next_id(), timeout=timeout, call=call)
+            return await call.scope.requests.request(message, command_id=call.next_id(), timeout=timeout, call=call)
         except RequestError as error:
             executed = error.executed is not False
             raise
@@ -302,7 +302,7 @@ class Actor(Generic[S]):
         Example:
             page = await self.list(user_id=message.user_id, order="-created_date", after=message.page)
         """
-        lists = self._running.lists
+        lists = self._running.scope.lists
         if lists is None:
             raise DeclarationError(f"{self.name}: self.list needs an index: declare indexes=[Index(…)] on the class")
         return cast("Page[S]", await lists.page(filters, order, limit, after))
@@ -326,32 +326,8 @@ class Actor(Generic[S]):
     """The call that this view belongs to. The actor itself is not a view and has none."""
 
 
-set_call: Callable[[Actor[Any], Call], None] = Actor.__dict__["_call"].__set__  # past `__setattr__`
-"""Turn an object that `maker` created into the view of a call."""
-
-
-def maker(kind: type[Actor[Any]]) -> Callable[[], Actor[Any]]:
-    """Return a function that creates bare objects of `kind`, for views.
-
-    Calling the class is the fastest way. A class with an `__init__` needs another one, since `__init__` must not run for a
-    view.
-    """
-    return kind if kind.__init__ is object.__init__ else partial(object.__new__, kind)
-
-
-def view(make: Callable[[], Actor[Any]], attributes: dict[str, Any], call: Call) -> Actor[Any]:
-    """Return the actor as one call sees it.
-
-    Args:
-        make: The result of `maker`.
-        attributes: The attributes of the service, as `on_start` and its tasks have set them.
-        call: The call, which the methods of the view use.
-    """
-    seen = make()
-    if attributes:
-        seen.__dict__.update(attributes)
-    set_call(seen, call)
-    return seen
+set_call: Callable[[Actor[Any], Call], None] = Actor.__dict__["_call"].__set__
+"""Turn a bare object into the view of a call. This bypasses `__setattr__`, which refuses attributes of a view."""
 
 
 def _wrong_operation(message: object, expected: str) -> DeclarationError:

@@ -12,7 +12,7 @@ from runtime.errors import CodecError, HandlerFailed
 from runtime.nats.connection import Connection, Response, validate_subject
 from runtime.telemetry import Durations, ServiceTracer, Template, semconv
 from runtime.wire import header_block
-from runtime.wire.codec import MSGPACK, Codec
+from runtime.wire.codec import JSON, Codec, format_in
 from runtime.wire.replies import read_error
 from runtime.wire.subjects import Names
 
@@ -49,15 +49,15 @@ class Route:
             RequestError: The reply is an error, or its body does not have the declared type.
         """
         block, payload = response
-        content_type = None
+        reply_format = JSON
         if block is not None:
             if header_block.SERVICE_ERROR_CODE in block:
                 raise read_error(block, payload)
-            content_type = MSGPACK if b"application/msgpack" in block else None
+            reply_format = format_in(block)
         if self.reply is None:
             return None
         try:
-            return self.reply.decode(payload, content_type)
+            return self.reply.decode(payload, reply_format)
         except CodecError as error:
             failed = HandlerFailed(f"{self.subject_text}: the reply does not fit {self.contract.reply}: {error}")
             failed.executed = True

@@ -15,7 +15,7 @@ from runtime.intake.endpoint import Endpoint
 from runtime.storage.record import is_null
 from runtime.telemetry import LeanSpan
 from runtime.turns.work import Work
-from runtime.wire.codec import is_msgpack
+from runtime.wire.codec import JSON, Format, format_of
 from runtime.wire.envelope import read
 from runtime.wire.ids import MAX_ID, accept_id, key_for, new_id
 from runtime.wire.replies import invalid
@@ -29,26 +29,26 @@ class CommandWork(Work, kw_only=True, eq=False):
     reply: bytes
     received_ns: int
     """Unix nanoseconds at which the command was received."""
-    msgpack: bool = False
+    format: Format = JSON
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """Answer with the value of the handler, or with the stored reply if the command was handled before."""
         if repeated:
             if self.span.is_recording():
                 self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
-            reply = None if is_null(raw) else msgspec.json.decode(raw) if self.msgpack else raw
-        self.endpoint.answer(self.span, self.reply, self.received_ns, reply, self.msgpack)
+            reply = None if is_null(raw) else raw if self.format is JSON else msgspec.json.decode(raw)
+        self.endpoint.answer(self.span, self.reply, self.received_ns, reply, self.format)
 
     async def failed(self, error: BaseException) -> None:
         """Answer with the error. A command is not retried here: its caller decides."""
-        self.endpoint.answer_error(self.span, self.reply, self.received_ns, error, self.msgpack)
+        self.endpoint.answer_error(self.span, self.reply, self.received_ns, error, self.format)
 
     def abandon(self) -> None:
         """Answer that the command was not executed, or that its outcome is unknown if its commit is under way."""
         stopping: RequestError = self.endpoint.stopping_error()
         if self.committing:
             stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
-        self.endpoint.answer_error(self.span, self.reply, self.received_ns, stopping, self.msgpack)
+        self.endpoint.answer_error(self.span, self.reply, self.received_ns, stopping, self.format)
 
 
 class CommandEndpoint(Endpoint):
@@ -68,21 +68,20 @@ class CommandEndpoint(Endpoint):
         received_ns = span.started if type(span) is LeanSpan else time.time_ns()
         work = CommandWork(self._turn_handler, None, span, block, endpoint=self, reply=reply, received_ns=received_ns)
         try:
-            content_type = None
             if block is not None:
                 work.deadline, work.chain, work.id, content_type = read(block)
-                work.msgpack = content_type is not None and is_msgpack(content_type)
+                work.format = format_of(content_type)
             if not work.id:
                 work.id = new_id()
                 work.remembered = False
             elif accept_id(work.id) is None:
                 raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {MAX_ID} bytes of printable text")
-            work.message = self.handler.codec.decode(payload, content_type)
+            work.message = self.handler.codec.decode(payload, work.format)
             self._admit(work)
         except CodecError as error:
-            self.answer_error(span, reply, work.received_ns, invalid(self.subject, str(error)), work.msgpack)
+            self.answer_error(span, reply, work.received_ns, invalid(self.subject, str(error)), work.format)
         except RequestError as error:
-            self.answer_error(span, reply, work.received_ns, error, work.msgpack)
+            self.answer_error(span, reply, work.received_ns, error, work.format)
 
     def _admit(self, work: CommandWork) -> None:
         """Determine the key, and put the command into its lane. Raises the errors of `Turns.admit`, and `CallCycle`."""

@@ -13,8 +13,9 @@ from opentelemetry.trace import Span, SpanKind
 from runtime.actor.handler import Handler
 from runtime.errors import HandlerFailed, NotDelivered, PublishError
 from runtime.intake.context import Context
-from runtime.telemetry import Durations, LeanSpan, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
-from runtime.wire.codec import encode, encode_msgpack
+from runtime.telemetry import Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
+from runtime.wire.codec import JSON, Format, encode
+from runtime.wire.header_block import END, START
 from runtime.wire.replies import error_body, error_reply, is_internal
 
 logger = logging.getLogger("actorloom.intake")
@@ -83,7 +84,7 @@ class Endpoint:
         self.respond = served.connection.respond
         self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
 
-    def answer(self, span: Span, reply: bytes, received_ns: int, value: Any, msgpack: bool) -> None:
+    def answer(self, span: Span, reply: bytes, received_ns: int, value: Any, format: Format) -> None:
         """Send a reply, end the span and record the duration.
 
         Args:
@@ -91,36 +92,33 @@ class Endpoint:
             reply: The reply subject.
             received_ns: Unix nanoseconds at which the request was received.
             value: The value that the handler returned.
-            msgpack: Encode the reply as MessagePack instead of JSON.
+            format: The format of the reply.
         """
         # Spans are compared by exact type: `isinstance` with an abstract class costs four times the encoding.
+        silent = type(span) in _SILENT
         try:
-            if msgpack:
-                block = b"NATS/1.0\r\nContent-Type: application/msgpack\r\n" + response_line(span) + b"\r\n"
-                self.respond(reply, encode_msgpack(value), block)
-            elif type(span) in _SILENT:
-                self.respond(reply, b"" if value is None else encode(value), None)
+            if format is JSON:
+                payload = encode(value) if value is not None else b""
+                self.respond(reply, payload, None if silent else START + response_line(span) + END)
             else:
-                if type(span) is LeanSpan:  # the result of `response_line`
-                    block = b"".join((b"NATS/1.0\r\ntraceresponse: 00-", span.trace, b"-", span.id, b"-01\r\n\r\n"))
-                else:
-                    block = b"NATS/1.0\r\n%b\r\n" % response_line(span)
-                self.respond(reply, b"" if value is None else encode(value), block)
+                block = b"".join((START, format.header_line, response_line(span), END))
+                self.respond(reply, format.encode(value), block)
         except (PublishError, OverflowError) as error:  # The reply, or an integer in MessagePack, is too large.
-            self.answer_unsendable(span, reply, received_ns, error, msgpack)
+            self.answer_unsendable(span, reply, received_ns, error, format)
             return
         now = _now()
-        span.end(now)
+        if not silent:
+            span.end(now)
         self.durations.record(now - received_ns)
 
-    def answer_unsendable(self, span: Span, reply: bytes, received_ns: int, error: Exception, msgpack: bool) -> None:
+    def answer_unsendable(self, span: Span, reply: bytes, received_ns: int, error: Exception, format: Format) -> None:
         """Send an error for a reply that cannot be sent, for example because it is too large."""
         logger.error("%s: the reply could not be sent: %s", self.subject, error)
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
         unsent.executed = True  # A command is answered after its commit.
-        self.answer_error(span, reply, received_ns, unsent, msgpack)
+        self.answer_error(span, reply, received_ns, unsent, format)
 
-    def answer_error(self, span: Span, reply: bytes, received_ns: int, error: BaseException, msgpack: bool) -> None:
+    def answer_error(self, span: Span, reply: bytes, received_ns: int, error: BaseException, format: Format) -> None:
         """Send an error reply, end the span and record the duration.
 
         An unexpected exception is logged with its traceback. Its text is not sent: the caller receives `HandlerFailed`.
@@ -131,7 +129,7 @@ class Endpoint:
             logger.error("%s failed", self.subject, exc_info=error)
         elif body.code >= 500:
             logger.warning("%s: %s", self.subject, error)
-        block, payload = error_reply(body, response_line(span), msgpack)
+        block, payload = error_reply(body, response_line(span), format)
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
         taken = _now() - received_ns

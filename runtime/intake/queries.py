@@ -4,63 +4,37 @@ import asyncio
 import time
 from typing import Any
 
-import msgspec
 from opentelemetry.trace import Span
 
-from runtime.actor.base import maker, set_call, view
-from runtime.actor.call import Call, Lists, Requests, check_depth
+from runtime.actor.call import Call, CallScope, check_depth
 from runtime.actor.handler import Handler
-from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishError, RequestError
+from runtime.actor.invoke import make_invoke
+from runtime.errors import CodecError, DeadlineExceeded, Overloaded, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
 from runtime.turns.workers import foreign_cancellation
-from runtime.wire.codec import UNDECODABLE, encode, explain, is_msgpack
+from runtime.wire.codec import JSON, UNDECODABLE, Format, explain, format_of
 from runtime.wire.envelope import EQUALS_SIGN, NO_ROOM_FOR_TRACE, read, read_plain
 from runtime.wire.replies import invalid
 
 _now = time.time_ns
 
 
-class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
-    """A query on its way, and the call that its handler sees: one object from the read loop to the reply."""
+class QueryCall(Call, gc=False, eq=False):
+    """A query from its receipt to its reply, and the call of its handler: one object for both, which costs less than two."""
 
     endpoint: "QueryEndpoint"
     reply: bytes
+    """The reply subject."""
     block: bytes | None
+    """The header block."""
     span: Span
-    begun: int
-    """When it came, in unix nanoseconds."""
+    received_ns: int
+    """Unix nanoseconds at which the query was received."""
     message: Any = None
-    msgpack: bool = False
-    deadline: float = 0.0
-    chain: str = ""
-    key: str = ""
-    state: Any = None
-    ordinal: int = 0
-    started: float = 0.0
-
-    # What `Call` has as attributes comes from the endpoint: a query pays for it only where a handler asks.
-
-    @property
-    def actor(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The actor's name."""
-        return self.endpoint.context.served.names.actor
-
-    @property
-    def requests(self) -> Requests:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The bus."""
-        return self.endpoint.context.requests
-
-    @property
-    def lists(self) -> Lists | None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The indexes."""
-        return self.endpoint.context.lists
-
-    @property
-    def source(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The operation."""
-        return f"query.{self.endpoint.handler.name}"
+    format: Format = JSON
+    """The format of the reply."""
 
     async def run(self) -> None:
         """Run the handler and answer. Never raises."""
@@ -78,36 +52,22 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
             if endpoint.keyed:
                 result = await self._run_keyed()
             else:
-                # What `view` does, without a call.
-                seen = endpoint.make()
-                if endpoint.attributes:
-                    seen.__dict__.update(endpoint.attributes)
-                set_call(seen, self)
-                result = await endpoint.function(seen, self.message)
-            if span is NO_SPAN and not self.msgpack:
-                # What `answer` does, less what an untraced reply has no use for.
-                try:
-                    endpoint.respond(self.reply, b"" if result is None else encode(result), None)
-                except PublishError as error:
-                    endpoint.answer_unsendable(span, self.reply, self.begun, error, False)
-                else:
-                    endpoint.durations.record(_now() - self.begun)
-            else:
-                endpoint.answer(span, self.reply, self.begun, result, self.msgpack)
+                result = await endpoint.invoke(endpoint.handler, self, self.message)
+            endpoint.answer(span, self.reply, self.received_ns, result, self.format)
         except asyncio.CancelledError as error:
             if (failure := foreign_cancellation(error)) is None:
                 self.abandon()
                 raise
-            endpoint.answer_error(span, self.reply, self.begun, failure, self.msgpack)
+            endpoint.answer_error(span, self.reply, self.received_ns, failure, self.format)
         except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
-            endpoint.answer_error(span, self.reply, self.begun, error, self.msgpack)
+            endpoint.answer_error(span, self.reply, self.received_ns, error, self.format)
         finally:
             if token is not None:
                 detach(token)
 
     def abandon(self) -> None:
         """Answer that this process stops."""
-        self.endpoint.answer_error(self.span, self.reply, self.begun, self.endpoint.stopping_error(), self.msgpack)
+        self.endpoint.answer_error(self.span, self.reply, self.received_ns, self.endpoint.stopping_error(), self.format)
 
     async def _run_keyed(self) -> Any:
         """Run the handler on the last committed state of its key, or of all keys, even while a command of the key runs."""
@@ -116,7 +76,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
         if not turns.owns():
             raise endpoint.stopping_error()
         if key_of is None:
-            return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)
+            return await endpoint.invoke(endpoint.handler, self, self.message)
         try:
             entry = turns.keys.use(key_of(self.message))
         except CodecError as error:
@@ -127,7 +87,7 @@ class QueryCall(Call, msgspec.Struct, gc=False, eq=False):
                 await turns.keys.ensure_loaded(entry)
             self.key = entry.key
             self.state = entry.state
-            return await endpoint.function(view(endpoint.make, endpoint.attributes, self), self.message)
+            return await endpoint.invoke(endpoint.handler, self, self.message)
         finally:
             entry.queries -= 1
 
@@ -137,17 +97,16 @@ class QueryEndpoint(Endpoint):
 
     def __init__(self, context: Context, handler: Handler) -> None:
         super().__init__(context, handler)
-        actor = context.served.actor
-        self.make = maker(type(actor))
-        self.attributes = actor.__dict__
-        self.keyed = context.served.keyed
-        self.function = handler.function
+        served = context.served
+        self.invoke = make_invoke(served.actor)
+        self.keyed = served.keyed
+        self.scope = CallScope(served.name, context.requests, context.lists, handler.source)
         self._decode = handler.codec.decode
         self._decode_json = handler.codec.decode_json
         self._receive = self.template.receive
         self._traced = self.template.records
-        self._workers = context.workers
-        self._mailbox = context.served.options.mailbox
+        self._put = context.workers.put
+        self._mailbox = served.options.mailbox
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a query and put it into the mailbox. Called from the read loop; never raises."""
@@ -159,7 +118,8 @@ class QueryEndpoint(Endpoint):
             span = self._receive(None) if self._traced else NO_SPAN
         else:
             span = self._receive(block)
-        call = QueryCall(self, reply, block, span, span.started if type(span) is LeanSpan else _now())
+        received_ns = span.started if type(span) is LeanSpan else _now()
+        call = QueryCall(self, reply, block, span, received_ns, scope=self.scope)
         try:
             if block is None:
                 call.message = self._decode_json(payload or b"{}")
@@ -168,14 +128,13 @@ class QueryEndpoint(Endpoint):
                 call.message = self._decode_json(payload or b"{}")
             else:
                 call.deadline, call.chain, _, content_type = read(block)
-                call.msgpack = content_type is not None and is_msgpack(content_type)
-                call.message = self._decode(payload, content_type)
+                call.format = format_of(content_type)
+                call.message = self._decode(payload, call.format)
                 if call.chain:
                     check_depth(self.subject, call.chain)
-            if len(self._workers) >= self._mailbox:
+            if not self._put(call, self._mailbox):
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.context.retry_after())
-            self._workers.put(call)
         except (CodecError, *UNDECODABLE) as error:
-            self.answer_error(span, reply, call.begun, invalid(self.subject, explain(error)), call.msgpack)
+            self.answer_error(span, reply, call.received_ns, invalid(self.subject, explain(error)), call.format)
         except RequestError as error:
-            self.answer_error(span, reply, call.begun, error, call.msgpack)
+            self.answer_error(span, reply, call.received_ns, error, call.format)

@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runtime.actor.base import maker, view
-from runtime.actor.call import ActorCall, Lists, Requests
+from runtime.actor.call import Call, CallScope, Lists, Requests
+from runtime.actor.handler import Handler
+from runtime.actor.invoke import make_invoke
 from runtime.errors import NotDelivered, PublishError, RemoteError, RequestError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
@@ -58,7 +59,7 @@ class Turns:
             owns: Returns True while the lease is held, by this process's clock. A process that was paused learns of a lost
                 lease late; so its clock is asked before each turn.
         """
-        actor, options = served.actor, served.options
+        options = served.options
         self.owns = owns
         self.keys = Keys(served.names, journal, relay, options.resident)
         self.admission = Admission(served.name, options.mailbox)
@@ -66,7 +67,9 @@ class Turns:
         self._served = served
         self._keyed = served.keyed
         self._options = options
-        self._make, self._attributes = maker(type(actor)), actor.__dict__
+        self._invoke = make_invoke(served.actor)
+        self._scopes: dict[str, CallScope] = {}
+        """By the source of the handler."""
         self._journal = journal
         self._requests = requests
         self._lists = lists
@@ -251,17 +254,24 @@ class Turns:
             self.commits.nothing_to_commit(call, work, reply)
         return changes
 
-    async def _handle(self, work: Work, state: Any) -> tuple[ActorCall, Any]:
+    async def _handle(self, work: Work, state: Any) -> tuple[Call, Any]:
         """Run the handler on `state`; return its call (state, events and timers that it leaves) and its reply."""
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
-        call = ActorCall(
-            self._served.name, self._requests, handler.source, True, work.key, state, work.id, work.deadline, work.chain,
-            self._lists, work.attempt, work.attempts,
-        )  # fmt: skip
+        call = Call(
+            scope=self._scopes.get(handler.source) or self._make_scope(handler),
+            writable=True,
+            key=work.key,
+            state=state,
+            message_id=work.id,
+            deadline=work.deadline,
+            chain=work.chain,
+            attempt=work.attempt,
+            attempts=work.attempts,
+        )
         try:
-            reply = await handler.function(view(self._make, self._attributes, call), work.message)
+            reply = await self._invoke(handler, call, work.message)
             if work.deadline:
                 check_deadline(work, "while the message was handled; nothing was committed")
         except RequestError as error:
@@ -270,6 +280,11 @@ class Turns:
                 error.executed = None
             raise
         return call, reply
+
+    def _make_scope(self, handler: Handler) -> CallScope:
+        scope = CallScope(self._served.name, self._requests, self._lists, handler.source)
+        self._scopes[handler.source] = scope
+        return scope
 
     async def _find_handled(self, key: Key[Work], work: Work) -> Handled | None:
         """Return the entry of a message that was handled before: from the record, else from its dedup entry."""

@@ -6,6 +6,7 @@ the next worker is woken, up to the bound.
 """
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
@@ -64,11 +65,22 @@ class Workers:
         """Return how many items wait."""
         return len(self._waiting)
 
-    def put(self, item: Runnable) -> None:
-        """Add an item; the caller checks the bound of the mailbox. After `close` the item is abandoned at once."""
+    def put(self, item: Runnable, limit: int = sys.maxsize) -> bool:
+        """Add an item, unless too many wait. After `close` the item is abandoned at once.
+
+        Args:
+            item: The item.
+            limit: The number of waiting items from which on no item is added.
+
+        Returns:
+            Whether the item was added.
+        """
+        if len(self._waiting) >= limit:
+            return False
         self._waiting.append(item)
         if not self._draining:
             self._wake()
+        return True
 
     @property
     def busy(self) -> bool:

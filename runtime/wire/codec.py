@@ -1,7 +1,7 @@
-"""Bytes to typed values and back: JSON by default, MessagePack where the content type says so.
+"""Bodies: bytes to typed values and back, in the formats of the table `FORMATS`. JSON is the default.
 
-Decoding is strict and its decoders are made once per type. Every failure of it, whatever msgspec raises (`ValidationError`,
-`DecodeError`, `UnicodeDecodeError`, `RecursionError`), becomes one `CodecError` that names the field.
+Decoding is strict, and each type has its decoders made once. Every failure to decode, whichever exception msgspec raises,
+becomes one `CodecError` that names the field.
 """
 
 from collections.abc import Callable
@@ -10,65 +10,127 @@ from typing import Any, Final, Generic, TypeVar, get_args, get_origin
 import msgspec
 
 from runtime.errors import CodecError, DeclarationError
+from runtime.wire import header_block
 
 T = TypeVar("T")
 
-JSON: Final = "application/json"
-MSGPACK: Final = "application/msgpack"
-_MSGPACK_NAMES: Final = frozenset({MSGPACK, "application/x-msgpack", "application/vnd.msgpack"})
 
-_json = msgspec.json.Encoder()
-_msgpack = msgspec.msgpack.Encoder()
+class Format(msgspec.Struct, frozen=True, eq=False):
+    """A format of bodies. To support another one, add it to `FORMATS`."""
 
-encode: Callable[[Any], bytes] = _json.encode
-"""Return a value as JSON bytes; no look-up, no options: the hot path calls msgspec itself."""
+    content_type: str
+    """The value of `Content-Type` in replies."""
+    names: frozenset[str]
+    """The values of `Content-Type` that mean this format, in lower case and without parameters."""
+    encode: Callable[[Any], bytes]
+    make_decoder: Callable[[Any], Callable[[bytes], Any]]
+    """Takes a type, and returns the function that decodes its values."""
+    empty: bytes
+    """The body that an empty request means: an object without fields."""
+    no_value: bytes
+    """The body of a reply without a value."""
 
-encode_msgpack: Callable[[Any], bytes] = _msgpack.encode
+    @property
+    def header_line(self) -> bytes:
+        """The line of `Content-Type`, with its line end."""
+        return header_block.line(header_block.CONTENT_TYPE, self.content_type.encode())
+
+
+JSON: Final = Format(
+    "application/json",
+    frozenset({"application/json", ""}),
+    msgspec.json.Encoder().encode,
+    lambda kind: msgspec.json.Decoder(kind).decode,
+    b"{}",
+    b"",
+)
+
+MSGPACK: Final = Format(
+    "application/msgpack",
+    frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"}),
+    msgspec.msgpack.Encoder().encode,
+    lambda kind: msgspec.msgpack.Decoder(kind).decode,
+    b"\x80",
+    b"\xc0",
+)
+
+FORMATS: Final = (JSON, MSGPACK)
+"""All formats."""
+
+encode: Callable[[Any], bytes] = JSON.encode
+"""Return a value as JSON. The hot path calls this function of msgspec directly."""
 
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that do not fit."""
+"""The exceptions of msgspec for bytes that are not a value of the type."""
 
 UNENCODABLE: Final = (OverflowError, TypeError, ValueError, RecursionError)
-"""What msgspec raises for values that have no bytes: MessagePack's integers end at 64 bits, JSON's at 4300 digits."""
+"""The exceptions of msgspec for values that it cannot encode: MessagePack's integers end at 64 bits, JSON's at 4300 digits."""
 
 
 class Codec(Generic[T]):
-    """Decodes one type from either format. An empty body reads as ``{}``."""
+    """Decodes the values of one type, from any format.
 
-    __slots__ = ("decode_json", "decode_msgpack", "type")
+    Args:
+        kind: The type.
+
+    Raises:
+        DeclarationError: The type is dangerous on the wire (see `check_type`).
+    """
+
+    __slots__ = ("_decoders", "decode_json", "type")
 
     def __init__(self, kind: Any) -> None:
         check_type(kind)
         self.type = kind
-        self.decode_json: Callable[[bytes], T] = msgspec.json.Decoder(kind).decode
-        self.decode_msgpack: Callable[[bytes], T] = msgspec.msgpack.Decoder(kind).decode
+        self._decoders = {each: each.make_decoder(kind) for each in FORMATS}
+        self.decode_json: Callable[[bytes], T] = self._decoders[JSON]
+        """Decodes JSON and raises the exceptions in `UNDECODABLE`, for the hot path."""
 
-    def decode(self, payload: bytes, content_type: str | None = None) -> T:
-        """Return the value in `payload`; raises `CodecError` with msgspec's text, which names the field."""
+    def decode(self, payload: bytes, format: Format = JSON) -> T:
+        """Return the value of a body. An empty body means an object without fields.
+
+        Raises:
+            CodecError: The body is not a value of the type. The text names the field.
+        """
         try:
-            if content_type is None or content_type == JSON:
-                return self.decode_json(payload or b"{}")
-            if is_msgpack(content_type):
-                return self.decode_msgpack(payload or b"\x80")
-            return self.decode_json(payload or b"{}")
+            return self._decoders[format](payload or format.empty)
         except UNDECODABLE as error:
             raise CodecError(explain(error)) from None
 
 
-def is_msgpack(content_type: str | None) -> bool:
-    """Whether a content type is MessagePack; raises `CodecError` for one that we cannot read."""
+def format_of(content_type: str | None) -> Format:
+    """Return the format that a `Content-Type` means; JSON if there is none.
+
+    Raises:
+        CodecError: The content type is not supported.
+    """
     if content_type is None:
-        return False
+        return JSON
     bare = content_type.partition(";")[0].strip().lower()
-    if bare in _MSGPACK_NAMES:
-        return True
-    if bare == JSON or bare == "" or bare.endswith("+json"):
-        return False
-    raise CodecError(f"Content-Type {content_type[:80]!r} is not supported: send {JSON} or {MSGPACK}")
+    found = _BY_NAME.get(bare)
+    if found is None and bare.endswith("+json"):
+        return JSON
+    if found is None:
+        supported = " or ".join(each.content_type for each in FORMATS)
+        raise CodecError(f"Content-Type {content_type[:80]!r} is not supported: send {supported}")
+    return found
+
+
+def format_in(block: bytes) -> Format:
+    """Return the format of a reply by its header block. This is faster than `format_of`, and knows only our own replies."""
+    for line, found in _OTHER_LINES:
+        if line in block:
+            return found
+    return JSON
+
+
+_OTHER_LINES = [(each.header_line, each) for each in FORMATS if each is not JSON]
+
+_BY_NAME = {name: each for each in FORMATS for name in each.names}
 
 
 def explain(error: Exception) -> str:
-    """Return what a decoding error says to the sender of the bytes: the field and the fault, nothing internal."""
+    """Return the text of a decoding error for the sender of the bytes: the field and the fault, and nothing internal."""
     if isinstance(error, RecursionError):
         return "the body is nested too deeply"
     if isinstance(error, UnicodeDecodeError):
@@ -77,9 +139,12 @@ def explain(error: Exception) -> str:
 
 
 def check_type(kind: Any) -> None:
-    """Raise `DeclarationError` for a type that is dangerous on the wire.
+    """Check that a type is safe on the wire.
 
-    An integer-keyed dict is: its keys' hashes are the sender's choice, and collisions cost quadratic time.
+    A dict with numbers as keys is not: the sender chooses the hashes of the keys, and collisions cost quadratic time.
+
+    Raises:
+        DeclarationError: The type is, or contains, such a dict.
     """
     _check(kind, set())
 
@@ -98,11 +163,6 @@ def _check(kind: Any, seen: set[int]) -> None:
             _check(field.type, seen)
 
 
-def schemas(kinds: list[Any], prefix: str = "#/$defs/") -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the JSON Schemas of `kinds` and the definitions they refer to."""
-    return msgspec.json.schema_components(kinds, ref_template=prefix + "{name}")  # type: ignore[return-value]
-
-
 def schema(kind: Any) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of one type, complete in itself."""
+    """Return the JSON Schema (2020-12) of a type, complete in itself."""
     return msgspec.json.schema(kind)

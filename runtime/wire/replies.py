@@ -10,6 +10,7 @@ import msgspec
 
 from runtime.errors import (
     CallCycle,
+    CodecError,
     HandlerFailed,
     InvalidMessage,
     Overloaded,
@@ -19,10 +20,8 @@ from runtime.errors import (
     from_wire,
 )
 from runtime.wire import header_block
-from runtime.wire.codec import JSON, MSGPACK, encode, encode_msgpack
+from runtime.wire.codec import JSON, Codec, Format, format_of
 
-_CONTENT_MSGPACK = header_block.line(header_block.CONTENT_TYPE, MSGPACK.encode())
-_CONTENT_JSON = header_block.line(header_block.CONTENT_TYPE, JSON.encode())
 _MAX_TEXT = 512
 
 
@@ -42,8 +41,7 @@ class ErrorReply(msgspec.Struct):
     error: ErrorBody
 
 
-_decode_error = msgspec.json.Decoder(ErrorReply).decode
-_decode_error_msgpack = msgspec.msgpack.Decoder(ErrorReply).decode
+_ERROR_REPLY = Codec[ErrorReply](ErrorReply)
 
 
 def error_body(error: BaseException, subject: str) -> ErrorBody:
@@ -60,19 +58,22 @@ def error_body(error: BaseException, subject: str) -> ErrorBody:
     return ErrorBody(500, HandlerFailed.__name__, f"{subject}: the handler failed", None)
 
 
-def error_reply(body: ErrorBody, lines: bytes = b"", msgpack: bool = False) -> tuple[bytes, bytes]:
-    """Return header block and payload of an error reply; `lines` are further header lines."""
+def error_reply(body: ErrorBody, lines: bytes = b"", format: Format = JSON) -> tuple[bytes, bytes]:
+    """Return the header block and the payload of an error reply.
+
+    Args:
+        body: The error.
+        lines: More header lines, each with its line end.
+        format: The format of the payload.
+    """
     text = body.message.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
-    content, encoder = (_CONTENT_MSGPACK, encode_msgpack) if msgpack else (_CONTENT_JSON, encode)
-    block = (
-        header_block.START,
+    block = header_block.join(
         header_block.line(header_block.SERVICE_ERROR, text),
         header_block.line(header_block.SERVICE_ERROR_CODE, b"%d" % body.code),
-        content,
+        format.header_line,
         lines,
-        header_block.END,
     )
-    return b"".join(block), encoder(_with_null(body))
+    return block, format.encode(_with_null(body))
 
 
 def _with_null(body: ErrorBody) -> dict[str, Any]:
@@ -87,9 +88,8 @@ def read_error(block: bytes, payload: bytes) -> RequestError:
     code_text = header_block.get(block, header_block.SERVICE_ERROR_CODE) or "500"
     code = int(code_text) if code_text.isdigit() else 500
     try:
-        content = header_block.get(block, header_block.CONTENT_TYPE)
-        body = (_decode_error_msgpack if content == MSGPACK else _decode_error)(payload).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        body = _ERROR_REPLY.decode(payload, format_of(header_block.get(block, header_block.CONTENT_TYPE))).error
+    except CodecError:
         text = header_block.get(block, header_block.SERVICE_ERROR) or "the service answered with an error"
         return from_wire(code, "", text, False if code in (400, 403, 404, 409, 429, 503, 508) else None, None)
     return from_wire(code, body.kind, body.message, body.executed, body.retry_after)

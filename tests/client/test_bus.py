@@ -32,7 +32,7 @@ from runtime import (
     RetryPolicy,
     connect,
 )
-from runtime.actor.call import ActorCall
+from runtime.actor.call import Call, CallScope
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.bus import Bus
 from runtime.client.sender import RESEND_PERIOD
@@ -158,7 +158,7 @@ async def test_a_503_reply_is_retried_for_handlers_within_the_budget(bus: Bus, f
     with pytest.raises(NotDelivered) as caught:
         await asking
     assert caught.value.remote and len(foreign.seen) == 1, "a plain program uses `retry`"
-    call = ActorCall("asker", bus, writable=False, source="test")
+    call = Call(scope=CallScope("asker", bus, None, "test"))
     assert await bus.request(Ask(), command_id=None, timeout=5, call=call) == Value()
     assert bus._sender.budget._tokens == 48
     while bus._sender.budget.spend():

@@ -1,0 +1,61 @@
+"""Timers and schedules: commands that an actor sends to itself later."""
+
+import re
+
+import msgspec
+
+from runtime.actor.message import Command, Message, contract_of
+from runtime.errors import DeclarationError
+from runtime.wire.subjects import key_token
+
+_LONGEST = 100 * 365 * 86_400.0
+"""The most seconds until a timer is due: a hundred years."""
+
+_SCHEDULE = re.compile(
+    r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every (\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+"
+    r"|[\d*/,?-]+ [\d*/,?-]+ [\d*/,?-]+ [\d*/,?L-]+ [\w*/,?-]+ [\w*/,?-]+"
+)
+"""The form of a schedule (ADR-51). Only the server knows whether, say, a month has the 31st day; the relay logs its refusal."""
+
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]*")
+"""The form of a time zone, such as ``Europe/Berlin``."""
+
+
+class Timer(msgspec.Struct, eq=False):
+    """A timer, a schedule, or the cancellation of one of them."""
+
+    name: str
+    """The name, unique for the key."""
+    message: Message | None
+    """The command; None for a cancellation."""
+    after: float = 0.0
+    """Seconds from the commit."""
+    schedule: str = ""
+    """``@every 1m``, ``@daily``, or a cron expression; empty for a timer that fires once."""
+    zone: str = ""
+    """The time zone of a cron expression; empty for UTC."""
+    cancel: bool = False
+
+    def check(self, actor: str) -> None:
+        """Check that the server accepts the timer of an actor.
+
+        Raises:
+            DeclarationError: The time, schedule, zone or message is invalid.
+            CodecError: The name is too long.
+        """
+        key_token(self.name)
+        if not 0 <= self.after <= _LONGEST:  # not a number, too
+            raise DeclarationError(f"{actor}: a timer is due in 0 s to a hundred years, not in {self.after} s")
+        if self.schedule and _SCHEDULE.fullmatch(self.schedule) is None:
+            raise DeclarationError(
+                f"{actor}: {self.schedule!r} is no schedule: @every 1m30s (a second at least), @daily, "
+                "or a cron expression of six fields, seconds first"
+            )
+        if self.zone and (_ZONE.fullmatch(self.zone) is None or self.schedule.startswith("@every")):
+            raise DeclarationError(f"{actor}: {self.zone!r} is no time zone for {self.schedule!r}")
+        if self.message is not None:
+            contract = contract_of(self.message)
+            if not isinstance(self.message, Command) or contract.actor != actor:
+                raise DeclarationError(
+                    f"{type(self.message).__name__} is no command of {actor!r}: a timer is a command to oneself"
+                )
