@@ -1,6 +1,5 @@
 """The way of one query through the rooms, as Python's profiler sees it: short, and without going back and forth."""
 
-import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +54,8 @@ class Notes(Actor[Note]):
 
     @query
     async def get_note(self, message: GetNote) -> str:
-        return self.state.text if self.state else ""
+        state = self.state
+        return state.text if state else ""
 
     @command
     async def set_note(self, message: SetNote) -> None:
@@ -72,16 +72,16 @@ def room_of(frame: FrameType | None) -> str | None:
     return None
 
 
-async def crossings(work: Callable[[], Any]) -> list[tuple[str, str]]:
-    """Return each call from one room into another while `work` runs, in order."""
-    found: list[tuple[str, str]] = []
+async def crossings(work: Callable[[], Any]) -> list[tuple[str, str, str]]:
+    """Return each call from one room into another while `work` runs, in order: both rooms, and the called function."""
+    found: list[tuple[str, str, str]] = []
 
     def profile(frame: FrameType, event: str, argument: object) -> None:
         if event != "call" or not frame.f_code.co_filename.startswith(str(ROOT)):
             return
         caller, callee = room_of(frame.f_back), room_of(frame)
         if caller and callee and caller != callee and not ASIDE & {caller, callee}:
-            found.append((caller, callee))
+            found.append((caller, callee, frame.f_code.co_qualname))
 
     sys.setprofile(profile)
     try:
@@ -91,11 +91,10 @@ async def crossings(work: Callable[[], Any]) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("subject", "payload"),
-    [("echoes.query.get_echo", b'{"text":"a"}'), ("notes.query.get_note", b'{"name":"a"}')],
-    ids=["without state", "with a key"],
-)
+QUERIES = [("echoes.query.get_echo", b'{"text":"a"}'), ("notes.query.get_note", b'{"name":"a"}')]
+
+
+@pytest.mark.parametrize(("subject", "payload"), QUERIES, ids=["without state", "with a key"])
 async def test_a_query_crosses_few_rooms_and_none_twice_in_one_direction(
     nats_server: EmbeddedServer, namespace: str, subject: str, payload: bytes
 ) -> None:
@@ -113,7 +112,10 @@ async def test_a_query_crosses_few_rooms_and_none_twice_in_one_direction(
             found = min([await crossings(ask) for _ in range(10)], key=len)
         finally:
             await client.close()
-    assert len({room for crossing in found for room in crossing}) <= 5, found
-    assert len(found) == len(set(found)), found
-    assert ("nats", "intake") in found, "the profiler saw the query"
-    await asyncio.sleep(0)
+    assert ("nats", "intake", "QueryEndpoint.receive") in found, "the profiler saw the query"
+    assert len({room for caller, callee, _ in found for room in (caller, callee)}) <= 5, found
+    assert len(found) == len(set(found)), "no function of another room is called twice"
+    if subject == QUERIES[0][0]:
+        # A query of a key also comes back to the turns, for the state.
+        directions = [(caller, callee) for caller, callee, _ in found]
+        assert len(directions) == len(set(directions)), found
