@@ -12,7 +12,7 @@ from runtime.nats.server import EmbeddedServer
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A nats-server with JetStream on a free port, shared by all tests: keep to your `namespace`, and never end it."""
+    """A nats-server with JetStream on a free port, shared by all tests. Use it within your `namespace`, and never stop it."""
     server = EmbeddedServer(port=0, store_dir=tmp_path_factory.mktemp("nats"))
     asyncio.run(server.start())
     try:
@@ -23,13 +23,13 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedSe
 
 @pytest.fixture
 def namespace() -> str:
-    """A token of this test alone, to put in front of its subjects and streams."""
+    """A namespace of this test alone."""
     return f"t{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(autouse=True)
 def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests see none of the developer's own variables, but those that say what to test with."""
+    """Hide the developer's own variables from tests, except those that choose the server under test."""
     kept = {"ACTORLOOM_NATS_SERVER", "ACTORLOOM_NATS_PUBLIC_API"}
     for name in os.environ:
         if name.startswith(("NATS_", "OTEL_", "ACTORLOOM_")) and name not in kept:

@@ -1,4 +1,4 @@
-"""The public names: what `runtime` exports is what the reference lists, and all of it says what it is."""
+"""The public names: `runtime` exports the names that the reference lists, and each has a docstring."""
 
 import inspect
 import re
@@ -10,7 +10,7 @@ REFERENCE = Path(__file__).parent.parent / "docs" / "reference.md"
 
 
 def listed() -> list[str]:
-    """The names of the reference's first table."""
+    """Return the names in the first table of the reference."""
     section = REFERENCE.read_text().split("## Names", 1)[1].split("\n## ", 1)[0]
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 

@@ -18,7 +18,7 @@ from runtime.turns.work import Work
 from runtime.wire.codec import JSON, Format, format_of
 from runtime.wire.envelope import read
 from runtime.wire.ids import MAX_ID, accept_id, key_for, new_id
-from runtime.wire.replies import invalid
+from runtime.wire.replies import invalid_message
 from runtime.wire.subjects import key_token
 
 
@@ -79,7 +79,7 @@ class CommandEndpoint(Endpoint):
             work.message = self.handler.codec.decode(payload, work.format)
             self._admit(work)
         except CodecError as error:
-            self.answer_error(span, reply, work.received_ns, invalid(self.subject, str(error)), work.format)
+            self.answer_error(span, reply, work.received_ns, invalid_message(self.subject, str(error)), work.format)
         except RequestError as error:
             self.answer_error(span, reply, work.received_ns, error, work.format)
 

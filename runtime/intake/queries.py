@@ -16,7 +16,7 @@ from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
 from runtime.turns.workers import foreign_cancellation
 from runtime.wire.codec import JSON, UNDECODABLE, Format, explain, format_of
 from runtime.wire.envelope import EQUALS_SIGN, NO_ROOM_FOR_TRACE, read, read_plain
-from runtime.wire.replies import invalid
+from runtime.wire.replies import invalid_message
 
 _now = time.time_ns
 
@@ -80,7 +80,7 @@ class QueryCall(Call, gc=False, eq=False):
         try:
             entry = turns.keys.use(key_of(self.message))
         except CodecError as error:
-            raise invalid(endpoint.subject, str(error)) from None
+            raise invalid_message(endpoint.subject, str(error)) from None
         entry.queries += 1
         try:
             if not entry.loaded:
@@ -135,6 +135,6 @@ class QueryEndpoint(Endpoint):
             if not self._put(call, self._mailbox):
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.context.retry_after())
         except (CodecError, *UNDECODABLE) as error:
-            self.answer_error(span, reply, call.received_ns, invalid(self.subject, explain(error)), call.format)
+            self.answer_error(span, reply, call.received_ns, invalid_message(self.subject, explain(error)), call.format)
         except RequestError as error:
             self.answer_error(span, reply, call.received_ns, error, call.format)

@@ -1,4 +1,4 @@
-"""Events as CloudEvents 1.0 in NATS's binary mode: every attribute is a header, the body is the data."""
+"""Events as CloudEvents 1.0, in the binary mode of NATS: each attribute is a header, and the body is the data."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -12,19 +12,24 @@ _CE_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 def event_headers(actor: str, type_name: str, event_id: str, token: str, time: float, trace: bytes = b"") -> bytes:
-    """Return the header block of an event: CloudEvents 1.0 in binary mode, and the id for deduplication.
+    """Return the header block of an event: the attributes of CloudEvents, and the id for deduplication by JetStream.
 
-    `token` is the event's key as a subject token; `time` is in unix seconds; `trace` has the header lines of its trace, which
-    come first, where `Template.receive` is fastest.
+    Args:
+        actor: The actor that emits the event.
+        type_name: The class name of the event.
+        event_id: The id of the event.
+        token: The key of the event as a subject token.
+        time: The time of the emit, in unix seconds.
+        trace: The header lines of the trace. They come first, where `Template.receive` reads them fastest.
     """
-    # What needs no encoding in a subject needs none in a header.
+    # A key that needs no encoding in a subject needs none in a header.
     key = token if "%" not in token else quote(token_key(token), safe=_CE_SAFE, errors="surrogatepass")
     subject = b"ce-subject: %b\r\n" % key.encode() if key and token != NO_KEY else b""
     ident = event_id.encode()
     return _form(actor, type_name) % (trace, ident, ident, rfc3339(time).encode(), subject)
 
 
-@lru_cache(maxsize=4096)  # of an actor's events, which are few
+@lru_cache(maxsize=4096)  # the arguments name the events of actors, which are few
 def _form(actor: str, type_name: str) -> bytes:
     lines = (
         header_block.line(header_block.MESSAGE_ID, b"%b"),

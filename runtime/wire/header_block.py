@@ -91,11 +91,11 @@ def encode_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
     lines: list[bytes] = []
     for name, value in pairs:
         if not name or re.search(r"[\r\n:]", name) or re.search(r"[\r\n]", value):
-            raise CodecError(f"header {name!r} has a value that cannot stand in a header line")
+            raise CodecError(f"header {name!r} has a value that cannot be part of a header line")
         try:
             lines.append(line(name.encode(), value.encode()))
         except UnicodeEncodeError:
-            raise CodecError(f"header {name!r} has a value that cannot stand in a header line") from None
+            raise CodecError(f"header {name!r} has a value that cannot be part of a header line") from None
     return b"".join(lines)
 
 

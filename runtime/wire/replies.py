@@ -1,7 +1,8 @@
-"""Answers: the bytes of replies and errors, as the wire contract has them.
+"""Replies: the bytes of replies and errors, as docs/wire.md defines them.
 
 An error is a JSON body and headers: ``{"error": {"code", "kind", "message", "executed"}}`` with `Nats-Service-Error` and
-`Nats-Service-Error-Code`. What a handler's failure says stays in the log and the span; the caller learns that it failed.
+`Nats-Service-Error-Code`. The text of an unexpected exception stays in the log and in the span of its service; the caller
+learns only that the handler failed.
 """
 
 from typing import Any
@@ -84,7 +85,10 @@ def _with_null(body: ErrorBody) -> dict[str, Any]:
 
 
 def read_error(block: bytes, payload: bytes) -> RequestError:
-    """Return the exception that an error reply stands for; one without our body (another framework's) counts as unknown."""
+    """Return the exception of an error reply.
+
+    The reply of another framework may have headers only. Its outcome is known if its code implies that nothing was executed.
+    """
     code_text = header_block.get(block, header_block.SERVICE_ERROR_CODE) or "500"
     code = int(code_text) if code_text.isdigit() else 500
     try:
@@ -95,11 +99,11 @@ def read_error(block: bytes, payload: bytes) -> RequestError:
     return from_wire(code, body.kind, body.message, body.executed, body.retry_after)
 
 
-def invalid(subject: str, text: str) -> InvalidMessage:
-    """Return the error of a message that does not fit its contract, naming the subject and (by `text`) the field."""
+def invalid_message(subject: str, text: str) -> InvalidMessage:
+    """Return the error of a message that does not match its contract. `text` names the field."""
     return InvalidMessage(f"{subject}: {text}")
 
 
 def is_internal(error: BaseException) -> bool:
-    """Whether an exception is a fault of the actor, to be logged with its traceback, and not raised on purpose."""
+    """Return whether an exception is a fault of the actor, to be logged with its traceback, and was not raised on purpose."""
     return not isinstance(error, RequestError | Retry)

@@ -1,6 +1,6 @@
 """Names on the wire: subjects, streams and key tokens.
 
-The kind of a message stands in its subject, so that a permission on ``*.query.>`` is a read-only client.
+The subject of a message contains its kind: a client with a permission on ``*.query.>`` can read and nothing else.
 """
 
 import re
@@ -25,27 +25,30 @@ _PLAIN = re.compile(r"[A-Za-z0-9_\-=+@,;:]+\Z").match
 _KEEP: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-=+@,;:")
 
 
-@lru_cache(maxsize=4096)  # of class names, which are few
+@lru_cache(maxsize=4096)  # the arguments are class names, which are few
 def snake_case(name: str) -> str:
     """Return the operation's name for a class name: ``GetOrder`` is ``get_order``, ``SKUAdded`` is ``sku_added``."""
     return _WORD.sub("_", name).lower()
 
 
 def valid_name(name: str) -> bool:
-    """Whether `name` can be an actor's name: one lower-case token, also valid as an ADR-32 service name."""
+    """Return whether `name` can be the name of an actor: a lower-case token that is also a service name by ADR-32."""
     return _NAME.match(name) is not None
 
 
 def valid_namespace(name: str) -> bool:
-    """Whether `name` can stand in front of subjects and streams."""
+    """Return whether `name` can be a namespace, the prefix of subjects and streams."""
     return _NAMESPACE.match(name) is not None
 
 
 def key_token(key: str) -> str:
-    """Return `key` as one subject token: characters that are not legal or not plain are percent-encoded.
+    """Return a key as one token of a subject. Characters other than letters, digits and ``_-=+@,;:`` are percent-encoded.
 
-    The empty key is ``%``, which no other key encodes to; ``_`` is encoded where it is the whole key, as it means *no key*.
-    Raises `CodecError` where it does not fit a subject (`MAX_TOKEN`).
+    The empty key becomes ``%``, which is the token of no other key. The key ``_`` is encoded too, since that token means
+    *no key*.
+
+    Raises:
+        CodecError: The token would be longer than `MAX_TOKEN`.
     """
     if not key:
         return "%"
@@ -53,7 +56,7 @@ def key_token(key: str) -> str:
         return "%5F"
     if len(key) <= MAX_TOKEN and _PLAIN(key):
         return key
-    # surrogatepass: JSON may carry a lone surrogate in a string; it must round-trip, not crash.
+    # JSON strings may contain a lone surrogate. It must survive the round trip.
     data = key.encode("utf-8", "surrogatepass")
     if len(data) > MAX_TOKEN or len(token := _encoded(data)) > MAX_TOKEN:
         raise CodecError(f"the key {key[:40]!r}… is too long: encoded, more than {MAX_TOKEN} bytes")
@@ -65,7 +68,7 @@ def _encoded(data: bytes) -> str:
 
 
 def token_key(token: str) -> str:
-    """Return the key that `key_token` made `token` from. Raises `CodecError` where it made no such token."""
+    """Return the key of a token of `key_token`. Raises `CodecError` if it is no such token."""
     if token == "%":
         return ""
     if "%" not in token:
@@ -78,13 +81,14 @@ def token_key(token: str) -> str:
             data += part[2:].encode()
         return data.decode("utf-8", "surrogatepass")
     except ValueError:
-        raise CodecError(f"{token[:80]!r} is no key of ours") from None
+        raise CodecError(f"{token[:80]!r} is not the token of a key") from None
 
 
 class Names:
     """All subjects and streams of one actor, under an optional namespace.
 
-    ``prefix`` is empty or ends in a dot; streams join namespace and actor with a dash, as a stream's name has no dots.
+    The prefix of subjects is empty or ends with a dot. The names of streams cannot contain dots, so a dash joins namespace
+    and actor there.
     """
 
     __slots__ = ("actor", "dead_stream", "events_stream", "prefix", "stream_prefix", "turns_stream")
@@ -102,7 +106,7 @@ class Names:
         return f"{self.prefix}{self.actor}.{op}.{name}"
 
     def standby(self) -> str:
-        """``orders.standby``: where a process that waits for the keys answers the owner that asks for one."""
+        """``orders.standby``: the subject on which a standby process answers the owner of the keys."""
         return f"{self.prefix}{self.actor}.standby"
 
     def event(self, name: str, token: str) -> str:
@@ -122,7 +126,7 @@ class Names:
         return f"{self.prefix}{self.actor}.dedup.{token}.{bucket:x}.{part}"
 
     def checkpoint(self) -> str:
-        """``orders.relay.checkpoint``: up to which sequence all events of this actor have been published."""
+        """``orders.relay.checkpoint``: the sequence up to which all events of this actor are published."""
         return f"{self.prefix}{self.actor}.relay.checkpoint"
 
     def position(self, stream: str, durable: str) -> str:
@@ -134,11 +138,11 @@ class Names:
         return f"{self.position(stream, durable)}.{sequence}"
 
     def timer(self, token: str, timer_id: str) -> str:
-        """``orders.timer.<key token>.<id>``: where a timer that fires is stored."""
+        """``orders.timer.<key token>.<id>``: a timer that is due."""
         return f"{self.prefix}{self.actor}.timer.{token}.{timer_id}"
 
     def schedule(self, token: str, timer_id: str) -> str:
-        """``orders.schedule.<key token>.<id>``: where a timer that waits is stored."""
+        """``orders.schedule.<key token>.<id>``: a timer that is not due yet."""
         return f"{self.prefix}{self.actor}.schedule.{token}.{timer_id}"
 
     def dead(self, name: str) -> str:

@@ -31,12 +31,12 @@ def test_encoded_headers_can_be_read(pairs: list[tuple[str, str]]) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [("a", "x\ny"), ("a", "x\ry"), ("a:b", "x"), ("", "x"), ("a\r\nb", "x")])
 def test_a_value_cannot_break_out_of_its_line(name: str, value: str) -> None:
-    with pytest.raises(CodecError, match="cannot stand in a header line"):
+    with pytest.raises(CodecError, match="cannot be part of a header line"):
         header_block.encode([(name, value)])
 
 
 def test_a_value_that_cannot_be_encoded_is_a_codec_error() -> None:
-    with pytest.raises(CodecError, match="cannot stand in a header line"):
+    with pytest.raises(CodecError, match="cannot be part of a header line"):
         header_block.encode([("a", "\ud800")])
 
 
