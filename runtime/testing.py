@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from runtime.actor.base import Actor
-from runtime.actor.call import Call, CallScope
+from runtime.actor.call import Call, CallScope, TurnCall
 from runtime.actor.indexes import Page
 from runtime.actor.invoke import make_view
 from runtime.actor.message import Message
@@ -80,16 +80,18 @@ def worker(
     recorded = type(
         f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name}
     )
-    call = Call(
-        scope=CallScope(actor.name, requests, _Lists(states or []), "test"),
-        writable=writable,
+    scope = CallScope(actor.name, requests, _Lists(states or []), "test")
+    call = TurnCall(
+        scope=scope,
         key=key,
         state=state,
+        started=now or 0.0,
         message_id=message_id or new_id(),
         attempt=attempt,
         attempts=attempts,
-        started=now or 0.0,
     )
+    if not writable:
+        call = Call(scope=scope, key=key, state=state, started=now or 0.0)
     return cast(Any, make_view(recorded(), call))
 
 
@@ -208,16 +210,22 @@ class _Lists:
         return Page(found[:limit])
 
 
+def _turn(view: Any) -> TurnCall:
+    """Return the call of a view. That of a query has collected nothing."""
+    call = view._running
+    return call if isinstance(call, TurnCall) else TurnCall(scope=call.scope)
+
+
 def _commit(self: Any) -> None:
-    for callback in self._running.callbacks:
+    for callback in _turn(self).callbacks:
         callback()
 
 
 _VIEWS: dict[str, Any] = {
-    "emitted": property(lambda self: [event for _, event in self._running.emitted]),
+    "emitted": property(lambda self: [event for _, event in _turn(self).emitted]),
     "sent": property(lambda self: self._running.scope.requests.sent),
     "sent_ids": property(lambda self: self._running.scope.requests.ids),
-    "timers": property(lambda self: [timer for _, timer in self._running.timers]),
+    "timers": property(lambda self: [timer for _, timer in _turn(self).timers]),
     "commit": _commit,
 }
 """Attributes that `worker` adds to an actor."""

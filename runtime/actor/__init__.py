@@ -7,11 +7,12 @@ Used from outside by other rooms:
 - `message`: the base classes of messages, and their `Contract`.
 - `handler`: the decorators and the rows of the handler table.
 - `base`: `Actor`, and the view of an actor that one call has.
-- `call`: the context of one running handler, and everything that it leaves in a turn.
+- `call`: the context of one running handler, and in a turn the changes that it collects.
 - `invoke`: runs a handler on a view of its actor.
+- `timer`: timers and schedules.
 - `indexes`: `Index` and `Page`.
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 
-The other modules are internal: `timer` (the timers of a call), `patterns` (the content patterns of `where`), `query_check` (the check that a query handler
+The other modules are internal: `patterns` (the content patterns of `where`), `query_check` (the check that a query handler
 changes nothing) and `state_type` (the declared type of the state).
 """

@@ -8,7 +8,7 @@ effects become visible together, when the turn commits.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from runtime.actor.call import Call
+from runtime.actor.call import Call, TurnCall
 from runtime.actor.handler import HandlerTable
 from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of
@@ -110,8 +110,7 @@ class Actor(Generic[S]):
 
     @state.setter
     def state(self, value: S | None) -> None:
-        call = self._running
-        call.require_writable("change state")
+        call = self._running.writable("change state")
         if value is not None and not isinstance(value, self.state_type or ()):
             raise invalid_state(self.name, self.state_type, value)
         call.state = value
@@ -124,7 +123,8 @@ class Actor(Generic[S]):
     @property
     def message_id(self) -> str:
         """The id of the message. It is the same if the message is handled again. Empty in a query."""
-        return self._running.message_id
+        call = self._running
+        return call.message_id if isinstance(call, TurnCall) else ""
 
     @property
     def now(self) -> float:
@@ -139,12 +139,14 @@ class Actor(Generic[S]):
     @property
     def attempt(self) -> int:
         """The number of this attempt to handle the message, from 1 on."""
-        return self._running.attempt
+        call = self._running
+        return call.attempt if isinstance(call, TurnCall) else 1
 
     @property
     def attempts(self) -> int:
         """The number of attempts after which the message becomes a dead letter."""
-        return self._running.attempts
+        call = self._running
+        return call.attempts if isinstance(call, TurnCall) else 1
 
     def emit(self, event: Event) -> None:
         """Add an event to the turn.
@@ -157,7 +159,7 @@ class Actor(Generic[S]):
         Raises:
             DeclarationError: The event belongs to another actor, or the handler is that of a query.
         """
-        self._running.emit(event)
+        self._running.writable("emit").emit(event)
 
     async def query(self, message: Query[R], *, timeout: float | None = None) -> R:
         """Send a query to an actor, and return the reply.
@@ -195,8 +197,7 @@ class Actor(Generic[S]):
         Example:
             payment = await self.command(ProcessPayment(self.key, total))
         """
-        call = self._running
-        call.require_writable("command")
+        call = self._running.writable("command")
         if contract_of(message).op != "command":
             raise _wrong_operation(message, "command")
         executed = True
@@ -227,7 +228,7 @@ class Actor(Generic[S]):
         Example:
             self.remind(3600, CancelOrder(self.key), name="payment-timeout")
         """
-        call = self._running
+        call = self._running.writable("set a timer")
         timer = Timer(name or call.next_id(), message, after)
         call.remind(timer)
         return timer.name
@@ -251,7 +252,7 @@ class Actor(Generic[S]):
         Example:
             self.schedule("@daily", SendReport(self.key), name="report", zone="Europe/Berlin")
         """
-        self._running.remind(Timer(name, message, schedule=every, zone=zone))
+        self._running.writable("set a timer").remind(Timer(name, message, schedule=every, zone=zone))
 
     def cancel(self, name: str) -> None:
         """Cancel a timer or schedule of this key, if it exists.
@@ -265,7 +266,7 @@ class Actor(Generic[S]):
         Raises:
             DeclarationError: The handler is that of a query.
         """
-        self._running.remind(Timer(name, None, cancel=True))
+        self._running.writable("set a timer").remind(Timer(name, None, cancel=True))
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call a function once after the turn has committed, to count a metric for example.
@@ -279,7 +280,7 @@ class Actor(Generic[S]):
         Raises:
             DeclarationError: The handler is that of a query.
         """
-        self._running.on_commit(callback)
+        self._running.writable("wait for its commit").on_commit(callback)
 
     async def list(
         self, *, order: str | None = None, limit: int = 20, after: str | None = None, **filters: Any

@@ -1,6 +1,6 @@
 """The call: the context of one running handler, and everything that the handler leaves for the commit of its turn.
 
-Each message gets a `Call`. The methods of an actor (`emit`, `query`, `state` and so on) read and write the call of their
+Each message gets a call. The methods of an actor (`emit`, `query`, `state` and so on) read and write the call of their
 handler. Nothing in a call leaves the process before the turn has committed.
 """
 
@@ -58,33 +58,18 @@ class CallScope(msgspec.Struct, frozen=True, eq=False):
 
 
 class Call(msgspec.Struct, kw_only=True, eq=False):
-    """The context of one running handler, from the receipt of its message to its end."""
+    """The context of one running handler. This class is that of a query, whose handler changes nothing."""
 
     scope: CallScope
-    writable: bool = False
-    """False for a query, which changes nothing."""
     key: str = ""
     state: Any = None
-    """The state of the key: at first the committed one, later the last one that the handler has assigned."""
-    message_id: str = ""
+    """The committed state of the key; in a turn, the last state that the handler has assigned."""
     deadline: float = 0.0
     """Unix seconds after which the caller has given up; 0.0 if there is no deadline."""
     chain: str = ""
     """The calls that wait for this one, as in the header `Call-Chain`."""
-    attempt: int = 1
-    attempts: int = 1
-    ordinal: int = 0
-    """The number of ids that `next_id` has returned."""
-    commanded: bool = False
-    """True once a nested command may have been executed. Its effect stays, even if this message has none."""
     started: float = 0.0
     """The time that the handler sees, in unix seconds; 0.0 until it looks."""
-    emitted: Sequence[tuple[str, Event]] = ()
-    """The events for the outbox, with their ids."""
-    timers: Sequence[tuple[str, Timer]] = ()
-    """The timers for the outbox, with their ids."""
-    callbacks: Sequence[Callable[[], object]] = ()
-    """Called after the commit."""
 
     @property
     def now(self) -> float:
@@ -93,29 +78,49 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
             self.started = time.time()
         return self.started
 
-    def next_id(self) -> str:
-        """Return the id of the next message that the handler sends. A rerun of the handler gets the same ids."""
-        self.ordinal += 1
-        return derived_id(self.message_id, self.ordinal)
-
     def nested_chain(self) -> str:
         """Return the call chain of a request that the handler sends: the chain of its own message, and its own call."""
         own = link(self.scope.actor, self.key)
         return f"{self.chain},{own}" if self.chain else own
 
-    def require_writable(self, action: str) -> None:
-        """Raise `DeclarationError`, which names the action, if the handler is that of a query."""
-        if not self.writable:
-            scope = self.scope
-            raise DeclarationError(f"{scope.actor} {scope.source}: a query changes nothing: it cannot {action}")
-
-    def emit(self, event: Event) -> None:
-        """Add an event to the outbox.
+    def writable(self, action: str) -> "TurnCall":
+        """Return this call if it is that of a turn.
 
         Raises:
-            DeclarationError: It is no event of this actor, or the handler is that of a query.
+            DeclarationError: It is that of a query. The text names the action, which a query cannot do.
         """
-        self.require_writable("emit")
+        scope = self.scope
+        raise DeclarationError(f"{scope.actor} {scope.source}: a query changes nothing: it cannot {action}")
+
+
+class TurnCall(Call, kw_only=True, eq=False):
+    """The call of a turn: it collects the changes of the handler for the commit."""
+
+    message_id: str = ""
+    attempt: int = 1
+    attempts: int = 1
+    ordinal: int = 0
+    """The number of ids that `next_id` has returned."""
+    commanded: bool = False
+    """True once a nested command may have been executed. Its effect stays, even if this message has none."""
+    emitted: Sequence[tuple[str, Event]] = ()
+    """The events for the outbox, with their ids."""
+    timers: Sequence[tuple[str, Timer]] = ()
+    """The timers for the outbox, with their ids."""
+    callbacks: Sequence[Callable[[], object]] = ()
+    """Called after the commit."""
+
+    def writable(self, action: str) -> "TurnCall":
+        """Return this call."""
+        return self
+
+    def next_id(self) -> str:
+        """Return the id of the next message that the handler sends. A rerun of the handler gets the same ids."""
+        self.ordinal += 1
+        return derived_id(self.message_id, self.ordinal)
+
+    def emit(self, event: Event) -> None:
+        """Add an event to the outbox. Raises `DeclarationError` if it is no event of this actor."""
         contract = contract_of(event)
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is a {contract.op}: only events are emitted")
@@ -129,16 +134,14 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
         """Add a timer to the outbox.
 
         Raises:
-            DeclarationError: The timer is invalid, or the handler is that of a query.
+            DeclarationError: The timer is invalid.
             CodecError: The name of the timer is too long.
         """
-        self.require_writable("set a timer")
         timer.check(self.scope.actor)
         self.timers = [*self.timers, (self.next_id(), timer)]
 
     def on_commit(self, callback: Callable[[], object]) -> None:
-        """Have a function called after the commit. Raises `DeclarationError` if the handler is that of a query."""
-        self.require_writable("wait for its commit")
+        """Have a function called after the commit."""
         self.callbacks = [*self.callbacks, callback]
 
 

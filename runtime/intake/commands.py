@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
-from runtime.actor.call import Call, Timer, check_depth, link
+from runtime.actor.call import TurnCall, check_depth, link
 from runtime.actor.handler import Handler
 from runtime.actor.message import Accepted, NewKey
+from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
@@ -37,18 +38,18 @@ class CommandWork(Work, kw_only=True, eq=False):
             if self.span.is_recording():
                 self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
             reply = None if is_null(raw) else raw if self.format is JSON else msgspec.json.decode(raw)
-        self.endpoint.answer(self.span, self.reply, self.received_ns, reply, self.format)
+        self.endpoint.answer(self, reply)
 
     async def failed(self, error: BaseException) -> None:
         """Answer with the error. A command is not retried here: its caller decides."""
-        self.endpoint.answer_error(self.span, self.reply, self.received_ns, error, self.format)
+        self.endpoint.answer_error(self, error)
 
     def abandon(self) -> None:
         """Answer that the command was not executed, or that its outcome is unknown if its commit is under way."""
         stopping: RequestError = self.endpoint.stopping_error()
         if self.committing:
             stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
-        self.endpoint.answer_error(self.span, self.reply, self.received_ns, stopping, self.format)
+        self.endpoint.answer_error(self, stopping)
 
 
 class CommandEndpoint(Endpoint):
@@ -79,9 +80,9 @@ class CommandEndpoint(Endpoint):
             work.message = self.handler.codec.decode(payload, work.format)
             self._admit(work)
         except CodecError as error:
-            self.answer_error(span, reply, work.received_ns, invalid_message(self.subject, str(error)), work.format)
+            self.answer_error(work, invalid_message(self.subject, str(error)))
         except RequestError as error:
-            self.answer_error(span, reply, work.received_ns, error, work.format)
+            self.answer_error(work, error)
 
     def _admit(self, work: CommandWork) -> None:
         """Determine the key, and put the command into its lane. Raises the errors of `Turns.admit`, and `CallCycle`."""
@@ -115,7 +116,7 @@ def accepting(handler: Handler) -> Handler:
     stored = copy(handler)
 
     async def accept(actor: Any, message: Any) -> Accepted:
-        call: Call = actor._running
+        call: TurnCall = actor._running
         call.remind(Timer(call.message_id, message))
         return Accepted(call.message_id)
 

@@ -6,14 +6,14 @@ An endpoint prepares everything that is the same for all its requests. The path 
 
 import logging
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry.trace import Span, SpanKind
 
 from runtime.actor.handler import Handler
 from runtime.errors import HandlerFailed, NotDelivered, PublishError
 from runtime.intake.context import Context
-from runtime.telemetry import Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
+from runtime.telemetry import NO_SPAN, Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
 from runtime.wire.codec import JSON, Format, encode
 from runtime.wire.header_block import END, START
 from runtime.wire.replies import error_body, error_reply, is_internal
@@ -66,6 +66,18 @@ class RequestStats:
         self.last_error = text
 
 
+class Request(Protocol):
+    """A query or command that an endpoint has received, from its receipt to its reply."""
+
+    span: Span
+    reply: bytes
+    """The reply subject."""
+    received_ns: int
+    """Unix nanoseconds at which it was received."""
+    format: Format
+    """The format of its reply."""
+
+
 class Endpoint:
     """The subject of one query or command. Its methods are called for each request, and never raise."""
 
@@ -84,59 +96,53 @@ class Endpoint:
         self.respond = served.connection.respond
         self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
 
-    def answer(self, span: Span, reply: bytes, received_ns: int, value: Any, format: Format) -> None:
-        """Send a reply, end the span and record the duration.
-
-        Args:
-            span: The span of the request.
-            reply: The reply subject.
-            received_ns: Unix nanoseconds at which the request was received.
-            value: The value that the handler returned.
-            format: The format of the reply.
-        """
-        # Spans are compared by exact type: `isinstance` with an abstract class costs four times the encoding.
-        silent = type(span) in _SILENT
+    def answer(self, request: Request, value: Any) -> None:
+        """Send the value that a handler returned, end the span and record the duration."""
+        span = request.span
         try:
-            if format is JSON:
+            if request.format is JSON:
                 payload = encode(value) if value is not None else b""
-                self.respond(reply, payload, None if silent else START + response_line(span) + END)
+                # Spans are compared by exact type: `isinstance` with an abstract class costs four times the encoding.
+                block = None if span is NO_SPAN or type(span) in _SILENT else START + response_line(span) + END
+                self.respond(request.reply, payload, block)
             else:
-                block = b"".join((START, format.header_line, response_line(span), END))
-                self.respond(reply, format.encode(value), block)
+                block = b"".join((START, request.format.header_line, response_line(span), END))
+                self.respond(request.reply, request.format.encode(value), block)
         except (PublishError, OverflowError) as error:  # The reply, or an integer in MessagePack, is too large.
-            self.answer_unsendable(span, reply, received_ns, error, format)
+            self.answer_unsendable(request, error)
             return
         now = _now()
-        if not silent:
+        if span is not NO_SPAN:
             span.end(now)
-        self.durations.record(now - received_ns)
+        self.durations.record(now - request.received_ns)
 
-    def answer_unsendable(self, span: Span, reply: bytes, received_ns: int, error: Exception, format: Format) -> None:
+    def answer_unsendable(self, request: Request, error: Exception) -> None:
         """Send an error for a reply that cannot be sent, for example because it is too large."""
         logger.error("%s: the reply could not be sent: %s", self.subject, error)
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
         unsent.executed = True  # A command is answered after its commit.
-        self.answer_error(span, reply, received_ns, unsent, format)
+        self.answer_error(request, unsent)
 
-    def answer_error(self, span: Span, reply: bytes, received_ns: int, error: BaseException, format: Format) -> None:
+    def answer_error(self, request: Request, error: BaseException) -> None:
         """Send an error reply, end the span and record the duration.
 
         An unexpected exception is logged with its traceback. Its text is not sent: the caller receives `HandlerFailed`.
         """
+        span = request.span
         body = error_body(error, self.subject)
         if is_internal(error):
             span.record_exception(error)
             logger.error("%s failed", self.subject, exc_info=error)
         elif body.code >= 500:
             logger.warning("%s: %s", self.subject, error)
-        block, payload = error_reply(body, response_line(span), format)
+        block, payload = error_reply(body, response_line(span), request.format)
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
-        taken = _now() - received_ns
+        taken = _now() - request.received_ns
         self.stats.add_error(taken, body.message)
         self.durations.record_error(taken, body.code, kind)
         try:
-            self.respond(reply, payload, block)
+            self.respond(request.reply, payload, block)
         except PublishError as unsent:
             # The caller waits until its deadline: this was the only way to reach it.
             logger.warning("%s: an error reply could not be sent: %s", self.subject, unsent)

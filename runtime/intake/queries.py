@@ -53,21 +53,21 @@ class QueryCall(Call, gc=False, eq=False):
                 result = await self._run_keyed()
             else:
                 result = await endpoint.invoke(endpoint.handler, self, self.message)
-            endpoint.answer(span, self.reply, self.received_ns, result, self.format)
+            endpoint.answer(self, result)
         except asyncio.CancelledError as error:
             if (failure := foreign_cancellation(error)) is None:
                 self.abandon()
                 raise
-            endpoint.answer_error(span, self.reply, self.received_ns, failure, self.format)
+            endpoint.answer_error(self, failure)
         except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
-            endpoint.answer_error(span, self.reply, self.received_ns, error, self.format)
+            endpoint.answer_error(self, error)
         finally:
             if token is not None:
                 detach(token)
 
     def abandon(self) -> None:
         """Answer that this process stops."""
-        self.endpoint.answer_error(self.span, self.reply, self.received_ns, self.endpoint.stopping_error(), self.format)
+        self.endpoint.answer_error(self, self.endpoint.stopping_error())
 
     async def _run_keyed(self) -> Any:
         """Run the handler on the last committed state of its key, or of all keys, even while a command of the key runs."""
@@ -105,7 +105,7 @@ class QueryEndpoint(Endpoint):
         self._decode_json = handler.codec.decode_json
         self._receive = self.template.receive
         self._traced = self.template.records
-        self._put = context.workers.put
+        self._workers = context.workers
         self._mailbox = served.options.mailbox
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
@@ -132,9 +132,9 @@ class QueryEndpoint(Endpoint):
                 call.message = self._decode(payload, call.format)
                 if call.chain:
                     check_depth(self.subject, call.chain)
-            if not self._put(call, self._mailbox):
+            if not self._workers.put(call, self._mailbox):
                 raise Overloaded(f"{self.subject}: the mailbox is full", self.context.retry_after())
         except (CodecError, *UNDECODABLE) as error:
-            self.answer_error(span, reply, call.received_ns, invalid_message(self.subject, explain(error)), call.format)
+            self.answer_error(call, invalid_message(self.subject, explain(error)))
         except RequestError as error:
-            self.answer_error(span, reply, call.received_ns, error, call.format)
+            self.answer_error(call, error)

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from opentelemetry.trace import Span, SpanKind
 
-from runtime.actor.call import Call
+from runtime.actor.call import TurnCall
 from runtime.actor.message import contract_of
 from runtime.errors import CodecError, Overloaded
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled, Unstorable
@@ -48,7 +48,7 @@ class Staged:
     __slots__ = ("call", "handled", "outgoing", "reply", "span", "state", "work")
 
     def __init__(
-        self, work: Work, call: Call, reply: Any, handled: Handled, outgoing: list[Outgoing], span: Span
+        self, work: Work, call: TurnCall, reply: Any, handled: Handled, outgoing: list[Outgoing], span: Span
     ) -> None:
         self.work = work
         self.call = call
@@ -81,13 +81,13 @@ class Commits:
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
 
-    def changes(self, state: Any, work: Work, call: Call) -> bool:
+    def changes(self, state: Any, work: Work, call: TurnCall) -> bool:
         """Return True if a turn that began with `state` has anything to commit."""
         if call.emitted or call.timers or (call.state is not state and call.state != state):
             return True
         return work.remembered and (self._keyed or work.handler.verb == "command")
 
-    def stage(self, key: Key[Work], work: Work, call: Call, reply: Any) -> Pending:
+    def stage(self, key: Key[Work], work: Work, call: TurnCall, reply: Any) -> Pending:
         """Add a turn to the next commit of its key, and return the key's pending turns.
 
         Runs in the turn's trace context. Raises `CodecError` if an event cannot be encoded or is too large.
@@ -102,7 +102,7 @@ class Commits:
         pending.stage(Staged(work, call, reply, handled, outgoing, span), work.id, call.state)
         return pending
 
-    def nothing_to_commit(self, call: Call, work: Work, reply: Any) -> None:
+    def nothing_to_commit(self, call: TurnCall, work: Work, reply: Any) -> None:
         """End a turn that changed nothing."""
         if call.callbacks:
             self._call_back(call)
@@ -206,14 +206,14 @@ class Commits:
                 failures[staged] = Overloaded(f"{self._names.actor}: the key is being written by another owner", 0.5)
         return failures
 
-    def _call_back(self, call: Call) -> None:
+    def _call_back(self, call: TurnCall) -> None:
         for callback in call.callbacks:
             try:
                 callback()
             except Exception:  # application code; the turn has committed all the same
                 logger.exception("%s: an on_commit callback failed", self._names.actor)
 
-    def _outgoing(self, key: Key[Work], call: Call) -> list[Outgoing]:
+    def _outgoing(self, key: Key[Work], call: TurnCall) -> list[Outgoing]:
         """Return the outbox entries for the events and timers of a turn."""
         trace = inject().decode()
         now = time.time()

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runtime.actor.call import Call, CallScope, Lists, Requests
+from runtime.actor.call import CallScope, Lists, Requests, TurnCall
 from runtime.actor.handler import Handler
 from runtime.actor.invoke import make_invoke
 from runtime.errors import NotDelivered, PublishError, RemoteError, RequestError
@@ -254,14 +254,13 @@ class Turns:
             self.commits.nothing_to_commit(call, work, reply)
         return changes
 
-    async def _handle(self, work: Work, state: Any) -> tuple[Call, Any]:
+    async def _handle(self, work: Work, state: Any) -> tuple[TurnCall, Any]:
         """Run the handler on `state`; return its call (state, events and timers that it leaves) and its reply."""
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
-        call = Call(
+        call = TurnCall(
             scope=self._scopes.get(handler.source) or self._make_scope(handler),
-            writable=True,
             key=work.key,
             state=state,
             message_id=work.id,

@@ -27,8 +27,6 @@ class Format(msgspec.Struct, frozen=True, eq=False):
     """Takes a type, and returns the function that decodes its values."""
     empty: bytes
     """The body that an empty request means: an object without fields."""
-    no_value: bytes
-    """The body of a reply without a value."""
 
     @property
     def header_line(self) -> bytes:
@@ -37,21 +35,19 @@ class Format(msgspec.Struct, frozen=True, eq=False):
 
 
 JSON: Final = Format(
-    "application/json",
-    frozenset({"application/json", ""}),
-    msgspec.json.Encoder().encode,
-    lambda kind: msgspec.json.Decoder(kind).decode,
-    b"{}",
-    b"",
+    content_type="application/json",
+    names=frozenset({"application/json", ""}),
+    encode=msgspec.json.Encoder().encode,
+    make_decoder=lambda kind: msgspec.json.Decoder(kind).decode,
+    empty=b"{}",
 )
 
 MSGPACK: Final = Format(
-    "application/msgpack",
-    frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"}),
-    msgspec.msgpack.Encoder().encode,
-    lambda kind: msgspec.msgpack.Decoder(kind).decode,
-    b"\x80",
-    b"\xc0",
+    content_type="application/msgpack",
+    names=frozenset({"application/msgpack", "application/x-msgpack", "application/vnd.msgpack"}),
+    encode=msgspec.msgpack.Encoder().encode,
+    make_decoder=lambda kind: msgspec.msgpack.Decoder(kind).decode,
+    empty=b"\x80",
 )
 
 FORMATS: Final = (JSON, MSGPACK)
