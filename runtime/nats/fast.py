@@ -109,11 +109,12 @@ class FastTransport:
         buffer = self._buffer
         if not buffer:
             self._loop.call_soon(self._write)
+        end = MESSAGE_SIZES[size] if size < 4096 else b" %d\r\n" % size
         if headers is None:
-            buffer.extend((b"PUB ", subject, b" ", reply, MESSAGE_SIZES[size], payload, b"\r\n"))
+            buffer.extend((b"PUB ", subject, b" ", reply, end, payload, b"\r\n"))
         else:
-            head = HEADER_SIZES[len(headers)]
-            buffer.extend((b"HPUB ", subject, b" ", reply, head, MESSAGE_SIZES[size], headers, payload, b"\r\n"))
+            head = HEADER_SIZES[len(headers)] if len(headers) < 512 else b" %d" % len(headers)
+            buffer.extend((b"HPUB ", subject, b" ", reply, head, end, headers, payload, b"\r\n"))
         if size > _MAX_JOINED or len(buffer) > _MAX_PARTS:
             self._write()
 
