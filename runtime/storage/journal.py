@@ -143,7 +143,9 @@ class Journal:
         except UNENCODABLE as error:
             raise Unstorable(str(error)) from error
         kept, evicted = self.dedup.split(key)
-        evicted_until = max([key.dedup.evicted_until if key.dedup is not None else 0.0, *(e.time for e in evicted)])
+        evicted_until = key.dedup.evicted_until if key.dedup is not None else 0.0
+        if evicted:
+            evicted_until = max(evicted_until, *(entry.time for entry in evicted))
         record = Record(
             commit_id=f"{self._writer_id}-{next(self._commit_numbers):x}",
             state_version=self._state_version,

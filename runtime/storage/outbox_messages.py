@@ -2,7 +2,7 @@
 
 from opentelemetry.trace import SpanKind
 
-from runtime.storage.record import Kind, Outgoing
+from runtime.storage.record import EVENT, Outgoing
 from runtime.storage.schedules import timer_message
 from runtime.telemetry import NO_SPAN, LeanSpan, PropagatedSpan, ServiceTracer, Template, baggage_line, semconv
 from runtime.wire import header_block
@@ -38,20 +38,20 @@ class OutboxMessages:
         return span, span.lines() + baggage_line(block)
 
     def make(self, entry: Outgoing, origin: int, trace: bytes) -> tuple[str, bytes]:
-        """Return the subject and the header block of an entry other than `Kind.CANCEL`.
+        """Return the subject and the header block of an entry other than `CANCEL`.
 
         Args:
             entry: The entry.
             origin: The sequence of the record that introduced it.
             trace: The header lines of its trace context.
         """
-        if entry.kind is not Kind.EVENT:
+        if entry.kind is not EVENT:
             return timer_message(self._names, entry, origin, trace)
         subject = self._names.event(snake_case(entry.name), entry.token)
         return subject, event_headers(self._names.actor, entry.name, entry.id, entry.token, entry.time, trace)
 
     def _template(self, entry: Outgoing) -> Template:
-        is_event = entry.kind is Kind.EVENT
+        is_event = entry.kind is EVENT
         templates = self._event_templates if is_event else self._timer_templates
         template = templates.get(entry.name)
         if template is None:

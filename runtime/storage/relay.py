@@ -18,8 +18,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
+import msgspec
 from opentelemetry.trace import Span
 
 from runtime.backoff import Backoff
@@ -29,7 +29,7 @@ from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.outbox_messages import OutboxMessages
-from runtime.storage.record import Kind, Outgoing, decode_record
+from runtime.storage.record import CANCEL, EVENT, Outgoing, decode_record
 from runtime.storage.schedules import take_back
 from runtime.telemetry import ServiceTracer, finish
 from runtime.wire.subjects import Names, token_key
@@ -43,7 +43,7 @@ _SILENT_PAUSE = 1.0
 """Seconds: shorter pauses are not logged."""
 
 
-class _Attempt(NamedTuple):
+class _Attempt(msgspec.Struct, frozen=True, eq=False):
     """One attempt to publish the first entry of an outbox."""
 
     key: StoredKey
@@ -216,7 +216,7 @@ class Relay:
         assert key.outbox
         entry, origin = key.outbox[0]
         attempt = _Attempt(key, entry, origin, failures)
-        if entry.kind is Kind.CANCEL:
+        if entry.kind is CANCEL:
             self._start_take_back(attempt)
         else:
             self._send(attempt)
@@ -260,13 +260,13 @@ class Relay:
             attempt: The attempt.
             sequence: The sequence of the message in its stream; 0 if nothing was stored.
         """
-        key, entry, _, _ = attempt
+        key, entry = attempt.key, attempt.entry
         outbox = key.outbox
         if not outbox or outbox[0][0] is not entry:
             return  # the outbox was dropped meanwhile
         self.published += 1
         _, origin = outbox.popleft()
-        if entry.kind is not Kind.EVENT and sequence:
+        if entry.kind is not EVENT and sequence:
             # Timers are stored in the turns stream, whose sequences the checkpoint covers.
             self.checkpoint.mark_done(sequence)
         if not outbox or outbox[0][1] != origin:
@@ -300,15 +300,15 @@ class Relay:
 
     async def _take_back(self, attempt: _Attempt) -> None:
         """Delete the stored timer that has the name of an entry, and then publish the entry if it sets a timer."""
-        key, entry, origin, failures = attempt
+        key, entry = attempt.key, attempt.entry
         own_ids = {each.id for each, _ in key.outbox or ()}
         try:
-            deleted = await take_back(self._jetstream, self._names, entry, origin, own_ids)
+            deleted = await take_back(self._jetstream, self._names, entry, attempt.origin, own_ids)
         except (ActorError, TimeoutError) as error:
             self._retry_later(attempt, error)
             return
-        if deleted and entry.kind is not Kind.CANCEL:
-            self._retry(key, failures)
+        if deleted and entry.kind is not CANCEL:
+            self._retry(key, attempt.failures)
         else:
             self._confirmed(attempt, 0)
 

@@ -15,7 +15,7 @@ timer carries the sequence of the record that set it. The timer with the higher 
 """
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.record import Kind, Outgoing
+from runtime.storage.record import TIMER, Outgoing
 from runtime.wire import header_block
 from runtime.wire.cloudevents import rfc3339
 from runtime.wire.subjects import Names, key_token
@@ -38,7 +38,7 @@ def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> t
         (header_block.IDEMPOTENCY_KEY, entry.id),
         (header_block.TIMER_COMMAND, entry.name),
     ]
-    if entry.kind is Kind.TIMER:
+    if entry.kind is TIMER:
         # Published as if by the scheduler, which makes the server delete the waiting timer of this name.
         headers += [(b"Nats-Scheduler", schedule), (b"Nats-Schedule-Next", "purge")]
         return target, _block(trace, headers)

@@ -21,7 +21,7 @@ from runtime.actor.call import TurnCall
 from runtime.actor.message import contract_of
 from runtime.errors import CodecError, Overloaded
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled, Unstorable
-from runtime.storage.record import NO_REPLY, Handled, Kind, Outgoing
+from runtime.storage.record import CANCEL, EVENT, NO_REPLY, SCHEDULE, TIMER, Handled, Outgoing
 from runtime.storage.relay import Relay
 from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
 from runtime.turns.key import Key, Pending
@@ -227,15 +227,13 @@ class Commits:
                 raise CodecError(
                     f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
                 )
-            outgoing.append(
-                Outgoing(event_id, Kind.EVENT, contract.type.__name__, token, msgspec.Raw(body), now, trace)
-            )
+            outgoing.append(Outgoing(event_id, EVENT, contract.type.__name__, token, msgspec.Raw(body), now, trace))
         token = key.token if self._keyed else NO_KEY
         for timer_id, timer in call.timers:
             if timer.message is None:
-                outgoing.append(Outgoing(timer_id, Kind.CANCEL, "Cancelled", token, NO_REPLY, now, trace, timer.name))
+                outgoing.append(Outgoing(timer_id, CANCEL, "Cancelled", token, NO_REPLY, now, trace, timer.name))
                 continue
-            kind = Kind.SCHEDULE if timer.schedule or timer.after > 0 else Kind.TIMER
+            kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
             name = type(timer.message).__name__
             body = msgspec.Raw(encode(timer.message))
             outgoing.append(
