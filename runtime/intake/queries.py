@@ -9,12 +9,12 @@ from opentelemetry.trace import Span
 from runtime.actor.call import Call, CallScope, check_depth
 from runtime.actor.handler import Handler
 from runtime.actor.invoke import make_invoke
-from runtime.errors import CodecError, DeadlineExceeded, Overloaded, RequestError
+from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishError, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
 from runtime.turns.workers import foreign_cancellation
-from runtime.wire.codec import JSON, UNDECODABLE, Format, explain, format_of
+from runtime.wire.codec import JSON, UNDECODABLE, Format, encode, explain, format_of
 from runtime.wire.envelope import EQUALS_SIGN, NO_ROOM_FOR_TRACE, read, read_plain
 from runtime.wire.replies import invalid_message
 
@@ -53,7 +53,16 @@ class QueryCall(Call, gc=False, eq=False):
                 result = await self._run_keyed()
             else:
                 result = await endpoint.invoke(endpoint.handler, self, self.message)
-            endpoint.answer(self, result)
+            if span is not NO_SPAN or self.format is not JSON:
+                endpoint.answer(self, result)
+                return
+            # The untraced part of `answer`, in place: the call costs 2.3 % of a query (`bench instructions`).
+            try:
+                endpoint.respond(self.reply, encode(result) if result is not None else b"")
+            except PublishError as error:
+                endpoint.answer_unsendable(self, error)
+            else:
+                endpoint.durations.record(_now() - self.received_ns)
         except asyncio.CancelledError as error:
             if (failure := foreign_cancellation(error)) is None:
                 self.abandon()
