@@ -61,9 +61,10 @@ check-spelling: $(STAMP) ## Run codespell over code and pages: American English,
 	@$(BIN)/codespell $(PRESENT) $(TEXTS)
 
 .PHONY: check-types
-check-types: $(STAMP) ## Run basedpyright, strict, over runtime, actors and examples
+check-types: $(STAMP) ## Run basedpyright and mypy, both strict, over runtime (basedpyright only), actors and examples
 	@echo '· types'
 	@$(BIN)/basedpyright --level error
+	@$(BIN)/mypy
 
 .PHONY: check-docker
 check-docker: $(STAMP) ## Run hadolint

@@ -107,7 +107,7 @@ def show(spans: list[SpanRecord], parent: str | None = None, depth: int = 0) -> 
     """Print the children of `parent` in order of start time, each followed by its own children."""
     for span in sorted(spans, key=lambda span: span.start):
         if span.parent_id == parent:
-            items = f" items={span.attributes['items']}" if "items" in span.attributes else ""
+            items = f" items={span.attributes['items']!r}" if "items" in span.attributes else ""
             print(f"{span.service:<10}{'  ' * depth + span.name:<43}{span.kind.name}{items}")
             show(spans, span.span_id, depth + 1)
 

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 
@@ -82,3 +84,33 @@ def test_the_entry_point_of_the_demo_loads(installed: Path) -> None:
 def test_the_services_of_the_shop_are_found_by_their_installed_name(installed: Path) -> None:
     code = "from runtime.cli.targets import find_actors; print(*[a.__module__ for a in find_actors(['actorloom_shop.orders'])])"
     assert run("-c", code, cwd=installed.parent, path=str(installed)) == "actorloom_shop.orders.actor\n"
+
+
+@pytest.fixture
+def project(wheel: Path, tmp_path: Path) -> Path:
+    """An application outside the checkout, with the wheel in a virtual environment of its own: ``.venv``."""
+    environment = tmp_path / "project" / ".venv"
+    venv.create(environment)
+    [site] = environment.glob("lib/*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    (site / "packages.pth").write_text(f"{sysconfig.get_path('purelib')}\n")  # the packages that the wheel depends on
+    application = tmp_path / "project" / "application"
+    application.mkdir()
+    for name in ("contracts", "right"):
+        text = (ROOT / "tests" / "typing" / f"{name}.py").read_text()
+        (application / f"{name}.py").write_text(text.replace("tests.typing.", "application."))
+    (application / "__init__.py").touch()
+    return tmp_path / "project"
+
+
+def test_an_application_passes_mypy_strict(project: Path) -> None:
+    python = project / ".venv" / "bin" / "python"
+    found = run("-m", "mypy", "--strict", "--python-executable", str(python), "-p", "application", cwd=project)
+    assert found == "Success: no issues found in 3 source files\n"
+
+
+def test_an_application_passes_pyright_strict(project: Path) -> None:
+    (project / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "include": ["application"]}')
+    python = project / ".venv" / "bin" / "python"
+    assert run("-m", "basedpyright", "--pythonpath", str(python), cwd=project).startswith("0 errors")

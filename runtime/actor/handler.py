@@ -5,12 +5,12 @@ The table is collected from the decorated methods of a class, and checked, when 
 
 import inspect
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
-from runtime.actor.message import Accepted, Contract, Event, NewKey, Op, contract_of, path_reader
+from runtime.actor.message import Accepted, Command, Contract, Event, NewKey, Op, Query, contract_of, path_reader
 from runtime.actor.patterns import compile_pattern
 from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
@@ -18,7 +18,19 @@ from runtime.wire.codec import Codec, check_type
 
 Verb = Literal["query", "command", "react"]
 
-Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+A = TypeVar("A")
+M = TypeVar("M")
+R = TypeVar("R")
+Q = TypeVar("Q", bound=Query[Any])
+C = TypeVar("C", bound=Command[Any])
+J = TypeVar("J", bound=Command[Accepted])
+E = TypeVar("E", bound=Event)
+
+Method = Callable[[A, M], Coroutine[Any, Any, R]]
+"""A coroutine method of an actor `A` that handles a message `M` and returns `R`.
+
+A type checker compares the kind of the message with the decorator. Python has no type for "the reply that this message
+declares", so the table compares the reply when the class is created."""
 
 _MARK = "__actorloom__"
 """The attribute of a method that has its mark."""
@@ -37,7 +49,7 @@ class Mark(msgspec.Struct, frozen=True):
     attempts: int | None = None
 
 
-def query(function: Function) -> Function:
+def query(function: Method[A, Q, R]) -> Method[A, Q, R]:
     """Mark a method as the handler of a query.
 
     The handler reads the last committed state and does not wait for commands of its key. It cannot change the state, emit
@@ -58,9 +70,11 @@ def query(function: Function) -> Function:
 
 
 @overload
-def command(function: Function, /) -> Function: ...
+def command(function: Method[A, C, R], /) -> Method[A, C, R]: ...
 @overload
-def command(*, accept: bool = False) -> Callable[[Function], Function]: ...
+def command(*, accept: Literal[False] = False) -> Callable[[Method[A, C, R]], Method[A, C, R]]: ...
+@overload
+def command(*, accept: Literal[True]) -> Callable[[Method[A, J, None]], Method[A, J, None]]: ...
 def command(function: Any = None, /, *, accept: bool = False) -> Any:
     """Mark a method as the handler of a command.
 
@@ -90,11 +104,11 @@ def command(function: Any = None, /, *, accept: bool = False) -> Any:
 
 
 @overload
-def react(function: Function, /) -> Function: ...
+def react(function: Method[A, E, None], /) -> Method[A, E, None]: ...
 @overload
 def react(
     *, where: dict[str, Any] | None = None, key: str | None = None, attempts: int | None = None
-) -> Callable[[Function], Function]: ...
+) -> Callable[[Method[A, E, None]], Method[A, E, None]]: ...
 def react(
     function: Any = None, /, *, where: dict[str, Any] | None = None, key: str | None = None, attempts: int | None = None
 ) -> Any:

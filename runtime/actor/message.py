@@ -165,6 +165,7 @@ class MessageMeta(msgspec.StructMeta):
         return cls
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))  # mypy ignores the one of the metaclass
 class Message(msgspec.Struct, frozen=True, metaclass=MessageMeta):
     """The root of `Query`, `Command` and `Event`. An application does not subclass it directly."""
 

@@ -1,4 +1,4 @@
-"""The type checker accepts right code, and reports wrong code line by line."""
+"""Both type checkers accept right code, and report wrong code line by line."""
 
 import json
 import subprocess
@@ -11,17 +11,32 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-@pytest.fixture(scope="module")
-def reported() -> dict[str, set[int]]:
-    """The lines with errors of each snippet, as reported by basedpyright with the strict settings of the project."""
-    checked = subprocess.run(
-        [sys.executable, "-m", "basedpyright", "--outputjson", *sorted(str(path) for path in HERE.glob("[!t]*.py"))],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def by_basedpyright(files: list[str]) -> list[tuple[str, int]]:
+    """The file and line of each error that basedpyright reports with the strict settings of the project."""
+    checked = run("basedpyright", "--outputjson", *files)
+    found = json.loads(checked.stdout)["generalDiagnostics"]
+    return [(each["file"], each["range"]["start"]["line"] + 1) for each in found if each["severity"] == "error"]
+
+
+def by_mypy(files: list[str]) -> list[tuple[str, int]]:
+    """The file and line of each error that mypy reports with the strict settings of the project."""
+    checked = run("mypy", "--output=json", *files)
+    assert checked.returncode in (0, 1), checked.stdout + checked.stderr
+    found = [json.loads(line) for line in checked.stdout.splitlines()]
+    return [(each["file"], each["line"]) for each in found if each["severity"] == "error"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of Python in the root of the project."""
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module", params=[by_basedpyright, by_mypy])
+def reported(request: pytest.FixtureRequest) -> dict[str, set[int]]:
+    """The lines with errors of each snippet."""
     found: dict[str, set[int]] = {}
-    for each in json.loads(checked.stdout)["generalDiagnostics"]:
-        if each["severity"] == "error":
-            found.setdefault(Path(each["file"]).name, set()).add(each["range"]["start"]["line"] + 1)
+    for file, line in request.param(sorted(str(path) for path in HERE.glob("[!t]*.py"))):
+        found.setdefault(Path(file).name, set()).add(line)
     return found
 
 

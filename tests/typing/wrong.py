@@ -1,7 +1,7 @@
 """Wrong code: the type checker reports an error in each line with the comment, and in no other line."""
 
-from runtime import Actor, command, connect, query
-from tests.typing.contracts import CancelOrder, CreateOrder, FindOrder, GetOrder, Order, OrderCreated
+from runtime import Accepted, Actor, command, connect, query, react
+from tests.typing.contracts import CancelOrder, CreateOrder, FindOrder, GetOrder, ImportOrders, Order, OrderCreated
 
 
 class Orders(Actor[Order]):
@@ -26,6 +26,42 @@ class Orders(Actor[Order]):
         print(maybe.total)  # wrong: it may be None
         text: str = await self.query(GetOrder("1"))  # wrong: the reply is an Order
         return Order(message.total, text)  # wrong: both fields have other types
+
+
+class Handlers(Actor[Order]):
+    name = "handlers"
+
+    @command  # wrong: a query has another decorator
+    async def get_order(self, message: GetOrder) -> Order:
+        return Order("1")
+
+    @query  # wrong: a command has another decorator
+    async def create_order(self, message: CreateOrder) -> Order:
+        return Order("1")
+
+    @react  # wrong: only events have reactions
+    async def cancel_order(self, message: CancelOrder) -> None:
+        return None
+
+    @react(attempts=2)  # wrong: an event has no reply
+    async def on_order_created(self, event: OrderCreated) -> int:
+        return event.total
+
+    @command(accept=True)  # wrong: the reply of a long job is Accepted
+    async def cancel_later(self, message: CancelOrder) -> None:
+        return None
+
+    @command(accept=True)  # wrong: the handler of a long job returns None
+    async def import_orders(self, message: ImportOrders) -> Accepted:
+        return Accepted("1")
+
+    @command  # wrong: a handler is a coroutine method
+    def find_order(self, message: CancelOrder) -> None:
+        return None
+
+    @query  # wrong: a handler has a message
+    async def list_orders(self) -> list[Order]:
+        return []
 
 
 async def program() -> None:
