@@ -203,16 +203,17 @@ class Handler:
         """The predicate of the pattern `where`, over the decoded JSON of an event; None without a pattern."""
         self.attempts = mark.attempts
         """The attempts before a dead letter; None for the number in the retry policy."""
-        self.key_of = path_reader(contract.type, mark.key, label) if mark.key else contract.key_of
+        key = mark.key or contract.key
+        self.key_of = path_reader(contract.type, key, label) if isinstance(key, str) else None
         """Reads the key from a message; None if messages of this type have no key."""
         self.id_suffix = f".{name}" if mark.verb == "react" else ""
         """Follows the id of an event in the record, since each reaction to an event is handled by itself.
 
         It depends on the name of the method alone, so that a reaction that is added later changes no other id."""
         if keyed and self.key_of is None and mark.verb != "query" and not isinstance(contract.key, NewKey):
-            key = "@react(key=…)" if mark.verb == "react" else "key=… in the class line of the message"
+            place = "@react(key=…)" if mark.verb == "react" else "key=… in the class line of the message"
             raise DeclarationError(
-                f"{label}: {contract.type.__name__} has no key, but the actor has a state for each key: declare {key}"
+                f"{label}: {contract.type.__name__} has no key, but the actor has a state for each key: declare {place}"
             )
 
 

@@ -17,6 +17,7 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
+    ForwardRef,
     Generic,
     Literal,
     Self,
@@ -25,11 +26,13 @@ from typing import (
     dataclass_transform,
     get_args,
     get_origin,
+    get_type_hints,
 )
 
 import msgspec
 
 from runtime.errors import CodecError, DeclarationError
+from runtime.wire.codec import undefined_type
 from runtime.wire.subjects import snake_case, valid_name
 
 R = TypeVar("R", covariant=True)
@@ -80,12 +83,25 @@ class Contract(msgspec.Struct, frozen=True, eq=False):
     """The name on the wire: ``create_order`` for the class `CreateOrder`."""
     type: type[msgspec.Struct]
     """The class."""
-    reply: Any
-    """The type of the reply; None for an event."""
+    declared_reply: Any
+    """The type of the reply as it is written in the class line; None for an event."""
     key: str | NewKey | None
     """The path of the key's field, `new_key`, or None for a message without a key."""
     key_of: Callable[[Any], str] | None
     """Reads the key from a message; None if the message has no field with the key."""
+
+    @property
+    def reply(self) -> Any:
+        """The type of the reply; None for an event. A type in quotes may be defined later than the message."""
+        if not _has_quotes(self.declared_reply):
+            return self.declared_reply
+        holder = type(
+            "Holder", (), {"__annotations__": {"reply": self.declared_reply}, "__module__": self.type.__module__}
+        )
+        try:
+            return get_type_hints(holder, include_extras=True)["reply"]
+        except NameError as error:
+            raise undefined_type(self.type.__name__, error) from None
 
     @property
     def type_name(self) -> str:
@@ -107,6 +123,7 @@ def path_reader(root: type, path: str, label: str) -> Callable[[Any], str]:
 
     Raises:
         DeclarationError: The path does not exist, or its values are not strings or integers.
+        NameError: A struct on the path has a field whose type is not defined yet.
     """
     names = path.split(".")
     kind: Any = root
@@ -135,6 +152,36 @@ def path_reader(root: type, path: str, label: str) -> Callable[[Any], str]:
     return read
 
 
+def _key_reader(cls: type[msgspec.Struct], path: str) -> Callable[[Any], str]:
+    """Return the `path_reader` of a class that is being created.
+
+    The types of its fields cannot be known yet if one of them is the class itself, or a class that the module defines
+    later. The path is then checked when the key is first read. The actor that handles the message checks it at import.
+    """
+    label = cls.__name__
+    first = path.partition(".")[0]
+    if first not in cls.__struct_fields__:
+        raise DeclarationError(f"{label}: key {path!r}: {label} has no field {first!r}")
+    try:
+        return path_reader(cls, path, label)
+    except NameError:
+        found: list[Callable[[Any], str]] = []
+
+    def read(message: Any) -> str:
+        if not found:
+            try:
+                found.append(path_reader(cls, path, label))
+            except NameError as error:
+                raise undefined_type(label, error) from None
+        return found[0](message)
+
+    return read
+
+
+def _has_quotes(kind: Any) -> bool:
+    return isinstance(kind, str | ForwardRef) or any(map(_has_quotes, get_args(kind)))
+
+
 def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
@@ -157,11 +204,16 @@ class MessageMeta(msgspec.StructMeta):
         cls = cast(Any, super().__new__(mcls, name, bases, namespace, **config))
         if actor is not None:
             contract = cls.__contract__ = _contract(cls, namespace, actor, key)
-            declared.setdefault(actor, {})[f"{contract.op}.{contract.name}"] = contract
+            _declare(contract)
             if naming:
                 _check_naming(cls.__contract__)
         elif key is not None:
             raise DeclarationError(f"{name}: key= without actor=: declare the actor that owns the message, actor=…")
+        elif (base := getattr(cls, "__contract__", None)) is not None:
+            raise DeclarationError(
+                f"{name} derives from {base.type.__name__}, but is a message of its own: "
+                f"declare the actor that owns it, actor={base.actor!r}"
+            )
         return cls
 
 
@@ -179,7 +231,8 @@ class Query(Message, Generic[R], frozen=True):
 
     Args:
         actor: In the class line: the name of the actor that handles it.
-        key: In the class line: the path of the field that has the key.
+        key: In the class line: the path of the field that has the key. A class that derives from another message has its
+            key by default.
 
     Example:
         class GetOrder(Query[Order], actor="orders", key="order_id"):
@@ -263,8 +316,23 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
         raise DeclarationError(f"{name}: key=new_key is for commands only")
     if not cls.__struct_config__.frozen:
         raise DeclarationError(f"{name}: a message is immutable; remove frozen=False")
-    read = path_reader(cls, key, name) if isinstance(key, str) else None
+    if key is None and isinstance(inherited := getattr(cls, "__contract__", None), Contract):
+        key = inherited.key
+    read = _key_reader(cls, key) if isinstance(key, str) else None
     return Contract(op, actor, snake_case(name), cls, _reply_type(cls, namespace, op), key, read)
+
+
+def _declare(contract: Contract) -> None:
+    """Enter a contract in `declared`. A class may be defined again, for example by a module that is loaded again."""
+    contracts = declared.setdefault(contract.actor, {})
+    entry = f"{contract.op}.{contract.name}"
+    other = contracts.get(entry)
+    if other is not None and other.type.__name__ != contract.type.__name__:
+        raise DeclarationError(
+            f"{contract.type.__name__} and {other.type.__name__} have the same name on the wire, "
+            f"{contract.op} {contract.name!r} of actor {contract.actor!r}: rename one of them"
+        )
+    contracts[entry] = contract
 
 
 def _reply_type(cls: type, namespace: dict[str, Any], op: Op) -> Any:
@@ -275,7 +343,7 @@ def _reply_type(cls: type, namespace: dict[str, Any], op: Op) -> Any:
             return get_args(base)[0]
     inherited = getattr(cls, "__contract__", None)
     if isinstance(inherited, Contract):
-        return inherited.reply
+        return inherited.declared_reply
     raise DeclarationError(
         f"{cls.__name__}: declare the type of the reply: {op.capitalize()}[Reply], or {op.capitalize()}[None]"
     )

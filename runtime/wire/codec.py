@@ -140,9 +140,20 @@ def check_type(kind: Any) -> None:
     A dict with numbers as keys is not: the sender chooses the hashes of the keys, and collisions cost quadratic time.
 
     Raises:
-        DeclarationError: The type is, or contains, such a dict.
+        DeclarationError: The type is, or contains, such a dict, or it has a field whose type is not defined.
     """
-    _check(kind, set())
+    try:
+        _check(kind, set())
+    except NameError as error:
+        raise undefined_type(getattr(kind, "__name__", str(kind)), error) from None
+
+
+def undefined_type(name: str, error: NameError) -> DeclarationError:
+    """Return the error of a type whose annotations contain an undefined name."""
+    return DeclarationError(
+        f"{name}: {error}; define the types of its fields at the top level of a module, before the actor, "
+        "and import them at run time, not under TYPE_CHECKING"
+    )
 
 
 def _check(kind: Any, seen: set[int]) -> None:
@@ -160,5 +171,8 @@ def _check(kind: Any, seen: set[int]) -> None:
 
 
 def schema(kind: Any) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a type, complete in itself."""
-    return msgspec.json.schema(kind)
+    """Return the JSON Schema (2020-12) of a type, complete in itself. Raises `DeclarationError` for an undefined type."""
+    try:
+        return msgspec.json.schema(kind)
+    except NameError as error:
+        raise undefined_type(getattr(kind, "__name__", str(kind)), error) from None

@@ -1,12 +1,15 @@
 """Messages: their contracts, and the checks when a class is created."""
 
+import types
 from typing import Annotated, Any
 
 import msgspec
 import pytest
 
-from runtime import Accepted, CodecError, Command, DeclarationError, Event, Query, new_key
+from runtime import Accepted, Actor, CodecError, Command, DeclarationError, Event, Query, command, new_key, query
 from runtime.actor.message import NamingWarning, contract_of
+from runtime.nats.server import EmbeddedServer
+from tests.support.probe import running
 
 
 class Thing(msgspec.Struct, frozen=True):
@@ -72,6 +75,122 @@ def test_an_event_copies_the_fields_of_another_object() -> None:
 
     assert ThingCreated.of(Source()) == ThingCreated(Thing("1"), 3)
     assert ThingCreated.of(Source(), amount=9) == ThingCreated(Thing("1"), 9)
+
+
+class GetNodes(Query[list["Node"]], actor="trees"):
+    pass
+
+
+class MoveNode(Command["Node"], actor="trees", key="path"):
+    path: str
+    child: "MoveNode | None" = None
+
+
+class FillNode(Command[None], actor="trees", key="under.name"):
+    under: "Node"
+    leaves: list["Leaf"] = []
+
+
+class NodeFilled(Event, actor="trees", key="under.name"):
+    under: "Node"
+
+
+class GrowNode(FillNode, actor="trees"):
+    by: int = 1
+
+
+class Leaf(msgspec.Struct, frozen=True):
+    color: str
+
+
+class Node(msgspec.Struct, frozen=True):
+    name: str
+    nodes: list["Node"] = []
+
+
+class Trees(Actor[Node]):
+    name = "trees"
+
+    @command
+    async def fill_node(self, message: FillNode) -> None:
+        self.state = message.under
+        self.emit(NodeFilled(message.under))
+
+    @command
+    async def grow_node(self, message: GrowNode) -> None:
+        self.state = Node(message.under.name, [Node("new")] * message.by)
+
+    @query
+    async def get_nodes(self, message: GetNodes) -> list[Node]:
+        return [Node("k", [Node("l")])]
+
+    @command
+    async def move_node(self, message: MoveNode) -> Node:
+        return Node(message.path, [Node(message.child.path)] if message.child else [])
+
+
+async def test_recursive_and_later_types_are_carried(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Trees, url=nats_server.url, namespace=namespace) as system:
+        assert await system.bus.command(MoveNode("a", MoveNode("b", MoveNode("c")))) == Node("a", [Node("b")])
+        assert await system.bus.query(GetNodes()) == [Node("k", [Node("l")])]
+        await system.bus.command(FillNode(Node("k", [Node("l")]), [Leaf("red")]))
+        assert await system.state("trees", "k") == Node("k", [Node("l")])
+        assert [each.subject.rpartition(".")[2] for each in await system.stored_events("trees")] == ["k"]
+
+
+async def test_a_derived_message_keeps_its_own_fields_and_the_key_of_its_base(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Trees, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(GrowNode(Node("k"), by=3))
+        assert await system.state("trees", "k") == Node("k", [Node("new")] * 3)
+
+
+def test_a_derived_message_must_declare_its_owner() -> None:
+    with refused("ThingGone derives from ThingCreated, but is a message of its own: .* actor='things'"):
+
+        class ThingGone(ThingCreated):
+            reason: str = ""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("GetURL", "GetUrl"), ("GetHTTPPage", "GetHttpPage"), ("GetItem", "Get_Item")]
+)
+def test_two_names_that_are_one_name_on_the_wire_are_refused(first: str, second: str) -> None:
+    def declare(base: type, name: str) -> Any:
+        origin = {"__orig_bases__": (Query[None],)} if base is Query else {}
+        return type(Event)(name, (base,), {"__module__": __name__, **origin}, actor="pages", naming=False)
+
+    for base in (Query, Event):
+        declare(base, first)
+        declare(base, first)  # as a module that is loaded again does
+        with refused(f"{second} and {first} have the same name on the wire, (query|event) '[a-z_]+' of actor 'pages'"):
+            declare(base, second)
+
+
+def test_a_type_that_is_never_defined_is_refused_with_its_name() -> None:
+    class GetLost(Query[None], actor="lost", key="at"):
+        at: str
+        where: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+    class Lost(msgspec.Struct, frozen=True):
+        where: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+
+    async def get_lost(self: Any, message: GetLost) -> None: ...
+
+    get_lost.__annotations__ = {"message": GetLost, "return": None}
+    with refused("GetLost: name 'Nowhere' is not defined; define the types of its fields at the top level"):
+        type("Losts", (Actor,), {"name": "lost", "get_lost": query(get_lost)})
+
+    class GetFound(Query["Nowhere"], actor="lost"):  # type: ignore[name-defined]
+        pass
+
+    with refused("GetFound: name 'Nowhere' is not defined"):
+        print(contract_of(GetFound).reply)
+    with refused("Lost: name 'Nowhere' is not defined"):
+        types.new_class("Losts", (Actor[Lost],), exec_body=lambda body: body.update(name="lost"))
+    with refused("GetLost: name 'Nowhere' is not defined"):
+        contract_of(GetLost).key_of(GetLost("a", None))  # type: ignore[misc]
 
 
 def refused(text: str, **keywords: Any) -> Any:
