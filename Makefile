@@ -24,7 +24,7 @@ setup: $(STAMP) ## Create .venv with all dependencies (the other targets do this
 
 .PHONY: demo
 demo: $(STAMP) ## Run the shop on an embedded NATS, take one order through it and print its trace (ARGS=--exit ends it then)
-	@$(BIN)/python -m runtime demo $(ARGS)
+	@$(BIN)/actorloom demo $(ARGS)
 
 ##@ Development
 .PHONY: test

@@ -1,8 +1,8 @@
 """Counter: one state per key. Commands of a key run one after another; queries do not wait for them.
 
     python examples/counter.py
-    python -m runtime run examples.counter                                   # or serve it, and in another terminal:
-    python -m runtime command counter.add name=apples by=3
+    actorloom run examples.counter    # or serve it, and in another terminal:
+    actorloom command counter.add name=apples by=3
     nats req counter.command.add '{"name": "apples", "by": 3}' -H 'Idempotency-Key: my-id-1'
     nats req counter.query.get_count '{"name": "apples"}'
 

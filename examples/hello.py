@@ -1,8 +1,8 @@
 """Hello: the smallest actor. It has no state and answers one query.
 
     python examples/hello.py                 # a NATS server, the actor and its caller in one process
-    python -m runtime run examples.hello     # the actor alone, until Ctrl-C; in another terminal:
-    python -m runtime query hello.greet name=Ada
+    actorloom run examples.hello             # the actor alone, until Ctrl-C; in another terminal:
+    actorloom query hello.greet name=Ada
     nats req hello.query.greet '{"name": "Ada"}'
 
 It prints::

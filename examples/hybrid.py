@@ -4,8 +4,8 @@ A guest orders a dish at a table. The actor `bills` queries the menu for the pri
 an event. When the kitchen emits that the dish is cooked, `bills` reacts and marks it as served.
 
     python examples/hybrid.py
-    python -m runtime run examples.hybrid                                    # or serve it, and in another terminal:
-    python -m runtime command bills.order_dish table=4 dish=soup
+    actorloom run examples.hybrid    # or serve it, and in another terminal:
+    actorloom command bills.order_dish table=4 dish=soup
     nats req bills.query.get_bill '{"table": "4"}'
     nats sub 'bills.event.>'
 

@@ -1,7 +1,7 @@
 """Long job: a command that is accepted at once, runs in the background, and ends with an event.
 
     python examples/long_job.py
-    python -m runtime run examples.long_job                                  # or serve it, and in another terminal:
+    actorloom run examples.long_job    # or serve it, and in another terminal:
     nats req reports.command.make_report '{"reportId": "q3", "pages": 3}' -H 'Idempotency-Key: report-q3'
     nats sub 'reports.event.report_made.*'
 

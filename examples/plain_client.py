@@ -3,7 +3,7 @@
 A client in any language needs the same four things: requests to subjects, JSON bodies, optional headers, and a consumer on
 a stream. This one uses nats-py. Serve the counter (see counter.py), and run the client in another terminal::
 
-    python -m runtime run examples.counter
+    actorloom run examples.counter
     python examples/plain_client.py          # on NATS_URL, or nats://127.0.0.1:4222
 
 It prints::
@@ -62,7 +62,7 @@ async def main() -> None:
     try:
         client = await nats.connect(url, allow_reconnect=False)
     except (NoServersError, OSError):
-        sys.exit(f"no NATS server at {url}; first run: python -m runtime run examples.counter")
+        sys.exit(f"no NATS server at {url}; first run: actorloom run examples.counter")
 
     # With an idempotency key a command is safe to repeat: it takes effect once, and both requests get the reply.
     add = {"name": "figs", "by": 2}

@@ -1,8 +1,8 @@
 """Rules: reactions that select events by a pattern over their content.
 
     python examples/rules.py
-    python -m runtime run examples.rules                                     # or serve it, and in another terminal:
-    python -m runtime command sensors.record room=cellar celsius=-3
+    actorloom run examples.rules    # or serve it, and in another terminal:
+    actorloom command sensors.record room=cellar celsius=-3
     nats req watch.query.get_alarms '{"room": "cellar"}'
 
 It prints::

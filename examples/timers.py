@@ -1,8 +1,8 @@
 """Timers: commands that an actor sends to itself later, once or repeatedly. They are stored, so a restart loses none.
 
     python examples/timers.py
-    python -m runtime run examples.timers                                    # or serve it, and in another terminal:
-    python -m runtime command eggs.cook_egg name=mine seconds=3
+    actorloom run examples.timers    # or serve it, and in another terminal:
+    actorloom command eggs.cook_egg name=mine seconds=3
     nats req eggs.query.get_egg '{"name": "mine"}'
 
 It prints::

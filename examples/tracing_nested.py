@@ -1,7 +1,7 @@
 """Nested tracing: spans that handlers start with the OpenTelemetry API are part of the trace of the request.
 
     python examples/tracing_nested.py
-    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python -m runtime run examples.tracing_nested     # to Jaeger
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 actorloom run examples.tracing_nested     # to Jaeger
     nats req baskets.command.check_out '{"basketId": "1", "items": ["tea", "milk"]}'
 
 It prints the trace of one request as a tree. Each client span is the parent of its server span, spans of handlers are at

@@ -75,11 +75,26 @@ def actorloom(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line with `arguments` (by default those of the process) and exit with its code."""
     if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)  # so that `run` finds modules of the working directory
+        if hiding := _hiding_modules(here):
+            click.echo(f"Error: {hiding[0]} hides a package that Actorloom needs: rename it", err=True)
+            sys.exit(2)
+        # `run` finds modules of the working directory before installed packages, but not before modules of Python.
+        installed = (place for place, path in enumerate(sys.path) if path.endswith("-packages"))
+        sys.path.insert(next(installed, len(sys.path)), here)
     try:
         actorloom(arguments, prog_name="actorloom")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+_NEEDED = ("anyio", "click", "msgspec", "nats", "opentelemetry", "rich", "uvloop", "watchfiles")
+"""The packages that the library imports, many of them later than at the start."""
+
+
+def _hiding_modules(here: str) -> list[str]:
+    """Return the files of the working directory that are imported instead of a package in `_NEEDED`."""
+    files = [os.path.join(here, *file) for name in _NEEDED for file in ((f"{name}.py",), (name, "__init__.py"))]
+    return [file for file in files if os.path.isfile(file)]
 
 
 def _print_internal_error(kind: type[BaseException], error: BaseException, _: object) -> None:

@@ -58,6 +58,7 @@ async def _start(environ: Mapping[str, str]) -> Process:
     arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # a runtime.py of the working directory does not replace this library
         "-m",
         "runtime",
         *arguments,

@@ -1,4 +1,4 @@
-"""Runs ``python -m runtime …`` as a real process: to its end, or for the duration of a block."""
+"""Runs ``actorloom …`` as a real process: to its end, or for the duration of a block."""
 
 import asyncio
 import os
@@ -84,7 +84,7 @@ async def running_command(
 ) -> AsyncIterator[Process]:
     """Run a command for the duration of the block, which is entered once the output contains `ready`."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.DEVNULL,
+        sys.executable, "-P", "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     process = Process(child)
@@ -100,7 +100,7 @@ async def run_command(
 ) -> Completed:
     """Run a command to its end; return its exit code and output."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.PIPE,
+        sys.executable, "-P", "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:

@@ -2,7 +2,7 @@
 
 A code block after a line that is only a path in backticks and a colon is a file. A ``console`` block is a terminal
 session: each line that begins with ``$ `` is typed, and the lines below it are the expected output, in which ``…`` matches
-any text. ``python -m runtime run`` keeps running; the next ``run`` or the end of the page stops it as Ctrl-C does.
+any text. ``actorloom run`` keeps running; the next ``run`` or the end of the page stops it as Ctrl-C does.
 """
 
 import asyncio
@@ -98,7 +98,7 @@ class Terminal:
             path = self.home / step.path
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(step.text)
-        elif step.text.startswith("python -m runtime run"):
+        elif step.text.startswith("actorloom run"):
             await self.stop()
             await self._run(step)
         else:
