@@ -46,8 +46,10 @@ from runtime.nats.lease import Lease
 from runtime.nats.micro import Endpoint, MicroService
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
+from runtime.storage.record import Unreadable
 from runtime.storage.relay import Relay
 from runtime.storage.state import States
+from runtime.storage.unreadable import UnreadableRecords
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
@@ -78,9 +80,11 @@ class Serving:
         bus = Bus(served.connection, served.tracer, namespace=served.namespace, timeout=served.options.timeout)
         actor = served.actor
         owns = lease.held if lease is not None else lambda: True
-        self.relay = Relay(served.jetstream, served.names, served.tracer, owns)
+        unreadable = UnreadableRecords(served.name)
+        self.relay = Relay(served.jetstream, served.names, served.tracer, owns, unreadable)
         states = States(served.name, actor.state_type, actor.state_version, actor.upgrades)
-        self.journal = Journal(served.jetstream, served.names, states, served.options, self.relay.checkpoint.mark_done)
+        mark_done = self.relay.checkpoint.mark_done
+        self.journal = Journal(served.jetstream, served.names, states, served.options, mark_done, unreadable)
         self.indexes = Indexes(served.name, actor.indexes, self._states) if actor.indexes else None
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update
@@ -178,7 +182,7 @@ class Serving:
                 leave_endpoint()
 
     async def _states(self, tokens: list[str]) -> list[Any]:
-        """Return the committed state of each key token, for a page of a list query."""
+        """Return the committed state of each key token, for a page of a list query; None for an unreadable record."""
 
         async def state(token: str) -> Any:
             entry = self.turns.keys.use(token_key(token))
@@ -186,6 +190,8 @@ class Serving:
             try:
                 await self.turns.keys.ensure_loaded(entry)
                 return entry.state
+            except Unreadable:
+                return None  # the journal has logged it
             finally:
                 entry.queries -= 1
 

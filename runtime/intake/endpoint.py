@@ -13,6 +13,7 @@ from opentelemetry.trace import Span, SpanKind
 from runtime.actor.handler import Handler
 from runtime.errors import HandlerFailed, NotDelivered, PublishError
 from runtime.intake.context import Context
+from runtime.storage.record import Unreadable
 from runtime.telemetry import NO_SPAN, Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
 from runtime.wire.codec import JSON, Format, encode
 from runtime.wire.header_block import END, START
@@ -133,7 +134,7 @@ class Endpoint:
         if is_internal(error):
             span.record_exception(error)
             logger.error("%s failed", self.subject, exc_info=error)
-        elif body.code >= 500:
+        elif body.code >= 500 and not isinstance(error, Unreadable):  # the journal logs an unreadable record once
             logger.warning("%s: %s", self.subject, error)
         block, payload = error_reply(body, response_line(span), request.format)
         kind = type(error).__name__ if body.code == 500 else body.kind

@@ -14,6 +14,7 @@ from runtime.intake.event_work import Completion, EventRoute
 from runtime.intake.reactions import Reactions, subject_of
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
+from runtime.storage.dead_letters import Failure
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
 from runtime.wire import header_block
@@ -61,7 +62,18 @@ class Timers(Reactions):
         )
 
     async def _unknown_command(self, delivery: Delivery, command: str) -> None:
-        """Give a timer back for later: a newer version of the actor may handle its command."""
+        """Give a timer back for later: a newer version of the actor may handle its command.
+
+        A message that names no command is no timer of this package, and becomes a dead letter.
+        """
+        if not command:
+            reason = "the message names no command"
+            failure = Failure(reason, delivery.delivered, *self.origin(delivery), reaction="", id="")
+            if await self.letters.store(self.stream, delivery, "unknown", failure):
+                logger.error("%s: %s is a dead letter: %s", self.names.actor, failure.subject, reason)
+                self.dead_lettered += 1
+                _TimerCompletion(delivery, self._jetstream, self.stream).dead_lettered("dead letter: no command")
+                return
         logger.error("%s: a timer sends the command %r, which this version does not handle", self.names.actor, command)
         delivery.nak(self.options.retry.longest)
 

@@ -4,6 +4,7 @@ Used from outside:
 
 - `streams`: the configuration of an actor's streams, their creation and check, and the names of consumers.
 - `record` and `state`: the stored form of a key, and the decoder of its state.
+- `unreadable`: logs the stored messages that cannot be read.
 - `key`: `StoredKey`, the stored half of a key in memory.
 - `journal`: loads and commits records, and looks up handled messages.
 - `relay`: publishes the events and timers of committed turns.

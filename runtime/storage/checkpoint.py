@@ -20,17 +20,19 @@ class Checkpoint:
     processes of an actor without state. The others only keep a bounded number of sequences, in case they become the owner.
     """
 
-    __slots__ = ("_done", "_done_set", "position", "tracking")
+    __slots__ = ("_done", "_done_set", "_held", "position", "tracking")
 
     def __init__(self) -> None:
         self.position = 0
-        """Every sequence up to this one is done."""
+        """Every sequence up to this one is done, or held."""
         self.tracking = False
         """Whether this process owns the checkpoint."""
         self._done: list[int] = []
         """A heap of the sequences above `position` that are done."""
         self._done_set: set[int] = set()
         """The same sequences."""
+        self._held: set[int] = set()
+        """The sequences of records that this process cannot read, and that a newer version of it can publish."""
 
     def begin(self, position: int) -> None:
         """Start as the owner. Every sequence up to `position` is known to be done."""
@@ -51,7 +53,29 @@ class Checkpoint:
 
     def covers(self, sequence: int) -> bool:
         """Return whether everything that the record at `sequence` had to publish is published."""
-        return sequence <= self.position or sequence in self._done_set
+        return (sequence <= self.position or sequence in self._done_set) and sequence not in self._held
+
+    def hold(self, sequence: int) -> None:
+        """Keep `sequence` above the stored checkpoint, so that a later owner reads its record again.
+
+        The position itself moves on: otherwise one record of a newer format would let the table of done sequences grow.
+        """
+        self._held.add(sequence)
+        self.mark_done(sequence)
+
+    def release(self, sequence: int) -> None:
+        """Take back a call of `hold`: the record was replaced or deleted."""
+        self._held.discard(sequence)
+
+    @property
+    def first_held(self) -> int | None:
+        """The lowest sequence that is held; None if none is."""
+        return min(self._held, default=None)
+
+    @property
+    def storable(self) -> int:
+        """The position that a later owner may begin from: `position`, or the sequence before the first one that is held."""
+        return min(self.position, min(self._held) - 1) if self._held else self.position
 
     def unaccounted(self, last: int, publishing: set[int]) -> list[int]:
         """Return the sequences up to `last` that are neither done nor in `publishing`.

@@ -33,8 +33,6 @@ _MAX_HEADERS: Final = 64_000
 """Bytes of a dead letter's headers. JetStream refuses more than 64 KiB, and the original may have had as many."""
 _PREFIX: Final = "Dead-"
 """The prefix of the headers that describe the failure."""
-_MAX_DIGITS: Final = 19
-"""Digits of a number that is read from a header. Anybody may write one, and Python refuses more than 4300 digits."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -211,7 +209,7 @@ def read_failure(block: bytes | None) -> Failure:
         text = found.get(f"{_PREFIX}{field}".lower(), "")
         if field not in ("attempts", "sequence"):
             return text
-        return int(text) if len(text) <= _MAX_DIGITS and text.isdecimal() else 0
+        return header_block.number(text) or 0
 
     return Failure(*(value(field) for field in Failure.__struct_fields__))
 

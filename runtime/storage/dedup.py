@@ -29,10 +29,11 @@ import msgspec
 from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.options import Options
 from runtime.storage.key import StoredKey
 from runtime.storage.key_dedup import MAX_REPLIES, KeyDedup, count_excess
-from runtime.storage.record import Handled, encode_record
+from runtime.storage.record import DECODE_ERRORS, Handled, Unreadable, encode_record, unreadable
 from runtime.wire import header_block
 from runtime.wire.ids import CLOCK_MARGIN, id_time
 from runtime.wire.subjects import Names
@@ -87,7 +88,9 @@ class DedupStore:
 
         Raises:
             PublishError, TimeoutError, ApiError: The stream cannot be asked now.
+            Unreadable: An entry that may list the message cannot be read.
         """
+        damaged: Unreadable | None = None
         stream, names = self._names.turns_stream, self._names
         created = id_time(message_id)
         if created is not None:
@@ -96,11 +99,19 @@ class DedupStore:
                 stored = await self._jetstream.get_last(stream, names.dedup_bucket(token, bucket, part))
                 if stored is None:
                     break
-                for entry in _decode(stored.payload):
-                    if entry.id == message_id:
-                        return entry
+                try:
+                    for entry in _entries(stored):
+                        if entry.id == message_id:
+                            return entry
+                except Unreadable as error:
+                    damaged = error
         stored = await self._jetstream.get_last(stream, names.dedup_entry(token, message_id))
-        return _decode(stored.payload)[0] if stored is not None else None
+        for entry in _entries(stored) if stored is not None else ():
+            if entry.id == message_id:
+                return entry
+        if damaged is not None:
+            raise damaged
+        return None
 
     def split(self, key: StoredKey) -> tuple[list[Handled], list[Handled]]:
         """Return the handled messages that the next record of a key lists, and those that it evicts."""
@@ -197,6 +208,14 @@ class DedupStore:
         if error is None:
             self._on_stored(sequence)
             dedup.written.update(ids)
+
+
+def _entries(stored: StoredMessage) -> list[Handled]:
+    """Return the messages of a dedup entry. Raises `Unreadable`."""
+    try:
+        return _decode(stored.payload)
+    except DECODE_ERRORS as error:
+        raise unreadable(stored.subject, f"the dedup entry is unreadable: {error}") from None
 
 
 def _bucket(created: float) -> int:

@@ -15,19 +15,17 @@ from typing import Any
 import msgspec
 
 from runtime.actor.indexes import Index, Page
-from runtime.errors import CodecError, DeclarationError, InvalidMessage, NotDelivered
+from runtime.errors import DeclarationError, InvalidMessage
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.journal import Journal
 from runtime.storage.ordered import Ordered
-from runtime.storage.record import decode_record
+from runtime.storage.record import Unreadable, check_subject, decode_record
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
 
 _MAX_PAGE = 1000
 """Items of one page at most."""
-_MAX_LOGGED = 10
-"""Unreadable keys that are logged one by one during a rebuild."""
 _PROGRESS = 50_000
 """Keys after which a rebuild logs its progress."""
 _INVALID_TOKEN = "the page token is not one that a list gave out"
@@ -42,7 +40,7 @@ class Indexes:
     Args:
         actor: The name of the actor.
         indexes: The declared indexes.
-        read_states: Returns the states of keys, given their tokens; None for a key without a state.
+        read_states: Returns the states of keys, given their tokens; None for a key without a state or an unreadable one.
     """
 
     def __init__(
@@ -97,14 +95,14 @@ class Indexes:
         has_more = len(chosen) > limit
         del chosen[limit:]
         states = await self._read_states([position[2] for position in chosen])
-        # A key that was deleted while the page was read has no state any more.
+        # A key that was deleted while the page was read has no state any more, and an unreadable one is logged.
         items = [state for state in states if state is not None]
         return Page(items, _token(chosen[-1]) if has_more else None)
 
     async def rebuild(self, jetstream: JetStream, names: Names, journal: Journal) -> None:
         """Read the newest record of each key.
 
-        A key with an unreadable state, such as one that a newer version wrote, is logged and left out.
+        A key with an unreadable record, such as one that a newer version wrote, is logged and left out.
 
         Raises:
             ActorError, TimeoutError: The stream cannot be read.
@@ -114,19 +112,19 @@ class Indexes:
         async for stored in jetstream.read(names.turns_stream, names.turn("*"), last_per_subject=True):
             count += 1
             try:
+                token = check_subject(stored.subject, names.turn(""))
                 state = journal.decode_state(decode_record(stored.payload, stored.subject), stored.subject)
-            except (NotDelivered, CodecError) as error:
+            except Unreadable as error:
                 unreadable += 1
-                if unreadable <= _MAX_LOGGED:
-                    logger.error("%s: a key is not listed: %s", self._actor, error)
+                journal.unreadable.report(error)
                 continue
-            self.update(stored.subject.rpartition(".")[2], state)
+            self.update(token, state)
             if count % _PROGRESS == 0:
                 logger.info("%s: indexing, %d keys so far", self._actor, count)
         seconds = time.monotonic() - start
         if unreadable:
             logger.error(
-                "%s: %d of %d keys are not listed: their states cannot be read", self._actor, unreadable, count
+                "%s: %d of %d keys are not listed: their records cannot be read", self._actor, unreadable, count
             )
         if count:
             logger.info("%s: indexed %d keys in %.2f s", self._actor, count, seconds)

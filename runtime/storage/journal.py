@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.errors import ActorError, NotDelivered, PublishError
+from runtime.errors import ActorError, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
@@ -20,8 +20,9 @@ from runtime.options import Options
 from runtime.storage.dedup import DedupStore
 from runtime.storage.key import StoredKey
 from runtime.storage.key_dedup import KeyDedup
-from runtime.storage.record import NO_STATE, Handled, Outgoing, Record, decode_record, encode_record
+from runtime.storage.record import NO_STATE, Handled, Outgoing, Record, Unreadable, decode_record, encode_record
 from runtime.storage.state import States
+from runtime.storage.unreadable import UnreadableRecords
 from runtime.wire import header_block
 from runtime.wire.codec import UNENCODABLE
 from runtime.wire.ids import new_id
@@ -62,6 +63,7 @@ class Journal:
         states: The decoder of the actor's states.
         options: `handled` and `remember` are used.
         on_stored: A callback with the sequence of each dedup entry that is stored; see `DedupStore`.
+        unreadable: Logs and remembers the unreadable records.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Journal:
         states: States,
         options: Options,
         on_stored: Callable[[int], None],
+        unreadable: UnreadableRecords,
     ) -> None:
         self._jetstream = jetstream
         self._names = names
         self._state_version = states.version
+        self.unreadable = unreadable
         self.decode_state = states.decode
         """Return the state in a record; see `States.decode`."""
         self._expiry = header_block.ttl(max(int(options.remember), 1))
@@ -97,15 +101,21 @@ class Journal:
 
         Raises:
             PublishError, TimeoutError, ApiError: The stream cannot be read now.
-            NotDelivered, CodecError: The record or its state is unreadable; see `decode_record` and `States.decode`.
+            Unreadable: The record or its state cannot be read; see `decode_record` and `States.decode`. It is logged once.
         """
         stored = await self._jetstream.get_last(self._names.turns_stream, self._names.turn(key.token))
         key.forget()
         record = None
         if stored is not None:
-            record = decode_record(stored.payload, stored.subject)
+            try:
+                record = decode_record(stored.payload, stored.subject)
+                state = self.decode_state(record, stored.subject)
+            except Unreadable as error:
+                self.unreadable.report(error)
+                raise
+            self.unreadable.forget(stored.subject)
             key.sequence = stored.sequence
-            key.state = self.decode_state(record, stored.subject)
+            key.state = state
             key.handled = tuple(record.handled)
             key.dedup = KeyDedup(record.evicted_until) if record.evicted_until else None
         key.loaded = True
@@ -206,5 +216,5 @@ def _is_same(stored: StoredMessage, record: Record) -> bool:
     """Return whether a stored message holds `record`."""
     try:
         return decode_record(stored.payload, stored.subject).commit_id == record.commit_id
-    except NotDelivered:
-        return False  # a newer version of this package wrote it
+    except Unreadable:
+        return False  # this process has not written it

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
+from runtime.storage.record import DECODE_ERRORS
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
 
@@ -70,7 +71,7 @@ class Positions:
             return None
         try:
             position = msgspec.json.decode(stored.payload, type=ConsumerPosition)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except DECODE_ERRORS as error:
             logger.error("%s is not a consumer position: %s", stored.subject, error)
             return None
         self._known[stream, durable] = position
@@ -94,7 +95,7 @@ class Positions:
         """Return the saved number of attempts of the event at `sequence`; 0 if none is saved."""
         subject = self._names.attempts(stream, durable, sequence)
         stored = await self._jetstream.get_last(self._names.turns_stream, subject)
-        return int(stored.payload) if stored is not None and stored.payload.isdigit() else 0
+        return (header_block.number(stored.payload) or 0) if stored is not None else 0
 
     async def save_attempts(self, stream: str, durable: str, sequence: int, attempts: int) -> None:
         """Store the number of attempts of the event at `sequence`, this one included, before the attempt begins."""

@@ -4,12 +4,14 @@ A record is the body of one message on ``orders.turn.<key>``, and the newest one
 of a turn are in the same record, so they are stored together or not at all (ADR 001).
 """
 
+import re
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
 from runtime.errors import CodecError, NotDelivered
+from runtime.wire.subjects import key_token, token_key
 
 FORMAT: Final = 1
 """The version of the record's own format, which this module reads and writes.
@@ -99,6 +101,23 @@ class Record(msgspec.Struct, omit_defaults=True):
     """The version of the record's own format, `FORMAT` when it was written. Format 1 is not written out."""
 
 
+class Unreadable(NotDelivered):
+    """The record of one key, or a part of it, cannot be read (503). It fails the messages of that key only.
+
+    Args:
+        subject: The subject of the stored message.
+        text: The text for the caller.
+        reason: The text for the log, with the cause; by default `text`.
+        newer_format: A newer version of this package wrote the record, and can read it and publish its outbox.
+    """
+
+    def __init__(self, subject: str, text: str, reason: str = "", *, newer_format: bool = False) -> None:
+        super().__init__(text)
+        self.subject = subject
+        self.reason = reason or text
+        self.newer_format = newer_format
+
+
 class _Format(msgspec.Struct):
     """The one field of a record that every format has."""
 
@@ -107,7 +126,15 @@ class _Format(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(Record).decode
 _decode_format = msgspec.json.Decoder(_Format).decode
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""The exceptions of msgspec for stored bytes that are not what they should be."""
+
+_IS_TOKEN = re.compile(r"[A-Za-z0-9_\-=+@,;:%]+\Z").match
+"""Matches the tokens of keys, and no other text."""
+
+_LAST_TIME: Final = 253_402_300_800.0
+"""Unix seconds: the end of the year 9999, the last that RFC 3339 can write."""
 
 encode_record = msgspec.json.Encoder().encode
 """Encode a record, or a part of one, as JSON."""
@@ -121,17 +148,41 @@ def decode_record(payload: bytes, subject: str) -> Record:
         subject: The subject of the message, for error texts.
 
     Raises:
-        NotDelivered: A newer version of this package wrote the record, in a format that this one does not know.
-        CodecError: The body is not a record.
+        Unreadable: The body is not a record, or a newer version of this package wrote it, in a format that this one does
+            not know.
     """
     try:
         record = _decode(payload)
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         # A newer format need not decode as this one.
         _refuse_newer_format(_read_format(payload), subject)
-        raise CodecError(f"{subject}: stored record is unreadable: {error}") from None
+        raise unreadable(subject, f"the stored record is unreadable: {error}") from None
     _refuse_newer_format(record.format, subject)
+    for entry in record.outbox:
+        if not _is_publishable(entry):
+            raise unreadable(subject, f"the outbox of the stored record has an invalid entry {entry.id[:40]!r}")
     return record
+
+
+def unreadable(subject: str, reason: str) -> Unreadable:
+    """Return the error of a record that cannot be read. Its caller learns the subject, and the log has the reason."""
+    text = f"{subject}: the stored record cannot be read; the log of the service has the reason"
+    return Unreadable(subject, text, f"{subject}: {reason}")
+
+
+def check_subject(subject: str, prefix: str) -> str:
+    """Return the key token of a record's subject, which follows `prefix`.
+
+    Raises:
+        Unreadable: No key has this token, so no process of this package wrote the message.
+    """
+    token = subject.removeprefix(prefix)
+    try:
+        if key_token(token_key(token)) == token:
+            return token
+    except CodecError:
+        pass
+    raise unreadable(subject, "the subject is not that of a key")
 
 
 def is_null(raw: msgspec.Raw) -> bool:
@@ -142,13 +193,26 @@ def is_null(raw: msgspec.Raw) -> bool:
 def _read_format(payload: bytes) -> int:
     try:
         return _decode_format(payload).format
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return FORMAT
+
+
+def _is_publishable(entry: Outgoing) -> bool:
+    """Return whether a subject and header lines can be made of an entry. Those of this package's own records always can."""
+    names = (entry.id, entry.timer, entry.schedule, entry.zone)
+    return (
+        entry.name.isidentifier()
+        and _IS_TOKEN(entry.token) is not None
+        and 0 <= entry.time < _LAST_TIME
+        and not any("\r" in name or "\n" in name for name in names)
+    )
 
 
 def _refuse_newer_format(found: int, subject: str) -> None:
     if found > FORMAT:
-        raise NotDelivered(
+        raise Unreadable(
+            subject,
             f"{subject}: the record was written by a newer version of actorloom "
-            f"(record format {found}; this process knows {FORMAT})"
+            f"(record format {found}; this process knows {FORMAT})",
+            newer_format=True,
         )

@@ -23,15 +23,18 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.backoff import Backoff
-from runtime.errors import ActorError, CodecError, NotDelivered, PublishError
+from runtime.errors import ActorError, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.outbox_messages import OutboxMessages
-from runtime.storage.record import CANCEL, EVENT, Outgoing, decode_record
+from runtime.storage.record import CANCEL, EVENT, Outgoing, Unreadable, check_subject, decode_record
 from runtime.storage.schedules import take_back
+from runtime.storage.unreadable import UnreadableRecords
 from runtime.telemetry import ServiceTracer, finish
+from runtime.wire import header_block
 from runtime.wire.subjects import Names, token_key
 
 logger = logging.getLogger("actorloom.storage")
@@ -65,11 +68,20 @@ class Relay:
         tracer: The tracer of the actor.
         owns: Returns whether this process still owns the keys, by the clock. A process that was paused may have lost them
             before it is notified; its relay then stops.
+        unreadable: Logs the records whose outbox cannot be read.
     """
 
-    def __init__(self, jetstream: JetStream, names: Names, tracer: ServiceTracer, owns: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        names: Names,
+        tracer: ServiceTracer,
+        owns: Callable[[], bool],
+        unreadable: UnreadableRecords,
+    ) -> None:
         self._jetstream = jetstream
         self._owns = owns
+        self._unreadable = unreadable
         self._loop = asyncio.get_running_loop()
         self._names = names
         self._messages = OutboxMessages(names, tracer)
@@ -124,22 +136,23 @@ class Relay:
     async def recover(self) -> int:
         """Publish the outboxes of former owners, from the stored checkpoint on, and become the owner of the checkpoint.
 
+        An unreadable record is logged, and fails the messages of its key only. If a newer version of this package wrote it,
+        it is held above the checkpoint: a process of that version can publish its outbox.
+
         Returns:
             The number of records that had an outbox; 0 if the keys were lost meanwhile.
 
         Raises:
             PublishError, TimeoutError, ApiError: The stream cannot be read now.
-            NotDelivered, CodecError: A record is unreadable; see `decode_record`.
         """
         stream = self._names.turns_stream
         saved = await self._jetstream.get_last(stream, self._names.checkpoint())
-        start = int(saved.payload) if saved is not None and saved.payload.isdigit() else 0
         last = (await self._jetstream.stream_info(stream)).state.last_seq
+        start = 0 if saved is None else self._saved_position(saved, last)
         newest: dict[str, tuple[int, list[Outgoing]]] = {}
         if last > start:
             async for stored in self._jetstream.read(stream, self._names.turn("*"), start_sequence=start + 1):
-                outbox = decode_record(stored.payload, stored.subject).outbox
-                newest[stored.subject] = (stored.sequence, outbox)
+                newest[stored.subject] = (stored.sequence, self._outbox_of(stored))
         unpublished = {subject: found for subject, found in newest.items() if found[1]}
         for subject, (sequence, outbox) in unpublished.items():
             self._adopt(subject, outbox, sequence)
@@ -168,11 +181,14 @@ class Relay:
         unaccounted = set(checkpoint.unaccounted(limit, self.pending()))
         if unaccounted:
             await self._adopt_unaccounted(unaccounted)
+        stream = self._names.turns_stream
+        while (held := checkpoint.first_held) is not None and await self._jetstream.get(stream, held) is None:
+            checkpoint.release(held)
         await self.save()
 
     async def save(self) -> None:
         """Store the checkpoint if it has moved."""
-        position = self.checkpoint.position
+        position = self.checkpoint.storable
         if self.checkpoint.tracking and position > self._saved:
             ack = await self._jetstream.publish(self._names.checkpoint(), b"%d" % position)
             self._saved = position
@@ -185,21 +201,31 @@ class Relay:
                 break
             if stored.sequence not in sequences:
                 continue
-            try:
-                outbox = decode_record(stored.payload, stored.subject).outbox
-            except CodecError as error:
-                logger.error("%s", error)
-                continue
-            except NotDelivered as newer_format:
-                # A newer version of this process can publish it, so it must stay above the checkpoint.
-                logger.error("%s", newer_format)
-                sequences.discard(stored.sequence)
-                continue
+            outbox = self._outbox_of(stored)
             if outbox:
                 sequences.discard(stored.sequence)
                 self._adopt(stored.subject, outbox, stored.sequence)
         for sequence in sequences:
             self.checkpoint.mark_done(sequence)
+
+    def _outbox_of(self, stored: StoredMessage) -> list[Outgoing]:
+        """Return the outbox of a record; an empty one if the record cannot be read, which is logged once."""
+        try:
+            check_subject(stored.subject, self._names.turn(""))
+            return decode_record(stored.payload, stored.subject).outbox
+        except Unreadable as error:
+            self._unreadable.report(error)
+            if error.newer_format:
+                self.checkpoint.hold(stored.sequence)
+            return []
+
+    def _saved_position(self, saved: StoredMessage, last: int) -> int:
+        """Return the sequence in the stored checkpoint; 0, so that all records are read, if it can be none of this stream."""
+        position = header_block.number(saved.payload)
+        if position is None or position > last:
+            logger.error("%s is no checkpoint of this stream: all records are read", saved.subject)
+            return 0
+        return position
 
     def _adopt(self, subject: str, outbox: list[Outgoing], sequence: int) -> None:
         """Publish the outbox of a record that this process has not written."""

@@ -78,8 +78,8 @@ async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin:
         return True
     if header_block.get(waiting.headers, header_block.IDEMPOTENCY_KEY) in own_ids:
         return False
-    set_by = header_block.get(waiting.headers, header_block.TIMER_TURN) or ""
-    if set_by.isdecimal() and int(set_by) > origin:
+    set_by = header_block.number(header_block.get(waiting.headers, header_block.TIMER_TURN))
+    if set_by is not None and set_by > origin:
         return False
     await jetstream.purge(names.turns_stream, subject, waiting.sequence)
     return True

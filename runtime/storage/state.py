@@ -8,8 +8,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.errors import CodecError, NotDelivered
-from runtime.storage.record import Record, is_null
+from runtime.storage.record import DECODE_ERRORS, Record, Unreadable, is_null, unreadable
 from runtime.wire.subjects import token_key
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
@@ -41,32 +40,33 @@ class States:
             subject: The subject of the record, for error texts.
 
         Raises:
-            NotDelivered: A newer version of the actor wrote the state. A caller may retry until that version runs.
-            CodecError: The state is not valid JSON of its type, or no upgrade leads to the newest version.
+            Unreadable: A newer version of the actor wrote the state; or the state is not valid JSON of its type, or no
+                upgrade leads to the newest version.
         """
         if self._decode is None or is_null(record.state):
             return None
         if record.state_version > self.version:
             key = token_key(subject.rpartition(".")[2])
-            raise NotDelivered(
+            raise Unreadable(
+                subject,
                 f"{self._actor}: the state of key {key!r} was written by a newer version of this service "
-                f"(state version {record.state_version}; this process knows {self.version})"
+                f"(state version {record.state_version}; this process knows {self.version})",
             )
         try:
             if record.state_version == self.version:
                 return self._decode(record.state)
             return msgspec.convert(self._upgraded(record, subject), self._type)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise CodecError(f"{subject}: stored state does not fit {self._type.__name__}: {error}") from None
+        except DECODE_ERRORS as error:
+            raise unreadable(subject, f"the stored state does not fit {self._type.__name__}: {error}") from None
 
     def _upgraded(self, record: Record, subject: str) -> Any:
         value = msgspec.json.decode(record.state)
         for version in range(record.state_version, self.version):
             upgrade = self._upgrades.get(version)
             if upgrade is None:
-                raise CodecError(f"{subject}: no upgrade leads from state version {version} to {version + 1}")
+                raise unreadable(subject, f"no upgrade leads from state version {version} to {version + 1}")
             try:
                 value = upgrade(value)
             except Exception as error:  # the application's own code: it must fail this key only, not the actor
-                raise CodecError(f"{subject}: the upgrade from state version {version} failed: {error!r}") from error
+                raise unreadable(subject, f"the upgrade from state version {version} failed: {error!r}") from error
         return value

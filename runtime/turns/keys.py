@@ -56,7 +56,7 @@ class Keys(dict[str, Key[Work]]):
 
         Raises:
             NotDelivered: The stream does not answer.
-            CodecError: The stored record is unreadable.
+            Unreadable: The stored record cannot be read.
         """
         while not key.loaded:
             if (loading := self._loading.get(key)) is not None:

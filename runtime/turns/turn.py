@@ -16,7 +16,7 @@ from runtime.actor.invoke import make_invoke
 from runtime.errors import NotDelivered, PublishError, RemoteError, RequestError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
-from runtime.storage.record import Handled
+from runtime.storage.record import Handled, Unreadable
 from runtime.storage.relay import Relay
 from runtime.telemetry import attach, detach
 from runtime.turns.admission import Admission
@@ -291,6 +291,9 @@ class Turns:
         if handled is None and work.remembered and key.may_have_entry(work.id, work.sent_at):
             try:
                 handled = await self._journal.dedup.find(key.token, work.id)
+            except Unreadable as error:
+                self._journal.unreadable.report(error, "messages that may have been handled before are refused")
+                raise
             except (TimeoutError, PublishError, ApiError) as error:
                 raise NotDelivered(
                     f"{self._served.name}: the lookup of messages that were handled before failed; try again"

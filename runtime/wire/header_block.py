@@ -118,6 +118,13 @@ def value_at(block: bytes, start: int) -> bytes:
     return block[start : end if end >= 0 else len(block)].strip()
 
 
+def number(text: bytes | str | None) -> int | None:
+    """Return the decimal number that a stored text is, or None if it is none. Python refuses more than 4300 digits."""
+    if not text or len(text) > _MAX_DIGITS or not text.isdigit() or not text.isascii():
+        return None
+    return int(text)
+
+
 def event_id(block: bytes | None) -> bytes:
     """Return the ``ce-id`` of an event, or ``b""`` if it has none. Faster than `get`, for every event has one."""
     if block is None:
@@ -127,6 +134,9 @@ def event_id(block: bytes | None) -> bytes:
         return (get(block, EVENT_ID) or "").encode()
     return value_at(block, at + len(_EVENT_ID_LINE))
 
+
+_MAX_DIGITS = 19
+"""Digits of the numbers that are read, which are sequences and counts. Anybody may write a longer text."""
 
 _EVENT_ID_LINE = b"\n" + EVENT_ID + b":"
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import CodecError, NotDelivered, Options
+from runtime import NotDelivered, Options
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError
@@ -18,9 +18,10 @@ from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
 from runtime.storage.key import StoredKey
-from runtime.storage.record import Handled, Kind, Outgoing, decode_record
+from runtime.storage.record import Handled, Kind, Outgoing, Unreadable, decode_record
 from runtime.storage.state import States
 from runtime.storage.streams import turns_config
+from runtime.storage.unreadable import UnreadableRecords
 from runtime.wire import header_block
 from runtime.wire.ids import derived_id, new_id
 from runtime.wire.subjects import Names
@@ -45,7 +46,7 @@ class Bench:
 
     def journal(self, options: Options = Options(handled=2), version: int = 1, upgrades: Any = None) -> Journal:
         states = States("counter", Count, version, upgrades or {})
-        return Journal(self.jetstream, self.names, states, options, self.stored.append)
+        return Journal(self.jetstream, self.names, states, options, self.stored.append, UnreadableRecords("counts"))
 
     async def record(self, token: str = "k") -> Any:
         stored = await self.jetstream.get_last(self.names.turns_stream, self.names.turn(token))
@@ -306,8 +307,9 @@ async def test_states_of_other_versions(bench: Bench) -> None:
     await bench.journal(version=4, upgrades=upgrades).load(newer)
     assert newer.state == Count("upgraded", 50)
     for version, text in ((1, "newer version"), (5, "no upgrade leads")):
-        with pytest.raises((CodecError, NotDelivered), match=text):
+        with pytest.raises(Unreadable) as refused:
             await bench.journal(version=version, upgrades=upgrades).load(StoredKey("k", "k"))
+        assert text in refused.value.reason
 
 
 IDS = [

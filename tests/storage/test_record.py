@@ -5,8 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import CodecError, NotDelivered
-from runtime.storage.record import FORMAT, Handled, Kind, Outgoing, Record, decode_record, encode_record, is_null
+from runtime.storage.record import (
+    FORMAT,
+    Handled,
+    Kind,
+    Outgoing,
+    Record,
+    Unreadable,
+    decode_record,
+    encode_record,
+    is_null,
+)
+from runtime.wire.subjects import key_token
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(
@@ -17,7 +27,10 @@ JSON = st.recursive(
 RAW = JSON.map(lambda value: msgspec.Raw(msgspec.json.encode(value)))
 TIME = st.floats(0, 4e9)
 HANDLED = st.builds(Handled, TEXT, RAW, TIME)
-OUTGOING = st.builds(Outgoing, TEXT, st.sampled_from(Kind), TEXT, TEXT, RAW, TIME, TEXT, TEXT, TEXT, TEXT)
+LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12)
+TOKEN = TEXT.map(key_token)
+NAME = st.sampled_from(["Added", "OrderPaid", "Ä"])
+OUTGOING = st.builds(Outgoing, LINE, st.sampled_from(Kind), NAME, TOKEN, RAW, TIME, TEXT, LINE, LINE, LINE)
 RECORD = st.builds(
     Record, TEXT, st.integers(1, 9), RAW, st.lists(HANDLED, max_size=9), st.lists(OUTGOING, max_size=4), TIME
 )
@@ -36,8 +49,9 @@ def test_a_record_is_read_back_as_it_was_written(record: Record) -> None:
 
 @given(st.binary(max_size=60) | RECORD.map(encode_record).map(lambda stored: stored[: len(stored) // 2]))
 def test_the_error_for_an_unreadable_record_names_its_subject(stored: bytes) -> None:
-    with pytest.raises(CodecError, match=r"orders\.turn\.1: stored record is unreadable"):
+    with pytest.raises(Unreadable, match=r"orders\.turn\.1: the stored record cannot be read") as found:
         decode_record(stored, "orders.turn.1")
+    assert found.value.reason.startswith("orders.turn.1: the stored record is unreadable: ")
 
 
 def test_an_unknown_field_is_ignored() -> None:
@@ -61,5 +75,6 @@ def test_the_current_format_is_not_written_out() -> None:
     ids=["compatible", "without a field", "with a field of another type"],
 )
 def test_a_record_in_a_newer_format_is_refused(stored: bytes) -> None:
-    with pytest.raises(NotDelivered, match=r"orders\.turn\.1: .* \(record format 2; this process knows 1"):
+    with pytest.raises(Unreadable, match=r"orders\.turn\.1: .* \(record format 2; this process knows 1") as refused:
         decode_record(stored, "orders.turn.1")
+    assert refused.value.newer_format

@@ -10,6 +10,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.key import StoredKey
 from runtime.storage.record import NO_REPLY, Kind, Outgoing, decode_record
 from runtime.storage.relay import Relay
+from runtime.storage.unreadable import UnreadableRecords
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from tests.intake.test_timers import Bells, CancelAlarm, Ring, SetAlarm, stored_timers, until_notes
@@ -30,7 +31,7 @@ async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[P
 def former_owner(system: Probe, owns: Callable[[], bool] = lambda: True) -> Relay:
     """Return the relay of a former owner that has just woken up."""
     served = system.served("bell")
-    return Relay(served.jetstream, served.names, served.tracer, owns)
+    return Relay(served.jetstream, served.names, served.tracer, owns, UnreadableRecords("shop"))
 
 
 async def publish(relay: Relay, outbox: Outbox) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 import msgspec
 
 from runtime.admin.doctor.finding import Finding, fail, ok, warn
+from runtime.admin.doctor.records import check_records
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig, widen_stream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
@@ -65,12 +66,15 @@ class _ServiceCheck:
         self._name = names.actor
 
     async def findings(self) -> AsyncIterator[Finding]:
-        """Yield the findings about streams, consumers, dead letters and the owner of the keys."""
+        """Yield the findings about streams, records, consumers, dead letters and the owner of the keys."""
         healthy = True
         for config in (turns_config, events_config, dead_config):
             async for finding in self._stream(config(self._names, self._replicas)):
                 healthy = False
                 yield finding
+        for finding in await self._records():
+            healthy = False
+            yield finding
         async for finding in self._consumers():
             healthy = False
             yield finding
@@ -125,6 +129,11 @@ class _ServiceCheck:
             todo = "`--replicas 3`, or by hand: `nats stream update --replicas 3`"
             found.append(warn(self._name, f"stream {stream} has one copy in a cluster", todo))
         return found
+
+    async def _records(self) -> list[Finding]:
+        if await _info(self._jetstream, self._names.turns_stream) is None:
+            return []
+        return await check_records(self._jetstream, self._names)
 
     async def _consumers(self) -> AsyncIterator[Finding]:
         running = self._running
