@@ -14,6 +14,7 @@ ActorError
 │ └ RemoteError          an error reply of an actor, with code, kind and text
 │   ├ Rejected             409, False: the domain refuses the command; subclass it
 │   │ └ NotFound             404, False: the thing does not exist
+│   ├ IdReused            409, False: the id of the command stands for another command
 │   ├ InvalidMessage       400, False: the message does not match its type
 │   └ HandlerFailed        500, None: the handler raised an unexpected error
 ├ Retry                raised in a reaction to ask for another attempt
@@ -172,6 +173,19 @@ class NotFound(Rejected):
     """The thing does not exist (404)."""
 
     code = 404
+
+
+class IdReused(RemoteError):
+    """The command was not executed: its key has handled another command, or another body, under the same id (409).
+
+    The error tells nothing of the other command. Send this one under an id of its own. `executed` is None if the handler of an
+    actor without state has sent commands before the reuse was found.
+
+    A handler does not get this error for a command that it sends again in another form: it gets the first reply.
+    """
+
+    code = 409
+    executed = False
 
 
 class InvalidMessage(RemoteError):

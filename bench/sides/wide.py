@@ -108,7 +108,7 @@ class Writer:
             for number in numbers:
                 key = f"stored-{number}"
                 state = msgspec.Raw(msgspec.json.encode(Account(key, number, 1)))
-                handled = [Handled(f"stored-by-bench-{number}", state, time.time())]
+                handled = [Handled(f"stored-by-bench-{number}", state, time.time(), "")]
                 record = encode_record(Record(commit_id=str(number), state=state, handled=handled))
                 await self.jetstream.publish(self.names.turn(key), record)
 

@@ -182,9 +182,10 @@ class Actor(Generic[S]):
     async def command(self, message: Command[R], *, timeout: float | None = None) -> R:
         """Send a command to an actor, and return the reply after its turn is stored.
 
-        The id of the command is derived from the id of this message and the number of the call in this handler. If the
-        handler runs again, its commands have the same ids and take effect once. Send the same commands in the same order in
-        every run.
+        The id of the command is derived from the id of this message, the number of the call in this handler, and the type
+        and key of the command. If the handler runs again, its commands have the same ids and take effect once. Send the same
+        commands in the same order in every run. A command whose other fields differ, the time for example, gets the reply of
+        the first run, and its receiver logs the field.
 
         Args:
             message: The command.
@@ -202,7 +203,9 @@ class Actor(Generic[S]):
             raise _wrong_operation(message, "command")
         executed = True
         try:
-            return await call.scope.requests.request(message, command_id=call.next_id(), timeout=timeout, call=call)
+            return await call.scope.requests.request(
+                message, command_id=call.next_id(message), timeout=timeout, call=call
+            )
         except RequestError as error:
             executed = error.executed is not False
             raise
@@ -229,7 +232,7 @@ class Actor(Generic[S]):
             self.remind(3600, CancelOrder(self.key), name="payment-timeout")
         """
         call = self._running.writable("set a timer")
-        timer = Timer(name or call.next_id(), message, after)
+        timer = Timer(name or call.next_id(message), message, after)
         call.remind(timer)
         return timer.name
 

@@ -114,10 +114,19 @@ class TurnCall(Call, kw_only=True, eq=False):
         """Return this call."""
         return self
 
-    def next_id(self) -> str:
-        """Return the id of the next message that the handler sends. A rerun of the handler gets the same ids."""
+    def next_id(self, message: Message | None) -> str:
+        """Return the id of the next message that the handler sends; None stands for the cancellation of a timer.
+
+        A handler that runs again and sends the same messages gets the same ids. Raises `CodecError` if the key of the
+        message is too long.
+        """
         self.ordinal += 1
-        return derived_id(self.message_id, self.ordinal)
+        type_name, token = "", ""
+        if message is not None:
+            contract = contract_of(message)
+            type_name = contract.type_name
+            token = key_token(contract.key_of(message)) if contract.key_of is not None else ""
+        return derived_id(self.message_id, self.ordinal, link(self.scope.actor, self.key), type_name, token)
 
     def emit(self, event: Event) -> None:
         """Add an event to the outbox. Raises `DeclarationError` if it is no event of this actor."""
@@ -128,7 +137,7 @@ class TurnCall(Call, kw_only=True, eq=False):
             raise DeclarationError(
                 f"{type(event).__name__} belongs to {contract.actor!r}: {self.scope.actor!r} cannot emit it"
             )
-        self.emitted = [*self.emitted, (self.next_id(), event)]
+        self.emitted = [*self.emitted, (self.next_id(event), event)]
 
     def remind(self, timer: Timer) -> None:
         """Add a timer to the outbox.
@@ -138,7 +147,7 @@ class TurnCall(Call, kw_only=True, eq=False):
             CodecError: The name of the timer is too long.
         """
         timer.check(self.scope.actor)
-        self.timers = [*self.timers, (self.next_id(), timer)]
+        self.timers = [*self.timers, (self.next_id(timer.message), timer)]
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Have a function called after the commit."""

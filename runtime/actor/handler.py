@@ -15,6 +15,7 @@ from runtime.actor.patterns import compile_pattern
 from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
 from runtime.wire.codec import Codec, check_type
+from runtime.wire.fingerprint import fingerprint
 
 Verb = Literal["query", "command", "react"]
 
@@ -167,6 +168,7 @@ class Handler:
         "codec",
         "contract",
         "doc",
+        "fingerprint",
         "function",
         "id_suffix",
         "key_of",
@@ -174,6 +176,7 @@ class Handler:
         "name",
         "reply",
         "source",
+        "type_name",
         "verb",
         "where",
     )
@@ -194,6 +197,10 @@ class Handler:
         self.verb: Verb = mark.verb
         self.accept = mark.accept
         self.contract = contract
+        self.type_name = contract.type_name.encode()
+        """The type of the message in fingerprints."""
+        self.fingerprint = fingerprint(self.type_name)
+        """Of each event of a reaction: an event's id stands for it, whatever its body."""
         self.reply: Any = contract.reply
         self.doc = inspect.getdoc(function) or ""
         self.codec: Codec[Any] = Codec(contract.type)

@@ -35,6 +35,8 @@ class Timer(msgspec.Struct, eq=False):
     zone: str = ""
     """The time zone of a cron expression; empty for UTC."""
     cancel: bool = False
+    body: bytes = b""
+    """The body of the command in JSON, if it was received; empty to encode the command."""
 
     def check(self, actor: str) -> None:
         """Check that the server accepts the timer of an actor.

@@ -12,13 +12,14 @@ from runtime.actor.message import Accepted, NewKey
 from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
 from runtime.intake.context import Context
-from runtime.intake.endpoint import Endpoint
-from runtime.storage.record import is_null
+from runtime.intake.endpoint import Endpoint, logger
+from runtime.storage.record import Handled, is_null
 from runtime.telemetry import LeanSpan
 from runtime.turns.work import Work
 from runtime.wire.codec import JSON, Format, format_of
 from runtime.wire.envelope import read
-from runtime.wire.ids import MAX_ID, accept_id, key_for, new_id
+from runtime.wire.fingerprint import changed_fields, derived_fingerprint, fingerprint, is_other_run
+from runtime.wire.ids import MAX_ID, accept_id, is_derived, key_for, new_id
 from runtime.wire.replies import invalid_message
 from runtime.wire.subjects import key_token
 
@@ -31,6 +32,21 @@ class CommandWork(Work, kw_only=True, eq=False):
     received_ns: int
     """Unix nanoseconds at which the command was received."""
     format: Format = JSON
+    payload: bytes = b""
+    """The body as received, of a long job and of a command with a derived id."""
+
+    def repeats(self, handled: Handled) -> bool:
+        """Return whether this is the command that was handled under its id, or a derived command that was sent again.
+
+        A handler that runs again may send another body, with the time in it for example. Its command gets the first reply,
+        for it was executed; the difference is logged and counted.
+        """
+        if super().repeats(handled):
+            return True
+        if not is_other_run(handled.fingerprint, self.fingerprint):
+            return False
+        self.endpoint.report_changed(self, changed_fields(handled.fingerprint, self.payload))
+        return True
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """Answer with the value of the handler, or with the stored reply if the command was handled before."""
@@ -59,6 +75,7 @@ class CommandEndpoint(Endpoint):
         super().__init__(context, handler)
         self._turn_handler = accepting(handler) if handler.accept else handler
         """The handler that runs in the turn. For a long job, it is the one that accepts the job."""
+        self._changed = context.served.tracer.counter("actorloom.commands.changed", {})
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a command and put it into the lane of its key. Called from the read loop; never raises."""
@@ -78,11 +95,32 @@ class CommandEndpoint(Endpoint):
             elif accept_id(work.id) is None:
                 raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {MAX_ID} bytes of printable text")
             work.message = self.handler.codec.decode(payload, work.format)
+            self._take_fingerprint(work, payload)
             self._admit(work)
         except CodecError as error:
             self.answer_error(work, invalid_message(self.subject, str(error)))
         except RequestError as error:
             self.answer_error(work, error)
+
+    def _take_fingerprint(self, work: CommandWork, payload: bytes) -> None:
+        """Set the fingerprint of a command, and keep its body if that is needed later."""
+        type_name = self.handler.type_name
+        if work.chain and is_derived(work.id):
+            work.fingerprint = derived_fingerprint(type_name, payload, work.chain.rpartition(",")[2])
+            work.payload = payload
+        else:
+            work.fingerprint = fingerprint(type_name, payload)
+            if self.handler.accept:
+                work.payload = payload
+
+    def report_changed(self, work: CommandWork, fields: list[str]) -> None:
+        """Log and count a derived command whose body differs from that of an earlier run of its sender."""
+        self._changed.value += 1
+        logger.warning(
+            "%s: %s has sent the command %s again with another body: it gets the reply of the first one. %s",
+            self.subject, work.chain.rpartition(",")[2], work.id,
+            f"Fields that differ: {', '.join(fields)}" if fields else "A field is missing in it",
+        )  # fmt: skip
 
     def _admit(self, work: CommandWork) -> None:
         """Determine the key, and put the command into its lane. Raises the errors of `Turns.admit`, and `CallCycle`."""
@@ -93,6 +131,8 @@ class CommandEndpoint(Endpoint):
             work.key = handler.key_of(work.message)
         if work.chain:
             self._check_chain(work)
+        if handler.accept:
+            work.message = _Job(work.message, _json_text(work))
         self.context.turns.admit(work)
 
     def _check_chain(self, work: CommandWork) -> None:
@@ -108,16 +148,33 @@ class CommandEndpoint(Endpoint):
             )
 
 
+class _Job(msgspec.Struct):
+    """A long job, as the handler that accepts it receives it."""
+
+    message: Any
+    body: bytes
+
+
+def _json_text(work: CommandWork) -> bytes:
+    """Return the body of a command as received, or nothing if a record cannot hold it: it is no JSON text."""
+    try:
+        if work.format is JSON and work.payload.decode():
+            return work.payload
+    except UnicodeDecodeError:
+        pass  # In a field that the command does not have, which the decoder skips.
+    return b""
+
+
 def accepting(handler: Handler) -> Handler:
     """Return the handler that accepts a long job: it stores the job and replies `Accepted`.
 
-    The job is stored as a timer that is due at once, and runs as one.
+    The job is stored as a timer that is due at once, with the body as received, and runs as one.
     """
     stored = copy(handler)
 
-    async def accept(actor: Any, message: Any) -> Accepted:
+    async def accept(actor: Any, job: _Job) -> Accepted:
         call: TurnCall = actor._running
-        call.remind(Timer(call.message_id, message))
+        call.remind(Timer(call.message_id, job.message, body=job.body))
         return Accepted(call.message_id)
 
     stored.function = accept

@@ -129,6 +129,7 @@ class Reactions:
         for handler in handlers:
             work = self.make_work(route, handler, completion, attempt)
             work.id = event_id + handler.id_suffix
+            work.fingerprint = handler.fingerprint
             work.id_from_delivery = id_from_delivery
             try:
                 if undecodable is not None:

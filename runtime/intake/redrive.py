@@ -21,6 +21,7 @@ from runtime.storage.streams import REDRIVE
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
+from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import token_key
 
@@ -63,6 +64,9 @@ class Redrives(Reactions):
         # entry must always be looked up.
         accepted = accept_id(failure.id.removesuffix(handler.id_suffix)) is not None
         work.id = failure.id if accepted else f"{self.stream}:{delivery.stream_sequence}"
+        work.fingerprint = handler.fingerprint
+        if handler.verb == "command":
+            work.fingerprint = fingerprint(handler.type_name, delivery.payload)
         try:
             if failure.id and not accepted:
                 raise CodecError(f"Dead-Id: {failure.id[:40]!r} is not a valid id")

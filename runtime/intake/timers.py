@@ -18,6 +18,7 @@ from runtime.storage.dead_letters import Failure
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
 from runtime.wire import header_block
+from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import token_key
 
@@ -44,6 +45,7 @@ class Timers(Reactions):
             work.id_from_delivery = True
             timer_id = f"{timer_id or self.stream}:{delivery.stream_sequence}"
         work.id = timer_id
+        work.fingerprint = fingerprint(work.handler.type_name, delivery.payload)
         try:
             work.key = token_key(tokens[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)

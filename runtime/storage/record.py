@@ -29,7 +29,7 @@ NO_STATE: Final = NO_REPLY
 class Handled(msgspec.Struct, array_like=True):
     """A message that this key has handled.
 
-    A message that is handled again gets this reply, and has no further effect.
+    If it is handled again, it gets this reply, and has no further effect.
     """
 
     id: str
@@ -40,6 +40,8 @@ class Handled(msgspec.Struct, array_like=True):
 
     A message that is newer than every evicted entry is therefore certainly not among them.
     """
+    fingerprint: str
+    """Of the message; see `runtime.wire.fingerprint`. Under the same id, only the same message gets the reply."""
 
 
 class Kind(StrEnum):

@@ -94,7 +94,9 @@ class Commits:
         """
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         outgoing = self._outgoing(key, call) if call.emitted or call.timers else []
-        handled = Handled(work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0))
+        handled = Handled(
+            work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0), work.fingerprint
+        )
         span = self._template.child() if self._traced else NO_SPAN
         pending = key.pending
         if pending is None:
@@ -235,7 +237,7 @@ class Commits:
                 continue
             kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
             name = type(timer.message).__name__
-            body = msgspec.Raw(encode(timer.message))
+            body = msgspec.Raw(timer.body or encode(timer.message))
             outgoing.append(
                 Outgoing(
                     timer_id, kind, name, token, body, now + timer.after, trace, timer.name, timer.schedule, timer.zone

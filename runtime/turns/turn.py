@@ -13,7 +13,7 @@ from typing import Any
 from runtime.actor.call import CallScope, Lists, Requests, TurnCall
 from runtime.actor.handler import Handler
 from runtime.actor.invoke import make_invoke
-from runtime.errors import NotDelivered, PublishError, RemoteError, RequestError
+from runtime.errors import IdReused, NotDelivered, PublishError, RemoteError, RequestError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled, Unreadable
@@ -27,6 +27,7 @@ from runtime.turns.keys import Keys
 from runtime.turns.served import Served
 from runtime.turns.work import Rerun, Work, check_deadline
 from runtime.turns.workers import Workers, foreign_cancellation
+from runtime.wire.ids import id_time
 from runtime.wire.subjects import key_token
 
 logger = logging.getLogger("actorloom.turns")
@@ -88,6 +89,7 @@ class Turns:
 
         Raises:
             Overloaded: The lane or the mailbox is full.
+            IdReused: The key has handled another message under this id. A forced message gets this error in its lane.
             CodecError: The key cannot be part of a subject.
         """
         if not forced:
@@ -97,9 +99,10 @@ class Turns:
             self._put(work)
             return
         key = self.keys.use(work.key)
-        if key.active and work.remembered and (known := key.find(work.id)) is not None:
+        known = key.find(work.id) if key.active and work.remembered else None
+        if known is not None and (not forced or work.repeats(known)):
             # Handled already: it need not wait for the running message (the job whose acceptance it asks for, say).
-            work.succeeded(None, known.reply, True)
+            self._repeat(work, known)
             return
         if not forced and key.depth >= self._options.lane:
             raise self.admission.overloaded(f"the lane of key {work.key!r} is full")
@@ -170,13 +173,19 @@ class Turns:
         self.admission.dequeue(work)
         token = attach(work.span, work.block)
         try:
+            # The message's id is the key of its record: if that exists already, the message was handled before.
+            key: Key[Work] = Key(work.id, key_token(work.id))
+            if work.remembered and work.handler.verb == "command" and id_time(work.id) is None:
+                # Its caller chose the id, and may use it again on purpose. Other ids are looked up by the commit only.
+                await self.keys.ensure_loaded(key)
+                if (handled := key.find(work.id)) is not None:
+                    self._repeat(work, handled)
+                    return
+            key.loaded = True
             call, reply = await self._handle(work, None)
             if not self.commits.changes(None, work, call):
                 self.commits.nothing_to_commit(call, work, reply)
                 return
-            # The message's id is the key of its record: if that exists already, the message was handled before.
-            key: Key[Work] = Key(work.id, key_token(work.id))
-            key.loaded = True
             work.lane = key
             await self.commits.run(key, self.commits.stage(key, work, call, reply))
         except asyncio.CancelledError as error:
@@ -238,7 +247,7 @@ class Turns:
             await self.commits.wait_committed(key)
         handled = await self._find_handled(key, work)
         if handled is not None:
-            work.succeeded(None, handled.reply, True)
+            self._repeat(work, handled)
             return False
         pending = key.pending
         state = pending.head if pending is not None and pending.committing else key.state
@@ -278,7 +287,22 @@ class Turns:
                 # The error is that of a nested command. Commands before it in the same handler have taken effect.
                 error.executed = None
             raise
+        finally:
+            work.commanded |= call.commanded
         return call, reply
+
+    def _repeat(self, work: Work, handled: Handled) -> None:
+        """Answer a message whose id was handled before. Raises `IdReused` if the id was that of another message."""
+        if not work.repeats(handled):
+            contract = work.handler.contract
+            reused = IdReused(
+                f"{self._served.names.prefix}{contract.actor}.{contract.op}.{contract.name}: the id was used for another "
+                f"message: use a new id for each {contract.op}"
+            )
+            if work.commanded:
+                reused.executed = None
+            raise reused
+        work.succeeded(None, handled.reply, True)
 
     def _make_scope(self, handler: Handler) -> CallScope:
         scope = CallScope(self._served.name, self._requests, self._lists, handler.source)

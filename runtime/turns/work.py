@@ -10,6 +10,7 @@ from opentelemetry.trace import Span
 from runtime.actor.handler import Handler
 from runtime.errors import DeadlineExceeded, NotDelivered, RequestError
 from runtime.storage.journal import NotStored
+from runtime.storage.record import Handled
 from runtime.turns.key import Key
 
 
@@ -46,8 +47,12 @@ class Work(msgspec.Struct, eq=False):
     """Its place in the order of arrival, which reruns keep."""
     counted: bool = False
     """True while admission counts it among the messages that wait."""
+    fingerprint: str = ""
+    """Of the message as received; see `runtime.wire.fingerprint`."""
     reruns: int = 0
     """How often another writer was faster."""
+    commanded: bool = False
+    """True once its handler has sent a command that may have been executed."""
     committing: bool = False
     """True while its commit is under way: until the answer, the outcome is unknown."""
     remembered: bool = True
@@ -70,6 +75,10 @@ class Work(msgspec.Struct, eq=False):
         """Run its turn. Called by a worker."""
         assert self.turns is not None
         return self.turns.run_alone(self) if self.lane is None else self.turns.run(self.lane, self)
+
+    def repeats(self, handled: Handled) -> bool:
+        """Return whether this is the message that was handled under its id. If not, the id is used for two messages."""
+        return handled.fingerprint == self.fingerprint
 
     def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """Finish the message: its turn has committed.

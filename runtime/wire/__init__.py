@@ -7,6 +7,7 @@ Used from outside, which are all of its modules:
 - `envelope`: the header block of a request.
 - `cloudevents`: the header block of an event.
 - `ids`: the ids of messages, and the time that they contain.
+- `fingerprint`: whether an id comes with the message that it came with before.
 - `codec`: the bodies of messages, as JSON or MessagePack.
 - `replies`: the bytes of replies and errors.
 """

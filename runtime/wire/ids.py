@@ -1,8 +1,8 @@
 """Message ids: new ones (UUIDv7), derived ones (UUIDv8), and the time that they carry. Source: RFC 9562.
 
 A new id carries the time of its creation. A key can thereby tell an id that it cannot have handled before from one that it
-may have forgotten, and looks up only the latter. A derived id is a function of its parent and an ordinal: a message that
-is handled again derives the same ids, and its effects are recognized as duplicates.
+may have forgotten, and looks up only the latter. A derived id is a function of the handled message and of what its handler
+sends: a message that is handled again derives the same ids, and its effects are recognized as duplicates.
 """
 
 import os
@@ -42,18 +42,26 @@ def new_id() -> str:
     return f"{clock[:8]}-{clock[8:]}-7{nanos * 4096 // 1_000_000:03x}-{bits[:4]}-{bits[4:]}"
 
 
-def derived_id(parent: str, ordinal: int) -> str:
+def derived_id(parent: str, ordinal: int, sender: str, type_name: str, token: str) -> str:
     """Return the id of a message that the handler of another message sends.
+
+    The type and key are part of it: a handler that takes another path when it runs again sends another message, and must
+    not get the reply of the first one. The sender is part of it, since an id stands for one message of one key: a command
+    with the same id at another key derives other ids.
 
     Args:
         parent: The id of the message being handled.
         ordinal: The number of the new message, from 1, in the order in which the handler sends them.
+        sender: The actor and the key that handle the parent, as in the header `Call-Chain`.
+        type_name: The type of the new message, such as ``payments.ProcessPayment``.
+        token: The key of the new message as a subject token; empty if it has none.
 
     Returns:
         A UUIDv8 with the time of the parent. If the parent carries no time, the id has the time 0, for which `id_time`
         returns None.
     """
-    digest = blake2b(f"{parent}/{ordinal}".encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
+    source = f"{parent}\n{ordinal}\n{sender}\n{type_name}\n{token}"
+    digest = blake2b(source.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
     time = parent[:13] if id_time(parent) is not None else "00000000-0000"
     return f"{time}-8{digest[:3]}-{_VARIANT[digest[3]]}{digest[4:7]}-{digest[7:19]}"
 
@@ -71,6 +79,11 @@ def id_time(message_id: str) -> float | None:
     if _TIMED.match(message_id) is None:
         return None
     return int(message_id[:8] + message_id[9:13], 16) / 1000 or None
+
+
+def is_derived(message_id: str) -> bool:
+    """Return whether an id has the form of a derived one. Anybody can write such an id."""
+    return len(message_id) == 36 and message_id[14] == "8" and _TIMED.match(message_id) is not None
 
 
 def accept_id(text: str) -> str | None:

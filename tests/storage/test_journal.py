@@ -33,7 +33,7 @@ RAW = msgspec.Raw(b'{"ok":true}')
 
 
 def handled(message_id: str, at: float | None = None) -> Handled:
-    return Handled(message_id, RAW, time.time() if at is None else at)
+    return Handled(message_id, RAW, time.time() if at is None else at, "")
 
 
 class Bench:
@@ -262,7 +262,7 @@ async def test_an_old_id_or_a_large_reply_has_a_dedup_entry_of_its_own(
     journal, key = bench.journal(Options(handled=2, remember=100)), StoredKey("k", "k")
     await journal.load(key)
     reply = msgspec.Raw(b'"%s"' % (b"x" * size))
-    await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time())], [])
+    await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time(), "")], [])
     await until_evicted(journal, key, [message_id])
     entry = await journal.dedup.find("k", message_id)
     assert entry is not None and bytes(entry.reply) == bytes(reply)
@@ -316,8 +316,8 @@ IDS = [
     lambda rng: str(uuid.UUID(int=rng.getrandbits(128), version=4)),
     lambda rng: f"text {rng.random()}",
     lambda rng: new_id(),
-    lambda rng: derived_id(new_id(), rng.randrange(99)),
-    lambda rng: derived_id("no time", rng.randrange(10**9)),
+    lambda rng: derived_id(new_id(), rng.randrange(99), "a/k", "a.B", "k"),
+    lambda rng: derived_id("no time", rng.randrange(10**9), "a/k", "a.B", "k"),
     lambda rng: uuid7(time.time() + rng.uniform(-9e5, 9e5)),
 ]
 

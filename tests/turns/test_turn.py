@@ -83,7 +83,7 @@ IDS = {
     "created": new_id,
     "foreign": lambda: "invoice/2024 7",
     "version 4": lambda: str(uuid.uuid4()),
-    "derived": lambda: derived_id(new_id(), 3),
+    "derived": lambda: derived_id(new_id(), 3, "counter/k", "counter.Add", "k"),
     "of a clock that is fast": lambda: uuid7(time.time() + FAR),
     "of a clock that is slow": lambda: uuid7(time.time() - FAR),
 }
@@ -164,7 +164,10 @@ async def test_large_replies_do_not_fill_the_record(nats_server: EmbeddedServer,
                 len((await system.bus.retry(PutBlob("k", 250_000 + number), id=f"i{number}")).text) == 250_000 + number
             )
         for number in range(12):
-            assert len((await system.bus.command(PutBlob("k", 1), id=f"i{number}")).text) == 250_000 + number
+            assert (
+                len((await system.bus.command(PutBlob("k", 250_000 + number), id=f"i{number}")).text)
+                == 250_000 + number
+            )
 
 
 async def test_a_burst_of_large_replies_is_split_into_commits(nats_server: EmbeddedServer, namespace: str) -> None:

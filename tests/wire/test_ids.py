@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.wire.ids import MAX_ID, accept_id, derived_id, id_time, key_for, new_id
+from runtime.wire.ids import MAX_ID, accept_id, derived_id, id_time, is_derived, key_for, new_id
 from runtime.wire.subjects import key_token
 
+OF = ("orders/1", "payments.Pay", "2")
+"""The sender, the type and the key of a derived id."""
 MILLIS = st.integers(1, 2**48 - 1)
 
 
@@ -35,27 +37,37 @@ def test_a_new_id_is_a_uuid7_with_the_present_time() -> None:
 
 
 @given(st.text(max_size=60), st.integers(1, 10_000))
-def test_a_derived_id_depends_on_parent_and_ordinal_alone(parent: str, ordinal: int) -> None:
-    derived = derived_id(parent, ordinal)
-    assert parsed(derived).version == 8
-    assert derived == derived_id(parent, ordinal)
-    assert derived not in {derived_id(parent, ordinal + 1), derived_id(parent + "x", ordinal)}
+def test_a_derived_id_depends_on_what_a_handler_sends_and_on_nothing_else(parent: str, ordinal: int) -> None:
+    derived = derived_id(parent, ordinal, "orders/1", "payments.Pay", "2")
+    assert parsed(derived).version == 8 and is_derived(derived)
+    assert derived == derived_id(parent, ordinal, "orders/1", "payments.Pay", "2")
+    others = {
+        derived_id(parent, ordinal + 1, "orders/1", "payments.Pay", "2"),
+        derived_id(parent + "x", ordinal, "orders/1", "payments.Pay", "2"),
+        derived_id(parent, ordinal, "orders/12", "payments.Pay", "2"),
+        derived_id(parent, ordinal, "orders/1", "payments.Refund", "2"),
+        derived_id(parent, ordinal, "orders/1", "payments.Pay", "3"),
+        derived_id(parent, ordinal, "orders/1", "payments.Pay", ""),
+    }
+    assert len(others) == 6 and derived not in others
+    assert not is_derived(parent)
+    assert not is_derived(new_id())
 
 
 @given(MILLIS)
 def test_a_derived_id_has_the_time_of_its_ancestors(millis: int) -> None:
     first = id_of(millis)
     assert id_time(first) == millis / 1000
-    child = derived_id(first, 1)
+    child = derived_id(first, 1, *OF)
     for ordinal in range(5):
         assert id_time(child) == millis / 1000
-        child = derived_id(child, ordinal)
+        child = derived_id(child, ordinal, *OF)
 
 
 @given(MILLIS)
 def test_the_id_of_a_reaction_has_the_time_of_its_event(millis: int) -> None:
     assert id_time(f"{id_of(millis)}.on_created") == millis / 1000
-    assert id_time(derived_id(f"{id_of(millis)}.on_created", 3)) == millis / 1000
+    assert id_time(derived_id(f"{id_of(millis)}.on_created", 3, *OF)) == millis / 1000
 
 
 @given(st.text(max_size=40))
@@ -67,7 +79,7 @@ def test_reading_the_time_of_a_foreign_id_never_raises(text: str) -> None:
 def test_ids_without_time() -> None:
     assert id_time(str(uuid.uuid4())) is None
     assert id_time("order-1") is None
-    assert id_time(derived_id("order-1", 1)) is None
+    assert id_time(derived_id("order-1", 1, *OF)) is None
     assert id_time("-1234567-1234-7234-9234-123456789abc") is None
     assert id_time("+_123456-1234-7234-9234-123456789abc") is None
 

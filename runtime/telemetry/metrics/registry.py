@@ -29,6 +29,7 @@ _DESCRIPTIONS = {
     semconv.RPC_SERVER_CALL_DURATION: "Duration of inbound queries and commands.",
     semconv.MESSAGING_CLIENT_OPERATION_DURATION: "Duration of publishing an event.",
     semconv.MESSAGING_PROCESS_DURATION: "Duration of handling an event.",
+    "actorloom.commands.changed": "Nested commands whose body differs from that of an earlier run of their sender.",
 }
 _Series = TypeVar("_Series", bound=Instrument)
 
