@@ -22,6 +22,7 @@ ActorError
 └ CodecError           bytes that do not decode, or a value that cannot be encoded
 """
 
+import math
 from typing import ClassVar, NoReturn
 
 
@@ -213,11 +214,16 @@ class Retry(ActorError):
         reason: The text for the log.
         after: Seconds until the next attempt; by default the delay of the retry policy, which doubles with each attempt.
 
+    Raises:
+        ValueError: `after` is not a number of seconds from 0 on.
+
     Example:
         raise Retry("the warehouse is closed", after=600)
     """
 
     def __init__(self, reason: str, after: float | None = None) -> None:
+        if after is not None and not 0 <= after < math.inf:
+            raise ValueError(f"Retry: after = {after!r} is not a number of seconds from 0 on")
         super().__init__(reason)
         self.after = after
 

@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"nats", "telemetry", "actor"},
     {"wire"},
     {"options"},
-    {"errors", "backoff"},
+    {"errors", "faults", "backoff"},
 ]
 FLOOR_OF = {room: -depth for depth, rooms in enumerate(FLOORS) for room in rooms}
 

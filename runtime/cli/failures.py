@@ -17,6 +17,9 @@ from runtime.nats.errors import NoResponders, NotConnected
 FAILED, USAGE, SERVICE_ERROR, NOT_FOUND, TIMEOUT = 1, 2, 3, 4, 5
 """The exit codes of failures."""
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as a shell reports it."""
+
 KNOWN: Final = (ActorError, TimeoutError, OSError)
 """Errors that end a command with one message. Any other exception is a bug."""
 

@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import signal
+import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from runtime.actor.base import Actor
+from runtime.cli.failures import INTERRUPTED
 from runtime.errors import ConfigurationError
 from runtime.host import process
 from runtime.host.config import Configuration
@@ -41,7 +44,10 @@ def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> N
             )
             logger.info("stopped")
 
-    run_loop(main, uvloop=settings.uvloop)
+    try:
+        run_loop(main, uvloop=settings.uvloop)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
 
 
 @asynccontextmanager
@@ -58,9 +64,26 @@ async def connection_options(configuration: Configuration) -> AsyncGenerator[Con
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool) -> None:
-    """Run `main` on the event loop of uvloop or of asyncio."""
-    with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as loop:
-        loop.run(main())
+    """Run `main` on the event loop of uvloop or of asyncio.
+
+    Code of the application may raise `SystemExit` or `KeyboardInterrupt`. In a task of its own, asyncio lets it out of the
+    event loop. The loop then goes on until the actors have drained, as after a signal, and only then the exception is raised.
+    """
+    with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main())
+        raised: BaseException | None = None
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if raised is not None or task.done() or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+                    raise
+                raised = error
+                logger.warning("a task raised %s: the process drains and ends", type(error).__name__)
+                signal.raise_signal(signal.SIGTERM)
+    if raised is not None:
+        raise raised
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:

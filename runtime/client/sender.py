@@ -29,6 +29,7 @@ from runtime.client.breaker import RetryBudget
 from runtime.client.no_reply import no_reply_error
 from runtime.client.route import Route
 from runtime.errors import CircuitOpen, NotDelivered, PublishError, RequestError
+from runtime.faults import error_text
 from runtime.nats.connection import Connection, NoResponders, NotConnected
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, finish, get_context, inject
 from runtime.wire.codec import encode
@@ -174,6 +175,6 @@ class Sender:
                 self._circuits.value += 1
                 span.add_event("circuit.opened")
         kind = type(failure).__name__
-        finish(span, failure.code, kind, str(failure))
+        finish(span, failure.code, kind, error_text(failure))
         route.durations.record_error(_now() - started, failure.code, kind)
         return failure

@@ -23,7 +23,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import msgspec
@@ -31,6 +31,7 @@ import msgspec
 from runtime.actor.base import Actor
 from runtime.backoff import Backoff
 from runtime.errors import ActorError
+from runtime.faults import error_text, log_fault
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby, has_standby
 from runtime.nats.connection import Connection
@@ -39,6 +40,7 @@ from runtime.nats.lease import Lease
 from runtime.options import Options
 from runtime.storage.streams import StateLost, Streams
 from runtime.telemetry import Tracing
+from runtime.turns.failures import failure_of
 from runtime.turns.served import Served
 from runtime.wire.subjects import Names
 
@@ -107,6 +109,7 @@ class Host:
             tracer=tracing.service(actor.name, version=actor.version, namespace=namespace),
             holder=holder,
             crashed=self.crashed,
+            exit=self.exit,
             namespace=namespace,
             lease_ttl=deployment.lease_ttl,
             replicas=replicas,
@@ -116,6 +119,10 @@ class Host:
         """Set while this process serves the actor."""
         self.siblings: Sequence[Host] = (self,)
         """All hosts of this process, this one included."""
+        self.on_exit: Callable[[BaseException], None] = lambda error: None
+        """Called with the exception of a handler that asks for the end of the process."""
+        self.on_stop_failed = False
+        """Whether `on_stop` has raised."""
         self._drain = asyncio.Event()
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
@@ -133,7 +140,8 @@ class Host:
             ConfigurationError: A setting or a stream on the server cannot be used, at the start.
         """
         await self.served.streams.ensure()
-        await self.served.actor.on_start()
+        if not await self._start_actor():
+            return
         try:
             while not self._drain.is_set():
                 try:
@@ -145,7 +153,7 @@ class Host:
                 except (ActorError, TimeoutError, OSError) as error:
                     await self._back_off(error)
         finally:
-            await self.served.actor.on_stop()
+            await self._stop_actor()
 
     def drain(self) -> None:
         """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns."""
@@ -189,10 +197,48 @@ class Host:
 
     def crashed(self, error: BaseException) -> None:
         """Report the failure of a part. The host ends its ownership and starts another one."""
-        expected = isinstance(error, ActorError)
-        logger.error("%s: a part failed: %s", self.name, error, exc_info=None if expected else error)
+        if isinstance(error, ActorError):
+            logger.error("%s: a part failed: %s", self.name, error)
+        else:
+            log_fault(logger, "%s: a part failed: %s", self.name, error_text(error), error=error)
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(error)
+
+    def exit(self, error: BaseException) -> None:
+        """Have the process end, because code of the application raised `SystemExit` or `KeyboardInterrupt`."""
+        logger.warning(
+            "%s: the code of the actor raised %s: the process drains and ends", self.name, type(error).__name__
+        )
+        if self._serving is not None:
+            self._serving.exit_raised = True
+        self.on_exit(error)
+
+    async def _start_actor(self) -> bool:
+        """Call `on_start`. Return False if it asks for the end of the process.
+
+        Raises:
+            HostFailed: It raised a `BaseException` that is no `Exception`, as extensions written in Rust do.
+        """
+        try:
+            await self.served.actor.on_start()
+        except (Exception, asyncio.CancelledError):
+            raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            self.exit(error)
+            return False
+        except BaseException as error:
+            raise HostFailed(f"{self.name}: on_start raised {type(error).__name__}: {error_text(error)}") from error
+        return True
+
+    async def _stop_actor(self) -> None:
+        """Call `on_stop`. Its failure is logged, so that the other actors of the process drain nevertheless."""
+        try:
+            await self.served.actor.on_stop()
+        except BaseException as error:
+            if failure_of(error, self.exit) is None:
+                raise
+            self.on_stop_failed = not isinstance(error, SystemExit | KeyboardInterrupt)
+            log_fault(logger, "%s: on_stop failed", self.name, error=error)
 
     async def _serve_once(self) -> None:
         """Run one ownership, from standby to its end. Raises the failure that ended it, unless a drain did."""
@@ -235,7 +281,9 @@ class Host:
             return None
         if self._failure.done():
             error = self._failure.result()
-            return error if isinstance(error, ActorError) else ActorError(f"{self.name}: a part failed: {error!r}")
+            if isinstance(error, ActorError):
+                return error
+            return ActorError(f"{self.name}: a part failed: {type(error).__name__}: {error_text(error)}")
         return LeaseLost(f"{self.name}: the lease was lost")
 
     async def _unless_draining(self, work: Coroutine[Any, Any, None]) -> bool:

@@ -9,8 +9,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from runtime.actor.base import Actor
@@ -67,13 +67,16 @@ class Runner:
             Host(actor, connection, tracing, deployment, holder=holder, options=(options or {}).get(actor.name))
             for actor in actors
         ]
+        self.exit: BaseException | None = None
+        """The exception of a handler that has asked for the end of the process; None if there is none."""
         for host in self.hosts:
             host.siblings = self.hosts
+            host.on_exit = self._exit
 
     async def run(self) -> None:
         """Serve until `stop`, and return when all hosts have drained.
 
-        The first host that fails ends all of them, without a drain.
+        The first host that fails ends all of them, without a drain. `exit` is set if a handler has asked for the end.
 
         Raises:
             ActorError: A host failed, or the connection was closed for good.
@@ -89,6 +92,8 @@ class Runner:
                 for host in done:
                     await host
                 waiting -= done
+            if failed := [host.name for host in self.hosts if host.on_stop_failed]:
+                raise ActorError(f"on_stop failed: {', '.join(failed)}")
         finally:
             closed.cancel()
             for task in hosts:
@@ -112,6 +117,16 @@ class Runner:
         if self._stopping:
             return ["draining"]
         return [f"{host.name} is starting" for host in self.hosts if not host.ready.is_set() and not host.standby]
+
+    def raise_exit(self) -> None:
+        """Raise the exception of a handler that has asked for the end of the process, if there is one."""
+        if self.exit is not None:
+            raise self.exit
+
+    def _exit(self, error: BaseException) -> None:
+        if self.exit is None:
+            self.exit = error
+            self.stop()
 
     def stop(self) -> None:
         """Drain all hosts. `run` returns when they have drained."""
@@ -143,6 +158,8 @@ async def serving(
     Raises:
         ActorError: An actor cannot be served.
         TimeoutError: The actors do not start, or do not drain, within 30 s.
+        SystemExit: A handler has raised it. The block is cancelled, and the actors have drained. The same holds for
+            `KeyboardInterrupt`.
     """
     runner = Runner(actors, connection, tracing, Deployment(namespace=namespace, lease_ttl=lease_ttl), options=options)
     work = asyncio.ensure_future(runner.run())
@@ -152,12 +169,15 @@ async def serving(
         if work.done():
             ready.cancel()
             await work
+            runner.raise_exit()
         if not ready.done():
             raise TimeoutError(f"the actors did not begin to serve within {_SERVING_TIMEOUT:.0f} s")
-        yield runner
+        with _cancelled_on_exit(runner, work):
+            yield runner
         runner.stop()
         async with asyncio.timeout(_SERVING_TIMEOUT):
             await work
+        runner.raise_exit()
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -184,6 +204,7 @@ async def run(
 
     Raises:
         ActorError: The actors cannot be served, or no longer. The process should exit non-zero.
+        SystemExit: A handler has raised it, and the actors have drained. The same holds for `KeyboardInterrupt`.
     """
     tracing = Tracing.from_env()
     tracing.install()
@@ -201,6 +222,30 @@ async def run(
         finally:
             await connection.close()
             await asyncio.to_thread(tracing.shutdown, _FLUSH_TIMEOUT)
+    runner.raise_exit()
+
+
+@contextmanager
+def _cancelled_on_exit(runner: Runner, work: asyncio.Future[None]) -> Generator[None]:
+    """Cancel the block if `work` ends because a handler has asked for the end of the process, and raise its exception."""
+    task = asyncio.current_task()
+    assert task is not None
+    cancelled = False
+
+    def cancel(_: object) -> None:
+        nonlocal cancelled
+        if runner.exit is not None:
+            cancelled = task.cancel()
+
+    work.add_done_callback(cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if cancelled and not task.uncancel():
+            runner.raise_exit()
+        raise
+    finally:
+        work.remove_done_callback(cancel)
 
 
 @asynccontextmanager

@@ -97,6 +97,9 @@ class Serving:
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
         ]
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
+        self.exit_raised = False
+        """Whether code of the actor has asked for the end of the process. An event may end every process in that way, so
+        the next owner counts it as a crash."""
         self._subscriptions: list[Subscription] = []
         self._discovery: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -146,7 +149,8 @@ class Serving:
             async with asyncio.timeout(_DRAIN_TIMEOUT):
                 await self._finish_in_hand()
                 await self.relay.wait_idle()
-                await self.consumers.save_positions()
+                if not self.exit_raised:
+                    await self.consumers.save_positions()
                 await self.relay.save()
                 await served.connection.flush()
         except (TimeoutError, PublishError) as error:

@@ -101,6 +101,8 @@ class CommandEndpoint(Endpoint):
             self.answer_error(work, invalid_message(self.subject, str(error)))
         except RequestError as error:
             self.answer_error(work, error)
+        except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
+            self.fail(work, error)
 
     def _take_fingerprint(self, work: CommandWork, payload: bytes) -> None:
         """Set the fingerprint of a command, and keep its body if that is needed later."""

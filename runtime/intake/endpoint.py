@@ -12,9 +12,11 @@ from opentelemetry.trace import Span, SpanKind
 
 from runtime.actor.handler import Handler
 from runtime.errors import HandlerFailed, NotDelivered, PublishError
+from runtime.faults import error_text, log_fault
 from runtime.intake.context import Context
 from runtime.storage.record import Unreadable
 from runtime.telemetry import NO_SPAN, Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
+from runtime.turns.failures import failure_of
 from runtime.wire.codec import JSON, Format, encode
 from runtime.wire.header_block import END, START
 from runtime.wire.replies import error_body, error_reply, is_internal
@@ -131,11 +133,12 @@ class Endpoint:
         """
         span = request.span
         body = error_body(error, self.subject)
-        if is_internal(error):
-            span.record_exception(error)
-            logger.error("%s failed", self.subject, exc_info=error)
-        elif body.code >= 500 and not isinstance(error, Unreadable):  # the journal logs an unreadable record once
-            logger.warning("%s: %s", self.subject, error)
+        if body.code >= 500:
+            if is_internal(error):
+                span.record_exception(error)
+                log_fault(logger, "%s failed", self.subject, error=error)
+            elif not isinstance(error, Unreadable):  # the journal logs an unreadable record once
+                logger.warning("%s: %s", self.subject, error_text(error))
         block, payload = error_reply(body, response_line(span), request.format)
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
@@ -147,6 +150,10 @@ class Endpoint:
         except PublishError as unsent:
             # The caller waits until its deadline: this was the only way to reach it.
             logger.warning("%s: an error reply could not be sent: %s", self.subject, unsent)
+
+    def fail(self, request: Request, error: BaseException) -> None:
+        """Answer a request that raised an exception of the application before its handler: its `__post_init__`, say."""
+        self.answer_error(request, failure_of(error, self.context.served.exit) or error)
 
     def stopping_error(self) -> NotDelivered:
         """Return the error for a request that this process received and no longer runs."""

@@ -10,6 +10,7 @@ from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError, DeclarationError, IdReused, Rejected, Retry
+from runtime.faults import error_text, log_fault
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.options import Options
 from runtime.telemetry import Durations, Template, finish
@@ -127,7 +128,7 @@ class EventWork(Work, kw_only=True, eq=False):
         """
         taken = _now() - self.received_ns
         self.route.durations.record_error(taken, None, type(error).__name__)
-        finish(self.span, None, type(error).__name__, str(error))
+        finish(self.span, None, type(error).__name__, error_text(error))
         permanent = self.reactions.options.retry.is_permanent(error)
         if permanent is None:
             permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected | IdReused) and not error.remote)
@@ -153,11 +154,11 @@ class EventWork(Work, kw_only=True, eq=False):
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after
         behind = self.lane.depth if self.lane is not None else 0
-        logger.warning(
-            "%s: attempt %d of %d at %s %s failed, next in %.1f s%s: %s",
+        log_fault(
+            logger, "%s: attempt %d of %d at %s %s failed, next in %.1f s%s: %s",
             self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay,
-            f", {behind} of its key wait behind it" if behind else "", error,
-            exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
+            f", {behind} of its key wait behind it" if behind else "", error_text(error),
+            error=error if is_internal(error) and not isinstance(error, ActorError) else None, level=logging.WARNING,
         )  # fmt: skip
         if not self.reactions.keyed:
             self.completion.delivery.nak(delay)

@@ -1,6 +1,5 @@
 """Queries: from the read loop to the handler and its reply. This is the hottest path of the runtime."""
 
-import asyncio
 import time
 from typing import Any
 
@@ -13,7 +12,7 @@ from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishErro
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.telemetry import NO_SPAN, LeanSpan, attach, attach_context, detach
-from runtime.turns.workers import foreign_cancellation
+from runtime.turns.failures import failure_of
 from runtime.wire.codec import JSON, UNDECODABLE, Format, encode, explain, format_of
 from runtime.wire.envelope import EQUALS_SIGN, NO_ROOM_FOR_TRACE, read, read_plain
 from runtime.wire.replies import invalid_message
@@ -63,13 +62,12 @@ class QueryCall(Call, gc=False, eq=False):
                 endpoint.answer_unsendable(self, error)
             else:
                 endpoint.durations.record(_now() - self.received_ns)
-        except asyncio.CancelledError as error:
-            if (failure := foreign_cancellation(error)) is None:
+        except BaseException as error:
+            failure = failure_of(error, endpoint.context.served.exit)
+            if failure is None:
                 self.abandon()
                 raise
             endpoint.answer_error(self, failure)
-        except Exception as error:  # noqa: BLE001 - where a query's handler is called: its failure is answered
-            endpoint.answer_error(self, error)
         finally:
             if token is not None:
                 detach(token)
@@ -147,3 +145,5 @@ class QueryEndpoint(Endpoint):
             self.answer_error(call, invalid_message(self.subject, explain(error)))
         except RequestError as error:
             self.answer_error(call, error)
+        except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
+            self.fail(call, error)

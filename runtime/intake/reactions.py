@@ -17,10 +17,12 @@ from opentelemetry.util.types import AttributeValue
 from runtime.actor.handler import Handler
 from runtime.actor.message import Event
 from runtime.errors import ActorError, CodecError
+from runtime.faults import error_text, log_fault
 from runtime.intake.event_work import Completion, EventRoute, EventWork
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import DeadLetters, Failure
 from runtime.telemetry import Durations, LeanSpan, finish, semconv
+from runtime.turns.failures import failure_of
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
@@ -61,6 +63,7 @@ class Reactions:
         """The number of dead letters."""
         self.letters = DeadLetters(served.jetstream, served.names)
         self._jetstream = served.jetstream
+        self._exit = served.exit
         self._tracer = served.tracer
         self._traced = served.tracer.tracing.records
         self._attempts = served.options.retry.attempts
@@ -139,6 +142,9 @@ class Reactions:
                 # Each reaction gets a dead letter of its own, since a dead letter is redriven to one reaction only.
                 self.turns.spawn(self.give_up(work, CodecError(f"{subject_of(delivery)}: {error}")))
                 continue
+            except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
+                self.unreadable(work, error)
+                continue
             self.admit(work, attempt)
 
     def admit(self, work: EventWork, attempt: int | None) -> None:
@@ -168,9 +174,13 @@ class Reactions:
         allowed = [attempts or self.options.retry.attempts for attempts in own]
         return min(allowed), max(allowed)
 
-    async def give_up(self, work: EventWork, error: ActorError) -> None:
+    def unreadable(self, work: EventWork, error: BaseException) -> None:
+        """Make a message a dead letter whose types raised an exception of the application: a `__post_init__`, say."""
+        self.turns.spawn(self.give_up(work, failure_of(error, self._exit) or error))
+
+    async def give_up(self, work: EventWork, error: BaseException) -> None:
         """Make a message that cannot run a dead letter. Give it back for later if the dead letter is not stored."""
-        finish(work.span, None, type(error).__name__, str(error))
+        finish(work.span, None, type(error).__name__, error_text(error))
         if not await self.dead_letter(work, error):
             work.completion.delivery.nak(self.options.retry.longest)
 
@@ -182,14 +192,14 @@ class Reactions:
         """Store a dead letter, and then terminate its original. Return False if the dead letter is not acknowledged."""
         delivery = work.completion.delivery
         subject, stream, sequence = self.origin(delivery)
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = " ".join(f"{type(error).__name__}: {error_text(error)}".split())
         failure = Failure(reason, work.attempt, subject, stream, sequence, work.handler.name, work.id or new_id())
         if not await self.letters.store(self.stream, delivery, work.route.name, failure):
             return False
-        logger.error(
-            "%s: %s %s is a dead letter after %d attempts: %s",
+        log_fault(
+            logger, "%s: %s %s is a dead letter after %d attempts: %s",
             self.names.actor, work.route.name, work.id, work.attempt, reason,
-            exc_info=error if is_internal(error) and not isinstance(error, ActorError) else None,
+            error=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         self.dead_lettered += 1
         work.completion.dead_lettered(f"dead letter: {type(error).__name__}")

@@ -75,6 +75,9 @@ class Redrives(Reactions):
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
             return
+        except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
+            self.unreadable(work, error)
+            return
         self.admit(work, attempt)
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:

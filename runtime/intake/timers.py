@@ -52,6 +52,8 @@ class Timers(Reactions):
             self.run(work, attempt)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
+        except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
+            self.unreadable(work, error)
 
     def add_command(self, handler: Handler) -> None:
         """Handle the timers that send the command of `handler`."""

@@ -99,7 +99,7 @@ class FrameScanner:
             at = stop + 2
             try:
                 receiver(subject, reply, headers, data[start:stop])
-            except Exception as error:  # noqa: BLE001 - a receiver runs application code
+            except BaseException as error:  # noqa: BLE001 - a receiver runs application code
                 log_exception(subject, error)
         return at
 

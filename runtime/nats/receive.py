@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from runtime.faults import log_fault
+
 logger = logging.getLogger("actorloom.nats")
 
 Receiver = Callable[[bytes, bytes, bytes | None, bytes], None]
@@ -17,10 +19,10 @@ def deliver(receiver: Receiver, subject: bytes, reply: bytes, headers: bytes | N
     """Call `receiver` with a message; log an exception that it raises."""
     try:
         receiver(subject, reply, headers, payload)
-    except Exception as error:  # noqa: BLE001 - a receiver runs application code
+    except BaseException as error:  # noqa: BLE001 - a receiver runs application code
         log_exception(subject, error)
 
 
-def log_exception(subject: bytes, error: Exception) -> None:
+def log_exception(subject: bytes, error: BaseException) -> None:
     """Log the exception of a receiver. If it were raised, the read loop would end and the connection be deaf."""
-    logger.error("a receiver of %s raised", subject.decode("utf-8", "backslashreplace"), exc_info=error)
+    log_fault(logger, "a receiver of %s raised", subject.decode("utf-8", "backslashreplace"), error=error)

@@ -56,7 +56,7 @@ class ReplyCallback:
         self._done = True
         try:
             self._callback(response, error)
-        except Exception as raised:  # noqa: BLE001 - a failing callback must not keep others from being called
+        except BaseException as raised:  # noqa: BLE001 - a failing callback must not keep others from being called
             log_exception(b"a reply", raised)
 
 

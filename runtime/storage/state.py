@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from runtime.faults import error_text
 from runtime.storage.record import DECODE_ERRORS, Record, Unreadable, is_null, unreadable
 from runtime.wire.subjects import token_key
 
@@ -67,6 +68,7 @@ class States:
                 raise unreadable(subject, f"no upgrade leads from state version {version} to {version + 1}")
             try:
                 value = upgrade(value)
-            except Exception as error:  # the application's own code: it must fail this key only, not the actor
-                raise unreadable(subject, f"the upgrade from state version {version} failed: {error!r}") from error
+            except BaseException as error:  # the application's own code: it must fail this key only, not the actor
+                reason = f"{type(error).__name__}: {error_text(error)}"
+                raise unreadable(subject, f"the upgrade from state version {version} failed: {reason}") from error
         return value

@@ -12,6 +12,8 @@ from typing import Any, Literal, TextIO
 import msgspec
 from opentelemetry import trace
 
+from runtime.faults import stack_trace
+
 Format = Literal["auto", "json", "text"]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -59,8 +61,8 @@ class JsonFormatter(logging.Formatter):
             **_trace(),
         }
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD and key[0] != "_")
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        if error := _error(record):
+            line["exception"] = error
         if record.stack_info:
             line["stack"] = record.stack_info
         try:
@@ -91,9 +93,15 @@ class TextFormatter(logging.Formatter):
             level = f"\x1b[{_COLORS.get(record.levelname, '0')}m{level}\x1b[0m"
             name, tail = f"\x1b[2m{name}\x1b[0m", f"\x1b[2m{tail}\x1b[0m" if tail else ""
         line = f"{clock}.{int(record.msecs):03d} {level} {name}: {record.getMessage()}{tail}"
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+        if error := _error(record):
+            line += "\n" + error
         return line + "\n" + record.stack_info if record.stack_info else line
+
+
+def _error(record: logging.LogRecord) -> str:
+    """Return the stack trace of a record's exception; empty if it has none."""
+    error = record.exc_info[1] if record.exc_info else None
+    return stack_trace(error).rstrip("\n") if error is not None else ""
 
 
 def _trace() -> dict[str, str]:

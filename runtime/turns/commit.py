@@ -20,10 +20,12 @@ from opentelemetry.trace import Span, SpanKind
 from runtime.actor.call import TurnCall
 from runtime.actor.message import contract_of
 from runtime.errors import CodecError, Overloaded
+from runtime.faults import log_fault
 from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled, Unstorable
 from runtime.storage.record import CANCEL, EVENT, NO_REPLY, SCHEDULE, TIMER, Handled, Outgoing
 from runtime.storage.relay import Relay
 from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
+from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
 from runtime.turns.work import Rerun, Work, storage_error
 from runtime.wire.codec import UNENCODABLE, encode
@@ -69,6 +71,7 @@ class Commits:
         relay: Relay,
         tracer: ServiceTracer,
         keyed: bool,
+        exit: Callable[[BaseException], None],
         resume: Callable[[Key[Work]], None],
     ) -> None:
         self._names = names
@@ -77,6 +80,7 @@ class Commits:
         self._template = tracer.template(f"commit {names.actor}", SpanKind.INTERNAL)
         self._traced = tracer.tracing.records
         self._keyed = keyed
+        self._exit = exit
         self._resume = resume
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
@@ -212,8 +216,10 @@ class Commits:
         for callback in call.callbacks:
             try:
                 callback()
-            except Exception:  # application code; the turn has committed all the same
-                logger.exception("%s: an on_commit callback failed", self._names.actor)
+            except BaseException as error:  # application code; the turn has committed all the same
+                if failure_of(error, self._exit) is None:
+                    raise
+                log_fault(logger, "%s: an on_commit callback failed", self._names.actor, error=error)
 
     def _outgoing(self, key: Key[Work], call: TurnCall) -> list[Outgoing]:
         """Return the outbox entries for the events and timers of a turn."""

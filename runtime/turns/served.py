@@ -29,6 +29,8 @@ class Served(msgspec.Struct, frozen=True, eq=False):
     """The name of this process as an owner of keys."""
     crashed: Callable[[BaseException], None]
     """The host's callback for a part that failed."""
+    exit: Callable[[BaseException], None]
+    """The host's callback for an exception that asks for the end of the process: it drains all actors first."""
     namespace: str = ""
     lease_ttl: float = 4.0
     """Seconds."""

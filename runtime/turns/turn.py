@@ -22,11 +22,12 @@ from runtime.telemetry import attach, detach
 from runtime.turns.admission import Admission
 from runtime.turns.blocked import BlockedKeys
 from runtime.turns.commit import Commits
+from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
 from runtime.turns.keys import Keys
 from runtime.turns.served import Served
 from runtime.turns.work import Rerun, Work, check_deadline
-from runtime.turns.workers import Workers, foreign_cancellation
+from runtime.turns.workers import Workers
 from runtime.wire.ids import id_time
 from runtime.wire.subjects import key_token
 
@@ -64,7 +65,7 @@ class Turns:
         self.owns = owns
         self.keys = Keys(served.names, journal, relay, options.resident)
         self.admission = Admission(served.name, options.mailbox)
-        self.commits = Commits(served.names, journal, relay, served.tracer, served.keyed, self._resume)
+        self.commits = Commits(served.names, journal, relay, served.tracer, served.keyed, served.exit, self._resume)
         self._served = served
         self._keyed = served.keyed
         self._options = options
@@ -188,14 +189,12 @@ class Turns:
                 return
             work.lane = key
             await self.commits.run(key, self.commits.stage(key, work, call, reply))
-        except asyncio.CancelledError as error:
-            failure = foreign_cancellation(error)
+        except BaseException as error:
+            failure = failure_of(error, self._served.exit)
             if failure is None:
                 work.abandon()
                 raise
             await work.failed(failure)
-        except Exception as error:  # noqa: BLE001 - one of two places that catch a turn's failure: it is answered
-            await work.failed(error)
         finally:
             detach(token)
 
@@ -215,14 +214,12 @@ class Turns:
             await self.commits.wait_committed(key)
             self._requeue(key, work)
             return
-        except asyncio.CancelledError as error:
-            failure = foreign_cancellation(error)
+        except BaseException as error:
+            failure = failure_of(error, self._served.exit)
             if failure is None:
                 key.forget()
                 work.abandon()
                 raise
-        except Exception as error:  # noqa: BLE001 - the other place that catches a turn's failure
-            failure = error
         if failure is not None:
             # The state on which it failed must be stored before anybody hears of the failure.
             await self.commits.wait_committed(key)

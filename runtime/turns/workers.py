@@ -163,13 +163,3 @@ class Workers:
     def _abandon_all(self) -> None:
         while self._waiting:
             self._waiting.popleft().abandon()
-
-
-def foreign_cancellation(error: asyncio.CancelledError) -> Exception | None:
-    """Return a failure for a handler that let the cancellation of something else escape; None if its worker is cancelled."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        return None
-    failure = RuntimeError("the handler awaited something that was cancelled")
-    failure.__cause__ = error
-    return failure

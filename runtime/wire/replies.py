@@ -20,10 +20,18 @@ from runtime.errors import (
     Retry,
     from_wire,
 )
+from runtime.faults import error_text
 from runtime.wire import header_block
 from runtime.wire.codec import JSON, Codec, Format, format_of
 
 _MAX_TEXT = 512
+"""Characters of an error's text that a reply holds."""
+
+_CODES = range(400, 600)
+"""The codes of errors: those of HTTP."""
+
+_PRINTABLE = bytes(code if 32 <= code < 127 else 32 for code in range(256))
+"""A translation table that makes control characters spaces: the text of an error is the value of a header, too."""
 
 
 class ErrorBody(msgspec.Struct, rename="camel", omit_defaults=True):
@@ -53,10 +61,28 @@ def error_body(error: BaseException, subject: str) -> ErrorBody:
     other exception is a `HandlerFailed` without details.
     """
     if isinstance(error, CallCycle) or (isinstance(error, RequestError) and not error.remote):
-        kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
-        retry_after = error.retry_after if isinstance(error, Overloaded) else None
-        return ErrorBody(error.code, kind, str(error)[:_MAX_TEXT], error.executed, retry_after)
+        own = _own_body(error)
+        if own is not None:
+            return own
     return ErrorBody(500, HandlerFailed.__name__, f"{subject}: the handler failed", None)
+
+
+def _own_body(error: RequestError) -> ErrorBody | None:
+    """Return the error of a handler as it is; None if an attribute of it has no form on the wire."""
+    name = type(error).__name__
+    try:
+        fields = {
+            "code": error.code,
+            "kind": getattr(error, "kind", name) if isinstance(error, RemoteError) else name,
+            "message": error_text(error)[:_MAX_TEXT],
+            "executed": error.executed,
+            "retryAfter": getattr(error, "retry_after", None) if isinstance(error, Overloaded) else None,
+        }
+        body = msgspec.convert(fields, ErrorBody)
+        body.kind.encode()  # raises for half a character
+    except BaseException:  # noqa: BLE001 - a subclass has any attributes, which may be properties that raise
+        return None
+    return body if body.code in _CODES else None
 
 
 def error_reply(body: ErrorBody, lines: bytes = b"", format: Format = JSON) -> tuple[bytes, bytes]:
@@ -67,7 +93,7 @@ def error_reply(body: ErrorBody, lines: bytes = b"", format: Format = JSON) -> t
         lines: More header lines, each with its line end.
         format: The format of the payload.
     """
-    text = body.message.encode("ascii", "replace").replace(b"\r", b" ").replace(b"\n", b" ")
+    text = body.message.encode("ascii", "replace").translate(_PRINTABLE)
     block = header_block.join(
         header_block.line(header_block.SERVICE_ERROR, text),
         header_block.line(header_block.SERVICE_ERROR_CODE, b"%d" % body.code),
@@ -105,5 +131,10 @@ def invalid_message(subject: str, text: str) -> InvalidMessage:
 
 
 def is_internal(error: BaseException) -> bool:
-    """Return whether an exception is a fault of the actor, to be logged with its traceback, and was not raised on purpose."""
-    return not isinstance(error, RequestError | Retry)
+    """Return whether an exception is a fault of the actor, to be logged with its traceback, and was not raised on purpose.
+
+    An error that cannot be sent, such as one with a text as its code, is a fault too.
+    """
+    if isinstance(error, RequestError):
+        return not error.remote and _own_body(error) is None
+    return not isinstance(error, Retry)

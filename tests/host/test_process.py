@@ -1,13 +1,14 @@
 """The runner: signals, names and readiness. The signals are sent to real processes."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from runtime import NotDelivered, connect
+from runtime import HandlerFailed, NotDelivered, connect
 from runtime.errors import ConfigurationError
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
@@ -15,7 +16,8 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from tests.support.counting import Add, Counter, Wait
-from tests.support.process import running_command
+from tests.support.process import run_command, running_command
+from tests.support.unusual import Act, ActOddly, Happened
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,3 +80,74 @@ async def test_a_runner_gives_the_reasons_why_it_is_not_ready(nats_server: Embed
         runner.stop()
         assert runner.unready_reasons() == ["draining"]
         await asyncio.wait_for(work, 10)
+
+
+ODD = ("tests.support.unusual:Odd", "tests.support.unusual:Oddly")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (Act("k", "exit"), 3),
+        (Act("k", task="exit"), 3),
+        (Act("k", "interrupt"), 130),
+    ],
+    ids=["handler", "task of a handler", "interrupt"],
+)
+async def test_code_of_an_actor_that_exits_drains_the_process(
+    nats_server: EmbeddedServer, namespace: str, message: Act, code: int
+) -> None:
+    async with (
+        connect(nats_server.url, namespace=namespace) as bus,
+        running_command("run", *ODD, *arguments(nats_server.url, namespace)[2:], cwd=ROOT) as process,
+    ):
+        beside = [asyncio.ensure_future(bus.command(Act("other"))) for _ in range(20)]
+        await bus.connection.flush()
+        with contextlib.suppress(HandlerFailed):  # A handler that does not await its task is done.
+            await bus.command(message)
+        assert await process.wait() == code
+        answers = await asyncio.gather(*beside, return_exceptions=True)
+        assert all(not isinstance(each, BaseException) or isinstance(each, NotDelivered) for each in answers)
+        assert "the process drains and ends" in process.text and "cut short" not in process.text
+
+
+async def test_an_event_that_ends_every_process_becomes_a_dead_letter(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with connect(nats_server.url, namespace=namespace) as bus:
+        for start in range(6):
+            async with running_command("run", ODD[0], *arguments(nats_server.url, namespace)[2:], cwd=ROOT) as process:
+                if not start:
+                    await bus.emit(Happened("k", "exit"))
+                ended = asyncio.ensure_future(process.wait())
+                dead = asyncio.ensure_future(process.until("is a dead letter"))
+                await asyncio.wait({ended, dead}, return_when=asyncio.FIRST_COMPLETED)
+                if dead.done() and dead.exception() is None:
+                    break
+                await asyncio.gather(ended, dead, return_exceptions=True)
+        else:
+            pytest.fail("no dead letter after 6 processes")
+
+
+@pytest.mark.parametrize("how", ["mute", "exit"])
+async def test_on_stop_that_raises_does_not_cut_the_others_short(
+    nats_server: EmbeddedServer, namespace: str, how: str
+) -> None:
+    async with (
+        connect(nats_server.url, namespace=namespace) as bus,
+        running_command(
+            "run", *ODD, *arguments(nats_server.url, namespace)[2:], cwd=ROOT, env={"ON_STOP": how}
+        ) as process,
+    ):
+        assert await bus.command(ActOddly()) == 1
+        assert await process.stop() == (3 if how == "exit" else 1)
+        assert "odd: on_stop failed" in process.text and "cut short" not in process.text
+
+
+@pytest.mark.parametrize(("how", "code"), [("panic", 1), ("exit", 3)])
+async def test_on_start_that_raises_ends_the_process_with_its_code(
+    nats_server: EmbeddedServer, namespace: str, how: str, code: int
+) -> None:
+    ended = await run_command("run", *ODD, *arguments(nats_server.url, namespace)[2:], cwd=ROOT, env={"ON_START": how})
+    assert ended.code == code, ended.err
+    assert "odd" in ended.err

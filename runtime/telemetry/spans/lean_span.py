@@ -7,7 +7,6 @@ event, a link, a status or another name. Ended spans are encoded in slices (`exp
 """
 
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,6 +17,7 @@ from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import Attributes, AttributeValue
 
+from runtime.faults import error_text, stack_trace
 from runtime.telemetry import semconv
 from runtime.telemetry.spans.context import SpanAsContext, span_context, tracestate
 from runtime.telemetry.spans.random_ids import new_id
@@ -202,8 +202,8 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
         module = kind.__module__
         event: dict[str, AttributeValue] = {
             semconv.EXCEPTION_TYPE: kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}",
-            semconv.EXCEPTION_MESSAGE: str(exception),
-            semconv.EXCEPTION_STACKTRACE: "".join(traceback.format_exception(exception)),
+            semconv.EXCEPTION_MESSAGE: error_text(exception),
+            semconv.EXCEPTION_STACKTRACE: stack_trace(exception),
             semconv.EXCEPTION_ESCAPED: str(escaped),
         }
         self.add_event(semconv.EXCEPTION_EVENT, {**event, **(attributes or {})}, timestamp)
@@ -213,7 +213,7 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
     ) -> None:
         if isinstance(exc_val, Exception):
             self.record_exception(exc_val, escaped=True)
-            self.set_status(StatusCode.ERROR, f"{type(exc_val).__name__}: {exc_val}")
+            self.set_status(StatusCode.ERROR, f"{type(exc_val).__name__}: {error_text(exc_val)}")
         self.end()
 
     def detail(self) -> Details:
