@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from runtime.actor.base import Actor
+from runtime.actor.base import Actor, require_actor
 from runtime.actor.call import Call, CallScope, TurnCall
 from runtime.actor.indexes import Page
 from runtime.actor.invoke import make_view
@@ -76,6 +76,7 @@ def worker(
         await orders.create_order(CreateOrder("1"))
         assert orders.state == Order("1", total=5)
     """
+    require_actor(actor)
     requests = _Requests(replies or {})
     recorded = type(
         f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name}

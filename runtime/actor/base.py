@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from runtime.actor.call import Call, TurnCall
-from runtime.actor.handler import HandlerTable
+from runtime.actor.handler import HandlerTable, has_handlers
 from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of
 from runtime.actor.state_type import find_state_type, invalid_state
@@ -332,6 +332,35 @@ class Actor(Generic[S]):
 
 set_call: Callable[[Actor[Any], Call], None] = Actor.__dict__["_call"].__set__
 """Turn a bare object into the view of a call. This bypasses `__setattr__`, which refuses attributes of a view."""
+
+
+def require_actor(value: object, label: str | None = None) -> None:
+    """Check that a value is the class of an actor.
+
+    Args:
+        value: The value.
+        label: The name of the value in error texts; by default its own.
+
+    Raises:
+        DeclarationError: It is not a subclass of `Actor`, or it has no name.
+    """
+    if not isinstance(value, type):
+        raise DeclarationError(f"{label or repr(value)} is not an actor: an actor is a subclass of runtime.Actor")
+    label = label or value.__name__
+    if not issubclass(value, Actor):
+        raise DeclarationError(f"{label} is not an actor: an actor is a subclass of runtime.Actor")
+    if getattr(value, "name", None) is None:
+        raise DeclarationError(f'{label} has no name: declare name = "…" in the class')
+
+
+def is_unnamed_actor(cls: type) -> bool:
+    """Return whether a class has handlers, and neither it nor any subclass has a name, so that they are never used."""
+    return (
+        issubclass(cls, Actor)
+        and getattr(cls, "name", None) is None
+        and has_handlers(cls)
+        and all(is_unnamed_actor(subclass) for subclass in cls.__subclasses__())
+    )
 
 
 def _wrong_operation(message: object, expected: str) -> DeclarationError:

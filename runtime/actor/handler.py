@@ -10,11 +10,22 @@ from typing import Any, Literal, TypeVar, overload
 
 import msgspec
 
-from runtime.actor.message import Accepted, Command, Contract, Event, NewKey, Op, Query, contract_of, path_reader
+from runtime.actor.message import (
+    Accepted,
+    Command,
+    Contract,
+    Event,
+    NewKey,
+    Op,
+    Query,
+    contract_of,
+    declared,
+    path_reader,
+)
 from runtime.actor.patterns import compile_pattern
 from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
-from runtime.wire.codec import Codec, check_type
+from runtime.wire.codec import Codec, check_schema, check_type
 from runtime.wire.fingerprint import fingerprint
 
 Verb = Literal["query", "command", "react"]
@@ -205,6 +216,8 @@ class Handler:
         self.doc = inspect.getdoc(function) or ""
         self.codec: Codec[Any] = Codec(contract.type)
         check_type(contract.reply)
+        check_schema(contract.type)
+        check_schema(contract.reply, f"the reply of {contract.type.__name__}")
         self.where = mark.where
         self.matches = compile_pattern(mark.where, f"{label}: where") if mark.where is not None else None
         """The predicate of the pattern `where`, over the decoded JSON of an event; None without a pattern."""
@@ -250,6 +263,62 @@ class HandlerTable:
             mark = getattr(function, _MARK, None)
             if isinstance(mark, Mark) and function is not None:
                 self._add(actor, cls, attribute, function, mark, keyed)
+        self._check_former_names(actor)
+        for attribute in dir(cls):
+            self._check_undecorated(f"{cls.__name__}.{attribute}", getattr(cls, attribute, None))
+        for contract in declared.get(actor, {}).values():
+            if contract.op == "event":
+                check_schema(contract.type)
+
+    def _check_undecorated(self, label: str, function: Any) -> None:
+        """Raise `DeclarationError` if a public coroutine method takes a message that no handler takes."""
+        if label.rpartition(".")[2].startswith("_") or not inspect.iscoroutinefunction(function):
+            return
+        if hasattr(function, _MARK) or len(inspect.signature(function).parameters) != 2:
+            return
+        _, message = inspect.signature(function).parameters.values()
+        try:
+            kind = typing.get_type_hints(function).get(message.name)
+        except NameError:  # a type that only a type checker imports is not that of a handler
+            return
+        contract = getattr(kind, "__contract__", None)
+        if not isinstance(contract, Contract) or self._handles(contract):
+            return
+        raise DeclarationError(
+            f"{label} takes a {contract.type.__name__} and has no decorator: add @{_DECORATORS[contract.op]}, "
+            "or begin its name with '_'"
+        )
+
+    def unhandled(self, actor: str, module: str) -> list[Contract]:
+        """Return the declared queries and commands of an actor that have no handler.
+
+        Args:
+            actor: The name of the actor.
+            module: The module of its class. Messages are looked for there and in the modules of the handled messages,
+                since another module may declare messages for a stub of the actor.
+        """
+        handlers = (*self.queries.values(), *self.commands.values())
+        modules = {module, *(handler.contract.type.__module__ for handler in handlers)}
+        return [
+            contract
+            for contract in declared.get(actor, {}).values()
+            if contract.op != "event" and contract.type.__module__ in modules and not self._handles(contract)
+        ]
+
+    def _check_former_names(self, actor: str) -> None:
+        """Raise `DeclarationError` if two commands have or had the same name."""
+        owners = {handler.contract.type.__name__: handler for handler in self.commands.values()}
+        for handler in self.commands.values():
+            for former in handler.contract.formerly:
+                if owners.setdefault(former, handler) is not handler:
+                    raise DeclarationError(
+                        f"{handler.contract.type.__name__}: formerly={former!r} is also a name of "
+                        f"{owners[former].contract.type.__name__}, another command of {actor}"
+                    )
+
+    def _handles(self, contract: Contract) -> bool:
+        found = {"query": self.queries, "command": self.commands, "event": self.reactions}[contract.op]
+        return (contract.type if contract.op == "event" else contract.name) in found
 
     def _add(self, actor: str, cls: type, attribute: str, function: Any, mark: Mark, keyed: bool) -> None:
         label = f"{cls.__name__}.{attribute}"
@@ -282,6 +351,11 @@ class HandlerTable:
             raise DeclarationError(
                 f"{label}: {message_type.__name__} has a handler already: {cls.__name__}.{other.name}"
             )
+
+
+def has_handlers(cls: type) -> bool:
+    """Return whether a class has or inherits a decorated method."""
+    return any(hasattr(getattr(cls, attribute, None), _MARK) for attribute in dir(cls))
 
 
 def _check_reply(label: str, handler: Handler, returns: Any) -> None:

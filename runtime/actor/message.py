@@ -89,6 +89,8 @@ class Contract(msgspec.Struct, frozen=True, eq=False):
     """The path of the key's field, `new_key`, or None for a message without a key."""
     key_of: Callable[[Any], str] | None
     """Reads the key from a message; None if the message has no field with the key."""
+    formerly: tuple[str, ...] = ()
+    """The former names of the class."""
 
     @property
     def reply(self) -> Any:
@@ -188,7 +190,7 @@ def _is_struct(kind: Any) -> bool:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class MessageMeta(msgspec.StructMeta):
-    """The metaclass of messages: it turns ``actor=``, ``key=`` and ``naming=`` of a class line into a `Contract`."""
+    """The metaclass of messages: it turns ``actor=``, ``key=``, ``naming=`` and ``formerly=`` of a class line into a `Contract`."""
 
     def __new__(
         mcls,
@@ -199,16 +201,18 @@ class MessageMeta(msgspec.StructMeta):
         actor: str | None = None,
         key: str | NewKey | None = None,
         naming: bool = True,
+        formerly: str | tuple[str, ...] = (),
         **config: Any,
     ) -> Any:
         cls = cast(Any, super().__new__(mcls, name, bases, namespace, **config))
         if actor is not None:
-            contract = cls.__contract__ = _contract(cls, namespace, actor, key)
+            contract = cls.__contract__ = _contract(cls, namespace, actor, key, formerly)
             _declare(contract)
             if naming:
                 _check_naming(cls.__contract__)
-        elif key is not None:
-            raise DeclarationError(f"{name}: key= without actor=: declare the actor that owns the message, actor=…")
+        elif key is not None or formerly:
+            given = "formerly" if key is None else "key"
+            raise DeclarationError(f"{name}: {given}= without actor=: declare the actor that owns the message, actor=…")
         elif (base := getattr(cls, "__contract__", None)) is not None:
             raise DeclarationError(
                 f"{name} derives from {base.type.__name__}, but is a message of its own: "
@@ -249,6 +253,8 @@ class Command(Message, Generic[R], frozen=True):
         actor: In the class line: the name of the actor that handles it.
         key: In the class line: the path of the field that has the key, or `new_key` for a command that creates its key.
         naming: In the class line: False permits a name that is not an imperative.
+        formerly: In the class line: the former name of the class, or a tuple of them: ``formerly="DropOrder"``. Timers,
+            schedules, long jobs and dead letters that were stored under that name run the handler of this class.
 
     Example:
         class CancelOrder(Command[None], actor="orders", key="order_id"):
@@ -298,7 +304,7 @@ def contract_of(message: object) -> Contract:
     raise DeclarationError(f"{name} is not a message: subclass Query, Command or Event with actor=…")
 
 
-def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey | None) -> Contract:
+def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey | None, formerly: Any) -> Contract:
     op: Op | None = next((op for base, op in _OPS.items() if issubclass(cls, base)), None)
     name = cls.__name__
     if op is None:
@@ -319,7 +325,20 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
     if key is None and isinstance(inherited := getattr(cls, "__contract__", None), Contract):
         key = inherited.key
     read = _key_reader(cls, key) if isinstance(key, str) else None
-    return Contract(op, actor, snake_case(name), cls, _reply_type(cls, namespace, op), key, read)
+    former = _former_names(name, op, formerly)
+    return Contract(op, actor, snake_case(name), cls, _reply_type(cls, namespace, op), key, read, former)
+
+
+def _former_names(name: str, op: Op, formerly: Any) -> tuple[str, ...]:
+    former = (formerly,) if isinstance(formerly, str) else formerly
+    if former and op != "command":
+        raise DeclarationError(f"{name}: formerly= is for commands only: timers and long jobs are commands")
+    valid = isinstance(former, tuple) and all(isinstance(each, str) and each.isidentifier() for each in former)
+    if not valid or name in former:
+        raise DeclarationError(
+            f"{name}: formerly={formerly!r} must be the former name of the class, or a tuple of them"
+        )
+    return former
 
 
 def _declare(contract: Contract) -> None:

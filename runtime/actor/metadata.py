@@ -30,6 +30,8 @@ class OperationMetadata(msgspec.Struct, frozen=True):
     """The schema of the reply; None if the service does not announce it."""
     key: str = ""
     """The path of the key in the message, as on the wire (``new.orderId``); empty if the message has no key."""
+    types: list[str] = []
+    """The name of the message's class, and its former names. Timers and long jobs are stored with the name."""
     description: str = ""
     """The first line of the handler's docstring."""
 
@@ -94,6 +96,7 @@ def describe_operation(handler: Handler) -> OperationMetadata:
         request=schema(contract.type),
         response=schema(contract.reply if contract.reply is not None else type(None)),
         key=_wire_key(contract),
+        types=[contract.type.__name__, *contract.formerly],
         description=handler.doc.partition("\n")[0],
     )
 

@@ -5,7 +5,7 @@ any service: a missing or malformed text leaves the default of its field.
 
 Texts of a service: ``runtime``, ``keyed`` (``true`` or ``false``), ``namespace``, ``emits`` (JSON: schema by CloudEvents type)
 and ``reacts`` (JSON: list of reactions as strings). Texts of an endpoint: ``op``, ``request`` and ``response`` (JSON Schemas),
-``key`` and ``description``. Empty texts are omitted.
+``key``, ``types`` (JSON: list of class names) and ``description``. Empty texts are omitted.
 """
 
 from collections.abc import Mapping
@@ -51,6 +51,7 @@ def write_operation(metadata: OperationMetadata) -> dict[str, str]:
         "request": _json(metadata.request) if metadata.request is not None else "",
         "response": _json(metadata.response) if metadata.response is not None else "",
         "key": metadata.key,
+        "types": _json(metadata.types) if metadata.types else "",
         "description": metadata.description,
     }
     return _without_empty(texts)
@@ -63,6 +64,7 @@ def read_operation(texts: Mapping[str, str]) -> OperationMetadata:
         request=_decode(texts.get("request", ""), dict[str, Any]),
         response=_decode(texts.get("response", ""), dict[str, Any]),
         key=texts.get("key", ""),
+        types=_decode(texts.get("types", ""), list[str]) or [],
         description=texts.get("description", ""),
     )
 

@@ -82,5 +82,11 @@ def _running(service: "Service") -> "RunningService":
         service.name,
         keyed=service.metadata.keyed,
         commands=any(endpoint.metadata.op == "command" for endpoint in service.endpoints),
+        command_types=frozenset(
+            name
+            for endpoint in service.endpoints
+            if endpoint.metadata.op == "command"
+            for name in endpoint.metadata.types
+        ),
         sources=frozenset(reaction.source for reaction in service.metadata.reacts),
     )

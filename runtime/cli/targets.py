@@ -3,20 +3,16 @@
 import os
 import pkgutil
 import sys
-import sysconfig
-import traceback
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from runtime.actor.base import Actor
+from runtime.actor.base import Actor, is_unnamed_actor, require_actor
+from runtime.actor.raised_at import raised_at
 from runtime.errors import ConfigurationError, DeclarationError
-
-_LIBRARY = str(Path(__file__).parents[1])
 
 
 def find_actors(targets: Iterable[str]) -> list[type[Actor[Any]]]:
@@ -42,8 +38,9 @@ def _named(target: str) -> list[type[Actor[Any]]]:
     value = getattr(_import(module_name), name, None)
     if value is None:
         raise ConfigurationError(f"{module_name} has no {name!r}")
-    if not _is_actor(value):
+    if not isinstance(value, type) or not issubclass(value, Actor):
         raise ConfigurationError(f"{target} is not an actor: an actor is a subclass of runtime.Actor with a name")
+    require_actor(value, target)
     return [value]
 
 
@@ -52,7 +49,9 @@ def _within(target: str) -> list[type[Actor[Any]]]:
     modules = [root, *(_import(name) for name in _submodules(root) if name.rpartition(".")[2] == "actor")]
     found = list(_defined(modules))
     if not found:
-        found = list(_defined([root, *map(_import, _submodules(root))]))
+        modules = [root, *map(_import, _submodules(root))]
+        found = list(_defined(modules))
+    _check_names(modules)
     if not found:
         raise ConfigurationError(f"{target} has no actors: name a package or module with actors, or module:Class")
     return found
@@ -73,6 +72,14 @@ def _defined(modules: list[ModuleType]) -> Iterator[type[Actor[Any]]]:
         for value in vars(module).values():
             if _is_actor(value) and value.__module__ == module.__name__:
                 yield value
+
+
+def _check_names(modules: list[ModuleType]) -> None:
+    """Raise `DeclarationError` if a class that the modules define has handlers, but neither a name nor a named subclass."""
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, type) and value.__module__ == module.__name__ and is_unnamed_actor(value):
+                require_actor(value, f"{module.__name__}:{value.__name__}")
 
 
 def _is_actor(value: object) -> bool:
@@ -140,21 +147,6 @@ def _place_of(module: ModuleType) -> str:
 
 
 def _failed(name: str, error: Exception) -> str:
-    if isinstance(error, SyntaxError):
-        return f"cannot import {name}: {error.msg} ({error.filename}, line {error.lineno})"
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = next((frame for frame in reversed(frames) if not _installed(frame.filename)), frames[-1])
-    kind = "" if isinstance(error, DeclarationError) else f"{type(error).__name__}: "
-    return f"cannot import {name}: {kind}{error} ({frame.filename}, line {frame.lineno})"
-
-
-def _installed(file: str) -> bool:
-    """Whether the file is part of Python, of an installed package or of this library, and not of the application."""
-    return file.startswith("<") or os.path.realpath(file).startswith(_LIBRARIES)
-
-
-_LIBRARIES = tuple(
-    os.path.realpath(place) + os.sep
-    for place in (*(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")), _LIBRARY)
-)
-"""The directories of Python, of installed packages and of this library."""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    kind = "" if isinstance(error, SyntaxError | DeclarationError) else f"{type(error).__name__}: "
+    return f"cannot import {name}: {kind}{text} ({raised_at(error)})"

@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 
 from runtime.actor.base import Actor
+from runtime.actor.raised_at import raised_at
 from runtime.backoff import Backoff
 from runtime.errors import ActorError
 from runtime.faults import error_text, log_fault
@@ -56,6 +57,10 @@ _BACKOFF = Backoff(first=0.2, longest=2.0)
 
 class HostFailed(ActorError):
     """A host failed more often than its restart intensity allows."""
+
+
+class StartFailed(ActorError):
+    """The `on_start` of an actor raised an error. The text has the actor, the type of the error, and its line."""
 
 
 class LeaseLost(ActorError):
@@ -135,11 +140,13 @@ class Host:
         """Serve until `drain`.
 
         Raises:
+            StartFailed: `on_start` failed.
             HostFailed: The host failed more often than its restart intensity allows.
             StateLost: The stream with the actor's state was deleted or replaced.
             ConfigurationError: A setting or a stream on the server cannot be used, at the start.
         """
         await self.served.streams.ensure()
+        self._warn_of_unhandled_messages()
         if not await self._start_actor():
             return
         try:
@@ -217,18 +224,25 @@ class Host:
         """Call `on_start`. Return False if it asks for the end of the process.
 
         Raises:
-            HostFailed: It raised a `BaseException` that is no `Exception`, as extensions written in Rust do.
+            StartFailed: It raised an error.
         """
         try:
             await self.served.actor.on_start()
-        except (Exception, asyncio.CancelledError):
+        except asyncio.CancelledError:
             raise
         except (SystemExit, KeyboardInterrupt) as error:
             self.exit(error)
             return False
         except BaseException as error:
-            raise HostFailed(f"{self.name}: on_start raised {type(error).__name__}: {error_text(error)}") from error
+            text = f"{self.name}: on_start failed: {type(error).__name__}: {error_text(error)} ({raised_at(error)})"
+            raise StartFailed(text) from error
         return True
+
+    def _warn_of_unhandled_messages(self) -> None:
+        actor = type(self.served.actor)
+        for contract in actor.handlers.unhandled(self.name, actor.__module__):
+            text, module = "%s: no handler for the %s %s of %s", contract.type.__module__
+            logger.warning(text, self.name, contract.op, contract.type.__name__, module)
 
     async def _stop_actor(self) -> None:
         """Call `on_stop`. Its failure is logged, so that the other actors of the process drain nevertheless."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from runtime.actor.base import Actor
+from runtime.actor.base import Actor, require_actor
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.health import HealthServer
 from runtime.host.host import Deployment, Host
@@ -44,6 +44,7 @@ class Runner:
 
     Raises:
         ConfigurationError: Two actors have the same name.
+        DeclarationError: A class is not that of an actor.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Runner:
         *,
         options: Mapping[str, Options] | None = None,
     ) -> None:
+        for actor in actors:
+            require_actor(actor)
         names = [actor.name for actor in actors]
         duplicates = {name for name in names if names.count(name) > 1}
         if duplicates:

@@ -23,7 +23,7 @@ from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
-from runtime.wire.subjects import token_key
+from runtime.wire.subjects import snake_case, token_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -49,7 +49,9 @@ class Redrives(Reactions):
             name = handler.contract.name
             attributes = semconv.process_attributes(names.redrive(name), durable=REDRIVE, stream=self.stream)
             template = served.tracer.template(f"process {names.redrive(name)}", SpanKind.CONSUMER, attributes)
-            self._routes[handler.name] = EventRoute(name, [handler], template, self._durations(attributes))
+            route = EventRoute(name, [handler], template, self._durations(attributes))
+            for former in (handler.name, *map(snake_case, handler.contract.formerly)):
+                self._routes[former] = route
 
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Put a redriven dead letter into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""

@@ -20,7 +20,7 @@ from runtime.telemetry import semconv
 from runtime.wire import header_block
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
-from runtime.wire.subjects import token_key
+from runtime.wire.subjects import readable_key, token_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -34,7 +34,7 @@ class Timers(Reactions):
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
         route = self._routes.get(command)
         if route is None:
-            self.turns.spawn(self._unknown_command(delivery, command))
+            self.turns.spawn(self._unknown_command(delivery, command, tokens[2:]))
             return
         work = self.make_work(
             route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), attempt
@@ -45,7 +45,8 @@ class Timers(Reactions):
             work.id_from_delivery = True
             timer_id = f"{timer_id or self.stream}:{delivery.stream_sequence}"
         work.id = timer_id
-        work.fingerprint = fingerprint(work.handler.type_name, delivery.payload)
+        # By the name that the timer was stored with, so that a renamed command is the same use of the id.
+        work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
         try:
             work.key = token_key(tokens[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
@@ -61,11 +62,11 @@ class Timers(Reactions):
         subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
         attributes = semconv.process_attributes(subject, durable=TIMERS, stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[handler.contract.type.__name__] = EventRoute(
-            name, [handler], template, self._durations(attributes)
-        )
+        route = EventRoute(name, [handler], template, self._durations(attributes))
+        for type_name in (handler.contract.type.__name__, *handler.contract.formerly):
+            self._routes[type_name] = route
 
-    async def _unknown_command(self, delivery: Delivery, command: str) -> None:
+    async def _unknown_command(self, delivery: Delivery, command: str, tokens: list[str]) -> None:
         """Give a timer back for later: a newer version of the actor may handle its command.
 
         A message that names no command is no timer of this package, and becomes a dead letter.
@@ -78,7 +79,12 @@ class Timers(Reactions):
                 self.dead_lettered += 1
                 _TimerCompletion(delivery, self._jetstream, self.stream).dead_lettered("dead letter: no command")
                 return
-        logger.error("%s: a timer sends the command %r, which this version does not handle", self.names.actor, command)
+        key, name = (*map(readable_key, tokens), "", "")[:2]
+        logger.error(
+            "%s: timer %r of key %r sends the command %r, which this version does not handle; if the command was renamed, "
+            "declare formerly=%r in the class line of the new one",
+            *(self.names.actor, name, key, command, command),
+        )
         delivery.nak(self.options.retry.longest)
 
 

@@ -145,7 +145,11 @@ def check_type(kind: Any) -> None:
     try:
         _check(kind, set())
     except NameError as error:
-        raise undefined_type(getattr(kind, "__name__", str(kind)), error) from None
+        raise undefined_type(_name_of(kind), error) from None
+
+
+def _name_of(kind: Any) -> str:
+    return getattr(kind, "__name__", str(kind))
 
 
 def undefined_type(name: str, error: NameError) -> DeclarationError:
@@ -170,9 +174,44 @@ def _check(kind: Any, seen: set[int]) -> None:
             _check(field.type, seen)
 
 
+def check_schema(kind: Any, label: str | None = None) -> None:
+    """Check that a type has a JSON Schema. Types without one cannot be decoded either.
+
+    Args:
+        kind: The type.
+        label: Its name in the error text; by default its own.
+
+    Raises:
+        DeclarationError: The type, or the type of a field in it, has none. The text names the field.
+    """
+    name = label or _name_of(kind)
+    try:
+        schema(kind if kind is not None else type(None))
+    except (TypeError, RecursionError, ValueError) as error:
+        path = _field_without_schema(kind, set())
+        place = f"{name}: field {path}" if path else name
+        raise DeclarationError(f"{place} has a type without a JSON Schema: {error}") from None
+
+
+def _field_without_schema(kind: Any, seen: set[int]) -> str:
+    """Return the path of the first field whose type has no JSON Schema: ``items.price``. Empty if it is the type itself."""
+    if id(kind) in seen:
+        return ""
+    seen.add(id(kind))
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return next((path for each in get_args(kind) if (path := _field_without_schema(each, seen))), "")
+    for field in msgspec.structs.fields(kind):
+        try:
+            msgspec.json.schema(field.type)
+        except (TypeError, RecursionError, ValueError):
+            inner = _field_without_schema(field.type, seen)
+            return f"{field.encode_name}.{inner}" if inner else field.encode_name
+    return ""
+
+
 def schema(kind: Any) -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a type, complete in itself. Raises `DeclarationError` for an undefined type."""
     try:
         return msgspec.json.schema(kind)
     except NameError as error:
-        raise undefined_type(getattr(kind, "__name__", str(kind)), error) from None
+        raise undefined_type(_name_of(kind), error) from None

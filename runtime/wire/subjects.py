@@ -84,6 +84,14 @@ def token_key(token: str) -> str:
         raise CodecError(f"{token[:80]!r} is not the token of a key") from None
 
 
+def readable_key(token: str) -> str:
+    """Return the key of a token for a log line; the token itself if it is not one of `key_token`."""
+    try:
+        return token_key(token)
+    except CodecError:
+        return token
+
+
 class Names:
     """All subjects and streams of one actor, under an optional namespace.
 

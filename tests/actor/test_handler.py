@@ -1,5 +1,7 @@
 """The handler table: an invalid declaration is refused at import, and the error names the fault."""
 
+import re
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -236,3 +238,127 @@ def test_a_reply_with_a_dict_of_integer_keys_is_refused() -> None:
 
     with pytest.raises(DeclarationError, match="hash-collision bomb"):
         make("things", query, CountThings, dict[int, int])
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    weight: complex
+    label: str = ""
+
+
+class Shipment(msgspec.Struct, frozen=True):
+    parcels: list[Parcel]
+
+
+class SendShipment(Command[None], actor="shipments", key="name"):
+    name: str
+    shipment: Shipment
+
+
+class GetShipment(Query[Shipment], actor="shipments", key="name"):
+    name: str
+
+
+class ShipmentSent(Event, actor="shippers", key="name"):
+    name: str
+    shipment: Shipment | None
+
+
+@pytest.mark.parametrize(
+    ("mark", "message", "returns", "text"),
+    [
+        (command, SendShipment, None, "SendShipment: field shipment.parcels.weight has a type without a JSON Schema"),
+        (
+            query,
+            GetShipment,
+            Shipment,
+            "the reply of GetShipment: field parcels.weight has a type without a JSON Schema",
+        ),
+        (react, ShipmentSent, None, "ShipmentSent: field shipment.parcels.weight has a type without a JSON Schema"),
+    ],
+)
+def test_a_type_without_a_json_schema_is_refused_with_message_and_field(
+    mark: Any, message: Any, returns: Any, text: str
+) -> None:
+    with pytest.raises(DeclarationError, match=re.escape(text)):
+        make("shipments", mark, message, returns, Thing)
+
+
+def test_an_emitted_event_without_a_json_schema_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=re.escape("ShipmentSent: field shipment.parcels.weight has a type")):
+
+        class Shippers(Actor):
+            name = "shippers"
+
+
+@pytest.mark.parametrize(
+    ("message", "decorator"), [(GetThing, "query"), (DropThing, "command"), (ThingMade, "react"), (DayEnded, "react")]
+)
+def test_a_handler_without_its_decorator_is_refused(message: Any, decorator: str) -> None:
+    async def handle(self: Any, message: Any) -> None: ...
+
+    handle.__annotations__["message"] = message
+    with pytest.raises(
+        DeclarationError, match=f"Wrong.handle takes a {message.__name__} and has no decorator: add @{decorator}"
+    ):
+        type("Wrong", (Actor,), {"name": "things", "handle": handle})
+
+
+def test_a_helper_of_a_handler_needs_no_decorator() -> None:
+    class Helped(Actor[Thing]):
+        name = "things"
+
+        @command
+        async def drop(self, message: DropThing) -> None:
+            await self.really_drop(message)
+
+        async def really_drop(self, message: DropThing) -> None: ...
+
+        async def _make(self, message: MakeThing) -> None: ...
+
+        def describe(self, message: GetThing) -> str:
+            return message.name
+
+    assert list(Helped.handlers.commands) == ["drop_thing"]
+
+
+class RemoveThing(Command[None], actor="bins", key="name", formerly=("DeleteThing", "EraseThing")):
+    name: str
+
+
+class EraseThing(Command[None], actor="bins", key="name"):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("base", "formerly", "text"),
+    [
+        (Query[None], "GetIt", "formerly= is for commands only"),
+        (Event, "ItWentWrong", "formerly= is for commands only"),
+        (Command[None], "drop_it", None),
+        (Command[None], "drop it", "formerly='drop it' must be the former name of the class, or a tuple of them"),
+        (Command[None], ("Drop", 5), "formerly=('Drop', 5) must be the former name of the class, or a tuple of them"),
+        (Command[None], "DropIt", "formerly='DropIt' must be the former name of the class, or a tuple of them"),
+    ],
+)
+def test_former_names_are_checked(base: Any, formerly: Any, text: str | None) -> None:
+    def declare() -> Any:
+        return types.new_class("DropIt", (base,), {"actor": "bins", "formerly": formerly, "naming": False})
+
+    if text is None:
+        assert declare().__contract__.formerly == (formerly,)
+    else:
+        with pytest.raises(DeclarationError, match=re.escape(f"DropIt: {text}")):
+            declare()
+
+
+def test_two_commands_cannot_have_one_former_name() -> None:
+    with pytest.raises(DeclarationError, match="RemoveThing: formerly='EraseThing' is also a name of EraseThing"):
+
+        class Bins(Actor):
+            name = "bins"
+
+            @command
+            async def remove(self, message: RemoveThing) -> None: ...
+
+            @command
+            async def erase(self, message: EraseThing) -> None: ...

@@ -85,6 +85,10 @@ def test_an_invalid_target_is_refused(target: str, text: str) -> None:
         ("def x(:", r"cannot import broken\w*: invalid syntax \(.*broken\w*.py, line 1\)"),
         ("\n1 / 0", r"cannot import broken\w*: ZeroDivisionError: .*broken\w*.py, line 2\)"),
         ("import nowhere", r"cannot import broken\w*: ModuleNotFoundError: No module named 'nowhere'"),
+        ("import os\nos.makedirs('/proc/no/such')", r"FileNotFoundError: .* \(.*broken\w*.py, line 2\)"),
+        ("import json\n\njson.loads('{')", r"JSONDecodeError: .* \(.*broken\w*.py, line 3\)"),
+        ("import msgspec\nmsgspec.json.Decoder(5)", r"TypeError: .* \(.*broken\w*.py, line 2\)"),
+        ("from runtime import Event\n\nclass A(Event, actor='A B'): ...", r"\(.*broken\w*.py, line 3\)"),
         (
             "from runtime import Event\nclass A(Event, actor='A B'): ...",
             r"cannot import broken\w*: A: actor='A B' is no",
@@ -99,6 +103,15 @@ def test_an_import_error_has_its_file_and_line(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(DeclarationError, match=text):
         find_actors([name])
+
+
+def test_an_actor_without_a_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nameless.py").write_text(
+        HELLO.replace('    name = "hello"', "") + "\nclass Other(Actor):\n    name = 'other'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DeclarationError, match="nameless:Hello has no name"):
+        find_actors(["nameless"])
 
 
 async def test_an_invalid_start_is_one_message_and_exit_code_2(package: Path) -> None:

@@ -1,6 +1,8 @@
 """Hosts: one owner at a time, hand-over, take-over after a kill, restart after a failure, drain without loss."""
 
 import asyncio
+import inspect
+import json
 import signal
 import time
 from collections import deque
@@ -17,6 +19,7 @@ from runtime import (
     ActorError,
     Command,
     DeadlineExceeded,
+    DeclarationError,
     NotDelivered,
     Query,
     RequestError,
@@ -32,6 +35,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
+from runtime.testing import worker
 from tests.support.calling import Gateway
 from tests.support.counting import Add, Count, Counter, GetCount, GetSeen, ListCounts, Wait, Watcher
 from tests.support.handlers import RUN_COUNTS, gate
@@ -425,7 +429,7 @@ class Failing(Actor):
 
 
 async def test_an_error_in_on_start_ends_the_runner(nats_server: EmbeddedServer, namespace: str) -> None:
-    with pytest.raises(RuntimeError, match="no database"):
+    with pytest.raises(ActorError, match="on_start failed: RuntimeError: no database"):
         async with running(Counter, Failing, url=nats_server.url, namespace=namespace):
             pass
 
@@ -506,3 +510,45 @@ async def test_a_standby_is_a_ready_process(nats_server: EmbeddedServer, namespa
         async with process(nats_server, namespace, Counter) as (second, _):
             await asyncio.wait_for(second.wait_ready(), 10)
             assert second.hosts[0].standby and second.unready_reasons() == []
+
+
+class SetUp(Command[None], actor="unprepared"):
+    pass
+
+
+class TearDown(Command[None], actor="unprepared"):
+    pass
+
+
+class Unprepared(Actor):
+    name = "unprepared"
+
+    @command
+    async def set_up(self, message: SetUp) -> None: ...
+
+    async def on_start(self) -> None:
+        self.address = json.loads("{")
+
+
+async def test_a_failed_on_start_names_the_actor_the_error_and_the_line(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = inspect.getsourcelines(Unprepared.on_start)[1]
+    async with process(nats_server, namespace, Unprepared) as (_, work):
+        with pytest.raises(ActorError, match="unprepared: on_start failed: JSONDecodeError: ") as failed:
+            await work
+    assert f"({__file__}, line {first + 1})" in str(failed.value)
+    assert f"unprepared: no handler for the command TearDown of {__name__}" in caplog.text
+    assert "no handler for the command SetUp" not in caplog.text
+
+
+async def test_a_class_without_a_name_is_no_actor_to_serve(nats_server: EmbeddedServer, namespace: str) -> None:
+    class Nameless(Actor):
+        @command
+        async def set_up(self, message: SetUp) -> None: ...
+
+    with pytest.raises(DeclarationError, match='Nameless has no name: declare name = "…" in the class'):
+        async with running(Nameless, url=nats_server.url, namespace=namespace):
+            raise AssertionError
+    with pytest.raises(DeclarationError, match="Nameless has no name"):
+        worker(Nameless)

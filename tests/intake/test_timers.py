@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from runtime import Accepted, Actor, Command, Event, HandlerFailed, Options, Query, RetryPolicy, command, query
+from runtime.admin.doctor import RunningService, examine
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.record import decode_record, encode_record
 from runtime.wire import header_block
@@ -332,3 +333,98 @@ async def test_an_accepted_job_runs_even_if_its_owner_dies_before_publishing_it(
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         await until_notes(system, "left", "worked")
         assert len(RANG["left"]) == 1
+
+
+class Chime(Command[None], actor="chimes", key="name"):
+    name: str
+
+
+class ChimeLater(Command[None], actor="chimes", key="name"):
+    name: str
+
+
+class ChimeSlowly(Command[Accepted], actor="chimes", key="name"):
+    name: str
+
+
+class GetChimes(Query[Bell], actor="chimes", key="name"):
+    name: str
+
+
+class FormerChimes(Actor[Bell]):
+    """The version before the rename. Its timer waits, and its long job fails."""
+
+    name = "chimes"
+    options = Options(retry=RetryPolicy(attempts=100, first=60, longest=60))
+
+    @command
+    async def chime(self, message: Chime) -> None: ...
+
+    @command
+    async def chime_later(self, message: ChimeLater) -> None:
+        self.remind(0.3, Chime(message.name), name="at noon")
+
+    @command(accept=True)
+    async def chime_slowly(self, message: ChimeSlowly) -> None:
+        RANG[message.name].append(time.time())
+        raise RuntimeError("on purpose")
+
+
+class Toll(Command[None], actor="chimes", key="name", formerly="Chime"):
+    name: str
+
+
+class TollSlowly(Command[Accepted], actor="chimes", key="name", formerly=("ChimeSlowly",)):
+    name: str
+
+
+class UnawareChimes(Actor[Bell]):
+    """A version in which the commands are missing."""
+
+    name = "chimes"
+
+    @query
+    async def get_chimes(self, message: GetChimes) -> Bell:
+        return self.state or Bell()
+
+    @command
+    async def chime_later(self, message: ChimeLater) -> None: ...
+
+
+class Chimes(UnawareChimes):
+    name = "chimes"
+
+    @command
+    async def toll(self, message: Toll) -> None:
+        self.state = Bell([*(self.state or Bell()).notes, "ding"])
+
+    @command(accept=True)
+    async def toll_slowly(self, message: TollSlowly) -> None:
+        self.state = Bell([*(self.state or Bell()).notes, "slow"])
+
+
+async def test_timers_and_jobs_of_a_renamed_command_run_under_its_former_name(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(FormerChimes, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(ChimeSlowly("clock"))
+        await system.until(lambda: RANG["clock"])
+        await system.bus.command(ChimeLater("tower"))
+
+    unaware = "declare formerly='Chime' in the class line of the new one"
+    async with running(UnawareChimes, url=nats_server.url, namespace=namespace) as system:
+        await system.until(lambda: unaware in caplog.text)
+        assert "chimes: timer 'at noon' of key 'tower' sends the command 'Chime'" in caplog.text
+        service = RunningService("chimes", command_types=frozenset({"ChimeLater"}))
+        findings = [finding async for finding in examine(system.connection, namespace=namespace, running=[service])]
+        assert "1 timers send 'Chime', which it does not handle; the first one is 'at noon' of key 'tower'" in {
+            finding.text for finding in findings
+        }
+
+    async with running(Chimes, url=nats_server.url, namespace=namespace) as system:
+
+        async def rang() -> bool:
+            found = [await system.bus.query(GetChimes(name)) for name in ("tower", "clock")]
+            return [bell.notes for bell in found] == [["ding"], ["slow"]]
+
+        await system.until(rang)

@@ -14,10 +14,15 @@ from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.nats.lease import Holder
 from runtime.storage.dead_letters import known_services
 from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
-from runtime.wire.subjects import Names
+from runtime.wire import header_block
+from runtime.wire.subjects import Names, readable_key
 
 _LAG = 1000
 """Number of waiting messages from which on a consumer is reported as behind."""
+
+
+_TIMERS = 10_000
+"""Number of waiting timers, and of due ones, whose commands are checked. The others are younger."""
 
 
 class RunningService(msgspec.Struct, frozen=True):
@@ -27,6 +32,8 @@ class RunningService(msgspec.Struct, frozen=True):
     keyed: bool = True
     commands: bool = True
     """Whether it handles any commands. If so, it has a consumer of timers."""
+    command_types: frozenset[str] = frozenset()
+    """The names of the classes of its commands, former names included. Empty if they are not known."""
     sources: frozenset[str] = frozenset()
     """The services to whose events it reacts."""
 
@@ -78,9 +85,10 @@ class _ServiceCheck:
         async for finding in self._consumers():
             healthy = False
             yield finding
-        async for finding in self._letters():
-            healthy = False
-            yield finding
+        for findings in (self._timers(), self._letters()):
+            async for finding in findings:
+                healthy = False
+                yield finding
         owner = await self._owner()
         if owner is not None:
             yield owner
@@ -157,6 +165,27 @@ class _ServiceCheck:
             text = f"{label} is behind: {info.num_pending} messages wait, {info.num_ack_pending} are in progress"
             return [warn(self._name, text, "the service is slow or fails: see its log and /metrics")]
         return []
+
+    async def _timers(self) -> AsyncIterator[Finding]:
+        """Yield a warning for each command that timers send and the running service does not handle."""
+        known = self._running.command_types if self._running is not None else frozenset[str]()
+        if not known:
+            return
+        found: dict[str, list[str]] = {}
+        for subjects in (self._names.timer("*", "*"), self._names.schedule("*", "*")):
+            remaining = _TIMERS
+            async for stored in self._jetstream.read(self._names.turns_stream, subjects):
+                remaining -= 1
+                if remaining < 0:
+                    break
+                command = header_block.get(stored.headers, header_block.TIMER_COMMAND)
+                if command is not None and command not in known:
+                    key, name = map(readable_key, stored.subject.rsplit(".", 2)[1:])
+                    found.setdefault(command, []).append(f"{name!r} of key {key!r}")
+        for command, timers in found.items():
+            text = f"{len(timers)} timers send {command!r}, which it does not handle; the first one is {timers[0]}"
+            todo = f'if the command was renamed: formerly="{command}" in the class line of the new one'
+            yield warn(self._name, text, todo)
 
     async def _letters(self) -> AsyncIterator[Finding]:
         subjects = self._names.dead(">")
