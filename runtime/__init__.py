@@ -24,6 +24,7 @@ from runtime.errors import (
     RemoteError,
     RequestError,
     Retry,
+    TooLarge,
     not_found,
 )
 from runtime.options import Options, RetryPolicy
@@ -60,6 +61,7 @@ __all__ = [
     "RequestError",
     "Retry",
     "RetryPolicy",
+    "TooLarge",
     "command",
     "connect",
     "local",

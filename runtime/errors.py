@@ -16,6 +16,7 @@ ActorError
 │   │ └ NotFound             404, False: the thing does not exist
 │   ├ IdReused            409, False: the id of the command stands for another command
 │   ├ InvalidMessage       400, False: the message does not match its type
+│   ├ TooLarge             413, False: the record, event or timer of the turn does not fit one message
 │   └ HandlerFailed        500, None: the handler raised an unexpected error
 ├ Retry                raised in a reaction to ask for another attempt
 ├ PublishError         a message that was not sent or not acknowledged
@@ -193,6 +194,17 @@ class InvalidMessage(RemoteError):
     """The message does not match its type (400). The text names the field."""
 
     code = 400
+    executed = False
+
+
+class TooLarge(RemoteError):
+    """The turn leaves more than one message of NATS can hold, and was not committed (413).
+
+    The state, the reply and the events of a turn are stored in one message. A retry does not help; the text has the size and
+    the limit. In a reaction, it is a permanent failure.
+    """
+
+    code = 413
     executed = False
 
 

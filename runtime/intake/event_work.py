@@ -9,7 +9,7 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
-from runtime.errors import ActorError, CodecError, DeclarationError, IdReused, Rejected, Retry
+from runtime.errors import ActorError, CodecError, DeclarationError, IdReused, Rejected, Retry, TooLarge
 from runtime.faults import error_text, log_fault
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.options import Options
@@ -23,8 +23,11 @@ logger = logging.getLogger("actorloom.intake")
 _now = time.time_ns
 
 PERMANENT = (DeclarationError, CodecError)
-"""Errors that a retry does not cure, unless the retry policy classifies them otherwise. `Rejected` and `IdReused` belong to
+"""Errors that a retry does not cure, unless the retry policy classifies them otherwise. Those in `_OWN_PERMANENT` belong to
 them if they are of this actor itself; if one is the answer to a nested command, a retry may succeed."""
+
+_OWN_PERMANENT = (Rejected, IdReused, TooLarge)
+"""See `PERMANENT`."""
 
 
 class EventRoute:
@@ -131,7 +134,7 @@ class EventWork(Work, kw_only=True, eq=False):
         finish(self.span, None, type(error).__name__, error_text(error))
         permanent = self.reactions.options.retry.is_permanent(error)
         if permanent is None:
-            permanent = isinstance(error, PERMANENT) or (isinstance(error, Rejected | IdReused) and not error.remote)
+            permanent = isinstance(error, PERMANENT) or (isinstance(error, _OWN_PERMANENT) and not error.remote)
         if not permanent and self.attempt < self.attempts:
             return self._retry(error)
         if not await self.reactions.dead_letter(self, error):

@@ -113,11 +113,31 @@ class DedupStore:
             raise damaged
         return None
 
-    def split(self, key: StoredKey) -> tuple[list[Handled], list[Handled]]:
-        """Return the handled messages that the next record of a key lists, and those that it evicts."""
+    def split(self, key: StoredKey, alone: bool = False) -> tuple[list[Handled], list[Handled]]:
+        """Return the handled messages that the next record of a key lists, and those that it evicts.
+
+        Args:
+            key: The key.
+            alone: Evict all messages whose entry is stored, and not only those that are too many.
+        """
         if key.dedup is None:
             return list(key.handled), []
-        return key.dedup.split(key.handled, self._handled - 1)  # at least one is added
+        return key.dedup.split(key.handled, 0 if alone else self._handled - 1)  # at least one is added
+
+    async def move_out(self, key: StoredKey) -> None:
+        """Store the entries of all messages that the record of a key lists, so that its successor need not list them.
+
+        Called if the next record would be too large, for example because of a large reply before it. A message whose entry
+        cannot be stored stays in the record.
+        """
+        dedup = key.dedup
+        if dedup is None:
+            dedup = key.dedup = KeyDedup()
+        left = [each for each in key.handled if each.id not in dedup.written and each.id not in dedup.writing]
+        if left:
+            self.write(key.token, dedup, left)
+        while dedup.writing:
+            await dedup.wait_written()
 
     def after_commit(self, key: StoredKey, evicted: list[Handled], evicted_until: float, record_size: int) -> None:
         """Take note of a stored record, and start to write entries if it lists enough messages.
@@ -208,6 +228,7 @@ class DedupStore:
         if error is None:
             self._on_stored(sequence)
             dedup.written.update(ids)
+        dedup.wake()
 
 
 def _entries(stored: StoredMessage) -> list[Handled]:

@@ -14,7 +14,7 @@ import msgspec
 
 from runtime.errors import ActorError, PublishError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, WrongSequence
+from runtime.nats.jetstream.errors import ApiError, ErrorCode, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.options import Options
 from runtime.storage.dedup import DedupStore
@@ -48,6 +48,20 @@ class NotStored(ActorError):
 
 class Unstorable(ActorError):
     """The state cannot be encoded. Nothing was sent."""
+
+
+class RecordTooLarge(ActorError):
+    """The record is larger than the server or the stream takes. Nothing was stored.
+
+    Args:
+        subject: The subject of the record.
+        size: The bytes of the record.
+        limit: The most bytes that a record may have.
+    """
+
+    def __init__(self, subject: str, size: int, limit: int) -> None:
+        super().__init__(f"{subject}: the record would have {size:,} bytes, and a message may have {limit:,}")
+        self.excess = size - limit
 
 
 class Unsettled(ActorError):
@@ -125,7 +139,14 @@ class Journal:
         return record
 
     async def commit(
-        self, key: StoredKey, state: Any, handled: list[Handled], outbox: list[Outgoing], *, expires: bool = False
+        self,
+        key: StoredKey,
+        state: Any,
+        handled: list[Handled],
+        outbox: list[Outgoing],
+        *,
+        expires: bool = False,
+        alone: bool = False,
     ) -> int:
         """Write the next record of a key, and update `key` to it.
 
@@ -138,6 +159,7 @@ class Journal:
             expires: Let the record expire after `Options.remember`. Only for a record that never replaces another:
                 nats-server 2.15.1 restores an overwritten message if the newer one expires and the server is killed.
                 The record of a deleted key therefore stays.
+            alone: List no earlier handled messages in the record. `DedupStore.move_out` must have stored their entries.
 
         Returns:
             The sequence of the record.
@@ -145,6 +167,7 @@ class Journal:
         Raises:
             Conflict: Another writer has committed to the key.
             Unstorable: The state cannot be encoded.
+            RecordTooLarge: The record does not fit one message.
             NotStored: The record is certainly not stored.
             Unsettled: The record may or may not be stored.
         """
@@ -152,7 +175,7 @@ class Journal:
             body = msgspec.Raw(encode_record(state)) if state is not None else NO_STATE
         except UNENCODABLE as error:
             raise Unstorable(str(error)) from error
-        kept, evicted = self.dedup.split(key)
+        kept, evicted = self.dedup.split(key, alone)
         evicted_until = key.dedup.evicted_until if key.dedup is not None else 0.0
         if evicted:
             evicted_until = max(evicted_until, *(entry.time for entry in evicted))
@@ -178,14 +201,28 @@ class Journal:
         headers = _EXPECTED_SEQUENCE % key.sequence
         if expires:
             headers += self._expiry
+        headers += header_block.END
         subject = self._names.turn(key.token)
+        limit = self._jetstream.connection.max_payload - len(headers)
+        if len(payload) > limit:
+            raise RecordTooLarge(subject, len(payload), limit)
         try:
-            ack = await self._jetstream.publish(subject, payload, headers=headers + header_block.END)
+            ack = await self._jetstream.publish(subject, payload, headers=headers)
         except (WrongSequence, TimeoutError):
             return await self._find_stored(subject, record)
         except PublishError as error:
+            if error.err_code == ErrorCode.MESSAGE_TOO_LARGE:
+                raise RecordTooLarge(subject, len(payload), await self._stream_limit(len(headers))) from error
             raise NotStored(str(error)) from error
         return ack.sequence
+
+    async def _stream_limit(self, headers: int) -> int:
+        """Return the most bytes of a record that the stream takes, if somebody has given it a limit of its own."""
+        try:
+            info = await self._jetstream.stream_info(self._names.turns_stream)
+        except (ApiError, PublishError, TimeoutError) as error:
+            raise NotStored(f"stream {self._names.turns_stream} refuses a record for its size") from error
+        return max(int(info.config.get("max_msg_size", 0)) - headers, 0)
 
     async def _find_stored(self, subject: str, record: Record) -> int:
         """Return the sequence of a record that was sent without a clear answer, if it is the newest one.

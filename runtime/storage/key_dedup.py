@@ -5,6 +5,7 @@ while their dedup entries are being written. A message leaves the record ("is ev
 stored, so it can be found in one or the other at any time. See `runtime.storage.dedup` for the entries.
 """
 
+import asyncio
 import sys
 import time
 from collections import OrderedDict
@@ -28,7 +29,17 @@ class KeyDedup:
         evicted_until: `Record.evicted_until` of the loaded record.
     """
 
-    __slots__ = ("bucket", "evicted_until", "forgotten_until", "part", "recent", "record_size", "writing", "written")
+    __slots__ = (
+        "_waiter",
+        "bucket",
+        "evicted_until",
+        "forgotten_until",
+        "part",
+        "recent",
+        "record_size",
+        "writing",
+        "written",
+    )
 
     def __init__(self, evicted_until: float = 0.0) -> None:
         self.writing: set[str] = set()
@@ -50,6 +61,7 @@ class KeyDedup:
         """The latest commit time of a handled message that is neither in the record nor in `recent`."""
         self.record_size = sys.maxsize
         """The bytes of the record; if this process did not write it, a number above every limit."""
+        self._waiter: asyncio.Future[None] | None = None
 
     def split(self, handled: Sequence[Handled], limit: int) -> tuple[list[Handled], list[Handled]]:
         """Divide the handled messages of a record into those that its successor lists, and those that it evicts.
@@ -63,6 +75,16 @@ class KeyDedup:
         kept = [entry for entry in handled[:excess] if entry.id not in self.written]
         kept += handled[excess:]
         return kept, evicted
+
+    async def wait_written(self) -> None:
+        """Return when the outcome of an entry that was being written is known. For the one commit of the key."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def wake(self) -> None:
+        """End a call of `wait_written`."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def evict(self, evicted: list[Handled]) -> None:
         """Record that messages have left the record. Their ids stay in memory for twice the clock margin."""

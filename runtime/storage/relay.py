@@ -92,6 +92,7 @@ class Relay:
         self._swept = 0
         """The last sequence of the stream at the time of the last sweep."""
         self._idle_waiters: list[asyncio.Future[None]] = []
+        self._key_waiters: dict[StoredKey, list[asyncio.Future[None]]] = {}
         self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.checkpoint = Checkpoint()
@@ -116,6 +117,18 @@ class Relay:
         """Return the sequences of the records that have unpublished entries."""
         return {sequence for key in self._keys if key.outbox for _, sequence in key.outbox}
 
+    async def wait_published(self, key: StoredKey, timeout: float) -> bool:
+        """Return whether the outbox of a key is published within `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                while key.outbox and not self._stopped:
+                    waiter = self._loop.create_future()
+                    self._key_waiters.setdefault(key, []).append(waiter)
+                    await waiter
+        except TimeoutError:
+            return False
+        return not key.outbox
+
     async def wait_idle(self) -> None:
         """Return when nothing is left to publish, or the relay has stopped."""
         while self._keys:
@@ -130,6 +143,8 @@ class Relay:
             task.cancel()
         self._keys.clear()
         self._wake_idle_waiters()
+        for key in list(self._key_waiters):
+            self._wake(self._key_waiters.pop(key))
 
     # Recovery
 
@@ -303,6 +318,8 @@ class Relay:
             return
         key.outbox = None
         self._keys.discard(key)
+        if self._key_waiters:
+            self._wake(self._key_waiters.pop(key, []))
         self._wake_idle_waiters()
 
     def _retry_later(self, attempt: _Attempt, error: Exception) -> None:
@@ -340,7 +357,11 @@ class Relay:
 
     def _wake_idle_waiters(self) -> None:
         if not self._keys:
-            for waiter in self._idle_waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self._wake(self._idle_waiters)
             self._idle_waiters.clear()
+
+    @staticmethod
+    def _wake(waiters: list[asyncio.Future[None]]) -> None:
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -19,9 +19,9 @@ from opentelemetry.trace import Span, SpanKind
 
 from runtime.actor.call import TurnCall
 from runtime.actor.message import contract_of
-from runtime.errors import CodecError, Overloaded
+from runtime.errors import Overloaded, TooLarge
 from runtime.faults import log_fault
-from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled, Unstorable
+from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled, Unstorable
 from runtime.storage.record import CANCEL, EVENT, NO_REPLY, SCHEDULE, TIMER, Handled, Outgoing
 from runtime.storage.relay import Relay
 from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
@@ -40,6 +40,9 @@ _MAX_STAGED = 64
 _MAX_BYTES = 131_072
 """Bytes of replies and events that one commit adds at most, unless one turn has more: a record must fit one message."""
 
+_PUBLISH_TIMEOUT = 2.0
+"""Seconds for which a large record waits until the events before it are published and leave it."""
+
 _MAX_RERUNS = 10
 """How often a turn runs again because another writer was faster."""
 
@@ -47,7 +50,7 @@ _MAX_RERUNS = 10
 class Staged:
     """One turn that has run, with everything it leaves behind if its commit succeeds."""
 
-    __slots__ = ("call", "handled", "outgoing", "reply", "span", "state", "work")
+    __slots__ = ("call", "handled", "outgoing", "reply", "size", "span", "state", "work")
 
     def __init__(
         self, work: Work, call: TurnCall, reply: Any, handled: Handled, outgoing: list[Outgoing], span: Span
@@ -58,6 +61,8 @@ class Staged:
         self.state = call.state
         self.handled = handled
         self.outgoing = outgoing
+        self.size = len(handled.reply) + sum(len(each.body) + len(each.trace) for each in outgoing)
+        """The bytes of its reply, events and timers in a record, without names and ids."""
         self.span = span
 
 
@@ -94,7 +99,8 @@ class Commits:
     def stage(self, key: Key[Work], work: Work, call: TurnCall, reply: Any) -> Pending:
         """Add a turn to the next commit of its key, and return the key's pending turns.
 
-        Runs in the turn's trace context. Raises `CodecError` if an event cannot be encoded or is too large.
+        Runs in the turn's trace context. Raises `CodecError` if an event cannot be encoded, and `TooLarge` if an event or
+        timer is too large for a message.
         """
         raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
         outgoing = self._outgoing(key, call) if call.emitted or call.timers else []
@@ -131,7 +137,13 @@ class Commits:
             while pending.staged:
                 batch, pending.staged = _portion(pending.staged)
                 try:
-                    await self._commit(key, batch)
+                    while (rest := await self._store(key, batch)) is not None:
+                        batch, pending.staged = batch[: -len(rest)], rest + pending.staged
+                except RecordTooLarge as error:
+                    logger.error("%s", error)
+                    finish(batch[0].span, None, TooLarge.__name__)
+                    failures: dict[Staged, BaseException] = {batch[0]: TooLarge(str(error))}
+                    await self._undo(key, pending, batch, failures)
                 except Conflict:
                     await self._undo(key, pending, batch, self._after_conflict(batch))
                 except Unstorable:
@@ -151,14 +163,48 @@ class Commits:
         if key.rerun and not key.active:
             self._resume(key)
 
-    async def _commit(self, key: Key[Work], batch: list[Staged]) -> None:
-        """Store the turns of `batch` in one record, and then let each of them take effect outside."""
+    async def _store(self, key: Key[Work], batch: list[Staged]) -> list[Staged] | None:
+        """Commit a batch if it fits one record.
+
+        Returns:
+            None if it is committed; else the turns at its end that must wait for the next commit.
+
+        Raises:
+            RecordTooLarge: A record of the only turn of `batch` does not fit one message, though nothing else is in it.
+            Exception: The errors of `Journal.commit`.
+        """
+        try:
+            await self._commit(key, batch)
+            return None
+        except RecordTooLarge as error:
+            if len(batch) > 1:
+                return _last(batch, error.excess)
+        # What earlier turns have left must leave the record first: their replies, and their events.
+        await self._journal.dedup.move_out(key)
+        if key.outbox and not await self._relay.wait_published(key, _PUBLISH_TIMEOUT):
+            raise NotStored(
+                f"key {key.key!r}: a large record waits for the events before it, which are not published yet"
+            )
+        await self._commit(key, batch, alone=True)
+        return None
+
+    async def _commit(self, key: Key[Work], batch: list[Staged], alone: bool = False) -> None:
+        """Store the turns of `batch` in one record, and then let each of them take effect outside.
+
+        `alone` leaves the messages that were handled before out of the record.
+        """
         for staged in batch:
             staged.work.committing = True
         outgoing = [one for staged in batch for one in staged.outgoing]
         handled = [staged.handled for staged in batch]
         try:
-            sequence = await self._journal.commit(key, batch[-1].state, handled, outgoing, expires=not self._keyed)
+            sequence = await self._journal.commit(
+                key, batch[-1].state, handled, outgoing, expires=not self._keyed, alone=alone
+            )
+        except RecordTooLarge:
+            for staged in batch:
+                staged.work.committing = False
+            raise
         except BaseException as error:
             for staged in batch:
                 finish(staged.span, None, type(error).__name__)
@@ -231,10 +277,7 @@ class Commits:
             contract = contract_of(event)
             token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
             body = encode(event)
-            if len(body) + len(trace) > limit:
-                raise CodecError(
-                    f"{contract.type.__name__}: {len(body)} bytes is more than one message may have ({limit})"
-                )
+            _check_size(contract.type.__name__, body, limit - len(trace))
             outgoing.append(Outgoing(event_id, EVENT, contract.type.__name__, token, msgspec.Raw(body), now, trace))
         token = key.token if self._keyed else NO_KEY
         for timer_id, timer in call.timers:
@@ -243,13 +286,29 @@ class Commits:
                 continue
             kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
             name = type(timer.message).__name__
-            body = msgspec.Raw(timer.body or encode(timer.message))
+            encoded = timer.body or encode(timer.message)
+            _check_size(name, encoded, limit - len(trace))
+            body = msgspec.Raw(encoded)
             outgoing.append(
                 Outgoing(
                     timer_id, kind, name, token, body, now + timer.after, trace, timer.name, timer.schedule, timer.zone
                 )
             )
         return outgoing
+
+
+def _check_size(name: str, body: bytes, limit: int) -> None:
+    """Raise `TooLarge` if the body of an event or timer leaves no room for its headers in one message."""
+    if len(body) > limit:
+        raise TooLarge(f"{name}: it would have {len(body):,} bytes, and an event or timer may have {limit:,}")
+
+
+def _last(batch: list[Staged], excess: int) -> list[Staged]:
+    """Return the turns at the end of a batch that hold at least `excess` bytes; at least one, and never all."""
+    first = len(batch) - 1
+    while first > 1 and sum(one.size for one in batch[first:]) < excess:
+        first -= 1
+    return batch[first:]
 
 
 def _first_unencodable(batch: list[Staged]) -> dict[Staged, BaseException]:
@@ -271,7 +330,7 @@ def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:
         return staged, []
     size = 0
     for number, one in enumerate(staged):
-        size += len(one.handled.reply) + sum(len(each.body) for each in one.outgoing)
+        size += one.size
         if number and size > _MAX_BYTES:
             return staged[:number], staged[number:]
     return staged, []

@@ -121,7 +121,7 @@ def read_error(block: bytes, payload: bytes) -> RequestError:
         body = _ERROR_REPLY.decode(payload, format_of(header_block.get(block, header_block.CONTENT_TYPE))).error
     except CodecError:
         text = header_block.get(block, header_block.SERVICE_ERROR) or "the service answered with an error"
-        return from_wire(code, "", text, False if code in (400, 403, 404, 409, 429, 503, 508) else None, None)
+        return from_wire(code, "", text, False if code in (400, 403, 404, 409, 413, 429, 503, 508) else None, None)
     return from_wire(code, body.kind, body.message, body.executed, body.retry_after)
 
 

@@ -16,7 +16,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import Conflict, Journal, NotStored, Unsettled
+from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Handled, Kind, Outgoing, Unreadable, decode_record
 from runtime.storage.state import States
@@ -141,7 +141,9 @@ async def test_a_record_in_a_newer_format_is_refused_and_never_overwritten(bench
 async def test_a_refused_commit_is_not_stored(bench: Bench) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
-    with pytest.raises(NotStored, match="the server takes"):
+    with pytest.raises(
+        RecordTooLarge, match=r"turn\.k: the record would have 2,000,\d+ bytes, and a message may have 1,048,\d+"
+    ):
         await journal.commit(key, Count("x" * 2_000_000, 1), [handled("m1")], [])
     await bench.jetstream.delete_stream(bench.names.turns_stream)
     with pytest.raises(NotStored, match="no stream takes"):

@@ -94,7 +94,7 @@ class Bank(Actor[Account], indexes=[Index(order="name")]):
 
 
 GOOD = encode_record(
-    Record(new_id(), 1, msgspec.Raw(b'{"name":"good","total":5}'), [Handled(new_id(), msgspec.Raw(b"5"), 1.0)])
+    Record(new_id(), 1, msgspec.Raw(b'{"name":"good","total":5}'), [Handled(new_id(), msgspec.Raw(b"5"), 1.0, "")])
 )
 
 

@@ -537,19 +537,18 @@ async def test_turns_that_ran_on_a_state_that_was_not_stored_run_again(
 
 async def test_a_refusing_stream_is_reported_as_not_executed(system: Probe, namespace: str) -> None:
     await system.bus.command(Add("a"))
-    # As if the stream were full.
     await system.connection.request(
-        f"$JS.API.STREAM.UPDATE.{namespace}-counter-turns", await limited(system, namespace), timeout=5
+        f"$JS.API.STREAM.UPDATE.{namespace}-counter-turns", await sealed(system, namespace), timeout=5
     )
     with pytest.raises(NotDelivered, match="could not store its turn") as caught:
         await system.bus.command(Add("a", 10))
     assert caught.value.executed is False and await value(system, "a") == 1
 
 
-async def limited(system: Probe, namespace: str) -> bytes:
-    """The configuration of the turns stream, with no room for another message."""
+async def sealed(system: Probe, namespace: str) -> bytes:
+    """The configuration of the turns stream, sealed: it refuses every further message."""
     info = await system.jetstream.stream_info(f"{namespace}-counter-turns")
-    return msgspec.json.encode({**info.config, "max_msg_size": 10})
+    return msgspec.json.encode({**info.config, "sealed": True})
 
 
 async def test_a_missing_stream_is_reported_as_not_executed(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -16,6 +16,8 @@ class ErrorCode(IntEnum):
     CONSUMER_NOT_FOUND = 10014
     MESSAGE_NOT_FOUND = 10037
     SEQUENCE_NOT_FOUND = 10043
+    MESSAGE_TOO_LARGE = 10054
+    """The message is larger than the stream's own limit, ``max_msg_size``."""
     MESSAGE_DELETE_FAILED = 10057
     """A message was not deleted. The server uses this code for an absent message and for failures of the storage."""
     STREAM_NAME_IN_USE = 10058
