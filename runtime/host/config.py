@@ -20,7 +20,7 @@ import msgspec
 
 from runtime.actor.base import Actor
 from runtime.errors import ConfigurationError
-from runtime.nats.options import SECRETS, ConnectionOptions, environment, without_userinfo
+from runtime.nats.options import SECRETS, ConnectionOptions, environment
 from runtime.options import Options
 from runtime.wire.subjects import valid_namespace
 
@@ -113,7 +113,7 @@ class Configuration:
         for name in ConnectionOptions.__struct_fields__:
             value = getattr(self.connection, name)
             if name == "url":
-                value = "embedded" if self.embedded else ", ".join(map(without_userinfo, self.connection.servers))
+                value = "embedded" if self.embedded else self.connection.address
             elif name in SECRETS and value is not None:
                 value = "***"
             rows.append((f"nats.{name}", value, self._origin(f"nats.{name}")))

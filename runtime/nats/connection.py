@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 
 from runtime.errors import PublishError
+from runtime.nats.client import NatsClient
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
 from runtime.nats.loopback import Loopback
 from runtime.nats.options import ConnectionOptions
@@ -48,7 +48,7 @@ class Connection:
         self.on_error: list[Callable[[Exception], None]] = []
         """Callbacks for each error that the server reports. They are called in order and must not raise."""
         self._loop = asyncio.get_running_loop()
-        self._client = Client()
+        self._client = NatsClient(options)
         self._transport = choose_transport(self._client, options)
         self._replies = ReplyTable(self._loop, options.inbox_prefix)
         self._loopback = Loopback(self._replies, self._transport, lambda: self.max_payload)
@@ -71,7 +71,7 @@ class Connection:
 
         Raises:
             NotConnected: No server was reached or accepted the credentials within `options.connect_timeout` seconds.
-            ConfigurationError: A TLS or credential file is not usable.
+            ConfigurationError: A TLS or credential file, or a URL, is not usable.
         """
         connection = cls(options, name)
         await connection._session.open()

@@ -1,6 +1,6 @@
 """The fast transport: messages through nats-py's read loop and socket, past its queues and its parser.
 
-This is the only module that uses nats-py's internals. It uses these attributes of `nats.aio.client.Client`:
+This module and `client.py` use nats-py's internals. This one uses these attributes of `nats.aio.client.Client`:
 
 - `_ps`, the parser, is replaced. Ours passes on every frame that is not for one of our subscriptions, so INFO, PING, -ERR
   and nats-py's own subscriptions work as before.

@@ -5,11 +5,11 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from runtime.errors import ConfigurationError
+from runtime.nats.server_url import ServerUrl, parse_server_url, without_userinfo
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 PUBLIC_API_VARIABLE = "ACTORLOOM_NATS_PUBLIC_API"
@@ -37,6 +37,8 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     cert: str | None = None
     key: str | None = None
     ca: str | None = None
+    tls_first: bool = False
+    """Begin with the TLS handshake, before the server's greeting, as a server with `handshake_first` wants it."""
     inbox_prefix: str = "_INBOX"
     connect_timeout: float = 5.0
     ping_interval: float = 5.0
@@ -73,12 +75,36 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
         fields: dict[str, Any] = {
             field: _existing(value, origin) if field in _FILES else value for field, (value, origin) in values.items()
         }
-        return cls(**fields)
+        options = cls(**fields)
+        try:
+            _ = options.parsed_servers
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{values['url'][1]}: {error}") from None
+        return options
 
     @property
     def servers(self) -> list[str]:
         """The URLs of `url` as a list."""
         return [url.strip() for url in self.url.split(",") if url.strip()]
+
+    @property
+    def parsed_servers(self) -> list[ServerUrl]:
+        """The servers of `url`, parsed.
+
+        Raises:
+            ConfigurationError: A URL is invalid, or there is none.
+        """
+        servers = [parse_server_url(url) for url in self.servers]
+        if not servers:
+            raise ConfigurationError("the URL of NATS is empty")
+        return servers
+
+    @property
+    def needs_tls(self) -> bool:
+        """Whether a URL, `tls_first`, `ca`, or a client certificate asks for TLS. It then applies to every server."""
+        return bool(self.tls_first or self.cert or self.key or self.ca) or any(
+            server.secure for server in self.parsed_servers
+        )
 
     @property
     def address(self) -> str:
@@ -141,16 +167,6 @@ def environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         if value := environ.get(variable):
             values[field] = (value, variable)
     return values
-
-
-def without_userinfo(url: str) -> str:
-    """Return the URL of a server without user, password and token."""
-    if "@" not in url:
-        return url
-    if "://" not in url:
-        return url.rsplit("@", 1)[1]
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rsplit("@", 1)[1]))
 
 
 def _context_path(name: str, environ: Mapping[str, str]) -> Path:

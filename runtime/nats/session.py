@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 
+from runtime.nats.client import NatsClient, TlsNotOffered
 from runtime.nats.errors import NotConnected, is_authorization_violation, permission_denied
 from runtime.nats.fast import close_failed_handshake
 from runtime.nats.options import ConnectionOptions
@@ -32,7 +32,7 @@ class Session:
     """
 
     def __init__(
-        self, client: Client, options: ConnectionOptions, name: str, stop: Callable[[], Awaitable[None]]
+        self, client: NatsClient, options: ConnectionOptions, name: str, stop: Callable[[], Awaitable[None]]
     ) -> None:
         self.address: tuple[str, int] = ("", 0)
         """Host and port of the server; while disconnected those of the last one."""
@@ -48,8 +48,9 @@ class Session:
         self._change = asyncio.Event()
         self._closed: asyncio.Future[Exception | None] = loop.create_future()
         self._closing = False
-        self._unauthorized: asyncio.Future[Exception] = loop.create_future()
+        self._refused: asyncio.Future[Exception] = loop.create_future()
         self._refusals = 0
+        self._without_tls: set[str] = set()
         self._giving_up: asyncio.Task[None] | None = None
         self._last_error: Exception | None = None
 
@@ -68,7 +69,7 @@ class Session:
         opening = asyncio.create_task(self._connect(), name="actorloom nats connect")
         try:
             await asyncio.wait(
-                {opening, self._unauthorized},
+                {opening, self._refused},
                 timeout=self._options.connect_timeout,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -82,9 +83,12 @@ class Session:
         await self._end_opening(opening)
         if error is not None and not isinstance(error, nats.errors.Error | OSError):
             raise error
-        refusal = self._unauthorized.result() if self._unauthorized.done() else None
+        refusal = self._refused.result() if self._refused.done() else None
         reason = refusal or error or self._last_error or "no answer in time"
-        raise NotConnected(f"cannot connect to NATS at {self._options.address}: {reason}")
+        hint = ""
+        if isinstance(reason, nats.errors.Error) and not self._client.greeted and not self._options.tls_first:
+            hint = " (set tls_first if the server begins with the TLS handshake)"
+        raise NotConnected(f"cannot connect to NATS at {self._options.address}: {reason}{hint}")
 
     async def wait_connected(self, timeout: float) -> None:
         """Return as soon as the client is connected.
@@ -130,7 +134,7 @@ class Session:
     async def _connect(self) -> None:
         options = self._options
         await self._client.connect(
-            servers=options.servers,
+            servers=[server.without_login for server in options.parsed_servers],
             name=self._name,
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnected,
@@ -143,9 +147,7 @@ class Session:
             max_outstanding_pings=2,
             pending_size=-1,  # Keep no message while disconnected: it would be sent after its caller gave up.
             tls=options.tls_context(),
-            user=options.user,
-            password=options.password,
-            token=options.token,
+            tls_handshake_first=options.tls_first,
             user_credentials=options.creds,
             nkeys_seed=options.nkey,
         )
@@ -163,6 +165,10 @@ class Session:
             error = refusal
         elif is_authorization_violation(error):
             self._on_unauthorized(error)
+        elif isinstance(error, TlsNotOffered):
+            self._without_tls.add(text)
+            if len(self._without_tls) >= len(self._options.servers) and not self._refused.done():
+                self._refused.set_result(error)  # `open` need not wait: each server was asked
         # While disconnected, each attempt to connect reports the same error. Log it once.
         if self._client.is_connected or str(self._last_error) != text:
             logger.warning("NATS at %s: %s", self._options.address, text or repr(error))
@@ -171,8 +177,8 @@ class Session:
             callback(error)
 
     def _on_unauthorized(self, error: Exception) -> None:
-        if not self._unauthorized.done():
-            self._unauthorized.set_result(error)
+        if not self._refused.done():
+            self._refused.set_result(error)
         # nats-py would retry for ever, or close silently. Allow two attempts per server: a credentials file may be in the
         # middle of a rotation.
         self._refusals += 1
