@@ -12,6 +12,7 @@ Used from outside by other rooms:
 - `timer`: timers and schedules.
 - `indexes`: `Index` and `Page`.
 - `raised_at`: the line of an application that an error comes from.
+- `error_kinds`: the errors that an operation may answer with.
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 
 The other modules are internal: `patterns` (the content patterns of `where`), `query_check` (the check that a query handler

@@ -25,8 +25,9 @@ from runtime.actor.message import (
 from runtime.actor.patterns import compile_pattern
 from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
-from runtime.wire.codec import Codec, check_schema, check_type
+from runtime.wire.codec import Codec, check_type
 from runtime.wire.fingerprint import fingerprint
+from runtime.wire.schemas import check_schema
 
 Verb = Literal["query", "command", "react"]
 
@@ -183,6 +184,7 @@ class Handler:
         "function",
         "id_suffix",
         "key_of",
+        "keyed",
         "matches",
         "name",
         "reply",
@@ -226,6 +228,8 @@ class Handler:
         key = mark.key or contract.key
         self.key_of = path_reader(contract.type, key, label) if isinstance(key, str) else None
         """Reads the key from a message; None if messages of this type have no key."""
+        self.keyed = keyed
+        """Whether the actor has a state."""
         self.id_suffix = f".{name}" if mark.verb == "react" else ""
         """Follows the id of an event in the record, since each reaction to an event is handled by itself.
 

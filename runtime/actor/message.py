@@ -147,7 +147,9 @@ def path_reader(root: type, path: str, label: str) -> Callable[[Any], str]:
         value = message
         for name in names:
             value = getattr(value, name, None)
-        if not isinstance(value, str | int):
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, str | int) or isinstance(value, bool):
             raise CodecError(f"{type(message).__name__} has no key: {path!r} is not a string or an integer")
         return str(value)
 

@@ -1,4 +1,4 @@
-"""The description of an actor: its operations with their schemas, the events it emits, and the events it reacts to.
+"""The description of an actor: its operations with their schemas and errors, its events, streams and reactions.
 
 Discovery announces it (`runtime.actor.metadata_texts` has the form on the wire), and the command line shows it.
 """
@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 
 from runtime.actor.base import Actor
+from runtime.actor.error_kinds import COMMON_ERRORS, ErrorKind, kinds_of
 from runtime.actor.handler import Handler
 from runtime.actor.message import Contract, declared
-from runtime.wire.codec import schema
+from runtime.wire.schemas import Schema, schema, struct_in, with_key
+from runtime.wire.subjects import Names
 
 RUNTIME = "actorloom"
 """The name of this runtime in the metadata of a service."""
-
-Schema = dict[str, Any]
-"""A JSON Schema (2020-12)."""
 
 
 class OperationMetadata(msgspec.Struct, frozen=True):
@@ -33,16 +32,37 @@ class OperationMetadata(msgspec.Struct, frozen=True):
     types: list[str] = []
     """The name of the message's class, and its former names. Timers and long jobs are stored with the name."""
     description: str = ""
-    """The first line of the handler's docstring."""
+    """The first line of the handler's docstring, or else of the message's."""
+    errors: list[ErrorKind] = []
+    """The errors of the domain that the handler raises. Every operation may also answer with `ServiceMetadata.errors`."""
 
 
-class Reaction(msgspec.Struct, frozen=True):
+class EventMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The description of an event without its schema."""
+
+    subject: str
+    """The subjects of the events, with ``*`` for the token of the key: ``orders.event.order_created.*``."""
+    stream: str
+    """The stream that stores them: ``orders-events``."""
+    key: str = ""
+    """The path of the key in the event, as on the wire; empty if the event has no key."""
+    description: str = ""
+    """The first line of the docstring."""
+
+
+class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event that an actor reacts to. As a string: ``orders.OrderModified where {"total":[…]}``."""
 
     event: str
     """The CloudEvents type: ``orders.OrderModified``."""
     where: dict[str, Any] | None = None
     """The content pattern; None if the actor reacts to each event of the type. See `runtime.actor.patterns`."""
+    subject: str = ""
+    """The subjects of the events: ``orders.event.order_modified.*``."""
+    stream: str = ""
+    """The stream of the events: ``orders-events``."""
+    description: str = ""
+    """The first line of the handler's docstring."""
 
     @property
     def source(self) -> str:
@@ -67,43 +87,76 @@ class ServiceMetadata(msgspec.Struct, frozen=True):
     """Whether the actor has state, and so a record per key."""
     namespace: str = ""
     emits: dict[str, Schema] = {}
-    """The schemas of the events by CloudEvents type. The additional field ``x-key`` is the path of the key."""
+    """The schemas of the events by CloudEvents type."""
+    events: dict[str, EventMetadata] = {}
+    """The subjects, streams and keys of the events by CloudEvents type."""
     reacts: list[Reaction] = []
     """The reactions, sorted by their text."""
+    streams: dict[str, str] = {}
+    """The streams that other programs may read: of ``events`` and of ``dead letters``."""
+    errors: list[ErrorKind] = []
+    """The errors with which every operation may answer."""
 
 
 def describe_service(actor: type[Actor[Any]], namespace: str = "") -> ServiceMetadata:
     """Return the description of an actor in a namespace."""
     contracts = [contract for contract in declared.get(actor.name, {}).values() if contract.op == "event"]
     reactions = [
-        Reaction(event.__contract__.type_name, handler.where)
+        Reaction(
+            event.__contract__.type_name, handler.where, *_places(event.__contract__, namespace), _summary(handler)
+        )
         for event, handlers in actor.handlers.reactions.items()
         for handler in handlers
     ]
+    names = Names(actor.name, namespace)
     return ServiceMetadata(
         keyed=actor.state_type is not None,
         namespace=namespace,
-        emits={contract.type_name: _event_schema(contract) for contract in contracts},
+        emits={contract.type_name: _with_key(contract) for contract in contracts},
+        events={
+            each.type_name: EventMetadata(*_places(each, namespace), _wire_key(each), first_line(each.type.__doc__))
+            for each in contracts
+        },
         reacts=sorted(reactions, key=str),
+        streams={"events": names.events_stream, "dead letters": names.dead_stream},
+        errors=COMMON_ERRORS,
     )
 
 
 def describe_operation(handler: Handler) -> OperationMetadata:
     """Return the description of a query or command."""
     contract = handler.contract
+    # A query of an actor without state does not read the key, so the key may have any length.
+    keyed = handler.keyed or contract.op == "command"
     return OperationMetadata(
         op=contract.op,
-        request=schema(contract.type),
+        request=_with_key(contract) if keyed else schema(contract.type),
         response=schema(contract.reply if contract.reply is not None else type(None)),
         key=_wire_key(contract),
         types=[contract.type.__name__, *contract.formerly],
-        description=handler.doc.partition("\n")[0],
+        description=_summary(handler),
+        errors=kinds_of(handler.function, contract.op),
     )
 
 
-def _event_schema(contract: Contract) -> Schema:
-    key = _wire_key(contract)
-    return {**schema(contract.type), "x-key": key} if key else schema(contract.type)
+def first_line(doc: str | None) -> str:
+    """Return the first line of a docstring; empty if there is none."""
+    return (doc or "").strip().partition("\n")[0].strip()
+
+
+def _summary(handler: Handler) -> str:
+    return first_line(handler.doc) or first_line(handler.contract.type.__doc__)
+
+
+def _places(contract: Contract, namespace: str) -> tuple[str, str]:
+    """Return the subjects and the stream of an event."""
+    names = Names(contract.actor, namespace)
+    return names.event(contract.name, "*"), names.events_stream
+
+
+def _with_key(contract: Contract) -> Schema:
+    found = schema(contract.type)
+    return with_key(found, contract.type, contract.key) if isinstance(contract.key, str) else found
 
 
 def _wire_key(contract: Contract) -> str:
@@ -113,8 +166,9 @@ def _wire_key(contract: Contract) -> str:
     kind: Any = contract.type
     path: list[str] = []
     for name in contract.key.split("."):
-        fields = msgspec.structs.fields(kind) if hasattr(kind, "__struct_fields__") else ()
+        struct = struct_in(kind)
+        fields = msgspec.structs.fields(struct) if struct is not None else ()
         field = next((field for field in fields if field.name == name), None)
         path.append(field.encode_name if field is not None else name)
-        kind = field.type if field is not None else None
+        kind = field.type if field is not None else Any
     return ".".join(path)

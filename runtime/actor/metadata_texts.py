@@ -3,9 +3,11 @@
 The host writes the texts, and `runtime.admin.discovery` reads them. Schemas and lists are JSON. A reader accepts the texts of
 any service: a missing or malformed text leaves the default of its field.
 
-Texts of a service: ``runtime``, ``keyed`` (``true`` or ``false``), ``namespace``, ``emits`` (JSON: schema by CloudEvents type)
-and ``reacts`` (JSON: list of reactions as strings). Texts of an endpoint: ``op``, ``request`` and ``response`` (JSON Schemas),
-``key``, ``types`` (JSON: list of class names) and ``description``. Empty texts are omitted.
+Texts of a service: ``runtime``, ``keyed`` (``true`` or ``false``), ``namespace``, and as JSON ``emits`` (schemas by
+CloudEvents type), ``events`` (subject, stream, key and description by type), ``reacts`` (a list of reactions), ``streams``
+(names by content) and ``errors`` (a list of kind, code and description). Texts of an endpoint: ``op``, ``request`` and
+``response`` (JSON Schemas), ``key``, ``types`` (JSON: list of class names), ``description`` and ``errors`` (JSON). Empty texts
+are omitted.
 """
 
 from collections.abc import Mapping
@@ -13,11 +15,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from runtime.actor.metadata import OperationMetadata, Reaction, ServiceMetadata
+from runtime.actor.error_kinds import ErrorKind
+from runtime.actor.metadata import EventMetadata, OperationMetadata, Reaction, ServiceMetadata
 
 T = TypeVar("T")
-
-_WHERE = " where "
 
 
 def write_service(metadata: ServiceMetadata) -> dict[str, str]:
@@ -27,20 +28,25 @@ def write_service(metadata: ServiceMetadata) -> dict[str, str]:
         "keyed": "true" if metadata.keyed else "false",
         "namespace": metadata.namespace,
         "emits": _json(metadata.emits) if metadata.emits else "",
-        "reacts": _json([str(reaction) for reaction in metadata.reacts]) if metadata.reacts else "",
+        "events": _json(metadata.events) if metadata.events else "",
+        "reacts": _json(metadata.reacts) if metadata.reacts else "",
+        "streams": _json(metadata.streams) if metadata.streams else "",
+        "errors": _json(metadata.errors) if metadata.errors else "",
     }
     return _without_empty(texts)
 
 
 def read_service(texts: Mapping[str, str]) -> ServiceMetadata:
     """Return the description that the texts of a service contain."""
-    reacts = _decode(texts.get("reacts", ""), list[str]) or []
     return ServiceMetadata(
         runtime=texts.get("runtime", ""),
         keyed=texts.get("keyed") == "true",
         namespace=texts.get("namespace", ""),
         emits=_decode(texts.get("emits", ""), dict[str, dict[str, Any]]) or {},
-        reacts=[_reaction(text) for text in reacts],
+        events=_decode(texts.get("events", ""), dict[str, EventMetadata]) or {},
+        reacts=_decode(texts.get("reacts", ""), list[Reaction]) or [],
+        streams=_decode(texts.get("streams", ""), dict[str, str]) or {},
+        errors=_decode(texts.get("errors", ""), list[ErrorKind]) or [],
     )
 
 
@@ -53,6 +59,7 @@ def write_operation(metadata: OperationMetadata) -> dict[str, str]:
         "key": metadata.key,
         "types": _json(metadata.types) if metadata.types else "",
         "description": metadata.description,
+        "errors": _json(metadata.errors) if metadata.errors else "",
     }
     return _without_empty(texts)
 
@@ -66,12 +73,8 @@ def read_operation(texts: Mapping[str, str]) -> OperationMetadata:
         key=texts.get("key", ""),
         types=_decode(texts.get("types", ""), list[str]) or [],
         description=texts.get("description", ""),
+        errors=_decode(texts.get("errors", ""), list[ErrorKind]) or [],
     )
-
-
-def _reaction(text: str) -> Reaction:
-    event, _, where = text.partition(_WHERE)
-    return Reaction(event, _decode(where, dict[str, Any]))
 
 
 def _json(value: Any) -> str:

@@ -32,11 +32,15 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
                 "key": each.metadata.key or None,
                 "request": each.metadata.request,
                 "response": each.metadata.response,
+                "errors": each.metadata.errors,
             }
             for each in service.endpoints
         ],
         "emits": service.metadata.emits,
-        "reacts": [str(reaction) for reaction in service.metadata.reacts],
+        "events": service.metadata.events,
+        "reacts": service.metadata.reacts,
+        "streams": service.metadata.streams,
+        "errors": service.metadata.errors,
     }
 
 

@@ -23,6 +23,7 @@ class _Declared(NamedTuple):
 
     name: str
     schema: dict[str, Any] | None
+    key: str = ""
 
 
 async def emit(
@@ -34,7 +35,7 @@ async def emit(
         declared = await _declared(connection, configuration, target)
         payload = body(arguments, declared.schema)
         if key is None:
-            key = _key(target, declared.schema, payload)
+            key = _key(target, declared, payload)
         client = raw_client(configuration, connection)
         try:
             ack = await client.emit(target.service, declared.name, payload, key=key, id=event_id)
@@ -53,23 +54,25 @@ async def emit(
 async def _declared(connection: Connection, configuration: Configuration, target: Target) -> _Declared:
     """Return the declaration of an event; if the service is not running, the name as it was given."""
     schemas: dict[str, dict[str, Any]] = {}
+    keys: dict[str, str] = {}
     for service in await discovery.services(connection, target.service):
         if service.metadata.namespace == configuration.settings.namespace:
             schemas |= {kind.rpartition(".")[2]: schema for kind, schema in service.metadata.emits.items()}
+            keys |= {kind.rpartition(".")[2]: event.key for kind, event in service.metadata.events.items()}
     for name, schema in schemas.items():
         if target.name in (name, snake_case(name)):
-            return _Declared(name, schema)
+            return _Declared(name, schema, keys.get(name, ""))
     if schemas:
         matches = get_close_matches(target.name, schemas, 1) or sorted(schemas)
         raise Failure(f"{target.service} has no event {target.name}: did you mean {' or '.join(matches)}?", NOT_FOUND)
     return _Declared(target.name, None)
 
 
-def _key(target: Target, schema: dict[str, Any] | None, payload: bytes) -> str | None:
+def _key(target: Target, declared: _Declared, payload: bytes) -> str | None:
     """Return the key in the body of an event, or None if its events have no key."""
-    if schema is None:
+    if declared.schema is None:
         usage(f"{target.service} is not running, so the key of {target.name} is unknown: give it by --key")
-    path = schema.get("x-key", "")
+    path = declared.key
     value: Any = msgspec.json.decode(payload) if path else None
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None

@@ -131,6 +131,8 @@ class CommandEndpoint(Endpoint):
             work.key = key_for(work.id)
         elif handler.key_of is not None:
             work.key = handler.key_of(work.message)
+            if not handler.keyed:
+                key_token(work.key)  # the length of the key is checked here; an actor with state makes the token anyway
         if work.chain:
             self._check_chain(work)
         if handler.accept:

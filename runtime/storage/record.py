@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from runtime.errors import CodecError, NotDelivered
-from runtime.wire.subjects import key_token, token_key
+from runtime.wire.subjects import token_key, token_of
 
 FORMAT: Final = 1
 """The version of the record's own format, which this module reads and writes.
@@ -180,7 +180,7 @@ def check_subject(subject: str, prefix: str) -> str:
     """
     token = subject.removeprefix(prefix)
     try:
-        if key_token(token_key(token)) == token:
+        if token_of(token_key(token)) == token:
             return token
     except CodecError:
         pass

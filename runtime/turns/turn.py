@@ -29,7 +29,7 @@ from runtime.turns.served import Served
 from runtime.turns.work import Rerun, Work, check_deadline
 from runtime.turns.workers import Workers
 from runtime.wire.ids import id_time
-from runtime.wire.subjects import key_token
+from runtime.wire.subjects import token_of
 
 logger = logging.getLogger("actorloom.turns")
 
@@ -175,7 +175,7 @@ class Turns:
         token = attach(work.span, work.block)
         try:
             # The message's id is the key of its record: if that exists already, the message was handled before.
-            key: Key[Work] = Key(work.id, key_token(work.id))
+            key: Key[Work] = Key(work.id, token_of(work.id))
             if work.remembered and work.handler.verb == "command" and id_time(work.id) is None:
                 # Its caller chose the id, and may use it again on purpose. Other ids are looked up by the commit only.
                 await self.keys.ensure_loaded(key)

@@ -9,5 +9,7 @@ Used from outside, which are all of its modules:
 - `ids`: the ids of messages, and the time that they contain.
 - `fingerprint`: whether an id comes with the message that it came with before.
 - `codec`: the bodies of messages, as JSON or MessagePack.
+- `schemas`: the JSON Schemas of types.
+- `regex` and `integers`: the rules that the codec adds to those of msgspec, so that it agrees with the JSON Schemas.
 - `replies`: the bytes of replies and errors.
 """

@@ -11,6 +11,8 @@ import msgspec
 
 from runtime.errors import CodecError, DeclarationError
 from runtime.wire import header_block
+from runtime.wire.integers import has_integers, with_plain_integers
+from runtime.wire.regex import Check, pattern_check
 
 T = TypeVar("T")
 
@@ -78,7 +80,7 @@ class Codec(Generic[T]):
     def __init__(self, kind: Any) -> None:
         check_type(kind)
         self.type = kind
-        self._decoders = {each: each.make_decoder(kind) for each in FORMATS}
+        self._decoders = {each: _decoder(kind, each) for each in FORMATS}
         self.decode_json: Callable[[bytes], T] = self._decoders[JSON]
         """Decodes JSON and raises the exceptions in `UNDECODABLE`, for the hot path."""
 
@@ -92,6 +94,37 @@ class Codec(Generic[T]):
             return self._decoders[format](payload or format.empty)
         except UNDECODABLE as error:
             raise CodecError(explain(error)) from None
+
+
+def _decoder(kind: Any, format: Format) -> Callable[[bytes], Any]:
+    """Return the function that decodes the values of a type. It is that of msgspec if that agrees with the JSON Schema."""
+    decode = format.make_decoder(kind)
+    if format is JSON and has_integers(kind):
+        decode = _with_integral_floats(decode)
+    check = pattern_check(kind)
+    return decode if check is None else _checked(decode, check)
+
+
+def _with_integral_floats(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def decode_integers(payload: bytes) -> Any:
+        try:
+            return decode(payload)
+        except msgspec.ValidationError:
+            rewritten = with_plain_integers(payload)
+            if rewritten is None:
+                raise
+        return decode(rewritten)
+
+    return decode_integers
+
+
+def _checked(decode: Callable[[bytes], Any], check: Check) -> Callable[[bytes], Any]:
+    def decode_checked(payload: bytes) -> Any:
+        value = decode(payload)
+        check(value, "$")
+        return value
+
+    return decode_checked
 
 
 def format_of(content_type: str | None) -> Format:
@@ -145,10 +178,11 @@ def check_type(kind: Any) -> None:
     try:
         _check(kind, set())
     except NameError as error:
-        raise undefined_type(_name_of(kind), error) from None
+        raise undefined_type(name_of(kind), error) from None
 
 
-def _name_of(kind: Any) -> str:
+def name_of(kind: Any) -> str:
+    """Return the name of a type for error texts."""
     return getattr(kind, "__name__", str(kind))
 
 
@@ -172,46 +206,3 @@ def _check(kind: Any, seen: set[int]) -> None:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         for field in msgspec.structs.fields(kind):
             _check(field.type, seen)
-
-
-def check_schema(kind: Any, label: str | None = None) -> None:
-    """Check that a type has a JSON Schema. Types without one cannot be decoded either.
-
-    Args:
-        kind: The type.
-        label: Its name in the error text; by default its own.
-
-    Raises:
-        DeclarationError: The type, or the type of a field in it, has none. The text names the field.
-    """
-    name = label or _name_of(kind)
-    try:
-        schema(kind if kind is not None else type(None))
-    except (TypeError, RecursionError, ValueError) as error:
-        path = _field_without_schema(kind, set())
-        place = f"{name}: field {path}" if path else name
-        raise DeclarationError(f"{place} has a type without a JSON Schema: {error}") from None
-
-
-def _field_without_schema(kind: Any, seen: set[int]) -> str:
-    """Return the path of the first field whose type has no JSON Schema: ``items.price``. Empty if it is the type itself."""
-    if id(kind) in seen:
-        return ""
-    seen.add(id(kind))
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
-        return next((path for each in get_args(kind) if (path := _field_without_schema(each, seen))), "")
-    for field in msgspec.structs.fields(kind):
-        try:
-            msgspec.json.schema(field.type)
-        except (TypeError, RecursionError, ValueError):
-            inner = _field_without_schema(field.type, seen)
-            return f"{field.encode_name}.{inner}" if inner else field.encode_name
-    return ""
-
-
-def schema(kind: Any) -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of a type, complete in itself. Raises `DeclarationError` for an undefined type."""
-    try:
-        return msgspec.json.schema(kind)
-    except NameError as error:
-        raise undefined_type(_name_of(kind), error) from None

@@ -18,10 +18,23 @@ QUEUE: Final = "q"
 MAX_TOKEN: Final = 1024
 """The longest key token, in bytes. A subject holds two at most; the server ends a connection for a line above 4096."""
 
+_CLASS = r"[A-Za-z0-9_\-=+@,;:]"
+KEY_TIERS: Final = (
+    (MAX_TOKEN // 12, None),
+    (MAX_TOKEN // 9, r"[\u0000-\uffff]"),
+    (MAX_TOKEN // 6, r"[\u0000-\u07ff]"),
+    (MAX_TOKEN // 3, r"[\u0000-\u007f]"),
+    (MAX_TOKEN, _CLASS),
+)
+"""The length of a key in characters, by the class that all of its characters belong to (None: any character).
+
+No token of such a key is longer than `MAX_TOKEN`. A JSON Schema can state these lengths, but not the length of the token.
+"""
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_PLAIN = re.compile(r"[A-Za-z0-9_\-=+@,;:]+\Z").match
+_PLAIN = re.compile(_CLASS + r"+\Z").match
 _KEEP: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-=+@,;:")
 
 
@@ -48,19 +61,43 @@ def key_token(key: str) -> str:
     *no key*.
 
     Raises:
+        CodecError: The key is longer than `KEY_TIERS` permit.
+    """
+    if len(key) > _SHORT and not _fits(key):
+        raise CodecError(
+            f"the key {key[:40]!r}… is too long: at most {MAX_TOKEN} letters, digits and _-=+@,;:, {MAX_TOKEN // 3} ASCII "
+            f"characters, or {_SHORT} characters of any kind"
+        )
+    return token_of(key)
+
+
+def token_of(text: str) -> str:
+    """Return a text that is not a key, such as an id, as one token of a subject. Its form is that of `key_token`.
+
+    Raises:
         CodecError: The token would be longer than `MAX_TOKEN`.
     """
-    if not key:
+    if not text:
         return "%"
-    if key == NO_KEY:
+    if text == NO_KEY:
         return "%5F"
-    if len(key) <= MAX_TOKEN and _PLAIN(key):
-        return key
+    if len(text) <= MAX_TOKEN and _PLAIN(text):
+        return text
     # JSON strings may contain a lone surrogate. It must survive the round trip.
-    data = key.encode("utf-8", "surrogatepass")
+    data = text.encode("utf-8", "surrogatepass")
     if len(data) > MAX_TOKEN or len(token := _encoded(data)) > MAX_TOKEN:
-        raise CodecError(f"the key {key[:40]!r}… is too long: encoded, more than {MAX_TOKEN} bytes")
+        raise CodecError(f"{text[:40]!r}… is too long for a subject: encoded, more than {MAX_TOKEN} bytes")
     return token
+
+
+_SHORT: Final = KEY_TIERS[0][0]
+
+
+def _fits(key: str) -> bool:
+    if key.isascii():
+        return len(key) <= MAX_TOKEN // 3 or (len(key) <= MAX_TOKEN and _PLAIN(key) is not None)
+    last = max(key)
+    return len(key) <= (MAX_TOKEN // 6 if last < "\u0800" else MAX_TOKEN // 9 if last < "\U00010000" else _SHORT)
 
 
 def _encoded(data: bytes) -> str:
@@ -127,7 +164,7 @@ class Names:
 
     def dedup_entry(self, token: str, message_id: str) -> str:
         """``orders.dedup.<key token>.<id token>``: the dedup entry of a handled message that has left its record."""
-        return f"{self.prefix}{self.actor}.dedup.{token}.{key_token(message_id)}"
+        return f"{self.prefix}{self.actor}.dedup.{token}.{token_of(message_id)}"
 
     def dedup_bucket(self, token: str, bucket: int, part: int) -> str:
         """``orders.dedup.<key token>.<bucket>.<part>``: one dedup entry of several messages with ids of one time bucket."""

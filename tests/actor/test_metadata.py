@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime import Actor, Command, Event, Query, command, new_key, query, react
+from runtime import Actor, Command, Event, Query, Rejected, command, new_key, not_found, query, react
+from runtime.actor.error_kinds import ErrorKind
 from runtime.actor.metadata import (
+    EventMetadata,
     OperationMetadata,
     Reaction,
     ServiceMetadata,
@@ -21,6 +23,8 @@ class Parcel(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ParcelSent(Event, actor="parcels", key="parcel.parcel_id"):
+    """A parcel has left."""
+
     parcel: Parcel
 
 
@@ -38,7 +42,18 @@ class FindParcel(Query[Parcel], actor="parcels", key="parcel_id", rename="camel"
 
 
 class SendParcel(Command[None], actor="parcels", key=new_key):
-    pass
+    """Send a parcel.
+
+    More about it.
+    """
+
+
+class TooHeavy(Rejected):
+    """The parcel is too heavy."""
+
+
+def weigh() -> None:
+    raise TooHeavy("30 kg")
 
 
 class Parcels(Actor[Parcel]):
@@ -50,15 +65,15 @@ class Parcels(Actor[Parcel]):
 
         More about it.
         """
-        return Parcel(message.parcel_id)
+        return self.state or not_found(message.parcel_id)
 
     @command
     async def send_parcel(self, message: SendParcel) -> None:
-        pass
+        weigh()
 
     @react(where={"count": [{"numeric": [">", 1]}]})
     async def on_many_lost(self, event: ParcelLost) -> None:
-        pass
+        """Search for it."""
 
     @react
     async def on_parcel_lost(self, event: ParcelLost) -> None:
@@ -76,10 +91,17 @@ def test_a_service_is_described() -> None:
     described = describe_service(Parcels, "shop")
     assert (described.runtime, described.keyed, described.namespace) == ("actorloom", True, "shop")
     assert list(described.emits) == ["parcels.ParcelSent", "parcels.ParcelsCounted", "parcels.ParcelLost"]
-    assert described.emits["parcels.ParcelSent"]["x-key"] == "parcel.parcelId"
-    assert "x-key" not in described.emits["parcels.ParcelsCounted"]
+    sent = described.events["parcels.ParcelSent"]
+    assert (sent.subject, sent.stream) == ("shop.parcels.event.parcel_sent.*", "shop-parcels-events")
+    assert (sent.key, sent.description) == ("parcel.parcelId", "A parcel has left.")
+    assert described.events["parcels.ParcelsCounted"].key == ""
+    assert described.streams == {"events": "shop-parcels-events", "dead letters": "shop-parcels-dead"}
+    assert [each.code for each in described.errors] == [400, 408, 429, 500, 503, 508]
     assert [str(reaction) for reaction in described.reacts] == REACTIONS
-    assert describe_service(Stateless) == ServiceMetadata()
+    assert {(each.subject, each.stream) for each in described.reacts} == {
+        ("shop.parcels.event.parcel_lost.*", "shop-parcels-events")
+    }
+    assert [each.description for each in described.reacts] == ["", "Search for it."]
 
 
 def test_an_operation_is_described() -> None:
@@ -89,26 +111,30 @@ def test_an_operation_is_described() -> None:
     assert found.request["$defs"]["FindParcel"]["required"] == ["parcelId"]
     assert found.response is not None
     assert found.response["$ref"] == "#/$defs/Parcel"
+    assert [(each.kind, each.code) for each in found.errors] == [("NotFound", 404)]
     sent = describe_operation(Parcels.handlers.commands["send_parcel"])
-    assert (sent.op, sent.key, sent.description) == ("command", "", "")
+    assert (sent.op, sent.key, sent.description) == ("command", "", "Send a parcel.")
     assert sent.response == {"type": "null"}
+    assert [each.kind for each in sent.errors] == ["IdReused", "TooHeavy"]
+    assert sent.errors[1] == ErrorKind("TooHeavy", 409, "The parcel is too heavy.")
 
 
 def test_the_texts_of_a_service_and_an_operation() -> None:
     texts = write_service(describe_service(Parcels, "shop"))
-    assert list(texts) == ["runtime", "keyed", "namespace", "emits", "reacts"]
+    assert list(texts) == ["runtime", "keyed", "namespace", "emits", "events", "reacts", "streams", "errors"]
     assert (texts["runtime"], texts["keyed"], texts["namespace"]) == ("actorloom", "true", "shop")
-    assert msgspec.json.decode(texts["reacts"]) == REACTIONS
-    assert write_service(describe_service(Stateless)) == {"runtime": "actorloom", "keyed": "false"}
+    assert [each["where"] for each in msgspec.json.decode(texts["reacts"]) if "where" in each] == [
+        {"count": [{"numeric": [">", 1]}]}
+    ]
+    assert list(write_service(describe_service(Stateless))) == ["runtime", "keyed", "streams", "errors"]
     texts = write_operation(describe_operation(Parcels.handlers.queries["find_parcel"]))
-    assert list(texts) == ["op", "request", "response", "key", "description"]
+    assert list(texts) == ["op", "request", "response", "key", "types", "description", "errors"]
 
 
 def test_the_source_of_a_reaction_is_its_service() -> None:
     reaction = Reaction("orders.OrderCreated", {"a": ["b. c"]})
     assert (reaction.source, reaction.name) == ("orders", "OrderCreated")
-    [read] = read_service({"reacts": '["orders.OrderCreated where {\\"a\\":[\\"b. c\\"]}"]'}).reacts
-    assert read == reaction
+    assert str(reaction) == 'orders.OrderCreated where {"a":["b. c"]}'
 
 
 TEXT = st.text(st.characters(codec="utf-8"))
@@ -117,15 +143,31 @@ REACTION = st.builds(
     Reaction,
     st.from_regex(r"[a-z-]+\.[A-Z][A-Za-z]*", fullmatch=True),
     st.none() | st.dictionaries(TEXT, SCHEMAS, min_size=1),
+    TEXT,
+    TEXT,
+    TEXT,
+)
+ERRORS = st.lists(st.builds(ErrorKind, TEXT, st.integers(0, 999), TEXT), max_size=3)
+EVENTS = st.dictionaries(TEXT, st.builds(EventMetadata, TEXT, TEXT, TEXT, TEXT), max_size=3)
+SERVICES = st.builds(
+    ServiceMetadata,
+    TEXT,
+    st.booleans(),
+    TEXT,
+    st.dictionaries(TEXT, SCHEMAS),
+    EVENTS,
+    st.lists(REACTION),
+    st.dictionaries(TEXT, TEXT),
+    ERRORS,
 )
 
 
-@given(st.builds(ServiceMetadata, TEXT, st.booleans(), TEXT, st.dictionaries(TEXT, SCHEMAS), st.lists(REACTION)))
+@given(SERVICES)
 def test_a_service_is_read_as_it_was_written(metadata: ServiceMetadata) -> None:
     assert read_service(write_service(metadata)) == metadata
 
 
-@given(st.builds(OperationMetadata, TEXT, st.none() | SCHEMAS, st.none() | SCHEMAS, TEXT, TEXT))
+@given(st.builds(OperationMetadata, TEXT, st.none() | SCHEMAS, st.none() | SCHEMAS, TEXT, st.lists(TEXT), TEXT, ERRORS))
 def test_an_operation_is_read_as_it_was_written(metadata: OperationMetadata) -> None:
     assert read_operation(write_operation(metadata)) == metadata
 

@@ -214,7 +214,7 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
     operations = {each["name"]: (each["op"], each["key"]) for each in described["endpoints"]}
     assert operations["get_note"] == ("query", "noteId")
     assert operations["write_note"] == ("command", None)
-    assert described["emits"]["notes.NoteRated"]["x-key"] == "noteId"
+    assert described["events"]["notes.NoteRated"]["key"] == "noteId"
     text = (await desk("describe", "notes")).out
     for line in (
         "Keeps notes.",

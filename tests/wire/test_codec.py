@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from runtime.errors import CodecError, DeclarationError
 from runtime.wire import header_block
-from runtime.wire.codec import FORMATS, JSON, MSGPACK, Codec, Format, check_type, format_in, format_of, schema
+from runtime.wire.codec import FORMATS, JSON, MSGPACK, Codec, Format, check_type, format_in, format_of
+from runtime.wire.schemas import schema
 
 
 class Line(msgspec.Struct, frozen=True, rename="camel"):
