@@ -5,14 +5,16 @@ from typing import Any
 
 import click
 
-from runtime.cli.flags import configured, header, tracing
+from runtime.cli.flags import configured, header, message_id, tracing
 from runtime.host.config import Configuration
 
 
 @click.command("command")
 @click.argument("target", metavar="SERVICE.NAME")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
-@click.option("--id", metavar="ID", help="The id of the command. Commands with the same id take effect once.")
+@click.option(
+    "--id", callback=message_id, metavar="ID", help="The id of the command. Commands with the same id take effect once."
+)
 @header
 @tracing
 @configured("nats.url", "namespace", "timeout")

@@ -4,14 +4,16 @@ import asyncio
 
 import click
 
-from runtime.cli.flags import configured
+from runtime.cli.flags import configured, message_id
 from runtime.host.config import Configuration
 
 
 @click.command("emit")
 @click.argument("target", metavar="SERVICE.EVENT")
 @click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
-@click.option("--id", metavar="ID", help="The id of the event. Events with the same id take effect once.")
+@click.option(
+    "--id", callback=message_id, metavar="ID", help="The id of the event. Events with the same id take effect once."
+)
 @click.option("--key", metavar="KEY", help="The key of the event. Needed only if the service is not running.")
 @configured("nats.url", "namespace", "timeout")
 def command(

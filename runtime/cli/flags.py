@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
+from runtime.errors import CodecError
 from runtime.host.config import Setting, load
+from runtime.wire import header_block
+from runtime.wire.ids import check_id
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -45,6 +48,14 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "uvloop": ("--uvloop/--no-uvloop", {"default": None, "help": "Whether to run on uvloop."}),
 }
+
+
+def message_id(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    """Return the value of ``--id``. Ends the command if the text cannot be an id."""
+    try:
+        return None if given is None else check_id(given)
+    except CodecError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def configured(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -110,4 +121,8 @@ def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> lis
         if not colon or not name.strip():
             raise click.BadParameter(f"{text!r}: write NAME:VALUE")
         pairs.append((name.strip(), value.strip()))
+    try:
+        header_block.encode_lines(pairs)
+    except CodecError as error:
+        raise click.BadParameter(str(error)) from None
     return pairs

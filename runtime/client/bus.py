@@ -31,7 +31,7 @@ from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.codec import encode
-from runtime.wire.ids import new_id
+from runtime.wire.ids import check_id, new_id
 from runtime.wire.subjects import NO_KEY, key_token
 
 R = TypeVar("R")
@@ -128,7 +128,7 @@ class Bus:
             DeadlineExceeded: No reply came in time.
             RequestError: The command failed for another reason. If its ``executed`` is None, the outcome is unknown; `retry`
                 sends commands until it is known.
-            CodecError: The id contains a line break.
+            CodecError: The id is empty, longer than 256 bytes, or not printable.
 
         Example:
             await bus.command(CreateOrder("1"), id="order-1")
@@ -136,7 +136,9 @@ class Bus:
         route = self._routes.get(type(message)) or self._route(message)
         if route.op != "command":
             raise DeclarationError(f"{type(message).__name__} is not a command: use Bus.{_method(route)}")
-        return self._send(route, message, self.timeout if timeout is None else timeout, id or new_id(), None)
+        return self._send(
+            route, message, self.timeout if timeout is None else timeout, new_id() if id is None else id, None
+        )
 
     async def retry(
         self,
@@ -162,7 +164,7 @@ class Bus:
             RequestError: The error of the last attempt. The budget of the bus may end the attempts early: it allows one retry
                 for five requests, and saves up to 50. An attempt that met no process costs nothing.
         """
-        command_id = id or new_id()
+        command_id = new_id() if id is None else id
         sender = self._sender
         sender.budget.earn()
         for attempt in range(1, policy.attempts + 1):
@@ -194,7 +196,7 @@ class Bus:
         contract = route.contract
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is not an event: use Bus.{_method(route)}")
-        event_id = id or new_id()
+        event_id = new_id() if id is None else check_id(id)
         token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
         span = NO_SPAN
         if self._traced or get_context():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from runtime.client.no_reply import no_reply_error
-from runtime.errors import PublishError, RequestError
+from runtime.errors import CodecError, PublishError, RequestError
 from runtime.nats.connection import Connection
 from runtime.nats.errors import NoResponders
 from runtime.nats.jetstream.client import JetStream
@@ -13,9 +13,9 @@ from runtime.nats.jetstream.responses import Ack
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.envelope import write
-from runtime.wire.ids import new_id
+from runtime.wire.ids import check_id, new_id
 from runtime.wire.replies import read_error
-from runtime.wire.subjects import NO_KEY, Names, key_token, snake_case
+from runtime.wire.subjects import NO_KEY, Names, key_token, snake_case, valid_name
 
 Headers = Sequence[tuple[str, str]]
 
@@ -71,7 +71,7 @@ class RawClient:
         Raises:
             NotDelivered: No process serves the query, or there is no connection.
             DeadlineExceeded: No reply came in time.
-            CodecError: A header contains a line break.
+            CodecError: The name of the service or query, or a header is invalid.
         """
         return await self._request("query", actor, name, payload, None, headers)
 
@@ -90,9 +90,9 @@ class RawClient:
         Raises:
             NotDelivered: No process serves the command, or there is no connection.
             DeadlineExceeded: No reply came in time. The command may have taken effect: send it again under the same id.
-            CodecError: The id or a header contains a line break.
+            CodecError: The name of the service or command, the id, or a header is invalid.
         """
-        return await self._request("command", actor, name, payload, id or new_id(), headers)
+        return await self._request("command", actor, name, payload, new_id() if id is None else id, headers)
 
     async def emit(
         self, actor: str, event: str, payload: bytes, *, key: str | None = None, id: str | None = None
@@ -109,16 +109,17 @@ class RawClient:
         Raises:
             PublishError: The event is not stored. Its cause is `NoResponders` if the service has no stream.
             TimeoutError: It is unknown whether the event is stored: publish it again under the same id.
-            CodecError: The key is too long.
+            CodecError: The name of the service or event, or the id is invalid, or the key is too long.
         """
         token = NO_KEY if key is None else key_token(key)
-        subject = Names(actor, self.namespace).event(snake_case(event), token)
-        block = event_headers(actor, event, id or new_id(), token, time.time())
+        subject = Names(actor, self.namespace).event(_checked(actor, event), token)
+        event_id = new_id() if id is None else check_id(id)
+        block = event_headers(actor, event, event_id, token, time.time())
         return await self._jetstream.publish(subject, payload, headers=block, timeout=self.timeout)
 
     def subject(self, op: Literal["query", "command"], actor: str, name: str) -> str:
-        """Return the subject of a query or command."""
-        return Names(actor, self.namespace).request(op, snake_case(name))
+        """Return the subject of a query or command. Raises `CodecError` if a name is invalid."""
+        return Names(actor, self.namespace).request(op, _checked(actor, name))
 
     async def _request(
         self,
@@ -137,3 +138,12 @@ class RawClient:
         except (NoResponders, PublishError, TimeoutError) as error:
             raise no_reply_error(subject, error) from error
         return RawReply(response.payload, response.headers)
+
+
+def _checked(actor: str, name: str) -> str:
+    """Return the name of an operation or event as a token of a subject. Raises `CodecError` if it, or `actor`, is no name."""
+    token = snake_case(name)
+    for text, checked in ((actor, actor), (name, token)):
+        if not valid_name(checked):
+            raise CodecError(f"{text[:40]!r} is not the name of a service, query, command or event")
+    return token

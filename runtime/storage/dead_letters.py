@@ -31,6 +31,8 @@ _MAX_FIELD: Final = 2048
 """Characters of every other field of a failure that are stored."""
 _MAX_HEADERS: Final = 64_000
 """Bytes of a dead letter's headers. JetStream refuses more than 64 KiB, and the original may have had as many."""
+_TO_SPACES: Final = str.maketrans("\r\n\0", "   ")
+"""Replaces the characters that no header can hold."""
 _PREFIX: Final = "Dead-"
 """The prefix of the headers that describe the failure."""
 
@@ -222,21 +224,21 @@ def _failure_headers(failure: Failure) -> list[tuple[str, str]]:
 def _header_value(text: str) -> str:
     """Return a text that any header can hold, since a dead letter must be stored.
 
-    The id of a foreign publisher may contain line breaks or lone surrogates.
+    The id of a foreign publisher may contain line breaks, NUL or lone surrogates.
     """
-    line = text[:_MAX_FIELD].replace("\r", " ").replace("\n", " ")
+    line = text[:_MAX_FIELD].translate(_TO_SPACES)
     return line.encode(errors="replace").decode()
 
 
 def _original_headers(block: bytes | None) -> list[tuple[str, str]]:
     """Return the headers that a dead letter keeps.
 
-    Left out are those of the server, those of an earlier failure, and those with a line break.
+    Left out are those of the server, and those of an earlier failure.
     """
     return [
         (name, value)
         for name, value in header_block.parse(block).items()
-        if not name.lower().startswith(("nats-", "dead-")) and "\r" not in name + value and "\n" not in name + value
+        if not name.lower().startswith(("nats-", "dead-"))
     ]
 
 

@@ -31,6 +31,7 @@ from runtime.wire.header_block import (
     line,
     value_at,
 )
+from runtime.wire.ids import check_id
 
 TRACE_START = START + TRACEPARENT + b": 00-"
 """The first bytes of a block with a trace, up to the trace id."""
@@ -59,8 +60,8 @@ _ONLY_TRACE = len(START + _TRACE_LINE + END)
 _TRACE_AND_DEADLINE = len(START + _TRACE_LINE + _DEADLINE_LINE + END)
 """The lengths of the blocks that `read_plain` recognizes."""
 
-_TAIL = slice(-len(b"\n" + _DEADLINE_LINE + END), None)
-"""The end of a block whose last header is a deadline, beginning with the line feed before it."""
+_TAIL = slice(-len(END + _DEADLINE_LINE + END), None)
+"""The end of a block whose last header is a deadline, beginning with the line end before it."""
 
 NO_ROOM_FOR_TRACE = _ONLY_DEADLINE
 """A block of at most this length has no trace."""
@@ -79,15 +80,13 @@ def write(trace: bytes, deadline: int, command_id: str | None = None, chain: str
         chain: The calls that wait for this one; empty for a call from outside.
 
     Raises:
-        CodecError: The id contains a line break.
+        CodecError: The id cannot serve as one; see `check_id`.
     """
     if command_id is None and not chain:
         return _QUERY % (trace, deadline)
     lines = [START, trace]
     if command_id is not None:
-        if "\r" in command_id or "\n" in command_id:
-            raise CodecError("a command's id cannot contain a line break")
-        lines.append(line(IDEMPOTENCY_KEY, command_id.encode()))
+        lines.append(line(IDEMPOTENCY_KEY, check_id(command_id).encode()))
     if chain:
         lines.append(line(CALL_CHAIN, chain.encode()))
     lines.append(_LAST % deadline)
@@ -106,6 +105,9 @@ def read(block: bytes) -> tuple[float, str, str, str | None]:
     Returns:
         The deadline in unix seconds (0.0 if there is none, or if it is no number), the call chain, the id, and the content
         type (None if there is none). The texts are empty if their header is absent.
+
+    Raises:
+        CodecError: The call chain has characters that cannot be passed on.
     """
     lower = block.lower()
     deadline, chain, command_id, content_type = 0.0, "", "", None
@@ -116,13 +118,15 @@ def read(block: bytes) -> tuple[float, str, str, str | None]:
         command_id = value_at(block, at + len(_ID)).decode("utf-8", "replace")
     if (at := lower.find(_CHAIN)) >= 0:
         chain = value_at(block, at + len(_CHAIN)).decode("utf-8", "replace")
+        if not chain.isprintable():
+            raise CodecError(f"Call-Chain: {chain[:40]!r} is not a list of actors and keys")
     if (at := lower.find(_CONTENT_TYPE)) >= 0:
         content_type = value_at(block, at + len(_CONTENT_TYPE)).decode("utf-8", "replace")
     return deadline, chain, command_id, content_type
 
 
 _DEADLINE, _ID, _CHAIN, _CONTENT_TYPE = (
-    b"\n" + name.lower() + b":" for name in (DEADLINE, IDEMPOTENCY_KEY, CALL_CHAIN, CONTENT_TYPE)
+    END + name.lower() + b":" for name in (DEADLINE, IDEMPOTENCY_KEY, CALL_CHAIN, CONTENT_TYPE)
 )
 """The names as `read` looks for them: at the beginning of a line, in lower case."""
 
@@ -155,5 +159,5 @@ _TRACE_NAME = TRACE_START[:_VALUE_START]
 @lru_cache(maxsize=64)  # the requests of one millisecond, as most of a burst are, have the same bytes
 def _deadline_in(tail: bytes) -> float | None:
     """Return the deadline in the end of a block, in unix seconds; None if it is anything else."""
-    digits = tail[len(b"\n" + DEADLINE + b": ") : -len(END + END)]
-    return int(digits) / 1000 if digits.isdigit() and tail == b"\n" + _LAST % int(digits) else None
+    digits = tail[len(END + DEADLINE + b": ") : -len(END + END)]
+    return int(digits) / 1000 if digits.isdigit() and tail == END + _LAST % int(digits) else None

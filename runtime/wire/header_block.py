@@ -2,7 +2,8 @@
 
 A block is the part of a message between the frame line and the payload:
 ``NATS/1.0[ status]\\r\\n(name: value\\r\\n)*\\r\\n``. The functions look for single names and do not parse the rest of the
-block, except for `parse`. Source: NATS ADR-4.
+block, except for `parse`. Only CRLF ends a line. A value with a CR, LF or NUL in it is never written, and counts as absent when
+it is read: another reader might take its rest for a header. Source: NATS ADR-4.
 """
 
 import re
@@ -81,7 +82,7 @@ def encode(pairs: Iterable[tuple[str, str]]) -> bytes:
         pairs: Name and value of each header, in order.
 
     Raises:
-        CodecError: A name or value contains a line break, or cannot be encoded as UTF-8.
+        CodecError: A name is not a token of ASCII, a value contains a line break or NUL, or cannot be encoded as UTF-8.
     """
     return join(encode_lines(pairs))
 
@@ -90,7 +91,7 @@ def encode_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
     """Return the lines of some headers, each with its line end. Arguments and errors are those of `encode`."""
     lines: list[bytes] = []
     for name, value in pairs:
-        if not name or re.search(r"[\r\n:]", name) or re.search(r"[\r\n]", value):
+        if _NAME(name) is None or _UNSAFE(value.encode("utf-8", "replace")):
             raise CodecError(f"header {name!r} has a value that cannot be part of a header line")
         try:
             lines.append(line(name.encode(), value.encode()))
@@ -99,17 +100,25 @@ def encode_lines(pairs: Iterable[tuple[str, str]]) -> bytes:
     return b"".join(lines)
 
 
+_NAME = re.compile(r"[!-9;-~]+").fullmatch
+"""Match a name: printable ASCII without the colon."""
+
+_UNSAFE = re.compile(rb"[\r\n\0]").search
+"""Find a character that no value may have."""
+
+
 def get(block: bytes | None, name: bytes) -> str | None:
     """Return the first value of the header `name` in any case, or None if there is none. A malformed block raises nothing."""
     if block is None:
         return None
-    at = block.find(b"\n" + name + b":")
+    at = block.find(END + name + b":")
     if at < 0:
         # Almost every sender uses the exact spelling, so only a miss pays for the other cases.
-        at = block.lower().find(b"\n" + name.lower() + b":")
+        at = block.lower().find(END + name.lower() + b":")
         if at < 0:
             return None
-    return value_at(block, at + len(name) + 2).decode("utf-8", "replace")
+    value = value_at(block, at + len(END) + len(name) + 1)
+    return None if _UNSAFE(value) else value.decode("utf-8", "replace")
 
 
 def value_at(block: bytes, start: int) -> bytes:
@@ -138,7 +147,7 @@ def event_id(block: bytes | None) -> bytes:
 _MAX_DIGITS = 19
 """Digits of the numbers that are read, which are sequences and counts. Anybody may write a longer text."""
 
-_EVENT_ID_LINE = b"\n" + EVENT_ID + b":"
+_EVENT_ID_LINE = END + EVENT_ID + b":"
 
 
 def parse(block: bytes | None) -> dict[str, str]:
@@ -148,7 +157,7 @@ def parse(block: bytes | None) -> dict[str, str]:
         return found
     for each in block.split(END)[1:]:
         name, colon, value = each.partition(b":")
-        if colon and name:
+        if colon and _UNSAFE(each) is None and _NAME(name.decode("utf-8", "replace")):
             found.setdefault(name.decode("utf-8", "replace"), value.strip().decode("utf-8", "replace"))
     return found
 

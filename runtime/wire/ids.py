@@ -13,6 +13,8 @@ from functools import lru_cache
 from hashlib import blake2b
 from uuid import NAMESPACE_OID, uuid5
 
+from runtime.errors import CodecError
+
 MAX_ID = 256
 """The most bytes of an id from outside: it is part of the subject of its dedup entry."""
 
@@ -90,9 +92,16 @@ def accept_id(text: str) -> str | None:
     """Return the id of a message from outside as it is, or None if the text cannot serve as an id.
 
     An id has 1 to `MAX_ID` bytes of printable text: it becomes part of headers, log lines, and the subject of its dedup
-    entry. Printable text contains no lone surrogates, so it can be encoded.
+    entry. Printable text contains no line breaks and no lone surrogates, so any header can hold it.
     """
     return text if text.isprintable() and 0 < len(text.encode()) <= MAX_ID else None
+
+
+def check_id(text: str) -> str:
+    """Return an id that a caller has chosen, as it is. Raises `CodecError` if it cannot serve as one; see `accept_id`."""
+    if accept_id(text) is None:
+        raise CodecError(f"id: {text[:40]!r} is not an id: write 1 to {MAX_ID} bytes of printable text")
+    return text
 
 
 def key_for(command_id: str) -> str:

@@ -106,8 +106,25 @@ async def test_a_command_without_a_result_prints_null(desk: Desk) -> None:
 
 async def test_commands_with_the_same_id_take_effect_once(desk: Desk) -> None:
     first = await desk.note("text=a", "--id", "one")
-    assert await desk.note("text=b", "--id", "one") == first
+    assert await desk.note("text=a", "--id", "one") == first
     assert await desk.note("text=b", "--id", "two") != first
+    reused = await desk("command", "notes.write_note", "text=b", "--id", "one")
+    assert (reused.code, reused.out) == (3, "")
+    assert reused.err.startswith("Error: 409 IdReused: ") and str(first["noteId"]) not in reused.err
+
+
+@pytest.mark.parametrize("option", ["--id=a\nce-type: x", "--id=a\rb", "--id=", f"--id={'x' * 257}", "--id=\x1b[2J"])
+async def test_an_id_that_no_header_can_hold_is_refused(option: str, tmp_path: Path) -> None:
+    for target in (("command", "notes.write_note", "text=a"), ("emit", "notes.NoteRated", "noteId=1", "stars=1")):
+        refused = await run_command(*target, option, cwd=tmp_path)
+        assert (refused.code, refused.out) == (2, "")
+        assert "is not an id: write 1 to 256 bytes of printable text" in refused.err
+
+
+async def test_a_header_with_a_line_break_is_refused(tmp_path: Path) -> None:
+    for text in ("x-a: b\nIdempotency-Key: c", "x a: b"):
+        refused = await run_command("query", "notes.get_note", "noteId=1", "--header", text, cwd=tmp_path)
+        assert (refused.code, refused.out) == (2, "") and "cannot be part of a header line" in refused.err
 
 
 async def test_an_error_of_the_service_exits_with_3(desk: Desk) -> None:

@@ -308,10 +308,30 @@ async def test_a_retry_of_a_request_to_a_missing_service_costs_no_budget(bus: Bu
     assert await waiting == Value()
 
 
-@pytest.mark.parametrize("command_id", ["a\nb", "a\rb"])
-async def test_an_id_with_a_line_break_is_refused(bus: Bus, command_id: str) -> None:
-    with pytest.raises(CodecError, match="line break"):
-        await bus.command(Tell(), id=command_id)
+BAD_IDS = [
+    "",
+    "a\nb",
+    "a\rb",
+    "e1\r\nce-type: other.Thing",
+    "a\0",
+    "a\tb",
+    "\x1b]0;x",
+    "\u2028",
+    "\ud800",
+    "x" * 257,
+    "ü" * 129,
+]
+
+
+@pytest.mark.parametrize("message_id", BAD_IDS)
+async def test_an_id_that_no_header_can_hold_is_refused(bus: Bus, message_id: str) -> None:
+    for send in (
+        bus.command(Tell(), id=message_id),
+        bus.retry(Tell(), id=message_id),
+        bus.emit(NoteWritten(1), id=message_id),
+    ):
+        with pytest.raises(CodecError, match="is not an id: write 1 to 256 bytes of printable text"):
+            await send
 
 
 async def test_query_command_and_emit_refuse_other_messages(bus: Bus) -> None:

@@ -103,3 +103,31 @@ async def test_an_event_of_a_service_that_never_ran_is_not_stored(client: RawCli
     with pytest.raises(PublishError) as caught:
         await client.emit("elsewhere", "Happened", b"{}")
     assert isinstance(caught.value.__cause__, NoResponders)
+
+
+NAMES = ["", "a b", "orders.x", "x.>", "*", "Add\r\nx: y", "Ä", "1st", "_", "a\0"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_name_that_is_no_token_of_a_subject_is_refused(client: RawClient, name: str) -> None:
+    requests = [
+        client.query(name, "get_count"),
+        client.query("counter", name),
+        client.command(name, "add"),
+        client.command("counter", name),
+        client.emit(name, "Added", b"{}"),
+        client.emit("counter", name, b"{}"),
+    ]
+    for request in requests:
+        with pytest.raises(CodecError, match="is not the name of a service, query, command or event"):
+            await request
+
+
+async def test_an_id_or_header_that_no_line_can_hold_is_refused(client: RawClient) -> None:
+    for bad in ("a\nb", "a\r\nce-type: x", "", "a\0", "x" * 257):
+        for request in (client.command("counter", "add", id=bad), client.emit("counter", "Added", b"{}", id=bad)):
+            with pytest.raises(CodecError, match="is not an id"):
+                await request
+    for name, value in (("x", "a\nIdempotency-Key: b"), ("x y", "a"), ("x:", "a"), ("x", "a\rb"), ("x", "a\0")):
+        with pytest.raises(CodecError, match="cannot be part of a header line"):
+            await client.query("counter", "list_counts", headers=[(name, value)])

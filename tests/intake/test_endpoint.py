@@ -1,6 +1,7 @@
 """Endpoints: the spans of a request, from the caller's span to the span of the commit."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -9,10 +10,33 @@ from opentelemetry.trace import SpanKind
 from runtime import HandlerFailed, InvalidMessage, NotDelivered
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import SpanRecord
+from runtime.wire import header_block
 from tests.support.calling import Echo, Forward, Gateway
 from tests.support.counting import Add, Counter, GetCount, TooLow, Wait
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r", b"\n\n"])
+async def test_a_line_break_within_a_header_smuggles_no_other_header(
+    nats_server: EmbeddedServer, namespace: str, separator: bytes
+) -> None:
+    async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+
+        async def add(name: bytes, value: bytes) -> Any:
+            block = header_block.join(header_block.line(name, value))
+            body = b'{"name":"smuggled"}'
+            reply = await system.connection.request(f"{namespace}.counter.command.add", body, headers=block, timeout=5)
+            return json.loads(reply.payload)
+
+        for header in (b"X-Note", b"tracestate", b"baggage", b"Content-Type-Note"):
+            await add(header, b"a=1" + separator + b"Idempotency-Key: smuggled")
+        assert not system.has_in_record("counter", "smuggled", "smuggled")
+        assert (await add(b"X-Note", b"last"))["value"] == 5
+        for header in (b"Call-Chain", b"Idempotency-Key"):
+            error = (await add(header, b"orders/1" + separator + b"Deadline: 1"))["error"]
+            assert (error["code"], error["kind"], error["executed"]) == (400, "InvalidMessage", False)
+            assert header.decode() in error["message"]
 
 
 async def spans(system: Probe, name: str, kind: SpanKind, count: int = 1) -> list[SpanRecord]:

@@ -13,6 +13,7 @@ from runtime.telemetry import LeanSpan, Tracing, inject
 from runtime.telemetry.spans.context import extract, tracestate
 from runtime.wire import header_block
 from runtime.wire.envelope import NO_ROOM_FOR_TRACE, read, read_plain, write
+from runtime.wire.ids import accept_id
 
 TRACE_IDS = st.integers(1, 2**128 - 1).map(lambda number: b"%032x" % number)
 SPAN_IDS = st.integers(1, 2**64 - 1).map(lambda number: b"%016x" % number)
@@ -26,12 +27,13 @@ TRACESTATES = st.sampled_from([b"", b"tracestate: vendor=1\r\n", b"tracestate: a
 BAGGAGES = st.sampled_from([b"", b"baggage: user=7\r\n"])
 TRACES = st.just(b"") | st.builds(lambda *lines: b"".join(lines), TRACEPARENTS, TRACESTATES, BAGGAGES)
 DEADLINES = st.integers(0, 10**14)  # beside those of today, which have 13 digits, shorter and longer ones
-TEXTS = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=40)
+TEXTS = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=40)
+IDS = TEXTS.filter(accept_id)
 CHAINS = st.lists(st.sampled_from(["orders/1", "stock", "ring/x%20y"]), max_size=4).map(",".join)
 FIXED = b"traceparent: 00-%b-%b-01\r\n" % (b"a" * 32, b"b" * 16)
 
 
-@given(TRACES, DEADLINES, st.none() | TEXTS, CHAINS)
+@given(TRACES, DEADLINES, st.none() | IDS, CHAINS)
 def test_every_header_that_is_written_is_read(trace: bytes, deadline: int, command_id: str | None, chain: str) -> None:
     block = write(trace, deadline, command_id, chain)
     assert read(block) == (deadline / 1000, chain, (command_id or "").encode().strip().decode(), None)
@@ -40,7 +42,7 @@ def test_every_header_that_is_written_is_read(trace: bytes, deadline: int, comma
         assert header_block.get(block, name) == value.decode()
 
 
-@given(TRACES, st.integers(10**12, 10**13 - 1), st.none() | TEXTS, CHAINS)
+@given(TRACES, st.integers(10**12, 10**13 - 1), st.none() | IDS, CHAINS)
 def test_the_fast_reader_accepts_queries_of_our_own_callers(
     trace: bytes, deadline: int, command_id: str | None, chain: str
 ) -> None:
@@ -120,7 +122,7 @@ def test_a_malformed_block_raises_nothing(block: bytes) -> None:
     agree(block)
 
 
-@given(DEADLINES, TEXTS, TEXTS, TEXTS)
+@given(DEADLINES, TEXTS.filter(str.isprintable), TEXTS, TEXTS)
 def test_names_are_read_in_any_order_and_case(deadline: int, chain: str, command_id: str, content: str) -> None:
     block = header_block.encode(
         [("deadline", str(deadline)), ("IDEMPOTENCY-KEY", command_id), ("Call-Chain", chain), ("content-Type", content)]
@@ -138,10 +140,26 @@ def test_a_name_is_not_found_within_another() -> None:
     assert read(header_block.encode([("X-Deadline", "1"), ("My-Call-Chain", "a")])) == (0.0, "", "", None)
 
 
-@pytest.mark.parametrize("command_id", ["a\rb", "a\nb", "\r\nDeadline: 1"])
+@pytest.mark.parametrize("command_id", ["a\rb", "a\nb", "\r\nDeadline: 1", "", "x" * 257, "a\0", "\ud800"])
 def test_an_id_cannot_break_out_of_its_line(command_id: str) -> None:
-    with pytest.raises(CodecError, match="line break"):
+    with pytest.raises(CodecError, match="is not an id"):
         write(b"", 1, command_id)
+
+
+@given(st.sampled_from([b"\n", b"\r", b"\0", b"\x0b", b"\x1b", b"\x85", b"\xe2\x80\xa8"]))
+def test_a_call_chain_that_another_reader_could_take_for_two_headers_is_refused(separator: bytes) -> None:
+    assume(not separator.decode("utf-8", "replace").isprintable())
+    value = b"orders/1" + separator + b"Idempotency-Key: smuggled"
+    with pytest.raises(CodecError, match="Call-Chain"):
+        read(header_block.join(header_block.line(b"Call-Chain", value)))
+
+
+@given(
+    st.sampled_from([b"\n", b"\r", b"\n\n"]), st.sampled_from([b"Deadline: 5", b"Idempotency-Key: x", b"Call-Chain: y"])
+)
+def test_a_line_feed_alone_begins_no_header(separator: bytes, smuggled: bytes) -> None:
+    block = header_block.join(header_block.line(b"X-Note", b"a" + separator + smuggled))
+    assert read(block) == (0.0, "", "", None)
 
 
 def test_the_template_of_an_operation_reads_the_trace_that_a_span_writes() -> None:

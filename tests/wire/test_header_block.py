@@ -1,14 +1,14 @@
 """Header blocks: encoding, look-up by name, and tolerance of malformed blocks."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from runtime.errors import CodecError
 from runtime.wire import header_block
 
 NAMES = st.text(st.sampled_from("abcXYZ-0123456789"), min_size=1, max_size=20)
-VALUES = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=40)
+VALUES = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]), max_size=40)
 
 
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=6))
@@ -29,7 +29,10 @@ def test_encoded_headers_can_be_read(pairs: list[tuple[str, str]]) -> None:
     assert header_block.status(block) == 0 and header_block.description(block) == ""
 
 
-@pytest.mark.parametrize(("name", "value"), [("a", "x\ny"), ("a", "x\ry"), ("a:b", "x"), ("", "x"), ("a\r\nb", "x")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("a", "x\ny"), ("a", "x\ry"), ("a", "x\0y"), ("a:b", "x"), ("", "x"), ("a\r\nb", "x"), ("a b", "x"), ("ä", "x")],
+)
 def test_a_value_cannot_break_out_of_its_line(name: str, value: str) -> None:
     with pytest.raises(CodecError, match="cannot be part of a header line"):
         header_block.encode([(name, value)])
@@ -68,3 +71,18 @@ def test_names_are_found_in_any_case_but_not_within_other_names() -> None:
     block = header_block.encode([("X-Deadline", "1"), ("TRACEPARENT", "t")])
     assert header_block.get(block, b"Deadline") is None
     assert header_block.get(block, b"traceparent") == "t"
+
+
+SMUGGLED = (b"\n", b"\r", b"\n\n", b"\r\r", b"\n\r", b"\0")
+
+
+@given(st.sampled_from(SMUGGLED), st.sampled_from([b"Idempotency-Key", b"Deadline", b"ce-id", b"Nats-Msg-Id"]), NAMES)
+def test_only_the_end_of_a_line_begins_a_header(separator: bytes, name: bytes, other: str) -> None:
+    assume(other.lower().encode() != name.lower())
+    value = b"a" + separator + name + b": smuggled"
+    block = header_block.join(header_block.line(other.encode(), value), header_block.line(b"x-y", b"kept"))
+    assert header_block.get(block, name) is None
+    assert header_block.get(block, name.lower()) is None
+    assert header_block.event_id(block) == b""
+    assert header_block.get(block, other.encode()) is None, "it would be passed on"
+    assert header_block.parse(block) == {"x-y": "kept"}
