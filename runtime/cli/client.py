@@ -5,12 +5,15 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+import click
 from msgspec.structs import replace
 
 from runtime.cli.failures import usage
 from runtime.client.raw import RawClient
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection
+from runtime.nats.options import DEFAULT_URL
+from runtime.nats.server import running_url
 from runtime.wire.subjects import Names, snake_case, valid_name
 
 _OPS = ("query", "command", "event")
@@ -64,6 +67,10 @@ async def connected(configuration: Configuration) -> AsyncGenerator[Connection]:
     """Connect for the duration of the block. Raises `NotConnected`."""
     logging.getLogger().addHandler(logging.NullHandler())  # errors are raised and printed once
     options = configuration.connection
+    if configuration.embedded and (url := running_url(configuration.settings.data)) is not None:
+        options = replace(options, url=url)
+        if url != DEFAULT_URL:
+            click.echo(f"using the nats-server of {configuration.settings.data} at {url}", err=True)
     # Wait for a server that is starting, but no longer than for a reply.
     options = replace(options, connect_timeout=min(options.connect_timeout, configuration.settings.timeout))
     connection = await Connection.connect(options, name="actorloom command line")

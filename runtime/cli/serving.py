@@ -16,7 +16,7 @@ from runtime.host.config import Configuration
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.options import ConnectionOptions
-from runtime.nats.server import EmbeddedServer
+from runtime.nats.server import DEFAULT_PORT, EmbeddedServer
 from runtime.telemetry import setup_logging
 
 logger = logging.getLogger("actorloom.cli")
@@ -60,6 +60,9 @@ async def connection_options(configuration: Configuration) -> AsyncGenerator[Con
     server = EmbeddedServer(store_dir=settings.data, binary=settings.nats_server, sync_always=settings.sync_always)
     async with server:
         logger.info("embedded nats-server on %s, its data in %s", server.url, server.store_dir)
+        if server.port != DEFAULT_PORT:
+            text = "port %d is taken: clients outside this directory need --nats %s (nats: --server %s)"
+            logger.warning(text, DEFAULT_PORT, server.url, server.url)
         yield ConnectionOptions(url=server.url, loopback=configuration.connection.loopback)
 
 

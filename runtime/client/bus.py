@@ -5,6 +5,7 @@ the value of the reply, or an error from `runtime.errors` that states whether th
 """
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -27,12 +28,15 @@ from runtime.errors import (
 )
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.options import DATA_DIRECTORY, DEFAULT_URL, environment
 from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.codec import encode
 from runtime.wire.ids import check_id, new_id
 from runtime.wire.subjects import NO_KEY, key_token
+
+logger = logging.getLogger("actorloom.client")
 
 R = TypeVar("R")
 
@@ -259,6 +263,18 @@ def _method(route: Route) -> str:
     return "emit" if route.op == "event" else route.op
 
 
+def _server_of_working_directory() -> str | None:
+    """Return the URL of the server that `actorloom run` has started here; None if the environment names a server."""
+    if "url" in environment(os.environ) or not os.path.isdir(DATA_DIRECTORY):
+        return None
+    from runtime.nats.server import running_url
+
+    url = running_url(DATA_DIRECTORY)
+    if url is not None and url != DEFAULT_URL:
+        logger.info("the server is that of %s, at %s", os.path.abspath(DATA_DIRECTORY), url)
+    return url
+
+
 @asynccontextmanager
 async def connect(
     url: str | None = None,
@@ -274,7 +290,8 @@ async def connect(
 
     Args:
         url: The URL of the server. If neither `url` nor `options` is given, the variables of natscli name the server
-            (``NATS_URL``, ``NATS_CREDS``, ``NATS_CONTEXT`` …); without any, it is ``nats://127.0.0.1:4222``.
+            (``NATS_URL``, ``NATS_CREDS``, ``NATS_CONTEXT`` …); without any, it is the server that `actorloom run` has started in
+            the working directory, or else ``nats://127.0.0.1:4222``.
         namespace: The namespace of the actors; empty if they have none.
         timeout: Seconds that a request may take by default.
         service: The name of the program in traces, and of its connection.
@@ -287,7 +304,7 @@ async def connect(
         async with connect() as bus:
             order = await bus.query(GetOrder("1"))
     """
-    chosen = options or ConnectionOptions.from_env(os.environ, **({"url": url} if url else {}))
+    chosen = options or ConnectionOptions.from_env(os.environ, url=url or _server_of_working_directory())
     tracing = Tracing.from_env()
     connection = await Connection.connect(chosen, name=service)
     try:

@@ -20,7 +20,7 @@ import msgspec
 
 from runtime.actor.base import Actor
 from runtime.errors import ConfigurationError
-from runtime.nats.options import SECRETS, ConnectionOptions, environment
+from runtime.nats.options import DATA_DIRECTORY, SECRETS, ConnectionOptions, environment
 from runtime.options import Options
 from runtime.wire.subjects import valid_namespace
 
@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     namespace: str = ""
     """The prefix of every subject and stream; empty for none."""
-    data: str = ".actorloom"
+    data: str = DATA_DIRECTORY
     """The data directory of the embedded nats-server."""
     nats_server: str | None = None
     """The file of the nats-server to embed; None to look for it."""

@@ -12,6 +12,8 @@ from runtime.errors import ConfigurationError
 from runtime.nats.server_url import ServerUrl, parse_server_url, without_userinfo
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
+DATA_DIRECTORY = ".actorloom"
+"""The data directory of the nats-server that `actorloom run` starts, in the working directory."""
 PUBLIC_API_VARIABLE = "ACTORLOOM_NATS_PUBLIC_API"
 
 _VARIABLES = ("url", "creds", "nkey", "user", "password", "token", "cert", "key", "ca")

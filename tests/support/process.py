@@ -99,8 +99,15 @@ async def run_command(
     *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = PATIENCE
 ) -> Completed:
     """Run a command to its end; return its exit code and output."""
+    return await run_python("-P", "-m", "runtime", *arguments, cwd=cwd, env=env, stdin=stdin, timeout=timeout)
+
+
+async def run_python(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = PATIENCE
+) -> Completed:
+    """Run Python to its end; return its exit code and output."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.PIPE,
+        sys.executable, *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     try:
