@@ -14,7 +14,7 @@ Actors on a server:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -27,10 +27,13 @@ from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
 from runtime.host.process import Runner, serving
 from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.options import Options
+from runtime.storage.streams import events_config
 from runtime.telemetry import SpanRecord, Tracing
 from runtime.wire.ids import new_id
+from runtime.wire.subjects import Names
 
 __all__ = ["EmbeddedServer", "System", "running", "worker"]
 
@@ -145,6 +148,7 @@ async def running(
     tracing: Tracing | None = None,
     lease_ttl: float = 4.0,
     loopback: bool = False,
+    sources: Iterable[str] = (),
 ) -> AsyncGenerator[System]:
     """Run actors against a server until the block ends, then drain them.
 
@@ -156,6 +160,8 @@ async def running(
         tracing: The destination of spans; in memory by default.
         lease_ttl: Seconds after which the lease of a lost owner expires.
         loopback: Whether requests between the actors skip NATS.
+        sources: The names of actors that do not run. The test creates their events streams, as they would, so that it
+            can emit their events for the reactions of the other actors.
 
     Raises:
         ActorError: The actors cannot be served.
@@ -164,6 +170,8 @@ async def running(
     traces = tracing or Tracing(in_memory=True)
     connection = await Connection.connect(ConnectionOptions(url=url, loopback=loopback), name="test")
     try:
+        for source in sources:
+            await JetStream(connection).ensure_stream(events_config(Names(source, namespace)))
         async with serving(
             actors, connection, traces, namespace=namespace, options=options, lease_ttl=lease_ttl
         ) as runner:

@@ -2,7 +2,8 @@
 
 - ``/livez``: 200 with the lag of the event loop in the last ten seconds, 503 if it was 5 s or more. A blocked loop does
   not answer at all.
-- ``/readyz``: 200 if the process is ready, or 503 with the reasons why it is not.
+- ``/readyz``: 200 if the process is ready, or 503 with the reasons why it is not. Both name the reactions that wait for
+  the stream of another actor as ``warnings``.
 - ``/metrics``: Prometheus text.
 """
 
@@ -40,6 +41,7 @@ class HealthServer:
         host: The address to listen on.
         port: The port; 0 takes any free one. The attribute `port` is the real one, once the block has begun.
         reasons: Returns the reasons why the process is not ready; an empty list if it is.
+        warnings: Returns what does not work although the process may be ready.
         metrics: Returns the content type and the text of the metrics.
 
     Raises:
@@ -52,11 +54,13 @@ class HealthServer:
         port: int,
         *,
         reasons: Callable[[], list[str]],
+        warnings: Callable[[], list[str]] = list,
         metrics: Callable[[], tuple[str, str]],
     ) -> None:
         self.host = host
         self.port = port
         self._reasons = reasons
+        self._warnings = warnings
         self._metrics = metrics
         self._lags: deque[float] = deque(maxlen=_TICKS)
         self._open = 0
@@ -116,8 +120,9 @@ class HealthServer:
                 lag = max(self._lags, default=0.0)
                 return _status(lag < MAX_LAG), _JSON, _json({"status": _word(lag < MAX_LAG), "lag": round(lag, 4)})
             case "/readyz":
-                reasons = self._reasons()
-                return _status(not reasons), _JSON, _json({"status": _word(not reasons), "reasons": reasons})
+                reasons, warnings = self._reasons(), self._warnings()
+                answer = {"status": _word(not reasons), "reasons": reasons}
+                return _status(not reasons), _JSON, _json({**answer, "warnings": warnings} if warnings else answer)
             case "/metrics":
                 content_type, text = self._metrics()
                 return HTTPStatus.OK, content_type, text.encode()

@@ -102,8 +102,7 @@ class Host:
     ) -> None:
         namespace, replicas = deployment.namespace, deployment.replicas
         names, jetstream = Names(actor.name, namespace), JetStream(connection)
-        sources = {event.__contract__.actor for event in actor.handlers.reactions} | {actor.name}
-        streams = Streams(jetstream, names, [Names(source, namespace) for source in sorted(sources)], replicas)
+        streams = Streams(jetstream, names, replicas)
         self.served = Served(
             actor=actor(),
             names=names,
@@ -128,6 +127,8 @@ class Host:
         """Called with the exception of a handler that asks for the end of the process."""
         self.on_stop_failed = False
         """Whether `on_stop` has raised."""
+        self._prepared = asyncio.Event()
+        """Set as soon as the streams of the actor exist."""
         self._drain = asyncio.Event()
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
@@ -146,6 +147,10 @@ class Host:
             ConfigurationError: A setting or a stream on the server cannot be used, at the start.
         """
         await self.served.streams.ensure()
+        self._prepared.set()
+        # The actors of a process may react to each other, in a cycle too: each finds the streams of the others.
+        for sibling in self.siblings:
+            await sibling._prepared.wait()
         self._warn_of_unhandled_messages()
         if not await self._start_actor():
             return
@@ -196,6 +201,26 @@ class Host:
     def standby(self) -> bool:
         """Whether another process serves the actor, and this one waits for the lease."""
         return self._lease is not None and self._lease.waiting
+
+    @property
+    def names(self) -> Names:
+        """The names of the actor."""
+        return self.served.names
+
+    @property
+    def holder(self) -> str:
+        """The name of this process as an owner of keys."""
+        return self.served.holder
+
+    @property
+    def problems(self) -> list[str]:
+        """Why the actor is not ready; empty if it serves, is in standby, or is starting without a failure."""
+        return []
+
+    @property
+    def warnings(self) -> list[str]:
+        """What does not work although the actor serves: the reactions that wait for the stream of another actor."""
+        return [] if self._serving is None else self._serving.consumers.warnings
 
     @property
     def serving(self) -> Serving | None:

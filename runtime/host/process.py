@@ -17,8 +17,10 @@ from runtime.actor.base import Actor, require_actor
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.health import HealthServer
 from runtime.host.host import Deployment, Host
+from runtime.host.reports import Reports
 from runtime.host.signals import drain_on_signals
 from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
 from runtime.telemetry import Tracing
 from runtime.telemetry.metrics import prometheus
@@ -86,6 +88,7 @@ class Runner:
         """
         hosts = [asyncio.ensure_future(host.run()) for host in self.hosts]
         closed = asyncio.ensure_future(self.connection.wait_closed())
+        reports = asyncio.ensure_future(Reports(self.hosts, JetStream(self.connection)).run())
         try:
             waiting = set(hosts)
             while waiting:
@@ -98,10 +101,9 @@ class Runner:
             if failed := [host.name for host in self.hosts if host.on_stop_failed]:
                 raise ActorError(f"on_stop failed: {', '.join(failed)}")
         finally:
-            closed.cancel()
-            for task in hosts:
+            for task in (closed, reports, *hosts):
                 task.cancel()
-            await asyncio.gather(*hosts, return_exceptions=True)
+            await asyncio.gather(reports, *hosts, return_exceptions=True)
 
     async def wait_ready(self) -> None:
         """Wait until every host serves its actor or is in standby."""
@@ -130,6 +132,10 @@ class Runner:
         if self.exit is None:
             self.exit = error
             self.stop()
+
+    def warnings(self) -> list[str]:
+        """Return what does not work although the process is ready: the reactions that wait."""
+        return [f"{host.name}: {text}" for host in self.hosts for text in host.warnings]
 
     def stop(self) -> None:
         """Drain all hosts. `run` returns when they have drained."""
@@ -276,5 +282,5 @@ async def _health_server(runner: Runner, address: tuple[str, int] | None) -> Asy
     def text() -> tuple[str, str]:
         return prometheus.CONTENT_TYPE, prometheus.render(metrics.collect())
 
-    async with HealthServer(*address, reasons=runner.unready_reasons, metrics=text):
+    async with HealthServer(*address, reasons=runner.unready_reasons, warnings=runner.warnings, metrics=text):
         yield

@@ -1,18 +1,16 @@
 """The durable consumers of one actor: created, pulled from, checked, and their positions saved.
 
 An actor has a consumer on the events stream of each actor that it reacts to, one for its timers, and one for its
-redriven dead letters. Each consumer has a `Puller`, which delivers to `Reactions` or to one of its subclasses. Three
-problems of a change of owners are solved here, for actors with state:
+redriven dead letters. Each consumer has a `Puller`, which delivers to `Reactions` or to one of its subclasses. `Sources`
+finds the streams of other actors, and `Durables` the consumers on the server. Two problems of a change of owners are
+solved here, for actors with state:
 
 - **A paused owner must not receive events that its successor needs.** The successor resets the consumer and then
   expects every event from there on (ADR 005). A pull request of the old owner that is still open would take events
   away. So a request expires on the server before the lease of its owner does: see `_REQUEST_EXPIRY`.
-- **A deleted consumer must not start over.** The server creates a consumer at the start of its stream. Events older
-  than the ids that the actor remembers would then take effect twice. The floor of each consumer is saved every few
-  seconds, and a consumer that is created again continues there.
-- **An event that crashes its process must not do so for ever.** The reset of a consumer also resets the server's count
-  of deliveries. So the position counts the owners in a row that crashed while the same events were in flight. After
-  three, these events are poison-message candidates, and `PoisonCandidates` runs each one alone (ADR 012).
+- **An event that crashes its process must not do so for ever.** The position of a consumer counts the owners in a row
+  that crashed while the same events were in flight. After three, these events are poison-message candidates, and
+  `PoisonCandidates` runs each one alone (ADR 012).
 """
 
 import asyncio
@@ -21,24 +19,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import msgspec
-
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError
+from runtime.intake.durables import Durables
 from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
 from runtime.intake.redrive import Redrives
+from runtime.intake.sources import Sources
 from runtime.intake.timers import Timers
-from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, update_consumer
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.puller import Puller
-from runtime.nats.jetstream.responses import ConsumerInfo
-from runtime.storage.positions import ConsumerPosition, Positions
-from runtime.storage.streams import REDRIVE, TIMERS, StreamChanged, unless_missing
+from runtime.storage.positions import ConsumerPosition
+from runtime.storage.streams import REDRIVE, TIMERS
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
-from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -78,9 +74,17 @@ class Consumers:
         self._active: list[_ActiveConsumer] = []
         self._candidates: list[PoisonCandidates] = []
         self._check_now = asyncio.Event()
-        self.positions = Positions(served.jetstream, served.names, served.options.remember, on_stored)
+        self._durables = Durables(served, on_stored)
+        self.positions = self._durables.positions
+        self.sources = Sources(served, self._react)
+        """The streams of the actors whose events this one reacts to."""
         self.reactions: list[Reactions] = []
         """The receivers of the consumers, in the order of `pullers`."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """The reactions that wait, with the reason."""
+        return list(self.sources.waiting.values())
 
     @property
     def pullers(self) -> list[Puller]:
@@ -95,17 +99,7 @@ class Consumers:
             TimeoutError: The server does not answer.
         """
         served, turns = self._served, self._turns
-        by_stream: dict[str, list[tuple[str, str, list[Handler]]]] = {}
-        reacting: list[Handler] = []
-        for event, handlers in served.actor.handlers.reactions.items():
-            source, name, subject = event_subject(event, served.namespace)
-            by_stream.setdefault(Names(source, served.namespace).events_stream, []).append((subject, name, handlers))
-            reacting += handlers
-        for stream, routes in by_stream.items():
-            reactions = Reactions(served, turns, stream)
-            for subject, name, handlers in routes:
-                reactions.add(subject, name, handlers)
-            await self._pull(reactions, served.name, tuple(f"{subject}.*" for subject, _, _ in routes))
+        await self.sources.start()
         commands = list(served.actor.handlers.commands.values())
         own = f"{served.names.prefix}{served.name}"
         if commands:
@@ -113,11 +107,13 @@ class Consumers:
             for handler in commands:
                 timers.add_command(handler)
             await self._pull(timers, TIMERS, (f"{own}.timer.>",))
+        reacting = [handler for handlers in served.actor.handlers.reactions.values() for handler in handlers]
         if commands or reacting:
             await self._pull(Redrives(served, turns, [*reacting, *commands]), REDRIVE, (f"{own}.redrive.*",))
 
     async def stop(self) -> None:
         """Stop pulling. Deliveries in hand stay in hand until their turns end."""
+        await self.sources.stop()
         for active in self._active:
             await active.puller.stop()
         for candidates in self._candidates:
@@ -129,13 +125,9 @@ class Consumers:
         The caller has waited until nothing is in hand. A position that cannot be saved is logged; the next owner may
         then count a crash, which has no effect unless more follow.
         """
-
-        async def save(stream: str, durable: str) -> None:
-            info = await self._served.jetstream.consumer_info(stream, durable)
-            await self._save_position(stream, durable, self._position(stream, info))
-
         results = await asyncio.gather(
-            *(save(stream, config.durable) for stream, config, _ in self._active), return_exceptions=True
+            *(self._durables.save_without_owner(stream, config.durable) for stream, config, _ in self._active),
+            return_exceptions=True,
         )
         for error in results:
             if error is not None:
@@ -158,22 +150,19 @@ class Consumers:
             ApiError: The server refuses to describe a consumer.
             TimeoutError: The server does not answer.
         """
+        for stream, config, _ in tuple(self._active):
+            await self._durables.check(stream, config)
+
+    async def _react(self, stream: str, handlers: list[Handler]) -> None:
+        """Create the consumer of a source, and pull from it."""
         served = self._served
-        for stream, config, _ in self._active:
-            info = await unless_missing(partial(served.jetstream.consumer_info, stream, config.durable))
-            if info is None:
-                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
-            known = self.positions.get(stream, config.durable)
-            if known is not None and known.created != info.created:
-                raise StreamChanged(f"consumer {stream}/{config.durable} was deleted and created again")
-            # Processes that share a consumer may run different versions. The newest version has configured it.
-            if served.keyed and update_consumer(config, info.config) is not None:
-                raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
-            if known is not None:
-                position = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
-                if position.floor >= position.last_in_flight:
-                    position = msgspec.structs.replace(position, crashes=0, last_in_flight=0)
-                await self._save_position(stream, config.durable, position)
+        reactions = Reactions(served, self._turns, stream)
+        filters: list[str] = []
+        for contract in dict.fromkeys(handler.contract for handler in handlers):
+            name, subject = event_subject(contract, served.namespace)
+            reactions.add(subject, name, [handler for handler in handlers if handler.contract is contract])
+            filters.append(f"{subject}.*")
+        await self._pull(reactions, served.name, tuple(filters))
 
     async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
         """Create the consumer `durable` if needed, and pull from it for `reactions`."""
@@ -184,7 +173,7 @@ class Consumers:
             ack_wait=_ACK_WAIT * SECOND,
             max_ack_pending=served.options.in_hand + served.options.parked,
         )
-        position = await self._ensure(stream, config)
+        position = await self._durables.ensure(stream, config)
         expires = served.lease_ttl * _REQUEST_EXPIRY if served.keyed else _SHARED_REQUEST_EXPIRY
         puller = Puller(
             served.jetstream,
@@ -219,41 +208,11 @@ class Consumers:
                 "%s: %d processes in a row ended with events of %s in hand: those up to %d run one at a time",
                 served.name, position.crashes, reactions.stream, position.last_in_flight,
             )  # fmt: skip
-        candidates = PoisonCandidates(reactions, self.positions, durable, position.last_in_flight, position.crashes)
+        candidates = PoisonCandidates(
+            reactions, self._durables.positions, durable, position.last_in_flight, position.crashes
+        )
         self._candidates.append(candidates)
         return candidates.deliver
-
-    async def _ensure(self, stream: str, config: ConsumerConfig) -> ConsumerPosition:
-        """Create or find a consumer. Return its position as this owner starts, which is saved for the next owner."""
-        served, durable = self._served, config.durable
-        await served.jetstream.ensure_consumer(stream, config)
-        # The answer to a creation may have the time of the request as `created`, after a restart of nats-server.
-        info = await served.jetstream.consumer_info(stream, durable)
-        known = await self.positions.load(stream, durable)
-        if known is not None and known.created != info.created:
-            floor = known.floor if known.stream_created == served.streams.created(stream) else 0
-            logger.error("consumer %s/%s was deleted: it is created again after sequence %d", stream, durable, floor)
-            if info.ack_floor.stream_seq < floor:
-                await served.jetstream.reset_consumer(stream, durable, floor + 1)
-                info = await served.jetstream.consumer_info(stream, durable)
-            known = None
-        position = self._position(stream, info)
-        if served.keyed:
-            position = _owned(position, served.holder, known, info)
-        await self._save_position(stream, durable, position)
-        return position
-
-    async def _save_position(self, stream: str, durable: str, position: ConsumerPosition) -> None:
-        try:
-            await self.positions.save(stream, durable, position)
-        except (ActorError, TimeoutError) as error:
-            # The stream may be full. The actor can still answer queries, so this is not a failure.
-            logger.warning(
-                "%s: the position of %s/%s could not be saved: %s", self._served.name, stream, durable, error
-            )
-
-    def _position(self, stream: str, info: ConsumerInfo) -> ConsumerPosition:
-        return ConsumerPosition(self._served.streams.created(stream), info.created, info.ack_floor.stream_seq)
 
     def _on_full(self, stream: str) -> None:
         served = self._served
@@ -268,30 +227,3 @@ class Consumers:
         logger.warning("%s: %s", self._served.name, error)
         if isinstance(error, ApiError) and error.err_code in (ErrorCode.CONSUMER_NOT_FOUND, ErrorCode.STREAM_NOT_FOUND):
             self._check_now.set()
-
-
-def _owned(
-    position: ConsumerPosition, owner: str, known: ConsumerPosition | None, info: ConsumerInfo
-) -> ConsumerPosition:
-    """Return the position of a consumer as `owner` starts: with its name and the crashes before it.
-
-    A saved position that still has an owner was not saved by a clean shutdown. If events were in flight then, its owner
-    crashed on them, perhaps because of one of them. The first crash fixes the last event that was in flight. A later
-    crash counts as one more in a row if the floor is still below that event; otherwise the events of the first crash
-    are done, and counting starts again.
-
-    Args:
-        position: The current position.
-        owner: The name of this process.
-        known: The saved position; None if there is none for this consumer.
-        info: The state of the consumer before its reset.
-    """
-    crashes, last_in_flight = 0, 0
-    if known is not None and known.owner and info.delivered.stream_seq > position.floor:
-        if known.owner == owner:  # Another ownership of the same process: it did not crash.
-            crashes, last_in_flight = known.crashes, known.last_in_flight
-        elif position.floor < known.last_in_flight:
-            crashes, last_in_flight = known.crashes + 1, known.last_in_flight
-        else:
-            crashes, last_in_flight = 1, info.delivered.stream_seq
-    return msgspec.structs.replace(position, owner=owner, crashes=crashes, last_in_flight=last_in_flight)

@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind
 from opentelemetry.util.types import AttributeValue
 
 from runtime.actor.handler import Handler
-from runtime.actor.message import Event
+from runtime.actor.message import Contract
 from runtime.errors import ActorError, CodecError
 from runtime.faults import error_text, log_fault
 from runtime.intake.event_work import Completion, EventRoute, EventWork
@@ -220,8 +220,7 @@ def subject_of(delivery: Delivery) -> str:
     return delivery.subject.decode("utf-8", "backslashreplace")
 
 
-def event_subject(event: type[Event], namespace: str) -> tuple[str, str, str]:
-    """Return the actor that emits an event type, its name on the wire, and its subject without the key."""
-    contract = event.__contract__
+def event_subject(contract: Contract, namespace: str) -> tuple[str, str]:
+    """Return the name of an event on the wire, and its subject without the key."""
     name = snake_case(contract.type.__name__)
-    return contract.actor, name, f"{Names(contract.actor, namespace).prefix}{contract.actor}.event.{name}"
+    return name, f"{Names(contract.actor, namespace).prefix}{contract.actor}.event.{name}"

@@ -9,6 +9,7 @@ Used from outside:
 - `journal`: loads and commits records, and looks up handled messages.
 - `relay`: publishes the events and timers of committed turns.
 - `positions`: the positions of consumers.
+- `status`: what does not work in a process, as it reports to the doctor.
 - `dead_letters`: stores, lists, redrives and drops dead letters.
 - `index`: the indexes that list queries read.
 

@@ -11,7 +11,7 @@ them apart. It is created after the turns stream, so if it exists alone, the act
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from runtime.errors import ConfigurationError
@@ -97,57 +97,70 @@ def dead_config(names: Names, replicas: int = 1) -> StreamConfig:
 
 
 class Streams:
-    """The streams that one host uses: the turns and dead-letter streams of its actor, and all events streams it needs.
+    """The streams that one host uses: those of its actor, which it creates, and those of other actors, which it finds.
 
     Args:
         jetstream: The client.
         names: The names of the actor.
-        sources: The names of the actors whose events streams are needed: itself, and those it reacts to.
         replicas: The number of replicas of streams that are created.
     """
 
-    def __init__(self, jetstream: JetStream, names: Names, sources: Iterable[Names], replicas: int = 1) -> None:
+    def __init__(self, jetstream: JetStream, names: Names, replicas: int = 1) -> None:
         self._jetstream = jetstream
         self._turns, self._dead = turns_config(names, replicas), dead_config(names, replicas)
         # The turns stream is created first: a dead-letter stream without it means that state was deleted.
-        self._configs = [self._turns, self._dead, *(events_config(source, replicas) for source in sources)]
+        self._configs = [self._turns, self._dead, events_config(names, replicas)]
+        self._sources: set[str] = set()
+        """The streams of other actors that `find` has found since the last `ensure`."""
         self._created: dict[str, str] = {}
         """The creation time of each stream, as the server prints it. A stream that was created again has another."""
 
     async def ensure(self) -> None:
-        """Create missing streams, and widen those with a narrower configuration. Called whenever the host begins.
+        """Create the streams of this actor that are missing, and widen those with a narrower configuration.
+
+        Called whenever the host begins.
 
         Raises:
             StateLost: The turns stream was deleted or replaced.
             StreamConflict: An existing stream has a setting that cannot be widened.
             ApiError, TimeoutError: The streams cannot be asked or created now.
         """
+        self._sources.clear()
         await self._refuse_lost_state()
         for config in self._configs:
-            await self._jetstream.ensure_stream(config)
-            # The answer to a creation is of no use here: if two processes create the stream at the same time, one of
-            # them gets the time of its own request.
-            info = await self._jetstream.stream_info(config.name)
-            known = self._created.get(config.name, info.created)
-            if known != info.created:
-                logger.error("stream %s was deleted and is created again: its messages are lost", config.name)
-            self._created[config.name] = info.created
+            self._found(config.name, await self._jetstream.ensure_stream(config))
 
-    async def check(self) -> None:
-        """Compare the streams with those that `ensure` found.
+    async def find(self, stream: str) -> StreamInfo | None:
+        """Return the events stream of another actor, which is never created here; None if there is none.
 
         Raises:
-            StreamChanged: A stream was deleted, replaced or changed. `ensure` then decides what to do.
+            ApiError, PermissionDenied, TimeoutError: The stream cannot be asked for.
+        """
+        try:
+            info = await self._jetstream.stream_info(stream)
+        except ApiError as error:
+            if error.err_code == ErrorCode.STREAM_NOT_FOUND:
+                return None
+            raise
+        self._found(stream, info)
+        self._sources.add(stream)
+        return info
+
+    async def check(self) -> None:
+        """Compare the streams with those that `ensure` and `find` found.
+
+        Raises:
+            StreamChanged: A stream was deleted, replaced or changed. The host then begins again.
             ApiError, TimeoutError: The streams cannot be asked now.
         """
         for config in self._configs:
-            info = await self._info(config.name)
-            if info is None or info.created != self._created[config.name]:
-                raise StreamChanged(f"stream {config.name} was deleted")
+            info = await self._same(config.name)
             changes = widen_stream(config, info.config)
             if changes is not None:
                 fields = {key: value for key, value in info.config.items() if changes[key] != value}
                 raise StreamChanged(f"stream {config.name} was changed: it has {fields}")
+        for stream in tuple(self._sources):
+            await self._same(stream)
 
     def created(self, stream: str) -> str:
         """Return the creation time of a stream, as the server prints it; "" if the stream is not one of these."""
@@ -169,6 +182,18 @@ class Streams:
                 f"stream {name} is missing, but {self._dead.name} shows that this actor has run here: its state was "
                 f"deleted, or is not restored yet. Restore it; to begin with no state, delete {self._dead.name} too"
             )
+
+    def _found(self, stream: str, info: StreamInfo) -> None:
+        """Note the creation time of a stream, and log if it is another stream than before."""
+        if self._created.get(stream, info.created) != info.created:
+            logger.error("stream %s was deleted and is created again: its messages are lost", stream)
+        self._created[stream] = info.created
+
+    async def _same(self, stream: str) -> StreamInfo:
+        info = await self._info(stream)
+        if info is None or info.created != self._created[stream]:
+            raise StreamChanged(f"stream {stream} was deleted")
+        return info
 
     async def _info(self, stream: str) -> StreamInfo | None:
         return await unless_missing(lambda: self._jetstream.stream_info(stream))

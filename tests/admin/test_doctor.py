@@ -21,6 +21,7 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND
 from runtime.nats.server import EmbeddedServer, find_nats_server
+from runtime.storage.streams import events_config
 from runtime.telemetry import Tracing
 from runtime.wire.subjects import Names
 from tests.storage.test_dead_letters import FAILING, RUNS, Books, NoteLater, Paid, Post
@@ -328,6 +329,7 @@ async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
         url = ",".join(f"nats://127.0.0.1:{node[1]}" for node in nodes)
         await ready(url)
         async with await Connection.connect(ConnectionOptions(url=url)) as connection:
+            await JetStream(connection).ensure_stream(events_config(Names("shop", namespace), 3))
             runner = Runner([Books], connection, Tracing(in_memory=True), Deployment(namespace=namespace, replicas=3))
             work = asyncio.ensure_future(runner.run())
             async with asyncio.timeout(30):

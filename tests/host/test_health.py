@@ -47,6 +47,14 @@ async def test_a_process_that_is_not_ready_answers_503_with_the_reasons() -> Non
         assert (await ask(server, "GET /livez"))[0] == 200
 
 
+async def test_warnings_do_not_make_a_process_unready() -> None:
+    async with HealthServer(
+        "127.0.0.1", 0, reasons=list, warnings=lambda: ["orders: on_paid waits"], metrics=lambda: ("text/plain", "")
+    ) as server:
+        status, _, body = await ask(server, "GET /readyz")
+        assert (status, body) == (200, '{"status":"ok","reasons":[],"warnings":["orders: on_paid waits"]}')
+
+
 async def test_metrics_are_sent_unchanged() -> None:
     async with served() as server:
         assert (await ask(server, "GET /metrics"))[2] == "up 1\n"

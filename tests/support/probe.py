@@ -31,7 +31,10 @@ from runtime.wire.subjects import key_token
 
 @asynccontextmanager
 async def running(*actors: type[Actor[Any]], url: str, **options: Any) -> AsyncGenerator["Probe"]:
-    """Run actors as `runtime.testing.running` does, and yield a probe."""
+    """Run actors as `runtime.testing.running` does, and yield a probe. The sources that do not run have their streams."""
+    named = [actor for actor in actors if hasattr(actor, "name")]
+    reacting = {event.__contract__.actor for actor in named for event in actor.handlers.reactions}
+    options.setdefault("sources", reacting - {actor.name for actor in named})
     async with testing.running(*actors, url=url, **options) as system:
         yield Probe(system.runner, system.bus, system.tracing)
 

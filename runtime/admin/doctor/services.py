@@ -13,6 +13,7 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.nats.lease import Holder
 from runtime.storage.dead_letters import known_services
+from runtime.storage.status import ProcessStatus, read_statuses
 from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
 from runtime.wire import header_block
 from runtime.wire.subjects import Names, readable_key
@@ -82,7 +83,11 @@ class _ServiceCheck:
         for finding in await self._records():
             healthy = False
             yield finding
-        async for finding in self._consumers():
+        statuses = await read_statuses(self._jetstream, self._names)
+        for finding in self._reports(statuses):
+            healthy = False
+            yield finding
+        async for finding in self._consumers(statuses):
             healthy = False
             yield finding
         for findings in (self._timers(), self._letters()):
@@ -143,7 +148,16 @@ class _ServiceCheck:
             return []
         return await check_records(self._jetstream, self._names)
 
-    async def _consumers(self) -> AsyncIterator[Finding]:
+    def _reports(self, statuses: list[ProcessStatus]) -> list[Finding]:
+        """Return what the processes of the service have reported themselves."""
+        found: list[Finding] = []
+        for status in statuses:
+            process = f"process {status.pid} on {status.host}"
+            found += [fail(self._name, f"{process} is not ready: {text}", "see its log") for text in status.problems]
+            found += [warn(self._name, f"{process}: {text}") for text in status.warnings]
+        return found
+
+    async def _consumers(self, statuses: list[ProcessStatus]) -> AsyncIterator[Finding]:
         running = self._running
         if running is None:
             return
@@ -152,7 +166,11 @@ class _ServiceCheck:
             try:
                 info = await self._jetstream.consumer_info(full, durable)
             except ApiError as error:
-                yield fail(self._name, f"consumer {full}/{durable} is missing", f"restart {self._name} ({error})")
+                if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                    yield fail(self._name, f"consumer {full}/{durable} is missing", f"restart {self._name} ({error})")
+                elif not any(full in text for status in statuses for text in status.warnings):
+                    todo = "start the service that creates it, or compare the namespaces and accounts"
+                    yield warn(self._name, f"its reactions wait: there is no stream {full}", todo)
                 continue
             for finding in self._consumer(full, info):
                 yield finding

@@ -189,17 +189,26 @@ class JetStream:
         self.connection.publish(f"{api.API}STREAM.MSG.DELETE.{stream}", body)
 
     async def ensure_stream(self, config: StreamConfig, timeout: float | None = None) -> StreamInfo:
-        """Create the stream, or widen the existing one so that it covers `config`.
+        """Find the stream. Create it if it is missing, and widen it if it does not cover `config`.
+
+        The right to create or to change it is needed for that only.
 
         Raises:
             StreamConflict: The existing stream has a field that widening cannot bring in line.
         """
         try:
-            return await self._call(f"STREAM.CREATE.{config.name}", config, StreamInfo, timeout)
+            info = await self.stream_info(config.name, timeout)
         except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NAME_IN_USE:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
                 raise
-        info = await self.stream_info(config.name, timeout)
+            try:
+                await self._call(f"STREAM.CREATE.{config.name}", config, StreamInfo, timeout)
+            except ApiError as refusal:
+                if refusal.err_code != ErrorCode.STREAM_NAME_IN_USE:  # Another process has created it meanwhile.
+                    raise
+            # The answer to a creation is of no use: if two processes create the stream at the same time, one of them gets
+            # the time of its own request.
+            info = await self.stream_info(config.name, timeout)
         widened = widen_stream(config, info.config)
         if widened is None:
             return info
@@ -223,24 +232,34 @@ class JetStream:
                 return found
 
     async def ensure_consumer(self, stream: str, config: ConsumerConfig, timeout: float | None = None) -> ConsumerInfo:
-        """Create the durable consumer, or update the existing one to `config`; an existing one keeps its position.
+        """Find the durable consumer. Create it if it is missing, and update it if it differs from `config`.
+
+        An existing consumer keeps its start and its position. The right to create one is needed for a change only.
 
         Raises:
-            StreamConflict: The existing consumer has another start or another kind of acknowledgement.
+            StreamConflict: The existing consumer has another kind of acknowledgement.
         """
         operation = f"CONSUMER.CREATE.{stream}.{config.durable}"
-        body = {"stream_name": stream, "config": config, "action": "create"}
         try:
-            return await self._call(operation, body, ConsumerInfo, timeout)
+            info = await self.consumer_info(stream, config.durable, timeout)
         except ApiError as error:
-            if error.err_code != ErrorCode.CONSUMER_ALREADY_EXISTS:
+            if error.err_code != ErrorCode.CONSUMER_NOT_FOUND:
                 raise
-        info = await self.consumer_info(stream, config.durable, timeout)
+            body = {"stream_name": stream, "config": config, "action": "create"}
+            try:
+                await self._call(operation, body, ConsumerInfo, timeout)
+            except ApiError as refusal:
+                if refusal.err_code != ErrorCode.CONSUMER_ALREADY_EXISTS:  # Another process has created it meanwhile.
+                    raise
+            # The answer to a creation may have the time of the request as `created`, after a restart of nats-server.
+            info = await self.consumer_info(stream, config.durable, timeout)
         updated = update_consumer(config, info.config)
         if updated is None:
             return info
-        body = {"stream_name": stream, "config": updated, "action": "update"}
-        return await self._call(operation, body, ConsumerInfo, timeout)
+        await self._call(
+            operation, {"stream_name": stream, "config": updated, "action": "update"}, ConsumerInfo, timeout
+        )
+        return await self.consumer_info(stream, config.durable, timeout)
 
     async def delete_consumer(self, stream: str, consumer: str, timeout: float | None = None) -> None:
         """Delete a consumer."""

@@ -17,8 +17,10 @@ _UNLIMITED: Final = frozenset({"max_age", "max_msgs", "max_bytes", "max_msgs_per
 """Limits for which a larger number is wider, and zero or a negative number means no limit."""
 _PERMISSIONS: Final = frozenset({"allow_direct", "allow_msg_ttl", "allow_msg_schedules", "allow_rollup_hdrs"})
 """Flags for which true is wider."""
-_FIXED: Final = frozenset({"deliver_policy", "opt_start_seq", "ack_policy"})
-"""Consumer fields that the server does not change after the creation."""
+_START: Final = frozenset({"deliver_policy", "opt_start_seq", "opt_start_time"})
+"""Consumer fields that count at the creation only: an existing consumer keeps its start, and the server cannot change it."""
+_FIXED: Final = frozenset({"ack_policy"})
+"""Consumer fields that the server does not change after the creation, and that must be as wanted."""
 
 
 class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"replicas": "num_replicas"}):
@@ -56,8 +58,9 @@ class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"durable
 
     durable: str
     filter_subjects: tuple[str, ...] | UnsetType = UNSET
-    deliver_policy: Literal["all", "new", "last_per_subject", "by_start_sequence"] = "all"
+    deliver_policy: Literal["all", "new", "last_per_subject", "by_start_sequence", "by_start_time"] = "all"
     opt_start_seq: int | UnsetType = UNSET
+    opt_start_time: str | UnsetType = UNSET
     ack_policy: Literal["explicit", "none"] = "explicit"
     ack_wait: int | UnsetType = UNSET
     max_deliver: int | UnsetType = UNSET
@@ -88,11 +91,10 @@ def widen_stream(want: StreamConfig, have: Mapping[str, Any]) -> dict[str, Any] 
 
 
 def update_consumer(want: ConsumerConfig, have: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return `have` with the fields of `want`, or None if they are equal already.
+    """Return `have` with the fields of `want`, or None if they are equal already. The start of `have` stays as it is.
 
     Raises:
-        StreamConflict: The two differ in a field that the server cannot change: the start of the consumer, or its
-            kind of acknowledgement.
+        StreamConflict: The two differ in the kind of acknowledgement, which the server cannot change.
     """
     now = dict(have)
     # The server reports a single filter in a field of its own.
@@ -104,7 +106,7 @@ def update_consumer(want: ConsumerConfig, have: Mapping[str, Any]) -> dict[str, 
         current = now.get(field)
         if field == "metadata":
             value = {**(current or {}), **value}
-        if _covers(field, value, current):
+        if field in _START or _covers(field, value, current):
             continue
         if field in _FIXED:
             raise StreamConflict(f"consumer {want.durable}", field, current, value)

@@ -12,6 +12,7 @@ import msgspec
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.dead_letters import DeadLetter, DeadLetters
+from runtime.storage.streams import events_config
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
@@ -105,7 +106,9 @@ def _served(letter: DeadLetter) -> Served:
 
 
 async def _serve(cell: Cell, menu: Menu) -> None:
-    """Emit the events of all keys in order, the keys interleaved."""
+    """Create the stream of the kitchen, which does not run, and emit the events of all keys in order, interleaved."""
+    replicas = cell.servers.replicas
+    await JetStream(cell.connection).ensure_stream(events_config(Names("kitchen", cell.namespace), replicas))
     for number in range(max(map(len, menu.values()))):
         for key, kinds in menu.items():
             await cell.bus.emit(Served(key, number, kinds[number]))

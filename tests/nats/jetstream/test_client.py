@@ -286,8 +286,10 @@ async def test_ensure_consumer_updates_the_fields_that_may_change(jetstream: Jet
     assert set(changed["filter_subjects"]) == {f"{stream}.a", f"{stream}.b"}
     back = (await jetstream.ensure_consumer(stream, config)).config
     assert (back["ack_wait"], back["max_ack_pending"]) == (SECOND, 5)
-    with pytest.raises(StreamConflict, match="consumer c has deliver_policy 'all' but 'new'"):
-        await jetstream.ensure_consumer(stream, ConsumerConfig(durable="c", deliver_policy="new"))
+    kept = await jetstream.ensure_consumer(stream, ConsumerConfig(durable="c", deliver_policy="new"))
+    assert kept.config["deliver_policy"] == "all"  # The start counts at the creation only.
+    with pytest.raises(StreamConflict, match="consumer c has ack_policy 'explicit' but 'none'"):
+        await jetstream.ensure_consumer(stream, ConsumerConfig(durable="c", ack_policy="none"))
     await jetstream.delete_consumer(stream, "c")
     with pytest.raises(ApiError, match="consumer not found"):
         await jetstream.consumer_info(stream, "c")

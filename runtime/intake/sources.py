@@ -1,0 +1,98 @@
+"""The sources of an actor: the events streams of the actors that it reacts to. They are found, and never created here.
+
+Each actor creates its own streams. A stream that its actor has not created yet, or that lies in another namespace or
+account, is missing from here. The actor serves without it: the reactions to it wait, `waiting` names them, and the search
+goes on until the stream is there.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from runtime.actor.handler import Handler
+from runtime.backoff import Backoff
+from runtime.errors import ActorError, ConfigurationError
+from runtime.turns.served import Served
+from runtime.wire.subjects import Names
+
+logger = logging.getLogger("actorloom.intake")
+
+_BACKOFF = Backoff(first=0.2, longest=2.0)
+"""The pauses between two looks for the missing streams."""
+
+
+class Sources:
+    """Starts the reactions of one ownership to each stream, as soon as there is the stream.
+
+    Args:
+        served: The actor, its names and clients.
+        begin: Starts the reactions to a stream that exists. It is called again if it raises.
+    """
+
+    def __init__(self, served: Served, begin: Callable[[str, list[Handler]], Awaitable[None]]) -> None:
+        self.waiting: dict[str, str] = {}
+        """For each stream whose reactions wait, the names of the reactions and the reason."""
+        self._served = served
+        self._begin = begin
+        self._handlers: dict[str, list[Handler]] = {}
+        """The reactions by stream."""
+        self._actors: dict[str, str] = {}
+        """The name of the actor that creates each stream."""
+        for event, handlers in served.actor.handlers.reactions.items():
+            source = event.__contract__.actor
+            stream = Names(source, served.namespace).events_stream
+            self._handlers.setdefault(stream, []).extend(handlers)
+            self._actors[stream] = source
+        self._search: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start the reactions to the streams that exist, and begin to look for the others.
+
+        Raises:
+            ConfigurationError: A consumer cannot be used.
+        """
+        for stream in self._handlers:
+            await self._try(stream)
+        if self.waiting:
+            self._search = asyncio.get_running_loop().create_task(self._look(), name="actorloom sources")
+            self._search.add_done_callback(self._ended)
+
+    async def stop(self) -> None:
+        """Stop looking. Reactions that have started go on."""
+        search, self._search = self._search, None
+        if search is not None:
+            search.cancel()
+            await asyncio.wait({search})
+
+    async def _look(self) -> None:
+        attempt = 0
+        while self.waiting:
+            attempt += 1
+            await asyncio.sleep(_BACKOFF.delay(attempt))
+            for stream in tuple(self.waiting):
+                await self._try(stream)
+
+    async def _try(self, stream: str) -> None:
+        """Start the reactions to a stream, or note why they wait."""
+        try:
+            if await self._served.streams.find(stream) is not None:
+                await self._begin(stream, self._handlers[stream])
+                if self.waiting.pop(stream, None) is not None:
+                    logger.info("%s: %s: %s is there", self._served.name, self._names(stream), stream)
+                return
+            reason = f"there is no stream {stream}, which {self._actors[stream]} creates when it starts"
+        except ConfigurationError:
+            raise
+        except (ActorError, TimeoutError) as error:
+            reason = f"{stream} cannot be used: {error}"
+        text = f"{self._names(stream)} waits: {reason}"
+        if self.waiting.get(stream) != text:
+            logger.warning("%s: %s", self._served.name, text)
+        self.waiting[stream] = text
+
+    def _names(self, stream: str) -> str:
+        return ", ".join(handler.name for handler in self._handlers[stream])
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._served.crashed(error)
