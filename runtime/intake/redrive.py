@@ -55,6 +55,9 @@ class Redrives(Reactions):
 
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Put a redriven dead letter into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
+        if self.letters.is_in_parts(delivery):
+            self.turns.spawn(self._deliver_parts(delivery, attempt))
+            return
         failure = read_failure(delivery.headers)
         route = self._routes.get(failure.reaction)
         if route is None:
@@ -81,6 +84,19 @@ class Redrives(Reactions):
             self.unreadable(work, error)
             return
         self.admit(work, attempt)
+
+    async def _deliver_parts(self, delivery: Delivery, attempt: int | None) -> None:
+        """Deliver a dead letter whose body is stored in parts."""
+        try:
+            delivery.payload = await self.letters.body(delivery)
+        except CodecError as error:
+            delivery.payload = b"null"  # it becomes a dead letter again, as a body that no message type has
+            logger.error("%s: %s", self.names.actor, error)
+        except (ActorError, TimeoutError) as error:
+            logger.warning("%s: the body of a redriven dead letter cannot be read now: %s", self.names.actor, error)
+            delivery.nak(self.options.retry.longest)
+            return
+        self.deliver(delivery, attempt)
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
         """Return the subject, stream and sequence of the original message, not those of the dead letter."""

@@ -13,6 +13,6 @@ Used from outside:
 - `dead_letters`: stores, lists, redrives and drops dead letters.
 - `index`: the indexes that list queries read.
 
-The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `checkpoint`,
-`outbox_messages` and `schedules` (parts of the relay), and `ordered` (the data structure of an index).
+The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `dead_parts`
+(large bodies of dead letters), `checkpoint`, `outbox_messages` and `schedules` (parts of the relay), and `ordered` (the data structure of an index).
 """

@@ -16,10 +16,11 @@ from typing import Any, Final
 
 import msgspec
 
-from runtime.errors import PublishError
+from runtime.errors import CodecError, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.responses import StoredMessage
+from runtime.storage.dead_parts import PARTS, DeadParts
 from runtime.wire import header_block
 from runtime.wire.subjects import Names, snake_case, valid_name
 
@@ -33,6 +34,8 @@ _MAX_HEADERS: Final = 64_000
 """Bytes of a dead letter's headers. JetStream refuses more than 64 KiB, and the original may have had as many."""
 _TO_SPACES: Final = str.maketrans("\r\n\0", "   ")
 """Replaces the characters that no header can hold."""
+_PARTS_ROOM: Final = 16_384
+"""Bytes that the header with the parts of a body may have."""
 _PREFIX: Final = "Dead-"
 """The prefix of the headers that describe the failure."""
 
@@ -112,6 +115,7 @@ class DeadLetters:
     def __init__(self, jetstream: JetStream, names: Names) -> None:
         self._jetstream = jetstream
         self._names = names
+        self._parts = DeadParts(jetstream, names)
 
     async def store(self, stream: str, delivery: Delivery, name: str, failure: Failure) -> bool:
         """Store a message as a dead letter.
@@ -130,8 +134,15 @@ class DeadLetters:
         message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{failure.reaction}"
         own_headers = [(header_block.MESSAGE_ID.decode(), message_id), *_failure_headers(failure)]
         headers = _fitting(_original_headers(delivery.headers), _MAX_HEADERS - _size(own_headers)) + own_headers
+        payload = delivery.payload
         try:
-            await self._jetstream.publish(subject, delivery.payload, headers=header_block.encode(headers))
+            block = header_block.encode(headers)
+            if self._parts.needed(block, payload):
+                headers.append(await self._parts.store(name, message_id, payload))
+                room = self._jetstream.connection.max_payload - _size(own_headers) - _PARTS_ROOM
+                headers = _fitting(headers[: -len(own_headers) - 1], room) + headers[-len(own_headers) - 1 :]
+                block, payload = header_block.encode(headers), b""
+            await self._jetstream.publish(subject, payload, headers=block)
         except (PublishError, TimeoutError) as error:
             logger.error("%s: a dead letter could not be stored: %s", subject, error)
             return False
@@ -139,13 +150,13 @@ class DeadLetters:
 
     async def get(self, sequence: int) -> DeadLetter | None:
         """Return the dead letter at `sequence`, or None if there is none."""
-        stored = await self._jetstream.get(self._names.dead_stream, sequence)
-        return self._letter(stored) if stored is not None and self._is_dead(stored) else None
+        stored = await self._stored(sequence)
+        return await self._letter(stored) if stored is not None else None
 
     async def read(self, selection: Selection = Selection()) -> AsyncIterator[DeadLetter]:
         """Iterate over the selected dead letters, oldest first."""
-        async for stored in self._jetstream.read(self._names.dead_stream, self._names.dead(">")):
-            letter = self._letter(stored)
+        async for stored in self._jetstream.read(self._names.dead_stream, self._names.dead("*")):
+            letter = await self._letter(stored)
             if selection.matches(letter):
                 yield letter
 
@@ -158,28 +169,50 @@ class DeadLetters:
         Returns:
             False if there is no such dead letter.
         """
-        letter = await self.get(sequence)
-        if letter is None:
+        stored = await self._stored(sequence)
+        if stored is None:
             return False
         headers = [
-            *letter.headers.items(),
+            *_original_headers(stored.headers),
             (header_block.MESSAGE_ID.decode(), f"redrive:{sequence}"),
-            *_failure_headers(letter.failure),
+            *_failure_headers(read_failure(stored.headers)),
         ]
-        subject = self._names.redrive(letter.name)
-        await self._jetstream.publish(subject, letter.payload, headers=header_block.encode(headers))
-        await self.drop(sequence)
+        if (parts := header_block.get(stored.headers, PARTS)) is not None:
+            headers.append((PARTS.decode(), parts))  # the message on its way back takes them over
+        subject = self._names.redrive(stored.subject.removeprefix(self._names.dead("")))
+        await self._jetstream.publish(subject, stored.payload, headers=header_block.encode(headers))
+        await self._jetstream.delete_message(self._names.dead_stream, sequence)
         return True
 
+    def is_in_parts(self, delivery: Delivery) -> bool:
+        """Return whether `delivery` is a dead letter on its way back whose body must be read by `body`."""
+        return not delivery.payload and header_block.get(delivery.headers, PARTS) is not None
+
+    async def body(self, delivery: Delivery) -> bytes:
+        """Return the body of a dead letter on its way back. Raises `CodecError` if a part of it is missing."""
+        return await self._parts.load(delivery.headers, delivery.payload)
+
     async def drop(self, sequence: int) -> bool:
-        """Delete a dead letter permanently; return False if there is none."""
+        """Delete a dead letter permanently, or one on its way back; return False if there is none."""
+        stored = await self._jetstream.get(self._names.dead_stream, sequence)
+        if stored is None:
+            return False
+        await self._parts.delete(stored.headers)
         return await self._jetstream.delete_message(self._names.dead_stream, sequence)
 
-    def _is_dead(self, stored: StoredMessage) -> bool:
-        """Return whether a message is a dead letter, and not one on its way back."""
-        return stored.subject.startswith(self._names.dead(""))
+    async def _stored(self, sequence: int) -> StoredMessage | None:
+        """Return the message of a dead letter; None if there is none, or only one on its way back or a part of one."""
+        stored = await self._jetstream.get(self._names.dead_stream, sequence)
+        if stored is None or "." in stored.subject.removeprefix(self._names.dead("")):
+            return None
+        return stored
 
-    def _letter(self, stored: StoredMessage) -> DeadLetter:
+    async def _letter(self, stored: StoredMessage) -> DeadLetter:
+        try:
+            payload = await self._parts.load(stored.headers, stored.payload)
+        except CodecError as error:
+            logger.error("%s:%d: %s", self._names.actor, stored.sequence, error)
+            payload = b""
         return DeadLetter(
             service=self._names.actor,
             sequence=stored.sequence,
@@ -187,7 +220,7 @@ class DeadLetters:
             time=stored.time,
             failure=read_failure(stored.headers),
             headers=dict(_original_headers(stored.headers)),
-            payload=stored.payload,
+            payload=payload,
         )
 
 

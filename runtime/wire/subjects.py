@@ -194,6 +194,10 @@ class Names:
         """``orders.dead.<event or command>``."""
         return f"{self.prefix}{self.actor}.dead.{name}"
 
+    def dead_part(self, name: str) -> str:
+        """``orders.dead.<event or command>.part``: a part of the body of a dead letter that is too large for one message."""
+        return f"{self.dead(name)}.part"
+
     def redrive(self, name: str) -> str:
         """``orders.redrive.<event or command>``: a dead letter on its way back to the reaction that gave it up."""
         return f"{self.prefix}{self.actor}.redrive.{name}"

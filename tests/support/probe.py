@@ -117,7 +117,7 @@ class Probe(testing.System):
     async def dead_letters(self, actor: str) -> list[StoredMessage]:
         """Return the dead letters of `actor`, oldest first."""
         names = self.served(actor).names
-        return [each async for each in self.jetstream.read(names.dead_stream, names.dead(">"))]
+        return [each async for each in self.jetstream.read(names.dead_stream, names.dead("*"))]
 
     # Memory: the keys of an actor
 

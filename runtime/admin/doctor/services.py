@@ -206,7 +206,7 @@ class _ServiceCheck:
             yield warn(self._name, text, todo)
 
     async def _letters(self) -> AsyncIterator[Finding]:
-        subjects = self._names.dead(">")
+        subjects = self._names.dead("*")
         info = await _info(self._jetstream, self._names.dead_stream, subjects)
         if info is not None and (counts := info.state.subjects):
             prefix = self._names.dead("")
