@@ -21,6 +21,7 @@ ActorError
 ├ Retry                raised in a reaction to ask for another attempt
 ├ PublishError         a message that was not sent or not acknowledged
 └ CodecError           bytes that do not decode, or a value that cannot be encoded
+  └ InvalidValue         a value that its own type refuses; nothing was stored or sent
 """
 
 import math
@@ -255,6 +256,17 @@ class PublishError(ActorError):
 
 class CodecError(ActorError):
     """Bytes do not decode to the expected type, or a value cannot be encoded."""
+
+
+class InvalidValue(CodecError):
+    """A message, a state or a reply does not fit its own type. Nothing was stored or sent.
+
+    msgspec does not check the fields of a struct when it is made. The check takes place before a message is sent and before a
+    turn commits. The text names the field. In a handler, the error is a failure of the handler.
+    """
+
+    executed: bool | None = False
+    """As in `RequestError`. None if the handler had sent another command before."""
 
 
 def not_found(message: str) -> NoReturn:

@@ -9,6 +9,7 @@ Used from outside by other rooms:
 - `base`: `Actor`, and the view of an actor that one call has.
 - `call`: the context of one running handler, and in a turn the changes that it collects.
 - `invoke`: runs a handler on a view of its actor.
+- `outcome`: what a handler leaves, encoded and read back before the commit.
 - `timer`: timers and schedules.
 - `indexes`: `Index` and `Page`.
 - `raised_at`: the line of an application that an error comes from.
@@ -16,5 +17,5 @@ Used from outside by other rooms:
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 
 The other modules are internal: `patterns` (the content patterns of `where`), `query_check` (the check that a query handler
-changes nothing) and `state_type` (the declared type of the state).
+changes nothing) and `state_type` (the declared type of the state, and its codec).
 """

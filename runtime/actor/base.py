@@ -12,9 +12,9 @@ from runtime.actor.call import Call, TurnCall
 from runtime.actor.handler import HandlerTable, has_handlers
 from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of
-from runtime.actor.state_type import find_state_type, invalid_state
+from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
-from runtime.errors import DeclarationError, RequestError
+from runtime.errors import DeclarationError, InvalidValue, RequestError
 from runtime.options import Options
 from runtime.wire.subjects import valid_name
 
@@ -65,6 +65,8 @@ class Actor(Generic[S]):
     """The handlers of the class."""
     state_type: ClassVar[Any] = None
     """The type of the state; None for an actor without state."""
+    state_codec: ClassVar[StateCodec | None] = None
+    """The codec of the states; None for an actor without state."""
     indexes: ClassVar[tuple[Index, ...]] = ()
     """The declared indexes."""
 
@@ -81,6 +83,7 @@ class Actor(Generic[S]):
                 "use lower-case letters, digits, '-' and '_', with a letter first"
             )
         cls.state_type = find_state_type(cls, Actor)
+        cls.state_codec = StateCodec(cls.state_type) if cls.state_type is not None else None
         cls.indexes = tuple(indexes) or cls.indexes
         check_indexes(cls.__name__, cls.indexes, cls.state_type)
         cls.handlers = HandlerTable(name, cls, cls.state_type is not None)
@@ -113,7 +116,7 @@ class Actor(Generic[S]):
         call = self._running.writable("change state")
         if value is not None and not isinstance(value, self.state_type or ()):
             raise invalid_state(self.name, self.state_type, value)
-        call.state = value
+        call.assign(value)
 
     @property
     def key(self) -> str:
@@ -206,7 +209,7 @@ class Actor(Generic[S]):
             return await call.scope.requests.request(
                 message, command_id=call.next_id(message), timeout=timeout, call=call
             )
-        except RequestError as error:
+        except (RequestError, InvalidValue) as error:
             executed = error.executed is not False
             raise
         finally:

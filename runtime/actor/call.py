@@ -103,6 +103,8 @@ class TurnCall(Call, kw_only=True, eq=False):
     """The number of ids that `next_id` has returned."""
     commanded: bool = False
     """True once a nested command may have been executed. Its effect stays, even if this message has none."""
+    assigned: bool = False
+    """True if the handler has assigned `state`."""
     emitted: Sequence[tuple[str, Event]] = ()
     """The events for the outbox, with their ids."""
     timers: Sequence[tuple[str, Timer]] = ()
@@ -127,6 +129,11 @@ class TurnCall(Call, kw_only=True, eq=False):
             type_name = contract.type_name
             token = key_token(contract.key_of(message)) if contract.key_of is not None else ""
         return derived_id(self.message_id, self.ordinal, link(self.scope.actor, self.key), type_name, token)
+
+    def assign(self, state: Any) -> None:
+        """Leave a new state; None deletes the key."""
+        self.state = state
+        self.assigned = True
 
     def emit(self, event: Event) -> None:
         """Add an event to the outbox. Raises `DeclarationError` if it is no event of this actor."""

@@ -18,6 +18,7 @@ from runtime.actor.message import (
     NewKey,
     Op,
     Query,
+    codec_of,
     contract_of,
     declared,
     path_reader,
@@ -25,7 +26,7 @@ from runtime.actor.message import (
 from runtime.actor.patterns import compile_pattern
 from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
-from runtime.wire.codec import Codec, check_type
+from runtime.wire.codec import Codec
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.schemas import check_schema
 
@@ -188,6 +189,7 @@ class Handler:
         "matches",
         "name",
         "reply",
+        "result",
         "source",
         "type_name",
         "verb",
@@ -216,10 +218,11 @@ class Handler:
         """Of each event of a reaction: an event's id stands for it, whatever its body."""
         self.reply: Any = contract.reply
         self.doc = inspect.getdoc(function) or ""
-        self.codec: Codec[Any] = Codec(contract.type)
-        check_type(contract.reply)
+        self.codec = codec_of(contract.type)
         check_schema(contract.type)
         check_schema(contract.reply, f"the reply of {contract.type.__name__}")
+        self.result: Codec[Any] = Codec(None if mark.accept else contract.reply)
+        """The codec of the values that the method returns. A reaction and a long job return None."""
         self.where = mark.where
         self.matches = compile_pattern(mark.where, f"{label}: where") if mark.where is not None else None
         """The predicate of the pattern `where`, over the decoded JSON of an event; None without a pattern."""

@@ -13,6 +13,7 @@ not a field.
 import re
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import (
     Annotated,
     Any,
@@ -32,7 +33,7 @@ from typing import (
 import msgspec
 
 from runtime.errors import CodecError, DeclarationError
-from runtime.wire.codec import undefined_type
+from runtime.wire.codec import Codec, undefined_type
 from runtime.wire.subjects import snake_case, valid_name
 
 R = TypeVar("R", covariant=True)
@@ -304,6 +305,25 @@ def contract_of(message: object) -> Contract:
         return contract
     name = message.__name__ if isinstance(message, type) else type(message).__name__
     raise DeclarationError(f"{name} is not a message: subclass Query, Command or Event with actor=…")
+
+
+@cache
+def codec_of(kind: Any) -> Codec[Any]:
+    """Return the codec of a message class. It is made once, when the class is first used.
+
+    Raises:
+        DeclarationError: The type is dangerous on the wire, or not defined.
+    """
+    return Codec(kind)
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the JSON of a message, which its receiver can read.
+
+    Raises:
+        InvalidValue: The message does not fit its own type. The text names the field.
+    """
+    return codec_of(type(message)).encode(message, contract_of(message).op)
 
 
 def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey | None, formerly: Any) -> Contract:

@@ -5,7 +5,39 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from runtime.errors import DeclarationError
-from runtime.wire.codec import check_type
+from runtime.wire.codec import Codec, encode
+from runtime.wire.type_parts import has_mutable_parts
+
+_encode_in_order = msgspec.json.Encoder(order="deterministic").encode
+
+
+class StateCodec(Codec[Any]):
+    """Encodes and decodes the states of an actor, and keeps the handlers of different messages apart (ADR 003).
+
+    Args:
+        kind: The type of the states.
+
+    Raises:
+        DeclarationError: The type is dangerous on the wire.
+    """
+
+    __slots__ = ("mutable",)
+
+    def __init__(self, kind: Any) -> None:
+        super().__init__(kind)
+        self.mutable = has_mutable_parts(kind)
+        """Whether a state has a part that can be changed in place, such as a list. Other states need no copies."""
+
+    def copy(self, state: Any) -> Any:
+        """Return the state that one handler gets: a copy if the type has mutable parts."""
+        return self.decode_json(encode(state)) if self.mutable and state is not None else state
+
+    def is_changed(self, copy: Any, state: Any) -> bool:
+        """Return whether a handler has changed its `copy` of `state` in place."""
+        if not self.mutable or copy == state:
+            return False
+        # A class with eq=False has no other comparison. The iteration order of equal sets may differ.
+        return _encode_in_order(copy) != _encode_in_order(state)
 
 
 def find_state_type(cls: type, generic: type) -> Any:
@@ -19,7 +51,7 @@ def find_state_type(cls: type, generic: type) -> Any:
         The type, or None for an actor without state.
 
     Raises:
-        DeclarationError: The type is not a frozen struct, or it is dangerous on the wire.
+        DeclarationError: The type is not a frozen struct.
     """
     for base in cls.__mro__:
         for parent in base.__dict__.get("__orig_bases__", ()):
@@ -33,7 +65,6 @@ def find_state_type(cls: type, generic: type) -> Any:
                     raise DeclarationError(
                         f"{cls.__name__}: the state {state!r} must be a msgspec.Struct with frozen=True"
                     )
-                check_type(state)
                 return state
     return None
 

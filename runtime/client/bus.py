@@ -32,7 +32,6 @@ from runtime.nats.options import DATA_DIRECTORY, DEFAULT_URL, environment
 from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
-from runtime.wire.codec import encode
 from runtime.wire.ids import check_id, new_id
 from runtime.wire.subjects import NO_KEY, key_token
 
@@ -132,7 +131,7 @@ class Bus:
             DeadlineExceeded: No reply came in time.
             RequestError: The command failed for another reason. If its ``executed`` is None, the outcome is unknown; `retry`
                 sends commands until it is known.
-            CodecError: The id is empty, longer than 256 bytes, or not printable.
+            CodecError: The id is empty, longer than 256 bytes, or not printable, or the message does not fit its own type (`InvalidValue`).
 
         Example:
             await bus.command(CreateOrder("1"), id="order-1")
@@ -210,7 +209,10 @@ class Bus:
         block = event_headers(contract.actor, contract.type.__name__, event_id, token, started / 1e9, trace)
         try:
             await self._jetstream.publish(
-                b"%b.%b" % (route.subject, token.encode()), encode(event), headers=block, timeout=self.timeout
+                b"%b.%b" % (route.subject, token.encode()),
+                route.encode(event, "event"),
+                headers=block,
+                timeout=self.timeout,
             )
         except (PublishError, TimeoutError) as error:
             finish(span, None, type(error).__name__, str(error))

@@ -1,12 +1,12 @@
 """Routes: everything that sending a message of one type needs, prepared when the first one is sent."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from opentelemetry.trace import SpanKind
 from opentelemetry.util.types import AttributeValue
 
-from runtime.actor.message import Contract
+from runtime.actor.message import Contract, codec_of
 from runtime.client.breaker import Breaker, BreakerPolicy
 from runtime.errors import CodecError, HandlerFailed
 from runtime.nats.connection import Connection, Response, validate_subject
@@ -28,13 +28,15 @@ class Route:
         policy: The limits of the circuit breaker.
     """
 
-    __slots__ = ("breaker", "contract", "durations", "op", "reply", "subject", "subject_text", "template")
+    __slots__ = ("breaker", "contract", "durations", "encode", "op", "reply", "subject", "subject_text", "template")
 
     def __init__(
         self, contract: Contract, subject: str, template: Template, durations: Durations, policy: BreakerPolicy
     ) -> None:
         self.contract = contract
         self.op = contract.op
+        self.encode: Callable[[Any, str], bytes] = codec_of(contract.type).encode
+        """Encodes a message. Raises `InvalidValue` if it does not fit its own type."""
         self.subject = subject.encode()
         self.subject_text = subject
         self.template = template
@@ -60,7 +62,7 @@ class Route:
             return self.reply.decode(payload, reply_format)
         except CodecError as error:
             failed = HandlerFailed(f"{self.subject_text}: the reply does not fit {self.contract.reply}: {error}")
-            failed.executed = True
+            failed.executed = self.op == "command"
             raise failed from error
 
 

@@ -32,7 +32,6 @@ from runtime.errors import CircuitOpen, NotDelivered, PublishError, RequestError
 from runtime.faults import error_text
 from runtime.nats.connection import Connection, NoResponders, NotConnected
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, finish, get_context, inject
-from runtime.wire.codec import encode
 from runtime.wire.envelope import write
 
 _now = time.time_ns
@@ -101,7 +100,7 @@ class Sender:
                 raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
             chain = "" if call is None else call.nested_chain()
             block = write(trace, (started + int(timeout * 1e9)) // 1_000_000, command_id, chain)
-            payload, expires_at = encode(message), self._time() + timeout
+            payload, expires_at = route.encode(message, route.op), self._time() + timeout
             try:
                 reply = self._request(route.subject, payload, block, expires_at)
             except NotConnected:

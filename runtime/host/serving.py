@@ -187,13 +187,15 @@ class Serving:
 
     async def _states(self, tokens: list[str]) -> list[Any]:
         """Return the committed state of each key token, for a page of a list query; None for an unreadable record."""
+        codec = self.served.actor.state_codec
+        assert codec is not None, "an actor with indexes has a state"
 
         async def state(token: str) -> Any:
             entry = self.turns.keys.use(token_key(token))
             entry.queries += 1
             try:
                 await self.turns.keys.ensure_loaded(entry)
-                return entry.state
+                return codec.copy(entry.state)
             except Unreadable:
                 return None  # the journal has logged it
             finally:

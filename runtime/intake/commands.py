@@ -13,10 +13,10 @@ from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint, logger
-from runtime.storage.record import Handled, is_null
+from runtime.storage.record import Handled
 from runtime.telemetry import LeanSpan
 from runtime.turns.work import Work
-from runtime.wire.codec import JSON, Format, format_of
+from runtime.wire.codec import JSON, Codec, Format, format_of
 from runtime.wire.envelope import read
 from runtime.wire.fingerprint import changed_fields, derived_fingerprint, fingerprint, is_other_run
 from runtime.wire.ids import MAX_ID, accept_id, is_derived, key_for, new_id
@@ -53,8 +53,9 @@ class CommandWork(Work, kw_only=True, eq=False):
         if repeated:
             if self.span.is_recording():
                 self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
-            reply = None if is_null(raw) else raw if self.format is JSON else msgspec.json.decode(raw)
-        self.endpoint.answer(self, reply)
+            if self.format is not JSON:
+                reply = msgspec.json.decode(raw)
+        self.endpoint.answer(self, reply, bytes(raw))
 
     async def failed(self, error: BaseException) -> None:
         """Answer with the error. A command is not retried here: its caller decides."""
@@ -182,4 +183,5 @@ def accepting(handler: Handler) -> Handler:
         return Accepted(call.message_id)
 
     stored.function = accept
+    stored.result = Codec(Accepted)
     return stored

@@ -17,7 +17,7 @@ from runtime.intake.context import Context
 from runtime.storage.record import Unreadable
 from runtime.telemetry import NO_SPAN, Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
 from runtime.turns.failures import failure_of
-from runtime.wire.codec import JSON, Format, encode
+from runtime.wire.codec import JSON, UNENCODABLE, Format
 from runtime.wire.header_block import END, START
 from runtime.wire.replies import error_body, error_reply, is_internal
 
@@ -97,21 +97,28 @@ class Endpoint:
         self.durations = served.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
         self.stats = RequestStats(self.durations)
         self.respond = served.connection.respond
+        self.silent = handler.contract.reply in (None, type(None))
+        """Whether the reply is empty: that of a ``Command[None]`` or a ``Query[None]``."""
         self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
 
-    def answer(self, request: Request, value: Any) -> None:
-        """Send the value that a handler returned, end the span and record the duration."""
+    def answer(self, request: Request, value: Any, payload: bytes) -> None:
+        """Send the value that a handler returned, end the span and record the duration.
+
+        Args:
+            request: The request.
+            value: The value.
+            payload: The same value as JSON.
+        """
         span = request.span
         try:
             if request.format is JSON:
-                payload = encode(value) if value is not None else b""
                 # Spans are compared by exact type: `isinstance` with an abstract class costs four times the encoding.
                 block = None if span is NO_SPAN or type(span) in _SILENT else START + response_line(span) + END
-                self.respond(request.reply, payload, block)
+                self.respond(request.reply, b"" if self.silent else payload, block)
             else:
                 block = b"".join((START, request.format.header_line, response_line(span), END))
                 self.respond(request.reply, request.format.encode(value), block)
-        except (PublishError, OverflowError) as error:  # The reply, or an integer in MessagePack, is too large.
+        except (PublishError, *UNENCODABLE) as error:  # The reply, or an integer in MessagePack, is too large.
             self.answer_unsendable(request, error)
             return
         now = _now()
@@ -123,7 +130,8 @@ class Endpoint:
         """Send an error for a reply that cannot be sent, for example because it is too large."""
         logger.error("%s: the reply could not be sent: %s", self.subject, error)
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
-        unsent.executed = True  # A command is answered after its commit.
+        # A command is answered after its commit. A query changes nothing.
+        unsent.executed = self.handler.contract.op == "command"
         self.answer_error(request, unsent)
 
     def answer_error(self, request: Request, error: BaseException) -> None:

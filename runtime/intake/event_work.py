@@ -9,7 +9,7 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
-from runtime.errors import ActorError, CodecError, DeclarationError, IdReused, Rejected, Retry, TooLarge
+from runtime.errors import ActorError, CodecError, DeclarationError, IdReused, InvalidValue, Rejected, Retry, TooLarge
 from runtime.faults import error_text, log_fault
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.options import Options
@@ -24,7 +24,8 @@ _now = time.time_ns
 
 PERMANENT = (DeclarationError, CodecError)
 """Errors that a retry does not cure, unless the retry policy classifies them otherwise. Those in `_OWN_PERMANENT` belong to
-them if they are of this actor itself; if one is the answer to a nested command, a retry may succeed."""
+them if they are of this actor itself; if one is the answer to a nested command, a retry may succeed. `InvalidValue` is not permanent: what a handler leaves may
+depend on the time or on the reply of another actor."""
 
 _OWN_PERMANENT = (Rejected, IdReused, TooLarge)
 """See `PERMANENT`."""
@@ -134,7 +135,8 @@ class EventWork(Work, kw_only=True, eq=False):
         finish(self.span, None, type(error).__name__, error_text(error))
         permanent = self.reactions.options.retry.is_permanent(error)
         if permanent is None:
-            permanent = isinstance(error, PERMANENT) or (isinstance(error, _OWN_PERMANENT) and not error.remote)
+            permanent = isinstance(error, PERMANENT) and not isinstance(error, InvalidValue)
+            permanent |= isinstance(error, _OWN_PERMANENT) and not error.remote
         if not permanent and self.attempt < self.attempts:
             return self._retry(error)
         if not await self.reactions.dead_letter(self, error):

@@ -20,11 +20,10 @@ from runtime.options import Options
 from runtime.storage.dedup import DedupStore
 from runtime.storage.key import StoredKey
 from runtime.storage.key_dedup import KeyDedup
-from runtime.storage.record import NO_STATE, Handled, Outgoing, Record, Unreadable, decode_record, encode_record
+from runtime.storage.record import Handled, Outgoing, Record, Unreadable, decode_record, encode_record
 from runtime.storage.state import States
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.wire import header_block
-from runtime.wire.codec import UNENCODABLE
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 
@@ -44,10 +43,6 @@ class Conflict(ActorError):
 
 class NotStored(ActorError):
     """The commit is certainly not stored: the server refused it, or could not be reached."""
-
-
-class Unstorable(ActorError):
-    """The state cannot be encoded. Nothing was sent."""
 
 
 class RecordTooLarge(ActorError):
@@ -142,6 +137,7 @@ class Journal:
         self,
         key: StoredKey,
         state: Any,
+        body: bytes,
         handled: list[Handled],
         outbox: list[Outgoing],
         *,
@@ -153,6 +149,7 @@ class Journal:
         Args:
             key: The key, loaded.
             state: The state that the turns leave; None deletes it.
+            body: The JSON of the state.
             handled: The messages that the turns have handled.
             outbox: The events and timers that the turns have emitted. Entries of earlier turns that are not confirmed
                 yet are carried over from `key.outbox`.
@@ -166,15 +163,10 @@ class Journal:
 
         Raises:
             Conflict: Another writer has committed to the key.
-            Unstorable: The state cannot be encoded.
             RecordTooLarge: The record does not fit one message.
             NotStored: The record is certainly not stored.
             Unsettled: The record may or may not be stored.
         """
-        try:
-            body = msgspec.Raw(encode_record(state)) if state is not None else NO_STATE
-        except UNENCODABLE as error:
-            raise Unstorable(str(error)) from error
         kept, evicted = self.dedup.split(key, alone)
         evicted_until = key.dedup.evicted_until if key.dedup is not None else 0.0
         if evicted:
@@ -182,7 +174,7 @@ class Journal:
         record = Record(
             commit_id=f"{self._writer_id}-{next(self._commit_numbers):x}",
             state_version=self._state_version,
-            state=body,
+            state=msgspec.Raw(body),
             handled=kept + handled,
             outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
             evicted_until=evicted_until,

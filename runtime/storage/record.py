@@ -19,10 +19,7 @@ FORMAT: Final = 1
 Raise it if older code would misread a new record. A field that older code may ignore needs no new format.
 """
 
-NO_REPLY: Final = msgspec.Raw(b"null")
-"""The stored reply of a message that has none."""
-
-NO_STATE: Final = NO_REPLY
+NO_STATE: Final = msgspec.Raw(b"null")
 """The stored state of a key that has none."""
 
 

@@ -19,16 +19,16 @@ from opentelemetry.trace import Span, SpanKind
 
 from runtime.actor.call import TurnCall
 from runtime.actor.message import contract_of
+from runtime.actor.outcome import Outcome
 from runtime.errors import Overloaded, TooLarge
 from runtime.faults import log_fault
-from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled, Unstorable
-from runtime.storage.record import CANCEL, EVENT, NO_REPLY, SCHEDULE, TIMER, Handled, Outgoing
+from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
+from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outgoing
 from runtime.storage.relay import Relay
 from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
 from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
 from runtime.turns.work import Rerun, Work, storage_error
-from runtime.wire.codec import UNENCODABLE, encode
 from runtime.wire.ids import id_time
 from runtime.wire.subjects import NO_KEY, Names, key_token
 
@@ -50,15 +50,14 @@ _MAX_RERUNS = 10
 class Staged:
     """One turn that has run, with everything it leaves behind if its commit succeeds."""
 
-    __slots__ = ("call", "handled", "outgoing", "reply", "size", "span", "state", "work")
+    __slots__ = ("call", "handled", "outcome", "outgoing", "size", "span", "work")
 
     def __init__(
-        self, work: Work, call: TurnCall, reply: Any, handled: Handled, outgoing: list[Outgoing], span: Span
+        self, work: Work, call: TurnCall, outcome: Outcome, handled: Handled, outgoing: list[Outgoing], span: Span
     ) -> None:
         self.work = work
         self.call = call
-        self.reply = reply
-        self.state = call.state
+        self.outcome = outcome
         self.handled = handled
         self.outgoing = outgoing
         self.size = len(handled.reply) + sum(len(each.body) + len(each.trace) for each in outgoing)
@@ -90,35 +89,32 @@ class Commits:
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
 
-    def changes(self, state: Any, work: Work, call: TurnCall) -> bool:
+    def changes(self, state: Any, work: Work, outcome: Outcome) -> bool:
         """Return True if a turn that began with `state` has anything to commit."""
-        if call.emitted or call.timers or (call.state is not state and call.state != state):
+        if outcome.events or outcome.timers or outcome.state is not state:
             return True
         return work.remembered and (self._keyed or work.handler.verb == "command")
 
-    def stage(self, key: Key[Work], work: Work, call: TurnCall, reply: Any) -> Pending:
+    def stage(self, key: Key[Work], work: Work, call: TurnCall, outcome: Outcome) -> Pending:
         """Add a turn to the next commit of its key, and return the key's pending turns.
 
-        Runs in the turn's trace context. Raises `CodecError` if an event cannot be encoded, and `TooLarge` if an event or
-        timer is too large for a message.
+        Runs in the turn's trace context. Raises `TooLarge` if an event or timer is too large for a message.
         """
-        raw = NO_REPLY if reply is None else msgspec.Raw(encode(reply))
-        outgoing = self._outgoing(key, call) if call.emitted or call.timers else []
-        handled = Handled(
-            work.id, raw, max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0), work.fingerprint
-        )
+        outgoing = self._outgoing(key, call, outcome) if outcome.events or outcome.timers else []
+        at = max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0)
+        handled = Handled(work.id, msgspec.Raw(outcome.reply), at, work.fingerprint)
         span = self._template.child() if self._traced else NO_SPAN
         pending = key.pending
         if pending is None:
             pending = key.pending = Pending()
-        pending.stage(Staged(work, call, reply, handled, outgoing, span), work.id, call.state)
+        pending.stage(Staged(work, call, outcome, handled, outgoing, span), work.id, outcome.state)
         return pending
 
-    def nothing_to_commit(self, call: TurnCall, work: Work, reply: Any) -> None:
+    def nothing_to_commit(self, call: TurnCall, work: Work, outcome: Outcome) -> None:
         """End a turn that changed nothing."""
         if call.callbacks:
             self._call_back(call)
-        work.succeeded(reply, NO_REPLY if reply is None else msgspec.Raw(encode(reply)), False)
+        work.succeeded(outcome.value, msgspec.Raw(outcome.reply), False)
 
     async def wait_committed(self, key: Key[Work]) -> None:
         """Return when no commit of `key` is under way."""
@@ -146,8 +142,6 @@ class Commits:
                     await self._undo(key, pending, batch, failures)
                 except Conflict:
                     await self._undo(key, pending, batch, self._after_conflict(batch))
-                except Unstorable:
-                    await self._undo(key, pending, batch, _first_unencodable(batch))
                 except (NotStored, Unsettled) as error:
                     logger.error("%s: %s", self._names.actor, error)
                     await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(self._names.actor, error)))
@@ -197,9 +191,10 @@ class Commits:
             staged.work.committing = True
         outgoing = [one for staged in batch for one in staged.outgoing]
         handled = [staged.handled for staged in batch]
+        last = batch[-1].outcome
         try:
             sequence = await self._journal.commit(
-                key, batch[-1].state, handled, outgoing, expires=not self._keyed, alone=alone
+                key, last.state, last.body, handled, outgoing, expires=not self._keyed, alone=alone
             )
         except RecordTooLarge:
             for staged in batch:
@@ -218,7 +213,7 @@ class Commits:
                 token = attach(work.span, work.block)
                 self._call_back(staged.call)
                 detach(token)
-            work.succeeded(staged.reply, staged.handled.reply, False)
+            work.succeeded(staged.outcome.value, staged.handled.reply, False)
 
     async def _undo(
         self, key: Key[Work], pending: Pending, batch: list[Staged], failures: Mapping[Staged, BaseException]
@@ -267,31 +262,29 @@ class Commits:
                     raise
                 log_fault(logger, "%s: an on_commit callback failed", self._names.actor, error=error)
 
-    def _outgoing(self, key: Key[Work], call: TurnCall) -> list[Outgoing]:
+    def _outgoing(self, key: Key[Work], call: TurnCall, outcome: Outcome) -> list[Outgoing]:
         """Return the outbox entries for the events and timers of a turn."""
         trace = inject().decode()
         now = time.time()
         limit = self._journal.max_body
         outgoing: list[Outgoing] = []
-        for event_id, event in call.emitted:
+        for (event_id, event), body in zip(call.emitted, outcome.events, strict=True):
             contract = contract_of(event)
             token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
-            body = encode(event)
             _check_size(contract.type.__name__, body, limit - len(trace))
             outgoing.append(Outgoing(event_id, EVENT, contract.type.__name__, token, msgspec.Raw(body), now, trace))
         token = key.token if self._keyed else NO_KEY
-        for timer_id, timer in call.timers:
+        for (timer_id, timer), body in zip(call.timers, outcome.timers, strict=True):
+            raw = msgspec.Raw(body)
             if timer.message is None:
-                outgoing.append(Outgoing(timer_id, CANCEL, "Cancelled", token, NO_REPLY, now, trace, timer.name))
+                outgoing.append(Outgoing(timer_id, CANCEL, "Cancelled", token, raw, now, trace, timer.name))
                 continue
             kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
             name = type(timer.message).__name__
-            encoded = timer.body or encode(timer.message)
-            _check_size(name, encoded, limit - len(trace))
-            body = msgspec.Raw(encoded)
+            _check_size(name, body, limit - len(trace))
             outgoing.append(
                 Outgoing(
-                    timer_id, kind, name, token, body, now + timer.after, trace, timer.name, timer.schedule, timer.zone
+                    timer_id, kind, name, token, raw, now + timer.after, trace, timer.name, timer.schedule, timer.zone
                 )
             )
         return outgoing
@@ -309,19 +302,6 @@ def _last(batch: list[Staged], excess: int) -> list[Staged]:
     while first > 1 and sum(one.size for one in batch[first:]) < excess:
         first -= 1
     return batch[first:]
-
-
-def _first_unencodable(batch: list[Staged]) -> dict[Staged, BaseException]:
-    """Return the first turn of `batch` whose state cannot be encoded, with its error.
-
-    A batch stores its last state only, so a bad state may be that of any turn before the last, inherited.
-    """
-    for staged in batch:
-        try:
-            encode(staged.state)
-        except UNENCODABLE as error:
-            return {staged: error}
-    raise AssertionError("unreachable: the last state of the batch could not be encoded")
 
 
 def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:

@@ -10,7 +10,7 @@ The states of a key, and the methods that change them (`Turns` and `Commits` cal
             arrival       │                   ▼ Pending.stage (at most 64 behind one commit; the next runs on its head)
                           │               committing ─── stored ─▶ outbox to the relay, answered
                           └─── Pending.undo ◀──── │
-                               (conflict, not stored, outcome unknown, not encodable: the key forgets its record, and
+                               (conflict, not stored, outcome unknown: the key forgets its record, and
                                 every turn that ran on the lost state runs again)
 
 While a commit is under way the lane is free: further messages run on `Pending.head`, the state which that commit will

@@ -13,7 +13,8 @@ from typing import Any
 from runtime.actor.call import CallScope, Lists, Requests, TurnCall
 from runtime.actor.handler import Handler
 from runtime.actor.invoke import make_invoke
-from runtime.errors import IdReused, NotDelivered, PublishError, RemoteError, RequestError
+from runtime.actor.outcome import Outcome, settle
+from runtime.errors import IdReused, InvalidValue, NotDelivered, PublishError, RemoteError, RequestError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled, Unreadable
@@ -70,6 +71,7 @@ class Turns:
         self._keyed = served.keyed
         self._options = options
         self._invoke = make_invoke(served.actor)
+        self._states = served.actor.state_codec
         self._scopes: dict[str, CallScope] = {}
         """By the source of the handler."""
         self._journal = journal
@@ -183,12 +185,12 @@ class Turns:
                     self._repeat(work, handled)
                     return
             key.loaded = True
-            call, reply = await self._handle(work, None)
-            if not self.commits.changes(None, work, call):
-                self.commits.nothing_to_commit(call, work, reply)
+            call, outcome = await self._handle(work, None)
+            if not self.commits.changes(None, work, outcome):
+                self.commits.nothing_to_commit(call, work, outcome)
                 return
             work.lane = key
-            await self.commits.run(key, self.commits.stage(key, work, call, reply))
+            await self.commits.run(key, self.commits.stage(key, work, call, outcome))
         except BaseException as error:
             failure = failure_of(error, self._served.exit)
             if failure is None:
@@ -248,27 +250,27 @@ class Turns:
             return False
         pending = key.pending
         state = pending.head if pending is not None and pending.committing else key.state
-        call, reply = await self._handle(work, state)
-        changes = self.commits.changes(state, work, call)
+        call, outcome = await self._handle(work, state)
+        changes = self.commits.changes(state, work, outcome)
         if not changes:
             await self.commits.wait_committed(key)
         if before is not None and before.undone:
             raise _StaleState
         if changes:
-            self.commits.stage(key, work, call, reply)
+            self.commits.stage(key, work, call, outcome)
         else:
-            self.commits.nothing_to_commit(call, work, reply)
+            self.commits.nothing_to_commit(call, work, outcome)
         return changes
 
-    async def _handle(self, work: Work, state: Any) -> tuple[TurnCall, Any]:
-        """Run the handler on `state`; return its call (state, events and timers that it leaves) and its reply."""
+    async def _handle(self, work: Work, state: Any) -> tuple[TurnCall, Outcome]:
+        """Run the handler on `state`, and return its call and its outcome."""
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
         call = TurnCall(
             scope=self._scopes.get(handler.source) or self._make_scope(handler),
             key=work.key,
-            state=state,
+            state=self._states.copy(state) if self._states is not None else None,
             message_id=work.id,
             deadline=work.deadline,
             chain=work.chain,
@@ -276,17 +278,17 @@ class Turns:
             attempts=work.attempts,
         )
         try:
-            reply = await self._invoke(handler, call, work.message)
+            value = await self._invoke(handler, call, work.message)
             if work.deadline:
                 check_deadline(work, "while the message was handled; nothing was committed")
-        except RequestError as error:
+            return call, settle(handler, call, value, state, self._states)
+        except (RequestError, InvalidValue) as error:
             if call.commanded and error.executed is False and not isinstance(error, RemoteError):
                 # The error is that of a nested command. Commands before it in the same handler have taken effect.
                 error.executed = None
             raise
         finally:
             work.commanded |= call.commanded
-        return call, reply
 
     def _repeat(self, work: Work, handled: Handled) -> None:
         """Answer a message whose id was handled before. Raises `IdReused` if the id was that of another message."""

@@ -1,6 +1,6 @@
 """The bytes of messages: subjects, headers, ids, bodies and replies. This room does no I/O and knows neither NATS nor actors.
 
-Used from outside, which are all of its modules:
+Used from outside:
 
 - `subjects`: the subjects and streams of an actor, and the tokens of keys.
 - `header_block`: the names of the headers, and the functions that read and write a block.
@@ -11,5 +11,8 @@ Used from outside, which are all of its modules:
 - `codec`: the bodies of messages, as JSON or MessagePack.
 - `schemas`: the JSON Schemas of types.
 - `regex` and `integers`: the rules that the codec adds to those of msgspec, so that it agrees with the JSON Schemas.
+- `type_parts`: the facts about a type that a declaration needs.
 - `replies`: the bytes of replies and errors.
+
+`faults` is internal: it finds the part of a value that cannot be encoded.
 """

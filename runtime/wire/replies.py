@@ -14,6 +14,7 @@ from runtime.errors import (
     CodecError,
     HandlerFailed,
     InvalidMessage,
+    InvalidValue,
     Overloaded,
     RemoteError,
     RequestError,
@@ -64,7 +65,8 @@ def error_body(error: BaseException, subject: str) -> ErrorBody:
         own = _own_body(error)
         if own is not None:
             return own
-    return ErrorBody(500, HandlerFailed.__name__, f"{subject}: the handler failed", None)
+    executed = error.executed if isinstance(error, InvalidValue) else None
+    return ErrorBody(500, HandlerFailed.__name__, f"{subject}: the handler failed", executed)
 
 
 def _own_body(error: RequestError) -> ErrorBody | None:

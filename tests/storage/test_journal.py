@@ -18,7 +18,7 @@ from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
 from runtime.storage.key import StoredKey
-from runtime.storage.record import Handled, Kind, Outgoing, Unreadable, decode_record
+from runtime.storage.record import Handled, Kind, Outgoing, Unreadable, decode_record, encode_record
 from runtime.storage.state import States
 from runtime.storage.streams import turns_config
 from runtime.storage.unreadable import UnreadableRecords
@@ -34,6 +34,10 @@ RAW = msgspec.Raw(b'{"ok":true}')
 
 def handled(message_id: str, at: float | None = None) -> Handled:
     return Handled(message_id, RAW, time.time() if at is None else at, "")
+
+
+async def commit(journal: Journal, key: StoredKey, state: Any, *rest: Any, **options: bool) -> int:
+    return await journal.commit(key, state, encode_record(state), *rest, **options)
 
 
 class Bench:
@@ -66,7 +70,7 @@ async def test_a_committed_record_is_loaded(bench: Bench) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     assert await journal.load(key) is None and key.loaded and key.state is None
     outbox = [Outgoing("e1", Kind.EVENT, "Added", "k", RAW, 1.0)]
-    sequence = await journal.commit(key, Count("k", 1), [handled("m1")], outbox)
+    sequence = await commit(journal, key, Count("k", 1), [handled("m1")], outbox)
     reloaded = StoredKey("k", "k")
     record = await bench.journal().load(reloaded)
     assert record is not None and [each.id for each in record.outbox] == ["e1"]
@@ -82,13 +86,13 @@ async def test_of_two_writers_one_is_refused(bench: Bench) -> None:
     mine, theirs = StoredKey("k", "k"), StoredKey("k", "k")
     await one.load(mine)
     await two.load(theirs)
-    await one.commit(mine, Count("k", 1), [handled("m1")], [])
+    await commit(one, mine, Count("k", 1), [handled("m1")], [])
     with pytest.raises(Conflict, match=r"turn\.k: another writer has committed"):
-        await two.commit(theirs, Count("k", 100), [handled("m2")], [])
+        await commit(two, theirs, Count("k", 100), [handled("m2")], [])
     await two.load(theirs)
-    await two.commit(theirs, Count("k", 2), [handled("m2")], [])
+    await commit(two, theirs, Count("k", 2), [handled("m2")], [])
     with pytest.raises(Conflict):
-        await one.commit(mine, Count("k", 50), [handled("m3")], [])
+        await commit(one, mine, Count("k", 50), [handled("m3")], [])
     assert (await bench.record())[1].commit_id != "" and [each.id for each in (await bench.record())[1].handled] == [
         "m1",
         "m2",
@@ -105,7 +109,7 @@ async def test_a_commit_without_an_answer_is_verified(bench: Bench, monkeypatch:
         raise TimeoutError
 
     monkeypatch.setattr(bench.jetstream, "publish", lost)
-    sequence = await journal.commit(key, Count("k", 1), [handled("m1")], [])
+    sequence = await commit(journal, key, Count("k", 1), [handled("m1")], [])
     assert key.sequence == sequence == (await bench.record())[0].sequence
 
     async def never(*args: Any, **kwargs: Any) -> Any:
@@ -113,7 +117,7 @@ async def test_a_commit_without_an_answer_is_verified(bench: Bench, monkeypatch:
 
     monkeypatch.setattr(bench.jetstream, "publish", never)
     with pytest.raises(Conflict):
-        await journal.commit(key, Count("k", 2), [handled("m2")], [])
+        await commit(journal, key, Count("k", 2), [handled("m2")], [])
 
     async def refused(*args: Any, **kwargs: Any) -> Any:
         raise ApiError("STREAM.MSG.GET", ApiErrorBody(503, 10008, "JetStream system temporarily unavailable"))
@@ -121,7 +125,7 @@ async def test_a_commit_without_an_answer_is_verified(bench: Bench, monkeypatch:
     for unanswered in (never, refused):
         monkeypatch.setattr(bench.jetstream, "get_last", unanswered)
         with pytest.raises(Unsettled, match="it is not known"):
-            await journal.commit(key, Count("k", 2), [handled("m2")], [])
+            await commit(journal, key, Count("k", 2), [handled("m2")], [])
 
 
 async def test_a_record_in_a_newer_format_is_refused_and_never_overwritten(bench: Bench) -> None:
@@ -130,7 +134,7 @@ async def test_a_record_in_a_newer_format_is_refused_and_never_overwritten(bench
     newer = b'{"commit_id":"theirs","format":2}'
     await bench.jetstream.publish(bench.names.turn("k"), newer)
     with pytest.raises(Conflict, match="another writer has committed"):
-        await journal.commit(key, Count("k", 1), [handled("m1")], [])
+        await commit(journal, key, Count("k", 1), [handled("m1")], [])
     with pytest.raises(NotDelivered, match="record format 2; this process knows 1"):
         await journal.load(key)
     assert not key.loaded
@@ -144,10 +148,10 @@ async def test_a_refused_commit_is_not_stored(bench: Bench) -> None:
     with pytest.raises(
         RecordTooLarge, match=r"turn\.k: the record would have 2,000,\d+ bytes, and a message may have 1,048,\d+"
     ):
-        await journal.commit(key, Count("x" * 2_000_000, 1), [handled("m1")], [])
+        await commit(journal, key, Count("x" * 2_000_000, 1), [handled("m1")], [])
     await bench.jetstream.delete_stream(bench.names.turns_stream)
     with pytest.raises(NotStored, match="no stream takes"):
-        await journal.commit(key, Count("k", 1), [handled("m1")], [])
+        await commit(journal, key, Count("k", 1), [handled("m1")], [])
 
 
 async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
@@ -163,14 +167,14 @@ async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
 
     monkeypatch.setattr(bench.jetstream, "publish_callback", holding)
     for number in range(6):
-        await journal.commit(key, Count("k", number), [handled(f"m{number}")], [])
+        await commit(journal, key, Count("k", number), [handled(f"m{number}")], [])
     assert [each.id for each in key.handled] == [f"m{number}" for number in range(6)], "no entry is confirmed"
     monkeypatch.setattr(bench.jetstream, "publish_callback", publish)
     for callback in held:
         callback(0, TimeoutError())
     async with asyncio.timeout(5):
         while len(key.handled) > 3:
-            await journal.commit(key, Count("k", 9), [handled(new_id())], [])
+            await commit(journal, key, Count("k", 9), [handled(new_id())], [])
             await asyncio.sleep(0.01)
     entry = await journal.dedup.find("k", "m0")
     assert entry is not None and bytes(entry.reply) == bytes(RAW) and await journal.dedup.find("k", "other") is None
@@ -183,7 +187,7 @@ async def until_evicted(journal: Journal, key: StoredKey, ids: list[str]) -> Non
     """Commit until the record lists none of `ids`."""
     async with asyncio.timeout(10):
         while any(key.find(message_id) for message_id in ids):
-            await journal.commit(key, Count("k", 0), [handled(new_id())], [])
+            await commit(journal, key, Count("k", 0), [handled(new_id())], [])
             await asyncio.sleep(0.001)
 
 
@@ -207,12 +211,12 @@ async def test_messages_of_one_time_bucket_share_dedup_entries(bench: Bench) -> 
     first, key = bench.journal(), StoredKey("k", "k")
     await first.load(key)
     for message_id in ids[:20]:
-        await first.commit(key, Count("k", 0), [handled(message_id)], [])
+        await commit(first, key, Count("k", 0), [handled(message_id)], [])
     await until_evicted(first, key, ids[:20])
     second, key = bench.journal(), StoredKey("k", "k")  # it does not know the existing parts
     await second.load(key)
     for message_id in ids[20:]:
-        await second.commit(key, Count("k", 0), [handled(message_id)], [])
+        await commit(second, key, Count("k", 0), [handled(message_id)], [])
     await until_evicted(second, key, ids)
     parts = await parts_of(bench, now)
     assert sorted(parts) == list(range(len(parts))) and 2 <= len(parts) <= 20 and sum(parts.values()) >= 40
@@ -243,7 +247,7 @@ async def test_a_large_group_is_written_part_by_part(bench: Bench, monkeypatch: 
     monkeypatch.setattr(bench.jetstream, "publish_callback", failing)
     now = time.time()
     ids = [uuid7(now) for _ in range(200)]
-    await journal.commit(key, Count("k", 0), [handled(message_id) for message_id in ids], [])
+    await commit(journal, key, Count("k", 0), [handled(message_id) for message_id in ids], [])
     await until_evicted(journal, key, ids)
     assert failed
     counts = list((await parts_of(bench, now)).values())
@@ -264,7 +268,7 @@ async def test_an_old_id_or_a_large_reply_has_a_dedup_entry_of_its_own(
     journal, key = bench.journal(Options(handled=2, remember=100)), StoredKey("k", "k")
     await journal.load(key)
     reply = msgspec.Raw(b'"%s"' % (b"x" * size))
-    await journal.commit(key, Count("k", 0), [Handled(message_id, reply, time.time(), "")], [])
+    await commit(journal, key, Count("k", 0), [Handled(message_id, reply, time.time(), "")], [])
     await until_evicted(journal, key, [message_id])
     entry = await journal.dedup.find("k", message_id)
     assert entry is not None and bytes(entry.reply) == bytes(reply)
@@ -295,7 +299,7 @@ async def test_only_an_expiring_record_has_a_lifetime(
     journal, key = bench.journal(Options(remember=60)), StoredKey("k", "k")
     await journal.load(key)
     outbox_entries = [Outgoing("e1", Kind.EVENT, "Added", "k", RAW, 1.0)] if outbox else []
-    await journal.commit(key, state, [handled("m1")], outbox_entries, expires=expires)
+    await commit(journal, key, state, [handled("m1")], outbox_entries, expires=expires)
     found = header_block.get((await bench.record())[0].headers, b"Nats-TTL")
     assert found == (None if ttl is None else f"{ttl}s")
 
@@ -303,7 +307,7 @@ async def test_only_an_expiring_record_has_a_lifetime(
 async def test_states_of_other_versions(bench: Bench) -> None:
     key = StoredKey("k", "k")
     await bench.journal(version=2).load(key)
-    await bench.journal(version=2).commit(key, Count("k", 5), [], [])
+    await commit(bench.journal(version=2), key, Count("k", 5), [], [])
     upgrades = {2: lambda old: {**old, "value": old["value"] * 10}, 3: lambda old: {**old, "name": "upgraded"}}
     newer = StoredKey("k", "k")
     await bench.journal(version=4, upgrades=upgrades).load(newer)

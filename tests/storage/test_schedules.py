@@ -8,7 +8,7 @@ import pytest
 
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.key import StoredKey
-from runtime.storage.record import NO_REPLY, Kind, Outgoing, decode_record
+from runtime.storage.record import NO_STATE, Kind, Outgoing, decode_record
 from runtime.storage.relay import Relay
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.wire import header_block
@@ -57,7 +57,7 @@ async def waiting_timer(system: Probe) -> str | None:
 
 def timer(kind: Kind) -> Outgoing:
     """Return an outbox entry that sets or cancels the alarm."""
-    body = NO_REPLY if kind is Kind.CANCEL else msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
+    body = NO_STATE if kind is Kind.CANCEL else msgspec.Raw(msgspec.json.encode(Ring("k", "x")))
     return Outgoing(new_id(), kind, "Ring", "k", body, time.time() + 60, timer="alarm")
 
 

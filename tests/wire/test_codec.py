@@ -1,13 +1,13 @@
 """The codec: strict decoding and encoding in both formats, with one error."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import CodecError, DeclarationError
+from runtime.errors import CodecError, DeclarationError, InvalidValue
 from runtime.wire import header_block
 from runtime.wire.codec import FORMATS, JSON, MSGPACK, Codec, Format, check_type, format_in, format_of
 from runtime.wire.schemas import schema
@@ -36,6 +36,53 @@ def test_a_value_survives_a_round_trip_in_every_format(basket: Basket) -> None:
     assert BASKET.decode(JSON.encode(basket)) == BASKET.decode_json(JSON.encode(basket)) == basket
     for each in FORMATS:
         assert BASKET.decode(each.encode(basket), each) == basket
+
+
+class Mixed(msgspec.Struct, frozen=True):
+    number: Annotated[int, msgspec.Meta(ge=0)]
+    price: float
+    ratio: float | None
+    text: str
+    kind: Literal["a", "b"]
+    pairs: tuple[tuple[str, float | None], ...]
+
+
+MIXED = Codec[Mixed](Mixed)
+ANY_VALUE = (
+    st.none() | st.booleans() | st.integers(-5, 2**70) | st.floats() | st.sampled_from(["a", "b", "c", "\ud800"])
+)
+PAIRS = st.lists(st.tuples(ANY_VALUE, ANY_VALUE), max_size=2).map(tuple)
+
+
+@given(st.builds(Mixed, *[ANY_VALUE] * 5, PAIRS))
+def test_a_value_is_encoded_if_and_only_if_its_type_reads_it_back(value: Mixed) -> None:
+    try:
+        read = msgspec.json.decode(msgspec.json.encode(value), type=Mixed)
+    except (msgspec.ValidationError, ValueError):
+        read = None
+    if read == value:
+        assert MIXED.decode_json(MIXED.encode(value)) == value
+    else:
+        with pytest.raises(InvalidValue, match=r"the value does not fit Mixed: .* - at `\$"):
+            MIXED.encode(value)
+
+
+class Picky(msgspec.Struct, frozen=True):
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number in REFUSED:
+            raise KeyError("no ValueError")
+
+
+REFUSED: set[int] = set()
+
+
+def test_a_value_is_refused_if_its_class_raises_when_it_is_read() -> None:
+    value = Picky(5)
+    REFUSED.add(5)
+    with pytest.raises(InvalidValue, match="no ValueError"):
+        Codec[Picky](Picky).encode(value)
 
 
 class Nothing(msgspec.Struct, frozen=True):

@@ -1,0 +1,79 @@
+"""The parts of a type, as msgspec sees them: what a declaration has to know of it, once, before the first value."""
+
+from dataclasses import is_dataclass
+from typing import Any, get_origin
+
+from msgspec import inspect
+
+_CONTAINERS = (
+    inspect.DictType,
+    inspect.ListType,
+    inspect.SetType,
+    inspect.ByteArrayType,
+    inspect.MemoryViewType,
+    inspect.TypedDictType,
+)
+"""Types whose values can be changed in place."""
+
+_ANYTHING = (inspect.AnyType, inspect.CustomType)
+"""Types of which nothing is known. `object` is a custom type to msgspec."""
+
+
+def parts_of(kind: Any) -> list[inspect.Type]:
+    """Return a type and all types inside it: of fields, items, keys, and the members of a union, each once."""
+    parts: dict[int, inspect.Type] = {}
+    waiting = [inspect.type_info(kind)]
+    while waiting:
+        part = waiting.pop()
+        if id(part) not in parts:
+            parts[id(part)] = part
+            waiting += _inside(part)
+    return list(parts.values())
+
+
+def has_mutable_parts(kind: Any) -> bool:
+    """Return whether a value of this type, or a part of it, can be changed in place."""
+    return any(_is_mutable(part) for part in parts_of(kind))
+
+
+def reads_null_as_value(kind: Any) -> bool:
+    """Return whether a part of this type may be a float, and reads ``null`` as another value, such as None.
+
+    JSON has no NaN and no infinity. The encoder writes both as ``null``, which a plain float refuses when it is read.
+    """
+    return any(
+        isinstance(part, _ANYTHING)
+        or (
+            isinstance(part, inspect.UnionType)
+            and any(isinstance(one, inspect.FloatType) for one in part.types)
+            and any(_allows_none(one) for one in part.types)
+        )
+        for part in parts_of(kind)
+    )
+
+
+def _allows_none(part: inspect.Type) -> bool:
+    return isinstance(part, inspect.NoneType) or (isinstance(part, inspect.LiteralType) and None in part.values)
+
+
+def _is_mutable(part: inspect.Type) -> bool:
+    if isinstance(part, inspect.StructType):
+        cls: Any = get_origin(part.cls) or part.cls
+        return not cls.__struct_config__.frozen
+    if isinstance(part, inspect.DataclassType):
+        cls = get_origin(part.cls) or part.cls
+        # msgspec has classes of attrs here, too: nothing tells in a simple way whether they are frozen.
+        return not (is_dataclass(cls) and cls.__dataclass_params__.frozen)  # type: ignore[attr-defined]
+    return isinstance(part, _CONTAINERS + _ANYTHING)
+
+
+def _inside(part: inspect.Type) -> list[inspect.Type]:
+    """Return the types directly inside a type. msgspec's descriptions are structs, whose fields lead to them."""
+    found: list[inspect.Type] = []
+    for name in part.__struct_fields__:
+        value = getattr(part, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            inner = one.type if isinstance(one, inspect.Field) else one
+            if isinstance(inner, inspect.Type):
+                found.append(inner)
+    return found
