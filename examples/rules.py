@@ -59,7 +59,7 @@ class Watch(Actor[Alarms]):
     # A pattern is checked when the class is created. It is applied to the JSON of the event, so it uses the names on the
     # wire (batteryLow, not battery_low). All fields must match, each with one of its listed values; a list in the event
     # matches if one of its elements does. The operators are those of Amazon EventBridge: numeric, prefix, suffix, wildcard,
-    # anything-but, exists, equals-ignore-case, and $or between patterns.
+    # anything-but, exists, equals-ignore-case, cidr, and $or between patterns.
     @react(where={"celsius": [{"numeric": ["<", 0]}], "room": [{"anything-but": {"prefix": "freezer"}}]})
     async def on_frost(self, event: Measured) -> None:
         self._alarm(f"frost at {event.celsius}")

@@ -23,7 +23,7 @@ from runtime.actor.message import (
     declared,
     path_reader,
 )
-from runtime.actor.patterns import compile_pattern
+from runtime.actor.patterns import compile_where
 from runtime.actor.query_check import check_reads_only
 from runtime.errors import DeclarationError
 from runtime.wire.codec import Codec
@@ -58,7 +58,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     verb: Verb
     accept: bool = False
-    where: dict[str, Any] | None = None
+    where: dict[str, Any] | str | None = None
     key: str | None = None
     attempts: int | None = None
 
@@ -121,10 +121,15 @@ def command(function: Any = None, /, *, accept: bool = False) -> Any:
 def react(function: Method[A, E, None], /) -> Method[A, E, None]: ...
 @overload
 def react(
-    *, where: dict[str, Any] | None = None, key: str | None = None, attempts: int | None = None
+    *, where: dict[str, Any] | str | None = None, key: str | None = None, attempts: int | None = None
 ) -> Callable[[Method[A, E, None]], Method[A, E, None]]: ...
 def react(
-    function: Any = None, /, *, where: dict[str, Any] | None = None, key: str | None = None, attempts: int | None = None
+    function: Any = None,
+    /,
+    *,
+    where: dict[str, Any] | str | None = None,
+    key: str | None = None,
+    attempts: int | None = None,
 ) -> Any:
     """Mark a method as a reaction to an event of any actor.
 
@@ -223,9 +228,8 @@ class Handler:
         check_schema(contract.reply, f"the reply of {contract.type.__name__}")
         self.result: Codec[Any] = Codec(None if mark.accept else contract.reply)
         """The codec of the values that the method returns. A reaction and a long job return None."""
-        self.where = mark.where
-        self.matches = compile_pattern(mark.where, f"{label}: where") if mark.where is not None else None
-        """The predicate of the pattern `where`, over the decoded JSON of an event; None without a pattern."""
+        self.where, self.matches = compile_where(mark.where, contract.type, f"{label}: where")
+        """The content pattern, and its predicate over the decoded JSON of an event; None without a pattern."""
         self.attempts = mark.attempts
         """The attempts before a dead letter; None for the number in the retry policy."""
         key = mark.key or contract.key

@@ -166,6 +166,19 @@ def test_an_invalid_declaration_is_refused(mark: Any, message: Any, returns: Any
         make("things", mark, message, returns)
 
 
+@pytest.mark.parametrize("where", [{"nam": [{"prefix": "x"}]}, '{"nam": [{"prefix": "x"}]}'])
+def test_a_pattern_is_checked_against_its_event_at_import(where: dict[str, Any] | str) -> None:
+    with pytest.raises(
+        DeclarationError, match=r"where\.nam: ThingMade has no field 'nam' on the wire; did you mean 'name'"
+    ):
+
+        class Wrong(Actor):
+            name = "wrong"
+
+            @react(where=where)
+            async def on_thing_made(self, event: ThingMade) -> None: ...
+
+
 def test_an_actor_without_state_needs_no_key() -> None:
     assert make("things", command, ShipThings, None, state=None).handlers.commands["ship_things"].key_of is None
 
