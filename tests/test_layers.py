@@ -21,7 +21,7 @@ FLOORS: list[set[str]] = [
     {"nats", "telemetry", "actor"},
     {"wire"},
     {"options"},
-    {"errors", "faults", "backoff"},
+    {"errors", "faults", "backoff", "forks"},
 ]
 FLOOR_OF = {room: -depth for depth, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -12,7 +12,6 @@ from runtime.cli.serving import connection_options
 from runtime.errors import ConfigurationError
 from runtime.host.config import Configuration
 from runtime.host.signals import drain_on_signals
-from runtime.nats.server import die_with
 from runtime.telemetry import setup_logging
 
 logger = logging.getLogger("actorloom.cli")
@@ -64,7 +63,6 @@ async def _start(environ: Mapping[str, str]) -> Process:
         *arguments,
         env=environ,
         process_group=0,  # Ctrl-C reaches this process only, which sends SIGTERM to the child
-        preexec_fn=die_with(os.getpid()),
     )
 
 

@@ -10,11 +10,13 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Self
 
 import msgspec
+
+from runtime.forks import close_in_children
 
 logger = logging.getLogger("actorloom.host")
 
@@ -68,6 +70,7 @@ class HealthServer:
         self._ticking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        close_in_children(self)
         self._server = await asyncio.start_server(self._connected, self.host, self.port, limit=_MAX_HEAD)
         self.port = self._server.sockets[0].getsockname()[1]
         self._ticking = asyncio.create_task(self._tick(), name="actorloom health")
@@ -79,6 +82,11 @@ class HealthServer:
         self._server.close()
         self._ticking.cancel()
         await asyncio.wait({self._ticking})
+
+    def descriptors(self) -> Iterator[int]:
+        """Return the descriptors of the listening sockets."""
+        for listening in self._server.sockets if self._server is not None else ():
+            yield listening.fileno()
 
     async def _tick(self) -> None:
         """Measure by how much the event loop is late."""

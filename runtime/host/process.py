@@ -216,7 +216,7 @@ async def run(
         SystemExit: A handler has raised it, and the actors have drained. The same holds for `KeyboardInterrupt`.
     """
     tracing = Tracing.from_env()
-    tracing.install()
+    tracing.install(scraped=health is not None)
     connection = await Connection.connect(connection_options, name="+".join(actor.name for actor in actors))
     runner = Runner(actors, connection, tracing, deployment, options=options)
 

@@ -11,13 +11,14 @@ each attempt to connect, in this order:
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from typing import Any, Final
 
 import nats.errors
 from nats.aio.client import Client, Srv
 
 from runtime.errors import ConfigurationError
+from runtime.forks import close_in_children
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.server_url import Login
 
@@ -50,11 +51,19 @@ class NatsClient(Client):
         self._share = options.connect_timeout / len(servers)
         """Seconds that one attempt may take, so that each server is tried within the timeout of all."""
         self._attempt_ends = 0.0
+        close_in_children(self)
 
     @property
     def greeted(self) -> bool:
         """Whether any server has sent its INFO."""
         return bool(self._server_info)
+
+    def descriptors(self) -> Iterator[int]:
+        """Return the descriptor of the open socket, if there is one."""
+        writer: Any = getattr(self._transport, "_io_writer", None)
+        descriptor = writer.get_extra_info("socket").fileno() if writer is not None else -1
+        if descriptor >= 0:
+            yield descriptor
 
     async def _connect_to_server(self, s: Srv) -> None:
         self._attempt_ends = asyncio.get_running_loop().time() + self._share

@@ -1,20 +1,18 @@
 """An embedded nats-server with JetStream, run as a child process for the demo, for development and for tests."""
 
 import asyncio
-import ctypes
 import errno
 import fcntl
 import json
 import logging
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -22,6 +20,7 @@ from typing import IO, Self
 import msgspec
 
 from runtime.errors import ConfigurationError
+from runtime.nats.end_with_parent import end_with_parent
 
 DEFAULT_PORT = 4222
 SERVER_VARIABLE = "ACTORLOOM_NATS_SERVER"
@@ -215,13 +214,12 @@ class EmbeddedServer:
         with log.open("ab") as output:
             self._log_start = output.tell()
             return subprocess.Popen(
-                [binary, "-c", config],
+                end_with_parent([str(binary), "-c", str(config)]),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 pass_fds=[lock.fileno()],  # the child keeps the lock for its life, also if this process ends
                 process_group=0,
-                preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - takes no lock: one C call, resolved at import
             )
 
     async def _ready(self, store: Path, process: subprocess.Popen[bytes], wanted: int) -> int:
@@ -294,25 +292,3 @@ def _read_port(store: Path, pid: int) -> int | None:
 
 class _Ports(msgspec.Struct):
     nats: list[str]
-
-
-_PR_SET_PDEATHSIG = 1
-_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
-
-
-def die_with(parent: int) -> Callable[[], None] | None:
-    """Return a function for `preexec_fn` that makes the kernel end the child (SIGTERM) when `parent` ends.
-
-    Returns:
-        The function, or None if the system is not Linux.
-    """
-    prctl = _prctl
-    if prctl is None:
-        return None
-
-    def ask_kernel() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # the parent ended before the call
-            os._exit(1)
-
-    return ask_kernel

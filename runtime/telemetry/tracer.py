@@ -190,13 +190,17 @@ class Tracing:
         """Return the spans that have ended so far, oldest first. The list is empty without `in_memory`."""
         return [record_of(span) for span in tuple(self.recorder.memory or ())]
 
-    def install(self) -> None:
+    def install(self, *, scraped: bool = False) -> None:
         """Implement the OpenTelemetry API with this tracing and its metrics; the last one installed is used.
 
-        User spans are then lean spans and nest in those of the runtime.
+        User spans are then lean spans and nest in those of the runtime. If nothing records spans, or nothing takes
+        metrics, that part of the API keeps its provider.
+
+        Args:
+            scraped: Whether the process serves its metrics on a port.
         """
         install(self)
-        self.metrics.install(self.service())
+        self.metrics.install(self.service(), scraped=scraped)
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Export all spans that have ended, and the metrics. Blocks, so call it in a thread.

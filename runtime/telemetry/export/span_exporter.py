@@ -15,9 +15,11 @@ At most `Batching.limit` encoded spans wait to be sent; further spans are droppe
 
 import atexit
 import logging
+import os
 import threading
 import time
 from collections import deque
+from weakref import WeakSet
 
 from runtime.backoff import Backoff
 from runtime.telemetry.export.otlp import encode
@@ -78,6 +80,7 @@ class SpanExporter:
         self._thread = threading.Thread(target=self._run, name="actorloom-spans", daemon=True)
         self._thread.start()
         atexit.register(self.shutdown)
+        _exporters.add(self)
 
     def flush(self, timeout: float) -> bool:
         """Block until all spans that have ended so far are sent.
@@ -118,6 +121,10 @@ class SpanExporter:
         if self._unsent:
             logger.warning("could not export %d spans to %s", self._unsent, self._endpoint.url)
         return sent and not self._unsent
+
+    def stop_in_child(self) -> None:
+        """Keep no span in a forked child, which has no background thread to send it."""
+        self._recorder.stop_export()
 
     def _run(self) -> None:
         """Send the spans of each period, until `shutdown`. The body of the background thread."""
@@ -203,3 +210,14 @@ class SpanExporter:
             missed = self.rejected + self._recorder.dropped - self._missed_before
             logger.warning("export of spans to %s works again; %d spans were dropped", self._endpoint.url, missed)
             self._failures, self._retry_at = 0, 0.0
+
+
+_exporters: WeakSet[SpanExporter] = WeakSet()
+
+
+def _stop_in_child() -> None:
+    for exporter in tuple(_exporters):
+        exporter.stop_in_child()
+
+
+os.register_at_fork(after_in_child=_stop_in_child)

@@ -89,21 +89,27 @@ class Metrics:
         """
         return self._add(Counter(service, name, unit, _DESCRIPTIONS.get(name, ""), attributes))
 
-    def install(self, service: Service) -> None:
+    def install(self, service: Service, *, scraped: bool = False) -> None:
         """Collect the user's metrics too, and start the export if an endpoint is configured.
 
-        If the user has already set a meter provider, that provider stays and exports the user's metrics itself.
+        If the user has already set a meter provider, that provider stays and exports the user's metrics itself. Without
+        an endpoint and without `scraped` nothing is set, and the user's metrics go nowhere.
 
         Args:
             service: The service of the user's metrics.
+            scraped: Whether the process serves its metrics on a port.
         """
+        if self._endpoint is None and not scraped:
+            return
         from opentelemetry.sdk.metrics import MeterProvider
         from opentelemetry.sdk.metrics.export import InMemoryMetricReader
         from opentelemetry.sdk.resources import Resource
 
+        from runtime.telemetry.metrics.forkable import ForkableProvider
+
         if self._reader is None and not isinstance(api.get_meter_provider(), MeterProvider):
             self._reader = InMemoryMetricReader()
-            api.set_meter_provider(MeterProvider([self._reader], Resource(service.resource), shutdown_on_exit=False))
+            api.set_meter_provider(ForkableProvider([self._reader], Resource(service.resource), shutdown_on_exit=False))
         if self._endpoint is not None and self._exporter is None:
             self._exporter = MetricExporter(self.collect, self._endpoint, self._interval)
 

@@ -24,7 +24,12 @@ _MAX_TEMPLATES = 1000
 
 
 class SpanSource(Protocol):
-    """The two calls that the provider needs of a `Tracing`, which imports this module and cannot be imported."""
+    """What the provider needs of a `Tracing`, which imports this module and cannot be imported."""
+
+    @property
+    def records(self) -> bool:
+        """Whether spans may be recorded."""
+        ...
 
     def service(self) -> Service:
         """Return the service of spans that are started outside any actor."""
@@ -123,6 +128,8 @@ def install(source: SpanSource) -> None:
     if isinstance(present, LeanProvider):
         present.source = source
     elif isinstance(present, trace.ProxyTracerProvider):
+        if not source.records:
+            return  # the API's own provider passes the trace context on
         trace.set_tracer_provider(LeanProvider(source))
     else:
         processor = getattr(present, "_active_span_processor", None)

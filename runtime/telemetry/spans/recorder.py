@@ -79,6 +79,12 @@ class Recorder:
         self.processors = (*self.processors, processor)
         self.sampling = self._configured_sampling
 
+    def stop_export(self) -> None:
+        """Keep no span for the exporter from now on."""
+        self.queue, self.encode = None, _encode_nothing
+        if not self._observed:
+            self.sampling = Sampling.disabled()
+
     def put(self, span: LeanSpan) -> None:
         """Take an ended span."""
         queue = self.queue

@@ -80,7 +80,7 @@ def test_each_error_type_has_a_series_up_to_a_limit(service: Service) -> None:
 
 def test_the_prometheus_text_has_metrics_of_the_runtime_and_of_the_user(service: Service) -> None:
     metrics = Metrics()
-    metrics.install(service)
+    metrics.install(service, scraped=True)
     metrics.durations(service, semconv.RPC_SERVER_CALL_DURATION, {"rpc.method": 'a"b\\c\n'}).record(2_000_000)
     metrics.counter(service, "actorloom.client.retries", {}).value += 3
     meter = api.get_meter("shop")
@@ -117,7 +117,7 @@ def test_metrics_are_exported_at_the_interval_and_at_shutdown(service: Service) 
         metrics = Metrics.from_env(env)
         calls = metrics.durations(service, semconv.RPC_CLIENT_CALL_DURATION, {"rpc.method": "x"})
         calls.record(20_000_000)
-        metrics.install(service)
+        metrics.install(service, scraped=True)
         api.get_meter("shop").create_counter("shop.orders").add(1)
         assert receiver.wait(lambda: len(receiver.taken) >= 2)
         calls.record(20_000_000)
@@ -142,7 +142,7 @@ def test_an_unavailable_receiver_causes_one_warning(service: Service, caplog: py
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "OTEL_METRIC_EXPORT_INTERVAL": "600000"}
         metrics = Metrics.from_env(env)
         metrics.counter(service, "actorloom.client.retries", {}).value += 1
-        metrics.install(service)
+        metrics.install(service, scraped=True)
         receiver.answers = [(503, {}), (503, {})]
         assert not metrics.flush(10)
         assert not metrics.flush(10)
@@ -159,6 +159,6 @@ def test_a_meter_provider_that_the_user_set_stays(service: Service) -> None:
     own = MeterProvider(shutdown_on_exit=False)
     api.set_meter_provider(own)
     metrics = Metrics()
-    metrics.install(service)
+    metrics.install(service, scraped=True)
     assert api.get_meter_provider() is own
     assert list(metrics.collect().resource_metrics) == []
