@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from runtime.actor.message import Event, Message, contract_of
+from runtime.actor.message import Event, Message, contract_of, message_token
 from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, DeclarationError
 from runtime.wire.ids import derived_id
@@ -125,9 +125,7 @@ class TurnCall(Call, kw_only=True, eq=False):
         self.ordinal += 1
         type_name, token = "", ""
         if message is not None:
-            contract = contract_of(message)
-            type_name = contract.type_name
-            token = key_token(contract.key_of(message)) if contract.key_of is not None else ""
+            type_name, token = contract_of(message).type_name, message_token(message)
         return derived_id(self.message_id, self.ordinal, link(self.scope.actor, self.key), type_name, token)
 
     def assign(self, state: Any) -> None:

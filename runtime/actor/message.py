@@ -34,7 +34,7 @@ import msgspec
 
 from runtime.errors import CodecError, DeclarationError
 from runtime.wire.codec import Codec, undefined_type
-from runtime.wire.subjects import snake_case, valid_name
+from runtime.wire.subjects import key_token, snake_case, valid_name
 
 R = TypeVar("R", covariant=True)
 
@@ -324,6 +324,22 @@ def encode_message(message: Message) -> bytes:
         InvalidValue: The message does not fit its own type. The text names the field.
     """
     return codec_of(type(message)).encode(message, contract_of(message).op)
+
+
+def message_token(message: Message) -> str:
+    """Return the key of a message as one token of a subject; empty if its class has no key.
+
+    Raises:
+        InvalidValue: The field of the key has a value of another type.
+        CodecError: The key is too long, or an optional part of its path is absent.
+    """
+    key_of = contract_of(message).key_of
+    if key_of is None:
+        return ""
+    key: Any = key_of(message)
+    if not isinstance(key, str):
+        encode_message(message)  # raises: the field of the key is declared as text
+    return key_token(key)
 
 
 def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey | None, formerly: Any) -> Contract:

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from runtime.actor.call import Call
-from runtime.actor.message import Command, Event, Message, Query, contract_of
+from runtime.actor.message import Command, Event, Message, Query, contract_of, message_token
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender
@@ -33,7 +33,7 @@ from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.ids import check_id, new_id
-from runtime.wire.subjects import NO_KEY, key_token
+from runtime.wire.subjects import NO_KEY
 
 logger = logging.getLogger("actorloom.client")
 
@@ -192,6 +192,7 @@ class Bus:
 
         Raises:
             DeclarationError: The message is not an event.
+            InvalidValue: The event does not fit its own type.
             PublishError: The event is not stored.
             TimeoutError: It is unknown whether the event is stored. Publish it again under the same id.
         """
@@ -200,7 +201,7 @@ class Bus:
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is not an event: use Bus.{_method(route)}")
         event_id = new_id() if id is None else check_id(id)
-        token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
+        body, token = route.encode(event, "event"), message_token(event) or NO_KEY
         span = NO_SPAN
         if self._traced or get_context():
             span = route.template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
@@ -210,7 +211,7 @@ class Bus:
         try:
             await self._jetstream.publish(
                 b"%b.%b" % (route.subject, token.encode()),
-                route.encode(event, "event"),
+                body,
                 headers=block,
                 timeout=self.timeout,
             )
