@@ -17,6 +17,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
+from runtime.nats.lease_value import Holder, fault, holder_of, is_release, is_released, lifetime
 from runtime.wire import header_block
 
 logger = logging.getLogger("actorloom.nats")
@@ -31,18 +32,6 @@ _REREADS: Final = 20
 
 _MARKER_TTL: Final = 5
 """Seconds for which the server keeps the marker of a released lease."""
-
-_OPERATION: Final = b"KV-Operation"
-
-
-class Holder(msgspec.Struct, frozen=True):
-    """The holder of a lease, as the value of its key."""
-
-    holder: str
-    since: float
-    """The time at which the holder was created, in Unix seconds."""
-    host: str
-    pid: int
 
 
 class Lease:
@@ -91,6 +80,8 @@ class Lease:
         self._ttl = ttl
         self._server_ttl = math.ceil(ttl)
         self._sequence = 0
+        self._seen = (0, 0.0)
+        """The sequence of the last value of another holder, and the monotonic time at which it was seen first."""
         self._valid_until = 0.0
         self._since = time.time()
         self._freed = asyncio.Event()
@@ -171,7 +162,7 @@ class Lease:
     async def _take(self) -> bool:
         last = await self._jetstream.get_last(self._stream, self._subject)
         # It may be ours: an earlier attempt may have been stored without a confirmation.
-        if last is not None and not self._is_free(last) and not self._is_ours(last):
+        if last is not None and not is_released(last) and not self._is_ours(last) and not self._is_stale(last):
             return False
         self._sequence = 0 if last is None else last.sequence
         try:
@@ -192,23 +183,33 @@ class Lease:
                 last = await self._jetstream.get_last(self._stream, self._subject)
             except (ActorError, TimeoutError):
                 return
-            if last is None or self._is_free(last):
+            if last is None or is_released(last):
                 return
             await asyncio.sleep(_REREAD_PAUSE)
 
     def _on_change(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        if header_block.get(headers, _OPERATION) is not None:
+        if is_release(headers):
             self._freed.set()
 
-    @staticmethod
-    def _is_free(last: StoredMessage) -> bool:
-        return not last.payload or header_block.get(last.headers, _OPERATION) is not None
-
     def _is_ours(self, last: StoredMessage) -> bool:
-        try:
-            return msgspec.json.decode(last.payload, type=Holder).holder == self.holder
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        holder = holder_of(last)
+        return holder is not None and holder.holder == self.holder
+
+    def _is_stale(self, last: StoredMessage) -> bool:
+        """Return whether a value was seen unchanged for its lifetime, in which each holder renews it several times.
+
+        The server removes such a value, unless it has no lifetime. The age counts from the first look at the value, by
+        the monotonic clock, because the clocks of two machines may differ.
+        """
+        now = time.monotonic()
+        sequence, seen_at = self._seen
+        if last.sequence != sequence:
+            self._seen = (last.sequence, now)
             return False
+        if now - seen_at < (lifetime(last) or self._server_ttl):
+            return False
+        logger.warning("lease %s: taken over a value that %s and was not renewed", self.key, fault(last) or "expired")
+        return True
 
     async def _write_value(self) -> None:
         value = Holder(self.holder, self._since, socket.gethostname(), os.getpid())

@@ -205,6 +205,27 @@ async def test_a_consumer_that_is_behind_is_reported(
     assert f"consumer {namespace}-shop-events/books is behind: 3 messages wait, 0 are in progress" in texts
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (b'{"holder":"x","since":1,"host":"h","pid":1}', "has no TTL"),
+        (b"nobody", "cannot be read"),
+        (b'{"holder":1}', "cannot be read"),
+    ],
+)
+async def test_a_lease_that_no_actor_wrote_fails(
+    nats_server: EmbeddedServer, namespace: str, value: bytes, text: str
+) -> None:
+    async with running(Books, url=nats_server.url, namespace=namespace):
+        pass
+    bucket = f"{namespace}-leases"
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        await JetStream(connection).publish(f"$KV.{bucket}.books.0", value)
+    finding = finding_of(await diagnose(nats_server.url, namespace), "books")
+    assert finding.status == "fail"
+    assert text in finding.text
+
+
 async def test_deleted_streams_and_consumers_are_reported(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Books, url=nats_server.url, namespace=namespace):
         pass

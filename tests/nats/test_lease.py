@@ -16,7 +16,8 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.jetstream.errors import StreamConflict
-from runtime.nats.lease import Holder, Lease
+from runtime.nats.lease import Lease, bucket_config
+from runtime.nats.lease_value import Holder
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
 
@@ -126,6 +127,44 @@ async def test_a_held_lease_is_renewed(jetstream: JetStream, namespace: str) -> 
             await asyncio.sleep(0.05)
     assert holder.held() and not holder.lost.is_set()
     await holder.release()
+
+
+HOLDER = msgspec.json.encode(Holder("foreign", 1.0, "host", 1))
+
+FOREIGN_VALUES: list[tuple[bytes, str | None]] = [
+    (HOLDER, None),
+    (HOLDER, "never"),
+    (HOLDER, "1000000s"),
+    (b"free me", None),
+    (b"{}", None),
+    (b"[" * 100_000, None),
+    (b"\xff\xfe", None),
+    (b'{"holder":"x","since":"never","host":1}', "never"),
+]
+"""Values that no process of ours writes: the payload and the Nats-TTL."""
+
+
+async def test_a_value_without_a_lifetime_is_free_once_it_is_old(jetstream: JetStream, namespace: str) -> None:
+    await jetstream.ensure_stream(bucket_config(namespace))
+    leases: list[Lease] = []
+    for number, (payload, ttl) in enumerate(FOREIGN_VALUES):
+        headers = None if ttl is None else header_block.encode([("Nats-TTL", ttl)])
+        await jetstream.publish(f"$KV.{namespace}.k{number}", payload, headers=headers)
+        leases.append(Lease(jetstream, bucket=namespace, key=f"k{number}", holder="ours", ttl=1.0))
+    # A holder with a longer lifetime than ours renews less often, and keeps its lease.
+    slow = Lease(jetstream, bucket=namespace, key="slow", holder="slow", ttl=12.0)
+    await slow.acquire()
+    patient = asyncio.create_task(Lease(jetstream, bucket=namespace, key="slow", holder="ours", ttl=1.0).acquire())
+    acquiring = [asyncio.create_task(lease.acquire()) for lease in leases]
+    await asyncio.wait(acquiring, timeout=0.5)
+    assert not any(task.done() for task in acquiring)
+    async with asyncio.timeout(20):
+        await asyncio.gather(*acquiring)
+    assert all(lease.held() for lease in leases)
+    assert not patient.done() and slow.held()
+    patient.cancel()
+    await asyncio.wait({patient})
+    await asyncio.gather(*(lease.release() for lease in (*leases, slow)))
 
 
 async def test_a_killed_holder_is_replaced_after_its_ttl(

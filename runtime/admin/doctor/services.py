@@ -10,8 +10,8 @@ from runtime.admin.doctor.records import check_records
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig, widen_stream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
-from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
-from runtime.nats.lease import Holder
+from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage, StreamInfo
+from runtime.nats.lease_value import fault, holder_of, is_released
 from runtime.storage.dead_letters import known_services
 from runtime.storage.status import ProcessStatus, read_statuses
 from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
@@ -218,15 +218,22 @@ class _ServiceCheck:
         running = self._running
         if running is not None and not running.keyed:
             return ok(self._name, "running; it has no state, so its keys need no owner")
-        holder = await self._holder()
-        if holder is not None:
+        stored = await self._lease()
+        if stored is not None:
+            holder, wrong = holder_of(stored), fault(stored)
+            if holder is None or wrong:
+                age = _duration(time.time() - stored.time)
+                todo = (
+                    "no actor wrote it: find out who may publish on that subject; an actor takes it over when it starts"
+                )
+                return fail(self._name, f"the value of its lease ({stored.subject}), {age} old, {wrong}", todo)
             age = _duration(time.time() - holder.since)
             return ok(self._name, f"its keys are owned by process {holder.pid} on {holder.host}, for {age}")
         if running is None:
             return None
         return fail(self._name, "it answers, but no process owns its keys", "see its log")
 
-    async def _holder(self) -> Holder | None:
+    async def _lease(self) -> StoredMessage | None:
         bucket = f"{self._names.stream_prefix}leases"
         try:
             last = await self._jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.{self._name}.0")
@@ -234,7 +241,7 @@ class _ServiceCheck:
             if error.err_code == ErrorCode.STREAM_NOT_FOUND:
                 return None
             raise
-        return msgspec.json.decode(last.payload, type=Holder) if last is not None and last.payload else None
+        return None if last is None or is_released(last) else last
 
 
 async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> StreamInfo | None:
