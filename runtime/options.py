@@ -21,6 +21,12 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Nominal delay after the first attempt, in seconds."""
     longest: float = 30.0
     """Upper limit of the nominal delay, in seconds."""
+    unserved: float = 43_200.0
+    """Seconds for which a reaction, timer or job waits for a service that its handler calls and that no process serves.
+
+    Such an attempt is repeated after the same delays, but is none of `attempts`: the request was certainly not executed. After
+    this time, the event becomes a dead letter. The time is less than `Options.remember`, so that the services which the
+    handler did reach still know its commands."""
     permanent: tuple[str, ...] = ()
     """Names of exception classes that are not retried: the event becomes a dead letter at once. Subclasses count."""
     transient: tuple[str, ...] = ()
@@ -67,7 +73,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parked: int = 10_000
     """Upper limit of parked events per stream: events that wait behind a failing event of the same key (64 MiB at most).
 
-    They stay in memory, in addition to `in_hand`. In an actor without state, they wait at the server for their next attempt.
+    They stay in memory, in addition to `in_hand`. In an actor without state, they wait at the server for their next attempt,
+    or in memory for a service that is down.
     At the limit, the subscription fetches few events or none until a parked one is done."""
     handled: int = 8
     """Handled messages that the record of a key keeps at least. At three times as many, the oldest move to dedup entries."""

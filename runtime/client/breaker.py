@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from runtime.errors import RequestError
+
 
 class BreakerPolicy(msgspec.Struct, frozen=True):
     """The limits of a circuit breaker.
@@ -36,7 +38,7 @@ class Breaker:
         clock: Returns the time in seconds.
     """
 
-    __slots__ = ("_clock", "_policy", "_probe_at", "_since", "failures", "is_open")
+    __slots__ = ("_clock", "_policy", "_probe_at", "_since", "failures", "is_open", "reason")
 
     def __init__(self, policy: BreakerPolicy, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
@@ -45,6 +47,8 @@ class Breaker:
         """Failures in a row. While it is 0, the circuit is closed, and callers need not call the methods."""
         self.is_open = False
         """Whether requests are refused, except for probes."""
+        self.reason: RequestError | None = None
+        """The last of the failures, for the error of a request that is refused."""
         self._since = 0.0
         """The time of the first of the failures."""
         self._probe_at = 0.0
@@ -63,15 +67,21 @@ class Breaker:
     def record_reply(self) -> None:
         """Close the circuit: the service has replied, possibly with an error."""
         self.failures = 0
+        self.reason = None
         self.is_open = False
 
-    def record_failure(self) -> bool:
+    def record_failure(self, reason: RequestError | None = None) -> bool:
         """Count a request without a reply.
+
+        Args:
+            reason: The error for its caller.
 
         Returns:
             Whether the circuit was closed and is now open.
         """
         now = self._clock()
+        # A copy: the raised error refers to the frames of its caller.
+        self.reason = None if reason is None else type(reason)(str(reason))
         if not self.failures:
             self._since = now
         self.failures += 1

@@ -97,7 +97,10 @@ class Sender:
         started = span.started if type(span) is LeanSpan else _now()
         try:
             if breaker.failures and not breaker.allows():
-                raise CircuitOpen(f"{route.subject_text}: the circuit is open after failures in a row")
+                reason = breaker.reason
+                raise CircuitOpen(
+                    f"{route.subject_text}: the circuit is open after failures in a row; the last one: {reason}"
+                ) from reason
             chain = "" if call is None else call.nested_chain()
             block = write(trace, (started + int(timeout * 1e9)) // 1_000_000, command_id, chain)
             payload, expires_at = route.encode(message, route.op), self._time() + timeout
@@ -170,7 +173,7 @@ class Sender:
                 route.breaker.record_reply()
         else:
             failure = no_reply_error(route.subject_text, error)
-            if route.breaker.record_failure():
+            if route.breaker.record_failure(failure):
                 self._circuits.value += 1
                 span.add_event("circuit.opened")
         kind = type(failure).__name__

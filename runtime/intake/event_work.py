@@ -9,7 +9,18 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
-from runtime.errors import ActorError, CodecError, DeclarationError, IdReused, InvalidValue, Rejected, Retry, TooLarge
+from runtime.errors import (
+    ActorError,
+    CircuitOpen,
+    CodecError,
+    DeclarationError,
+    IdReused,
+    InvalidValue,
+    NotDelivered,
+    Rejected,
+    Retry,
+    TooLarge,
+)
 from runtime.faults import error_text, log_fault
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.options import Options
@@ -107,6 +118,10 @@ class EventWork(Work, kw_only=True, eq=False):
     """Unix nanoseconds at which the delivery was received."""
     id_from_delivery: bool = False
     """True if the id was derived from this delivery. Its stream time is then the earliest time of a first handling."""
+    unserved: int = 0
+    """The last attempts in a row that ended because no process served a request of the handler. They do not count."""
+    unserved_since: float = 0.0
+    """Monotonic seconds at the end of the first of them."""
 
     @property
     def sent_at(self) -> float | None:
@@ -126,7 +141,10 @@ class EventWork(Work, kw_only=True, eq=False):
     async def failed(self, error: BaseException) -> Rerun | None:
         """Retry the event, or make it a dead letter if the error is permanent or its attempts are exhausted (ADR 004).
 
-        Returns: A `Rerun` if the event keeps its lane and runs again there. An actor with state retries in this way, to
+        If no process serves a request of the handler, the event waits for one, up to `RetryPolicy.unserved` seconds. It waits
+        in memory, since the server would count each further delivery as an attempt.
+
+        Returns: A `Rerun` if the event keeps its place and runs again there. An actor with state retries in this way, to
             keep the order of the key. None if the event has ended, or was given back to the server for a later
             delivery.
         """
@@ -137,7 +155,12 @@ class EventWork(Work, kw_only=True, eq=False):
         if permanent is None:
             permanent = isinstance(error, PERMANENT) and not isinstance(error, InvalidValue)
             permanent |= isinstance(error, _OWN_PERMANENT) and not error.remote
-        if not permanent and self.attempt < self.attempts:
+        if isinstance(error, NotDelivered) and not permanent:
+            if isinstance(error, CircuitOpen) and error.__cause__ is not None:
+                error = error.__cause__  # the failure that opened the circuit
+            if self._may_wait():
+                return self._wait(error)
+        elif not permanent and self.attempt < self.attempts:
             return self._retry(error)
         if not await self.reactions.dead_letter(self, error):
             # An event is never lost: it stays until its dead letter is acknowledged.
@@ -153,8 +176,28 @@ class EventWork(Work, kw_only=True, eq=False):
         self.span.end()
         self.completion.delivery.nak()
 
+    def _may_wait(self) -> bool:
+        """Return whether the event may wait for a service, after another attempt that found none."""
+        now = time.monotonic()
+        if not self.unserved:
+            self.unserved_since = now
+        return now - self.unserved_since < self.reactions.options.retry.unserved
+
+    def _wait(self, error: BaseException) -> Rerun:
+        """Prepare another attempt that is none of the counted ones."""
+        self.unserved += 1
+        delay = self.reactions.options.retry.delay(self.unserved, random.random())
+        # One line for each event that waits, not one for each attempt.
+        logger.log(
+            logging.WARNING if self.unserved == 1 else logging.DEBUG, "%s: %s %s waits for a service, next in %.1f s: %s",
+            self.reactions.names.actor, self.route.name, self.id, delay, error_text(error),
+        )  # fmt: skip
+        self.span = self.reactions.span(self.route, self.completion.delivery)
+        return Rerun(delay)
+
     def _retry(self, error: BaseException) -> Rerun | None:
         """Prepare the next attempt: in the lane, or by a delayed delivery for an actor without state."""
+        self.unserved = 0
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after

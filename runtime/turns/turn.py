@@ -175,9 +175,9 @@ class Turns:
         """Run one message of an actor without state, beside all others; it has a record only if it leaves something."""
         self.admission.dequeue(work)
         token = attach(work.span, work.block)
+        # The message's id is the key of its record: if that exists already, the message was handled before.
+        key: Key[Work] = Key(work.id, token_of(work.id))
         try:
-            # The message's id is the key of its record: if that exists already, the message was handled before.
-            key: Key[Work] = Key(work.id, token_of(work.id))
             if work.remembered and work.handler.verb == "command" and id_time(work.id) is None:
                 # Its caller chose the id, and may use it again on purpose. Other ids are looked up by the commit only.
                 await self.keys.ensure_loaded(key)
@@ -196,7 +196,9 @@ class Turns:
             if failure is None:
                 work.abandon()
                 raise
-            await work.failed(failure)
+            rerun = await work.failed(failure)
+            if rerun is not None:
+                self._block(key, work, rerun)
         finally:
             detach(token)
 

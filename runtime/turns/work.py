@@ -94,7 +94,7 @@ class Work(msgspec.Struct, eq=False):
         """Finish the message, or ask for another attempt: its turn had no effect, or an unknown one (`error` says which).
 
         Returns:
-            A `Rerun` to keep its place in the lane and run again, or None if the message has ended.
+            A `Rerun` to keep its place and run again, or None if the message has ended.
         """
         raise NotImplementedError
 
