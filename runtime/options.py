@@ -86,5 +86,13 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Upper limit of keys in memory. The keys that have been idle for longest leave first."""
     timeout: float = 5.0
     """Seconds that a request from a handler may take, unless the deadline of its caller is earlier."""
+    limit: float = 0.0
+    """Seconds that one run of a handler may take; 0 for no limit. A handler may have a limit of its own.
+
+    At its limit, or at the deadline of its caller if that is earlier, a handler gets `asyncio.CancelledError` where it awaits.
+    Its message then fails, and nothing of it is stored. An infinite limit also lifts the cut at the deadline."""
+    slow: float = 10.0
+    """Seconds after which a handler that still runs is logged and counted; 0 for never. Later log lines follow at twice, four
+    times and so on."""
     retry: RetryPolicy = RetryPolicy()
     """The retry policy of failing reactions."""

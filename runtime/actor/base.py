@@ -317,9 +317,12 @@ class Actor(Generic[S]):
     @property
     def _running(self) -> Call:
         try:
-            return self._call
+            call = self._call
         except AttributeError:
             raise RuntimeError(f"{type(self).__name__}: this works only while a message is being handled") from None
+        if call.ended:
+            raise RuntimeError(f"{type(self).__name__}: the message of this handler has ended")
+        return call
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "state" and hasattr(self, "_call"):

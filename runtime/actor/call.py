@@ -68,6 +68,10 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     """Unix seconds after which the caller has given up; 0.0 if there is no deadline."""
     chain: str = ""
     """The calls that wait for this one, as in the header `Call-Chain`."""
+    cut: Exception | None = None
+    """The failure of a handler that ran for too long and was cancelled; None for any other."""
+    ended: bool = False
+    """True once a handler that did not end after it was cut is abandoned. Whatever it does then raises."""
     started: float = 0.0
     """The time that the handler sees, in unix seconds; 0.0 until it looks."""
 

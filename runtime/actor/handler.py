@@ -61,9 +61,14 @@ class Mark(msgspec.Struct, frozen=True):
     where: dict[str, Any] | str | None = None
     key: str | None = None
     attempts: int | None = None
+    limit: float | None = None
 
 
-def query(function: Method[A, Q, R]) -> Method[A, Q, R]:
+@overload
+def query(function: Method[A, Q, R], /) -> Method[A, Q, R]: ...
+@overload
+def query(*, limit: float | None = None) -> Callable[[Method[A, Q, R]], Method[A, Q, R]]: ...
+def query(function: Any = None, /, *, limit: float | None = None) -> Any:
     """Mark a method as the handler of a query.
 
     The handler reads the last committed state and does not wait for commands of its key. It cannot change the state, emit
@@ -71,25 +76,32 @@ def query(function: Method[A, Q, R]) -> Method[A, Q, R]:
 
     Args:
         function: A coroutine method with two parameters, `self` and the query. It returns the declared reply.
+        limit: Seconds that the handler may run, as `Options.limit`; by default that of the actor.
 
     Raises:
-        DeclarationError: `function` is not a coroutine function.
+        DeclarationError: `function` is not a coroutine function, or `limit` is not a number above 0.
 
     Example:
         @query
         async def get_order(self, message: GetOrder) -> Order:
             return self.state or not_found(message.order_id)
     """
-    return _mark(function, Mark("query"))
+    if function is not None:
+        return _mark(function, Mark("query"))
+    return lambda target: _mark(target, Mark("query", limit=limit))
 
 
 @overload
 def command(function: Method[A, C, R], /) -> Method[A, C, R]: ...
 @overload
-def command(*, accept: Literal[False] = False) -> Callable[[Method[A, C, R]], Method[A, C, R]]: ...
+def command(
+    *, accept: Literal[False] = False, limit: float | None = None
+) -> Callable[[Method[A, C, R]], Method[A, C, R]]: ...
 @overload
-def command(*, accept: Literal[True]) -> Callable[[Method[A, J, None]], Method[A, J, None]]: ...
-def command(function: Any = None, /, *, accept: bool = False) -> Any:
+def command(
+    *, accept: Literal[True], limit: float | None = None
+) -> Callable[[Method[A, J, None]], Method[A, J, None]]: ...
+def command(function: Any = None, /, *, accept: bool = False, limit: float | None = None) -> Any:
     """Mark a method as the handler of a command.
 
     In an actor with a state, the handler runs while no other command or event of the same key does. Its state, events and
@@ -101,9 +113,10 @@ def command(function: Any = None, /, *, accept: bool = False) -> Any:
         accept: True for a long job, whose command is a ``Command[Accepted]``. The caller receives `Accepted` as soon as the
             command is stored. The handler runs after that, and runs again if the process crashes. It returns None, and
             reports its outcome with an event.
+        limit: Seconds that one run of the handler may take, as `Options.limit`; by default that of the actor.
 
     Raises:
-        DeclarationError: `function` is not a coroutine function.
+        DeclarationError: `function` is not a coroutine function, or `limit` is not a number above 0.
 
     Example:
         @command
@@ -114,14 +127,18 @@ def command(function: Any = None, /, *, accept: bool = False) -> Any:
     """
     if function is not None:
         return _mark(function, Mark("command"))
-    return lambda target: _mark(target, Mark("command", accept=accept))
+    return lambda target: _mark(target, Mark("command", accept=accept, limit=limit))
 
 
 @overload
 def react(function: Method[A, E, None], /) -> Method[A, E, None]: ...
 @overload
 def react(
-    *, where: dict[str, Any] | str | None = None, key: str | None = None, attempts: int | None = None
+    *,
+    where: dict[str, Any] | str | None = None,
+    key: str | None = None,
+    attempts: int | None = None,
+    limit: float | None = None,
 ) -> Callable[[Method[A, E, None]], Method[A, E, None]]: ...
 def react(
     function: Any = None,
@@ -130,6 +147,7 @@ def react(
     where: dict[str, Any] | str | None = None,
     key: str | None = None,
     attempts: int | None = None,
+    limit: float | None = None,
 ) -> Any:
     """Mark a method as a reaction to an event of any actor.
 
@@ -142,9 +160,10 @@ def react(
         where: A content pattern. Events whose JSON does not match it are skipped. See `runtime.actor.patterns`.
         key: The path of the field that has the key, with dots: ``"new.order_id"``. By default it is the event's own key.
         attempts: The number of attempts before an event becomes a dead letter; by default that of the retry policy.
+        limit: Seconds that one attempt may take, as `Options.limit`; by default that of the actor.
 
     Raises:
-        DeclarationError: `function` is not a coroutine function.
+        DeclarationError: `function` is not a coroutine function, or `limit` is not a number above 0.
 
     Example:
         @react(where={"total": [{"numeric": [">", 100]}]}, attempts=3)
@@ -153,13 +172,17 @@ def react(
     """
     if function is not None:
         return _mark(function, Mark("react"))
-    return lambda target: _mark(target, Mark("react", where=where, key=key, attempts=attempts))
+    return lambda target: _mark(target, Mark("react", where=where, key=key, attempts=attempts, limit=limit))
 
 
 def _mark(function: Any, mark: Mark) -> Any:
     if not inspect.iscoroutinefunction(function):
         raise DeclarationError(
             f"{getattr(function, '__qualname__', function)}: a handler must be a coroutine function: use async def"
+        )
+    if mark.limit is not None and not (type(mark.limit) in (int, float) and mark.limit > 0):
+        raise DeclarationError(
+            f"{function.__qualname__}: limit = {mark.limit!r}: it must be a number of seconds above 0"
         )
     setattr(function, _MARK, mark)
     return function
@@ -191,6 +214,7 @@ class Handler:
         "id_suffix",
         "key_of",
         "keyed",
+        "limit",
         "matches",
         "name",
         "reply",
@@ -230,6 +254,8 @@ class Handler:
         """The codec of the values that the method returns. A reaction and a long job return None."""
         self.where, self.matches = compile_where(mark.where, contract.type, f"{label}: where")
         """The content pattern, and its predicate over the decoded JSON of an event; None without a pattern."""
+        self.limit = mark.limit
+        """Seconds that one run may take; None for `Options.limit`."""
         self.attempts = mark.attempts
         """The attempts before a dead letter; None for the number in the retry policy."""
         key = mark.key or contract.key

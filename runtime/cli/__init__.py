@@ -7,6 +7,7 @@ Results go to stdout, everything else to stderr. Exit codes: 0 success; 1 failur
 declaration; 3 the service replied with an error; 4 the server, service or object was not found; 5 timeout.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -85,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         actorloom(arguments, prog_name="actorloom")
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as ended:
+        _end(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        raise
 
 
 _NEEDED = ("anyio", "click", "msgspec", "nats", "opentelemetry", "rich", "uvloop", "watchfiles")
@@ -95,6 +99,16 @@ def _hiding_modules(here: str) -> list[str]:
     """Return the files of the working directory that are imported instead of a package in `_NEEDED`."""
     files = [os.path.join(here, *file) for name in _NEEDED for file in ((f"{name}.py",), (name, "__init__.py"))]
     return [file for file in files if os.path.isfile(file)]
+
+
+def _end(code: int) -> None:
+    """End the process at once if tasks or threads of the application are left, for which Python would wait."""
+    from runtime.cli.failures import UNFINISHED
+
+    if UNFINISHED:
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def _print_internal_error(kind: type[BaseException], error: BaseException, _: object) -> None:

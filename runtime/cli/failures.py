@@ -20,6 +20,9 @@ FAILED, USAGE, SERVICE_ERROR, NOT_FOUND, TIMEOUT = 1, 2, 3, 4, 5
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as a shell reports it."""
 
+UNFINISHED: Final[list[str]] = []
+"""Tasks and threads of the application that have not ended. Python would wait for them, so the process ends without it."""
+
 KNOWN: Final = (ActorError, TimeoutError, OSError)
 """Errors that end a command with one message. Any other exception is a bug."""
 

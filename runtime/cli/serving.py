@@ -1,16 +1,14 @@
 """Runs actors as configured: logging, the event loop, and an embedded nats-server if no other is configured."""
 
-import asyncio
 import logging
-import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from runtime.actor.base import Actor
+from runtime.cli.event_loop import run_loop
 from runtime.cli.failures import INTERRUPTED
-from runtime.errors import ConfigurationError
 from runtime.host import process
 from runtime.host.config import Configuration
 from runtime.host.host import Deployment
@@ -64,39 +62,6 @@ async def connection_options(configuration: Configuration) -> AsyncGenerator[Con
             text = "port %d is taken: clients outside this directory need --nats %s (nats: --server %s)"
             logger.warning(text, DEFAULT_PORT, server.url, server.url)
         yield ConnectionOptions(url=server.url, loopback=configuration.connection.loopback)
-
-
-def run_loop(main: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool) -> None:
-    """Run `main` on the event loop of uvloop or of asyncio.
-
-    Code of the application may raise `SystemExit` or `KeyboardInterrupt`. In a task of its own, asyncio lets it out of the
-    event loop. The loop then goes on until the actors have drained, as after a signal, and only then the exception is raised.
-    """
-    with asyncio.Runner(loop_factory=_uvloop() if uvloop else None) as runner:
-        loop = runner.get_loop()
-        task = loop.create_task(main())
-        raised: BaseException | None = None
-        while not task.done():
-            try:
-                loop.run_until_complete(task)
-            except (SystemExit, KeyboardInterrupt) as error:
-                if raised is not None or task.done() or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-                    raise
-                raised = error
-                logger.warning("a task raised %s: the process drains and ends", type(error).__name__)
-                signal.raise_signal(signal.SIGTERM)
-    if raised is not None:
-        raise raised
-
-
-def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        raise ConfigurationError(
-            "uvloop is not installed: run `pip install actorloom[uvloop]`, or remove the setting"
-        ) from None
-    return new_event_loop
 
 
 def _announce(running: Runner) -> None:

@@ -89,7 +89,7 @@ class Serving:
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update
         self.turns = Turns(served, self.journal, self.relay, bus, self.indexes, owns)
-        self.workers = Workers(served.options.concurrency, served.crashed)
+        self.workers = Workers(served.options.concurrency, served.crashed, served.overruns())
         """They run the queries; commands and events run in the turns."""
         context = Context(served, bus, self.turns, self.workers, self.indexes)
         self.endpoints: list[QueryEndpoint | CommandEndpoint] = [
@@ -153,7 +153,13 @@ class Serving:
                     await self.consumers.save_positions()
                 await self.relay.save()
                 await served.connection.flush()
-        except (TimeoutError, PublishError) as error:
+        except TimeoutError:
+            unfinished = [*self.turns.unfinished(), *self.workers.unfinished()] or ["messages or events, no handler"]
+            logger.warning(
+                "%s: the drain was cut short after %.0f s, it left %s",
+                served.name, _DRAIN_TIMEOUT, "; ".join(unfinished),
+            )  # fmt: skip
+        except PublishError as error:
             logger.warning("%s: the drain was cut short: %s", served.name, error)
 
     async def close(self) -> None:

@@ -57,6 +57,11 @@ class CommandWork(Work, kw_only=True, eq=False):
                 reply = msgspec.json.decode(raw)
         self.endpoint.answer(self, reply, bytes(raw))
 
+    def overrun(self, reason: str) -> Exception:
+        """Return the answer if the handler is cut: nothing of it is committed."""
+        executed = None if self.reruns else False  # A commit of an earlier run whose answer was lost may still arrive.
+        return DeadlineExceeded(f"{self.endpoint.subject}: the handler was cut at {reason}", executed=executed)
+
     async def failed(self, error: BaseException) -> None:
         """Answer with the error. A command is not retried here: its caller decides."""
         self.endpoint.answer_error(self, error)

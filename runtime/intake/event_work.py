@@ -167,6 +167,10 @@ class EventWork(Work, kw_only=True, eq=False):
             return self._retry(error)
         return None
 
+    def overrun(self, reason: str) -> Exception:
+        """Return the failure of this attempt if its handler is cut. A retry policy names it `TimeoutError`."""
+        return TimeoutError(f"{self.handler.name} was cut at {reason}")
+
     def park(self) -> bool:
         """Park the delivery behind a failing event of its key, so that others are fetched. Return True if parked."""
         return self.completion.delivery.park()

@@ -52,6 +52,8 @@ class QueryCall(Call, gc=False, eq=False):
                 result = await self._run_keyed()
             else:
                 result = await endpoint.invoke(endpoint.handler, self, self.message)
+            if self.ended:
+                return
             if result is self.state and endpoint.returns_state:
                 payload = encode(result)
             else:
@@ -67,7 +69,9 @@ class QueryCall(Call, gc=False, eq=False):
             else:
                 endpoint.durations.record(_now() - self.received_ns)
         except BaseException as error:
-            failure = failure_of(error, endpoint.context.served.exit)
+            if self.ended:
+                return
+            failure = self.cut or failure_of(error, endpoint.context.served.exit)
             if failure is None:
                 self.abandon()
                 raise
@@ -75,6 +79,34 @@ class QueryCall(Call, gc=False, eq=False):
         finally:
             if token is not None:
                 detach(token)
+
+    @property
+    def running(self) -> Call:
+        """Its call: a query runs until it is answered."""
+        return self
+
+    @property
+    def handler(self) -> Handler:
+        """Its handler."""
+        return self.endpoint.handler
+
+    @property
+    def behind(self) -> int:
+        """How many queries of the actor wait for a worker."""
+        return len(self.endpoint.context.workers)
+
+    def overrun(self, reason: str) -> Exception:
+        """Return the answer if the handler is cut."""
+        return DeadlineExceeded(f"{self.endpoint.subject}: the handler was cut at {reason}", executed=False)
+
+    def mark_cut(self, reason: str) -> None:
+        """Add the cut of its handler to the span."""
+        if self.span.is_recording():
+            self.span.add_event("handler.cut", {"actorloom.cut.reason": reason})
+
+    def release(self, error: Exception) -> None:
+        """Answer with `error`, though the handler has not ended."""
+        self.endpoint.answer_error(self, error)
 
     def abandon(self) -> None:
         """Answer that this process stops."""

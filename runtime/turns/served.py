@@ -11,6 +11,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
 from runtime.storage.streams import Streams
 from runtime.telemetry import ServiceTracer
+from runtime.turns.overrun import Overruns
 from runtime.wire.subjects import Names
 
 
@@ -35,6 +36,11 @@ class Served(msgspec.Struct, frozen=True, eq=False):
     lease_ttl: float = 4.0
     """Seconds."""
     replicas: int = 1
+
+    def overruns(self) -> Overruns:
+        """Return a new object that finds the handlers of this actor that run for too long."""
+        counters = (self.tracer.counter(f"actorloom.handlers.{kind}", {}) for kind in ("slow", "cut", "abandoned"))
+        return Overruns(self.name, self.options, *counters)
 
     @property
     def name(self) -> str:

@@ -39,6 +39,10 @@ class _StaleState(Exception):
     """The state on which a handler ran was not stored: the message runs again."""
 
 
+class _Abandoned(BaseException):
+    """A handler has ended after its message, which `Turns.release` has finished."""
+
+
 class Turns:
     """Runs the turns of one actor type, of all its keys, in the process that owns them."""
 
@@ -77,7 +81,7 @@ class Turns:
         self._journal = journal
         self._requests = requests
         self._lists = lists
-        self._workers = Workers(options.concurrency, served.crashed)
+        self._workers = Workers(options.concurrency, served.crashed, served.overruns())
         self._blocked = BlockedKeys(self._put)
         self._tasks: set[asyncio.Task[None]] = set()
         self._admitted = 0
@@ -125,6 +129,10 @@ class Turns:
         """True if an admitted message is not finished, other than those that wait for another attempt."""
         return self._workers.busy or bool(self._tasks)
 
+    def unfinished(self) -> list[str]:
+        """Return the description of each message that a worker runs."""
+        return self._workers.unfinished()
+
     async def drain(self) -> None:
         """Finish all admitted messages, and give back those that wait for another attempt. Return when nothing runs."""
         self._stop_retries()
@@ -150,6 +158,27 @@ class Turns:
     def park_slow_lanes(self) -> None:
         """Park the messages of lanes that do not move. The puller calls this from time to time while its room is scarce."""
         self._blocked.park_slow(self.keys.values())
+
+    def release(self, work: Work, error: Exception) -> None:
+        """End a message whose handler was cut and does not end, and let the next one of its key run."""
+        call = work.running
+        work.running = None
+        if isinstance(error, RequestError) and isinstance(call, TurnCall) and (call.commanded or call.ordinal):
+            error.executed = None  # A nested command may be under way.
+        self.spawn(self._end(work, error))
+
+    async def _end(self, work: Work, error: Exception) -> None:
+        """End a message with `error` as `_turn` does."""
+        key = work.lane
+        if key is None:
+            await work.failed(error)
+            return
+        await self.commits.wait_committed(key)
+        rerun = await work.failed(error)
+        if rerun is not None:
+            self._block(key, work, rerun)
+        else:
+            self._run_next(key)
 
     async def run(self, key: Key[Work], work: Work) -> None:
         """Run one message in its lane, and let the next one follow. Called by a worker; never raises."""
@@ -191,6 +220,8 @@ class Turns:
                 return
             work.lane = key
             await self.commits.run(key, self.commits.stage(key, work, call, outcome))
+        except _Abandoned:
+            return
         except BaseException as error:
             failure = failure_of(error, self._served.exit)
             if failure is None:
@@ -217,6 +248,8 @@ class Turns:
         except _StaleState:
             await self.commits.wait_committed(key)
             self._requeue(key, work)
+            return
+        except _Abandoned:
             return
         except BaseException as error:
             failure = failure_of(error, self._served.exit)
@@ -279,8 +312,23 @@ class Turns:
             attempt=work.attempt,
             attempts=work.attempts,
         )
+        work.running = call
         try:
-            value = await self._invoke(handler, call, work.message)
+            try:
+                value = await self._invoke(handler, call, work.message)
+            except BaseException as error:
+                if call.ended:
+                    raise _Abandoned from error
+                if call.cut is not None:
+                    raise call.cut from error
+                raise
+            finally:
+                if work.running is call:
+                    work.running = None
+            if call.ended:
+                raise _Abandoned
+            if call.cut is not None:
+                raise call.cut
             if work.deadline:
                 check_deadline(work, "while the message was handled; nothing was committed")
             return call, settle(handler, call, value, state, self._states)

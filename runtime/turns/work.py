@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from opentelemetry.trace import Span
 
+from runtime.actor.call import Call
 from runtime.actor.handler import Handler
 from runtime.errors import DeadlineExceeded, NotDelivered, RequestError
 from runtime.storage.journal import NotStored
@@ -23,6 +24,10 @@ class Runs(Protocol):
 
     def run_alone(self, work: "Work") -> Coroutine[Any, Any, None]:
         """Run one message of an actor without state."""
+        ...
+
+    def release(self, work: "Work", error: Exception) -> None:
+        """End a message whose handler does not end."""
         ...
 
 
@@ -62,6 +67,8 @@ class Work(msgspec.Struct, eq=False):
     chain: str = ""
     attempt: int = 1
     attempts: int = 1
+    running: Call | None = None
+    """The call of its handler while the handler runs; None before and after."""
     turns: Runs | None = None
     lane: "Key[Work] | None" = None
     """The key in whose lane it runs; set at admission, None for an actor without state."""
@@ -75,6 +82,25 @@ class Work(msgspec.Struct, eq=False):
         """Run its turn. Called by a worker."""
         assert self.turns is not None
         return self.turns.run_alone(self) if self.lane is None else self.turns.run(self.lane, self)
+
+    @property
+    def behind(self) -> int:
+        """How many messages of its key wait behind it."""
+        return self.lane.depth if self.lane is not None else 0
+
+    def overrun(self, reason: str) -> Exception:
+        """Return the failure of the message if its handler is cut at `reason`."""
+        raise NotImplementedError
+
+    def mark_cut(self, reason: str) -> None:
+        """Add the cut of its handler to the span."""
+        if self.span.is_recording():
+            self.span.add_event("handler.cut", {"actorloom.cut.reason": reason})
+
+    def release(self, error: Exception) -> None:
+        """End the message with `error`, and let the next one of its key run, though its handler has not ended."""
+        assert self.turns is not None
+        self.turns.release(self, error)
 
     def repeats(self, handled: Handled) -> bool:
         """Return whether this is the message that was handled under its id. If not, the id is used for two messages."""

@@ -6,11 +6,17 @@ the next worker is woken, up to the bound.
 """
 
 import asyncio
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Protocol
+
+from runtime.actor.call import Call
+from runtime.turns.overrun import GRACE, PERIOD, Overruns, Worker, stack_of
+
+logger = logging.getLogger("actorloom.turns")
 
 _MAX_PARKED = 32
 """Idle workers that are kept for the next burst; others end."""
@@ -40,22 +46,30 @@ class Workers:
         "_context",
         "_draining",
         "_idle",
+        "_left",
         "_loop",
         "_on_crash",
+        "_overruns",
         "_parked",
+        "_sweep",
         "_tasks",
         "_waiting",
     )
 
-    def __init__(self, bound: int, on_crash: Callable[[BaseException], None]) -> None:
+    def __init__(self, bound: int, on_crash: Callable[[BaseException], None], overruns: Overruns | None = None) -> None:
         self._bound = bound
         self._on_crash = on_crash
+        self._overruns = overruns
+        self._sweep: asyncio.TimerHandle | None = None
+        """The next look for overruns; None while all workers are idle."""
         self._loop = asyncio.get_running_loop()
         # `put` may be called in the context of some message. Each worker begins with this one, which has none.
         self._context = copy_context()
         self._waiting: deque[Runnable] = deque()
         self._parked: list[asyncio.Future[None]] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Worker] = {}
+        self._left: set[asyncio.Task[None]] = set()
+        """Tasks that do not end. They are kept, since the event loop refers to its tasks weakly."""
         self._draining = False
         """True from the wake-up of a worker until it suspends for the first time: no second one is needed."""
         self._closed = False
@@ -99,12 +113,22 @@ class Workers:
         self._closed = True
         self._draining = False
         self._parked.clear()
-        tasks = list(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
         self._abandon_all()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=GRACE)
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for worker in list(self._tasks.values()):
+            logger.error("%s does not end and is left alone. It waits at\n%s", worker.describe(), stack_of(worker.task))
+            self._leave(worker)
+            worker.item.abandon()
         self._notify_idle()
+
+    def unfinished(self) -> list[str]:
+        """Return the description of each item that runs."""
+        return [worker.describe() for worker in self._tasks.values() if worker.item is not None]
 
     def _wake(self) -> None:
         """Have a worker take the waiting items, unless all are in use."""
@@ -114,19 +138,26 @@ class Workers:
         if self._parked:
             self._parked.pop().set_result(None)
         elif len(self._tasks) < self._bound:
-            task = self._loop.create_task(self._work(), context=self._context.copy())
-            self._tasks.add(task)
-            task.add_done_callback(self._ended)
+            worker = Worker()
+            worker.task = self._loop.create_task(self._work(worker), context=self._context.copy())
+            self._tasks[worker.task] = worker
+            worker.task.add_done_callback(self._ended)
         else:
             return
         self._draining = True
+        if self._sweep is None and self._overruns is not None:
+            self._sweep = self._loop.call_later(PERIOD, self._look)
 
-    async def _work(self) -> None:
+    async def _work(self, worker: Worker) -> None:
         waiting, loop = self._waiting, self._loop
         while True:
             loop.call_soon(self._suspended)
             while waiting:
-                await waiting.popleft().run()
+                item = worker.item = waiting.popleft()
+                await item.run()
+                if worker.reason:
+                    return  # A handler in this task was cut: see `overrun`.
+            worker.item = None
             if len(self._parked) >= _MAX_PARKED:
                 return
             parked: asyncio.Future[None] = loop.create_future()
@@ -141,8 +172,38 @@ class Workers:
         if self._waiting:
             self._wake()
 
+    def _look(self) -> None:
+        """Look for overruns, and again as long as any worker is busy."""
+        self._sweep = None
+        overruns = self._overruns
+        if overruns is None or not self.busy:
+            return
+        for worker in overruns.sweep(list(self._tasks.values())):
+            failure = worker.item.running.cut
+            self._leave(worker)
+            worker.item.release(failure)
+        if self._idle:
+            self._notify_idle()
+        if self._waiting and not self._draining:
+            self._wake()
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(PERIOD, self._look)
+
+    def _leave(self, worker: Worker) -> None:
+        """Leave a task alone that does not end. Nothing that its handler does has an effect any more."""
+        del self._tasks[worker.task]
+        self._left.add(worker.task)
+        call: Call | None = worker.item.running
+        if call is not None:
+            call.ended = True
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        if task in self._left:
+            self._left.discard(task)
+            if not task.cancelled():
+                task.exception()  # It is retrieved, so that asyncio does not log it.
+            return
+        self._tasks.pop(task)
         if self._idle:
             self._notify_idle()
         if self._closed:

@@ -12,6 +12,7 @@ from runtime.nats.connection import Connection
 from runtime.nats.server import EmbeddedServer
 from tests.host.test_host import connected, process, until
 from tests.support.handlers import RUN_COUNTS, gate
+from tests.support.hanging import Block
 from tests.support.partners import GetLeft, GetRight, Left, Rates, Right, WorkLeft, WorkRight
 from tests.support.process import ROOT, running_command
 
@@ -119,3 +120,23 @@ async def test_with_a_standby_an_actor_is_handed_over_while_another_still_works(
             await until(left.ready.is_set)
             assert (await bus.query(GetLeft("one"))).work == 1
             await asyncio.wait_for(ended, DRAIN_TIMEOUT / 2)
+
+
+@pytest.mark.parametrize("thread", [False, True], ids=["deaf", "thread"])
+async def test_a_process_ends_although_a_handler_does_not(
+    nats_server: EmbeddedServer, namespace: str, thread: bool
+) -> None:
+    arguments = ("run", "tests.support.hanging:Stuck", "--nats", nats_server.url, "--namespace", namespace)
+    async with (
+        connect(nats_server.url, namespace=namespace) as bus,
+        running_command(*arguments, cwd=ROOT, env={"QUICK": "1"}) as process,
+    ):
+        sent = asyncio.ensure_future(bus.command(Block(thread), timeout=20))
+        await process.until("blocked")
+        assert await process.stop() == 0
+        with pytest.raises(NotDelivered):
+            await sent
+        assert "it left command.block, which has been running for" in process.text
+        assert thread or ("is left alone" in process.text and "in block" in process.text)
+        left = "thread actorloom-thread" if thread else "Workers._work"
+        assert left in await process.until("the process ends although these have not ended")
