@@ -24,8 +24,10 @@ ActorError
   └ InvalidValue         a value that its own type refuses; nothing was stored or sent
 """
 
-import math
-from typing import ClassVar, NoReturn
+from typing import ClassVar, Final, NoReturn
+
+_LONGEST: Final = 31_536_000.0
+"""Seconds: the longest delay that an error may ask for, a year."""
 
 
 class ActorError(Exception):
@@ -95,13 +97,15 @@ class Overloaded(RequestError):
 
     Args:
         message: The text of the error.
-        retry_after: Seconds after which a retry is likely to find room.
+        retry_after: Seconds after which a retry is likely to find room, a year at most.
     """
 
     code = 429
     executed = False
 
     def __init__(self, message: str, retry_after: float = 0.1) -> None:
+        if not 0 <= retry_after <= _LONGEST:
+            raise ValueError(f"Overloaded: retry_after = {retry_after!r} is not a number of seconds from 0 to a year")
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -228,15 +232,15 @@ class Retry(ActorError):
         after: Seconds until the next attempt; by default the delay of the retry policy, which doubles with each attempt.
 
     Raises:
-        ValueError: `after` is not a number of seconds from 0 on.
+        ValueError: `after` is not a number of seconds from 0 to a year.
 
     Example:
         raise Retry("the warehouse is closed", after=600)
     """
 
     def __init__(self, reason: str, after: float | None = None) -> None:
-        if after is not None and not 0 <= after < math.inf:
-            raise ValueError(f"Retry: after = {after!r} is not a number of seconds from 0 on")
+        if after is not None and not 0 <= after <= _LONGEST:
+            raise ValueError(f"Retry: after = {after!r} is not a number of seconds from 0 to a year")
         super().__init__(reason)
         self.after = after
 
@@ -296,7 +300,7 @@ def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_a
     """
     error: RequestError
     if code == 429:
-        error = Overloaded(message, retry_after if retry_after is not None else 0.1)
+        error = Overloaded(message, retry_after if retry_after is not None and 0 <= retry_after <= _LONGEST else 0.1)
     elif code == 408:
         error = DeadlineExceeded(message)
     elif code == 508:

@@ -1,11 +1,14 @@
-"""The limits and the retry policy of an actor, as frozen structs."""
+"""The limits and the retry policy of an actor, as frozen structs. Each number has bounds, which its type shows."""
+
+from typing import Annotated
 
 import msgspec
 
 from runtime.backoff import Backoff
+from runtime.bounds import Bounded, Count, CountOrNone, Seconds, SecondsOrForever, SecondsOrNone
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class RetryPolicy(Bounded, frozen=True, forbid_unknown_fields=True):
     """The attempts at a failing reaction, or at a request of `Bus.retry`, and the delays between them.
 
     The delay doubles with each attempt. Each delay is chosen at random between half and all of its nominal length, so that
@@ -15,13 +18,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         RetryPolicy(attempts=5, first=0.5, transient=("NotFound",))
     """
 
-    attempts: int = 8
+    attempts: Count = 8
     """Attempts in all. After the last one, an event becomes a dead letter."""
-    first: float = 0.2
+    first: SecondsOrNone = 0.2
     """Nominal delay after the first attempt, in seconds."""
-    longest: float = 30.0
+    longest: SecondsOrNone = 30.0
     """Upper limit of the nominal delay, in seconds."""
-    unserved: float = 43_200.0
+    unserved: SecondsOrNone = 43_200.0
     """Seconds for which a reaction, timer or job waits for a service that its handler calls and that no process serves.
 
     Such an attempt is repeated after the same delays, but is none of `attempts`: the request was certainly not executed. After
@@ -56,42 +59,42 @@ class RetryPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Backoff(self.first, self.longest).nominal(attempt) * (0.5 + random / 2)
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Options(Bounded, frozen=True, forbid_unknown_fields=True):
     """The limits of one actor.
 
     Set them on the class (``options = Options(lane=16)``), or in the configuration file under ``[actors.<name>]``.
     """
 
-    concurrency: int = 256
+    concurrency: Count = 256
     """Upper limit of handlers that run at once: turns of different keys, or messages of an actor without state."""
-    mailbox: int = 4096
+    mailbox: Count = 4096
     """Upper limit of waiting messages in all. A further message is refused with 429."""
-    lane: int = 256
+    lane: Count = 256
     """Upper limit of waiting messages per key. A further message is refused with 429."""
-    in_hand: int = 512
+    in_hand: Count = 512
     """Upper limit of events per stream that are fetched and not finished."""
-    parked: int = 10_000
+    parked: CountOrNone = 10_000
     """Upper limit of parked events per stream: events that wait behind a failing event of the same key (64 MiB at most).
 
     They stay in memory, in addition to `in_hand`. In an actor without state, they wait at the server for their next attempt,
     or in memory for a service that is down.
     At the limit, the subscription fetches few events or none until a parked one is done."""
-    handled: int = 8
+    handled: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 8
     """Handled messages that the record of a key keeps at least. At three times as many, the oldest move to dedup entries."""
-    remember: float = 86_400.0
-    """Seconds for which the id of a handled command or event is kept. A message with the same id takes no effect."""
-    idle: float = 60.0
+    remember: Annotated[float, msgspec.Meta(ge=1, le=315_360_000)] = 86_400.0
+    """Seconds for which the id of a handled command or event is kept, ten years at most. A message with the same id takes no effect."""
+    idle: SecondsOrNone = 60.0
     """Seconds without a message after which a key leaves memory."""
-    resident: int = 100_000
+    resident: Count = 100_000
     """Upper limit of keys in memory. The keys that have been idle for longest leave first."""
-    timeout: float = 5.0
+    timeout: Seconds = 5.0
     """Seconds that a request from a handler may take, unless the deadline of its caller is earlier."""
-    limit: float = 0.0
+    limit: SecondsOrForever = 0.0
     """Seconds that one run of a handler may take; 0 for no limit. A handler may have a limit of its own.
 
     At its limit, or at the deadline of its caller if that is earlier, a handler gets `asyncio.CancelledError` where it awaits.
     Its message then fails, and nothing of it is stored. An infinite limit also lifts the cut at the deadline."""
-    slow: float = 10.0
+    slow: SecondsOrNone = 10.0
     """Seconds after which a handler that still runs is logged and counted; 0 for never. Later log lines follow at twice, four
     times and so on."""
     retry: RetryPolicy = RetryPolicy()

@@ -21,6 +21,7 @@ FLOORS: list[set[str]] = [
     {"nats", "telemetry", "actor"},
     {"wire"},
     {"options"},
+    {"bounds"},
     {"errors", "faults", "backoff", "forks"},
 ]
 FLOOR_OF = {room: -depth for depth, rooms in enumerate(FLOORS) for room in rooms}

@@ -16,7 +16,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.testing import running
 
 ROOT = Path(runtime.__file__).parent
-ASIDE = {"telemetry", "errors.py", "faults.py", "options.py"}
+ASIDE = {"telemetry", "errors.py", "faults.py", "options.py", "bounds.py"}
 """Rooms that every other room uses on the way."""
 
 

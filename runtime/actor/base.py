@@ -14,6 +14,7 @@ from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of
 from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
+from runtime.bounds import Count, fault
 from runtime.errors import DeclarationError, InvalidValue, RequestError
 from runtime.options import Options
 from runtime.wire.subjects import valid_name
@@ -82,6 +83,8 @@ class Actor(Generic[S]):
                 f"{cls.__name__}.name = {name!r} is not a valid name: "
                 "use lower-case letters, digits, '-' and '_', with a letter first"
             )
+        if (reason := fault(cls.state_version, Count)) is not None:
+            raise DeclarationError(f"{cls.__name__}.state_version = {cls.state_version!r}: {reason}")
         cls.state_type = find_state_type(cls, Actor)
         cls.state_codec = StateCodec(cls.state_type) if cls.state_type is not None else None
         cls.indexes = tuple(indexes) or cls.indexes

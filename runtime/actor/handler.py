@@ -25,6 +25,7 @@ from runtime.actor.message import (
 )
 from runtime.actor.patterns import compile_where
 from runtime.actor.query_check import check_reads_only
+from runtime.bounds import Count, fault
 from runtime.errors import DeclarationError
 from runtime.wire.codec import Codec
 from runtime.wire.fingerprint import fingerprint
@@ -256,6 +257,8 @@ class Handler:
         """The content pattern, and its predicate over the decoded JSON of an event; None without a pattern."""
         self.limit = mark.limit
         """Seconds that one run may take; None for `Options.limit`."""
+        if mark.attempts is not None and (reason := fault(mark.attempts, Count)) is not None:
+            raise DeclarationError(f"{label}: attempts = {mark.attempts!r}: {reason}")
         self.attempts = mark.attempts
         """The attempts before a dead letter; None for the number in the retry policy."""
         key = mark.key or contract.key

@@ -3,12 +3,11 @@
 import time
 from collections.abc import Callable
 
-import msgspec
-
+from runtime.bounds import Bounded, Count, Seconds, SecondsOrNone
 from runtime.errors import RequestError
 
 
-class BreakerPolicy(msgspec.Struct, frozen=True):
+class BreakerPolicy(Bounded, frozen=True):
     """The limits of a circuit breaker.
 
     A circuit opens after `failures` failures in a row, if the first of them is at least `min_duration` seconds old. A failure
@@ -16,11 +15,11 @@ class BreakerPolicy(msgspec.Struct, frozen=True):
     unavailable for a moment, and hundreds of requests may fail in it.
     """
 
-    failures: int = 20
+    failures: Count = 20
     """Failures in a row after which the circuit opens."""
-    min_duration: float = 1.0
+    min_duration: SecondsOrNone = 1.0
     """Seconds over which these failures extend at least."""
-    probe_interval: float = 0.25
+    probe_interval: Seconds = 0.25
     """Seconds between requests that are sent as probes while the circuit is open."""
 
 

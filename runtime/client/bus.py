@@ -15,10 +15,12 @@ from typing import Any, TypeVar
 
 from runtime.actor.call import Call
 from runtime.actor.message import Command, Event, Message, Query, contract_of, message_token
+from runtime.bounds import YEAR, Seconds, fault
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender
 from runtime.errors import (
+    ConfigurationError,
     DeadlineExceeded,
     DeclarationError,
     HandlerFailed,
@@ -69,6 +71,8 @@ class Bus:
     ) -> None:
         self.connection = connection
         self.namespace = namespace
+        if (reason := fault(timeout, Seconds)) is not None:
+            raise ConfigurationError(f"timeout = {timeout!r}: {reason}")
         self.timeout = timeout
         """Seconds that a request may take by default."""
         self._tracer = tracer
@@ -105,7 +109,7 @@ class Bus:
         route = self._routes.get(type(message)) or self._route(message)
         if route.op != "query":
             raise DeclarationError(f"{type(message).__name__} is not a query: use Bus.{_method(route)}")
-        return self._send(route, message, self.timeout if timeout is None else timeout, None, None)
+        return self._send(route, message, self.timeout if timeout is None else _checked(timeout), None, None)
 
     def command(
         self, message: Command[R], *, id: str | None = None, timeout: float | None = None
@@ -140,7 +144,7 @@ class Bus:
         if route.op != "command":
             raise DeclarationError(f"{type(message).__name__} is not a command: use Bus.{_method(route)}")
         return self._send(
-            route, message, self.timeout if timeout is None else timeout, new_id() if id is None else id, None
+            route, message, self.timeout if timeout is None else _checked(timeout), new_id() if id is None else id, None
         )
 
     async def retry(
@@ -243,7 +247,7 @@ class Bus:
         route = self._routes.get(type(message)) or self._route(message)
         if route.op != ("query" if command_id is None else "command"):
             raise DeclarationError(f"{type(message).__name__} is a {route.op}: use self.{_method(route)}")
-        seconds = self.timeout if timeout is None else timeout
+        seconds = self.timeout if timeout is None else _checked(timeout)
         if call.deadline:
             seconds = min(seconds, call.deadline - time.time())
             if seconds <= 0:
@@ -259,6 +263,17 @@ class Bus:
             route = make_route(contract, self.namespace, self.connection, self._tracer, self._breaker_policy)
             self._routes[contract.type] = route
         return route
+
+
+def _checked(timeout: float) -> float:
+    """Return a timeout in seconds. One that has passed already is allowed; its request fails at once.
+
+    Raises:
+        DeclarationError: It is no number, or longer than a year.
+    """
+    if not timeout <= YEAR:
+        raise DeclarationError(f"timeout = {timeout!r} is not a number of seconds, a year at most")
+    return timeout
 
 
 def _method(route: Route) -> str:

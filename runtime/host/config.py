@@ -19,6 +19,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 import msgspec
 
 from runtime.actor.base import Actor
+from runtime.bounds import Bounded, LeaseTtl, Replicas, Seconds
 from runtime.errors import ConfigurationError
 from runtime.nats.options import DATA_DIRECTORY, SECRETS, ConnectionOptions, environment
 from runtime.options import Options
@@ -30,10 +31,8 @@ FILE: Final = "actorloom.toml"
 PREFIX: Final = "ACTORLOOM_"
 """The prefix of the environment variables of `Settings`."""
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
 
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(Bounded, frozen=True, kw_only=True):
     """The settings of a process, without those of its connection and its actors."""
 
     namespace: str = ""
@@ -44,9 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The file of the nats-server to embed; None to look for it."""
     sync_always: bool = False
     """Whether the embedded server writes every message to disk before it acknowledges it."""
-    lease_ttl: Annotated[float, msgspec.Meta(ge=0.5)] = 4.0
+    lease_ttl: LeaseTtl = 4.0
     """Seconds after which another process takes over from an owner that died."""
-    replicas: Annotated[int, msgspec.Meta(ge=1, le=5)] = 1
+    replicas: Replicas = 1
     """Copies of each stream in a cluster."""
     health_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
     """The HTTP port of /livez, /readyz and /metrics. 0 takes any free port; None opens no port."""
@@ -57,7 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """``auto`` is text on a terminal and JSON elsewhere."""
     uvloop: bool = False
     """Whether to run on uvloop."""
-    timeout: Positive = 5.0
+    timeout: Seconds = 5.0
     """Seconds that a request of the command line may take."""
 
 
@@ -132,7 +131,7 @@ class Configuration:
             table = {name: table}
         try:
             msgspec.convert(table, Options, strict=False)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, ConfigurationError) as error:
             raise ConfigurationError(f"{setting.origin}: {key}: {error}") from None
         self._tables[actor] = _merged(self._tables.get(actor, {}), table)
 

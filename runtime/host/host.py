@@ -26,11 +26,10 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-import msgspec
-
 from runtime.actor.base import Actor
 from runtime.actor.raised_at import raised_at
 from runtime.backoff import Backoff
+from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.errors import ActorError
 from runtime.faults import error_text, log_fault
 from runtime.host.serving import Serving, make_lease
@@ -67,14 +66,14 @@ class LeaseLost(ActorError):
     """The lease of the keys was lost: to another owner, or because NATS did not confirm a renewal in time."""
 
 
-class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+class Deployment(Bounded, frozen=True, kw_only=True):
     """The settings that all hosts of a process share."""
 
     namespace: str = ""
     """The prefix of every subject and stream; empty for none."""
-    lease_ttl: float = 4.0
+    lease_ttl: LeaseTtl = 4.0
     """Seconds after which another process takes over from an owner that died."""
-    replicas: int = 1
+    replicas: Replicas = 1
     """Copies of each stream in a cluster."""
 
 

@@ -4,10 +4,11 @@ import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
+from runtime.bounds import Bounded, Seconds
 from runtime.errors import ConfigurationError
 from runtime.nats.server_url import ServerUrl, parse_server_url, without_userinfo
 
@@ -22,7 +23,7 @@ SECRETS = ("password", "token")
 """Fields that are never shown."""
 
 
-class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
+class ConnectionOptions(Bounded, frozen=True, kw_only=True):
     """The servers, credentials and intervals of a connection. Durations are seconds. `repr` shows no secret.
 
     `creds`, `nkey` (a seed), `cert`, `key` and `ca` are paths of files, which are read when the connection is opened.
@@ -42,10 +43,10 @@ class ConnectionOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls_first: bool = False
     """Begin with the TLS handshake, before the server's greeting, as a server with `handshake_first` wants it."""
     inbox_prefix: str = "_INBOX"
-    connect_timeout: float = 5.0
-    ping_interval: float = 5.0
+    connect_timeout: Seconds = 5.0
+    ping_interval: Annotated[float, msgspec.Meta(ge=0.05, le=3600)] = 5.0
     """Two pings may be outstanding, so a silent server is noticed within 15 seconds."""
-    reconnect_wait: float = 0.25
+    reconnect_wait: Annotated[float, msgspec.Meta(ge=0.01, le=3600)] = 0.25
     loopback: bool = False
     """Pass requests for subjects that this connection serves to their receivers, without the server."""
     public_api: bool | None = None
