@@ -85,7 +85,9 @@ class Runner:
 
         Raises:
             ActorError: A host failed, or the connection was closed for good.
+            ConfigurationError: The server is too old.
         """
+        self.connection.require_version()
         hosts = [asyncio.ensure_future(host.run()) for host in self.hosts]
         closed = asyncio.ensure_future(self.connection.wait_closed())
         reports = asyncio.ensure_future(Reports(self.hosts, JetStream(self.connection)).run())

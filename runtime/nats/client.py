@@ -21,6 +21,11 @@ from runtime.errors import ConfigurationError
 from runtime.forks import close_in_children
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.server_url import Login
+from runtime.nats.server_version import too_old
+
+
+class ServerTooOld(nats.errors.Error):
+    """The server has a version that the connection does not use. No CONNECT was sent."""
 
 
 class TlsNotOffered(nats.errors.Error):
@@ -51,6 +56,8 @@ class NatsClient(Client):
         self._share = options.connect_timeout / len(servers)
         """Seconds that one attempt may take, so that each server is tried within the timeout of all."""
         self._attempt_ends = 0.0
+        self.newer_servers_only = False
+        """Whether to refuse servers that are too old for actors."""
         close_in_children(self)
 
     @property
@@ -91,6 +98,8 @@ class NatsClient(Client):
         address = server.uri.netloc if server is not None else ""
         if self._needs_tls and not _is_encrypted(self._transport):
             raise TlsNotOffered(f"{address} offers no TLS, which the options ask for: no credentials were sent")
+        if self.newer_servers_only and (reason := too_old(str(self._server_info.get("version", "?")))):
+            raise ServerTooOld(f"{address}: {reason}")
         login = self._login(address)
         self.options.update(user=login.user, password=login.password, token=login.token)
         if any(part is not None for part in login):

@@ -6,13 +6,14 @@ from typing import Any
 
 import nats.errors
 
-from runtime.errors import PublishError
+from runtime.errors import ConfigurationError, PublishError
 from runtime.nats.client import NatsClient
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
 from runtime.nats.loopback import Loopback
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.receive import Receiver
 from runtime.nats.requests import ReplyTable, Response
+from runtime.nats.server_version import REMEDY, too_old
 from runtime.nats.session import Session
 from runtime.nats.subscription import Subscription
 from runtime.nats.transport import Respond, choose_transport
@@ -107,6 +108,18 @@ class Connection:
     def server_address(self) -> tuple[str, int]:
         """Host and port of the server (while disconnected, of the last one), without user, password or token."""
         return self._session.address
+
+    def require_version(self) -> None:
+        """Use only servers of a version that actors need, now and after each reconnect.
+
+        An older server that is found by a reconnect is skipped, as one that cannot be reached.
+
+        Raises:
+            ConfigurationError: The server is older.
+        """
+        if reason := too_old(str(self.server.get("version", "?"))):
+            raise ConfigurationError(f"{reason}: {REMEDY} ({self.options.address})")
+        self._client.newer_servers_only = True
 
     def publish(
         self,

@@ -21,6 +21,7 @@ import msgspec
 
 from runtime.errors import ConfigurationError
 from runtime.nats.end_with_parent import end_with_parent
+from runtime.nats.server_version import REMEDY, too_old
 
 DEFAULT_PORT = 4222
 SERVER_VARIABLE = "ACTORLOOM_NATS_SERVER"
@@ -188,7 +189,7 @@ class EmbeddedServer:
             async with asyncio.timeout(self._start_timeout):
                 with await _locked(self.store_dir) as lock:
                     self._process = self._spawn(self.store_dir, binary, port, lock)
-                self.port = await self._ready(self.store_dir, self._process, port)
+                self.port = await self._ready(self.store_dir, self._process, binary, port)
         except TimeoutError:
             self.kill()
             raise ServerError(f"nats-server was not ready in {self._start_timeout:g} s{self._log_end()}") from None
@@ -222,7 +223,7 @@ class EmbeddedServer:
                 process_group=0,
             )
 
-    async def _ready(self, store: Path, process: subprocess.Popen[bytes], wanted: int) -> int:
+    async def _ready(self, store: Path, process: subprocess.Popen[bytes], binary: Path, wanted: int) -> int:
         """Wait until the server has written its ports and accepts a connection; return its port."""
         while (port := _read_port(store, process.pid)) is None:
             if process.poll() is not None:
@@ -233,6 +234,9 @@ class EmbeddedServer:
         greeting = await reader.readline()
         writer.close()
         await writer.wait_closed()
+        version = msgspec.json.decode(greeting.partition(b" ")[2], type=_Greeting).version
+        if reason := too_old(version):
+            raise ServerError(f"{reason}: {REMEDY} (the file {binary})")
         if b'"jetstream":true' not in greeting:
             raise ServerError(f"nats-server on port {port} runs without JetStream{self._log_end()}")
         return port
@@ -292,3 +296,7 @@ def _read_port(store: Path, pid: int) -> int | None:
 
 class _Ports(msgspec.Struct):
     nats: list[str]
+
+
+class _Greeting(msgspec.Struct):
+    version: str = "?"

@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import socket
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,9 +11,10 @@ import pytest
 
 from runtime.nats import client
 from runtime.nats.connection import Connection, ConnectionOptions, NotConnected
-from runtime.nats.server import EmbeddedServer, find_nats_server
+from runtime.nats.server import EmbeddedServer
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.listener import Listener, listening
+from tests.support.raw_server import free_port, raw_server
 
 
 @pytest.fixture(scope="module")
@@ -198,24 +196,3 @@ async def test_a_silent_server_takes_its_share_only(nats_server: EmbeddedServer,
             async with await Connection.connect(options) as connection:
                 assert connection.server_address[1] == nats_server.port
         assert one.connections + two.connections <= 8
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def raw_server(directory: Path, config: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a nats-server without JetStream; clients wait for it by connecting again."""
-    directory.mkdir(exist_ok=True)
-    path = directory / "server.conf"
-    path.write_text(config)
-    with (directory / "server.log").open("ab") as log:
-        process = subprocess.Popen([find_nats_server(), "-c", path], stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()

@@ -14,12 +14,10 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
 from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.jetstream.responses import AccountInfo
+from runtime.nats.server_version import REMEDY, too_old
 from runtime.storage.streams import turns_config
 from runtime.wire.ids import CLOCK_MARGIN
 from runtime.wire.subjects import Names
-
-MIN_VERSION: Final = (2, 14)
-"""The first version that can reset a consumer, as the owner of keys does."""
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SAMPLES: Final = 5
@@ -53,9 +51,8 @@ async def check_server(
 
 def _version(server: dict[str, Any]) -> Finding:
     version = str(server.get("version", "?"))
-    numbers = tuple(int(part) for part in version.split("-", maxsplit=1)[0].split(".")[:2] if part.isdecimal())
-    if numbers < MIN_VERSION:
-        return fail("server", f"nats-server {version} is too old", "install 2.14 or later: actors with state need it")
+    if reason := too_old(version):
+        return fail("server", reason, REMEDY)
     name = server.get("server_name", "")
     return ok("server", f"nats-server {version}" + ("" if name == server.get("server_id") else f", {name}"))
 
