@@ -31,8 +31,9 @@ _DEADLINE = 5.0
 """Seconds that a client has to send its request and receive the answer."""
 _MAX_HEAD = 8192
 """Bytes of a request's head."""
-_MAX_CONNECTIONS = 64
-"""Connections that are answered at once. Further ones are closed."""
+_MAX_CONNECTIONS = 128
+"""Connections that are open at once. A further one takes the place of the oldest, which has had the longest time to send its
+request. So idle connections, however many, do not keep a probe of an orchestrator from its answer."""
 _JSON = "application/json"
 
 
@@ -65,7 +66,8 @@ class HealthServer:
         self._warnings = warnings
         self._metrics = metrics
         self._lags: deque[float] = deque(maxlen=_TICKS)
-        self._open = 0
+        self._open: dict[asyncio.StreamWriter, None] = {}
+        """The open connections, oldest first."""
         self._server: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
 
@@ -81,6 +83,8 @@ class HealthServer:
         assert self._server is not None and self._ticking is not None
         self._server.close()
         self._ticking.cancel()
+        for writer in self._open:
+            writer.transport.abort()
         await asyncio.wait({self._ticking})
 
     def descriptors(self) -> Iterator[int]:
@@ -97,17 +101,20 @@ class HealthServer:
             self._lags.append(max(loop.time() - due, 0.0))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
+        if len(self._open) >= _MAX_CONNECTIONS:
+            oldest = next(iter(self._open))
+            del self._open[oldest]
+            oldest.transport.abort()
+        self._open[writer] = None
         try:
-            if self._open <= _MAX_CONNECTIONS:
-                async with asyncio.timeout(_DEADLINE):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    writer.write(self._response(head))
-                    await writer.drain()
+            async with asyncio.timeout(_DEADLINE):
+                head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(self._response(head))
+                await writer.drain()
         except (OSError, EOFError, asyncio.LimitOverrunError, TimeoutError) as error:
             logger.debug("a health request was cut short: %r", error)
         finally:
-            self._open -= 1
+            self._open.pop(writer, None)
             writer.close()
 
     def _response(self, head: bytes) -> bytes:

@@ -206,6 +206,7 @@ class Serving:
                 return None  # the journal has logged it
             finally:
                 entry.queries -= 1
+                self.turns.keys.release(entry)
 
         return list(await asyncio.gather(*(state(token) for token in tokens)))
 

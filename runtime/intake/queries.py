@@ -134,6 +134,8 @@ class QueryCall(Call, gc=False, eq=False):
             return await endpoint.invoke(endpoint.handler, self, self.message)
         finally:
             entry.queries -= 1
+            if not entry.sequence:
+                turns.keys.release(entry)
 
 
 class QueryEndpoint(Endpoint):

@@ -37,6 +37,14 @@ class Keys(dict[str, Key[Work]]):
         entry.touched = self._clock
         return entry
 
+    def release(self, key: Key[Work]) -> None:
+        """Remove a key from memory that has no record, if nothing of it runs or waits.
+
+        There is nothing to keep of it. Requests for keys that do not exist, however many, take no memory in this way.
+        """
+        if not key.sequence and key.idle and self.get(key.token) is key:
+            del self[key.token]
+
     def evict(self, idle: float, most: int = 10_000) -> int:
         """Remove keys from memory that were not used for `idle` seconds, at most `most`; return how many left."""
         self._clock = time.monotonic()

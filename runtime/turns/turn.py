@@ -272,6 +272,8 @@ class Turns:
         self._run_next(key)
         if staged and (pending := key.pending) is not None and not pending.committing:
             await self.commits.run(key, pending)
+            if not key.sequence:
+                self.keys.release(key)
 
     async def _attempt(self, key: Key[Work], work: Work, before: Pending | None) -> bool:
         """Run the handler. Return True if the turn is staged for a commit, False if the message is finished."""
@@ -383,6 +385,8 @@ class Turns:
         work = key.leave()
         if work is None:
             key.blocked_until = 0
+            if not key.sequence:
+                self.keys.release(key)
             return
         if key.blocked_until:
             if work.order > key.blocked_until:

@@ -100,3 +100,37 @@ async def test_a_taken_port_is_an_error() -> None:
         with pytest.raises(OSError, match="address already in use"):
             async with HealthServer("127.0.0.1", server.port, reasons=list, metrics=lambda: ("", "")):
                 pass
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nX: "], ids=["silent", "half a request"])
+async def test_idle_connections_keep_no_probe_from_its_answer(sent: bytes) -> None:
+    async with served() as server:
+        idle: list[asyncio.StreamWriter] = []
+        for _ in range(4):
+            for _ in range(health._MAX_CONNECTIONS):
+                _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(sent)
+                idle.append(writer)
+            for path in ("/livez", "/readyz", "/metrics"):
+                assert (await ask(server, f"GET {path}"))[0] == 200
+        assert len(server._open) <= health._MAX_CONNECTIONS
+        for writer in idle:
+            writer.transport.abort()
+
+
+async def test_a_client_that_reads_nothing_keeps_no_probe_from_its_answer() -> None:
+    large = "x" * 10_000_000
+    async with HealthServer("127.0.0.1", 0, reasons=list, metrics=lambda: ("text/plain", large)) as server:
+        clients = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(health._MAX_CONNECTIONS)]
+        for reader, writer in clients[:8]:
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert (await ask(server, "GET /livez"))[0] == 200
+        for _, writer in clients:
+            writer.transport.abort()
+
+
+async def test_a_request_after_many_connections_at_once_is_answered() -> None:
+    async with served() as server:
+        answers = await asyncio.gather(*(ask(server, "GET /livez") for _ in range(100)))
+        assert {status for status, _, _ in answers} == {200}
