@@ -15,8 +15,10 @@ TEXTS := docs deploy constraints/build.in .ci .github .pre-commit-config.yaml Ma
 ##@ Start here
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@bold= color= plain=; if [[ -t 1 ]]; then bold=$$'\033[1m' color=$$'\033[36m' plain=$$'\033[0m'; fi; \
+		awk -v bold="$$bold" -v color="$$color" -v plain="$$plain" 'BEGIN {FS = ":.*## "} \
+		/^##@/ {printf "\n%s%s%s\n", bold, substr($$0, 5), plain} \
+		/^[a-z-]+:.*## / {printf "  %s%-14s%s %s\n", color, $$1, plain, $$2}' $(firstword $(MAKEFILE_LIST))
 	@printf '\n'
 
 .PHONY: setup

@@ -1,37 +1,39 @@
 """Actorloom: long-lived actors that query and command each other over NATS, emit events and react to events."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from runtime.actor.base import Actor
-from runtime.actor.handler import command, query, react
-from runtime.actor.indexes import Index, Page
-from runtime.actor.message import Accepted, Command, Event, Query, new_key
-from runtime.errors import (
-    ActorError,
-    CallCycle,
-    CodecError,
-    ConfigurationError,
-    DeadlineExceeded,
-    DeclarationError,
-    HandlerFailed,
-    IdReused,
-    InvalidMessage,
-    NotDelivered,
-    NotFound,
-    Overloaded,
-    PublishError,
-    Rejected,
-    RemoteError,
-    RequestError,
-    Retry,
-    TooLarge,
-    not_found,
-)
-from runtime.options import Options, RetryPolicy
-
 if TYPE_CHECKING:
+    from runtime.actor.base import Actor
+    from runtime.actor.handler import command, query, react
+    from runtime.actor.indexes import Index, Page
+    from runtime.actor.message import Accepted, Command, Event, Query, new_key
     from runtime.client.bus import Bus, connect
+    from runtime.errors import (
+        ActorError,
+        CallCycle,
+        CodecError,
+        ConfigurationError,
+        DeadlineExceeded,
+        DeclarationError,
+        HandlerFailed,
+        IdReused,
+        InvalidMessage,
+        NotDelivered,
+        NotFound,
+        Overloaded,
+        PublishError,
+        Rejected,
+        RemoteError,
+        RequestError,
+        Retry,
+        TooLarge,
+        not_found,
+    )
     from runtime.host.local import local
+    from runtime.options import Options, RetryPolicy
+
+    __version__: str
 
 __all__ = [
     "Accepted",
@@ -72,15 +74,60 @@ __all__ = [
 ]
 
 
+_MODULES = {
+    "Accepted": "runtime.actor.message",
+    "Actor": "runtime.actor.base",
+    "ActorError": "runtime.errors",
+    "Bus": "runtime.client.bus",
+    "CallCycle": "runtime.errors",
+    "CodecError": "runtime.errors",
+    "Command": "runtime.actor.message",
+    "ConfigurationError": "runtime.errors",
+    "DeadlineExceeded": "runtime.errors",
+    "DeclarationError": "runtime.errors",
+    "Event": "runtime.actor.message",
+    "HandlerFailed": "runtime.errors",
+    "IdReused": "runtime.errors",
+    "Index": "runtime.actor.indexes",
+    "InvalidMessage": "runtime.errors",
+    "NotDelivered": "runtime.errors",
+    "NotFound": "runtime.errors",
+    "Options": "runtime.options",
+    "Overloaded": "runtime.errors",
+    "Page": "runtime.actor.indexes",
+    "PublishError": "runtime.errors",
+    "Query": "runtime.actor.message",
+    "Rejected": "runtime.errors",
+    "RemoteError": "runtime.errors",
+    "RequestError": "runtime.errors",
+    "Retry": "runtime.errors",
+    "RetryPolicy": "runtime.options",
+    "TooLarge": "runtime.errors",
+    "command": "runtime.actor.handler",
+    "connect": "runtime.client.bus",
+    "local": "runtime.host.local",
+    "new_key": "runtime.actor.message",
+    "not_found": "runtime.errors",
+    "query": "runtime.actor.handler",
+    "react": "runtime.actor.handler",
+}
+"""The module of each public name.
+
+A module is imported when one of its names is used. A module that only declares messages does not import the NATS client, and
+the command line can handle Ctrl-C before it imports anything large.
+"""
+
+
 def __getattr__(name: str) -> Any:
-    # These names import the NATS client, which takes three times as long as the rest. A module that only declares messages
-    # does not need it.
-    if name in ("Bus", "connect"):
-        from runtime.client import bus
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return getattr(bus, name)
-    if name == "local":
-        from runtime.host.local import local
+        return version("actorloom")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return found
 
-        return local
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return [*globals(), *_MODULES]

@@ -16,13 +16,14 @@ Actors on a server:
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from runtime.actor.base import Actor, require_actor
 from runtime.actor.call import Call, CallScope, TurnCall
 from runtime.actor.indexes import Page
 from runtime.actor.invoke import make_view
-from runtime.actor.message import Message
+from runtime.actor.message import Event, Message
+from runtime.actor.timer import Timer
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
 from runtime.host.process import Runner, serving
@@ -35,7 +36,9 @@ from runtime.telemetry import SpanRecord, Tracing
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 
-__all__ = ["EmbeddedServer", "System", "running", "worker"]
+__all__ = ["EmbeddedServer", "System", "Timer", "Worker", "running", "worker"]
+
+A = TypeVar("A", bound=Actor[Any])
 
 Reply = Any | BaseException | Callable[[Any], Any]
 """The reply to a message: a value, an error to raise, or a function of the message (it may be async)."""
@@ -44,8 +47,49 @@ _POLL = 0.01
 """Seconds between two checks of a condition."""
 
 
+class Worker(Generic[A]):
+    """An actor under test, as `worker` returns it. It has the methods of the actor, and records what they do."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def actor(self) -> A:
+            """The same object with the type of the actor, so that a type checker knows its handlers."""
+            ...
+
+        @property
+        def state(self) -> Any:
+            """The state that the handlers have left."""
+            ...
+
+        @property
+        def emitted(self) -> list[Event]:
+            """The events, in order."""
+            ...
+
+        @property
+        def sent(self) -> list[Message]:
+            """The queries and commands, in order."""
+            ...
+
+        @property
+        def sent_ids(self) -> list[str | None]:
+            """The ids of `sent`; None for a query."""
+            ...
+
+        @property
+        def timers(self) -> list[Timer]:
+            """The timers, schedules and cancellations, in order."""
+            ...
+
+        def commit(self) -> None:
+            """Call the callbacks of `on_commit`."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
 def worker(
-    actor: type[Actor[Any]],
+    actor: type[A],
     *,
     key: str = "",
     state: Any = None,
@@ -56,11 +100,10 @@ def worker(
     attempts: int = 8,
     states: list[Any] | None = None,
     writable: bool = True,
-) -> Any:
+) -> Worker[A]:
     """Return an actor whose handlers can be called directly, as in one turn of one key. Nothing is sent.
 
-    The returned object has the methods of `actor` and also ``emitted`` (events), ``sent`` (queries and commands),
-    ``sent_ids`` (their ids), ``timers``, each in order, and ``commit()``, which calls the `on_commit` callbacks.
+    The returned object has the methods of `actor` and those of `Worker`.
 
     Args:
         actor: The class of the actor.
@@ -131,11 +174,18 @@ class System:
                     return found
                 await asyncio.sleep(_POLL)
 
-    def trace_of(self, trace_id: str | None = None) -> list[SpanRecord]:
-        """Return the ended spans of one trace, oldest first; by default of the trace of the last span that ended."""
+    def trace_of(self, trace_id: str | None = None, *, root: str | None = None) -> list[SpanRecord]:
+        """Return the ended spans of one trace, oldest first.
+
+        Args:
+            trace_id: The id of the trace. None: the trace of the last span that ended.
+            root: The name of the first span of the trace, such as ``orders/create_order``. Of several traces that begin with
+                it, the newest is returned.
+        """
         spans = self.tracing.finished()
         if trace_id is None:
-            trace_id = spans[-1].trace_id if spans else ""
+            candidates = [span for span in spans if root is None or (span.name == root and span.parent_id is None)]
+            trace_id = candidates[-1].trace_id if candidates else ""
         return [span for span in spans if span.trace_id == trace_id]
 
 
@@ -236,5 +286,6 @@ _VIEWS: dict[str, Any] = {
     "sent_ids": property(lambda self: self._running.scope.requests.ids),
     "timers": property(lambda self: [timer for _, timer in _turn(self).timers]),
     "commit": _commit,
+    "actor": property(lambda self: self),
 }
 """Attributes that `worker` adds to an actor."""

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from runtime import DeclarationError, NotDelivered, NotFound, Page
+from runtime import Actor, Command, DeclarationError, NotDelivered, NotFound, Page, command
 from runtime.nats.server import EmbeddedServer
-from runtime.testing import running, worker
+from runtime.testing import Timer, running, worker
 from tests.support.calling import CallGateway, CallRounds, Forward, Gateway, Rounds
 from tests.support.counting import Add, Added, AddTwice, Count, Counter, GetCount, ListCounts, TooLow
 
@@ -86,6 +86,7 @@ async def test_a_system_runs_drains_and_returns_traces(nats_server: EmbeddedServ
         spans = system.trace_of(
             next(span.trace_id for span in system.tracing.finished() if span.name == "gateway/forward")
         )
+        assert system.trace_of(root="gateway/forward") == spans
         calls = [(span.service, span.name, span.kind.name) for span in spans]
         assert ("gateway", "gateway/forward", "SERVER") in calls and ("gateway", "counter/add", "CLIENT") in calls
         assert ("counter", "counter/add", "SERVER") in calls
@@ -99,3 +100,29 @@ async def test_an_error_in_the_block_is_raised_unchanged(nats_server: EmbeddedSe
             1 / 0  # noqa: B018
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         assert (await system.bus.command(Add("a"))).value == 1
+
+
+class Nap(Command[None], actor="sleepers", key="name"):
+    name: str
+
+
+class Sleepers(Actor[Count]):
+    name = "sleepers"
+
+    @command
+    async def nap(self, message: Nap) -> None:
+        self.remind(60, message, name="wake")
+        self.schedule("@daily", message, name="bed")
+        self.cancel("dream")
+
+
+async def test_timers_can_be_compared_and_printed() -> None:
+    sleepers = worker(Sleepers, key="a")
+    await sleepers.actor.nap(Nap("a"))
+    assert sleepers.timers == [
+        Timer("wake", Nap("a"), 60),
+        Timer("bed", Nap("a"), schedule="@daily"),
+        Timer("dream", None, cancel=True),
+    ]
+    assert sleepers.timers != [Timer("wake", Nap("b"), 60), *sleepers.timers[1:]]
+    assert repr(sleepers.timers[0]).startswith("Timer(name='wake', message=Nap(name='a'), after=60")

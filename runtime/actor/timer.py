@@ -21,7 +21,7 @@ _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]*")
 """The form of a time zone, such as ``Europe/Berlin``."""
 
 
-class Timer(msgspec.Struct, eq=False):
+class Timer(msgspec.Struct):
     """A timer, a schedule, or the cancellation of one of them."""
 
     name: str

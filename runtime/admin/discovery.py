@@ -10,6 +10,7 @@ import msgspec
 
 from runtime.actor.metadata import OperationMetadata, ServiceMetadata
 from runtime.actor.metadata_texts import read_operation, read_service
+from runtime.errors import ActorError
 from runtime.nats.connection import Connection
 from runtime.wire import header_block
 
@@ -73,11 +74,23 @@ async def endpoint(connection: Connection, service: str, subject: str) -> Endpoi
     return None
 
 
-async def instances(connection: Connection, names: Sequence[str], *, timeout: float) -> dict[str, int]:
-    """Ping services and return the number of answers by name, as soon as each of `names` has one.
+async def is_served(connection: Connection, subject: str, *, timeout: float = PATIENCE) -> bool:
+    """Return whether a process answers an empty request on a subject."""
+    try:
+        await connection.request(subject, b"", timeout=timeout)
+    except (ActorError, TimeoutError):
+        return False
+    return True
+
+
+async def instances(
+    connection: Connection, names: Sequence[str], *, namespace: str = "", timeout: float
+) -> dict[str, int]:
+    """Ping the services of a namespace and return the number of answers by name, as soon as each of `names` has one.
 
     Args:
         connection: The connection to ask on.
+        namespace: The namespace of the services; empty for none.
         names: The names of services. If it is empty, the first answer of any service ends the call.
         timeout: Seconds after which services without an answer count 0.
     """
@@ -89,8 +102,9 @@ async def instances(connection: Connection, names: Sequence[str], *, timeout: fl
             if answer is None:
                 break
             for service in _decoded(answer):
-                counted[service.name] = counted.get(service.name, 0) + 1
-            if not names:
+                if service.metadata.namespace == namespace:
+                    counted[service.name] = counted.get(service.name, 0) + 1
+            if not names and counted:
                 break
     return counted
 

@@ -9,8 +9,10 @@ declaration; 3 the service replied with an error; 4 the server, service or objec
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Final
 
@@ -45,6 +47,14 @@ class _Commands(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            matches = get_close_matches(args[0], _COMMANDS, 1)
+            ctx.fail(f"no command {args[0]!r}: " + (f"did you mean {matches[0]!r}?" if matches else "see --help"))
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         # The summaries come from the table, so that the help does not import the commands.
         with formatter.section("Commands"):
@@ -53,8 +63,13 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         from runtime.cli.failures import KNOWN, explained
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # `runtime.__main__` has replaced it for the start
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except BrokenPipeError:
+            raise  # the reader of stdout has ended; click ends the command without a message
         except KNOWN as error:
             if ctx.params["debug"]:
                 raise
@@ -84,8 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.path.insert(next(installed, len(sys.path)), here)
     try:
         actorloom(arguments, prog_name="actorloom")
-    except KeyboardInterrupt:
-        sys.exit(130)
     except SystemExit as ended:
         _end(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
         raise

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from runtime.cli.flags import configured
+from runtime.cli.flags import configured, http_url
 from runtime.host.config import Configuration
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "--monitor", default="", metavar="URL", help="The monitoring port of the server (default: port 8222 of its host)."
+    "--monitor", default="", help="The monitoring port of the server (default: port 8222 of its host).", **http_url
 )
 @click.option("--no-probe", is_flag=True, help="Do not create a stream for a moment to try the operations of actors.")
 @configured("nats.url", "namespace", "timeout", "replicas")

@@ -1,5 +1,6 @@
 """The flags of settings: a command names its settings and gets the whole configuration."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -92,11 +93,21 @@ def _parameter(key: str) -> str:
     return f"set_{key.replace('.', '_')}"
 
 
+def _http_url(_: click.Context, __: click.Parameter, given: str | None) -> str | None:
+    if given and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", given):
+        raise click.BadParameter(f"{given!r} is not a URL: write http://HOST:PORT")
+    return given
+
+
+http_url: dict[str, Any] = {"metavar": "URL", "callback": _http_url}
+"""The attributes of an option with a URL of HTTP. Another text ends the command."""
+
+
 def tracing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--trace`` and ``--jaeger`` to a command."""
     function = click.option(
         "--jaeger",
-        metavar="URL",
+        **http_url,
         help="Print the trace of the request as a tree, from Jaeger at URL (http://localhost:16686).",
     )(function)
     return click.option("--trace", is_flag=True, help="Print the id of the trace of the request to stderr.")(function)

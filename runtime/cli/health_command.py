@@ -10,7 +10,7 @@ from runtime.host.config import Configuration
 
 @click.command("health")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@configured("nats.url", "timeout", "health_port")
+@configured("nats.url", "namespace", "timeout", "health_port")
 def command(configuration: Configuration, names: tuple[str, ...]) -> None:
     """Exit with 0 if every named service answers in time.
 
@@ -30,11 +30,13 @@ async def _ping(configuration: Configuration, names: tuple[str, ...]) -> None:
     from runtime.cli.failures import NOT_FOUND, Failure
     from runtime.cli.output import print_json
 
+    settings = configuration.settings
     async with connected(configuration) as connection:
-        counted = await discovery.instances(connection, names, timeout=configuration.settings.timeout)
+        counted = await discovery.instances(connection, names, namespace=settings.namespace, timeout=settings.timeout)
     missing = [name for name, count in counted.items() if not count]
     if missing or not counted:
-        raise Failure(f"no answer from {', '.join(missing) or 'any service'}", NOT_FOUND)
+        place = f" in namespace {settings.namespace!r}" if settings.namespace else ""
+        raise Failure(f"no answer from {', '.join(missing) or 'any service'}{place}", NOT_FOUND)
     print_json(counted)
 
 

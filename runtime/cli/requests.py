@@ -1,12 +1,14 @@
 """Queries and commands of the command line: plain JSON, without message classes."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
 
 import msgspec
 
 from runtime.admin import discovery
-from runtime.cli.client import Target, connected, raw_client
+from runtime.admin.discovery import is_served
+from runtime.cli.client import Target, connected, names, raw_client
 from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, exit_code
 from runtime.cli.output import print_json, print_note
 from runtime.cli.payload import body, is_pairs
@@ -41,15 +43,18 @@ async def send(configuration: Configuration, request: Request) -> None:
         payload = body(request.arguments, schema)
         command_id = new_id() if request.id is None else request.id
         service, word = request.target.service, request.target.word
-        try:
+
+        async def attempt() -> RawReply:
             if request.op == "query":
-                reply = await client.query(service, word, payload, headers=request.headers)
-            else:
-                reply = await client.command(service, word, payload, id=command_id, headers=request.headers)
+                return await client.query(service, word, payload, headers=request.headers)
+            return await client.command(service, word, payload, id=command_id, headers=request.headers)
+
+        try:
+            reply = await _unless_taken_over(configuration, connection, service, attempt)
         except NotDelivered as error:
             if not isinstance(error.__cause__, NoResponders):
                 raise (error.__cause__ or error) from None  # the error of the connection has an exit code of its own
-            raise Failure(await _missing(connection, request), NOT_FOUND) from None
+            raise Failure(await _missing(connection, request, configuration.settings.namespace), NOT_FOUND) from None
         except DeadlineExceeded as error:
             late = isinstance(error.__cause__, TimeoutError)
             text = f"{subject}: no reply within {client.timeout:g} s" if late else str(error)
@@ -59,9 +64,31 @@ async def send(configuration: Configuration, request: Request) -> None:
     await _print(request, reply)
 
 
-async def _missing(connection: Connection, request: Request) -> str:
-    """Return an error message that suggests an operation that exists."""
-    found = await discovery.services(connection)
+async def _unless_taken_over(
+    configuration: Configuration, connection: Connection, service: str, attempt: Callable[[], Awaitable[RawReply]]
+) -> RawReply:
+    """Return the reply of `attempt`. While a standby process is about to serve, an undelivered request is sent again."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + configuration.settings.timeout
+    noted = False
+    while True:
+        try:
+            return await attempt()
+        except NotDelivered as error:
+            standby = names(configuration, service).standby()
+            missing = isinstance(error.__cause__, NoResponders)
+            # A standby that has the lease answers no more, and receives requests a moment later.
+            if not missing or loop.time() > deadline or not (noted or await is_served(connection, standby)):
+                raise
+        if not noted:
+            print_note(f"{service} has no owner at the moment; a standby process is about to take over")
+            noted = True
+
+
+async def _missing(connection: Connection, request: Request, namespace: str) -> str:
+    """Return an error message that suggests an operation that exists, in this namespace or in another one."""
+    everywhere = await discovery.services(connection)
+    found = [service for service in everywhere if service.metadata.namespace == namespace]
     text = f"no service has the {request.op} {request.target}"
     if any(
         endpoint.name == request.target.word and endpoint.metadata.op not in ("", request.op)
@@ -71,9 +98,20 @@ async def _missing(connection: Connection, request: Request) -> str:
     ):
         other = "command" if request.op == "query" else "query"
         return f"{text}: it is a {other}, use `actorloom {other}`"
+    elsewhere = {
+        service.metadata.namespace
+        for service in everywhere
+        if service.name == request.target.service and request.target.word in {each.name for each in service.endpoints}
+    }
+    if elsewhere and not any(service.name == request.target.service for service in found):
+        flags = " or ".join(f"--namespace {other or chr(34) * 2}" for other in sorted(elsewhere))
+        return f"{text} in namespace {namespace!r}: it runs in another one, use {flags}"
     if matches := discovery.nearest(str(request.target), found):
         return f"{text}: did you mean {' or '.join(matches)}?"
-    return f"{text}; `actorloom ls` lists the running services" if found else f"{text}: no service is running"
+    if found:
+        return f"{text}; `actorloom ls` lists the running services"
+    place = f" in namespace {namespace!r}" if namespace else ""
+    return f"{text}: no service is running{place}"
 
 
 async def _print(request: Request, reply: RawReply) -> None:

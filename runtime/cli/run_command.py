@@ -18,7 +18,7 @@ _FLAGS = (
 def command(configuration: Configuration, targets: tuple[str, ...], reload: bool) -> None:
     """Run actors until Ctrl-C or SIGTERM. The first signal drains them, a second one ends the process at once.
 
-    TARGET is a package of services (my_package), a part of it (my_package.orders), or a class
+    TARGET is a package of services (my_package), a part of it (my_package.orders), a file (orders.py), or a class
     (my_package.module:MyActor).
     Without a URL (--nats, NATS_URL, nats.url in the file) the command starts a nats-server.
     """

@@ -19,8 +19,8 @@ def find_actors(targets: Iterable[str]) -> list[type[Actor[Any]]]:
     """Return the actors that `targets` name, in order and without duplicates.
 
     Args:
-        targets: Packages or modules (``my_package``, ``my_package.orders``) and classes
-            (``my_package.module:MyActor``). In a package, actors are looked for in modules named ``actor``; if those
+        targets: Packages or modules (``my_package``, ``my_package.orders``, or the path of their file or directory) and
+            classes (``my_package.module:MyActor``). In a package, actors are looked for in modules named ``actor``; if those
             have none, in all of its modules.
 
     Raises:
@@ -28,9 +28,24 @@ def find_actors(targets: Iterable[str]) -> list[type[Actor[Any]]]:
         DeclarationError: A module cannot be imported.
     """
     found: dict[type[Actor[Any]], None] = {}
-    for target in targets:
+    for target in map(_dotted, targets):
         found |= dict.fromkeys(_named(target) if ":" in target else _within(target))
     return list(found)
+
+
+def _dotted(target: str) -> str:
+    """Return a target with the dotted name of its module, if it has the path of a file or directory instead."""
+    path, colon, name = target.partition(":")
+    if "/" not in path and not path.endswith(".py"):
+        return target
+    here = os.getcwd()
+    relative = os.path.relpath(os.path.join(here, path), here)
+    if not os.path.exists(relative):
+        raise ConfigurationError(f"no file {path!r}")
+    parts = relative.removesuffix(".py").removesuffix("/__init__").split(os.sep)
+    if not all(part.isidentifier() for part in parts):
+        raise ConfigurationError(f"{path} is not a module below the working directory: run the command where it is one")
+    return ".".join(parts) + colon + name
 
 
 def _named(target: str) -> list[type[Actor[Any]]]:

@@ -158,6 +158,7 @@ def load(
     file = file or environ.get(f"{PREFIX}CONFIG")
     path = Path(file or FILE)
     values = _read_file(path) if file or path.is_file() else {}
+    _check_variables(environ)
     for name in _SETTINGS:
         if text := environ.get(f"{PREFIX}{name.upper()}"):
             values[name] = Setting(text, f"{PREFIX}{name.upper()}")
@@ -167,6 +168,8 @@ def load(
 
 
 _SETTINGS: Final = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+_OTHER_VARIABLES: Final = ("CONFIG", "DEBUG", "NATS_PUBLIC_API")
+"""Variables with the prefix that are not of `Settings`."""
 _NATS: Final = {field.name: field.type for field in msgspec.structs.fields(ConnectionOptions)}
 
 
@@ -190,6 +193,16 @@ def _read_file(path: Path) -> dict[str, Setting]:
         _check_known(origin, f"actors.{actor}.", options, Options.__struct_fields__)
         values |= {f"actors.{actor}.{key}": Setting(value, origin) for key, value in _flattened(options).items()}
     return values
+
+
+def _check_variables(environ: Mapping[str, str]) -> None:
+    """Raise `ConfigurationError` for a variable whose name is similar to that of a setting. Applications have others."""
+    known = {f"{PREFIX}{name.upper()}" for name in (*_SETTINGS, *_OTHER_VARIABLES)}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            similar = get_close_matches(name.removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], 1)
+            if similar:
+                raise ConfigurationError(f"unknown variable {name}: did you mean {PREFIX}{similar[0]}?")
 
 
 def _table(origin: str, key: str, value: Any) -> dict[str, Any]:

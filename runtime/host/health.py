@@ -8,6 +8,7 @@
 """
 
 import asyncio
+import errno
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 import msgspec
 
+from runtime.errors import ConfigurationError
 from runtime.forks import close_in_children
 
 logger = logging.getLogger("actorloom.host")
@@ -48,7 +50,7 @@ class HealthServer:
         metrics: Returns the content type and the text of the metrics.
 
     Raises:
-        OSError: The port is taken.
+        ConfigurationError: The port is taken, or the address is not one of this machine.
     """
 
     def __init__(
@@ -73,7 +75,12 @@ class HealthServer:
 
     async def __aenter__(self) -> Self:
         close_in_children(self)
-        self._server = await asyncio.start_server(self._connected, self.host, self.port, limit=_MAX_HEAD)
+        try:
+            self._server = await asyncio.start_server(self._connected, self.host, self.port, limit=_MAX_HEAD)
+        except (OSError, OverflowError) as error:
+            taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+            reason = "the port is taken; choose another one, or 0 for any" if taken else str(error)
+            raise ConfigurationError(f"health port {self.port} of {self.host}: {reason}") from None
         self.port = self._server.sockets[0].getsockname()[1]
         self._ticking = asyncio.create_task(self._tick(), name="actorloom health")
         logger.info("health on http://%s:%d (/livez, /readyz, /metrics)", self.host, self.port)

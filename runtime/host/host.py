@@ -262,6 +262,16 @@ class Host:
             raise StartFailed(text) from error
         return True
 
+    def _summary(self) -> str:
+        """Return what the actor does, for the log: ``serves 1 query and 2 commands, reacts to 2 events``."""
+        handlers = self.served.actor.handlers
+        counts = (len(handlers.queries), "query", "queries"), (len(handlers.commands), "command", "commands")
+        served = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
+        events = len(handlers.reactions)
+        parts = [f"serves {' and '.join(served)}"] if served else []
+        parts += [f"reacts to {events} event{'s' * (events != 1)}"] if events else []
+        return ", ".join(parts) or "has no handlers"
+
     def _warn_of_unhandled_messages(self) -> None:
         actor = type(self.served.actor)
         for contract in actor.handlers.unhandled(self.name, actor.__module__):
@@ -292,7 +302,7 @@ class Host:
             await serving.start()
             self._serving = serving
             self.ready.set()
-            logger.info("%s: serving %d operations", self.name, len(serving.endpoints))
+            logger.info("%s: %s", self.name, self._summary())
             error = await self._wait_for_end(lease)
             self.ready.clear()
             if error is not None:

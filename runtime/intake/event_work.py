@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from opentelemetry.trace import Span
@@ -122,13 +122,21 @@ class EventWork(Work, kw_only=True, eq=False):
     """The last attempts in a row that ended because no process served a request of the handler. They do not count."""
     unserved_since: float = 0.0
     """Monotonic seconds at the end of the first of them."""
+    timer: str = ""
+    """The name of the timer; for a long job it is the caller's id. Empty for an event."""
+
+    @property
+    def label(self) -> str:
+        """The message in log lines: its name, the id that its sender knows, and the key."""
+        key = f" of key {self.key!r}" if self.key else ""
+        return f"{self.route.name} {self.timer or self.id}{key}"
 
     @property
     def sent_at(self) -> float | None:
         """Unix seconds at which the event was stored; None if its id is not derived from this delivery."""
         return self.completion.delivery.time if self.id_from_delivery else None
 
-    def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
+    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
         """Finish the delivery for this handler, and record the duration."""
         if repeated and self.span.is_recording():
             self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
@@ -207,8 +215,8 @@ class EventWork(Work, kw_only=True, eq=False):
             delay = error.after
         behind = self.lane.depth if self.lane is not None else 0
         log_fault(
-            logger, "%s: attempt %d of %d at %s %s failed, next in %.1f s%s: %s",
-            self.reactions.names.actor, self.attempt, self.attempts, self.route.name, self.id, delay,
+            logger, "%s: attempt %d of %d at %s failed, next in %.1f s%s: %s",
+            self.reactions.names.actor, self.attempt, self.attempts, self.label, delay,
             f", {behind} of its key wait behind it" if behind else "", error_text(error),
             error=error if is_internal(error) and not isinstance(error, ActorError) else None, level=logging.WARNING,
         )  # fmt: skip

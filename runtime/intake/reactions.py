@@ -49,16 +49,14 @@ class Reactions:
         served: The actor, its names and clients.
         turns: The turns that run the handlers.
         stream: The stream of the consumer.
-        durable: The name of the consumer, for spans and metrics.
     """
 
-    def __init__(self, served: Served, turns: Turns, stream: str, durable: str = "") -> None:
+    def __init__(self, served: Served, turns: Turns, stream: str) -> None:
         self.turns = turns
         self.names = served.names
         self.options = served.options
         self.keyed = served.keyed
         self.stream = stream
-        self._durable = durable
         self.handled = 0
         """The number of messages that were handled successfully."""
         self.dead_lettered = 0
@@ -73,7 +71,7 @@ class Reactions:
 
     def add(self, subject: str, name: str, handlers: list[Handler]) -> None:
         """Handle messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call these messages `name`."""
-        attributes = semconv.process_attributes(subject, durable=self._durable, stream=self.stream)
+        attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
         template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
         self._routes[subject.encode()] = EventRoute(name, handlers, template, self._durations(attributes))
 
@@ -199,8 +197,8 @@ class Reactions:
         if not await self.letters.store(self.stream, delivery, work.route.name, failure):
             return False
         log_fault(
-            logger, "%s: %s %s is a dead letter after %d attempts: %s",
-            self.names.actor, work.route.name, work.id, work.attempt, reason,
+            logger, "%s: %s is a dead letter after %d attempts: %s",
+            self.names.actor, work.label, work.attempt, reason,
             error=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         self.dead_lettered += 1

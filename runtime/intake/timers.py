@@ -45,6 +45,7 @@ class Timers(Reactions):
             work.id_from_delivery = True
             timer_id = f"{timer_id or self.stream}:{delivery.stream_sequence}"
         work.id = timer_id
+        work.timer = "".join(map(readable_key, tokens[3:4]))
         # By the name that the timer was stored with, so that a renamed command is the same use of the id.
         work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
         try:

@@ -279,6 +279,7 @@ def bucket_config(bucket: str, replicas: int = 1) -> StreamConfig:
     return StreamConfig(
         name=f"KV_{bucket}",
         subjects=(f"$KV.{bucket}.>",),
+        description="Actorloom: leases, which show the owner of each actor's keys",
         replicas=replicas,
         max_msgs_per_subject=1,
         discard="new",

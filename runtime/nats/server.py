@@ -262,7 +262,11 @@ async def _locked(store: Path) -> IO[bytes]:
                 await asyncio.sleep(0.01)
     except TimeoutError:
         lock.close()
-        raise ServerError(f"another nats-server already uses {store}") from None
+        url = running_url(store)
+        join = f", at {url}: join it with --nats {url}, or" if url is not None else ":"
+        raise ServerError(
+            f"another nats-server already uses {store}{join} choose another directory with --data"
+        ) from None
     return lock
 
 

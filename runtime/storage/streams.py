@@ -61,6 +61,7 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
     own = f"{names.prefix}{names.actor}"
     return StreamConfig(
         name=names.turns_stream,
+        description=f"Actorloom: states, dedup entries and timers of {names.actor}",
         subjects=tuple(f"{own}.{kind}.>" for kind in ("turn", "dedup", "relay", "positions", "timer", "schedule")),
         max_age=0,
         max_bytes=-1,
@@ -80,6 +81,7 @@ def events_config(names: Names, replicas: int = 1) -> StreamConfig:
     """
     return StreamConfig(
         name=names.events_stream,
+        description=f"Actorloom: events of {names.actor}",
         subjects=(f"{names.prefix}{names.actor}.event.>",),
         max_age=int(_EVENTS_MAX_AGE * SECOND),
         discard="new",
@@ -92,7 +94,11 @@ def dead_config(names: Names, replicas: int = 1) -> StreamConfig:
     """Return the configuration of the dead-letter stream, which also holds redriven dead letters."""
     own = f"{names.prefix}{names.actor}"
     return StreamConfig(
-        name=names.dead_stream, subjects=(f"{own}.dead.>", f"{own}.redrive.>"), discard="new", replicas=replicas
+        name=names.dead_stream,
+        description=f"Actorloom: dead letters of {names.actor}",
+        subjects=(f"{own}.dead.>", f"{own}.redrive.>"),
+        discard="new",
+        replicas=replicas,
     )
 
 

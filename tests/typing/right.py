@@ -2,7 +2,8 @@
 
 from typing import assert_type
 
-from runtime import Accepted, Actor, Index, Options, Page, RetryPolicy, command, connect, not_found, query, react
+from runtime import Accepted, Actor, Event, Index, Options, Page, RetryPolicy, command, connect, not_found, query, react
+from runtime.testing import Timer, worker
 from tests.typing.contracts import (
     AskGateway,
     CancelOrder,
@@ -61,6 +62,14 @@ class Gateway(Actor):
     @query
     async def ask(self, message: AskGateway) -> Order | None:
         return await self.query(FindOrder(message.order_id))
+
+
+async def tested() -> None:
+    orders = worker(Orders, key="1")
+    assert_type(await orders.actor.create_order(CreateOrder(5)), Order)
+    assert_type(orders.emitted, list[Event])
+    assert_type(orders.timers, list[Timer])
+    await orders.create_order(CreateOrder(5))
 
 
 async def program() -> None:

@@ -31,6 +31,8 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"replicas"
 
     name: str
     subjects: tuple[str, ...]
+    description: str | UnsetType = UNSET
+    """A text for people. An existing stream keeps its own."""
     retention: Literal["limits", "interest", "workqueue"] = "limits"
     storage: Literal["file", "memory"] = "file"
     replicas: int | UnsetType = UNSET
@@ -80,6 +82,8 @@ def widen_stream(want: StreamConfig, have: Mapping[str, Any]) -> dict[str, Any] 
     changes: dict[str, Any] = {}
     for field, value in _fields(want):
         current = have.get(field)
+        if field == "description":
+            continue
         if field == "metadata":
             value = {**(current or {}), **value}
         if _covers(field, value, current):
