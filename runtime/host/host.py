@@ -50,6 +50,8 @@ _RESTARTS = 5
 """Restarts that a host may have within `_RESTART_WINDOW`. One more failure ends it."""
 _RESTART_WINDOW = 60.0
 """Seconds over which restarts are counted."""
+_STOP_TIMEOUT = 10.0
+"""Seconds that `on_stop` may take."""
 _BACKOFF = Backoff(first=0.2, longest=2.0)
 """The pauses before a restart. They have no jitter."""
 
@@ -128,6 +130,8 @@ class Host:
         """Whether `on_stop` has raised."""
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist."""
+        self._starting: asyncio.Task[Any] | None = None
+        """The task of `run` while `on_start` runs in it."""
         self._drain = asyncio.Event()
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
@@ -167,7 +171,12 @@ class Host:
             await self._stop_actor()
 
     def drain(self) -> None:
-        """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns."""
+        """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns.
+
+        An `on_start` that still runs is cancelled.
+        """
+        if self._starting is not None and not self.draining:
+            self._starting.cancel()
         self._drain.set()
 
     async def wait_idle(self) -> None:
@@ -245,21 +254,27 @@ class Host:
         self.on_exit(error)
 
     async def _start_actor(self) -> bool:
-        """Call `on_start`. Return False if it asks for the end of the process.
+        """Call `on_start`. Return False if it asks for the end of the process, or a drain has cancelled it.
 
         Raises:
             StartFailed: It raised an error.
         """
+        # A task of its own would be wrong: `on_start` may enter a task group that `on_stop` leaves.
+        self._starting = task = asyncio.current_task()
         try:
             await self.served.actor.on_start()
-        except asyncio.CancelledError:
-            raise
-        except (SystemExit, KeyboardInterrupt) as error:
-            self.exit(error)
-            return False
         except BaseException as error:
+            self._starting = None
+            if self.draining and isinstance(error, asyncio.CancelledError) and task is not None and not task.uncancel():
+                return False
+            if failure_of(error, self.exit) is None:
+                raise
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                return False
             text = f"{self.name}: on_start failed: {type(error).__name__}: {error_text(error)} ({raised_at(error)})"
             raise StartFailed(text) from error
+        finally:
+            self._starting = None
         return True
 
     def _summary(self) -> str:
@@ -280,8 +295,14 @@ class Host:
 
     async def _stop_actor(self) -> None:
         """Call `on_stop`. Its failure is logged, so that the other actors of the process drain nevertheless."""
+        timeout = asyncio.timeout(_STOP_TIMEOUT)
         try:
-            await self.served.actor.on_stop()
+            async with timeout:
+                await self.served.actor.on_stop()
+        except TimeoutError as error:
+            self.on_stop_failed = True
+            text = f"{self.name}: on_stop was cut at its limit of {_STOP_TIMEOUT:g} s" if timeout.expired() else ""
+            log_fault(logger, "%s", text or f"{self.name}: on_stop failed", error=error)
         except BaseException as error:
             if failure_of(error, self.exit) is None:
                 raise

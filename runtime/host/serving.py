@@ -173,8 +173,7 @@ class Serving:
         if self._discovery is not None:
             self._discovery.stop()
         self.relay.stop()
-        await self.turns.close()
-        await self.workers.close()
+        await asyncio.gather(self.turns.close(), self.workers.close())
         if self._checkpoint_lease is not None:
             await self._checkpoint_lease.release()
 

@@ -129,25 +129,33 @@ async def test_an_event_that_ends_every_process_becomes_a_dead_letter(
             pytest.fail("no dead letter after 6 processes")
 
 
-@pytest.mark.parametrize("how", ["mute", "exit"])
+@pytest.mark.parametrize("how", ["mute", "exit", "hang"])
 async def test_on_stop_that_raises_does_not_cut_the_others_short(
     nats_server: EmbeddedServer, namespace: str, how: str
 ) -> None:
     async with (
         connect(nats_server.url, namespace=namespace) as bus,
         running_command(
-            "run", *ODD, *arguments(nats_server.url, namespace)[2:], cwd=ROOT, env={"ON_STOP": how}
+            "run", *ODD, *arguments(nats_server.url, namespace)[2:], cwd=ROOT, env={"ON_STOP": how, "QUICK": "1"}
         ) as process,
     ):
         assert await bus.command(ActOddly()) == 1
         assert await process.stop() == (3 if how == "exit" else 1)
-        assert "odd: on_stop failed" in process.text and "cut short" not in process.text
+        text = "odd: on_stop was cut at its limit of 0.3 s" if how == "hang" else "odd: on_stop failed"
+        assert text in process.text and "cut short" not in process.text
 
 
-@pytest.mark.parametrize(("how", "code"), [("panic", 1), ("exit", 3)])
+@pytest.mark.parametrize(("how", "code"), [("panic", 1), ("exit", 3), ("cancelled", 1)])
 async def test_on_start_that_raises_ends_the_process_with_its_code(
     nats_server: EmbeddedServer, namespace: str, how: str, code: int
 ) -> None:
     ended = await run_command("run", *ODD, *arguments(nats_server.url, namespace)[2:], cwd=ROOT, env={"ON_START": how})
     assert ended.code == code, ended.err
     assert "odd" in ended.err
+
+
+async def test_a_signal_ends_a_process_whose_on_start_does_not_end(nats_server: EmbeddedServer, namespace: str) -> None:
+    arguments_of_odd = ("run", *ODD, *arguments(nats_server.url, namespace)[2:])
+    async with running_command(*arguments_of_odd, cwd=ROOT, env={"ON_START": "hang"}, ready="hangs") as process:
+        assert await process.stop() == 0
+        assert "Traceback" not in process.text

@@ -231,10 +231,10 @@ class Odd(Actor[State]):
     options = OPTIONS
 
     async def on_start(self) -> None:
-        check(os.environ.get("ON_START", "well"))
+        await _check_or_hang(os.environ.get("ON_START", "well"))
 
     async def on_stop(self) -> None:
-        check(os.environ.get("ON_STOP", "well"))
+        await _check_or_hang(os.environ.get("ON_STOP", "well"))
 
     @query
     async def ask(self, message: Ask) -> int:
@@ -280,6 +280,13 @@ class Odd(Actor[State]):
         raise AssertionError
 
 
+async def _check_or_hang(how: str) -> None:
+    if how == "hang":
+        print("hangs", flush=True)
+        await asyncio.Event().wait()
+    check(how)
+
+
 async def _check_in_task(how: str) -> None:
     check(how)
 
@@ -303,3 +310,9 @@ class Oddly(Actor):
     @react
     async def on_happened(self, event: Happened) -> None:
         check(event.how)
+
+
+if "QUICK" in os.environ:  # a process of a test does not wait for seconds
+    from runtime.host import host
+
+    host._STOP_TIMEOUT = 0.3
