@@ -26,8 +26,9 @@ from runtime.turns.failures import failure_of
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
+from runtime.wire.cloudevents import received_id
 from runtime.wire.codec import UNDECODABLE
-from runtime.wire.ids import accept_id, new_id
+from runtime.wire.ids import new_id
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names, snake_case
 
@@ -126,7 +127,7 @@ class Reactions:
             delivery.ack()
             return
         completion = Completion(delivery, len(handlers))
-        event_id = accept_id(header_block.event_id(delivery.headers).decode("utf-8", "replace"))
+        event_id = received_id(delivery.headers)
         if id_from_delivery := event_id is None:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:

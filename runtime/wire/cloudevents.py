@@ -5,6 +5,7 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from runtime.wire import header_block
+from runtime.wire.ids import accept_id
 from runtime.wire.subjects import NO_KEY, token_key
 
 _CE_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -27,6 +28,16 @@ def event_headers(actor: str, type_name: str, event_id: str, token: str, time: f
     subject = b"ce-subject: %b\r\n" % key.encode() if key and token != NO_KEY else b""
     ident = event_id.encode()
     return _form(actor, type_name) % (trace, ident, ident, rfc3339(time).encode(), subject)
+
+
+def received_id(block: bytes | None) -> str | None:
+    """Return the id of a received event, or None if it has none that can serve as one.
+
+    It is `ce-id`. A publisher without CloudEvents has `Nats-Msg-Id`, under which the stream drops a repetition within its
+    duplicate window; the same id recognizes a later one.
+    """
+    found = accept_id(header_block.event_id(block).decode("utf-8", "replace"))
+    return found or accept_id(header_block.get(block, header_block.MESSAGE_ID) or "")
 
 
 @lru_cache(maxsize=4096)  # the arguments name the events of actors, which are few

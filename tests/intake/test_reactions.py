@@ -231,6 +231,34 @@ async def test_failing_commits_keep_the_order_of_a_key(
             assert (await get(system, f"rough{key}")).numbers == [n for n in range(1, 61) if n % 2 == key]
 
 
+async def test_an_event_without_a_ce_id_takes_effect_once_under_its_nats_msg_id(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Summer, url=nats_server.url, namespace=namespace) as system:
+        stream = f"{namespace}-notes-events"
+        info = await system.jetstream.stream_info(stream)
+        config = {**msgspec.to_builtins(info.config), "duplicate_window": 100_000_000}
+        await system.connection.request(f"$JS.API.STREAM.UPDATE.{stream}", json.dumps(config).encode(), timeout=5)
+
+        async def add(number: int, *headers: tuple[str, str]) -> bool:
+            """Publish an event, and return whether the stream stored it."""
+            body = msgspec.json.encode(Noted("msg-id", number))
+            subject = f"{namespace}.notes.event.noted.msg-id"
+            block = header_block.encode(headers)
+            return not (await system.jetstream.publish(subject, body, headers=block)).duplicate
+
+        assert await add(1, ("Nats-Msg-Id", "m1"))
+        # Until the window has passed, the stream drops the repetition. Then the actor recognizes it.
+        await system.until(lambda: add(1, ("Nats-Msg-Id", "m1")))
+        await system.until(lambda: add(1, ("Nats-Msg-Id", "m1")))
+        assert await add(2, ("Nats-Msg-Id", "m2"), ("ce-id", "c2"))
+        assert await add(2, ("Nats-Msg-Id", "m3"), ("ce-id", "c2"))
+        for _ in range(2):
+            assert await add(3)
+        await until_idle(system, namespace)
+        assert (await get(system, "msg-id")).numbers == [1, 2, 3, 3], "an event without an id is another one each time"
+
+
 async def test_a_reaction_can_ask_for_another_attempt(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
         await publish(system, namespace, Noted("asks", 1, "later"), id="a1")

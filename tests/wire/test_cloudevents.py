@@ -1,10 +1,11 @@
 """The header block of an event, in the form of CloudEvents."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.wire import header_block
-from runtime.wire.cloudevents import event_headers, rfc3339
+from runtime.wire.cloudevents import event_headers, received_id, rfc3339
 from runtime.wire.subjects import key_token
 
 
@@ -34,3 +35,22 @@ def test_any_key_is_a_valid_header_value(key: str) -> None:
 @given(st.floats(0, 4e9))
 def test_times_have_the_form_of_rfc_3339(seconds: float) -> None:
     assert rfc3339(seconds).endswith("Z") and "T" in rfc3339(seconds)
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([("ce-id", "c"), ("Nats-Msg-Id", "m")], "c"),
+        ([("Nats-Msg-Id", "m"), ("ce-id", "c")], "c"),
+        ([("Nats-Msg-Id", "m")], "m"),
+        ([("nats-msg-id", "m")], "m"),
+        ([("ce-id", ""), ("Nats-Msg-Id", "m")], "m"),
+        ([("ce-id", "x" * 257), ("Nats-Msg-Id", "m")], "m"),
+        ([("ce-id", "a\tb"), ("Nats-Msg-Id", "a\tb")], None),
+        ([("X-Nats-Msg-Id", "m")], None),
+        ([], None),
+    ],
+)
+def test_the_id_of_a_received_event(headers: list[tuple[str, str]], found: str | None) -> None:
+    assert received_id(header_block.encode(headers)) == found
+    assert received_id(None) is None
