@@ -16,13 +16,17 @@ Actors on a server:
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from runtime.actor.base import Actor, require_actor
 from runtime.actor.call import Call, CallScope, TurnCall
+from runtime.actor.handler import Handler
 from runtime.actor.indexes import Page
 from runtime.actor.invoke import make_view
-from runtime.actor.message import Event, Message
+from runtime.actor.message import Event, Message, encode_message
+from runtime.actor.outcome import settle
 from runtime.actor.timer import Timer
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
@@ -33,7 +37,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.options import Options
 from runtime.storage.streams import events_config
 from runtime.telemetry import SpanRecord, Tracing
-from runtime.wire.ids import new_id
+from runtime.wire.ids import key_for, new_id
 from runtime.wire.subjects import Names
 
 __all__ = ["EmbeddedServer", "System", "Timer", "Worker", "running", "worker"]
@@ -103,11 +107,14 @@ def worker(
 ) -> Worker[A]:
     """Return an actor whose handlers can be called directly, as in one turn of one key. Nothing is sent.
 
+    A handler that raises leaves nothing. Values that do not fit their types are refused as in a turn, and so are calls by a
+    task that a handler has left behind.
+
     The returned object has the methods of `actor` and those of `Worker`.
 
     Args:
         actor: The class of the actor.
-        key: The key of the handled message.
+        key: The key of the handled message; by default that of the message that is given to the handler.
         state: The state before the handler; None if the key has none.
         replies: A reply for each type of message that the handler sends. A message without one raises `NotDelivered`.
         message_id: The id of the handled message; a new one by default.
@@ -124,8 +131,11 @@ def worker(
     """
     require_actor(actor)
     requests = _Requests(replies or {})
+    handlers = {handler.name: _as_turn(actor, handler) for handler in actor.handlers.all()}
     recorded = type(
-        f"{actor.__name__}UnderTest", (actor,), {**_VIEWS, "__module__": actor.__module__, "name": actor.name}
+        f"{actor.__name__}UnderTest",
+        (actor,),
+        {**handlers, **_VIEWS, "__module__": actor.__module__, "name": actor.name},
     )
     scope = CallScope(actor.name, requests, _Lists(states or []), "test")
     call = TurnCall(
@@ -231,6 +241,37 @@ async def running(
         await asyncio.to_thread(traces.shutdown, 1.0)
 
 
+def _as_turn(actor: type[Actor[Any]], handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return the method of a worker that runs a handler in a call of its own, as a turn does, and keeps what it leaves."""
+
+    @wraps(handler.function)
+    async def run(self: Any, message: Any) -> Any:
+        worker_call: Call = self._running
+        call, states, before = copy(worker_call), actor.state_codec, worker_call.state
+        if states is not None:
+            call.state = states.copy(before)
+            call.key = call.key or _key_of(handler, message, call)
+        try:
+            value = await handler.function(make_view(self, call, actor), message)
+        finally:
+            call.ended = True
+        if isinstance(call, TurnCall) and isinstance(worker_call, TurnCall):
+            worker_call.state = settle(handler, call, value, before, states).state
+            for name in ("started", "ordinal", "commanded", "emitted", "timers", "callbacks"):
+                setattr(worker_call, name, getattr(call, name))
+        else:
+            handler.result.encode(value, "reply")
+        return value
+
+    return run
+
+
+def _key_of(handler: Handler, message: Any, call: Call) -> str:
+    if handler.key_of is not None:
+        return handler.key_of(message)
+    return key_for(call.message_id) if isinstance(call, TurnCall) and handler.contract.key is not None else ""
+
+
 class _Requests:
     """Answers and records the queries and commands of a handler."""
 
@@ -241,6 +282,7 @@ class _Requests:
 
     async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:
         """Record the message and return or raise its reply. A message without a reply raises `NotDelivered`."""
+        encode_message(message)
         self.sent.append(message)
         self.ids.append(command_id)
         if type(message) not in self.replies:

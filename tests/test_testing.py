@@ -5,10 +5,25 @@ import asyncio
 import pytest
 
 from runtime import Actor, Command, DeclarationError, NotDelivered, NotFound, Page, command
+from runtime.errors import InvalidValue
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import Timer, running, worker
+from runtime.wire.ids import key_for
 from tests.support.calling import CallGateway, CallRounds, Forward, Gateway, Rounds
-from tests.support.counting import Add, Added, AddTwice, Count, Counter, GetCount, ListCounts, TooLow
+from tests.support.counting import (
+    Add,
+    Added,
+    AddLater,
+    AddTwice,
+    Count,
+    Counter,
+    Fail,
+    GetCount,
+    ListCounts,
+    OpenCount,
+    Reject,
+    TooLow,
+)
 
 
 async def test_the_effects_of_a_handler_are_recorded() -> None:
@@ -126,3 +141,27 @@ async def test_timers_can_be_compared_and_printed() -> None:
     ]
     assert sleepers.timers != [Timer("wake", Nap("b"), 60), *sleepers.timers[1:]]
     assert repr(sleepers.timers[0]).startswith("Timer(name='wake', message=Nap(name='a'), after=60")
+
+
+async def test_a_handler_that_raises_leaves_nothing() -> None:
+    counter = worker(Counter, state=Count("a", 1))
+    for handler, message in ((counter.reject, Reject("a")), (counter.fail, Fail("a"))):
+        with pytest.raises((TooLow, RuntimeError)):
+            await handler(message)
+    assert counter.state == Count("a", 1) and counter.emitted == []
+
+
+async def test_a_value_that_does_not_fit_its_type_is_refused() -> None:
+    counter = worker(Counter, key="a", replies={Add: Count("x")})
+    with pytest.raises(
+        InvalidValue, match=r"the state does not fit Count: Expected `int`, got `float` - at `\$.value`"
+    ):
+        await counter.add_later(AddLater("a", 1.5))  # type: ignore[arg-type]
+    with pytest.raises(InvalidValue, match=r"the command does not fit Add: .*`\$.name`"):
+        await counter.add_twice(AddTwice("a", 5, "x"))  # type: ignore[arg-type]
+    assert (counter.state, counter.emitted, counter.sent) == (None, [], [])
+
+
+async def test_a_handler_gets_the_key_of_its_message() -> None:
+    counter = worker(Counter, message_id="m1")
+    assert (await counter.open_count(OpenCount())).name == key_for("m1")

@@ -100,7 +100,8 @@ class Actor(Generic[S]):
     async def on_stop(self) -> None:
         """Release resources of the service. Override it; it runs once, after the last message has been handled."""
 
-    # The methods below work in a handler only. Elsewhere each raises RuntimeError.
+    # The methods below work in a handler only. Elsewhere each raises RuntimeError, and so does each in a task that the handler
+    # has left behind, once the handler has ended. The properties can still be read there.
 
     @property
     def state(self) -> S | None:
@@ -180,7 +181,7 @@ class Actor(Generic[S]):
         Example:
             user = await self.query(GetUser(message.user_id))
         """
-        call = self._running
+        call = self._running.usable("query")
         if contract_of(message).op != "query":
             raise _wrong_operation(message, "query")
         return await call.scope.requests.request(message, command_id=None, timeout=timeout, call=call)
@@ -312,7 +313,7 @@ class Actor(Generic[S]):
         Example:
             page = await self.list(user_id=message.user_id, order="-created_date", after=message.page)
         """
-        lists = self._running.scope.lists
+        lists = self._running.usable("list").scope.lists
         if lists is None:
             raise DeclarationError(f"{self.name}: self.list needs an index: declare indexes=[Index(…)] on the class")
         return cast("Page[S]", await lists.page(filters, order, limit, after))
@@ -320,12 +321,9 @@ class Actor(Generic[S]):
     @property
     def _running(self) -> Call:
         try:
-            call = self._call
+            return self._call
         except AttributeError:
             raise RuntimeError(f"{type(self).__name__}: this works only while a message is being handled") from None
-        if call.ended:
-            raise RuntimeError(f"{type(self).__name__}: the message of this handler has ended")
-        return call
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name != "state" and hasattr(self, "_call"):

@@ -6,7 +6,7 @@ handler. Nothing in a call leaves the process before the turn has committed.
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -70,10 +70,12 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     """The calls that wait for this one, as in the header `Call-Chain`."""
     cut: Exception | None = None
     """The failure of a handler that ran for too long and was cancelled; None for any other."""
-    ended: bool = False
-    """True once a handler that did not end after it was cut is abandoned. Whatever it does then raises."""
     started: float = 0.0
     """The time that the handler sees, in unix seconds; 0.0 until it looks."""
+    ended: bool = False
+    """True once the handler has returned or raised, or is abandoned since it did not end after it was cut.
+
+    It may go on, and so may a task that it has left behind. They can read the call, and every other use of it raises."""
 
     @property
     def now(self) -> float:
@@ -87,11 +89,26 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
         own = link(self.scope.actor, self.key)
         return f"{self.chain},{own}" if self.chain else own
 
+    def usable(self, action: str) -> Self:
+        """Return this call if its handler runs.
+
+        Raises:
+            RuntimeError: The handler has ended. The text names the action, which has no turn to belong to.
+        """
+        if self.ended:
+            scope = self.scope
+            raise RuntimeError(
+                f"{scope.actor} {scope.source}: the handler has ended: it cannot {action} any more; "
+                "await each task that a handler starts"
+            )
+        return self
+
     def writable(self, action: str) -> "TurnCall":
-        """Return this call if it is that of a turn.
+        """Return this call if it is that of a turn, and its handler runs.
 
         Raises:
             DeclarationError: It is that of a query. The text names the action, which a query cannot do.
+            RuntimeError: The handler has ended.
         """
         scope = self.scope
         raise DeclarationError(f"{scope.actor} {scope.source}: a query changes nothing: it cannot {action}")
@@ -117,8 +134,8 @@ class TurnCall(Call, kw_only=True, eq=False):
     """Called after the commit."""
 
     def writable(self, action: str) -> "TurnCall":
-        """Return this call."""
-        return self
+        """Return this call if its handler runs."""
+        return self if not self.ended else self.usable(action)
 
     def next_id(self, message: Message | None) -> str:
         """Return the id of the next message that the handler sends; None stands for the cancellation of a timer.

@@ -310,6 +310,11 @@ class HandlerTable:
             if contract.op == "event":
                 check_schema(contract.type)
 
+    def all(self) -> list[Handler]:
+        """Return all handlers."""
+        reactions = (handler for handlers in self.reactions.values() for handler in handlers)
+        return [*self.queries.values(), *self.commands.values(), *reactions]
+
     def _check_undecorated(self, label: str, function: Any) -> None:
         """Raise `DeclarationError` if a public coroutine method takes a message that no handler takes."""
         if label.rpartition(".")[2].startswith("_") or not inspect.iscoroutinefunction(function):

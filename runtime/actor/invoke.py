@@ -33,9 +33,15 @@ def make_invoke(actor: Actor[Any]) -> Invoke:
     return invoke
 
 
-def make_view(actor: Actor[Any], call: Call) -> Actor[Any]:
-    """Return the view of an actor that the handler of one call gets."""
-    view = _creator(type(actor))()
+def make_view(actor: Actor[Any], call: Call, kind: type[Actor[Any]] | None = None) -> Actor[Any]:
+    """Return the view of an actor that the handler of one call gets.
+
+    Args:
+        actor: The actor, whose attributes the view has.
+        call: The call.
+        kind: The class of the view; by default that of `actor`.
+    """
+    view = _creator(kind or type(actor))()
     view.__dict__.update(actor.__dict__)
     set_call(view, call)
     return view

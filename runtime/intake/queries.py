@@ -54,7 +54,7 @@ class QueryCall(Call, gc=False, eq=False):
                 result = await endpoint.invoke(endpoint.handler, self, self.message)
             if self.ended:
                 return
-            if result is self.state and endpoint.returns_state:
+            if endpoint.returns_state and result is self.state and result is not None:
                 payload = encode(result)
             else:
                 payload = endpoint.encode_result(result, "reply")
@@ -77,6 +77,7 @@ class QueryCall(Call, gc=False, eq=False):
                 raise
             endpoint.answer_error(self, failure)
         finally:
+            self.ended = True
             if token is not None:
                 detach(token)
 

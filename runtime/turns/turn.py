@@ -340,6 +340,7 @@ class Turns:
                 error.executed = None
             raise
         finally:
+            call.ended = True
             work.commanded |= call.commanded
 
     def _repeat(self, work: Work, handled: Handled) -> None:

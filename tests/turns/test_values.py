@@ -105,6 +105,10 @@ class Return(Query[Goods | None], actor="stock", key="key"):
     nothing: bool = False
 
 
+class GetState(Query[Goods], actor="stock", key="key"):
+    key: str
+
+
 class GetGoods(Query[Goods], actor="stock", key="key"):
     key: str
 
@@ -139,6 +143,10 @@ class Stock(Actor[Goods]):
     @query
     async def give(self, message: Return) -> Goods | None:
         return None if message.nothing else value_of(Goods, message.bad)
+
+    @query
+    async def get_state(self, message: GetState) -> Goods:
+        return self.state  # type: ignore[return-value]
 
     @query
     async def get(self, message: GetGoods) -> Goods:
@@ -224,6 +232,7 @@ async def test_a_reply_that_its_type_refuses_is_a_failure_of_the_service(
         caplog.clear()
         await refused(system, Return("k", name))
         assert "the reply does not fit" in caplog.text, name
+    await refused(system, GetState("k"))
     assert await system.bus.query(Return("k", nothing=True)) is None
     assert await system.bus.query(Return("k")) == Goods()
 
