@@ -110,7 +110,7 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
             DeclarationError: It is that of a query. The text names the action, which a query cannot do.
             RuntimeError: The handler has ended.
         """
-        scope = self.scope
+        scope = self.usable(action).scope
         raise DeclarationError(f"{scope.actor} {scope.source}: a query changes nothing: it cannot {action}")
 
 
