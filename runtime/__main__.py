@@ -13,9 +13,9 @@ def main() -> None:
     """Run the command line and exit with its code. Ctrl-C while it is imported ends the process at once and in silence."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupted)
-    from runtime.cli import main as run
+    from runtime import cli
 
-    run()
+    cli.main()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ _DECISION = re.compile(r"\bADR[ -]?(0\d\d)\b")
 _DOTTED = re.compile(r"`(runtime(?:\.\w+)+)")
 
 
+EXAMPLES = {"orders.py", "runtime.py", "msgspec.py"}
+"""Files of an application that texts name as examples."""
+
+
 def prose(path: Path) -> Iterator[str]:
     """Yield the docstrings and comments of a module (of runtime/ and actors/ all texts), or the text of any other file."""
     text = path.read_text()
@@ -55,10 +59,10 @@ def dangling(text: str, folder: Path) -> Iterator[str]:
             yield from (f"{named} §{number}" for number in numbers if number not in numbered_sections(page))
     yield from (f"ADR {number}" for number in _DECISION.findall(text) if not list(DOCS.glob(f"adr/{number}-*.md")))
     written = set(re.findall(r"(?m)^`([\w/.]+)`:$", text))  # a page that has its reader write a file
-    for named in set(_MODULE_FILE.findall(re.sub(r"(?ms)^```.*?^```$", "", text))) - written:
+    for named in set(_MODULE_FILE.findall(re.sub(r"(?ms)^```.*?^```$", "", text))) - written - EXAMPLES:
         if not any(module.endswith(f"/{named}") for module in modules()):
             yield named
-    yield from (name for name in _DOTTED.findall(text) if not resolves(name))
+    yield from (name for name in set(_DOTTED.findall(text)) - EXAMPLES if not resolves(name))
 
 
 def find_page(named: str, folder: Path) -> Path | None:
