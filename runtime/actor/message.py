@@ -314,7 +314,7 @@ def codec_of(kind: Any) -> Codec[Any]:
     Raises:
         DeclarationError: The type is dangerous on the wire, or not defined.
     """
-    return Codec(kind)
+    return Codec(kind, repeatable=True)
 
 
 def encode_message(message: Message) -> bytes:

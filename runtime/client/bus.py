@@ -120,8 +120,8 @@ class Bus:
 
         Args:
             message: The command.
-            id: The id of the command, a new one by default. Commands with the same id take effect once, and get the same
-                reply. An application that may send a command again gives it an id of its own.
+            id: The id of the command, a new one by default. The same command with the same id takes effect once, and gets the
+                same reply. An application that may send a command again gives it an id of its own, and sends equal fields.
             timeout: Seconds until the deadline; by default the timeout of the bus.
 
         Returns:
@@ -130,6 +130,7 @@ class Bus:
         Raises:
             DeclarationError: The message is not a command.
             Rejected: The actor refuses the command, which had no effect.
+            IdReused: The actor has handled another command, or another body, under this id.
             NotDelivered: No process serves the command, or there is no connection.
             Overloaded: The mailbox of the actor, or the lane of the key, is full.
             DeadlineExceeded: No reply came in time.

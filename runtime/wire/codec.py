@@ -14,7 +14,7 @@ from runtime.wire import header_block
 from runtime.wire.faults import find_non_finite, find_unencodable
 from runtime.wire.integers import has_integers, with_plain_integers
 from runtime.wire.regex import Check, pattern_check
-from runtime.wire.type_parts import reads_null_as_value
+from runtime.wire.type_parts import has_sets, reads_null_as_value
 
 T = TypeVar("T")
 
@@ -60,6 +60,17 @@ FORMATS: Final = (JSON, MSGPACK)
 encode: Callable[[Any], bytes] = JSON.encode
 """Return a value as JSON. The hot path calls this function of msgspec directly."""
 
+_encode_ordered = msgspec.json.Encoder(order="deterministic").encode
+
+
+def _encode_in_order(value: Any) -> bytes:
+    """Return a value as JSON, with the items of sets and the keys of dicts in a fixed order, if Python can order them."""
+    try:
+        return _encode_ordered(value)
+    except TypeError:
+        return encode(value)
+
+
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The exceptions of msgspec for bytes that are not a value of the type."""
 
@@ -72,14 +83,16 @@ class Codec(Generic[T]):
 
     Args:
         kind: The type.
+        repeatable: Encode equal values to equal bytes, also in different processes: a set has an order of its own in each. A
+            command that is sent again must have the same body.
 
     Raises:
         DeclarationError: The type is dangerous on the wire (see `check_type`).
     """
 
-    __slots__ = ("_checks_floats", "_decode_own", "_decoders", "decode_json", "type")
+    __slots__ = ("_checks_floats", "_decode_own", "_decoders", "_encode", "decode_json", "type")
 
-    def __init__(self, kind: Any) -> None:
+    def __init__(self, kind: Any, *, repeatable: bool = False) -> None:
         check_type(kind)
         self.type = kind
         self._decoders = {each: _decoder(kind, each) for each in FORMATS}
@@ -87,6 +100,7 @@ class Codec(Generic[T]):
         """Decodes JSON and raises the exceptions in `UNDECODABLE`, for the hot path."""
         self._decode_own = _with_patterns(JSON.make_decoder(kind), kind)
         """Decodes what `encode` writes: a float is no integer here, as it is in a body from elsewhere."""
+        self._encode = _encode_in_order if repeatable and has_sets(kind) else encode
         self._checks_floats = reads_null_as_value(kind)
         """Whether a NaN would be read as None, so that the value that is read must be compared."""
 
@@ -108,7 +122,7 @@ class Codec(Generic[T]):
             InvalidValue: The value cannot be encoded, or its type refuses the JSON. The text names the field.
         """
         try:
-            body = encode(value)
+            body = self._encode(value)
             found = self._decode_own(body)
             if not self._checks_floats or found == value or (fault := find_non_finite(value)) is None:
                 return body, found

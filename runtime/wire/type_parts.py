@@ -36,6 +36,11 @@ def has_mutable_parts(kind: Any) -> bool:
     return any(_is_mutable(part) for part in parts_of(kind))
 
 
+def has_sets(kind: Any) -> bool:
+    """Return whether a part of this type is a set, whose items have another order in each process."""
+    return any(isinstance(part, inspect.SetType | inspect.FrozenSetType) for part in parts_of(kind))
+
+
 def reads_null_as_value(kind: Any) -> bool:
     """Return whether a part of this type may be a float, and reads ``null`` as another value, such as None.
 

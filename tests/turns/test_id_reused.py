@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from runtime import Actor, Command, Event, HandlerFailed, IdReused, Options, Rejected, RetryPolicy, command, react
 from runtime.actor.message import Accepted
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.dead_letters import DeadLetters
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
+from runtime.wire.subjects import Names
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
 
@@ -71,7 +74,10 @@ class Vault(Actor[Account]):
 
     @command(accept=True)
     async def deposit_later(self, message: DepositLater) -> None:
-        if message.gate:
+        RUN_COUNTS[f"later {message.name}"] += 1
+        if message.gate == "fails once" and RUN_COUNTS[f"later {message.name}"] == 1:
+            raise RuntimeError("fails on purpose")
+        if message.gate not in ("", "fails once"):
             await gate(message.gate).wait()
         self._add(message.amount)
 
@@ -238,6 +244,36 @@ async def test_a_long_job_keeps_its_id_and_its_bytes(system: Probe, namespace: s
         return await balance(system, "job") == 5
 
     await system.until(done)
+
+
+async def test_a_job_is_redriven_with_its_bytes_and_takes_effect_once(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    options = {"vault": Options(retry=RetryPolicy(attempts=1))}
+    body = b'{ "name":"redriven", "unknown": "\\u00e4", "amount": 5, "gate":"fails once" }'
+    async with running(Vault, url=nats_server.url, namespace=namespace, options=options) as system:
+        await system.connection.request(f"{namespace}.vault.command.deposit_later", body, timeout=5)
+
+        async def letters() -> list[Any]:
+            return await system.dead_letters("vault")
+
+        [letter] = await system.until(letters)
+        assert letter.payload == body
+        dead = DeadLetters(system.jetstream, Names("vault", namespace))
+        assert await dead.redrive(letter.sequence)
+        for number in range(2):  # copies of the redriven message
+            block = header_block.join(
+                *(header_block.line(name.encode(), value.encode()) for name, value in header_block.parse(letter.headers).items()
+                  if not name.startswith("Nats-")),
+                header_block.line(b"Nats-Msg-Id", b"copy %d" % number),
+            )  # fmt: skip
+            await system.jetstream.publish(f"{namespace}.vault.redrive.deposit_later", body, headers=block)
+
+        async def empty() -> bool:
+            return (await system.jetstream.stream_info(f"{namespace}-vault-dead")).state.messages == 0
+
+        await system.until(empty)
+        assert await balance(system, "redriven") == 5 and RUN_COUNTS["later redriven"] == 2
 
 
 async def test_a_timer_whose_id_was_used_becomes_a_dead_letter(system: Probe, namespace: str) -> None:

@@ -175,3 +175,28 @@ def test_a_dict_with_keys_of_numbers_is_refused(kind: Any) -> None:
 
 def test_a_schema_contains_all_its_definitions() -> None:
     assert set(schema(Basket)["$defs"]) == {"Basket", "Line"}
+
+
+class Tags(msgspec.Struct, frozen=True):
+    tags: frozenset[str] = frozenset()
+    more: dict[str, set[int]] = {}
+    mixed: frozenset[int | str | None] = frozenset()
+
+
+@given(st.lists(TEXT, unique=True, max_size=12), st.lists(st.integers(0, 99), unique=True, max_size=12), st.randoms())
+def test_equal_messages_with_sets_have_equal_bytes(texts: list[str], numbers: list[int], rng: Any) -> None:
+    # The order of a set depends on the hash seed of the process, and on the order in which its items were added.
+    colliding = [number * 1024 for number in numbers]
+    one = Tags(frozenset(texts), {"a": set(colliding)})
+    two = Tags(frozenset(rng.sample(texts, len(texts))), {"a": set(rng.sample(colliding, len(colliding)))})
+    codec = Codec[Tags](Tags, repeatable=True)
+    assert one == two and codec.encode(one) == codec.encode(two)
+    assert codec.decode(codec.encode(one)) == one
+
+
+def test_a_set_that_cannot_be_ordered_is_encoded_all_the_same() -> None:
+    tags = Tags(mixed=frozenset([1, "a", None]))
+    codec = Codec[Tags](Tags, repeatable=True)
+    assert codec.decode(codec.encode(tags)) == tags
+    with pytest.raises(InvalidValue):
+        codec.encode(Tags(mixed=frozenset([object()])))  # type: ignore[arg-type]
