@@ -149,6 +149,8 @@ class Host:
             StateLost: The stream with the actor's state was deleted or replaced.
             ConfigurationError: A setting or a stream on the server cannot be used, at the start.
         """
+        if self.served.keyed:
+            await self.served.streams.refuse_other_domain()
         await self.served.streams.ensure()
         self._prepared.set()
         # The actors of a process may react to each other, in a cycle too: each finds the streams of the others.

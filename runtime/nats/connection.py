@@ -55,6 +55,8 @@ class Connection:
         self._loopback = Loopback(self._replies, self._transport, lambda: self.max_payload)
         self.respond: Respond = self._loopback.respond if options.loopback else self._transport.publish
         """Sends a reply. An attribute and not a method, which saves a call for the reply of every query."""
+        self.domain: str | None = None
+        """The JetStream domain of the server; empty if it has none, None if the server has no JetStream of its own."""
         self._subscriptions: set[Subscription] = set()
         self._session = session = Session(self._client, options, options.name or name, self._transport.stop)
         session.on_disconnect.append(self._on_disconnect)
@@ -78,6 +80,7 @@ class Connection:
         await connection._session.open()
         try:
             connection._transport.start()
+            connection._find_domain()
             await connection._transport.subscribe(connection._replies.subject, "", connection._replies.receive)
         except BaseException:
             await connection.close()
@@ -292,12 +295,17 @@ class Connection:
 
         return end
 
+    def _find_domain(self) -> None:
+        server = self.server
+        self.domain = str(server.get("domain", "")) if server.get("jetstream") else None
+
     def _on_disconnect(self) -> None:
         self._transport.disconnected()
         self._replies.fail(ConnectionLost("the connection to NATS was lost before the reply came"))
 
     def _on_reconnect(self) -> None:
         self._transport.reconnected()
+        self._find_domain()
         for callback in self.on_reconnect:
             callback()
 

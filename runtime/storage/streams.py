@@ -17,8 +17,10 @@ from typing import Final, TypeVar
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND, StreamConfig, widen_stream
+from runtime.nats.jetstream.domains import count_streams, name_domains, two_domains
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StreamInfo
+from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
@@ -113,6 +115,7 @@ class Streams:
 
     def __init__(self, jetstream: JetStream, names: Names, replicas: int = 1) -> None:
         self._jetstream = jetstream
+        self._names = names
         self._turns, self._dead = turns_config(names, replicas), dead_config(names, replicas)
         # The turns stream is created first: a dead-letter stream without it means that state was deleted.
         self._configs = [self._turns, self._dead, events_config(names, replicas)]
@@ -120,6 +123,22 @@ class Streams:
         """The streams of other actors that `find` has found since the last `ensure`."""
         self._created: dict[str, str] = {}
         """The creation time of each stream, as the server prints it. A stream that was created again has another."""
+
+    async def refuse_other_domain(self) -> None:
+        """Refuse to serve beside the streams of this actor in another JetStream domain. Called before `ensure`.
+
+        Raises:
+            ConfigurationError: Another domain has a stream for the records of this actor.
+            NotConnected, ApiError, TimeoutError: The streams cannot be asked now.
+        """
+        subject, connection = self._names.turn("probe"), self._jetstream.connection
+        count = await count_streams(connection, subject)
+        if count > 1 or (count == 1 and not await self._exists(self._turns.name)):
+            domains = await name_domains(connection, self._names.dedup_entry("probe", new_id()))
+            raise ConfigurationError(
+                f"{two_domains(subject, domains)}: the keys of {self._names.actor} would have two owners. Delete "
+                f"{self._turns.name} in the wrong domain (`nats --js-domain`), or do not serve the actor here"
+            )
 
     async def ensure(self) -> None:
         """Create the streams of this actor that are missing, and widen those with a narrower configuration.

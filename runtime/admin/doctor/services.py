@@ -9,6 +9,7 @@ from runtime.admin.doctor.finding import Finding, fail, ok, warn
 from runtime.admin.doctor.records import check_records
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig, widen_stream
+from runtime.nats.jetstream.domains import count_streams, name_domains, two_domains
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage, StreamInfo
 from runtime.nats.lease_value import fault, holder_of, is_released
@@ -16,6 +17,7 @@ from runtime.storage.dead_letters import known_services
 from runtime.storage.status import ProcessStatus, read_statuses
 from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
 from runtime.wire import header_block
+from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names, readable_key
 
 _LAG = 1000
@@ -94,6 +96,11 @@ class _ServiceCheck:
             async for finding in findings:
                 healthy = False
                 yield finding
+        if await count_streams(self._jetstream.connection, self._names.turn("probe")) > 1:
+            healthy = False
+            domains = await name_domains(self._jetstream.connection, self._names.dedup_entry("probe", new_id()))
+            todo = f"delete the streams of {self._name} in the wrong domain (`nats --js-domain`)"
+            yield fail(self._name, two_domains(self._names.turn("*"), domains), todo)
         owner = await self._owner()
         if owner is not None:
             yield owner

@@ -4,20 +4,28 @@ import msgspec
 
 from runtime.errors import PublishError
 from runtime.nats.connection import Response
-from runtime.nats.jetstream.errors import WRONG_SEQUENCE_CODES, DuplicateInProcess, ErrorCode, WrongSequence
+from runtime.nats.jetstream.errors import (
+    WRONG_SEQUENCE_CODES,
+    DuplicateInProcess,
+    ErrorCode,
+    OtherDomain,
+    WrongSequence,
+)
 from runtime.nats.jetstream.responses import Ack, ApiErrorBody
 
 _decoder = msgspec.json.Decoder(Ack)
 
 
-def decode_ack(response: Response, subject: str | bytes = "") -> Ack:
+def decode_ack(response: Response, subject: str | bytes = "", domain: str | None = None) -> Ack:
     """Decode the reply to a publish.
 
     Args:
         response: The reply.
         subject: The subject of the message; used in error texts only.
+        domain: The JetStream domain of the stream; None accepts any.
 
     Raises:
+        OtherDomain: The acknowledgement is from another domain.
         WrongSequence: The stream refused the expected sequence.
         DuplicateInProcess: A message with the same id is being replicated.
         PublishError: The stream refused the message for another reason, or the reply is not from JetStream.
@@ -30,6 +38,11 @@ def decode_ack(response: Response, subject: str | bytes = "") -> Ack:
         raise _refusal(ack.error, _text(subject))
     if not ack.stream:
         raise PublishError(f"{_text(subject)}: the reply is not a JetStream acknowledgement")
+    if ack.domain != domain and domain is not None:
+        raise OtherDomain(
+            f"{_text(subject)} was acknowledged by JetStream domain {ack.domain!r}, and not by {domain!r}: see "
+            "`actorloom doctor`"
+        )
     return ack
 
 

@@ -11,7 +11,7 @@ from runtime.nats.connection import Connection, NoResponders, NotConnected, Resp
 from runtime.nats.jetstream import api, reader
 from runtime.nats.jetstream.acks import decode_ack, no_stream
 from runtime.nats.jetstream.configs import ConsumerConfig, StreamConfig, update_consumer, widen_stream
-from runtime.nats.jetstream.errors import ApiError, DuplicateInProcess, ErrorCode
+from runtime.nats.jetstream.errors import ApiError, DuplicateInProcess, ErrorCode, OtherDomain
 from runtime.nats.jetstream.responses import (
     AccountInfo,
     Ack,
@@ -73,7 +73,7 @@ class JetStream:
                 except NotConnected:
                     left = expires_at - self._loop.time()
                     reply = self.connection.request(subject, payload, headers=headers, timeout=left)
-                return decode_ack(await reply, subject)
+                return decode_ack(await reply, subject, self.connection.domain)
             except NoResponders as error:
                 raise no_stream(subject) from error
             except DuplicateInProcess as error:
@@ -102,8 +102,8 @@ class JetStream:
             sequence = 0
             if response is not None:
                 try:
-                    sequence = decode_ack(response, subject).sequence
-                except PublishError as refusal:
+                    sequence = decode_ack(response, subject, self.connection.domain).sequence
+                except (PublishError, OtherDomain) as refusal:
                     error = refusal
             elif isinstance(error, NoResponders):
                 error = no_stream(subject)

@@ -67,6 +67,10 @@ class StreamConflict(ConfigurationError):
         self.want = want
 
 
+class OtherDomain(TimeoutError):
+    """A stream of another JetStream domain acknowledged a message. Whether our own stored it is unknown."""
+
+
 class WrongSequence(PublishError):
     """The stream refused the expected sequence: a later message exists on the subject. Nothing was stored.
 

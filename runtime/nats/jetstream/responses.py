@@ -31,6 +31,8 @@ class Ack(ApiResponse, rename={"sequence": "seq"}):
     """The sequence of the stored message, in the stream."""
     duplicate: bool = False
     """True if a message with the same id was stored before; `sequence` is then the sequence of that message."""
+    domain: str = ""
+    """The JetStream domain of the stream; empty if the server has none."""
 
 
 class StoredMessage(msgspec.Struct, frozen=True):
