@@ -211,7 +211,7 @@ class Bus:
         if self._traced or get_context():
             span = route.template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
         started = span.started if type(span) is LeanSpan else _now()
-        trace = b"" if span is NO_SPAN else inject(span)
+        trace = inject(span)
         block = event_headers(contract.actor, contract.type.__name__, event_id, token, started / 1e9, trace)
         try:
             await self._jetstream.publish(

@@ -36,8 +36,8 @@ from runtime.wire.ids import check_id
 TRACE_START = START + TRACEPARENT + b": 00-"
 """The first bytes of a block with a trace, up to the trace id."""
 
-SAMPLED, UNSAMPLED = b"1\r", b"0\r"
-"""The bytes at `TRACE_FLAG` of a sampled and of an unsampled trace."""
+SAMPLED, UNSAMPLED, RANDOM = b"1\r", b"0\r", b"3\r"
+"""The bytes at `TRACE_FLAG` of a sampled and of an unsampled trace, and of a sampled one with the random flag."""
 
 EQUALS_SIGN = ord("=")
 """The byte "=". Every tracestate and every baggage member contains one, and few other headers do.
@@ -55,6 +55,8 @@ _TRACE_END = len(START) + len(_TRACE_LINE) - 1
 TRACE_FLAG = slice(_TRACE_END - 2, _TRACE_END)
 """The second digit of the trace flags, and the carriage return after it."""
 
+_TRACE_NAME_LINE = b"\n" + TRACEPARENT + b":"
+
 _ONLY_DEADLINE = len(START + _DEADLINE_LINE + END)
 _ONLY_TRACE = len(START + _TRACE_LINE + END)
 _TRACE_AND_DEADLINE = len(START + _TRACE_LINE + _DEADLINE_LINE + END)
@@ -66,8 +68,18 @@ _TAIL = slice(-len(END + _DEADLINE_LINE + END), None)
 NO_ROOM_FOR_TRACE = _ONLY_DEADLINE
 """A block of at most this length has no trace."""
 
-match_sampled_trace = re.compile(re.escape(TRACE_START) + rb"([0-9a-f]{32})-([0-9a-f]{16})-01\r\n").match
-"""Match a block that begins with a sampled trace. The groups are the trace id and the span id."""
+match_sampled_trace = re.compile(
+    re.escape(TRACE_START) + rb"([0-9a-f]{32})-([0-9a-f]{16})-01\r\n(?:" + DEADLINE + rb": [0-9]{13}\r\n\r\n|\r\n|())"
+).match
+"""Match a block that begins with a sampled trace.
+
+The groups are the trace id and the span id, and a group that is None if nothing but a deadline follows.
+"""
+
+
+def has_second_trace(block: bytes) -> bool:
+    """Return whether a block that begins with a trace has another `traceparent`."""
+    return block.lower().find(_TRACE_NAME_LINE, _TRACE_END) >= 0
 
 
 def write(trace: bytes, deadline: int, command_id: str | None = None, chain: str = "") -> bytes:

@@ -121,6 +121,19 @@ def get(block: bytes | None, name: bytes) -> str | None:
     return None if _UNSAFE(value) else value.decode("utf-8", "replace")
 
 
+def values(block: bytes | None, name: bytes) -> list[bytes]:
+    """Return all values of the header `name` in any case, in their order."""
+    found: list[bytes] = []
+    if block is None:
+        return found
+    lower, start = block.lower(), b"\n" + name.lower() + b":"
+    at = lower.find(start)
+    while at >= 0:
+        found.append(value_at(block, at + len(start)))
+        at = lower.find(start, at + len(start))
+    return found
+
+
 def value_at(block: bytes, start: int) -> bytes:
     """Return the rest of the line of a block from the offset `start`, without surrounding spaces."""
     end = block.find(END, start)

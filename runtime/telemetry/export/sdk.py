@@ -22,7 +22,9 @@ def readable(span: LeanSpan) -> ReadableSpan:
     state = tracestate(span.state_block) if span.state_block is not None else ""
     parent = None
     if span.parent is not None:
-        parent = span_context(span.trace, span.parent, sampled=True, remote=span.remote, state=state)
+        parent = span_context(
+            span.trace, span.parent, flags=span.get_span_context().trace_flags, remote=span.remote, state=state
+        )
     details = span.details
     links = [Link(parent)] if template.linked and span.remote and parent is not None else []
     status = Status(StatusCode.UNSET)

@@ -3,13 +3,14 @@
 `Template.receive` reads a well-formed `traceparent` on the hot path itself; `extract` handles every other form. The
 context variable is that of the OpenTelemetry API, so that user spans and log records find the runtime's spans.
 
-Sources: W3C Trace Context level 1, W3C Baggage.
+Sources: W3C Trace Context level 2, W3C Baggage.
 """
 
 import re
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from opentelemetry import context as otel_context
@@ -24,12 +25,17 @@ from runtime.wire.envelope import EQUALS_SIGN
 
 _TRACEPARENT = re.compile(r"([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 """Version, trace id, span id, flags, and further fields, which only a version after 00 may have."""
-_PRINTABLE = re.compile(r"[\x20-\x7e]+")
-_MAX_TRACESTATE = 8192
-"""Characters of a tracestate that is carried on; a longer one is dropped."""
+_MEMBER = re.compile(
+    r"(?:[a-z0-9][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
+"""A member of a tracestate: its key, perhaps with a tenant before ``@``, and its value."""
+_MAX_MEMBERS = 32
+_MAX_TRACESTATE = 20_000
+"""Characters of a tracestate that is read. 32 members of the greatest length have 16,448."""
 _BAGGAGE = W3CBaggagePropagator()
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_UNSAMPLED = TraceFlags(TraceFlags.DEFAULT)
+_FLAGS = [TraceFlags(flags) for flags in range(4)]
+"""The flags of the API by their number: 1 is sampled, 2 is random."""
 
 _SPAN_KEY: str = propagation._SPAN_KEY
 """The API's key of the span in a context, so that `trace.get_current_span()` finds the runtime's spans."""
@@ -102,38 +108,71 @@ class Parent(NamedTuple):
     sampled: bool
     """Whether the service of the parent recorded it."""
     tracestate: str
-    """The `tracestate` header, or "" if there is none."""
+    """The members of the `tracestate` headers, or "" if there are none."""
+    random: bool = False
+    """Whether the trace id was made at random, which samplers may rely on."""
+
+    @property
+    def flags(self) -> int:
+        """The trace flags of level 2: 1 for sampled, 2 for random."""
+        return self.sampled | self.random << 1
 
 
 def extract(block: bytes | None) -> Parent | None:
     """Return the parent that a header block carries.
 
     Returns:
-        The parent; None if the block has no `traceparent` or an invalid one, so that a new trace starts.
+        The parent; None if the block has no `traceparent`, more than one, or an invalid one, so that a new trace starts.
     """
-    value = header_block.get(block, header_block.TRACEPARENT)
-    match = _TRACEPARENT.fullmatch(value) if value is not None else None
+    found = header_block.values(block, header_block.TRACEPARENT)
+    match = _TRACEPARENT.fullmatch(found[0].decode("utf-8", "replace")) if len(found) == 1 else None
     if match is None:
         return None
     version, trace, span, flags, further_fields = match.groups()
     if version == "ff" or (version == "00" and further_fields is not None):
         return None
-    return Parent(trace.encode(), span.encode(), int(flags, 16) & 1 == 1, tracestate(block))
+    bits = int(flags, 16)
+    return Parent(trace.encode(), span.encode(), bits & 1 == 1, tracestate(block), bits & 2 == 2)
 
 
 def tracestate(block: bytes | None) -> str:
-    """Return the `tracestate` of a header block unchanged; "" if it is absent, too long, or not printable ASCII."""
-    value = header_block.get(block, header_block.TRACESTATE)
-    return value if value is not None and len(value) <= _MAX_TRACESTATE and _PRINTABLE.fullmatch(value) else ""
+    """Return the members of all `tracestate` headers of a block, in order, with commas between them.
+
+    The result is "" if there are none, if one is invalid, or if they are more than 32.
+    """
+    return _joined_members(b",".join(header_block.values(block, header_block.TRACESTATE)))
 
 
-def span_context(trace: bytes, span: bytes, *, sampled: bool, remote: bool, state: str = "") -> SpanContext:
+@lru_cache(maxsize=64)  # each message that a handler sends carries the tracestate of its own message
+def _joined_members(text: bytes) -> str:
+    if not text or len(text) > _MAX_TRACESTATE:
+        return ""
+    members = [stripped for each in text.decode("utf-8", "replace").split(",") if (stripped := each.strip(" \t"))]
+    if len(members) > _MAX_MEMBERS or not all(map(_MEMBER.fullmatch, members)):
+        return ""
+    return ",".join(members)
+
+
+def received_baggage(block: bytes | None) -> bytes:
+    """Return the values of all `baggage` headers of a block, in order, with commas between them; b"" if there are none."""
+    if block is None or EQUALS_SIGN not in block:
+        return b""
+    return b",".join(filter(None, header_block.values(block, header_block.BAGGAGE)))
+
+
+def trace_lines(parent: Parent) -> bytes:
+    """Return the header lines that carry a parent: `traceparent`, and `tracestate` if it has members."""
+    line = b"traceparent: 00-%b-%b-%02x\r\n" % (parent.trace, parent.span, parent.flags)
+    return line + b"tracestate: " + parent.tracestate.encode() + b"\r\n" if parent.tracestate else line
+
+
+def span_context(trace: bytes, span: bytes, *, flags: int, remote: bool, state: str = "") -> SpanContext:
     """Return ids in OpenTelemetry's form, for user code and SDK span processors."""
     return SpanContext(
         int(trace, 16),
         int(span, 16),
         remote,
-        _SAMPLED if sampled else _UNSAMPLED,
+        _FLAGS[flags],
         TraceState.from_header([state]) if state else TraceState(),
     )
 
@@ -152,12 +191,9 @@ def attach(span: Span, block: bytes | None = None) -> Token[Context]:
         span: The span, which need not be one of the runtime's.
         block: The header block of the message; its baggage becomes part of the context.
     """
-    if block is not None and EQUALS_SIGN in block:
-        value = header_block.get(block, header_block.BAGGAGE)
-        if value is not None:
-            return attach_context(
-                propagation.set_span_in_context(span, _BAGGAGE.extract({"baggage": value}, Context()))
-            )
+    if value := received_baggage(block):
+        context = _BAGGAGE.extract({"baggage": value.decode("utf-8", "replace")}, Context())
+        return attach_context(propagation.set_span_in_context(span, context))
     return attach_context(span if isinstance(span, SpanAsContext) else Context({_SPAN_KEY: span}))
 
 

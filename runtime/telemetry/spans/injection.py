@@ -4,11 +4,10 @@ from opentelemetry import baggage
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace.span import Span, SpanContext
 
-from runtime.telemetry.spans.context import current, get_context
+from runtime.telemetry.spans.context import SpanAsContext, current, get_context, received_baggage
 from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan
 from runtime.wire import header_block
-from runtime.wire.envelope import EQUALS_SIGN
 
 _BAGGAGE = W3CBaggagePropagator()
 
@@ -32,8 +31,8 @@ def inject(span: Span | None = None) -> bytes:
         return b""
     # The exact type is compared first, since `isinstance` of an abstract class costs more than building the line.
     lines = b"" if span is None else span.lines() if type(span) is LeanSpan else _lines(span)
-    # A context of one value has no baggage: most contexts contain the span only.
-    if len(context) > 1 and baggage.get_all(context):
+    # Most contexts are spans, which have no baggage.
+    if not isinstance(context, SpanAsContext) and baggage.get_all(context):
         carrier: dict[str, str] = {}
         _BAGGAGE.inject(carrier, context)
         if "baggage" in carrier:
@@ -53,8 +52,8 @@ def baggage_line(block: bytes | None) -> bytes:
     Returns:
         The line, ending in CRLF; b"" if the block has no baggage.
     """
-    value = header_block.get(block, header_block.BAGGAGE) if block is not None and EQUALS_SIGN in block else None
-    return b"" if value is None else header_block.line(header_block.BAGGAGE, value.encode())
+    value = received_baggage(block)
+    return header_block.line(header_block.BAGGAGE, value) if value else b""
 
 
 def response_line(span: Span) -> bytes:
@@ -83,4 +82,4 @@ def _lines(span: Span) -> bytes:
 def _line(name: bytes, context: SpanContext) -> bytes:
     if not context.is_valid:
         return b""
-    return b"%b: 00-%032x-%016x-%02x\r\n" % (name, context.trace_id, context.span_id, context.trace_flags & 1)
+    return b"%b: 00-%032x-%016x-%02x\r\n" % (name, context.trace_id, context.span_id, context.trace_flags & 3)

@@ -7,7 +7,7 @@ from opentelemetry.trace.span import INVALID_SPAN_CONTEXT, SpanContext
 from opentelemetry.trace.status import Status, StatusCode
 from opentelemetry.util.types import Attributes, AttributeValue
 
-from runtime.telemetry.spans.context import Parent, extract, span_context
+from runtime.telemetry.spans.context import Parent, extract, span_context, trace_lines
 from runtime.telemetry.spans.lean_span import SpanStruct
 from runtime.telemetry.spans.random_ids import new_id, new_trace
 
@@ -38,8 +38,7 @@ class PropagatedSpan(SpanStruct, gc=False, eq=False):
         parent = self.parent_context()
         if parent is None:
             return b""
-        line = b"-".join((b"traceparent: 00", parent.trace, parent.span, b"01\r\n" if parent.sampled else b"00\r\n"))
-        return line + b"tracestate: " + parent.tracestate.encode() + b"\r\n" if parent.tracestate else line
+        return trace_lines(parent)
 
     def get_span_context(self) -> SpanContext:
         """Return the context to pass on, or the invalid one."""
@@ -47,7 +46,7 @@ class PropagatedSpan(SpanStruct, gc=False, eq=False):
         if parent is None:
             return INVALID_SPAN_CONTEXT
         return span_context(
-            parent.trace, parent.span, sampled=parent.sampled, remote=self.block is not None, state=parent.tracestate
+            parent.trace, parent.span, flags=parent.flags, remote=self.block is not None, state=parent.tracestate
         )
 
     def is_recording(self) -> bool:
@@ -106,7 +105,9 @@ class UnsampledSpan(PropagatedSpan, gc=False, eq=False):
             trace: The trace id.
             state: The tracestate to pass on, or "".
         """
-        return cls(None, Parent(trace, new_id() if parent is None else parent.span, False, state))
+        if parent is None:
+            return cls(None, Parent(trace, new_id(), False, state))
+        return cls(None, parent._replace(sampled=False, tracestate=state))
 
 
 NO_SPAN = PropagatedSpan()

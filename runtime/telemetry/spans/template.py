@@ -15,13 +15,22 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, propagation
 from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
-from runtime.telemetry.spans.context import Parent, current, extract, span_context
+from runtime.telemetry.spans.context import Parent, current, extract, span_context, trace_lines
 from runtime.telemetry.spans.lean_span import LeanSpan, SpanSpec
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
 from runtime.telemetry.spans.random_ids import new_trace
 from runtime.telemetry.spans.sampling import Sampling, SamplingDecision
 from runtime.telemetry.spans.scope import Scope
-from runtime.wire.envelope import EQUALS_SIGN, SAMPLED, TRACE_FLAG, TRACE_START, UNSAMPLED, match_sampled_trace
+from runtime.wire import header_block
+from runtime.wire.envelope import (
+    EQUALS_SIGN,
+    SAMPLED,
+    TRACE_FLAG,
+    TRACE_START,
+    UNSAMPLED,
+    has_second_trace,
+    match_sampled_trace,
+)
 
 Extra = dict[str, AttributeValue] | None
 """Attributes of one span, in addition to those of its template. The span owns the dictionary."""
@@ -101,14 +110,19 @@ class Template(SpanSpec):
             flag = block[TRACE_FLAG]
             if flag == SAMPLED:
                 if sampling.sampled is _RECORD and not self.rooted and (ids := match_sampled_trace(block)) is not None:
-                    trace, parent = ids.groups()
-                    if trace != _ZERO_TRACE and parent != _ZERO_SPAN:
+                    trace, parent, more = ids.groups()
+                    if trace != _ZERO_TRACE and parent != _ZERO_SPAN and (more is None or not has_second_trace(block)):
                         state_block = block if EQUALS_SIGN in block else None
                         span = LeanSpan(self, trace, parent, True, state_block, attributes)
                         if self.recorder.processors:
                             self._on_start(span)
                         return span
-            elif flag == UNSAMPLED and sampling.unsampled is _DROP and block.startswith(TRACE_START):
+            elif (
+                flag == UNSAMPLED
+                and sampling.unsampled is _DROP
+                and block.startswith(TRACE_START)
+                and not has_second_trace(block)
+            ):
                 return UnsampledSpan(block)
         elif sampling.root is _RECORD:
             return self._root(attributes)
@@ -156,7 +170,7 @@ class Template(SpanSpec):
         parent = extract(block)
         if parent is None or not self.rooted:
             return self._decide(parent, True, attributes, ())
-        link = Link(span_context(parent.trace, parent.span, sampled=parent.sampled, remote=True))
+        link = Link(span_context(parent.trace, parent.span, flags=parent.flags, remote=True))
         return self._decide(None, False, attributes, (link,))
 
     def _decide(
@@ -179,8 +193,11 @@ class Template(SpanSpec):
             decision, attributes, state = self._ask(sampling, parent, trace, remote, attributes, links)
         if decision is not _RECORD:
             return UnsampledSpan.under(parent, trace, state)
-        state_block = b"NATS/1.0\r\ntracestate: " + state.encode() + b"\r\n\r\n" if state else None
         above = None if parent is None else parent.span
+        state_block = None
+        if state or (parent is not None and parent.random):
+            carried = Parent(trace, above or trace[:16], True, state, parent is not None and parent.random)
+            state_block = header_block.join(trace_lines(carried))
         span = LeanSpan(self, trace, above, remote and parent is not None, state_block, attributes)
         if links or self.recorder.processors:
             self._on_start(span, links)
@@ -199,9 +216,7 @@ class Template(SpanSpec):
         assert sampling.sampler is not None
         context = Context()
         if parent is not None:
-            above = span_context(
-                parent.trace, parent.span, sampled=parent.sampled, remote=remote, state=parent.tracestate
-            )
+            above = span_context(parent.trace, parent.span, flags=parent.flags, remote=remote, state=parent.tracestate)
             context = propagation.set_span_in_context(NonRecordingSpan(above), context)
         given = {**self.attributes, **(attributes or {})}
         result = sampling.sampler.should_sample(context, int(trace, 16), self.name, self.kind, given, links)
@@ -225,4 +240,5 @@ def _parent_of(context: SpanContext) -> Parent:
         b"%016x" % context.span_id,
         context.trace_flags.sampled,
         context.trace_state.to_header(),
+        context.trace_flags & 2 == 2,
     )
