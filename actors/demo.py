@@ -220,7 +220,7 @@ async def _trace(tracing: Tracing, trace_id: str) -> list[SpanRecord]:
     if not trace_id:
         return []
     expected = Counter(
-        f"publish {event.__contract__.actor}.event.{event.__contract__.name}"
+        f"publish {event.__contract__.actor}.event.{event.__contract__.name}.{{key}}"
         for service in SERVICES
         for event, handlers in service.handlers.reactions.items()
         if any(handler.where is None for handler in handlers)

@@ -7,20 +7,20 @@
 It prints the trace of one request as a tree. Each client span is the parent of its server span, spans of handlers are at
 the place they were started, and an event continues in the reaction to it, in the same trace::
 
-    shopper   baskets/check_out                          CLIENT
-    baskets     baskets/check_out                        SERVER
-    baskets       add up                                 INTERNAL items=2
-    baskets         prices/get_price                     CLIENT
-    prices            prices/get_price                   SERVER
-    prices              look up tea                      INTERNAL
-    baskets         prices/get_price                     CLIENT
-    prices            prices/get_price                   SERVER
-    prices              look up milk                     INTERNAL
-    baskets       commit baskets                         INTERNAL
-    baskets       publish baskets.event.basket_paid      PRODUCER
-    ledger          process baskets.event.basket_paid    CONSUMER
-    ledger            write the books                    INTERNAL
-    ledger            commit ledger                      INTERNAL
+    shopper   baskets/check_out                                CLIENT
+    baskets     baskets/check_out                              SERVER
+    baskets       add up                                       INTERNAL items=2
+    baskets         prices/get_price                           CLIENT
+    prices            prices/get_price                         SERVER
+    prices              look up tea                            INTERNAL
+    baskets         prices/get_price                           CLIENT
+    prices            prices/get_price                         SERVER
+    prices              look up milk                           INTERNAL
+    baskets       commit baskets                               INTERNAL
+    baskets       publish baskets.event.basket_paid.{key}      PRODUCER
+    ledger          process baskets.event.basket_paid.{key}    CONSUMER
+    ledger            write the books                          INTERNAL
+    ledger            commit ledger                            INTERNAL
 """
 
 import asyncio
@@ -108,7 +108,7 @@ def show(spans: list[SpanRecord], parent: str | None = None, depth: int = 0) -> 
     for span in sorted(spans, key=lambda span: span.start):
         if span.parent_id == parent:
             items = f" items={span.attributes['items']!r}" if "items" in span.attributes else ""
-            print(f"{span.service:<10}{'  ' * depth + span.name:<43}{span.kind.name}{items}")
+            print(f"{span.service:<10}{'  ' * depth + span.name:<49}{span.kind.name}{items}")
             show(spans, span.span_id, depth + 1)
 
 

@@ -207,15 +207,18 @@ class Bus:
             raise DeclarationError(f"{type(event).__name__} is not an event: use Bus.{_method(route)}")
         event_id = new_id() if id is None else check_id(id)
         body, token = route.encode(event, "event"), message_token(event) or NO_KEY
+        subject = f"{route.subject_text}.{token}"
         span = NO_SPAN
         if self._traced or get_context():
-            span = route.template.child({semconv.MESSAGING_MESSAGE_ID: event_id})
+            span = route.template.child(
+                {semconv.MESSAGING_MESSAGE_ID: event_id, semconv.MESSAGING_DESTINATION_NAME: subject}
+            )
         started = span.started if type(span) is LeanSpan else _now()
         trace = inject(span)
         block = event_headers(contract.actor, contract.type.__name__, event_id, token, started / 1e9, trace)
         try:
             await self._jetstream.publish(
-                b"%b.%b" % (route.subject, token.encode()),
+                subject,
                 body,
                 headers=block,
                 timeout=self.timeout,

@@ -1,16 +1,15 @@
 """Routes: everything that sending a message of one type needs, prepared when the first one is sent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.trace import SpanKind
-from opentelemetry.util.types import AttributeValue
 
 from runtime.actor.message import Contract, codec_of
 from runtime.client.breaker import Breaker, BreakerPolicy
 from runtime.errors import CodecError, HandlerFailed
 from runtime.nats.connection import Connection, Response, validate_subject
-from runtime.telemetry import Durations, ServiceTracer, Template, semconv
+from runtime.telemetry import Durations, Publishes, ServiceTracer, Template, semconv
 from runtime.wire import header_block
 from runtime.wire.codec import JSON, Codec, format_in
 from runtime.wire.replies import read_error
@@ -24,14 +23,19 @@ class Route:
         contract: The contract of the message type.
         subject: The subject of a query or command; of an event, the subject without the token of its key.
         template: Starts the spans of the sends.
-        durations: The histogram of their durations.
+        durations: Records their durations.
         policy: The limits of the circuit breaker.
     """
 
     __slots__ = ("breaker", "contract", "durations", "encode", "op", "reply", "subject", "subject_text", "template")
 
     def __init__(
-        self, contract: Contract, subject: str, template: Template, durations: Durations, policy: BreakerPolicy
+        self,
+        contract: Contract,
+        subject: str,
+        template: Template,
+        durations: Durations | Publishes,
+        policy: BreakerPolicy,
     ) -> None:
         self.contract = contract
         self.op = contract.op
@@ -84,15 +88,14 @@ def make_route(
     names = Names(contract.actor, namespace)
     if contract.op == "event":
         subject = f"{names.prefix}{contract.actor}.event.{contract.name}"
-        attributes: Mapping[str, AttributeValue] = semconv.send_attributes(subject)
-        template = tracer.template(f"publish {subject}", SpanKind.PRODUCER, attributes)
-        metric = semconv.MESSAGING_CLIENT_OPERATION_DURATION
+        attributes = semconv.send_attributes(names.event(contract.name, "{key}"), connection.server_address)
+        template = tracer.template(f"publish {subject}.{{key}}", SpanKind.PRODUCER, attributes)
+        durations: Durations | Publishes = tracer.publishes(attributes)
     else:
         subject = names.request(contract.op, contract.name)
-        host, port = connection.server_address
         method = f"{contract.actor}/{contract.name}"
-        attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
+        attributes = semconv.rpc_attributes(method, connection.server_address)
         template = tracer.template(method, SpanKind.CLIENT, attributes)
-        metric = semconv.RPC_CLIENT_CALL_DURATION
+        durations = tracer.durations(semconv.RPC_CLIENT_CALL_DURATION, attributes)
     validate_subject(subject)
-    return Route(contract, subject, template, tracer.durations(metric, attributes), policy)
+    return Route(contract, subject, template, durations, policy)

@@ -31,7 +31,7 @@ from runtime.client.route import Route
 from runtime.errors import CircuitOpen, NotDelivered, PublishError, RequestError
 from runtime.faults import error_text
 from runtime.nats.connection import Connection, NoResponders, NotConnected
-from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, finish, get_context, inject
+from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, finish, get_context, inject, semconv
 from runtime.wire.envelope import write
 
 _now = time.time_ns
@@ -59,8 +59,8 @@ class Sender:
 
     def __init__(self, connection: Connection, tracer: ServiceTracer) -> None:
         self.budget = RetryBudget()
-        self.retries = tracer.counter("actorloom.client.retries", {})
-        self._circuits = tracer.counter("actorloom.client.circuits.opened", {})
+        self.retries = tracer.counter(semconv.CLIENT_RETRIES, {})
+        self._circuits = tracer.counter(semconv.CIRCUITS_OPENED, {})
         self._traced = tracer.tracing.records
         self._connection = connection
         self._request = connection.request_nowait

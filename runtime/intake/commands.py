@@ -14,7 +14,7 @@ from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessa
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint, logger
 from runtime.storage.record import Handled
-from runtime.telemetry import LeanSpan
+from runtime.telemetry import LeanSpan, semconv
 from runtime.turns.work import Work
 from runtime.wire.codec import JSON, Codec, Format, format_of
 from runtime.wire.envelope import read
@@ -81,7 +81,7 @@ class CommandEndpoint(Endpoint):
         super().__init__(context, handler)
         self._turn_handler = accepting(handler) if handler.accept else handler
         """The handler that runs in the turn. For a long job, it is the one that accepts the job."""
-        self._changed = context.served.tracer.counter("actorloom.commands.changed", {})
+        self._changed = context.served.tracer.counter(semconv.COMMANDS_CHANGED, {})
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a command and put it into the lane of its key. Called from the read loop; never raises."""

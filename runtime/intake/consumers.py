@@ -33,6 +33,7 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.puller import Puller
 from runtime.storage.positions import ConsumerPosition
 from runtime.storage.streams import REDRIVE, TIMERS
+from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 
@@ -216,7 +217,7 @@ class Consumers:
 
     def _on_full(self, stream: str) -> None:
         served = self._served
-        served.tracer.counter("actorloom.reactions.stalled", {"messaging.destination.name": stream}).value += 1
+        served.tracer.counter(semconv.REACTIONS_STALLED, {semconv.STREAM_NAME: stream}).value += 1
         logger.error(
             "%s: the limit of parked events of %s is reached (parked = %d, or 64 MiB): they wait behind failing events. "
             "Few or no other events are fetched until one of these is done",

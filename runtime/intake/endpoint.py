@@ -91,8 +91,7 @@ class Endpoint:
         self.handler = handler
         self.subject = names.request(handler.contract.op, handler.contract.name)
         method = f"{names.actor}/{handler.contract.name}"
-        host, port = served.connection.server_address
-        attributes = {**semconv.rpc_attributes(method), semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
+        attributes = semconv.rpc_attributes(method, served.connection.server_address)
         self.template = served.tracer.template(method, SpanKind.SERVER, attributes)
         self.durations = served.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
         self.stats = RequestStats(self.durations)

@@ -24,7 +24,7 @@ from runtime.errors import (
 from runtime.faults import error_text, log_fault
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.options import Options
-from runtime.telemetry import Durations, Template, finish
+from runtime.telemetry import Counter, Durations, Template, finish
 from runtime.turns.work import Rerun, Work
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names
@@ -50,17 +50,21 @@ class EventRoute:
         handlers: The handlers. Those of an event may have patterns.
         template: The template of the consumer spans.
         durations: The durations of handled messages, for metrics.
+        consumed: Counts the deliveries.
     """
 
-    __slots__ = ("durations", "filtered", "handlers", "name", "receive", "template")
+    __slots__ = ("consumed", "durations", "filtered", "handlers", "name", "receive", "template")
 
-    def __init__(self, name: str, handlers: list[Handler], template: Template, durations: Durations) -> None:
+    def __init__(
+        self, name: str, handlers: list[Handler], template: Template, durations: Durations, consumed: Counter
+    ) -> None:
         self.name = name
         self.handlers = handlers
         self.filtered = any(handler.matches is not None for handler in handlers)
         self.template = template
         self.receive = template.receive
         self.durations = durations
+        self.consumed = consumed
 
 
 class Completion:

@@ -21,7 +21,7 @@ from runtime.faults import error_text, log_fault
 from runtime.intake.event_work import Completion, EventRoute, EventWork
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import DeadLetters, Failure
-from runtime.telemetry import Durations, LeanSpan, finish, semconv
+from runtime.telemetry import LeanSpan, finish, semconv
 from runtime.turns.failures import failure_of
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -72,12 +72,30 @@ class Reactions:
 
     def add(self, subject: str, name: str, handlers: list[Handler]) -> None:
         """Handle messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call these messages `name`."""
-        attributes = semconv.process_attributes(subject, durable=self.names.actor, stream=self.stream)
-        template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        self._routes[subject.encode()] = EventRoute(name, handlers, template, self._durations(attributes))
+        self._routes[subject.encode()] = self.make_route(name, handlers, f"{subject}.{{key}}", self.names.actor)
 
-    def _durations(self, attributes: dict[str, str]) -> Durations:
-        return self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes)
+    def make_route(
+        self, name: str, handlers: list[Handler], template: str, durable: str, command: str | None = None
+    ) -> EventRoute:
+        """Return the route of a message type, with its span template and its metrics.
+
+        Args:
+            name: The name of the event or command, for logs and dead letters.
+            handlers: Its handlers.
+            template: The subject with a placeholder for each variable token.
+            durable: The name of the consumer.
+            command: The command that a timer sends; None for other messages.
+        """
+        server = self._jetstream.connection.server_address
+        attributes = semconv.process_attributes(template, durable=durable, stream=self.stream, server=server)
+        own = {} if command is None else {semconv.COMMAND: command}
+        return EventRoute(
+            name,
+            handlers,
+            self._tracer.template(f"process {template}", SpanKind.CONSUMER, {**attributes, **own}),
+            self._tracer.durations(semconv.MESSAGING_PROCESS_DURATION, attributes),
+            self._tracer.counter(semconv.MESSAGING_CLIENT_CONSUMED_MESSAGES, attributes),
+        )
 
     def make_work(self, route: EventRoute, handler: Handler, completion: Completion, attempt: int | None) -> EventWork:
         """Return the work of a delivery for one handler. The caller sets its id, message and key."""
@@ -104,8 +122,8 @@ class Reactions:
         attributes: dict[str, AttributeValue] = {
             semconv.MESSAGING_DESTINATION_NAME: subject_of(delivery),
             semconv.MESSAGING_MESSAGE_ID: header_block.get(delivery.headers, header_block.EVENT_ID) or "",
-            semconv.MESSAGING_NATS_SEQUENCE: delivery.stream_sequence,
-            semconv.MESSAGING_NATS_DELIVERY_COUNT: delivery.delivered,
+            semconv.STREAM_SEQUENCE: delivery.stream_sequence,
+            semconv.DELIVERY_COUNT: delivery.delivered,
         }
         return route.template.receive(delivery.headers, attributes)
 
@@ -126,6 +144,7 @@ class Reactions:
         if not handlers:
             delivery.ack()
             return
+        route.consumed.value += 1
         completion = Completion(delivery, len(handlers))
         event_id = received_id(delivery.headers)
         if id_from_delivery := event_id is None:

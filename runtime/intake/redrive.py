@@ -9,16 +9,14 @@ import logging
 from collections.abc import Iterable
 
 import msgspec
-from opentelemetry.trace import SpanKind
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
-from runtime.intake.event_work import Completion, EventRoute, EventWork
+from runtime.intake.event_work import Completion, EventWork
 from runtime.intake.reactions import Reactions
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
 from runtime.storage.streams import REDRIVE
-from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.fingerprint import fingerprint
@@ -47,9 +45,7 @@ class Redrives(Reactions):
         super().__init__(served, turns, names.dead_stream)
         for handler in handlers:
             name = handler.contract.name
-            attributes = semconv.process_attributes(names.redrive(name), durable=REDRIVE, stream=self.stream)
-            template = served.tracer.template(f"process {names.redrive(name)}", SpanKind.CONSUMER, attributes)
-            route = EventRoute(name, [handler], template, self._durations(attributes))
+            route = self.make_route(name, [handler], names.redrive(name), REDRIVE)
             for former in (handler.name, *map(snake_case, handler.contract.formerly)):
                 self._routes[former] = route
 
@@ -63,6 +59,7 @@ class Redrives(Reactions):
         if route is None:
             self.turns.spawn(self._unknown_reaction(delivery, failure))
             return
+        route.consumed.value += 1
         handler = route.handlers[0]
         work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt)
         # `id_from_delivery` stays False: this delivery is younger than the first handling of the message, so its dedup

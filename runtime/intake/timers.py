@@ -6,17 +6,14 @@ in the lane of its key, with retries, and as a dead letter after the last attemp
 
 import logging
 
-from opentelemetry.trace import SpanKind
-
 from runtime.actor.handler import Handler
 from runtime.errors import CodecError, PublishError
-from runtime.intake.event_work import Completion, EventRoute
+from runtime.intake.event_work import Completion
 from runtime.intake.reactions import Reactions, subject_of
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
 from runtime.storage.streams import TIMERS
-from runtime.telemetry import semconv
 from runtime.wire import header_block
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
@@ -36,6 +33,7 @@ class Timers(Reactions):
         if route is None:
             self.turns.spawn(self._unknown_command(delivery, command, tokens[2:]))
             return
+        route.consumed.value += 1
         work = self.make_work(
             route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), attempt
         )
@@ -60,10 +58,7 @@ class Timers(Reactions):
     def add_command(self, handler: Handler) -> None:
         """Handle the timers that send the command of `handler`."""
         name = handler.contract.name
-        subject = f"{self.names.prefix}{self.names.actor}.timer.{name}"
-        attributes = semconv.process_attributes(subject, durable=TIMERS, stream=self.stream)
-        template = self._tracer.template(f"process {subject}", SpanKind.CONSUMER, attributes)
-        route = EventRoute(name, [handler], template, self._durations(attributes))
+        route = self.make_route(name, [handler], self.names.timer("{key}", "{name}"), TIMERS, command=name)
         for type_name in (handler.contract.type.__name__, *handler.contract.formerly):
             self._routes[type_name] = route
 

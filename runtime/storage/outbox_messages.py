@@ -1,10 +1,13 @@
-"""The messages of outbox entries: subject, headers and span of an event or a timer."""
+"""The messages of outbox entries: subject, headers, span and metrics of an event or a timer."""
 
-from opentelemetry.trace import SpanKind
+import time
+from typing import NamedTuple
 
-from runtime.storage.record import EVENT, Outgoing
-from runtime.storage.schedules import timer_message
-from runtime.telemetry import NO_SPAN, LeanSpan, PropagatedSpan, ServiceTracer, Template, baggage_line, semconv
+from opentelemetry.trace import Span, SpanKind
+
+from runtime.storage.record import EVENT, TIMER, Outgoing
+from runtime.storage.schedules import timer_headers, timer_subject
+from runtime.telemetry import NO_SPAN, LeanSpan, Publishes, ServiceTracer, Template, baggage_line, finish, semconv
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.subjects import Names, snake_case
@@ -16,48 +19,84 @@ class OutboxMessages:
     Args:
         names: The names of the actor.
         tracer: The tracer of the actor.
+        server: Host and port of the NATS server.
     """
 
-    def __init__(self, names: Names, tracer: ServiceTracer) -> None:
+    def __init__(self, names: Names, tracer: ServiceTracer, server: tuple[str, int]) -> None:
         self._names = names
         self._tracer = tracer
-        self._event_templates: dict[str, Template] = {}
-        self._timer_templates: dict[str, Template] = {}
+        self._server = server
+        self._kinds: dict[tuple[str, str], _Kind] = {}
 
-    def start_span(self, entry: Outgoing) -> tuple[LeanSpan | PropagatedSpan, bytes]:
-        """Start the span of a publish, whose parent is the turn that emitted the entry.
-
-        Returns:
-            The span, and the header lines that carry the trace context to the receiver.
-        """
-        template = self._template(entry)
-        if not entry.trace and not template.records:
-            return NO_SPAN, b""
-        block = header_block.join(entry.trace.encode())
-        span = template.receive(block, {semconv.MESSAGING_MESSAGE_ID: entry.id})
-        return span, span.lines() + baggage_line(block)
-
-    def make(self, entry: Outgoing, origin: int, trace: bytes) -> tuple[str, bytes]:
-        """Return the subject and the header block of an entry other than `CANCEL`.
+    def make(self, entry: Outgoing, origin: int, local: bool) -> "Publish":
+        """Return the message of an entry other than `CANCEL`, and start its span, whose parent is the turn.
 
         Args:
             entry: The entry.
             origin: The sequence of the record that introduced it.
-            trace: The header lines of its trace context.
+            local: Whether the turn ran in this process.
         """
-        if entry.kind is not EVENT:
-            return timer_message(self._names, entry, origin, trace)
-        subject = self._names.event(snake_case(entry.name), entry.token)
-        return subject, event_headers(self._names.actor, entry.name, entry.id, entry.token, entry.time, trace)
+        kind = self._kinds.get((entry.kind, entry.name)) or self._kind(entry)
+        names, is_event = self._names, entry.kind is EVENT
+        subject = names.event(kind.name, entry.token) if is_event else timer_subject(names, entry)
+        span, trace = NO_SPAN, b""
+        if entry.trace or kind.template.records:
+            block = header_block.join(entry.trace.encode())
+            span = kind.template.receive(
+                block, {semconv.MESSAGING_MESSAGE_ID: entry.id, semconv.MESSAGING_DESTINATION_NAME: subject}
+            )
+            if local and type(span) is LeanSpan:
+                span.remote = False
+            trace = span.lines() + baggage_line(block)
+        if is_event:
+            headers = event_headers(names.actor, entry.name, entry.id, entry.token, entry.time, trace)
+        else:
+            headers = timer_headers(names, entry, origin, trace)
+        return Publish(subject, headers, span, kind.publishes, time.time_ns())
 
-    def _template(self, entry: Outgoing) -> Template:
-        is_event = entry.kind is EVENT
-        templates = self._event_templates if is_event else self._timer_templates
-        template = templates.get(entry.name)
-        if template is None:
-            kind = "event" if is_event else "timer"
-            destination = f"{self._names.prefix}{self._names.actor}.{kind}.{snake_case(entry.name)}"
-            attributes = semconv.send_attributes(destination)
-            template = self._tracer.template(f"publish {destination}", SpanKind.PRODUCER, {**attributes})
-            templates[entry.name] = template
-        return template
+    def _kind(self, entry: Outgoing) -> "_Kind":
+        names, name = self._names, snake_case(entry.name)
+        own = {semconv.COMMAND: name}
+        if entry.kind is EVENT:
+            template, own = names.event(name, "{key}"), {}
+        elif entry.kind is TIMER:
+            template = names.timer("{key}", "{name}")
+        else:
+            template = names.schedule("{key}", "{name}")
+        attributes = semconv.send_attributes(template, self._server)
+        spans = self._tracer.template(f"publish {template}", SpanKind.PRODUCER, {**attributes, **own})
+        kind = _Kind(name, spans, self._tracer.publishes(attributes))
+        self._kinds[entry.kind, entry.name] = kind
+        return kind
+
+
+class _Kind(NamedTuple):
+    """What the messages of one event, or of the timers of one command, share."""
+
+    name: str
+    """The name on the wire."""
+    template: Template
+    publishes: Publishes
+
+
+class Publish(NamedTuple):
+    """A message that is being published."""
+
+    subject: str
+    headers: bytes
+    span: Span
+    publishes: Publishes
+    started: int
+    """Unix nanoseconds."""
+
+    def succeed(self) -> None:
+        """End the span and record the duration: the message is stored, or another timer has its name."""
+        ended = time.time_ns()
+        self.span.end(ended)
+        self.publishes.record(ended - self.started)
+
+    def fail(self, error: Exception) -> None:
+        """End the span with an error, and record the duration."""
+        kind = type(error).__name__
+        finish(self.span, None, kind, str(error))
+        self.publishes.record_error(time.time_ns() - self.started, None, kind)

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable
 
 import msgspec
-from opentelemetry.trace import Span
 
 from runtime.backoff import Backoff
 from runtime.errors import ActorError, PublishError
@@ -29,11 +28,11 @@ from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
-from runtime.storage.outbox_messages import OutboxMessages
+from runtime.storage.outbox_messages import OutboxMessages, Publish
 from runtime.storage.record import CANCEL, EVENT, Outgoing, Unreadable, check_subject, decode_record
 from runtime.storage.schedules import take_back
 from runtime.storage.unreadable import UnreadableRecords
-from runtime.telemetry import ServiceTracer, finish
+from runtime.telemetry import ServiceTracer
 from runtime.wire import header_block
 from runtime.wire.subjects import Names, token_key
 
@@ -84,9 +83,11 @@ class Relay:
         self._unreadable = unreadable
         self._loop = asyncio.get_running_loop()
         self._names = names
-        self._messages = OutboxMessages(names, tracer)
+        self._messages = OutboxMessages(names, tracer, jetstream.connection.server_address)
         self._keys: set[StoredKey] = set()
         """Keys whose outbox is being published."""
+        self._adopted: set[StoredKey] = set()
+        """Those of them whose turns ran in another process."""
         self._saved = 0
         """The stored checkpoint."""
         self._swept = 0
@@ -142,6 +143,7 @@ class Relay:
         for task in self._tasks:
             task.cancel()
         self._keys.clear()
+        self._adopted.clear()
         self._wake_idle_waiters()
         for key in list(self._key_waiters):
             self._wake(self._key_waiters.pop(key))
@@ -245,7 +247,9 @@ class Relay:
     def _adopt(self, subject: str, outbox: list[Outgoing], sequence: int) -> None:
         """Publish the outbox of a record that this process has not written."""
         token = subject.rpartition(".")[2]
-        self.send(StoredKey(token_key(token), token), outbox, sequence)
+        key = StoredKey(token_key(token), token)
+        self._adopted.add(key)
+        self.send(key, outbox, sequence)
 
     # Publishing
 
@@ -263,28 +267,26 @@ class Relay:
             self._send(attempt)
 
     def _send(self, attempt: _Attempt) -> None:
-        entry = attempt.entry
-        span, trace = self._messages.start_span(entry)
-        subject, headers = self._messages.make(entry, attempt.origin, trace)
+        message = self._messages.make(attempt.entry, attempt.origin, attempt.key not in self._adopted)
 
         def on_reply(sequence: int, error: Exception | None) -> None:
-            self._on_reply(attempt, span, sequence, error)
+            self._on_reply(attempt, message, sequence, error)
 
         try:
-            self._jetstream.publish_callback(subject, bytes(entry.body), headers, on_reply)
+            self._jetstream.publish_callback(message.subject, bytes(attempt.entry.body), message.headers, on_reply)
         except PublishError as error:
-            self._on_reply(attempt, span, 0, error)
+            self._on_reply(attempt, message, 0, error)
 
-    def _on_reply(self, attempt: _Attempt, span: Span, sequence: int, error: Exception | None) -> None:
+    def _on_reply(self, attempt: _Attempt, message: Publish, sequence: int, error: Exception | None) -> None:
         if error is None:
-            span.end()
+            message.succeed()
             self._confirmed(attempt, sequence)
         elif isinstance(error, WrongSequence):
             # Another timer has this name.
-            span.end()
+            message.succeed()
             self._start_take_back(attempt)
         else:
-            finish(span, 500, type(error).__name__, str(error))
+            message.fail(error)
             if isinstance(error, PublishError) and error.err_code in INVALID_SCHEDULE_CODES:
                 logger.error(
                     "%s: the timer %s of key %s is not set: %s",
@@ -318,6 +320,7 @@ class Relay:
             return
         key.outbox = None
         self._keys.discard(key)
+        self._adopted.discard(key)
         if self._key_waiters:
             self._wake(self._key_waiters.pop(key, []))
         self._wake_idle_waiters()

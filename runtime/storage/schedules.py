@@ -21,8 +21,14 @@ from runtime.wire.cloudevents import rfc3339
 from runtime.wire.subjects import Names, key_token
 
 
-def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> tuple[str, bytes]:
-    """Return the subject and the header block of a timer.
+def timer_subject(names: Names, entry: Outgoing) -> str:
+    """Return the subject on which a timer is published; `entry` is of kind `TIMER` or `SCHEDULE`."""
+    name = key_token(entry.timer)
+    return names.timer(entry.token, name) if entry.kind is TIMER else names.schedule(entry.token, name)
+
+
+def timer_headers(names: Names, entry: Outgoing, origin: int, trace: bytes) -> bytes:
+    """Return the header block of a timer.
 
     Args:
         names: The names of the actor.
@@ -41,7 +47,7 @@ def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> t
     if entry.kind is TIMER:
         # Published as if by the scheduler, which makes the server delete the waiting timer of this name.
         headers += [(b"Nats-Scheduler", schedule), (b"Nats-Schedule-Next", "purge")]
-        return target, _block(trace, headers)
+        return _block(trace, headers)
     when = entry.schedule or f"@at {rfc3339(entry.time)}"
     headers += [(b"Nats-Schedule", when), (b"Nats-Schedule-Target", target)]
     if entry.zone:
@@ -50,7 +56,7 @@ def timer_message(names: Names, entry: Outgoing, origin: int, trace: bytes) -> t
         headers.append((header_block.TIMER_RECURRING, "1"))
     # Refused if a timer of this name waits. That one is taken back first.
     headers += [(header_block.EXPECTED_SEQUENCE, "0"), (header_block.TIMER_TURN, str(origin))]
-    return schedule, _block(trace, headers)
+    return _block(trace, headers)
 
 
 async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin: int, own_ids: set[str]) -> bool:

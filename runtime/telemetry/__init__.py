@@ -8,7 +8,7 @@ A process creates one `Tracing`, each actor type a `ServiceTracer` from it, and 
     tracing = Tracing.from_env()  # in tests: Tracing(in_memory=True), and then tracing.finished()
     tracing.install()  # spans of user code are lean too, and nest in those of the runtime
     service = tracing.service("orders", version="1.2.0")
-    method = semconv.rpc_attributes("orders/get_order")
+    method = semconv.rpc_attributes("orders/get_order", ("127.0.0.1", 4222))
     template = service.template("orders/get_order", SpanKind.SERVER, method)
 
 A handler's span takes its parent from the header block of the message, and is current while the handler runs:
@@ -42,6 +42,7 @@ context, so callers need no test for None.
 from runtime.telemetry.logs import setup_logging
 from runtime.telemetry.memory import SpanRecord
 from runtime.telemetry.metrics.instruments import Counter, Durations
+from runtime.telemetry.metrics.publishes import Publishes
 from runtime.telemetry.metrics.registry import Metrics
 from runtime.telemetry.spans.context import attach, attach_context, attached, current, detach, get_context
 from runtime.telemetry.spans.injection import baggage_line, inject, inject_pairs, response_line
@@ -59,6 +60,7 @@ __all__ = [
     "Metrics",
     "ParentMode",
     "PropagatedSpan",
+    "Publishes",
     "ServiceTracer",
     "SpanRecord",
     "Template",

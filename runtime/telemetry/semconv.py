@@ -2,14 +2,22 @@
 
 The names are plain strings here, because the RPC and messaging names of the package `opentelemetry.semconv` are in its
 `_incubating` part, which may change in any release. The constants are grouped: resource, RPC (CLIENT and SERVER spans
-of queries and commands), messaging (PRODUCER and CONSUMER spans of events), errors, and metrics.
+of queries and commands), messaging (PRODUCER and CONSUMER spans of events), errors, and metrics. Names that begin with
+`actorloom.` are the runtime's own.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from opentelemetry.util.types import AttributeValue
 
 SCOPE: Final = "actorloom"
 """The name of the runtime's instrumentation scope."""
 
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
+"""The version of the conventions, for receivers that convert telemetry to another one."""
+
+HOST_NAME: Final = "host.name"
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"
 SERVICE_VERSION: Final = "service.version"
@@ -33,14 +41,19 @@ MESSAGING_DESTINATION_TEMPLATE: Final = "messaging.destination.template"
 MESSAGING_SUBSCRIPTION_NAME: Final = "messaging.destination.subscription.name"
 MESSAGING_CONSUMER_GROUP: Final = "messaging.consumer.group.name"
 MESSAGING_MESSAGE_ID: Final = "messaging.message.id"
-MESSAGING_NATS_STREAM: Final = "messaging.nats.stream"
-"""The JetStream stream. The conventions do not cover NATS yet; this name and the next two follow their pattern."""
-MESSAGING_NATS_SEQUENCE: Final = "messaging.nats.sequence"
-"""The stream sequence of the message."""
-MESSAGING_NATS_DELIVERY_COUNT: Final = "messaging.nats.delivery_count"
+STREAM_NAME: Final = "actorloom.stream.name"
+"""The JetStream stream. The conventions have no names for this attribute and the next four."""
+STREAM_SEQUENCE: Final = "actorloom.stream.sequence"
+"""The sequence of the message in its stream."""
+DELIVERY_COUNT: Final = "actorloom.delivery.count"
 """The number of times that the message was delivered, this time included."""
+COMMAND: Final = "actorloom.command"
+"""The command that a timer sends."""
+ERROR_KIND: Final = "actorloom.error.kind"
+"""The class of an error whose `error.type` is a status code."""
 
 NATS: Final = "nats"
+PUBLISH: Final = "publish"
 OPERATION_SEND: Final = "send"
 OPERATION_PROCESS: Final = "process"
 
@@ -54,42 +67,114 @@ EXCEPTION_ESCAPED: Final = "exception.escaped"
 RPC_CLIENT_CALL_DURATION: Final = "rpc.client.call.duration"
 RPC_SERVER_CALL_DURATION: Final = "rpc.server.call.duration"
 MESSAGING_CLIENT_OPERATION_DURATION: Final = "messaging.client.operation.duration"
+MESSAGING_CLIENT_SENT_MESSAGES: Final = "messaging.client.sent.messages"
+MESSAGING_CLIENT_CONSUMED_MESSAGES: Final = "messaging.client.consumed.messages"
 MESSAGING_PROCESS_DURATION: Final = "messaging.process.duration"
+CLIENT_RETRIES: Final = "actorloom.client.retries"
+CIRCUITS_OPENED: Final = "actorloom.client.circuits.opened"
+COMMANDS_CHANGED: Final = "actorloom.commands.changed"
+REACTIONS_STALLED: Final = "actorloom.reactions.stalled"
+
+_DESTINATION = frozenset(
+    {MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINATION_TEMPLATE, SERVER_ADDRESS, SERVER_PORT}
+)
+_CONSUMER = _DESTINATION | {MESSAGING_SUBSCRIPTION_NAME, MESSAGING_CONSUMER_GROUP}
+_CALL = frozenset({RPC_SYSTEM_NAME, RPC_METHOD})
 
 
-def rpc_attributes(method: str) -> dict[str, str]:
-    """Return the constant attributes of a query or command span; `method` has the form `orders/get_order`."""
-    return {RPC_SYSTEM_NAME: NATS, RPC_METHOD: method, NETWORK_PROTOCOL_NAME: NATS}
+class MetricSpec(NamedTuple):
+    """The definition of a metric."""
+
+    unit: str
+    """The unit, in the notation of UCUM."""
+    description: str
+    attributes: frozenset[str] = frozenset()
+    """The attributes that a series may have, besides `error.type` and the status code of a failure."""
 
 
-def send_attributes(subject: str) -> dict[str, str]:
+METRICS: Final = {
+    RPC_CLIENT_CALL_DURATION: MetricSpec(
+        "s", "Duration of outbound queries and commands.", _CALL | {SERVER_ADDRESS, SERVER_PORT}
+    ),
+    RPC_SERVER_CALL_DURATION: MetricSpec("s", "Duration of inbound queries and commands.", _CALL),
+    MESSAGING_CLIENT_OPERATION_DURATION: MetricSpec(
+        "s", "Duration of publishing an event or a timer.", _DESTINATION | {MESSAGING_OPERATION_TYPE}
+    ),
+    MESSAGING_CLIENT_SENT_MESSAGES: MetricSpec("{message}", "Attempts to publish an event or a timer.", _DESTINATION),
+    MESSAGING_CLIENT_CONSUMED_MESSAGES: MetricSpec("{message}", "Deliveries of events and timers.", _CONSUMER),
+    MESSAGING_PROCESS_DURATION: MetricSpec("s", "Duration of handling an event or a timer.", _CONSUMER),
+    CLIENT_RETRIES: MetricSpec("{request}", "Queries and commands that were sent again."),
+    CIRCUITS_OPENED: MetricSpec("{circuit}", "Circuit breakers that opened."),
+    COMMANDS_CHANGED: MetricSpec(
+        "{command}", "Nested commands whose body differs from that of an earlier run of their sender."
+    ),
+    REACTIONS_STALLED: MetricSpec(
+        "{stall}", "Times at which the limit of parked events was reached.", frozenset({STREAM_NAME})
+    ),
+}
+"""The metrics of the runtime, by name."""
+
+
+def metric_attributes(name: str, attributes: Mapping[str, AttributeValue]) -> dict[str, AttributeValue]:
+    """Return those attributes of a span that its metric has too.
+
+    Args:
+        name: The name of a metric in `METRICS`.
+        attributes: The attributes of the span.
+    """
+    allowed = METRICS[name].attributes
+    return {key: value for key, value in attributes.items() if key in allowed or key == ERROR_TYPE}
+
+
+def rpc_attributes(method: str, server: tuple[str, int]) -> dict[str, AttributeValue]:
+    """Return the constant attributes of a query or command span.
+
+    Args:
+        method: The actor and the message: `orders/get_order`.
+        server: Host and port of the NATS server.
+    """
+    return {RPC_SYSTEM_NAME: NATS, RPC_METHOD: method, NETWORK_PROTOCOL_NAME: NATS, **_server(server)}
+
+
+def send_attributes(template: str, server: tuple[str, int]) -> dict[str, AttributeValue]:
     """Return the constant attributes of a PRODUCER span.
 
     Args:
-        subject: The event's subject without a key, for example `orders.event.order_created`.
+        template: The subject with a placeholder for each variable token: `orders.event.order_created.{key}`.
+        server: Host and port of the NATS server.
     """
     return {
         MESSAGING_SYSTEM: NATS,
-        MESSAGING_OPERATION_NAME: "publish",
+        MESSAGING_OPERATION_NAME: PUBLISH,
         MESSAGING_OPERATION_TYPE: OPERATION_SEND,
-        MESSAGING_DESTINATION_TEMPLATE: subject + ".{key}",
+        MESSAGING_DESTINATION_TEMPLATE: template,
+        **_server(server),
     }
 
 
-def process_attributes(subject: str, *, durable: str, stream: str) -> dict[str, str]:
+def process_attributes(
+    template: str, *, durable: str, stream: str, server: tuple[str, int]
+) -> dict[str, AttributeValue]:
     """Return the constant attributes of a CONSUMER span.
 
     Args:
-        subject: The event's subject without a key, for example `orders.event.order_created`.
+        template: The subject with a placeholder for each variable token: `orders.event.order_created.{key}`.
         durable: The name of the JetStream consumer.
         stream: The name of the stream.
+        server: Host and port of the NATS server.
     """
     return {
         MESSAGING_SYSTEM: NATS,
-        MESSAGING_OPERATION_NAME: "process",
+        MESSAGING_OPERATION_NAME: OPERATION_PROCESS,
         MESSAGING_OPERATION_TYPE: OPERATION_PROCESS,
-        MESSAGING_DESTINATION_TEMPLATE: subject + ".{key}",
+        MESSAGING_DESTINATION_TEMPLATE: template,
         MESSAGING_SUBSCRIPTION_NAME: durable,
         MESSAGING_CONSUMER_GROUP: durable,
-        MESSAGING_NATS_STREAM: stream,
+        STREAM_NAME: stream,
+        **_server(server),
     }
+
+
+def _server(server: tuple[str, int]) -> dict[str, AttributeValue]:
+    host, port = server
+    return {SERVER_ADDRESS: host, SERVER_PORT: port}

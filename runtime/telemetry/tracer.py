@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import uuid
 from collections.abc import Mapping
 from importlib.metadata import entry_points
@@ -16,6 +17,7 @@ from runtime.telemetry.export.settings import Batching, Endpoint
 from runtime.telemetry.export.span_exporter import SpanExporter
 from runtime.telemetry.memory import SpanRecord, record_of
 from runtime.telemetry.metrics.instruments import Counter, Durations
+from runtime.telemetry.metrics.publishes import Publishes
 from runtime.telemetry.metrics.registry import Metrics
 from runtime.telemetry.spans.provider import install
 from runtime.telemetry.spans.recorder import Recorder
@@ -59,12 +61,12 @@ class ServiceTracer(Service):
                 all others "parent".
         """
         default = self.tracing.consumer_parent_mode if kind is SpanKind.CONSUMER else "parent"
-        scope = self.scope(semconv.SCOPE, VERSION)
+        scope = self.scope(semconv.SCOPE, VERSION, semconv.SCHEMA_URL)
         return Template(scope, name, kind, dict(attributes or {}), parent_mode or default)
 
     def durations(self, name: str, attributes: Mapping[str, AttributeValue]) -> Durations:
         """Return the histogram (seconds) of that name and these attributes; the same object on each call."""
-        series = (name, repr(sorted(attributes.items())))
+        series = _series(name, attributes)
         found = self._instruments.get(series)
         if not isinstance(found, Durations):
             found = self._instruments[series] = self.tracing.metrics.durations(self, name, attributes)
@@ -72,11 +74,28 @@ class ServiceTracer(Service):
 
     def counter(self, name: str, attributes: Mapping[str, AttributeValue]) -> Counter:
         """Return the counter of that name and these attributes; the same object on each call."""
-        series = (name, repr(sorted(attributes.items())))
+        series = _series(name, attributes)
         found = self._instruments.get(series)
         if not isinstance(found, Counter):
             found = self._instruments[series] = self.tracing.metrics.counter(self, name, attributes)
         return found
+
+    def publishes(self, attributes: Mapping[str, AttributeValue]) -> Publishes:
+        """Return the metrics of a published message.
+
+        Args:
+            attributes: The attributes of its PRODUCER span.
+        """
+
+        def sent(error: str) -> Counter:
+            failed = {semconv.ERROR_TYPE: error} if error else {}
+            return self.counter(semconv.MESSAGING_CLIENT_SENT_MESSAGES, {**attributes, **failed})
+
+        return Publishes(self.durations(semconv.MESSAGING_CLIENT_OPERATION_DURATION, attributes), sent)
+
+
+def _series(name: str, attributes: Mapping[str, AttributeValue]) -> tuple[str, str]:
+    return name, repr(sorted(semconv.metric_attributes(name, attributes).items()))
 
 
 class Tracing:
@@ -173,6 +192,7 @@ class Tracing:
                 semconv.TELEMETRY_SDK_NAME: "actorloom",
                 semconv.TELEMETRY_SDK_VERSION: VERSION,
                 semconv.SERVICE_INSTANCE_ID: self._instance,
+                semconv.HOST_NAME: socket.gethostname(),
                 **({semconv.SERVICE_VERSION: version} if version else {}),
                 **({semconv.SERVICE_NAMESPACE: namespace} if namespace else {}),
                 **self._resource,

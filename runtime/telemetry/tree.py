@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from opentelemetry.trace import SpanKind
 
+from runtime.telemetry import semconv
 from runtime.telemetry.memory import SpanRecord
 
 _ASYNC = SpanKind.CONSUMER
@@ -56,7 +57,7 @@ def _line(span: SpanRecord, branch: str, trace_start: int, rich: bool) -> str:
     kind = span.kind.name.lower()
     left = f"{branch}{span.service}  {span.name}"
     pad = " " * max(1, _COLUMNS - len(left))
-    failed = span.attributes.get("error.type")
+    failed = span.attributes.get(semconv.ERROR_KIND) or span.attributes.get(semconv.ERROR_TYPE)
     times = f"{_duration(span.end - span.start):>9}  at {_duration(span.start - trace_start)}"
     error = f"  ! {failed}" if failed is not None or span.status == "ERROR" else ""
     if not rich:

@@ -24,7 +24,7 @@ async def test_an_order_goes_through_the_shop_in_one_trace(tmp_path: Path) -> No
     assert re.search(r"trace [0-9a-f]{32}: \d+ spans, 7 services", done.out)
     tree = done.out[done.out.index("trace ") :]
     assert tree.count("└─ customer  order ") == 1  # the only span without a parent
-    assert re.search(r"─ orders  publish orders\.event\.order_created +producer", tree)
+    assert re.search(r"─ orders  publish orders\.event\.order_created\.\{key\} +producer", tree)
     for service, event in (
         ("warehouse", "orders.event.order_created"),
         ("payment", "orders.event.order_created"),
@@ -33,7 +33,7 @@ async def test_an_order_goes_through_the_shop_in_one_trace(tmp_path: Path) -> No
         ("orders", "delivery.event.delivery_completed"),
         ("payment", "delivery.event.delivery_completed"),
     ):
-        assert re.search(rf"╌ {service}  process {re.escape(event)} +consumer", tree), (service, event)
+        assert re.search(rf"╌ {service}  process {re.escape(event)}\.\{{key\}} +consumer", tree), (service, event)
     assert re.search(r"Order [0-9a-f-]{36} is FULFILLED and paid: \d+\n", done.out)
 
 

@@ -56,7 +56,7 @@ def event(span: SpanRecord, name: str) -> Any:
 async def test_one_request_is_one_trace_down_to_the_commit(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, Gateway, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(Forward("a", 1))
-        [publish] = await spans(system, f"publish {namespace}.counter.event.added", SpanKind.PRODUCER)
+        [publish] = await spans(system, f"publish {namespace}.counter.event.added.{{key}}", SpanKind.PRODUCER)
         trace = {(span.name, span.kind): span for span in system.trace_of(publish.trace_id)}
         chain = [
             ("gateway/forward", SpanKind.CLIENT, "test"),
@@ -97,7 +97,8 @@ async def test_errors_are_recorded_by_the_semantic_conventions(
             == str(client.attributes["rpc.response.status_code"])
             == code
         )
-        assert server.attributes["error.type"] == kind and server.status == status
+        assert server.attributes["error.type"] == code and client.attributes["error.type"] == code
+        assert server.attributes["actorloom.error.kind"] == kind and server.status == status
         assert (event(server, "exception") is not None) == (kind == "RuntimeError")
 
 
@@ -109,8 +110,8 @@ async def test_a_refused_message_and_a_missing_actor_have_spans(nats_server: Emb
             await system.bus.query(Echo(1))
         [server] = await spans(system, "counter/get_count", SpanKind.SERVER)
         attempts = await spans(system, "gateway/echo", SpanKind.CLIENT)
-        assert server.attributes["error.type"] == "InvalidMessage"
-        assert len(attempts) > 1 and {span.attributes["error.type"] for span in attempts} == {"NotDelivered"}
+        assert (server.attributes["error.type"], server.attributes["actorloom.error.kind"]) == ("400", "InvalidMessage")
+        assert len(attempts) > 1 and {span.attributes["error.type"] for span in attempts} == {"503"}
 
 
 async def test_a_wait_in_the_lane_and_a_repeated_command_are_events_of_the_span(

@@ -28,4 +28,6 @@ async def test_a_request_prints_its_trace(
     assert tree[1].startswith(f"{tree[0]}: 3 spans, 1 services, ")
     assert re.match(r"└─ products  products/create_product +server ", tree[2])
     assert re.match(r"   ├─ products  commit products +internal ", tree[3])
-    assert re.match(rf"   └─ products  publish {namespace}\.products\.event\.product_created +producer ", tree[4])
+    assert re.match(
+        rf"   └─ products  publish {namespace}\.products\.event\.product_created\.\{{key\}} +producer ", tree[4]
+    )

@@ -263,7 +263,7 @@ async def test_an_event_carries_the_trace_of_its_turn(nats_server: EmbeddedServe
         assert traceparent is not None
         producer = spans[traceparent.split("-")[2]]
         assert (
-            producer.name == f"publish {namespace}.counter.event.added"
+            producer.name == f"publish {namespace}.counter.event.added.{{key}}"
             and producer.trace_id == traceparent.split("-")[1]
         )
         consumer = next(span for span in spans.values() if span.name.startswith("process"))

@@ -109,6 +109,11 @@ class Probe(testing.System):
         async with asyncio.timeout(timeout):
             await self.relay(actor).wait_idle()
 
+    def adopt_outbox(self, actor: str, stored: StoredMessage) -> None:
+        """Publish the outbox of a stored turn, as the next owner does if its writer ended before it published."""
+        outbox = decode_record(stored.payload, stored.subject).outbox
+        self.relay(actor)._adopt(stored.subject, outbox, stored.sequence)
+
     async def stored_events(self, actor: str) -> list[StoredMessage]:
         """Return the events of `actor` in stream order, once all are published."""
         await self.wait_published(actor)

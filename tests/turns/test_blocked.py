@@ -220,7 +220,7 @@ async def test_parked_events_are_bounded_and_the_limit_is_logged_once(
         await post(system, namespace, "free", range(5))
         await system.until(lambda: TRIED["jammed"] > 20 and in_hand(system) == 48)
         counter = system.served("boxes").tracer.counter(
-            "actorloom.reactions.stalled", {"messaging.destination.name": f"{namespace}-office-events"}
+            "actorloom.reactions.stalled", {"actorloom.stream.name": f"{namespace}-office-events"}
         )
         assert counter.value == 1 and (await pile(system, "free")).numbers == ()
         errors = [record for record in caplog.records if record.levelno == logging.ERROR]

@@ -20,6 +20,7 @@ from typing import Any
 from opentelemetry.trace import Link, SpanKind
 from opentelemetry.trace.status import StatusCode
 
+from runtime.telemetry import semconv
 from runtime.telemetry.export.protobuf import FIXED32, FIXED64, LENGTH_DELIMITED, VARINT, field, tag, text, varint
 from runtime.telemetry.spans.context import tracestate
 from runtime.telemetry.spans.lean_span import Details, LeanSpan, SpanSpec
@@ -37,6 +38,10 @@ _RESOURCE, _SCOPE_SPANS = 1, 2
 """Fields of `ResourceSpans`."""
 _SCOPE, _SPANS = 1, 2
 """Fields of `ScopeSpans`."""
+
+_SCHEMA_URL = 3
+"""Field of `ResourceSpans` and of `ScopeSpans`."""
+_RESOURCE_SCHEMA = text(_SCHEMA_URL, semconv.SCHEMA_URL)
 
 _TRACE_ID = tag(1, LENGTH_DELIMITED) + varint(_TRACE_ID_LENGTH)
 _SPAN_ID = tag(2, LENGTH_DELIMITED) + varint(_SPAN_ID_LENGTH)
@@ -104,10 +109,11 @@ def encode(spans: Sequence[LeanSpan]) -> bytes:
         scopes.setdefault(_template(spec).scope, []).extend(encoded)
     services: dict[bytes, list[bytes]] = {}
     for scope, encoded in scopes.items():
-        resource, head = _encode_scope(scope)
-        services.setdefault(resource, []).append(field(_SCOPE_SPANS, head + b"".join(encoded)))
+        resource, head, schema = _encode_scope(scope)
+        services.setdefault(resource, []).append(field(_SCOPE_SPANS, head + b"".join(encoded) + schema))
     return b"".join(
-        field(_REQUEST_RESOURCE_SPANS, resource + b"".join(scope_spans)) for resource, scope_spans in services.items()
+        field(_REQUEST_RESOURCE_SPANS, resource + b"".join(scope_spans) + _RESOURCE_SCHEMA)
+        for resource, scope_spans in services.items()
     )
 
 
@@ -243,12 +249,13 @@ def _link(link: Link) -> bytes:
     return field(_LINKS, b"".join(parts))
 
 
-def _encode_scope(scope: Scope) -> tuple[bytes, bytes]:
-    """Return the encoded resource and scope; both are kept on the scope."""
+def _encode_scope(scope: Scope) -> tuple[bytes, bytes, bytes]:
+    """Return the encoded resource, scope and schema, which are kept on the scope."""
     if scope.encoded is None:
         resource = _attributes(_RESOURCE_ATTRIBUTES, scope.service.resource)
         name = text(_SCOPE_NAME, scope.name) + (text(_SCOPE_VERSION, scope.version) if scope.version else b"")
-        scope.encoded = field(_RESOURCE, resource), field(_SCOPE, name)
+        schema = text(_SCHEMA_URL, scope.schema_url) if scope.schema_url else b""
+        scope.encoded = field(_RESOURCE, resource), field(_SCOPE, name), schema
     return scope.encoded
 
 

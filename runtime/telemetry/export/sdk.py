@@ -8,6 +8,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link
 from opentelemetry.trace.status import Status, StatusCode
 
+from runtime.telemetry import semconv
 from runtime.telemetry.spans.context import span_context, tracestate
 from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.scope import Scope
@@ -51,4 +52,5 @@ def readable(span: LeanSpan) -> ReadableSpan:
 
 @lru_cache(maxsize=256)
 def _scope(scope: Scope) -> tuple[Resource, InstrumentationScope]:
-    return Resource(scope.service.resource), InstrumentationScope(scope.name, scope.version)
+    resource = Resource(scope.service.resource, semconv.SCHEMA_URL)
+    return resource, InstrumentationScope(scope.name, scope.version, scope.schema_url)

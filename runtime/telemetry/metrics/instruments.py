@@ -134,9 +134,9 @@ class Durations(Instrument):
         Args:
             nanoseconds: The duration.
             code: The code of the error reply, if it has one.
-            error: The error type (`error.type`); the code by default.
+            error: The class of the error. It is the `error.type` if the error has no code.
         """
-        kind = error or str(code)
+        kind = str(error) if code is None else str(code)
         series = self.errors.get(kind)
         if series is None:
             # The conventions ask for a series per error type. User code names the types, so their number is limited.

@@ -24,13 +24,6 @@ from runtime.telemetry.version import VERSION
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Metric, MetricsData
 
-_DESCRIPTIONS = {
-    semconv.RPC_CLIENT_CALL_DURATION: "Duration of outbound queries and commands.",
-    semconv.RPC_SERVER_CALL_DURATION: "Duration of inbound queries and commands.",
-    semconv.MESSAGING_CLIENT_OPERATION_DURATION: "Duration of publishing an event.",
-    semconv.MESSAGING_PROCESS_DURATION: "Duration of handling an event.",
-    "actorloom.commands.changed": "Nested commands whose body differs from that of an earlier run of their sender.",
-}
 _Series = TypeVar("_Series", bound=Instrument)
 
 
@@ -71,23 +64,24 @@ class Metrics:
 
         Args:
             service: The service that records.
-            name: The name of the metric, for example `semconv.RPC_SERVER_CALL_DURATION`.
-            attributes: Attributes of the series.
+            name: The name of a metric in `semconv.METRICS`, for example `semconv.RPC_SERVER_CALL_DURATION`.
+            attributes: Attributes of the series; those of a span that the metric does not have are left out.
         """
-        return self._add(Durations(service, name, "s", _DESCRIPTIONS.get(name, ""), attributes))
+        spec = semconv.METRICS[name]
+        found = semconv.metric_attributes(name, attributes)
+        return self._add(Durations(service, name, spec.unit, spec.description, found))
 
-    def counter(
-        self, service: Service, name: str, attributes: Mapping[str, AttributeValue], unit: str = "{message}"
-    ) -> Counter:
+    def counter(self, service: Service, name: str, attributes: Mapping[str, AttributeValue]) -> Counter:
         """Create a counter.
 
         Args:
             service: The service that counts.
-            name: The name of the metric.
-            attributes: Attributes of the series.
-            unit: The unit, in the notation of UCUM.
+            name: The name of a metric in `semconv.METRICS`.
+            attributes: Attributes of the series; those of a span that the metric does not have are left out.
         """
-        return self._add(Counter(service, name, unit, _DESCRIPTIONS.get(name, ""), attributes))
+        spec = semconv.METRICS[name]
+        found = semconv.metric_attributes(name, attributes)
+        return self._add(Counter(service, name, spec.unit, spec.description, found))
 
     def install(self, service: Service, *, scraped: bool = False) -> None:
         """Collect the user's metrics too, and start the export if an endpoint is configured.
@@ -109,7 +103,8 @@ class Metrics:
 
         if self._reader is None and not isinstance(api.get_meter_provider(), MeterProvider):
             self._reader = InMemoryMetricReader()
-            api.set_meter_provider(ForkableProvider([self._reader], Resource(service.resource), shutdown_on_exit=False))
+            resource = Resource(service.resource, semconv.SCHEMA_URL)
+            api.set_meter_provider(ForkableProvider([self._reader], resource, shutdown_on_exit=False))
         if self._endpoint is not None and self._exporter is None:
             self._exporter = MetricExporter(self.collect, self._endpoint, self._interval)
 
@@ -119,7 +114,7 @@ class Metrics:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        scope = InstrumentationScope(semconv.SCOPE, VERSION)
+        scope = InstrumentationScope(semconv.SCOPE, VERSION, semconv.SCHEMA_URL)
         now = time.time_ns()
         services: dict[Service, dict[str, list[Instrument]]] = {}
         for instrument in tuple(self._instruments):
@@ -130,12 +125,16 @@ class Metrics:
         scopes: dict[Resource, list[ScopeMetrics]] = {}
         for service, named in services.items():
             metrics = [_metric(series, now) for series in named.values()]
-            scopes.setdefault(Resource(service.resource), []).append(ScopeMetrics(scope, metrics, ""))
+            scopes.setdefault(Resource(service.resource, semconv.SCHEMA_URL), []).append(
+                ScopeMetrics(scope, metrics, semconv.SCHEMA_URL)
+            )
         user_data = self._reader.get_metrics_data() if self._reader is not None else None
         # Each resource may occur once only, because the SDK's encoder keeps the last of equal ones.
         for user_metrics in user_data.resource_metrics if user_data is not None else ():
             scopes.setdefault(user_metrics.resource, []).extend(user_metrics.scope_metrics)
-        return MetricsData([ResourceMetrics(resource, found, "") for resource, found in scopes.items()])
+        return MetricsData(
+            [ResourceMetrics(resource, found, resource.schema_url) for resource, found in scopes.items()]
+        )
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Export now; blocks for about `timeout` seconds at most.

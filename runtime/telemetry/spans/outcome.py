@@ -17,14 +17,16 @@ def finish(span: Span, code: int | None = None, error: str | None = None, messag
     Args:
         span: The span, recorded or not.
         code: The code of the error reply; None if the operation succeeded or its error has no code.
-        error: The type of the error (`error.type`); the code by default.
+        error: The class of the error. It is the `error.type` if the error has no code.
         message: The description of the error.
     """
     if (code is not None or error is not None) and isinstance(span, LeanSpan):
         kind = span.spec.kind
         if code is not None and kind in (SpanKind.SERVER, SpanKind.CLIENT):
             span.set_attribute(semconv.RPC_RESPONSE_STATUS_CODE, str(code))
-        span.set_attribute(semconv.ERROR_TYPE, error or str(code))
+        span.set_attribute(semconv.ERROR_TYPE, str(error) if code is None else str(code))
+        if code is not None and error is not None:
+            span.set_attribute(semconv.ERROR_KIND, error)
         if kind is not SpanKind.SERVER or code is None or code >= 500:
             span.set_status(StatusCode.ERROR, message)
     span.end()

@@ -43,9 +43,9 @@ class SpanSource(Protocol):
 class LeanTracer(Tracer):
     """A tracer of one instrumentation scope."""
 
-    def __init__(self, provider: "LeanProvider", name: str, version: str) -> None:
+    def __init__(self, provider: "LeanProvider", name: str, version: str, schema_url: str) -> None:
         self._provider = provider
-        self._scope = (name, version)
+        self._scope = (name, version, schema_url)
         self._templates: dict[tuple[Scope, str, SpanKind], Template] = {}
 
     def start_span(
@@ -112,7 +112,7 @@ class LeanProvider(TracerProvider):
         attributes: Attributes = None,
     ) -> Tracer:
         """Return a tracer for an instrumentation scope."""
-        return LeanTracer(self, instrumenting_module_name, instrumenting_library_version or "")
+        return LeanTracer(self, instrumenting_module_name, instrumenting_library_version or "", schema_url or "")
 
 
 def install(source: SpanSource) -> None:

@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.span import SpanContext, TraceState
 
-from runtime.telemetry import LeanSpan, Tracing
+from runtime.telemetry import LeanSpan, Tracing, semconv
 from runtime.telemetry.export.otlp import encode
 from runtime.telemetry.export.sdk import readable
 
@@ -60,8 +60,9 @@ def ended(draw: st.DrawFn, tracing: Tracing) -> LeanSpan:
 
 def normal(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
     """Return the same request with equal forms of empty fields, and sorted if the order has no meaning."""
-    services: dict[bytes, dict[bytes, list[Any]]] = {}
+    services: dict[bytes, dict[tuple[bytes, str], list[Any]]] = {}
     for resource in request.resource_spans:
+        assert resource.schema_url == semconv.SCHEMA_URL
         scopes = services.setdefault(resource.resource.SerializeToString(deterministic=True), {})
         for scope in resource.scope_spans:
             for span in scope.spans:
@@ -70,13 +71,16 @@ def normal(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
                 for link in span.links:
                     link.trace_state = ""
                 span.attributes.sort(key=lambda pair: pair.key)
-            scopes.setdefault(scope.scope.SerializeToString(deterministic=True), []).extend(scope.spans)
+            key = scope.scope.SerializeToString(deterministic=True), scope.schema_url
+            scopes.setdefault(key, []).extend(scope.spans)
     result = ExportTraceServiceRequest()
     for resource, scopes in sorted(services.items()):
         resource_spans = result.resource_spans.add()
         resource_spans.resource.ParseFromString(resource)
-        for scope, spans in sorted(scopes.items()):
-            scope_spans = resource_spans.scope_spans.add(spans=sorted(spans, key=lambda span: span.span_id))
+        for (scope, schema_url), spans in sorted(scopes.items()):
+            scope_spans = resource_spans.scope_spans.add(
+                spans=sorted(spans, key=lambda span: span.span_id), schema_url=schema_url
+            )
             scope_spans.scope.ParseFromString(scope)
     return result
 

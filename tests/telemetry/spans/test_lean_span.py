@@ -159,7 +159,8 @@ def test_the_status_of_an_outcome_follows_the_conventions(
     finish(tracing.service("a").template("b", kind).start(), code, None if code is None else "OutOfStock", "none left")
     (record,) = tracing.finished()
     assert record.status == status
-    assert record.attributes.get(semconv.ERROR_TYPE) == (None if code is None else "OutOfStock")
+    assert record.attributes.get(semconv.ERROR_TYPE) == (None if code is None else str(code))
+    assert record.attributes.get(semconv.ERROR_KIND) == (None if code is None else "OutOfStock")
     rpc = kind is not SpanKind.CONSUMER and code is not None
     assert record.attributes.get(semconv.RPC_RESPONSE_STATUS_CODE) == (str(code) if rpc else None)
 
@@ -203,7 +204,12 @@ class TestProcessors:
         assert seen.resource.attributes["service.version"] == "2"
         assert seen.resource.attributes["service.namespace"] == "shop"
         assert (seen.name, seen.kind, seen.status.description) == ("x", SpanKind.SERVER, "it broke")
-        assert dict(seen.attributes or {}) == {"a": 1, "rpc.response.status_code": "500", "error.type": "Boom"}
+        assert dict(seen.attributes or {}) == {
+            "a": 1,
+            "rpc.response.status_code": "500",
+            "error.type": "500",
+            "actorloom.error.kind": "Boom",
+        }
         assert seen.get_span_context() == span.get_span_context()
         assert tracing.flush()
         assert tracing.shutdown()
