@@ -74,6 +74,9 @@ CLIENT_RETRIES: Final = "actorloom.client.retries"
 CIRCUITS_OPENED: Final = "actorloom.client.circuits.opened"
 COMMANDS_CHANGED: Final = "actorloom.commands.changed"
 REACTIONS_STALLED: Final = "actorloom.reactions.stalled"
+HANDLERS_SLOW: Final = "actorloom.handlers.slow"
+HANDLERS_CUT: Final = "actorloom.handlers.cut"
+HANDLERS_ABANDONED: Final = "actorloom.handlers.abandoned"
 
 _DESTINATION = frozenset(
     {MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINATION_TEMPLATE, SERVER_ADDRESS, SERVER_PORT}
@@ -108,6 +111,9 @@ METRICS: Final = {
     COMMANDS_CHANGED: MetricSpec(
         "{command}", "Nested commands whose body differs from that of an earlier run of their sender."
     ),
+    HANDLERS_SLOW: MetricSpec("{handler}", "Handlers that ran for long, and were logged."),
+    HANDLERS_CUT: MetricSpec("{handler}", "Handlers that were cancelled at their limit or deadline."),
+    HANDLERS_ABANDONED: MetricSpec("{handler}", "Handlers that did not end when they were cancelled."),
     REACTIONS_STALLED: MetricSpec(
         "{stall}", "Times at which the limit of parked events was reached.", frozenset({STREAM_NAME})
     ),

@@ -10,7 +10,7 @@ from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
 from runtime.storage.streams import Streams
-from runtime.telemetry import ServiceTracer
+from runtime.telemetry import ServiceTracer, semconv
 from runtime.turns.overrun import Overruns
 from runtime.wire.subjects import Names
 
@@ -39,7 +39,8 @@ class Served(msgspec.Struct, frozen=True, eq=False):
 
     def overruns(self) -> Overruns:
         """Return a new object that finds the handlers of this actor that run for too long."""
-        counters = (self.tracer.counter(f"actorloom.handlers.{kind}", {}) for kind in ("slow", "cut", "abandoned"))
+        names = (semconv.HANDLERS_SLOW, semconv.HANDLERS_CUT, semconv.HANDLERS_ABANDONED)
+        counters = (self.tracer.counter(name, {}) for name in names)
         return Overruns(self.name, self.options, *counters)
 
     @property
