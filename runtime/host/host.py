@@ -27,11 +27,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from runtime.actor.base import Actor
-from runtime.actor.raised_at import raised_at
 from runtime.backoff import Backoff
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.errors import ActorError
 from runtime.faults import error_text, log_fault
+from runtime.host.hooks import Hooks
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby, has_standby
 from runtime.nats.connection import Connection
@@ -40,7 +40,6 @@ from runtime.nats.lease import Lease
 from runtime.options import Options
 from runtime.storage.streams import StateLost, Streams
 from runtime.telemetry import Tracing
-from runtime.turns.failures import failure_of
 from runtime.turns.served import Served
 from runtime.wire.subjects import Names
 
@@ -50,18 +49,12 @@ _RESTARTS = 5
 """Restarts that a host may have within `_RESTART_WINDOW`. One more failure ends it."""
 _RESTART_WINDOW = 60.0
 """Seconds over which restarts are counted."""
-_STOP_TIMEOUT = 10.0
-"""Seconds that `on_stop` may take."""
 _BACKOFF = Backoff(first=0.2, longest=2.0)
 """The pauses before a restart. They have no jitter."""
 
 
 class HostFailed(ActorError):
     """A host failed more often than its restart intensity allows."""
-
-
-class StartFailed(ActorError):
-    """The `on_start` of an actor raised an error. The text has the actor, the type of the error, and its line."""
 
 
 class LeaseLost(ActorError):
@@ -126,12 +119,10 @@ class Host:
         """All hosts of this process, this one included."""
         self.on_exit: Callable[[BaseException], None] = lambda error: None
         """Called with the exception of a handler that asks for the end of the process."""
-        self.on_stop_failed = False
-        """Whether `on_stop` has raised."""
+        self.hooks = Hooks(self.served.actor, self.exit)
+        """`on_start` and `on_stop` of the actor."""
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist."""
-        self._starting: asyncio.Task[Any] | None = None
-        """The task of `run` while `on_start` runs in it."""
         self._drain = asyncio.Event()
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
@@ -157,7 +148,7 @@ class Host:
         for sibling in self.siblings:
             await sibling._prepared.wait()
         self._warn_of_unhandled_messages()
-        if not await self._start_actor():
+        if not await self.hooks.start():
             return
         try:
             while not self._drain.is_set():
@@ -170,15 +161,14 @@ class Host:
                 except (ActorError, TimeoutError, OSError) as error:
                     await self._back_off(error)
         finally:
-            await self._stop_actor()
+            await self.hooks.stop()
 
     def drain(self) -> None:
         """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns.
 
         An `on_start` that still runs is cancelled.
         """
-        if self._starting is not None and not self.draining:
-            self._starting.cancel()
+        self.hooks.cancel_start()
         self._drain.set()
 
     async def wait_idle(self) -> None:
@@ -255,30 +245,6 @@ class Host:
             self._serving.exit_raised = True
         self.on_exit(error)
 
-    async def _start_actor(self) -> bool:
-        """Call `on_start`. Return False if it asks for the end of the process, or a drain has cancelled it.
-
-        Raises:
-            StartFailed: It raised an error.
-        """
-        # A task of its own would be wrong: `on_start` may enter a task group that `on_stop` leaves.
-        self._starting = task = asyncio.current_task()
-        try:
-            await self.served.actor.on_start()
-        except BaseException as error:
-            self._starting = None
-            if self.draining and isinstance(error, asyncio.CancelledError) and task is not None and not task.uncancel():
-                return False
-            if failure_of(error, self.exit) is None:
-                raise
-            if isinstance(error, SystemExit | KeyboardInterrupt):
-                return False
-            text = f"{self.name}: on_start failed: {type(error).__name__}: {error_text(error)} ({raised_at(error)})"
-            raise StartFailed(text) from error
-        finally:
-            self._starting = None
-        return True
-
     def _summary(self) -> str:
         """Return what the actor does, for the log: ``serves 1 query and 2 commands, reacts to 2 events``."""
         handlers = self.served.actor.handlers
@@ -294,22 +260,6 @@ class Host:
         for contract in actor.handlers.unhandled(self.name, actor.__module__):
             text, module = "%s: no handler for the %s %s of %s", contract.type.__module__
             logger.warning(text, self.name, contract.op, contract.type.__name__, module)
-
-    async def _stop_actor(self) -> None:
-        """Call `on_stop`. Its failure is logged, so that the other actors of the process drain nevertheless."""
-        timeout = asyncio.timeout(_STOP_TIMEOUT)
-        try:
-            async with timeout:
-                await self.served.actor.on_stop()
-        except TimeoutError as error:
-            self.on_stop_failed = True
-            text = f"{self.name}: on_stop was cut at its limit of {_STOP_TIMEOUT:g} s" if timeout.expired() else ""
-            log_fault(logger, "%s", text or f"{self.name}: on_stop failed", error=error)
-        except BaseException as error:
-            if failure_of(error, self.exit) is None:
-                raise
-            self.on_stop_failed = not isinstance(error, SystemExit | KeyboardInterrupt)
-            log_fault(logger, "%s: on_stop failed", self.name, error=error)
 
     async def _serve_once(self) -> None:
         """Run one ownership, from standby to its end. Raises the failure that ended it, unless a drain did."""

@@ -100,7 +100,7 @@ class Runner:
                 for host in done:
                     await host
                 waiting -= done
-            if failed := [host.name for host in self.hosts if host.on_stop_failed]:
+            if failed := [host.name for host in self.hosts if host.hooks.stop_failed]:
                 raise ActorError(f"on_stop failed: {', '.join(failed)}")
         finally:
             for task in (closed, reports, *hosts):

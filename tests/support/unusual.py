@@ -313,6 +313,6 @@ class Oddly(Actor):
 
 
 if "QUICK" in os.environ:  # a process of a test does not wait for seconds
-    from runtime.host import host
+    from runtime.host import hooks
 
-    host._STOP_TIMEOUT = 0.3
+    hooks._STOP_TIMEOUT = 0.3
