@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from runtime.actor.call import Call, TurnCall
 from runtime.actor.handler import HandlerTable, has_handlers
 from runtime.actor.indexes import Index, Page, check_indexes
-from runtime.actor.message import Command, Event, Query, contract_of
+from runtime.actor.message import Command, Event, Query, contract_of, message_token
 from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
 from runtime.bounds import Count, fault
 from runtime.errors import DeclarationError, InvalidValue, RequestError
 from runtime.options import Options
-from runtime.wire.subjects import valid_name
+from runtime.wire.subjects import key_token, valid_name
 
 R = TypeVar("R")
 if TYPE_CHECKING:  # with the default of PEP 696, ``Actor`` alone is an actor without state to a type checker, too
@@ -226,7 +226,7 @@ class Actor(Generic[S]):
 
         Args:
             after: Seconds from now, up to a hundred years.
-            message: A command of this actor.
+            message: A command of this actor and, if the actor has a state, of this key.
             name: The name of the timer, unique for the key; by default a new id.
 
         Returns:
@@ -240,7 +240,7 @@ class Actor(Generic[S]):
         """
         call = self._running.writable("set a timer")
         timer = Timer(name or call.next_id(message), message, after)
-        call.remind(timer)
+        self._set_timer(call, timer)
         return timer.name
 
     def schedule(self, every: str, message: Command[Any], *, name: str, zone: str = "") -> None:
@@ -252,7 +252,7 @@ class Actor(Generic[S]):
         Args:
             every: ``@every 1m30s`` (at least a second), ``@hourly``, ``@daily`` and so on, or a cron expression of six
                 fields, seconds first: ``0 30 9 * * *``.
-            message: A command of this actor.
+            message: A command of this actor and, if the actor has a state, of this key.
             name: The name of the schedule, unique for the key.
             zone: A time zone, such as ``Europe/Berlin``; not allowed with ``@every``.
 
@@ -262,7 +262,7 @@ class Actor(Generic[S]):
         Example:
             self.schedule("@daily", SendReport(self.key), name="report", zone="Europe/Berlin")
         """
-        self._running.writable("set a timer").remind(Timer(name, message, schedule=every, zone=zone))
+        self._set_timer(self._running.writable("set a timer"), Timer(name, message, schedule=every, zone=zone))
 
     def cancel(self, name: str) -> None:
         """Cancel a timer or schedule of this key, if it exists.
@@ -317,6 +317,24 @@ class Actor(Generic[S]):
         if lists is None:
             raise DeclarationError(f"{self.name}: self.list needs an index: declare indexes=[Index(…)] on the class")
         return cast("Page[S]", await lists.page(filters, order, limit, after))
+
+    def _set_timer(self, call: TurnCall, timer: Timer) -> None:
+        """Leave a timer. Its command runs under the key of this call, so it must be a command of that key."""
+        timer.check(self.name)
+        assert timer.message is not None
+        contract = contract_of(timer.message)
+        label = f"{contract.type.__name__}: a timer"
+        if contract.name not in self.handlers.commands:
+            raise DeclarationError(f"{label} is a command to oneself, and {self.name!r} has no handler for it")
+        if self.state_type is not None:
+            if contract.key_of is None:
+                raise DeclarationError(f"{label} is for its own key, and this command creates a new one")
+            if message_token(timer.message) != key_token(call.key):
+                raise DeclarationError(
+                    f"{label} of key {call.key!r} cannot send a command to key {contract.key_of(timer.message)!r}: "
+                    "send that key a command that sets the timer"
+                )
+        call.remind(timer)
 
     @property
     def _running(self) -> Call:

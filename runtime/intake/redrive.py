@@ -14,6 +14,7 @@ from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventWork
 from runtime.intake.reactions import Reactions
+from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
 from runtime.storage.streams import REDRIVE
@@ -21,7 +22,7 @@ from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
-from runtime.wire.subjects import snake_case, token_key
+from runtime.wire.subjects import snake_case
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -111,13 +112,9 @@ class Redrives(Reactions):
         """Return the key of a redriven message. Raises `CodecError` if it has none."""
         if handler.verb == "react":
             return handler.key_of(work.message) if handler.key_of is not None else ""
-        # The key of a timer is in its subject: <actor>.timer.<key>.<name>.
+        # The subject of a timer: <actor>.timer.<key>.<name>.
         tokens = failure.subject.removeprefix(self.names.prefix).split(".")
-        if not self.keyed:
-            return ""
-        if len(tokens) < 3:
-            raise CodecError(f"{failure.subject!r} is not the subject of a timer")
-        return token_key(tokens[2])
+        return timer_key(handler, work.message, tokens[2:3])
 
     async def _unknown_reaction(self, delivery: Delivery, failure: Failure) -> None:
         """Make a message a dead letter again if this version of the actor does not have its handler."""

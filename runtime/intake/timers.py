@@ -5,6 +5,7 @@ in the lane of its key, with retries, and as a dead letter after the last attemp
 """
 
 import logging
+from typing import Any
 
 from runtime.actor.handler import Handler
 from runtime.errors import CodecError, PublishError
@@ -47,8 +48,8 @@ class Timers(Reactions):
         # By the name that the timer was stored with, so that a renamed command is the same use of the id.
         work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
         try:
-            work.key = token_key(tokens[2]) if self.keyed else ""
             work.message = work.handler.codec.decode(delivery.payload)
+            work.key = timer_key(work.handler, work.message, tokens[2:3])
             self.run(work, attempt)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
@@ -82,6 +83,26 @@ class Timers(Reactions):
             *(self.names.actor, name, key, command, command),
         )
         delivery.nak(self.options.retry.longest)
+
+
+def timer_key(handler: Handler, message: Any, tokens: list[str]) -> str:
+    """Return the key under which a fired timer runs: that of its command.
+
+    Args:
+        handler: The handler of the command.
+        message: The command.
+        tokens: The token of the key that set the timer. It is the key of a long job whose command creates its key.
+
+    Raises:
+        CodecError: The command has no key, or the actor has a state and the subject no token.
+    """
+    if handler.key_of is not None:
+        return handler.key_of(message)
+    if not handler.keyed:
+        return ""
+    if not tokens:
+        raise CodecError("the subject of the timer has no key")
+    return token_key(tokens[0])
 
 
 class _TimerCompletion(Completion):

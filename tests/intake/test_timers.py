@@ -1,6 +1,7 @@
 """Timers: set with the turn, on time, once, replaced and cancelled by name, and kept over a restart."""
 
 import asyncio
+import re
 import time
 from collections import defaultdict
 from typing import Any
@@ -8,10 +9,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import Accepted, Actor, Command, Event, HandlerFailed, Options, Query, RetryPolicy, command, query
+from runtime import (
+    Accepted,
+    Actor,
+    Command,
+    DeclarationError,
+    Event,
+    HandlerFailed,
+    Options,
+    Query,
+    RetryPolicy,
+    command,
+    new_key,
+    query,
+)
 from runtime.admin.doctor import RunningService, examine
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.record import decode_record, encode_record
+from runtime.storage.record import Kind, Outgoing, decode_record, encode_record
+from runtime.storage.schedules import timer_message
+from runtime.testing import worker
 from runtime.wire import header_block
 from tests.support.probe import Probe, running
 
@@ -63,6 +79,27 @@ class GetBell(Query[Bell], actor="bell", key="name"):
     name: str
 
 
+class SetFor(Command[None], actor="bell", key="name"):
+    """Sets a timer for its own key, and then one for `other`."""
+
+    name: str
+    other: str
+    recurring: bool = False
+
+
+class NewBell(Command[None], actor="bell", key=new_key):
+    pass
+
+
+class Polish(Command[None], actor="bell", key="name"):
+    name: str
+
+
+class Call(Command[None], actor="caller", key="name"):
+    name: str
+    later: bool = False
+
+
 class Bells(Actor[Bell]):
     name = "bell"
     options = Options(retry=RetryPolicy(attempts=3, first=0.05, longest=0.1))
@@ -101,9 +138,41 @@ class Bells(Actor[Bell]):
         self.state = Bell([*(self.state or Bell()).notes, "worked"])
         self.emit(WorkDone(message.name, self.message_id))
 
+    @command
+    async def set_for(self, message: SetFor) -> None:
+        self.state = Bell(["set"])
+        self.remind(60, Ring(message.name), name="own")
+        other: Any = {
+            "another key": Ring(message.name + "'s neighbour"),
+            "a new key": NewBell(),
+            "no handler": Polish(message.name),
+            "another actor": Call("x"),
+            "an event": WorkDone(message.name, "1"),
+        }[message.other]
+        if message.recurring:
+            self.schedule("@daily", other, name="theirs")
+        else:
+            self.remind(0, other)
+
+    @command
+    async def new_bell(self, message: NewBell) -> None:
+        pass
+
     @query
     async def get_bell(self, message: GetBell) -> Bell:
         return self.state or Bell()
+
+
+class Callers(Actor):
+    """Without state: it notes the key that its handler sees."""
+
+    name = "caller"
+
+    @command
+    async def call(self, message: Call) -> None:
+        if message.later:
+            self.remind(0, Call(message.name))
+        RANG[f"called {self.key}"].append(time.time())
 
 
 async def notes(system: Probe, name: str) -> list[str]:
@@ -428,3 +497,37 @@ async def test_timers_and_jobs_of_a_renamed_command_run_under_its_former_name(
             return [bell.notes for bell in found] == [["ding"], ["slow"]]
 
         await system.until(rang)
+
+
+@pytest.mark.parametrize("recurring", [False, True])
+async def test_a_timer_that_is_not_for_its_own_key_is_refused(
+    nats_server: EmbeddedServer, namespace: str, recurring: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = {
+        "another key": "a timer of key 'a' cannot send a command to key \"a's neighbour\"",
+        "a new key": "this command creates a new one",
+        "no handler": "Polish: a timer is a command to oneself, and 'bell' has no handler for it",
+        "another actor": "Call is no command of 'bell'",
+        "an event": "WorkDone is no command of 'bell'",
+    }
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        for other, text in texts.items():
+            with pytest.raises(HandlerFailed):
+                await system.bus.command(SetFor("a", other, recurring))
+            assert text in caplog.text
+            with pytest.raises(DeclarationError, match=re.escape(text)):
+                await worker(Bells).set_for(SetFor("a", other, recurring))
+        assert await notes(system, "a") == [] and await stored_timers(system, namespace) == []
+
+
+async def test_a_stored_timer_runs_under_the_key_of_its_command(nats_server: EmbeddedServer, namespace: str) -> None:
+    """An earlier version stored timers for another key under the key that had set them."""
+    async with running(Bells, Callers, url=nats_server.url, namespace=namespace) as system:
+        body = msgspec.Raw(msgspec.json.encode(Ring("theirs", "ding")))
+        entry = Outgoing("id-1", Kind.TIMER, "Ring", "mine", body, time.time(), timer="t")
+        subject, block = timer_message(system.served("bell").names, entry, 1, b"")
+        await system.jetstream.publish(subject, bytes(body), headers=block)
+        await until_notes(system, "theirs", "ding")
+        assert await notes(system, "mine") == []
+        await system.bus.command(Call("k", later=True))
+        await system.until(lambda: len(RANG["called k"]) == 2)
