@@ -273,6 +273,17 @@ async def test_a_job_is_redriven_with_its_bytes_and_takes_effect_once(
             return (await system.jetstream.stream_info(f"{namespace}-vault-dead")).state.messages == 0
 
         await system.until(empty)
+        # A late copy of the timer itself is the same message too.
+        timer = f"{namespace}.vault.timer.redriven.copy"
+        job_id = header_block.get(letter.headers, b"Dead-Id") or ""
+        block = header_block.encode([("Idempotency-Key", job_id), ("Actorloom-Command", "DepositLater")])
+        await system.jetstream.publish(timer, body, headers=block)
+
+        async def done() -> bool:
+            return await system.jetstream.get_last(f"{namespace}-vault-turns", timer) is None
+
+        await system.until(done)
+        assert await system.dead_letters("vault") == []
         assert await balance(system, "redriven") == 5 and RUN_COUNTS["later redriven"] == 2
 
 
