@@ -12,6 +12,7 @@ from runtime import RequestError
 from runtime.errors import CodecError
 from runtime.nats.jetstream.client import JetStream
 from runtime.wire import header_block
+from runtime.wire.cloudevents import received_id
 from runtime.wire.subjects import Names, key_token
 from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.frames import Frame, Fuzzer
@@ -220,9 +221,7 @@ class EventAudit:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, CodecError):
                 self.undecodable.add(stored.sequence)
                 continue
-            carried = header_block.get(stored.headers, b"ce-id") or ""
-            own = not (0 < len(carried.encode()) <= 256 and carried.isprintable())
-            self.decodable[event.key].add(f"#{stored.sequence}" if own else carried)
+            self.decodable[event.key].add(received_id(stored.headers) or f"#{stored.sequence}")
         async for letter in self._jetstream.read(self._watcher.dead_stream, self._watcher.dead("stored")):
             if header_block.get(letter.headers, b"Dead-Stream") == stream:  # the fuzzer publishes such messages, too
                 self.dead[int(header_block.get(letter.headers, b"Dead-Sequence") or 0)] += 1
