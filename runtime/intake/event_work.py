@@ -103,8 +103,8 @@ class Reacts(Protocol):
     handled: int
     """The number of messages that were handled successfully."""
 
-    def span(self, route: EventRoute, delivery: Delivery) -> Span:
-        """Start the span of one attempt."""
+    def span(self, route: EventRoute, delivery: Delivery, block: bytes | None) -> Span:
+        """Start the span of one attempt. `block` has the trace of the event."""
         ...
 
     async def dead_letter(self, work: "EventWork", error: BaseException) -> bool:
@@ -208,7 +208,7 @@ class EventWork(Work, kw_only=True, eq=False):
             logging.WARNING if self.unserved == 1 else logging.DEBUG, "%s: %s %s waits for a service, next in %.1f s: %s",
             self.reactions.names.actor, self.route.name, self.id, delay, error_text(error),
         )  # fmt: skip
-        self.span = self.reactions.span(self.route, self.completion.delivery)
+        self.span = self.reactions.span(self.route, self.completion.delivery, self.block)
         return Rerun(delay)
 
     def _retry(self, error: BaseException) -> Rerun | None:
@@ -228,5 +228,5 @@ class EventWork(Work, kw_only=True, eq=False):
             self.completion.delivery.nak(delay)
             return None
         self.attempt += 1
-        self.span = self.reactions.span(self.route, self.completion.delivery)
+        self.span = self.reactions.span(self.route, self.completion.delivery, self.block)
         return Rerun(delay)

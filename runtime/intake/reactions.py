@@ -26,9 +26,9 @@ from runtime.turns.failures import failure_of
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
-from runtime.wire.cloudevents import received_id
+from runtime.wire.cloudevents import Structured, is_structured, read_structured, received_id
 from runtime.wire.codec import UNDECODABLE
-from runtime.wire.ids import new_id
+from runtime.wire.ids import accept_id, new_id
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names, snake_case
 
@@ -97,11 +97,18 @@ class Reactions:
             self._tracer.counter(semconv.MESSAGING_CLIENT_CONSUMED_MESSAGES, attributes),
         )
 
-    def make_work(self, route: EventRoute, handler: Handler, completion: Completion, attempt: int | None) -> EventWork:
+    def make_work(
+        self,
+        route: EventRoute,
+        handler: Handler,
+        completion: Completion,
+        attempt: int | None,
+        event: Structured | None = None,
+    ) -> EventWork:
         """Return the work of a delivery for one handler. The caller sets its id, message and key."""
         delivery = completion.delivery
-        block = delivery.headers
-        span = self.span(route, delivery) if self._traced else route.receive(block)
+        block = delivery.headers if event is None else event.block(delivery.headers)
+        span = self.span(route, delivery, block) if self._traced else route.receive(block)
         return EventWork(
             handler,
             None,
@@ -115,17 +122,17 @@ class Reactions:
             received_ns=span.started if type(span) is LeanSpan else _now(),
         )
 
-    def span(self, route: EventRoute, delivery: Delivery) -> Span:
-        """Start the span of one attempt."""
+    def span(self, route: EventRoute, delivery: Delivery, block: bytes | None) -> Span:
+        """Start the span of one attempt. `block` has the trace of the event."""
         if not self._traced:
-            return route.receive(delivery.headers)
+            return route.receive(block)
         attributes: dict[str, AttributeValue] = {
             semconv.MESSAGING_DESTINATION_NAME: subject_of(delivery),
             semconv.MESSAGING_MESSAGE_ID: header_block.get(delivery.headers, header_block.EVENT_ID) or "",
             semconv.STREAM_SEQUENCE: delivery.stream_sequence,
             semconv.DELIVERY_COUNT: delivery.delivered,
         }
-        return route.template.receive(delivery.headers, attributes)
+        return route.template.receive(block, attributes)
 
     def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
         """Put a delivery into the lanes of the handlers whose patterns it matches. Never raises.
@@ -140,24 +147,27 @@ class Reactions:
         if route is None:
             delivery.ack()  # This version does not react to this type of event.
             return
-        handlers, undecodable = _matching(route, delivery.payload) if route.filtered else (route.handlers, None)
+        event, payload, undecodable = opened(delivery)
+        handlers = route.handlers
+        if route.filtered and undecodable is None:
+            handlers, undecodable = _matching(route, payload)
         if not handlers:
             delivery.ack()
             return
         route.consumed.value += 1
         completion = Completion(delivery, len(handlers))
-        event_id = received_id(delivery.headers)
+        event_id = (accept_id(event.id) if event is not None else None) or received_id(delivery.headers)
         if id_from_delivery := event_id is None:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
-            work = self.make_work(route, handler, completion, attempt)
+            work = self.make_work(route, handler, completion, attempt, event)
             work.id = event_id + handler.id_suffix
             work.fingerprint = handler.fingerprint
             work.id_from_delivery = id_from_delivery
             try:
                 if undecodable is not None:
                     raise undecodable
-                work.message = handler.codec.decode(delivery.payload)
+                work.message = handler.codec.decode(payload)
             except (CodecError, *UNDECODABLE) as error:
                 # Each reaction gets a dead letter of its own, since a dead letter is redriven to one reaction only.
                 self.turns.spawn(self.give_up(work, CodecError(f"{subject_of(delivery)}: {error}")))
@@ -224,6 +234,17 @@ class Reactions:
         self.dead_lettered += 1
         work.completion.dead_lettered(f"dead letter: {type(error).__name__}")
         return True
+
+
+def opened(delivery: Delivery) -> tuple[Structured | None, bytes, Exception | None]:
+    """Return the event of a delivery in structured mode, else None; the data of the event; and an error if it is unreadable."""
+    if not is_structured(delivery.headers):
+        return None, delivery.payload, None
+    try:
+        event = read_structured(delivery.headers, delivery.payload)
+        return event, event.payload(), None
+    except CodecError as error:
+        return None, b"", error
 
 
 def _matching(route: EventRoute, payload: bytes) -> tuple[list[Handler], Exception | None]:

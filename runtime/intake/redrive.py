@@ -13,7 +13,7 @@ import msgspec
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventWork
-from runtime.intake.reactions import Reactions
+from runtime.intake.reactions import Reactions, opened
 from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
@@ -62,7 +62,8 @@ class Redrives(Reactions):
             return
         route.consumed.value += 1
         handler = route.handlers[0]
-        work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt)
+        event, payload, unreadable = opened(delivery)
+        work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt, event)
         # `id_from_delivery` stays False: this delivery is younger than the first handling of the message, so its dedup
         # entry must always be looked up.
         accepted = accept_id(failure.id.removesuffix(handler.id_suffix)) is not None
@@ -73,7 +74,9 @@ class Redrives(Reactions):
         try:
             if failure.id and not accepted:
                 raise CodecError(f"Dead-Id: {failure.id[:40]!r} is not a valid id")
-            work.message = handler.codec.decode(delivery.payload)
+            if unreadable is not None:
+                raise unreadable
+            work.message = handler.codec.decode(payload)
             work.key = self._key(handler, work, failure)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))

@@ -1,15 +1,33 @@
-"""Events as CloudEvents 1.0, in the binary mode of NATS: each attribute is a header, and the body is the data."""
+"""Events as CloudEvents 1.0. They are written in the binary mode of NATS: each attribute is a header, the body is the data.
 
+Both modes are read. In structured mode, the body is a JSON object with the attributes and the data.
+"""
+
+import base64
+import binascii
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+import msgspec
+
+from runtime.errors import CodecError
 from runtime.wire import header_block
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import NO_KEY, token_key
 
 _CE_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """Characters that the CloudEvents binding leaves as they are in a header value."""
+
+_PLAIN = re.compile(r"[!#$&-~]+\Z").match
+"""Match a text that needs no encoding in a header value."""
+
+_INVALID = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]").search
+"""Find a character that no string of CloudEvents may contain."""
+
+_STRUCTURED = "application/cloudevents"
+"""The beginning of the content types of structured mode."""
 
 
 def event_headers(actor: str, type_name: str, event_id: str, token: str, time: float, trace: bytes = b"") -> bytes:
@@ -24,10 +42,20 @@ def event_headers(actor: str, type_name: str, event_id: str, token: str, time: f
         trace: The header lines of the trace. They come first, where `Template.receive` reads them fastest.
     """
     # A key that needs no encoding in a subject needs none in a header.
-    key = token if "%" not in token else quote(token_key(token), safe=_CE_SAFE, errors="surrogatepass")
+    key = token if "%" not in token else _subject(token)
     subject = b"ce-subject: %b\r\n" % key.encode() if key and token != NO_KEY else b""
     ident = event_id.encode()
-    return _form(actor, type_name) % (trace, ident, ident, rfc3339(time).encode(), subject)
+    attribute = ident if _PLAIN(event_id) else quote(event_id, safe=_CE_SAFE).encode()
+    return _form(actor, type_name) % (trace, ident, attribute, rfc3339(time).encode(), subject)
+
+
+def _subject(token: str) -> str:
+    """Return the header value of the subject for a key that needs encoding.
+
+    A subject cannot contain control characters, surrogates or noncharacters. It is the token of a key that does.
+    """
+    key = token_key(token)
+    return quote(token if _INVALID(key) else key, safe=_CE_SAFE)
 
 
 def received_id(block: bytes | None) -> str | None:
@@ -36,8 +64,82 @@ def received_id(block: bytes | None) -> str | None:
     It is `ce-id`. A publisher without CloudEvents has `Nats-Msg-Id`, under which the stream drops a repetition within its
     duplicate window; the same id recognizes a later one.
     """
-    found = accept_id(header_block.event_id(block).decode("utf-8", "replace"))
+    text = header_block.event_id(block).decode("utf-8", "replace")
+    found = accept_id(unquote(text) if "%" in text else text)
     return found or accept_id(header_block.get(block, header_block.MESSAGE_ID) or "")
+
+
+class Structured(msgspec.Struct, frozen=True):
+    """An event that was received in structured mode. The fields are the attributes of CloudEvents, and the data."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    datacontenttype: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    data_base64: str | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+
+    def payload(self) -> bytes:
+        """Return the data as JSON, an empty object if there is none. Raises `CodecError` if it has another format."""
+        content_type = (self.datacontenttype or "application/json").partition(";")[0].strip().lower()
+        if not content_type.endswith(("/json", "+json")):
+            raise CodecError(f"datacontenttype {content_type[:80]!r} is not supported: send application/json")
+        if self.data_base64 is None:
+            return bytes(self.data) or b"{}"
+        if bytes(self.data):
+            raise CodecError("the event has both data and data_base64")
+        try:
+            return base64.b64decode(self.data_base64, validate=True)
+        except (binascii.Error, ValueError):
+            raise CodecError("data_base64 is not base64") from None
+
+    def block(self, received: bytes | None) -> bytes | None:
+        """Return the header block of the event: the received one, with the trace of the attributes if it has none."""
+        if self.traceparent is None or header_block.get(received, header_block.TRACEPARENT) is not None:
+            return received
+        pairs = [("traceparent", self.traceparent), ("tracestate", self.tracestate or "")]
+        rest = received[len(header_block.START) :] if received is not None else header_block.END
+        try:
+            return header_block.START + header_block.encode_lines(pairs) + rest
+        except CodecError:
+            return received
+
+
+_DECODE = msgspec.json.Decoder(Structured).decode
+
+
+def is_structured(block: bytes | None) -> bool:
+    """Return whether a message is an event in structured mode, or a batch of events, by its content type."""
+    found = header_block.get(block, header_block.CONTENT_TYPE)
+    return found is not None and found.lower().startswith(_STRUCTURED)
+
+
+def read_structured(block: bytes | None, body: bytes) -> Structured:
+    """Return the event of a message for which `is_structured` is true.
+
+    Raises:
+        CodecError: The message is a batch, has another format than JSON, or is not an event of CloudEvents 1.0.
+    """
+    content_type = header_block.get(block, header_block.CONTENT_TYPE) or ""
+    bare = content_type.partition(";")[0].strip().lower()
+    if bare.startswith(f"{_STRUCTURED}-batch"):
+        raise CodecError(
+            f"a batch of events ({bare[:80]}) is not supported: publish each event as a message of its own"
+        )
+    if bare != f"{_STRUCTURED}+json":
+        raise CodecError(f"the event format {bare[:80]!r} is not supported: send {_STRUCTURED}+json, or binary mode")
+    try:
+        event = _DECODE(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise CodecError(f"the body is not an event in JSON: {error}") from None
+    if event.specversion != "1.0":
+        raise CodecError(f"specversion {event.specversion[:40]!r} is not supported: send 1.0")
+    if not (event.id and event.source and event.type):
+        raise CodecError("id, source and type of an event cannot be empty")
+    return event
 
 
 @lru_cache(maxsize=4096)  # the arguments name the events of actors, which are few

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers, received_id, rfc3339
+from runtime.wire.ids import accept_id
 from runtime.wire.subjects import key_token
 
 
@@ -54,3 +55,12 @@ def test_times_have_the_form_of_rfc_3339(seconds: float) -> None:
 def test_the_id_of_a_received_event(headers: list[tuple[str, str]], found: str | None) -> None:
     assert received_id(header_block.encode(headers)) == found
     assert received_id(None) is None
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Zl", "Zp"]), min_size=1, max_size=60))
+def test_an_id_is_read_as_it_was_written(event_id: str) -> None:
+    if accept_id(event_id) is None:
+        return
+    block = event_headers("orders", "OrderCreated", event_id, "_", 0.0)
+    assert received_id(block) == event_id
+    assert header_block.parse(block)["ce-id"].isascii()
