@@ -74,6 +74,8 @@ class Runner:
         ]
         self.exit: BaseException | None = None
         """The exception of a handler that has asked for the end of the process; None if there is none."""
+        self._expired: str | None = None
+        """Why the connection cannot be kept; None while it can."""
         for host in self.hosts:
             host.siblings = self.hosts
             host.on_exit = self._exit
@@ -88,6 +90,7 @@ class Runner:
             ConfigurationError: The server is too old.
         """
         self.connection.require_version()
+        self.connection.on_expiring.append(self._expire)
         hosts = [asyncio.ensure_future(host.run()) for host in self.hosts]
         closed = asyncio.ensure_future(self.connection.wait_closed())
         reports = asyncio.ensure_future(Reports(self.hosts, JetStream(self.connection)).run())
@@ -102,7 +105,10 @@ class Runner:
                 waiting -= done
             if failed := [host.name for host in self.hosts if host.hooks.stop_failed]:
                 raise ActorError(f"on_stop failed: {', '.join(failed)}")
+            if self._expired is not None:
+                raise ActorError(self._expired)
         finally:
+            self.connection.on_expiring.remove(self._expire)
             for task in (closed, reports, *hosts):
                 task.cancel()
             await asyncio.gather(reports, *hosts, return_exceptions=True)
@@ -134,6 +140,11 @@ class Runner:
         if self.exit is None:
             self.exit = error
             self.stop()
+
+    def _expire(self, reason: str) -> None:
+        """Drain while the leases can still be released."""
+        self._expired = reason
+        self.stop()
 
     def warnings(self) -> list[str]:
         """Return what does not work although the process is ready: the reactions that wait."""

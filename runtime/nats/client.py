@@ -1,13 +1,15 @@
 """nats-py's client, which sends credentials to the right server only, and over TLS if TLS is wanted.
 
 nats-py continues without TLS if a server does not offer it, it does not decode the user and password of a URL, and one
-server that is silent may take the time of all. `NatsClient` overrides four of its private methods, which are called for
-each attempt to connect, in this order:
+server that is silent may take the time of all. It closes for good if credentials expire, and it reads a broken credentials
+file for ever. `NatsClient` overrides five of its private methods. Four are called for each attempt to connect, in this
+order, and the last for an error that the server reports:
 
 - `_connect_to_server` opens the socket;
 - `_process_connect_init` exchanges INFO, CONNECT, PING and PONG;
 - `_process_info` reads the server's INFO;
-- `_connect_command` returns the CONNECT, with the credentials.
+- `_connect_command` returns the CONNECT, with the credentials;
+- `_process_err` ends or replaces the connection.
 """
 
 import asyncio
@@ -19,6 +21,7 @@ from nats.aio.client import Client, Srv
 
 from runtime.errors import ConfigurationError
 from runtime.forks import close_in_children
+from runtime.nats.errors import is_authentication_lost, is_authorization_violation
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.server_url import Login
 from runtime.nats.server_version import too_old
@@ -32,7 +35,13 @@ class TlsNotOffered(nats.errors.Error):
     """The server offers no TLS, and the options ask for it. No CONNECT was sent."""
 
 
-_OVERRIDDEN: Final = ("_connect_to_server", "_process_connect_init", "_process_info", "_connect_command")
+_OVERRIDDEN: Final = (
+    "_connect_to_server",
+    "_process_connect_init",
+    "_process_info",
+    "_connect_command",
+    "_process_err",
+)
 
 
 class NatsClient(Client):
@@ -56,6 +65,8 @@ class NatsClient(Client):
         self._share = options.connect_timeout / len(servers)
         """Seconds that one attempt may take, so that each server is tried within the timeout of all."""
         self._attempt_ends = 0.0
+        self.credentials = options.credentials()
+        """The credentials by nkey, as they were read for the last attempt to connect; None if there are none."""
         self.newer_servers_only = False
         """Whether to refuse servers that are too old for actors."""
         close_in_children(self)
@@ -104,7 +115,24 @@ class NatsClient(Client):
         self.options.update(user=login.user, password=login.password, token=login.token)
         if any(part is not None for part in login):
             self._auth_configured = True
+        if (credentials := self.credentials) is not None:
+            credentials.read()
+            jwt = credentials.jwt
+            self._user_jwt_cb = None if jwt is None else jwt.encode
+            self._public_nkey = credentials.public_key
+            self._signature_cb = credentials.sign
+            self._auth_configured = True
         return super()._connect_command()
+
+    async def _process_err(self, err_msg: str) -> None:
+        # nats-py would close for good. The credentials may have been replaced: a new attempt reads them anew.
+        if self.is_connected and is_authentication_lost(err_msg):
+            error = nats.errors.Error(f"nats: {err_msg}")
+            if not is_authorization_violation(error):
+                await self._error_cb(error)
+            await self._process_op_err(error)
+            return
+        await super()._process_err(err_msg)
 
     def _login(self, address: str) -> Login:
         """Return the login for a server: that of its URL, else that of the options.

@@ -48,6 +48,8 @@ class Connection:
         """Callbacks for each reconnect. They are called in order and must not raise."""
         self.on_error: list[Callable[[Exception], None]] = []
         """Callbacks for each error that the server reports. They are called in order and must not raise."""
+        self.on_expiring: list[Callable[[str], None]] = []
+        """Callbacks for credentials that expire within seconds and were not replaced, with the reason. They must not raise."""
         self._loop = asyncio.get_running_loop()
         self._client = NatsClient(options)
         self._transport = choose_transport(self._client, options)
@@ -63,6 +65,7 @@ class Connection:
         session.on_reconnect.append(self._on_reconnect)
         session.on_close.append(self._on_close)
         session.on_error.append(self._on_error)
+        session.on_expiring = self.on_expiring
 
     @classmethod
     async def connect(cls, options: ConnectionOptions, *, name: str = "actorloom") -> "Connection":

@@ -11,6 +11,7 @@ from runtime.errors import ActorError, PublishError
 _PERMISSIONS_VIOLATION: Final = "permissions violation for "
 _REFUSED_SUBJECT: Final = re.compile(r'for (publish|subscription) to "([^"]*)"')
 _AUTHORIZATION_VIOLATION: Final = "authorization violation"
+_AUTHENTICATION_LOST: Final = re.compile(r"authentication (expired|revoked)|" + _AUTHORIZATION_VIOLATION, re.IGNORECASE)
 
 
 class NoResponders(ActorError):
@@ -54,3 +55,8 @@ def permission_denied(error: Exception) -> PermissionDenied | None:
 def is_authorization_violation(error: Exception) -> bool:
     """Return whether the server refused the credentials of a connection that is being opened."""
     return _AUTHORIZATION_VIOLATION in str(error).lower()
+
+
+def is_authentication_lost(text: str) -> bool:
+    """Return whether the server ends an open connection because its credentials have expired or were withdrawn."""
+    return _AUTHENTICATION_LOST.search(text) is not None

@@ -10,6 +10,7 @@ import msgspec
 
 from runtime.bounds import Bounded, Seconds
 from runtime.errors import ConfigurationError
+from runtime.nats.credentials import Credentials
 from runtime.nats.server_url import ServerUrl, parse_server_url, without_userinfo
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
@@ -19,7 +20,7 @@ PUBLIC_API_VARIABLE = "ACTORLOOM_NATS_PUBLIC_API"
 
 _VARIABLES = ("url", "creds", "nkey", "user", "password", "token", "cert", "key", "ca")
 _FILES = ("creds", "nkey", "cert", "key", "ca")
-SECRETS = ("password", "token")
+SECRETS = ("password", "token", "user_jwt", "user_seed")
 """Fields that are never shown."""
 
 
@@ -37,6 +38,9 @@ class ConnectionOptions(Bounded, frozen=True, kw_only=True):
     user: str | None = None
     password: str | None = None
     token: str | None = None
+    user_jwt: str | None = None
+    """A JWT itself, not a file. With `user_seed` its seed; without, it is a bearer token."""
+    user_seed: str | None = None
     cert: str | None = None
     key: str | None = None
     ca: str | None = None
@@ -108,6 +112,12 @@ class ConnectionOptions(Bounded, frozen=True, kw_only=True):
         return bool(self.tls_first or self.cert or self.key or self.ca) or any(
             server.secure for server in self.parsed_servers
         )
+
+    def credentials(self) -> Credentials | None:
+        """Return the credentials by nkey, or None if the options have none. They are not read yet."""
+        if not (self.creds or self.nkey or self.user_jwt):
+            return None
+        return Credentials(self.creds, self.nkey, self.user_jwt, self.user_seed)
 
     @property
     def address(self) -> str:

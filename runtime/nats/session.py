@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import nats.errors
 
+from runtime.errors import ConfigurationError
 from runtime.nats.client import NatsClient, TlsNotOffered
+from runtime.nats.credentials import Credentials, UnusableCredentials
 from runtime.nats.errors import NotConnected, is_authorization_violation, permission_denied
 from runtime.nats.fast import close_failed_handshake
 from runtime.nats.options import ConnectionOptions
@@ -16,12 +19,17 @@ logger = logging.getLogger("actorloom.nats")
 
 _CLOSE_TIMEOUT = 2.0
 """Seconds that nats-py gets to close its connection."""
+_EXPIRY_MARGIN = 5.0
+"""Seconds before the expiry of credentials at which they have to be replaced; a tenth of their lifetime if that is less."""
+_LONGEST_PAUSE = 60.0
+"""Seconds between two looks at the clock, which may be set, or stand still while the machine is suspended."""
 
 
 class Session:
     """Opens, watches and closes one nats-py client.
 
-    The owner adds its callbacks to the lists `on_disconnect`, `on_reconnect`, `on_close` and `on_error`. They are called
+    The owner adds its callbacks to the lists `on_disconnect`, `on_reconnect`, `on_close`, `on_error` and
+    `on_expiring`. They are called
     in order and must not raise.
 
     Args:
@@ -40,6 +48,8 @@ class Session:
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_close: list[Callable[[], None]] = []
         self.on_error: list[Callable[[Exception], None]] = []
+        self.on_expiring: list[Callable[[str], None]] = []
+        self._expiry_margin = _EXPIRY_MARGIN
         self._client = client
         self._options = options
         self._name = name
@@ -75,6 +85,7 @@ class Session:
             )
             if opening.done() and opening.exception() is None:
                 self._save_address()
+                self._watch_expiry()
                 return
         except asyncio.CancelledError:
             await self._end_opening(opening)
@@ -133,6 +144,11 @@ class Session:
 
     async def _connect(self) -> None:
         options = self._options
+        if self._client.credentials is not None:
+            try:
+                self._client.credentials.read()
+            except UnusableCredentials as error:
+                raise ConfigurationError(str(error)) from None
         await self._client.connect(
             servers=[server.without_login for server in options.parsed_servers],
             name=self._name,
@@ -148,14 +164,37 @@ class Session:
             pending_size=-1,  # Keep no message while disconnected: it would be sent after its caller gave up.
             tls=options.tls_context(),
             tls_handshake_first=options.tls_first,
-            user_credentials=options.creds,
-            nkeys_seed=options.nkey,
         )
 
     def _save_address(self) -> None:
         url = self._client.connected_url
         if url is not None:
             self.address = (url.hostname or "", url.port or 4222)
+
+    def _watch_expiry(self) -> None:
+        """Look at the credentials again shortly before they expire."""
+        credentials = self._client.credentials
+        if credentials is None or (expires_at := credentials.expires_at) is None:
+            return
+        left = expires_at - time.time()
+        self._expiry_margin = min(_EXPIRY_MARGIN, left / 10)
+        self._check_expiry(credentials, expires_at)
+
+    def _check_expiry(self, credentials: Credentials, expires_at: float) -> None:
+        if self.is_closed or credentials.expires_at != expires_at:
+            return
+        left = expires_at - time.time()
+        if left > self._expiry_margin:
+            pause = min(left - self._expiry_margin, _LONGEST_PAUSE)
+            asyncio.get_running_loop().call_later(pause, self._check_expiry, credentials, expires_at)
+            return
+        following = credentials.next_expiry()
+        if following is None or following > expires_at:
+            return  # They are replaced already. The server ends the connection, and the next attempt reads them.
+        text = f"the credentials in {credentials.name} expire now, and were not replaced"
+        logger.error("NATS at %s: %s", self._options.address, text)
+        for callback in self.on_expiring:
+            callback(text)
 
     async def _on_error(self, error: Exception) -> None:
         close_failed_handshake(self._client)
@@ -198,6 +237,7 @@ class Session:
 
     async def _on_reconnected(self) -> None:
         self._save_address()
+        self._watch_expiry()
         logger.info("NATS at %s:%d: reconnected", *self.address)
         self._last_error = None
         self._refusals = 0
