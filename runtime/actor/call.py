@@ -147,7 +147,7 @@ class TurnCall(Call, kw_only=True, eq=False):
         type_name, token = "", ""
         if message is not None:
             type_name, token = contract_of(message).type_name, message_token(message)
-        return derived_id(self.message_id, self.ordinal, link(self.scope.actor, self.key), type_name, token)
+        return derived_id(self.message_id, self.ordinal, f"{self.scope.actor}/{self.key}", type_name, token)
 
     def assign(self, state: Any) -> None:
         """Leave a new state; None deletes the key."""

@@ -92,6 +92,8 @@ class Contract(msgspec.Struct, frozen=True, eq=False):
     """Reads the key from a message; None if the message has no field with the key."""
     formerly: tuple[str, ...] = ()
     """The former names of the class."""
+    type_name: str = ""
+    """The CloudEvents type: ``orders.OrderCreated``."""
 
     @property
     def reply(self) -> Any:
@@ -105,11 +107,6 @@ class Contract(msgspec.Struct, frozen=True, eq=False):
             return get_type_hints(holder, include_extras=True)["reply"]
         except NameError as error:
             raise undefined_type(self.type.__name__, error) from None
-
-    @property
-    def type_name(self) -> str:
-        """The CloudEvents type: ``orders.OrderCreated``."""
-        return f"{self.actor}.{self.type.__name__}"
 
 
 def path_reader(root: type, path: str, label: str) -> Callable[[Any], str]:
@@ -364,7 +361,9 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
         key = inherited.key
     read = _key_reader(cls, key) if isinstance(key, str) else None
     former = _former_names(name, op, formerly)
-    return Contract(op, actor, snake_case(name), cls, _reply_type(cls, namespace, op), key, read, former)
+    return Contract(
+        op, actor, snake_case(name), cls, _reply_type(cls, namespace, op), key, read, former, f"{actor}.{name}"
+    )
 
 
 def _former_names(name: str, op: Op, formerly: Any) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from runtime.storage.dead_letters import Failure, read_failure
 from runtime.storage.streams import REDRIVE
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
+from runtime.wire import header_block
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import snake_case
@@ -70,7 +71,8 @@ class Redrives(Reactions):
         work.id = failure.id if accepted else f"{self.stream}:{delivery.stream_sequence}"
         work.fingerprint = handler.fingerprint
         if handler.verb == "command":
-            work.fingerprint = fingerprint(handler.type_name, delivery.payload)
+            command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
+            work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
         try:
             if failure.id and not accepted:
                 raise CodecError(f"Dead-Id: {failure.id[:40]!r} is not a valid id")

@@ -54,7 +54,7 @@ def derived_id(parent: str, ordinal: int, sender: str, type_name: str, token: st
     Args:
         parent: The id of the message being handled.
         ordinal: The number of the new message, from 1, in the order in which the handler sends them.
-        sender: The actor and the key that handle the parent, as in the header `Call-Chain`.
+        sender: The actor and the key that handle the parent: ``orders/1``.
         type_name: The type of the new message, such as ``payments.ProcessPayment``.
         token: The key of the new message as a subject token; empty if it has none.
 
@@ -62,6 +62,7 @@ def derived_id(parent: str, ordinal: int, sender: str, type_name: str, token: st
         A UUIDv8 with the time of the parent. If the parent carries no time, the id has the time 0, for which `id_time`
         returns None.
     """
+    # The parts beside the sender have no line breaks, so the parts of two sources that are equal are equal too.
     source = f"{parent}\n{ordinal}\n{sender}\n{type_name}\n{token}"
     digest = blake2b(source.encode("utf-8", "surrogatepass"), digest_size=10).hexdigest()
     time = parent[:13] if id_time(parent) is not None else "00000000-0000"
