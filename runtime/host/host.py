@@ -40,6 +40,7 @@ from runtime.nats.lease import Lease
 from runtime.options import Options
 from runtime.storage.streams import StateLost, Streams
 from runtime.telemetry import Tracing
+from runtime.telemetry.bursts import Bursts
 from runtime.turns.served import Served
 from runtime.wire.subjects import Names
 
@@ -107,6 +108,7 @@ class Host:
             tracer=tracing.service(actor.name, version=actor.version, namespace=namespace),
             holder=holder,
             crashed=self.crashed,
+            bursts=Bursts(),
             exit=self.exit,
             namespace=namespace,
             lease_ttl=deployment.lease_ttl,

@@ -81,7 +81,7 @@ class Serving:
         actor = served.actor
         owns = lease.held if lease is not None else lambda: True
         unreadable = UnreadableRecords(served.name)
-        self.relay = Relay(served.jetstream, served.names, served.tracer, owns, unreadable)
+        self.relay = Relay(served.jetstream, served.names, served.tracer, owns, unreadable, served.bursts)
         states = States(served.name, actor.state_type, actor.state_version, actor.upgrades)
         mark_done = self.relay.checkpoint.mark_done
         self.journal = Journal(served.jetstream, served.names, states, served.options, mark_done, unreadable)
@@ -174,6 +174,7 @@ class Serving:
             self._discovery.stop()
         self.relay.stop()
         await asyncio.gather(self.turns.close(), self.workers.close())
+        self.served.bursts.flush()
         if self._checkpoint_lease is not None:
             await self._checkpoint_lease.release()
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from opentelemetry.trace import Span, SpanKind
 
 from runtime.actor.handler import Handler
-from runtime.errors import HandlerFailed, NotDelivered, PublishError
+from runtime.errors import HandlerFailed, NotDelivered, Overloaded, PublishError, TooLarge
 from runtime.faults import error_text, log_fault
 from runtime.intake.context import Context
 from runtime.storage.record import Unreadable
@@ -127,7 +127,8 @@ class Endpoint:
 
     def answer_unsendable(self, request: Request, error: Exception) -> None:
         """Send an error for a reply that cannot be sent, for example because it is too large."""
-        logger.error("%s: the reply could not be sent: %s", self.subject, error)
+        text = f"the reply could not be sent: {error_text(error)}"
+        self._log(logging.ERROR, type(error).__name__, text, "replies could not be sent")
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
         # A command is answered after its commit. A query changes nothing.
         unsent.executed = self.handler.contract.op == "command"
@@ -140,12 +141,12 @@ class Endpoint:
         """
         span = request.span
         body = error_body(error, self.subject)
-        if body.code >= 500:
-            if is_internal(error):
-                span.record_exception(error)
-                log_fault(logger, "%s failed", self.subject, error=error)
-            elif not isinstance(error, Unreadable):  # the journal logs an unreadable record once
-                logger.warning("%s: %s", self.subject, error_text(error))
+        if body.code >= 500 and is_internal(error):
+            span.record_exception(error)
+            log_fault(logger, "%s failed", self.subject, error=error)
+        elif isinstance(error, Overloaded | TooLarge) or (body.code >= 500 and not isinstance(error, Unreadable)):
+            # The journal logs an unreadable record, once.
+            self._log(logging.WARNING, body.kind, error_text(error), "requests were refused")
         block, payload = error_reply(body, response_line(span), request.format)
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
@@ -156,7 +157,8 @@ class Endpoint:
             self.respond(request.reply, payload, block)
         except PublishError as unsent:
             # The caller waits until its deadline: this was the only way to reach it.
-            logger.warning("%s: an error reply could not be sent: %s", self.subject, unsent)
+            text = f"an error reply could not be sent: {unsent}"
+            self._log(logging.WARNING, type(unsent).__name__, text, "error replies could not be sent")
 
     def fail(self, request: Request, error: BaseException) -> None:
         """Answer a request that raised an exception of the application before its handler: its `__post_init__`, say."""
@@ -170,4 +172,9 @@ class Endpoint:
         """Count and log a request without a reply subject, or with one that is no inbox. It is not run or answered."""
         self.stats.errors += 1
         self.stats.last_error = "the reply subject is no inbox" if reply else "no reply subject"
-        logger.warning("%s: a request was dropped: %s", self.subject, self.stats.last_error)
+        text = f"a request was dropped: {self.stats.last_error}"
+        self._log(logging.WARNING, self.stats.last_error, text, "requests were dropped")
+
+    def _log(self, level: int, kind: str, text: str, what: str) -> None:
+        """Log a request that failed; see `Bursts.log`. A burst of them is one line."""
+        self.context.served.bursts.log(logger, level, self.subject, kind, text, what)

@@ -24,6 +24,7 @@ from runtime.errors import (
 from runtime.faults import error_text, log_fault
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.options import Options
+from runtime.storage.record import Unreadable
 from runtime.telemetry import Counter, Durations, Template, finish
 from runtime.turns.work import Rerun, Work
 from runtime.wire.replies import is_internal
@@ -167,7 +168,7 @@ class EventWork(Work, kw_only=True, eq=False):
         if permanent is None:
             permanent = isinstance(error, PERMANENT) and not isinstance(error, InvalidValue)
             permanent |= isinstance(error, _OWN_PERMANENT) and not error.remote
-        if isinstance(error, NotDelivered) and not permanent:
+        if isinstance(error, NotDelivered) and not isinstance(error, Unreadable) and not permanent:
             if isinstance(error, CircuitOpen) and error.__cause__ is not None:
                 error = error.__cause__  # the failure that opened the circuit
             if self._may_wait():

@@ -33,6 +33,7 @@ from runtime.storage.record import CANCEL, EVENT, Outgoing, Unreadable, check_su
 from runtime.storage.schedules import take_back
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.telemetry import ServiceTracer
+from runtime.telemetry.bursts import Bursts
 from runtime.wire import header_block
 from runtime.wire.subjects import Names, token_key
 
@@ -68,6 +69,7 @@ class Relay:
         owns: Returns whether this process still owns the keys, by the clock. A process that was paused may have lost them
             before it is notified; its relay then stops.
         unreadable: Logs the records whose outbox cannot be read.
+        bursts: Joins the log lines of publishes that fail.
     """
 
     def __init__(
@@ -77,10 +79,12 @@ class Relay:
         tracer: ServiceTracer,
         owns: Callable[[], bool],
         unreadable: UnreadableRecords,
+        bursts: Bursts,
     ) -> None:
         self._jetstream = jetstream
         self._owns = owns
         self._unreadable = unreadable
+        self._bursts = bursts
         self._loop = asyncio.get_running_loop()
         self._names = names
         self._messages = OutboxMessages(names, tracer, jetstream.connection.server_address)
@@ -331,7 +335,9 @@ class Relay:
             return
         key, failures = attempt.key, attempt.failures + 1
         if _BACKOFF.nominal(failures) > _SILENT_PAUSE:
-            logger.warning("%s: events of key %s are not published yet: %s", self._names.actor, key.token, error)
+            text = f"events of key {key.token} are not published yet: {error}"
+            kind = type(error).__name__
+            self._bursts.log(logger, logging.WARNING, self._names.actor, kind, text, "publishes failed")
         self._loop.call_later(_BACKOFF.delay(failures), self._retry, key, failures)
 
     def _retry(self, key: StoredKey, failures: int) -> None:

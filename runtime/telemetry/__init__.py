@@ -1,7 +1,8 @@
 """Spans, metrics and log lines: OpenTelemetry for users and collectors, at little cost on the path of a message.
 
-Code outside this room may use the names below and three modules: `semconv` (names of attributes and metrics), `tree`
-(a trace as text) and `metrics.prometheus` (the text of `/metrics`). Everything else is internal.
+Code outside this room may use the names below and four modules: `semconv` (names of attributes and metrics), `tree`
+(a trace as text), `metrics.prometheus` (the text of `/metrics`) and `bursts` (like log lines as one). Everything else is
+internal.
 
 A process creates one `Tracing`, each actor type a `ServiceTracer` from it, and each operation a `Template` from that:
 

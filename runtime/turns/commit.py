@@ -26,6 +26,7 @@ from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge
 from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outgoing
 from runtime.storage.relay import Relay
 from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
+from runtime.telemetry.bursts import Bursts
 from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
 from runtime.turns.work import Rerun, Work, storage_error
@@ -76,6 +77,7 @@ class Commits:
         tracer: ServiceTracer,
         keyed: bool,
         exit: Callable[[BaseException], None],
+        bursts: Bursts,
         resume: Callable[[Key[Work]], None],
     ) -> None:
         self._names = names
@@ -85,6 +87,7 @@ class Commits:
         self._traced = tracer.tracing.records
         self._keyed = keyed
         self._exit = exit
+        self._bursts = bursts
         self._resume = resume
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
@@ -136,14 +139,14 @@ class Commits:
                     while (rest := await self._store(key, batch)) is not None:
                         batch, pending.staged = batch[: -len(rest)], rest + pending.staged
                 except RecordTooLarge as error:
-                    logger.error("%s", error)
                     finish(batch[0].span, None, TooLarge.__name__)
                     failures: dict[Staged, BaseException] = {batch[0]: TooLarge(str(error))}
                     await self._undo(key, pending, batch, failures)
                 except Conflict:
                     await self._undo(key, pending, batch, self._after_conflict(batch))
                 except (NotStored, Unsettled) as error:
-                    logger.error("%s: %s", self._names.actor, error)
+                    kind = type(error).__name__
+                    self._bursts.log(logger, logging.ERROR, self._names.actor, kind, str(error), "commits failed")
                     await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(self._names.actor, error)))
         except BaseException:
             # This process stops. The batch that was sent may be stored; the other turns are not.

@@ -10,7 +10,12 @@ from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
 from runtime.storage.streams import Streams
+<<<<<<< HEAD
 from runtime.telemetry import ServiceTracer, semconv
+=======
+from runtime.telemetry import ServiceTracer
+from runtime.telemetry.bursts import Bursts
+>>>>>>> 871bb28 (Log a burst of refused requests as one line with a count)
 from runtime.turns.overrun import Overruns
 from runtime.wire.subjects import Names
 
@@ -32,6 +37,8 @@ class Served(msgspec.Struct, frozen=True, eq=False):
     """The host's callback for a part that failed."""
     exit: Callable[[BaseException], None]
     """The host's callback for an exception that asks for the end of the process: it drains all actors first."""
+    bursts: Bursts
+    """Joins the log lines of refused requests."""
     namespace: str = ""
     lease_ttl: float = 4.0
     """Seconds."""

@@ -70,7 +70,9 @@ class Turns:
         self.owns = owns
         self.keys = Keys(served.names, journal, relay, options.resident)
         self.admission = Admission(served.name, options.mailbox)
-        self.commits = Commits(served.names, journal, relay, served.tracer, served.keyed, served.exit, self._resume)
+        self.commits = Commits(
+            served.names, journal, relay, served.tracer, served.keyed, served.exit, served.bursts, self._resume
+        )
         self._served = served
         self._keyed = served.keyed
         self._options = options

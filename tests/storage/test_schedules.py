@@ -31,7 +31,7 @@ async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[P
 def former_owner(system: Probe, owns: Callable[[], bool] = lambda: True) -> Relay:
     """Return the relay of a former owner that has just woken up."""
     served = system.served("bell")
-    return Relay(served.jetstream, served.names, served.tracer, owns, UnreadableRecords("shop"))
+    return Relay(served.jetstream, served.names, served.tracer, owns, UnreadableRecords("shop"), served.bursts)
 
 
 async def publish(relay: Relay, outbox: Outbox) -> None:

@@ -201,7 +201,7 @@ async def test_an_event_for_a_state_of_a_newer_version_is_a_dead_letter(
     options = {"url": nats_server.url, "namespace": namespace}
     async with running(Two, **options) as system:
         await write(system, new="from the future")
-    async with running(Reacting, **options) as system:
+    async with running(Reacting, Desk, **options) as system:
         await system.bus.emit(Renamed("new"))
         await system.bus.emit(Renamed("old"))
         letters = DeadLetters(JetStream(system.connection), Names("notes", namespace))
@@ -212,6 +212,12 @@ async def test_an_event_for_a_state_of_a_newer_version_is_a_dead_letter(
         (letter,) = await system.until(found)
         assert "newer version of this service" in letter.failure.reason and letter.failure.attempts == 2
         assert await system.bus.query(GetNote("old")) == "renamed old"
+
+
+class Desk(Actor):
+    """The owner of the event's stream."""
+
+    name = "desk"
 
 
 class Broken(Two):
@@ -225,7 +231,7 @@ class Unready(Three):
 @pytest.mark.parametrize(
     ("actor", "reason"),
     [
-        (Broken, "the upgrade from state version 1 failed: KeyError('nothing')"),
+        (Broken, "the upgrade from state version 1 failed: KeyError: 'nothing'"),
         (Unready, "no upgrade leads from state version 2 to 3"),
     ],
 )
