@@ -10,12 +10,8 @@ from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
 from runtime.storage.streams import Streams
-<<<<<<< HEAD
 from runtime.telemetry import ServiceTracer, semconv
-=======
-from runtime.telemetry import ServiceTracer
 from runtime.telemetry.bursts import Bursts
->>>>>>> 871bb28 (Log a burst of refused requests as one line with a count)
 from runtime.turns.overrun import Overruns
 from runtime.wire.subjects import Names
 

@@ -26,7 +26,7 @@ from runtime import (
 from runtime.admin.doctor import RunningService, examine
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.record import Kind, Outgoing, decode_record, encode_record
-from runtime.storage.schedules import timer_message
+from runtime.storage.schedules import timer_headers, timer_subject
 from runtime.testing import worker
 from runtime.wire import header_block
 from tests.support.probe import Probe, running
@@ -525,7 +525,8 @@ async def test_a_stored_timer_runs_under_the_key_of_its_command(nats_server: Emb
     async with running(Bells, Callers, url=nats_server.url, namespace=namespace) as system:
         body = msgspec.Raw(msgspec.json.encode(Ring("theirs", "ding")))
         entry = Outgoing("id-1", Kind.TIMER, "Ring", "mine", body, time.time(), timer="t")
-        subject, block = timer_message(system.served("bell").names, entry, 1, b"")
+        names = system.served("bell").names
+        subject, block = timer_subject(names, entry), timer_headers(names, entry, 1, b"")
         await system.jetstream.publish(subject, bytes(body), headers=block)
         await until_notes(system, "theirs", "ding")
         assert await notes(system, "mine") == []
