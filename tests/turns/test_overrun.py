@@ -167,11 +167,20 @@ async def test_a_handler_that_ignores_its_cut_is_abandoned(
         assert RUN_COUNTS[f"deaf {namespace}"] == 1, "cancelled twice: the first ended the wait"
         (line,) = [record.getMessage() for record in caplog.records if "is abandoned" in record.getMessage()]
         assert "slow: command.do of key 'k'" in line and "_ignore_all" in line and "runtime/turns" not in line
+        held = [
+            asyncio.ensure_future(bus.command(DoLong("k", how), timeout=20)) for how in (f"plain {namespace}-b", "well")
+        ]
+        await system.until(lambda: system.waiting("slow", "k"))
+        requests = system.requests("slow")
         gate(namespace).set()
         await system.until(lambda: RUN_COUNTS[f"over {namespace}"])
         assert RUN_COUNTS[f"refused {namespace}"] == 5
-        assert [await bus.command(Do("k")), await bus.query(Look("late"))] == [3, 0]
-        assert await system.stored_events("slow") == []
+        assert (system.requests("slow"), system.waiting("slow", "k")) == (requests, 1), (
+            "its end starts and answers nothing"
+        )
+        gate(f"{namespace}-b").set()
+        assert [*await asyncio.gather(*held), await bus.query(Look("late"))] == [3, 4, 0]
+        assert len(await system.stored_events("slow")) == 1, "that of the handler which was held"
 
 
 @pytest.mark.parametrize("send", [Look("k", "deaf"), LookAll("deaf"), DoAll("deaf"), Happened("k", "deaf")])
