@@ -75,7 +75,6 @@ class Durables:
         if info is None:
             raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
         known = self.positions.get(stream, config.durable)
-        logger.error("DEBUG %s %s %s", info.delivered, info.ack_floor, info.num_pending)
         if known is not None and known.created != info.created:
             raise StreamChanged(f"consumer {stream}/{config.durable} was deleted and created again")
         # Processes that share a consumer may run different versions. The newest version has configured it.
