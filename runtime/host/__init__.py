@@ -8,6 +8,6 @@ Used from outside:
 - `config`: the settings of a process, merged from flags, environment and file.
 - `signals`: the first signal drains, the second ends the process.
 
-The other modules are internal: `standby`, `serving` (the parts of one ownership), `health` (the HTTP port) and `reports`
-(what does not work, for the doctor).
+The other modules are internal: `standby`, `serving` (the parts of one ownership), `health` (the HTTP port), `refusals`
+(missing permissions) and `reports` (what does not work, for the doctor).
 """

@@ -9,10 +9,12 @@ A host calls `on_start` of its actor, and then repeats *ownerships* until it dra
 3. **End.** A drain finishes the work in hand first. After a lost lease or a failure, the work in hand is abandoned; the
    next owner gets it again from JetStream. In both cases the lease is released last.
 
-Two things can go wrong, and count differently:
+Three things can go wrong, and count differently:
 
 - *A lost lease* takes the host back to standby, as often as it happens. No part of this process has failed, and a new
   process would not help against a slow network. The loss of a lease takes its time to live, so it cannot loop fast.
+- *A missing permission* takes it back to standby too, as often as it happens: another process may have it, and it may be
+  given back. `/readyz` has the reason meanwhile.
 - *A failed part* (a crashed task, a deleted consumer, a storage error) does so too, after a growing pause. Most of
   these failures pass, and a restart creates deleted consumers and streams again. A host that fails more than five times
   within a minute has a cause that restarts do not remove. `run` then raises `HostFailed`, and the process ends, so that
@@ -34,7 +36,7 @@ from runtime.faults import error_text, log_fault
 from runtime.host.hooks import Hooks
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby, has_standby
-from runtime.nats.connection import Connection
+from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
 from runtime.options import Options
@@ -52,6 +54,8 @@ _RESTART_WINDOW = 60.0
 """Seconds over which restarts are counted."""
 _BACKOFF = Backoff(first=0.2, longest=2.0)
 """The pauses before a restart. They have no jitter."""
+_PERMISSION_PAUSE = 1.0
+"""Seconds before the next ownership after the server has refused a subject."""
 
 
 class HostFailed(ActorError):
@@ -123,6 +127,12 @@ class Host:
         """Called with the exception of a handler that asks for the end of the process."""
         self.hooks = Hooks(self.served.actor, self.exit)
         """`on_start` and `on_stop` of the actor."""
+        self.refusals: Callable[[str], list[str]] = lambda actor: []
+        """Returns what the server refuses to an actor of this process."""
+        self.failure = ""
+        """The failure after which the host begins again; empty if there was none since it served last."""
+        self._refused_subject = ""
+        """The subject that the server has refused last; empty since the host served."""
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist."""
         self._drain = asyncio.Event()
@@ -159,7 +169,10 @@ class Host:
                 except StateLost:
                     raise
                 except LeaseLost as error:
+                    self.failure = str(error)
                     logger.warning("%s: back to standby: %s", self.name, error)
+                except PermissionDenied as error:
+                    await self._wait_for_permission(error)
                 except (ActorError, TimeoutError, OSError) as error:
                     await self._back_off(error)
         finally:
@@ -217,7 +230,10 @@ class Host:
     @property
     def problems(self) -> list[str]:
         """Why the actor is not ready; empty if it serves, is in standby, or is starting without a failure."""
-        return []
+        refused = self.refusals(self.name)
+        if self.failure and not self.ready.is_set() and not self.standby:
+            return [self.failure, *refused]
+        return refused
 
     @property
     def warnings(self) -> list[str]:
@@ -274,8 +290,10 @@ class Host:
         serving = Serving(self.served, lease if keyed else None, self.wait_idle)
         self._failure = asyncio.get_running_loop().create_future()
         try:
-            await serving.start()
+            if not await self._unless_draining(serving.start()):
+                return
             self._serving = serving
+            self.failure = self._refused_subject = ""
             self.ready.set()
             logger.info("%s: %s", self.name, self._summary())
             error = await self._wait_for_end(lease)
@@ -324,9 +342,17 @@ class Host:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    async def _wait_for_permission(self, error: PermissionDenied) -> None:
+        """Pause after a refusal. It does not count as a failure: a new process would not help, and it may be cured."""
+        if error.subject != self._refused_subject:
+            logger.error("%s: back to standby until the server permits it: %s", self.name, error)
+        self.failure, self._refused_subject = str(error), error.subject
+        await self._unless_draining(asyncio.sleep(_PERMISSION_PAUSE))
+
     async def _back_off(self, error: BaseException) -> None:
         """Count a failure, and pause before the next ownership. Raises `HostFailed` for one failure too many."""
         now = time.monotonic()
+        self.failure = str(error) or type(error).__name__
         logger.warning("%s: back to standby: %s", self.name, error)
         if len(self._restarts) == _RESTARTS and now - self._restarts[0] < _RESTART_WINDOW:
             raise HostFailed(

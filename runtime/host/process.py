@@ -17,6 +17,7 @@ from runtime.actor.base import Actor, require_actor
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.health import HealthServer
 from runtime.host.host import Deployment, Host
+from runtime.host.refusals import Refusals
 from runtime.host.reports import Reports
 from runtime.host.signals import drain_on_signals
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -76,8 +77,10 @@ class Runner:
         """The exception of a handler that has asked for the end of the process; None if there is none."""
         self._expired: str | None = None
         """Why the connection cannot be kept; None while it can."""
+        self._refusals = Refusals(connection, [host.names for host in self.hosts])
         for host in self.hosts:
             host.siblings = self.hosts
+            host.refusals = self._refusals.reasons
             host.on_exit = self._exit
 
     async def run(self) -> None:
@@ -94,6 +97,7 @@ class Runner:
         hosts = [asyncio.ensure_future(host.run()) for host in self.hosts]
         closed = asyncio.ensure_future(self.connection.wait_closed())
         reports = asyncio.ensure_future(Reports(self.hosts, JetStream(self.connection)).run())
+        refusals = asyncio.ensure_future(self._refusals.run())
         try:
             waiting = set(hosts)
             while waiting:
@@ -109,13 +113,13 @@ class Runner:
                 raise ActorError(self._expired)
         finally:
             self.connection.on_expiring.remove(self._expire)
-            for task in (closed, reports, *hosts):
+            for task in (closed, reports, refusals, *hosts):
                 task.cancel()
-            await asyncio.gather(reports, *hosts, return_exceptions=True)
+            await asyncio.gather(reports, refusals, *hosts, return_exceptions=True)
 
     async def wait_ready(self) -> None:
-        """Wait until every host serves its actor or is in standby."""
-        while not all(host.ready.is_set() or host.standby for host in self.hosts):
+        """Wait until every host serves its actor or is in standby, and the server refuses nothing."""
+        while not all(host.ready.is_set() or host.standby for host in self.hosts) or self._refusals.reasons():
             await asyncio.sleep(0.005)
 
     async def wait_serving(self) -> None:
@@ -124,12 +128,17 @@ class Runner:
             await host.ready.wait()
 
     def unready_reasons(self) -> list[str]:
-        """Return the reasons why this process is not ready. The list is empty if every host serves or is in standby."""
+        """Return the reasons why this process is not ready.
+
+        The list is empty if every host serves or is in standby, and the server refuses nothing that they need.
+        """
         if not self.connection.is_connected:
             return ["not connected to NATS"]
         if self._stopping:
             return ["draining"]
-        return [f"{host.name} is starting" for host in self.hosts if not host.ready.is_set() and not host.standby]
+        starting = [host for host in self.hosts if not host.ready.is_set() and not host.standby]
+        reasons = [f"{host.name} is starting{f': {host.failure}' if host.failure else ''}" for host in starting]
+        return reasons + self._refusals.reasons()
 
     def raise_exit(self) -> None:
         """Raise the exception of a handler that has asked for the end of the process, if there is one."""

@@ -121,12 +121,12 @@ class Serving:
             subscription = await served.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self.consumers.start()
-        await served.connection.flush()
+        self._discovery = self._micro_service()
+        await self._discovery.start()
+        await served.connection.flush()  # From here on, a refused subscription is known.
         for subscription in self._subscriptions:
             if subscription.error is not None:
                 raise subscription.error
-        self._discovery = self._micro_service()
-        await self._discovery.start()
         self._spawn(self._tick())
 
     @property
@@ -148,7 +148,7 @@ class Serving:
         try:
             async with asyncio.timeout(_DRAIN_TIMEOUT):
                 await self._finish_in_hand()
-                await self.relay.wait_idle()
+                await self.relay.drain()
                 if not self.exit_raised:
                     await self.consumers.save_positions()
                 await self.relay.save()

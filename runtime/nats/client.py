@@ -67,6 +67,8 @@ class NatsClient(Client):
         self._attempt_ends = 0.0
         self.credentials = options.credentials()
         """The credentials by nkey, as they were read for the last attempt to connect; None if there are none."""
+        self.error_line = b""
+        """The last ``-ERR`` line of the server, for the case of the subjects in it, which nats-py lowers."""
         self.newer_servers_only = False
         """Whether to refuse servers that are too old for actors."""
         close_in_children(self)

@@ -13,6 +13,7 @@ from runtime.nats.loopback import Loopback
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.receive import Receiver
 from runtime.nats.requests import ReplyTable, Response
+from runtime.nats.resubscribing import Resubscribing
 from runtime.nats.server_version import REMEDY, too_old
 from runtime.nats.session import Session
 from runtime.nats.subscription import Subscription
@@ -60,6 +61,9 @@ class Connection:
         self.domain: str | None = None
         """The JetStream domain of the server; empty if it has none, None if the server has no JetStream of its own."""
         self._subscriptions: set[Subscription] = set()
+        self._resubscribing = Resubscribing(self.flush)
+        self._inbox: Subscription | None = None
+        """The subscription to the replies of all requests."""
         self._session = session = Session(self._client, options, options.name or name, self._transport.stop)
         session.on_disconnect.append(self._on_disconnect)
         session.on_reconnect.append(self._on_reconnect)
@@ -84,7 +88,7 @@ class Connection:
         try:
             connection._transport.start()
             connection._find_domain()
-            await connection._transport.subscribe(connection._replies.subject, "", connection._replies.receive)
+            connection._inbox = await connection.subscribe(connection._replies.subject, connection._replies.receive)
         except BaseException:
             await connection.close()
             raise
@@ -158,7 +162,7 @@ class Connection:
 
         Raises:
             NoResponders: The subject has no subscriber.
-            ConnectionLost: The connection ended before the reply came.
+            ConnectionLost: The connection ended before the reply came, or the server refuses the inbox of the replies.
             TimeoutError: No reply came in time.
             NotConnected: There was no connection during the timeout.
             PermissionDenied: The server refused the subject.
@@ -167,6 +171,8 @@ class Connection:
         expires_at = self._loop.time() + timeout
         if not self._client.is_connected:
             await self.wait_connected(timeout)
+        if self._inbox is not None and self._inbox.error is not None:
+            raise ConnectionLost(f"no reply to {_text(subject)} can arrive: {self._inbox.error}")
         return await self.request_nowait(validate_subject(subject), payload, headers, expires_at)
 
     def request_nowait(
@@ -235,10 +241,22 @@ class Connection:
             raise PublishError(f"cannot subscribe to {subject!r} (queue {queue!r}): {error}") from error
         if queue and self.options.loopback:
             unsubscribe = self._in_order(self.serve_in_process(subject, receiver), unsubscribe)
-        subscription = Subscription(subject, queue, unsubscribe, self.flush)
-        subscription.on_end = self._subscriptions.discard
+
+        async def again() -> Callable[[bool], None]:
+            ends = await self._transport.subscribe(subject, queue, receiver)
+            if queue and self.options.loopback:
+                return self._in_order(self.serve_in_process(subject, receiver), ends)
+            return ends
+
+        subscription = Subscription(subject, queue, unsubscribe, self.flush, again)
+        subscription.on_end = self._on_end
         self._subscriptions.add(subscription)
         return subscription
+
+    @property
+    def refused_subscriptions(self) -> list[str]:
+        """The subjects to which the server refuses a subscription now. They are subscribed to again and again."""
+        return sorted(subscription.subject for subscription in self._resubscribing.refused)
 
     def serve_in_process(self, subject: str, receiver: Receiver) -> Callable[[], None]:
         """Pass this process's own requests for `subject` to `receiver` directly; return a function that ends this.
@@ -312,7 +330,12 @@ class Connection:
         for callback in self.on_reconnect:
             callback()
 
+    def _on_end(self, subscription: Subscription) -> None:
+        self._subscriptions.discard(subscription)
+        self._resubscribing.ended(subscription)
+
     def _on_close(self) -> None:
+        self._resubscribing.stop()
         self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
 
     def _on_error(self, error: Exception) -> None:
@@ -322,8 +345,16 @@ class Connection:
             for subscription in self._subscriptions:
                 if error.operation == "subscription" and subscription.subject.lower() == error.subject.lower():
                     subscription.error = error
+                    self._resubscribing.add(subscription, error)
+            if self._inbox is not None and self._inbox.error is error:
+                # Whether the requests are executed is unknown: their replies cannot arrive.
+                self._replies.fail(ConnectionLost(f"no reply can arrive: {error}"))
         for callback in self.on_error:
             callback(error)
+
+
+def _text(subject: bytes | str) -> str:
+    return subject if isinstance(subject, str) else subject.decode("utf-8", "backslashreplace")
 
 
 def validate_subject(subject: bytes | str) -> bytes:

@@ -9,7 +9,16 @@ from typing import Final
 from runtime.errors import ActorError, PublishError
 
 _PERMISSIONS_VIOLATION: Final = "permissions violation for "
-_REFUSED_SUBJECT: Final = re.compile(r'for (publish|subscription) to "([^"]*)"')
+_REFUSED_SUBJECT: Final = re.compile(r'for (publish|subscription) to "([^"]*)"', re.IGNORECASE)
+_PREFIXES: Final = (
+    "_INBOX.",
+    "$JS.ACK.",
+    "$JS.API.CONSUMER.MSG.NEXT.",
+    "$JS.API.STREAM.INFO.",
+    "$JS.API.",
+    "$KV.",
+    "$SRV.",
+)
 _AUTHORIZATION_VIOLATION: Final = "authorization violation"
 _AUTHENTICATION_LOST: Final = re.compile(r"authentication (expired|revoked)|" + _AUTHORIZATION_VIOLATION, re.IGNORECASE)
 
@@ -25,8 +34,8 @@ class NotConnected(PublishError):
 class PermissionDenied(PublishError):
     """The server refused a publish or a subscription: the user's permissions do not allow the subject.
 
-    `operation` is "publish" or "subscription", and `subject` is in lower case (nats-py lowers it). Both are empty if the
-    server names neither.
+    `operation` is "publish" or "subscription", and `subject` is as the server names it. On nats-py's public API it is in lower
+    case. Both are empty if the server names neither.
     """
 
     def __init__(self, message: str, operation: str = "", subject: str = "") -> None:
@@ -42,14 +51,30 @@ class ConnectionLost(TimeoutError):
     """
 
 
-def permission_denied(error: Exception) -> PermissionDenied | None:
-    """Return the refusal by permissions that nats-py reports as `error`, or None if `error` is another one."""
-    text = str(error)
+def permission_denied(error: Exception, line: bytes = b"") -> PermissionDenied | None:
+    """Return the refusal by permissions that nats-py reports as `error`, or None if `error` is another one.
+
+    Args:
+        error: The error of nats-py, whose text is in lower case.
+        line: The last ``-ERR`` line of the server. It is used if it has the same text.
+    """
+    text = str(error).removeprefix("nats: ")
     if _PERMISSIONS_VIOLATION not in text:
         return None
+    sent = line.decode("utf-8", "replace").removeprefix("-ERR").strip().strip("'")
+    if sent.lower() == text:
+        text = sent
     found = _REFUSED_SUBJECT.search(text)
-    operation, subject = found.groups() if found is not None else ("", "")
-    return PermissionDenied(f"the server refused: {text.removeprefix('nats: ')}", operation, subject)
+    operation, subject = (found[1].lower(), _restored(found[2])) if found is not None else ("", "")
+    return PermissionDenied(f"the server refused: {text}", operation, subject)
+
+
+def _restored(subject: str) -> str:
+    """Return a subject with the usual prefixes of NATS in their own case, in case that nats-py has lowered it."""
+    for prefix in _PREFIXES:
+        if subject.startswith(prefix.lower()):
+            return prefix + subject[len(prefix) :]
+    return subject
 
 
 def is_authorization_violation(error: Exception) -> bool:

@@ -223,7 +223,7 @@ class _Parser:
     """Replaces nats-py's parser in its client, which calls `parse` and `reset`."""
 
     def __init__(self, client: Client, scanner: FrameScanner, after_read: Callable[[], Any]) -> None:
-        self._client = client
+        self._client: Any = client
         self._scanner = scanner
         self._after_read = after_read
         self._inner = Parser(client)
@@ -249,6 +249,8 @@ class _Parser:
 
     async def _pass_on(self, frame: bytes) -> None:
         inner = self._inner
+        if frame.startswith(b"-ERR"):
+            self._client.error_line = frame
         try:
             await inner.parse(frame)
         except (ValueError, LookupError, AttributeError, asyncio.InvalidStateError) as error:

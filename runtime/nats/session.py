@@ -198,18 +198,17 @@ class Session:
 
     async def _on_error(self, error: Exception) -> None:
         close_failed_handshake(self._client)
+        refusal = permission_denied(error, self._client.error_line)
+        error = refusal or error
         text = str(error)
-        refusal = permission_denied(error)
-        if refusal is not None:
-            error = refusal
-        elif is_authorization_violation(error):
+        if is_authorization_violation(error):
             self._on_unauthorized(error)
         elif isinstance(error, TlsNotOffered):
             self._without_tls.add(text)
             if len(self._without_tls) >= len(self._options.servers) and not self._refused.done():
                 self._refused.set_result(error)  # `open` need not wait: each server was asked
-        # While disconnected, each attempt to connect reports the same error. Log it once.
-        if self._client.is_connected or str(self._last_error) != text:
+        # While disconnected, each attempt to connect reports the same error. So does a refused publish. Log it once.
+        if (self._client.is_connected and refusal is None) or str(self._last_error) != text:
             logger.warning("NATS at %s: %s", self._options.address, text or repr(error))
         self._last_error = error
         for callback in self.on_error:

@@ -12,17 +12,23 @@ logger = logging.getLogger("actorloom.nats")
 class Subscription:
     """A subscription to one subject, which a reconnect restores. `Connection.subscribe` creates it.
 
-    `error` is set if the server refuses the subscription.
+    `error` is set while the server refuses the subscription.
     """
 
     def __init__(
-        self, subject: str, queue: str, unsubscribe: Callable[[bool], None], flush: Callable[[float], Awaitable[None]]
+        self,
+        subject: str,
+        queue: str,
+        unsubscribe: Callable[[bool], None],
+        flush: Callable[[float], Awaitable[None]],
+        subscribe: Callable[[], Awaitable[Callable[[bool], None]]],
     ) -> None:
         self.subject = subject
         self.queue = queue
         self.error: PermissionDenied | None = None
         self._unsubscribe = unsubscribe
         self._flush = flush
+        self._subscribe = subscribe
         self._ended = False
         self.on_end: Callable[[Subscription], None] | None = None
 
@@ -33,6 +39,15 @@ class Subscription:
             self._unsubscribe(False)
             if self.on_end is not None:
                 self.on_end(self)
+
+    async def renew(self) -> None:
+        """Subscribe again after a refusal. The server sets `error` again if it still refuses."""
+        if not self._ended:
+            self._unsubscribe(False)
+            self.error = None
+            self._unsubscribe = await self._subscribe()
+            if self._ended:  # It was ended meanwhile.
+                self._unsubscribe(False)
 
     async def drain(self, timeout: float = 2.0) -> None:
         """End the subscription without loss: messages that the server has routed here are delivered first.

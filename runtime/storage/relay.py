@@ -23,6 +23,7 @@ import msgspec
 
 from runtime.backoff import Backoff
 from runtime.errors import ActorError, PublishError
+from runtime.nats.errors import PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
@@ -41,6 +42,9 @@ logger = logging.getLogger("actorloom.storage")
 
 _BACKOFF = Backoff(first=0.05, longest=5.0)
 """The pauses before a failed publish is repeated."""
+
+_DRAIN_TICK = 0.1
+"""Seconds between two looks at what is left during a drain."""
 
 _SILENT_PAUSE = 1.0
 """Seconds: shorter pauses are not logged."""
@@ -96,6 +100,8 @@ class Relay:
         """The stored checkpoint."""
         self._swept = 0
         """The last sequence of the stream at the time of the last sweep."""
+        self._refused: dict[StoredKey, PermissionDenied] = {}
+        """Keys whose last publish was refused for want of a permission."""
         self._idle_waiters: list[asyncio.Future[None]] = []
         self._key_waiters: dict[StoredKey, list[asyncio.Future[None]]] = {}
         self._stopped = False
@@ -140,6 +146,21 @@ class Relay:
             waiter = self._loop.create_future()
             self._idle_waiters.append(waiter)
             await waiter
+
+    async def drain(self) -> None:
+        """Return when nothing is left to publish, or the relay has stopped.
+
+        Raises:
+            PublishError: The server refuses all that is left. The records contain it, for the next owner.
+        """
+        while self._keys:
+            refused = [self._refused.get(key) for key in self._keys]
+            if all(refused):
+                keys = "1 key" if len(refused) == 1 else f"{len(refused)} keys"
+                raise PublishError(f"events or timers of {keys} are left to the next owner: {refused[0]}")
+            waiter = self._loop.create_future()
+            self._idle_waiters.append(waiter)
+            await asyncio.wait({waiter}, timeout=_DRAIN_TICK)
 
     def stop(self) -> None:
         """Publish nothing more. The records contain the rest, for the next owner."""
@@ -312,6 +333,8 @@ class Relay:
         if not outbox or outbox[0][0] is not entry:
             return  # the outbox was dropped meanwhile
         self.published += 1
+        if self._refused:
+            self._refused.pop(key, None)
         _, origin = outbox.popleft()
         if entry.kind is not EVENT and sequence:
             # Timers are stored in the turns stream, whose sequences the checkpoint covers.
@@ -331,6 +354,8 @@ class Relay:
 
     def _retry_later(self, attempt: _Attempt, error: Exception) -> None:
         self.failed += 1
+        if isinstance(error, PermissionDenied):
+            self._refused[attempt.key] = error
         if self._stopped:
             return
         key, failures = attempt.key, attempt.failures + 1

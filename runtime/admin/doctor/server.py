@@ -36,7 +36,11 @@ async def check_server(
     try:
         account = await jetstream.account()
     except (ActorError, TimeoutError) as error:
-        todo = "add `jetstream { store_dir: … }` to its configuration, and enable it for this account"
+        todo = (
+            _grant(error)
+            if isinstance(error, PermissionDenied)
+            else "add `jetstream { store_dir: … }` to its configuration, and enable it for this account"
+        )
         yield fail("jetstream", f"does not answer: {error}", todo)
         return
     address = monitor or f"http://{connection.server_address[0]}:{DEFAULT_PORT}"
