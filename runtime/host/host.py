@@ -237,8 +237,8 @@ class Host:
 
     @property
     def warnings(self) -> list[str]:
-        """What does not work although the actor serves: the reactions that wait for the stream of another actor."""
-        return [] if self._serving is None else self._serving.consumers.warnings
+        """What does not work although the actor serves: reactions that wait for a stream, and records that are unreadable."""
+        return [] if self._serving is None else self._serving.warnings
 
     @property
     def serving(self) -> Serving | None:

@@ -80,7 +80,7 @@ class Serving:
         bus = Bus(served.connection, served.tracer, namespace=served.namespace, timeout=served.options.timeout)
         actor = served.actor
         owns = lease.held if lease is not None else lambda: True
-        unreadable = UnreadableRecords(served.name)
+        self._unreadable = unreadable = UnreadableRecords(served.name)
         self.relay = Relay(served.jetstream, served.names, served.tracer, owns, unreadable, served.bursts)
         states = States(served.name, actor.state_type, actor.state_version, actor.upgrades)
         mark_done = self.relay.checkpoint.mark_done
@@ -128,6 +128,11 @@ class Serving:
             if subscription.error is not None:
                 raise subscription.error
         self._spawn(self._tick())
+
+    @property
+    def warnings(self) -> list[str]:
+        """What does not work although the actor serves: reactions without a stream, and unreadable records."""
+        return [*self.consumers.warnings, *self._unreadable.warnings]
 
     @property
     def busy(self) -> bool:

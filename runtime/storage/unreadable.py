@@ -9,6 +9,9 @@ logger = logging.getLogger("actorloom.storage")
 _MOST = 1000
 """Subjects that are remembered and logged one by one."""
 
+_NAMED = 3
+"""Messages whose reason is in the warning."""
+
 
 class UnreadableRecords:
     """Remembers the stored messages of an actor that cannot be read.
@@ -23,6 +26,15 @@ class UnreadableRecords:
         self._actor = actor
         self._reasons: dict[str, str] = {}
         """By subject."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to report of this process: one text with the number of these messages and some of the reasons."""
+        reasons = list(self._reasons.values())
+        if not reasons:
+            return []
+        messages = "1 stored message" if len(reasons) == 1 else f"{len(reasons)} stored messages"
+        return [f"{messages} cannot be read: {'; '.join(reasons[:_NAMED])}"]
 
     def report(self, error: Unreadable, effect: str = "a key is refused, and missing from lists") -> None:
         """Log why a stored message cannot be read, unless it was logged before."""

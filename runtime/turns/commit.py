@@ -51,7 +51,7 @@ _MAX_RERUNS = 10
 class Staged:
     """One turn that has run, with everything it leaves behind if its commit succeeds."""
 
-    __slots__ = ("call", "handled", "outcome", "outgoing", "size", "span", "work")
+    __slots__ = ("call", "handled", "outcome", "outgoing", "span", "work")
 
     def __init__(
         self, work: Work, call: TurnCall, outcome: Outcome, handled: Handled, outgoing: list[Outgoing], span: Span
@@ -61,9 +61,12 @@ class Staged:
         self.outcome = outcome
         self.handled = handled
         self.outgoing = outgoing
-        self.size = len(handled.reply) + sum(len(each.body) + len(each.trace) for each in outgoing)
-        """The bytes of its reply, events and timers in a record, without names and ids."""
         self.span = span
+
+    @property
+    def size(self) -> int:
+        """The bytes of its reply, events and timers in a record, without names and ids."""
+        return len(self.handled.reply) + sum(len(each.body) + len(each.trace) for each in self.outgoing)
 
 
 class Commits:

@@ -52,8 +52,25 @@ class Asked(Event, actor="desk", key="name"):
     state: int
 
 
+class Post(Command[str], actor="desk"):
+    reply: int
+    events: list[int]
+
+
 class Desk(Actor):
+    """An actor without state. It also owns the stream of `Asked`."""
+
     name = "desk"
+
+    @command
+    async def post(self, message: Post) -> str:
+        for size in message.events:
+            self.emit(Posted("e" * size))
+        return "r" * message.reply
+
+
+class Posted(Event, actor="desk"):
+    text: str
 
 
 class Vault(Actor[Text]):
@@ -177,6 +194,17 @@ async def test_a_turn_that_does_not_fit_one_message_is_refused_with_both_sizes(v
     assert all(isinstance(each, TooLarge) or len(each) == number for number, each in enumerate(found))
     assert not any(isinstance(each, TooLarge) for number, each in enumerate(found) if number % 4)
     assert await bus.query(GetLength("mixed")) == 15 and await bus.query(GetLength("big")) == 10
+
+
+async def test_a_turn_of_an_actor_without_state_is_bounded_alike(vault: Probe) -> None:
+    limit = vault.connection.max_payload
+    half = limit // 2
+    assert len(await vault.bus.command(Post(half, [limit // 3]), id="fits")) == half
+    assert len(await vault.bus.command(Post(half, [limit // 3]), id="fits")) == half
+    for message in (Post(half, [half]), Post(10, [half, half]), Post(10, [limit - 100])):
+        with pytest.raises(TooLarge, match="would have"):
+            await vault.bus.command(message)
+    assert len(await vault.stored_events("desk")) == 1
 
 
 async def test_an_event_whose_turn_does_not_fit_is_a_dead_letter_at_once(vault: Probe) -> None:
