@@ -21,7 +21,7 @@ import msgspec
 from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas, Seconds
 from runtime.errors import ConfigurationError
-from runtime.nats.options import DATA_DIRECTORY, SECRETS, ConnectionOptions, environment
+from runtime.nats.options import DATA_DIRECTORY, IDENTITY, SECRETS, ConnectionOptions, environment
 from runtime.options import Options
 from runtime.wire.subjects import valid_namespace
 
@@ -158,13 +158,33 @@ def load(
     file = file or environ.get(f"{PREFIX}CONFIG")
     path = Path(file or FILE)
     values = _read_file(path) if file or path.is_file() else {}
+    found = "" if file else str(path)
     _check_variables(environ)
     for name in _SETTINGS:
         if text := environ.get(f"{PREFIX}{name.upper()}"):
             values[name] = Setting(text, f"{PREFIX}{name.upper()}")
-    values |= {f"nats.{name}": Setting(*setting) for name, setting in environment(environ).items()}
+    surroundings = environment(environ)
+    values |= {f"nats.{name}": Setting(*setting) for name, setting in surroundings.items()}
     values |= {key: setting for key, setting in (flags or {}).items() if setting.value is not None}
+    if found and (url := values.get("nats.url")) is not None and url.origin == found:
+        _keep_credentials(found, surroundings)
     return Configuration(values)
+
+
+def _keep_credentials(file: str, surroundings: Mapping[str, tuple[Any, str]]) -> None:
+    """Refuse to send credentials of the environment to a server that only the file of the working directory names.
+
+    The file may be that of somebody else: of an archive or a clone that the user looks at.
+
+    Raises:
+        ConfigurationError: The environment has credentials.
+    """
+    for name, (_, origin) in surroundings.items():
+        if name in IDENTITY:
+            raise ConfigurationError(
+                f"{file} of the working directory names the server, and {origin} has credentials ({name}), which are not "
+                f"sent there: name the server by --nats or NATS_URL, name the file by --config, or unset {origin}"
+            )
 
 
 _SETTINGS: Final = {field.name: field.type for field in msgspec.structs.fields(Settings)}

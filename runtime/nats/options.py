@@ -10,6 +10,7 @@ import msgspec
 
 from runtime.bounds import Bounded, Seconds
 from runtime.errors import ConfigurationError
+from runtime.nats.context import FILES, context_path, read_context, resolve
 from runtime.nats.credentials import Credentials
 from runtime.nats.server_url import ServerUrl, parse_server_url, without_userinfo
 
@@ -18,10 +19,16 @@ DATA_DIRECTORY = ".actorloom"
 """The data directory of the nats-server that `actorloom run` starts, in the working directory."""
 PUBLIC_API_VARIABLE = "ACTORLOOM_NATS_PUBLIC_API"
 
-_VARIABLES = ("url", "creds", "nkey", "user", "password", "token", "cert", "key", "ca")
-_FILES = ("creds", "nkey", "cert", "key", "ca")
+_VARIABLES = {
+    **{name: f"NATS_{name.upper()}" for name in ("url", "creds", "nkey", "user", "password", "token")},
+    **{name: f"NATS_{name.upper()}" for name in ("cert", "key", "ca")},
+    "user_jwt": "NATS_JWT",
+    "user_seed": "NATS_SEED",
+}
 SECRETS = ("password", "token", "user_jwt", "user_seed")
 """Fields that are never shown."""
+IDENTITY = ("user", "creds", "nkey", "cert", "key", *SECRETS)
+"""Fields that tell a server who the client is, and prove it."""
 
 
 class ConnectionOptions(Bounded, frozen=True, kw_only=True):
@@ -80,7 +87,7 @@ class ConnectionOptions(Bounded, frozen=True, kw_only=True):
             ConfigurationError: A named file does not exist.
         """
         fields: dict[str, Any] = {
-            field: _existing(value, origin) if field in _FILES else value for field, (value, origin) in values.items()
+            field: _existing(value, origin) if field in FILES else value for field, (value, origin) in values.items()
         }
         options = cls(**fields)
         try:
@@ -114,8 +121,11 @@ class ConnectionOptions(Bounded, frozen=True, kw_only=True):
         )
 
     def credentials(self) -> Credentials | None:
-        """Return the credentials by nkey, or None if the options have none. They are not read yet."""
-        if not (self.creds or self.nkey or self.user_jwt):
+        """Return the credentials by nkey, or None if the options have none. They are not read yet.
+
+        As in natscli, a user and a password precede them.
+        """
+        if not (self.creds or self.nkey or self.user_jwt) or (self.user is not None and self.password is not None):
             return None
         return Credentials(self.creds, self.nkey, self.user_jwt, self.user_seed)
 
@@ -169,33 +179,18 @@ def environment(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         Pairs of a value and its origin (a variable or a file), by field.
 
     Raises:
-        ConfigurationError: The context is unreadable.
+        ConfigurationError: The context is unreadable, or says what is not supported.
     """
     values: dict[str, tuple[Any, str]] = {}
     if context := environ.get("NATS_CONTEXT"):
-        path = _context_path(context, environ)
-        values |= {field: (value, str(path)) for field, value in _read_context(path).items()}
-    for field in _VARIABLES:
-        variable = f"NATS_{field.upper()}"
+        path = context_path(context, environ)
+        values |= {field: (value, str(path)) for field, value in read_context(path, environ).items()}
+    for field, variable in _VARIABLES.items():
         if value := environ.get(variable):
-            values[field] = (value, variable)
+            values[field] = (resolve(field, value, variable, environ), variable)
+    if environ.get("NATS_SOCKS_PROXY"):
+        raise ConfigurationError("NATS_SOCKS_PROXY is set: connections through a proxy are not supported")
     return values
-
-
-def _context_path(name: str, environ: Mapping[str, str]) -> Path:
-    config = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".config")
-    return Path(config) / "nats" / "context" / f"{name}.json"
-
-
-def _read_context(path: Path) -> dict[str, Any]:
-    try:
-        context = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except OSError as error:
-        raise ConfigurationError(f"NATS_CONTEXT names {path}, which cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(f"NATS context {path} is not a JSON object: {error}") from error
-    wanted = (*_VARIABLES, "inbox_prefix")
-    return {field: value for field in wanted if isinstance(value := context.get(field), str) and value}
 
 
 def _existing(value: str, origin: str) -> str:

@@ -66,6 +66,28 @@ def test_without_a_url_nats_is_embedded(tmp_path: Path) -> None:
     assert found.connection.connect_timeout == 1.0
 
 
+@pytest.mark.parametrize(
+    "variable", ["NATS_USER", "NATS_PASSWORD", "NATS_TOKEN", "NATS_JWT", "NATS_SEED", "NATS_CREDS"]
+)
+def test_a_file_that_is_found_gets_no_credentials_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "actorloom.toml"
+    file.write_text('[nats]\nurl = "nats://theirs:1"\nuser = "ada"\n')
+    assert load(environ={}).connection.url == "nats://theirs:1"
+    environ = {variable: str(file)}
+    with pytest.raises(ConfigurationError, match=f"names the server, and {variable} has credentials"):
+        load(environ=environ)
+    # Whoever names the file or the server means it.
+    assert load(file=file, environ=environ).connection.url == "nats://theirs:1"
+    assert load(environ={**environ, "ACTORLOOM_CONFIG": str(file)}).connection.url == "nats://theirs:1"
+    assert load(environ={**environ, "NATS_URL": "nats://ours:2"}).connection.url == "nats://ours:2"
+    assert load({"nats.url": Setting("nats://ours:3", "--nats")}, environ=environ).connection.url == "nats://ours:3"
+    file.write_text("[nats]\nconnect_timeout = 1\n")
+    assert load(environ=environ).embedded
+
+
 def test_a_context_of_natscli_has_the_address_of_nats(tmp_path: Path) -> None:
     context = tmp_path / "nats" / "context" / "prod.json"
     context.parent.mkdir(parents=True)
