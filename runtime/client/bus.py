@@ -303,7 +303,7 @@ async def connect(
     *,
     namespace: str = "",
     timeout: float = DEFAULT_TIMEOUT,
-    service: str = "client",
+    service: str | None = None,
     options: ConnectionOptions | None = None,
 ) -> AsyncGenerator[Bus]:
     """Connect a plain program to NATS for the duration of the block.
@@ -316,7 +316,7 @@ async def connect(
             the working directory, or else ``nats://127.0.0.1:4222``.
         namespace: The namespace of the actors; empty if they have none.
         timeout: Seconds that a request may take by default.
-        service: The name of the program in traces, and of its connection.
+        service: The name of the program in traces, and of its connection; by default ``OTEL_SERVICE_NAME``, or "client".
         options: All options of the connection, in place of `url` and the variables.
 
     Raises:
@@ -328,6 +328,7 @@ async def connect(
     """
     chosen = options or ConnectionOptions.from_env(os.environ, url=url or _server_of_working_directory())
     tracing = Tracing.from_env()
+    service = service or os.environ.get("OTEL_SERVICE_NAME") or "client"
     connection = await Connection.connect(chosen, name=service)
     try:
         yield Bus(connection, tracing.service(service), namespace=namespace, timeout=timeout)

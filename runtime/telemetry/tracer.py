@@ -15,10 +15,12 @@ from runtime.telemetry import semconv
 from runtime.telemetry.export import settings
 from runtime.telemetry.export.settings import Batching, Endpoint
 from runtime.telemetry.export.span_exporter import SpanExporter
+from runtime.telemetry.export.variables import Variables
 from runtime.telemetry.memory import SpanRecord, record_of
 from runtime.telemetry.metrics.instruments import Counter, Durations
 from runtime.telemetry.metrics.publishes import Publishes
 from runtime.telemetry.metrics.registry import Metrics
+from runtime.telemetry.spans.limits import SpanLimits
 from runtime.telemetry.spans.provider import install
 from runtime.telemetry.spans.recorder import Recorder
 from runtime.telemetry.spans.sampling import Sampler, Sampling, SamplingDecision
@@ -113,6 +115,8 @@ class Tracing:
         consumer_parent_mode: The relation of CONSUMER spans to the span that published their event. The default is a
             parent and a link: the conventions ask for a link, and the graph of Jaeger follows parents only.
         metrics: The metrics of the process; by default, metrics that are not exported.
+        limits: The limits of each span; those of the specification by default.
+        service_name: The service of spans that are started outside any actor.
     """
 
     def __init__(
@@ -125,11 +129,14 @@ class Tracing:
         resource: Mapping[str, AttributeValue] | None = None,
         consumer_parent_mode: ParentMode = "parent+link",
         metrics: Metrics | None = None,
+        limits: SpanLimits | None = None,
+        service_name: str = DEFAULT_SERVICE,
     ) -> None:
         if sampler is None:
             sampler = Sampling.from_env({})
         sampling = sampler if isinstance(sampler, Sampling) else Sampling.by(sampler)
-        self.recorder = Recorder(sampling, in_memory=in_memory)
+        self.recorder = Recorder(sampling, in_memory=in_memory, limits=limits)
+        self._service_name = service_name
         self.consumer_parent_mode: ParentMode = consumer_parent_mode
         self.metrics = metrics or Metrics()
         self._resource = dict(resource or {})
@@ -152,7 +159,8 @@ class Tracing:
         """Return the tracing that the standard variables configure.
 
         They are `OTEL_SDK_DISABLED`, `OTEL_TRACES_EXPORTER`, `OTEL_EXPORTER_OTLP_*`, `OTEL_TRACES_SAMPLER`,
-        `OTEL_TRACES_SAMPLER_ARG`, `OTEL_BSP_*`, `OTEL_RESOURCE_ATTRIBUTES`, and those of `Metrics.from_env`.
+        `OTEL_TRACES_SAMPLER_ARG`, `OTEL_BSP_*`, the limits of attributes and spans, `OTEL_SERVICE_NAME` for spans outside any
+        actor, `OTEL_RESOURCE_ATTRIBUTES`, and those of `Metrics.from_env`. One warning names the other standard variables.
         Exporters other than `otlp`, for example `console`, are those of the SDK, each behind a batch processor of its
         own.
 
@@ -162,29 +170,36 @@ class Tracing:
             consumer_parent_mode: The relation of CONSUMER spans to the span that published their event.
         """
         env = os.environ if env is None else env
-        wanted = [] if settings.disabled(env) else settings.exporters(env, "traces")
+        variables = Variables(env)
+        off = settings.disabled(variables)
+        wanted = [] if off else settings.exporters(variables, "traces")
         tracing = cls(
             sampler=Sampling.from_env(env),
             in_memory=in_memory,
-            endpoint=settings.endpoint(env, "traces") if "otlp" in wanted else None,
-            batching=settings.batching(env),
+            endpoint=settings.endpoint(variables, "traces") if "otlp" in wanted else None,
+            batching=settings.batching(variables),
             consumer_parent_mode=consumer_parent_mode,
             resource=dict(settings.pairs(env.get("OTEL_RESOURCE_ATTRIBUTES", ""))),
-            metrics=Metrics.from_env(env),
+            metrics=Metrics.from_env(variables),
+            limits=settings.span_limits(variables),
+            service_name=env.get("OTEL_SERVICE_NAME", "").strip() or DEFAULT_SERVICE,
         )
+        if not off:
+            variables.warn_of_ignored()
         for name in wanted:
             if name != "otlp":
                 tracing._add_exporter(name)
         return tracing
 
-    def service(self, name: str = DEFAULT_SERVICE, *, version: str = "", namespace: str = "") -> ServiceTracer:
+    def service(self, name: str | None = None, *, version: str = "", namespace: str = "") -> ServiceTracer:
         """Return the tracer of a service; the same object for the same name.
 
         Args:
-            name: The service name, which overrides `OTEL_SERVICE_NAME`.
+            name: The service name; by default that of spans outside any actor.
             version: The service version, used on the first call for a name.
             namespace: The service namespace, used on the first call for a name.
         """
+        name = name or self._service_name
         found = self._services.get(name)
         if found is None:
             resource: dict[str, AttributeValue] = {

@@ -43,7 +43,7 @@ class Metrics:
         self._exporter: MetricExporter | None = None
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None) -> "Metrics":
+    def from_env(cls, env: settings.Env | None = None) -> "Metrics":
         """Return the metrics that the standard variables configure.
 
         They are `OTEL_SDK_DISABLED`, `OTEL_METRICS_EXPORTER`, `OTEL_EXPORTER_OTLP_*` and `OTEL_METRIC_EXPORT_INTERVAL`
@@ -56,7 +56,7 @@ class Metrics:
         wanted = not settings.disabled(env) and "otlp" in settings.exporters(env, "metrics")
         return cls(
             endpoint=settings.endpoint(env, "metrics") if wanted else None,
-            interval=settings.number(env.get("OTEL_METRIC_EXPORT_INTERVAL", ""), 60_000) / 1000,
+            interval=settings.interval(env),
         )
 
     def durations(self, service: Service, name: str, attributes: Mapping[str, AttributeValue]) -> Durations:

@@ -20,13 +20,9 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from runtime.faults import error_text, stack_trace
 from runtime.telemetry import semconv
 from runtime.telemetry.spans.context import Parent, SpanAsContext, span_context, trace_lines, tracestate
+from runtime.telemetry.spans.limits import SpanLimits
 from runtime.telemetry.spans.random_ids import new_id
 from runtime.wire.envelope import RANDOM, TRACE_FLAG
-
-MAX_ATTRIBUTES = 128
-MAX_EVENTS = 128
-MAX_LINKS = 128
-"""Limits per span, the defaults of the specification. They bound the memory that one handler can use."""
 
 _now = time.time_ns
 
@@ -56,8 +52,9 @@ else:
 class SpanSpec:
     """The parts that all spans of one operation share."""
 
-    __slots__ = ("attributes", "kind", "name", "put")
+    __slots__ = ("attributes", "kind", "limits", "name", "put")
 
+    limits: SpanLimits
     name: str
     kind: SpanKind
     attributes: dict[str, AttributeValue]
@@ -149,10 +146,11 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
         extra = self.extra
         if extra is None:
             extra = self.extra = {}
-        if len(extra) >= MAX_ATTRIBUTES and key not in extra:
+        limits = self.spec.limits
+        if len(extra) >= limits.attributes and key not in extra:
             self.detail().dropped_attributes += 1
         else:
-            extra[key] = tuple(value) if isinstance(value, list) else value
+            extra[key] = limits.value(value)
 
     def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
         """Set several attributes."""
@@ -163,21 +161,22 @@ class LeanSpan(SpanStruct, gc=False, eq=False):
         """Add an event at `timestamp` (Unix nanoseconds; the current time by default)."""
         if self.ended:
             return
-        detail = self.detail()
-        if len(detail.events) >= MAX_EVENTS:
+        detail, limits = self.detail(), self.spec.limits
+        if len(detail.events) >= limits.events:
             detail.dropped_events += 1
         else:
-            detail.events.append((timestamp or _now(), name, dict(attributes) if attributes else {}))
+            bounded = limits.bounded(attributes, limits.event_attributes)
+            detail.events.append((timestamp or _now(), name, bounded))
 
     def add_link(self, context: SpanContext, attributes: Attributes = None) -> None:
         """Add a link to another span."""
         if self.ended:
             return
-        detail = self.detail()
-        if len(detail.links) >= MAX_LINKS:
+        detail, limits = self.detail(), self.spec.limits
+        if len(detail.links) >= limits.links:
             detail.dropped_links += 1
         else:
-            detail.links.append(Link(context, attributes))
+            detail.links.append(Link(context, limits.bounded(attributes, limits.link_attributes)))
 
     def update_name(self, name: str) -> None:
         """Replace the name."""

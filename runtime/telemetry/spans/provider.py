@@ -70,9 +70,13 @@ class LeanTracer(Tracer):
             template = Template(scope, name, kind, {}, "parent")
             if len(self._templates) < _MAX_TEMPLATES:
                 self._templates[key] = template
-        span = template.start(parent, dict(attributes) if attributes else None, links or ())
-        if start_time is not None and isinstance(span, LeanSpan):
-            span.started = start_time
+        limits = template.limits
+        given = limits.bounded(attributes, limits.attributes) or None
+        span = template.start(parent, given, links or ())
+        if isinstance(span, LeanSpan):
+            if attributes and given is not None and len(given) < len(attributes):
+                span.detail().dropped_attributes += len(attributes) - len(given)
+            span.started = start_time or span.started
         return span
 
     @_agnosticcontextmanager

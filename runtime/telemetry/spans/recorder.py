@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from runtime.telemetry.spans.lean_span import LeanSpan
+from runtime.telemetry.spans.limits import SpanLimits
 from runtime.telemetry.spans.sampling import Sampling, SamplingDecision
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Recorder:
         "_observed",
         "dropped",
         "encode",
+        "limits",
         "memory",
         "processors",
         "queue",
@@ -34,7 +36,8 @@ class Recorder:
         "slice_size",
     )
 
-    def __init__(self, sampling: Sampling, *, in_memory: bool = False) -> None:
+    def __init__(self, sampling: Sampling, *, in_memory: bool = False, limits: SpanLimits | None = None) -> None:
+        self.limits = limits or SpanLimits()
         self._configured_sampling = sampling
         self.sampling = sampling if in_memory else Sampling.disabled()
         """The decisions in force."""

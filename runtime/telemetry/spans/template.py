@@ -73,6 +73,7 @@ class Template(SpanSpec):
     ) -> None:
         self.scope = scope
         self.recorder = recorder = scope.service.recorder
+        self.limits = recorder.limits
         self.name = name
         self.kind = kind
         self.attributes = attributes

@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.status import Status
 
 from runtime.telemetry import LeanSpan, Tracing, attached, finish, semconv
-from runtime.telemetry.spans.lean_span import MAX_ATTRIBUTES, MAX_EVENTS, MAX_LINKS
+from runtime.telemetry.spans.limits import SpanLimits
 
 
 @pytest.fixture
@@ -68,8 +68,9 @@ def test_a_span_has_limits_and_counts_the_dropped_items(tracing: Tracing) -> Non
         span.add_event("e")
         span.add_link(span.get_span_context())
     details = span.detail()
-    assert len(span.attributes) == MAX_ATTRIBUTES
-    assert (len(details.events), len(details.links)) == (MAX_EVENTS, MAX_LINKS)
+    limits = SpanLimits()
+    assert len(span.attributes) == limits.attributes
+    assert (len(details.events), len(details.links)) == (limits.events, limits.links)
     assert (details.dropped_attributes, details.dropped_events, details.dropped_links) == (72, 72, 72)
 
 
