@@ -11,12 +11,17 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from types import TracebackType
 from typing import Any, Final
 
 import click
+
+from runtime.faults import error_text
+from runtime.wire.printable import printable
 
 _COMMANDS: Final = {
     "run": "Run actors until Ctrl-C or SIGTERM.",
@@ -70,6 +75,9 @@ class _Commands(click.Group):
             sys.exit(130)
         except BrokenPipeError:
             raise  # the reader of stdout has ended; click ends the command without a message
+        except click.ClickException as error:
+            error.message = printable(error.message)  # pyright: ignore[reportAttributeAccessIssue]
+            raise
         except KNOWN as error:
             if ctx.params["debug"]:
                 raise
@@ -84,8 +92,7 @@ def actorloom(debug: bool) -> None:
 
     Settings come from flags, then from ACTORLOOM_* and NATS_* variables, then from actorloom.toml, then from defaults.
     """
-    if not debug:
-        sys.excepthook = _print_internal_error
+    sys.excepthook = _print_stack if debug else _print_internal_error
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -125,4 +132,13 @@ def _end(code: int) -> None:
 
 
 def _print_internal_error(kind: type[BaseException], error: BaseException, _: object) -> None:
-    click.echo(f"Internal error: {kind.__name__}: {error}\nUse `actorloom --debug …` for the stack trace.", err=True)
+    from runtime.cli.output import print_note
+
+    print_note(f"Internal error: {kind.__name__}: {printable(error_text(error))}")
+    print_note("Use `actorloom --debug …` for the stack trace.")
+
+
+def _print_stack(kind: type[BaseException], error: BaseException, stack: TracebackType | None) -> None:
+    from runtime.cli.output import print_note
+
+    print_note("".join(traceback.format_exception(kind, error, stack)).rstrip("\n"))

@@ -5,10 +5,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-import click
 from msgspec.structs import replace
 
 from runtime.cli.failures import usage
+from runtime.cli.output import print_note
 from runtime.client.raw import RawClient
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection
@@ -70,7 +70,7 @@ async def connected(configuration: Configuration) -> AsyncGenerator[Connection]:
     if configuration.embedded and (url := running_url(configuration.settings.data)) is not None:
         options = replace(options, url=url)
         if url != DEFAULT_URL:
-            click.echo(f"using the nats-server of {configuration.settings.data} at {url}", err=True)
+            print_note(f"using the nats-server of {configuration.settings.data} at {url}")
     # Wait for a server that is starting, but no longer than for a reply.
     options = replace(options, connect_timeout=min(options.connect_timeout, configuration.settings.timeout))
     connection = await Connection.connect(options, name="actorloom command line")

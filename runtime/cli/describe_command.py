@@ -20,7 +20,7 @@ def command(configuration: Configuration, name: str, as_json: bool) -> None:
     from runtime.cli.client import connected
     from runtime.cli.description import as_data, as_text
     from runtime.cli.failures import NOT_FOUND, Failure
-    from runtime.cli.output import print_json
+    from runtime.cli.output import echo, print_json
 
     async def found() -> list[discovery.Service]:
         async with connected(configuration) as connection:
@@ -35,4 +35,4 @@ def command(configuration: Configuration, name: str, as_json: bool) -> None:
     if as_json:
         print_json(as_data(instances))
     else:
-        click.echo(as_text(instances))
+        echo(as_text(instances))

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-import click
 import msgspec
 
 from runtime.admin.discovery import Endpoint, Service
+from runtime.cli.output import style
+from runtime.wire.printable import printable
 
 Schema = Mapping[str, Any]
 
@@ -45,31 +46,46 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
 
 
 def as_text(instances: Sequence[Service]) -> str:
-    """Return the description of the instances of one service, as text."""
-    service = instances[0]
+    """Return the description of the instances of one service, as text for `echo`."""
+    service = _in_lines(instances[0])
     count = f"{len(instances)} instance{'s' * (len(instances) > 1)}"
-    lines = [f"{click.style(service.name, bold=True)} {service.version} ({count})"]
+    lines = [f"{style(service.name, bold=True)} {service.version} ({count})"]
     if service.description:
         lines.append(service.description)
     types: dict[str, Schema] = {}
     for op, title in (("query", "Queries"), ("command", "Commands"), ("", "Endpoints")):
         found = [each for each in service.endpoints if each.metadata.op == op]
         if found:
-            lines += ["", click.style(title, bold=True)]
+            lines += ["", style(title, bold=True)]
             for each in found:
                 lines += _operation(each, types)
     emits, reacts = service.metadata.emits, service.metadata.reacts
     if emits:
-        lines += ["", click.style("Emits", bold=True)]
+        lines += ["", style("Emits", bold=True)]
         for name, schema in emits.items():
             lines.append(f"  {name} {_fields(_resolved(schema), 2)}")
             types |= _others(schema)
     if reacts:
-        lines += ["", click.style("Reacts to", bold=True), *(f"  {reaction}" for reaction in reacts)]
+        lines += ["", style("Reacts to", bold=True), *(f"  {reaction}" for reaction in reacts)]
     if types:
-        lines += ["", click.style("Types", bold=True)]
+        lines += ["", style("Types", bold=True)]
         lines += [f"  {name} {_fields(schema, 2)}" for name, schema in sorted(types.items())]
     return "\n".join(lines)
+
+
+def _in_lines(service: Service) -> Service:
+    """Return a service whose texts have no line ends, so that they cannot look like lines of the description."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return printable(value)
+        if isinstance(value, list):
+            return [clean(each) for each in cast("list[Any]", value)]
+        if isinstance(value, dict):
+            return {printable(str(name)): clean(each) for name, each in cast("dict[Any, Any]", value).items()}
+        return value
+
+    return msgspec.convert(clean(msgspec.to_builtins(service)), Service)
 
 
 def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
@@ -81,7 +97,7 @@ def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
     if (response := endpoint.metadata.response) is not None:
         parts.append(_type(response))
         types |= response.get("$defs", {})
-    lines = [f"  {endpoint.name} {' → '.join(parts)}", click.style(f"      {endpoint.subject}", dim=True)]
+    lines = [f"  {endpoint.name} {' → '.join(parts)}", style(f"      {endpoint.subject}", dim=True)]
     if description := endpoint.metadata.description:
         lines.append(f"      {description}")
     return lines

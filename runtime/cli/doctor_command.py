@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from runtime.cli.flags import configured, http_url
+from runtime.cli.output import echo, style
 from runtime.host.config import Configuration
+from runtime.wire.printable import printable
 
 if TYPE_CHECKING:
     from runtime.admin.discovery import Service
@@ -64,9 +66,9 @@ async def _examine(configuration: Configuration, as_json: bool, monitor: str, pr
 
 def _print(finding: "Finding") -> None:
     color = {"ok": "green", "warn": "yellow", "fail": "red"}[finding.status]
-    click.echo(f"{click.style(f'{finding.status:<5}', fg=color)} {finding.subject:<12} {finding.text}")
+    echo(f"{style(f'{finding.status:<5}', fg=color)} {printable(finding.subject):<12} {printable(finding.text)}")
     if finding.todo:
-        click.echo(f"{'':<19}→ {finding.todo}")
+        echo(f"{'':<19}→ {printable(finding.todo)}")
 
 
 def _ours(service: "Service") -> bool:

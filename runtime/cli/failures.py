@@ -13,6 +13,7 @@ from runtime.errors import (
     RequestError,
 )
 from runtime.nats.errors import NoResponders, NotConnected
+from runtime.wire.printable import printable
 
 FAILED, USAGE, SERVICE_ERROR, NOT_FOUND, TIMEOUT = 1, 2, 3, 4, 5
 """The exit codes of failures."""
@@ -31,7 +32,7 @@ class Failure(click.ClickException):
     """Ends the command with a message on stderr and an exit code."""
 
     def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.exit_code = code  # pyright: ignore[reportAttributeAccessIssue] - click reads it from the instance
 
 

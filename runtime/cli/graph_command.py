@@ -1,6 +1,7 @@
 """`graph`: draws the events between services, as Mermaid or DOT."""
 
 import asyncio
+import re
 
 import click
 
@@ -16,6 +17,7 @@ def command(configuration: Configuration, form: str) -> None:
     from runtime.admin import discovery
     from runtime.cli.client import connected
     from runtime.cli.failures import NOT_FOUND, Failure
+    from runtime.cli.output import echo
 
     async def found() -> list[discovery.Service]:
         async with connected(configuration) as connection:
@@ -27,9 +29,10 @@ def command(configuration: Configuration, form: str) -> None:
     edges: dict[tuple[str, str], set[str]] = {}
     for service in services:
         for reaction in service.metadata.reacts:
-            edges.setdefault((reaction.source, service.name), set()).add(reaction.name)
-    names = {service.name for service in services} | {source for source, _ in edges}
-    click.echo(_mermaid(names, edges) if form == "mermaid" else _dot(names, edges))
+            ends = (_label(reaction.source), _label(service.name))
+            edges.setdefault(ends, set()).add(_label(reaction.name))
+    names = {_label(service.name) for service in services} | {source for source, _ in edges}
+    echo(_mermaid(names, edges) if form == "mermaid" else _dot(names, edges))
 
 
 def _mermaid(names: set[str], edges: dict[tuple[str, str], set[str]]) -> str:
@@ -45,4 +48,9 @@ def _dot(names: set[str], edges: dict[tuple[str, str], set[str]]) -> str:
 
 
 def _id(name: str) -> str:
-    return name.replace("-", "_")
+    return re.sub(r"\W", "_", name)
+
+
+def _label(name: str) -> str:
+    """Return a name without the characters that have a meaning in Mermaid or DOT. Valid names have none of them."""
+    return re.sub(r"[^\w.-]", "_", name)

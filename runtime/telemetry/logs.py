@@ -13,6 +13,7 @@ import msgspec
 from opentelemetry import trace
 
 from runtime.faults import stack_trace
+from runtime.wire.printable import printable
 
 Format = Literal["auto", "json", "text"]
 
@@ -83,7 +84,7 @@ class TextFormatter(logging.Formatter):
         """Return the record as a line, followed by the lines of its exception."""
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = f"{record.levelname:<7}"
-        extras = [f"{k}={v}" for k, v in vars(record).items() if k not in _STANDARD and k[0] != "_"]
+        extras = [printable(f"{k}={v}") for k, v in vars(record).items() if k not in _STANDARD and k[0] != "_"]
         trace_id = _trace().get("trace_id")
         if trace_id:
             extras.append(f"trace={trace_id[:16]}")
@@ -92,10 +93,15 @@ class TextFormatter(logging.Formatter):
         if self._color:
             level = f"\x1b[{_COLORS.get(record.levelname, '0')}m{level}\x1b[0m"
             name, tail = f"\x1b[2m{name}\x1b[0m", f"\x1b[2m{tail}\x1b[0m" if tail else ""
-        line = f"{clock}.{int(record.msecs):03d} {level} {name}: {record.getMessage()}{tail}"
+        line = f"{clock}.{int(record.msecs):03d} {level} {name}: {_indented(record.getMessage())}{tail}"
         if error := _error(record):
-            line += "\n" + error
-        return line + "\n" + record.stack_info if record.stack_info else line
+            line += "\n" + printable(error, lines=True)
+        return line + "\n" + printable(record.stack_info, lines=True) if record.stack_info else line
+
+
+def _indented(text: str) -> str:
+    """Return a message for a terminal. Its later lines are indented, so that they do not look like lines of the log."""
+    return printable(text, lines=True).replace("\n", "\n    ")
 
 
 def _error(record: logging.LogRecord) -> str:

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from runtime.telemetry import semconv
 from runtime.telemetry.memory import SpanRecord
+from runtime.wire.printable import printable
 
 _ASYNC = SpanKind.CONSUMER
 _COLUMNS = 76
@@ -55,16 +56,16 @@ def render(spans: Sequence[SpanRecord], *, trace_id: str | None = None, rich: bo
 
 def _line(span: SpanRecord, branch: str, trace_start: int, rich: bool) -> str:
     kind = span.kind.name.lower()
-    left = f"{branch}{span.service}  {span.name}"
+    service, name = printable(span.service), printable(span.name)
+    left = f"{branch}{service}  {name}"
     pad = " " * max(1, _COLUMNS - len(left))
     failed = span.attributes.get(semconv.ERROR_KIND) or span.attributes.get(semconv.ERROR_TYPE)
     times = f"{_duration(span.end - span.start):>9}  at {_duration(span.start - trace_start)}"
-    error = f"  ! {failed}" if failed is not None or span.status == "ERROR" else ""
+    error = f"  ! {printable(str(failed))}" if failed is not None or span.status == "ERROR" else ""
     if not rich:
         return f"{left}{pad}{kind:<8} {times}{error}"
-    return (
-        f"{branch}[bold cyan]{_escaped(span.service)}[/]  {_escaped(span.name)}{pad}[dim]{kind:<8}[/] [green]{times}[/]"
-        + (f"[red]{_escaped(error)}[/]" if error else "")
+    return f"{branch}[bold cyan]{_escaped(service)}[/]  {_escaped(name)}{pad}[dim]{kind:<8}[/] [green]{times}[/]" + (
+        f"[red]{_escaped(error)}[/]" if error else ""
     )
 
 

@@ -12,6 +12,7 @@ Used from outside:
 - `schemas`: the JSON Schemas of types.
 - `regex` and `integers`: the rules that the codec adds to those of msgspec, so that it agrees with the JSON Schemas.
 - `type_parts`: the facts about a type that a declaration needs.
+- `printable`: text from outside, in a form that controls no terminal.
 - `replies`: the bytes of replies and errors.
 
 `faults` is internal: it finds the part of a value that cannot be encoded.
