@@ -43,6 +43,10 @@ _OWN_PERMANENT = (Rejected, IdReused, TooLarge)
 """See `PERMANENT`."""
 
 
+_SHORTEST_WAIT = 0.01
+"""Seconds: the least pause before the next look for a service. The delays of a policy may be 0, and these attempts are many."""
+
+
 class EventRoute:
     """The handlers of one message type, with the span template and the durations that they share.
 
@@ -203,7 +207,7 @@ class EventWork(Work, kw_only=True, eq=False):
     def _wait(self, error: BaseException) -> Rerun:
         """Prepare another attempt that is none of the counted ones."""
         self.unserved += 1
-        delay = self.reactions.options.retry.delay(self.unserved, random.random())
+        delay = max(self.reactions.options.retry.delay(self.unserved, random.random()), _SHORTEST_WAIT)
         # One line for each event that waits, not one for each attempt.
         logger.log(
             logging.WARNING if self.unserved == 1 else logging.DEBUG, "%s: %s %s waits for a service, next in %.1f s: %s",
