@@ -35,7 +35,7 @@ from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.ids import check_id, new_id
-from runtime.wire.subjects import NO_KEY
+from runtime.wire.subjects import NO_KEY, check_namespace
 
 logger = logging.getLogger("actorloom.client")
 
@@ -69,6 +69,7 @@ class Bus:
         timeout: float = DEFAULT_TIMEOUT,
         breaker: BreakerPolicy = BreakerPolicy(),
     ) -> None:
+        check_namespace(namespace)
         self.connection = connection
         self.namespace = namespace
         if (reason := fault(timeout, Seconds)) is not None:

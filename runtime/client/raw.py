@@ -1,5 +1,6 @@
 """An untyped client, for tools and gateways that have no message classes: names and bytes in, bytes out."""
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -15,9 +16,12 @@ from runtime.wire.cloudevents import event_headers
 from runtime.wire.envelope import write
 from runtime.wire.ids import check_id, new_id
 from runtime.wire.replies import read_error
-from runtime.wire.subjects import NO_KEY, Names, key_token, snake_case, valid_name
+from runtime.wire.subjects import NO_KEY, Names, check_namespace, key_token, snake_case, valid_name
 
 Headers = Sequence[tuple[str, str]]
+
+_TRACE_RESPONSE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+"""Match the value of `traceresponse`. The trace id becomes part of the URL of Jaeger."""
 
 
 class RawReply(NamedTuple):
@@ -38,8 +42,8 @@ class RawReply(NamedTuple):
     @property
     def trace_id(self) -> str | None:
         """The id of the trace in which the service recorded the request, or None if it records none."""
-        trace = header_block.get(self.headers, header_block.TRACERESPONSE)
-        return trace.split("-")[1] if trace is not None and trace.count("-") == 3 else None
+        match = _TRACE_RESPONSE(header_block.get(self.headers, header_block.TRACERESPONSE) or "")
+        return match.group(1) if match is not None else None
 
 
 class RawClient:
@@ -54,6 +58,7 @@ class RawClient:
     """
 
     def __init__(self, connection: Connection, *, namespace: str = "", timeout: float = 5.0) -> None:
+        check_namespace(namespace)
         self.connection = connection
         self.namespace = namespace
         self.timeout = timeout

@@ -361,9 +361,9 @@ def validate_subject(subject: bytes | str) -> bytes:
     """Return `subject` as bytes.
 
     Raises:
-        PublishError: The subject is empty or has white space, which would end it in the protocol.
+        PublishError: The subject is empty, or has white space, which would end it in the protocol, or a lone surrogate.
     """
-    encoded = subject.encode() if isinstance(subject, str) else subject
-    if encoded.split() != [encoded]:
+    encoded = subject.encode("utf-8", "replace") if isinstance(subject, str) else subject
+    if encoded.split() != [encoded] or (isinstance(subject, str) and encoded.decode() != subject):
         raise PublishError(f"{encoded!r} is not a valid subject")
     return encoded

@@ -1,6 +1,7 @@
 """Options of a connection: one frozen struct, filled from the variables and contexts of natscli."""
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,10 @@ SECRETS = ("password", "token", "user_jwt", "user_seed")
 """Fields that are never shown."""
 IDENTITY = ("user", "creds", "nkey", "cert", "key", *SECRETS)
 """Fields that tell a server who the client is, and prove it."""
+
+
+_INBOX_PREFIX = re.compile(r"[!-)+-\-/-=?-~]+(\.[!-)+-\-/-=?-~]+)*").fullmatch
+"""Match tokens of printable ASCII without white space, dots and the wildcards."""
 
 
 class ConnectionOptions(Bounded, frozen=True, kw_only=True):
@@ -62,6 +67,13 @@ class ConnectionOptions(Bounded, frozen=True, kw_only=True):
     """Pass requests for subjects that this connection serves to their receivers, without the server."""
     public_api: bool | None = None
     """True: use nats-py's public API only. None: decide by ACTORLOOM_NATS_PUBLIC_API."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if _INBOX_PREFIX(self.inbox_prefix) is None:
+            raise ConfigurationError(
+                f"inbox_prefix = {self.inbox_prefix[:40]!r}: write tokens of a subject, as in _INBOX.mine"
+            )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> "ConnectionOptions":

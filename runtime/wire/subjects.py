@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from runtime.errors import CodecError
+from runtime.errors import CodecError, ConfigurationError
 
 NO_KEY: Final = "_"
 """The key token of a message that has no key."""
@@ -52,6 +52,12 @@ def valid_name(name: str) -> bool:
 def valid_namespace(name: str) -> bool:
     """Return whether `name` can be a namespace, the prefix of subjects and streams."""
     return _NAMESPACE.match(name) is not None
+
+
+def check_namespace(namespace: str) -> None:
+    """Raise `ConfigurationError` if a namespace is neither empty nor one token of subjects and streams."""
+    if namespace and not valid_namespace(namespace):
+        raise ConfigurationError(f"namespace = {namespace[:40]!r}: use letters, digits, dashes and underscores")
 
 
 def key_token(key: str) -> str:
@@ -139,6 +145,7 @@ class Names:
     __slots__ = ("actor", "dead_stream", "events_stream", "prefix", "stream_prefix", "turns_stream")
 
     def __init__(self, actor: str, namespace: str = "") -> None:
+        check_namespace(namespace)
         self.actor = actor
         self.prefix = f"{namespace}." if namespace else ""
         self.stream_prefix = f"{namespace}-" if namespace else ""

@@ -6,11 +6,22 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from runtime import CodecError, DeadlineExceeded, NotDelivered, NotFound, PublishError, Rejected
-from runtime.client.raw import RawClient
+from runtime import (
+    CodecError,
+    ConfigurationError,
+    DeadlineExceeded,
+    NotDelivered,
+    NotFound,
+    PublishError,
+    Rejected,
+    connect,
+)
+from runtime.client.raw import RawClient, RawReply
 from runtime.nats.errors import NoResponders
+from runtime.nats.options import ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import System, running
+from runtime.wire import header_block
 from tests.support.calling import Gateway
 from tests.support.counting import Counter, GetSeen, Watcher
 
@@ -131,3 +142,34 @@ async def test_an_id_or_header_that_no_line_can_hold_is_refused(client: RawClien
     for name, value in (("x", "a\nIdempotency-Key: b"), ("x y", "a"), ("x:", "a"), ("x", "a\rb"), ("x", "a\0")):
         with pytest.raises(CodecError, match="cannot be part of a header line"):
             await client.query("counter", "list_counts", headers=[(name, value)])
+
+
+@pytest.mark.parametrize("text", ["a b", "a.b", "*", ">", "a\r\nPUB x 0", "ä", " "])
+async def test_a_namespace_that_is_no_token_is_refused(client: RawClient, text: str) -> None:
+    with pytest.raises(ConfigurationError, match="namespace = "):
+        RawClient(client.connection, namespace=text)
+    with pytest.raises(ConfigurationError, match="namespace = "):
+        async with connect(client.connection.options.url, namespace=text):
+            pass
+
+
+@pytest.mark.parametrize("prefix", ["", "a b", "a..b", ".a", "a.", "a.*", ">", "a\r\nSUB > 1", "ä"])
+def test_an_inbox_prefix_that_is_no_subject_is_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match="inbox_prefix = "):
+        ConnectionOptions(inbox_prefix=prefix)
+    assert ConnectionOptions(inbox_prefix="_INBOX.my-app_1").inbox_prefix == "_INBOX.my-app_1"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "00-../../x-b7ad6b7169203331-01",
+        f"00-{TRACE} -b7ad6b7169203331-01",
+        "a-b-c-d",
+        f"00-{TRACE.upper()}-b7ad6b7169203331-01",
+    ],
+)
+def test_a_trace_id_that_is_none_is_not_taken_from_a_reply(value: str) -> None:
+    assert RawReply(b"", header_block.encode([("traceresponse", value)])).trace_id is None
+    good = header_block.encode([("traceresponse", f"00-{TRACE}-b7ad6b7169203331-01")])
+    assert RawReply(b"", good).trace_id == TRACE
