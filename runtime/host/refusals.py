@@ -140,7 +140,8 @@ class Refusals:
             stream = next((token for token in tokens if token in self._streams or token in self._leases), None)
             return None if stream is None else (lower, self._streams.get(stream, ""), None)
         if lower.startswith("$kv."):
-            return None if ".status." in lower else (lower, "", None)
+            # The status of a process (`runtime.storage.status`) is for the doctor only: $KV.leases.<actor>.status.<process>
+            return None if tokens[3:4] == ["status"] else (lower, "", None)
         for prefix, actor in self._own.items():
             if lower.startswith(prefix):
                 return self._classify_own(subject, prefix, actor)

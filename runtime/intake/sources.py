@@ -85,7 +85,7 @@ class Sources:
             raise
         except (ActorError, TimeoutError) as error:
             reason = f"{stream} cannot be used: {error}"
-        text = f"{self._names(stream)} waits: {reason}"
+        text = f"{self._names(stream)} {'waits' if len(self._handlers[stream]) == 1 else 'wait'}: {reason}"
         if self.waiting.get(stream) != text:
             logger.warning("%s: %s", self._served.name, text)
         self.waiting[stream] = text

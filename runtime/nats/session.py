@@ -11,12 +11,14 @@ import nats.errors
 from runtime.errors import ConfigurationError
 from runtime.nats.client import NatsClient, TlsNotOffered
 from runtime.nats.credentials import Credentials, UnusableCredentials
-from runtime.nats.errors import NotConnected, is_authorization_violation, permission_denied
+from runtime.nats.errors import NotConnected, PermissionDenied, is_authorization_violation, permission_denied
 from runtime.nats.fast import close_failed_handshake
 from runtime.nats.options import ConnectionOptions
 
 logger = logging.getLogger("actorloom.nats")
 
+_MAX_LOGGED = 256
+"""Refused subjects that are remembered as logged."""
 _CLOSE_TIMEOUT = 2.0
 """Seconds that nats-py gets to close its connection."""
 _EXPIRY_MARGIN = 5.0
@@ -63,6 +65,7 @@ class Session:
         self._without_tls: set[str] = set()
         self._giving_up: asyncio.Task[None] | None = None
         self._last_error: Exception | None = None
+        self._logged = _Logged()
 
     @property
     def is_closed(self) -> bool:
@@ -207,8 +210,9 @@ class Session:
             self._without_tls.add(text)
             if len(self._without_tls) >= len(self._options.servers) and not self._refused.done():
                 self._refused.set_result(error)  # `open` need not wait: each server was asked
-        # While disconnected, each attempt to connect reports the same error. So does a refused publish. Log it once.
-        if (self._client.is_connected and refusal is None) or str(self._last_error) != text:
+        # While disconnected, each attempt to connect reports the same error. Log it once, as each subject that is refused.
+        is_new = refusal is None or self._logged.add(refusal)
+        if is_new and (self._client.is_connected or str(self._last_error) != text):
             logger.warning("NATS at %s: %s", self._options.address, text or repr(error))
         self._last_error = error
         for callback in self.on_error:
@@ -261,6 +265,23 @@ class Session:
         self._change.set()
         for callback in self.on_close:
             callback()
+
+
+class _Logged:
+    """The refused subjects that were logged, so that each is logged once. At most 256 are kept."""
+
+    def __init__(self) -> None:
+        self._subjects: set[tuple[str, str]] = set()
+
+    def add(self, refusal: PermissionDenied) -> bool:
+        """Return whether the subject was not logged before."""
+        subject = refusal.operation, refusal.subject
+        if subject in self._subjects:
+            return False
+        if len(self._subjects) >= _MAX_LOGGED:
+            self._subjects.clear()
+        self._subjects.add(subject)
+        return True
 
 
 async def _bounded(closing: Coroutine[Any, Any, None]) -> None:

@@ -123,6 +123,7 @@ async def test_storage_that_runs_out_is_reported(tmp_path: Path, namespace: str)
     [
         ('publish: { deny: "*.*.query.>" }', "requests", "the server refused"),
         ('subscribe: { deny: "*.*.query.>" }', "requests", "the server refused"),
+        ('publish: { deny: "$JS.API.INFO" }', "jetstream", "the server refused"),
         ('publish: { deny: "$JS.API.STREAM.CREATE.>" }', "streams", "the server refused"),
         ('publish: { deny: "*.*.turn.>" }', "streams", "the server refused"),
         ('publish: { deny: "$JS.API.CONSUMER.RESET.>" }', "streams", "the server refused"),
