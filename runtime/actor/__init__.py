@@ -17,5 +17,5 @@ Used from outside by other rooms:
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 
 The other modules are internal: `patterns` (the content patterns of `where`), `query_check` (the check that a query handler
-changes nothing) and `state_type` (the declared type of the state, and its codec).
+changes nothing), `schedules` (the patterns of schedules) and `state_type` (the declared type of the state, and its codec).
 """

@@ -250,11 +250,11 @@ class Actor(Generic[S]):
         and name.
 
         Args:
-            every: ``@every 1m30s`` (at least a second), ``@hourly``, ``@daily`` and so on, or a cron expression of six
-                fields, seconds first: ``0 30 9 * * *``.
+            every: ``@every 1m30s`` (a second to a hundred years), ``@hourly``, ``@daily`` and so on, or a cron expression of
+                six fields, seconds first: ``0 30 9 * * *``. It must match a time within five years.
             message: A command of this actor and, if the actor has a state, of this key.
             name: The name of the schedule, unique for the key.
-            zone: A time zone, such as ``Europe/Berlin``; not allowed with ``@every``.
+            zone: A time zone that this machine and the server know, such as ``Europe/Berlin``; not allowed with ``@every``.
 
         Raises:
             DeclarationError: An argument is invalid, or the handler is that of a query.
@@ -262,7 +262,10 @@ class Actor(Generic[S]):
         Example:
             self.schedule("@daily", SendReport(self.key), name="report", zone="Europe/Berlin")
         """
-        self._set_timer(self._running.writable("set a timer"), Timer(name, message, schedule=every, zone=zone))
+        call = self._running.writable("set a timer")
+        if not every:
+            raise DeclarationError(f"{self.name}: the schedule of timer {name!r} is empty")
+        self._set_timer(call, Timer(name, message, schedule=every, zone=zone))
 
     def cancel(self, name: str) -> None:
         """Cancel a timer or schedule of this key, if it exists.

@@ -1,24 +1,14 @@
 """Timers and schedules: commands that an actor sends to itself later."""
 
-import re
-
 import msgspec
 
 from runtime.actor.message import Command, Message, contract_of
+from runtime.actor.schedules import schedule_fault
 from runtime.errors import DeclarationError
 from runtime.wire.subjects import key_token
 
 _LONGEST = 100 * 365 * 86_400.0
 """The most seconds until a timer is due: a hundred years."""
-
-_SCHEDULE = re.compile(
-    r"@(yearly|annually|monthly|weekly|daily|midnight|hourly)|@every (\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+"
-    r"|[\d*/,?-]+ [\d*/,?-]+ [\d*/,?-]+ [\d*/,?L-]+ [\w*/,?-]+ [\w*/,?-]+"
-)
-"""The form of a schedule (ADR-51). Only the server knows whether, say, a month has the 31st day; the relay logs its refusal."""
-
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]*")
-"""The form of a time zone, such as ``Europe/Berlin``."""
 
 
 class Timer(msgspec.Struct):
@@ -48,13 +38,8 @@ class Timer(msgspec.Struct):
         key_token(self.name)
         if not 0 <= self.after <= _LONGEST:  # not a number, too
             raise DeclarationError(f"{actor}: a timer is due in 0 s to a hundred years, not in {self.after} s")
-        if self.schedule and _SCHEDULE.fullmatch(self.schedule) is None:
-            raise DeclarationError(
-                f"{actor}: {self.schedule!r} is no schedule: @every 1m30s (a second at least), @daily, "
-                "or a cron expression of six fields, seconds first"
-            )
-        if self.zone and (_ZONE.fullmatch(self.zone) is None or self.schedule.startswith("@every")):
-            raise DeclarationError(f"{actor}: {self.zone!r} is no time zone for {self.schedule!r}")
+        if self.schedule and (fault := schedule_fault(self.schedule, self.zone)) is not None:
+            raise DeclarationError(f"{actor}: {fault}")
         if self.message is not None:
             contract = contract_of(self.message)
             if not isinstance(self.message, Command) or contract.actor != actor:

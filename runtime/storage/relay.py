@@ -31,7 +31,7 @@ from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.key import StoredKey
 from runtime.storage.outbox_messages import OutboxMessages, Publish
 from runtime.storage.record import CANCEL, EVENT, Outgoing, Unreadable, check_subject, decode_record
-from runtime.storage.schedules import take_back
+from runtime.storage.schedules import find_refusal, take_back
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.telemetry import ServiceTracer
 from runtime.telemetry.bursts import Bursts
@@ -313,13 +313,17 @@ class Relay:
         else:
             message.fail(error)
             if isinstance(error, PublishError) and error.err_code in INVALID_SCHEDULE_CODES:
-                logger.error(
-                    "%s: the timer %s of key %s is not set: %s",
-                    self._names.actor, attempt.entry.timer, attempt.key.token, error,
-                )  # fmt: skip
-                self._confirmed(attempt, 0)
+                self._refused(attempt, error)
             else:
                 self._retry_later(attempt, error)
+
+    def _refused(self, attempt: _Attempt, error: PublishError) -> None:
+        """Give up a schedule that no retry can store."""
+        logger.error(
+            "%s: the timer %s of key %s is not set: %s",
+            self._names.actor, attempt.entry.timer, attempt.key.token, error,
+        )  # fmt: skip
+        self._confirmed(attempt, 0)
 
     def _confirmed(self, attempt: _Attempt, sequence: int) -> None:
         """Remove a published entry from its outbox, and publish the next one.
@@ -380,6 +384,9 @@ class Relay:
         key, entry = attempt.key, attempt.entry
         own_ids = {each.id for each, _ in key.outbox or ()}
         try:
+            if entry.schedule and (refusal := await find_refusal(self._jetstream, self._names, entry)) is not None:
+                self._refused(attempt, refusal)
+                return
             deleted = await take_back(self._jetstream, self._names, entry, attempt.origin, own_ids)
         except (ActorError, TimeoutError) as error:
             self._retry_later(attempt, error)

@@ -14,7 +14,9 @@ timers: the next owner had published one, the former owner purged it to store it
 timer carries the sequence of the record that set it. The timer with the higher sequence is the later one, and stays.
 """
 
+from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ErrorCode
 from runtime.storage.record import TIMER, Outgoing
 from runtime.wire import header_block
 from runtime.wire.cloudevents import rfc3339
@@ -57,6 +59,31 @@ def timer_headers(names: Names, entry: Outgoing, origin: int, trace: bytes) -> b
     # Refused if a timer of this name waits. That one is taken back first.
     headers += [(header_block.EXPECTED_SEQUENCE, "0"), (header_block.TIMER_TURN, str(origin))]
     return _block(trace, headers)
+
+
+async def find_refusal(jetstream: JetStream, names: Names, entry: Outgoing) -> PublishError | None:
+    """Return the error with which the server refuses a schedule, before a waiting timer of its name is deleted for it.
+
+    The turn has checked the schedule, but the server may know other time zones. The message names an id that is not that of
+    the last message. nats-server looks at the schedule first, and refuses a valid one because of the id.
+
+    Raises:
+        PublishError, TimeoutError: The server cannot be asked now.
+    """
+    target = names.timer(entry.token, key_token(entry.timer))
+    headers = [(b"Nats-Schedule", entry.schedule), (b"Nats-Schedule-Target", target)]
+    if entry.zone:
+        headers.append((b"Nats-Schedule-Time-Zone", entry.zone))
+    headers.append((b"Nats-Expected-Last-Msg-Id", f"{entry.id}.none"))
+    subject = names.schedule(entry.token, key_token(entry.timer))
+    try:
+        await jetstream.publish(subject, b"", headers=_block(b"", headers))
+    except PublishError as error:
+        if error.err_code in INVALID_SCHEDULE_CODES:
+            return error
+        if error.err_code != ErrorCode.WRONG_LAST_MESSAGE_ID:
+            raise
+    return None
 
 
 async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin: int, own_ids: set[str]) -> bool:

@@ -22,6 +22,7 @@ class ErrorCode(IntEnum):
     """A message was not deleted. The server uses this code for an absent message and for failures of the storage."""
     STREAM_NAME_IN_USE = 10058
     STREAM_NOT_FOUND = 10059
+    WRONG_LAST_MESSAGE_ID = 10070
     WRONG_LAST_SEQUENCE = 10071
     CONSUMER_ALREADY_EXISTS = 10148
     DUPLICATE_MESSAGE_CONFLICT = 10158

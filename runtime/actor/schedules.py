@@ -1,0 +1,165 @@
+"""Schedules: the patterns of timers that repeat, as nats-server 2.15.1 reads them (NATS ADR-51).
+
+A schedule is published after its turn has committed, and a schedule that the server refuses would be lost then. So it is
+checked in the turn. `tests/actor/test_schedules.py` compares this check with the server.
+"""
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from fractions import Fraction
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+_FORMS = "use @every 1m30s (at least a second), @daily, or a cron expression of six fields, seconds first"
+
+_PREDEFINED = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+
+_DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
+_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_UNITS = {
+    "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "µs": Fraction(1, 10**6), "μs": Fraction(1, 10**6),
+    "ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600),
+}  # fmt: skip
+"""Seconds of each unit."""
+
+_LONGEST = 100 * 365 * 86_400
+"""Seconds of an interval. The server counts in nanoseconds of 64 bits, which end in the year 2262."""
+
+_NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+"""A whole number as the server reads it, with or without a sign."""
+
+_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]*")
+"""The form of a time zone, such as ``Europe/Berlin``."""
+
+_YEARS = 5
+"""Years within which a cron expression must match a time, or the server refuses it."""
+
+_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_WEEKDAYS = {name: number for number, name in enumerate("sun mon tue wed thu fri sat".split())}
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("second", 0, 59, {}),
+    ("minute", 0, 59, {}),
+    ("hour", 0, 23, {}),
+    ("day of the month", 1, 31, {}),
+    ("month", 1, 12, _MONTHS),
+    ("day of the week", 0, 6, _WEEKDAYS),
+)
+"""The name of each field of a cron expression, its smallest and largest value, and the names of its values."""
+
+
+def schedule_fault(pattern: str, zone: str = "") -> str | None:
+    """Return what is wrong with a schedule; None if the server accepts it.
+
+    Args:
+        pattern: The schedule.
+        zone: Its time zone; empty for UTC.
+    """
+    if re.fullmatch(r"[\t -~µμ]+", pattern) is None:
+        return f"{pattern!r} is no schedule: {_FORMS}"
+    if pattern.startswith("@every "):
+        if zone:
+            return f"{zone!r} is no time zone for {pattern!r}: an interval has none"
+        return _interval_fault(pattern)
+    if pattern not in _PREDEFINED and (fault := _cron_fault(pattern)) is not None:
+        return fault
+    return None if not zone or _is_zone(zone) else f"{zone!r} is no time zone that this machine knows"
+
+
+def _interval_fault(pattern: str) -> str | None:
+    text = pattern.removeprefix("@every ")
+    if _DURATION.fullmatch(text) is None:
+        return f"{pattern!r} is no schedule: {_FORMS}"
+    seconds = sum((Fraction(_decimal(number)) * _UNITS[unit] for number, unit in _PART.findall(text)), Fraction())
+    if text.startswith("-") or not 1 <= seconds <= _LONGEST:
+        return f"{pattern!r} is no schedule: its interval is not between a second and a hundred years"
+    return None
+
+
+def _decimal(number: str) -> str:
+    """Return a number in a form that `Fraction` takes: ``.5`` and ``1.`` are durations of Go."""
+    whole, _, part = number.partition(".")
+    return f"{whole or 0}.{part or 0}"
+
+
+def _cron_fault(pattern: str) -> str | None:
+    texts = pattern.split()
+    if len(texts) != len(_FIELDS):
+        return f"{pattern!r} is no schedule: {_FORMS}"
+    values: list[set[int]] = []
+    stars: list[bool] = []
+    for text, (label, smallest, largest, names) in zip(texts, _FIELDS, strict=True):
+        found, star = _field(text, smallest, largest, names)
+        if not found:
+            return f"{pattern!r} is no schedule: {text!r} is no {label} ({smallest} to {largest})"
+        values.append(found)
+        stars.append(star)
+    if not _has_day(values[3], values[4], values[5], both=stars[3] or stars[5]):
+        return f"{pattern!r} is no schedule: it matches no day of the next {_YEARS} years"
+    return None
+
+
+def _field(text: str, smallest: int, largest: int, names: dict[str, int]) -> tuple[set[int], bool]:
+    """Return the values of a field, and whether it has a star; no values if the field is invalid."""
+    values: set[int] = set()
+    star = False
+    for part in filter(None, text.split(",")):
+        limits, *steps = part.split("/")
+        first, *last = limits.split("-")
+        step = _number(steps[0], {}) if steps else 1
+        if first in ("*", "?"):
+            low, high = smallest, largest
+            star |= step == 1
+        elif len(last) <= 1:
+            low = _number(first, names)
+            # A single value with a step means all values from there on.
+            high = _number(last[0], names) if last else largest if steps else low
+        else:
+            return set(), False
+        if len(steps) > 1 or not step or low is None or high is None or not smallest <= low <= high <= largest:
+            return set(), False
+        values.update(range(low, high + 1, step))
+    return values, star
+
+
+def _number(text: str, names: dict[str, int]) -> int | None:
+    """Return the value of a name or a number that is not negative; None for any other text."""
+    value = names.get(text.lower())
+    if value is None and _NUMBER.fullmatch(text) is not None:
+        value = int(text)
+    return value if value is not None and value >= 0 else None
+
+
+def _has_day(days: set[int], months: set[int], weekdays: set[int], *, both: bool) -> bool:
+    """Return whether any day until the end of the last year matches.
+
+    Args:
+        days: Days of the month.
+        months: Months.
+        weekdays: Days of the week, from 0 for Sunday.
+        both: Whether a day must match both `days` and `weekdays`: one of them has a star. Else one of them is enough.
+    """
+    today = datetime.now(UTC).date()
+    day, end = today, date(today.year + _YEARS, 12, 31)
+    while day <= end:
+        if day.month in months:
+            matches = day.day in days, day.isoweekday() % 7 in weekdays
+            if all(matches) if both else any(matches):
+                return True
+        day += timedelta(1)
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _is_zone(zone: str) -> bool:
+    if _ZONE.fullmatch(zone) is None:
+        return False
+    # A machine without a database of time zones cannot tell. The server decides.
+    return zone in ("UTC", "Local") or _has_zone(zone) or not _has_zone("Europe/London")
+
+
+def _has_zone(zone: str) -> bool:
+    try:
+        ZoneInfo(zone)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
