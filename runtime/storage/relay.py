@@ -313,11 +313,11 @@ class Relay:
         else:
             message.fail(error)
             if isinstance(error, PublishError) and error.err_code in INVALID_SCHEDULE_CODES:
-                self._refused(attempt, error)
+                self._give_up(attempt, error)
             else:
                 self._retry_later(attempt, error)
 
-    def _refused(self, attempt: _Attempt, error: PublishError) -> None:
+    def _give_up(self, attempt: _Attempt, error: PublishError) -> None:
         """Give up a schedule that no retry can store."""
         logger.error(
             "%s: the timer %s of key %s is not set: %s",
@@ -385,7 +385,7 @@ class Relay:
         own_ids = {each.id for each, _ in key.outbox or ()}
         try:
             if entry.schedule and (refusal := await find_refusal(self._jetstream, self._names, entry)) is not None:
-                self._refused(attempt, refusal)
+                self._give_up(attempt, refusal)
                 return
             deleted = await take_back(self._jetstream, self._names, entry, attempt.origin, own_ids)
         except (ActorError, TimeoutError) as error:
