@@ -54,6 +54,12 @@ def fault(value: object, kind: Any) -> str | None:
     return None if type(converted) is type(value) or isinstance(converted, float) else "Expected `int`, got `float`"
 
 
+def check_timeout(timeout: object) -> None:
+    """Raise `ConfigurationError` if a default timeout is no duration in seconds."""
+    if (reason := fault(timeout, Seconds)) is not None:
+        raise ConfigurationError(f"timeout = {timeout!r}: {reason}")
+
+
 @lru_cache(maxsize=64)
 def _numbers(options: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
     """Return the names and types of the fields that are numbers."""

@@ -15,12 +15,11 @@ from typing import Any, TypeVar
 
 from runtime.actor.call import Call
 from runtime.actor.message import Command, Event, Message, Query, contract_of, message_token
-from runtime.bounds import YEAR, Seconds, fault
+from runtime.bounds import YEAR, check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender
 from runtime.errors import (
-    ConfigurationError,
     DeadlineExceeded,
     DeclarationError,
     HandlerFailed,
@@ -72,8 +71,7 @@ class Bus:
         check_namespace(namespace)
         self.connection = connection
         self.namespace = namespace
-        if (reason := fault(timeout, Seconds)) is not None:
-            raise ConfigurationError(f"timeout = {timeout!r}: {reason}")
+        check_timeout(timeout)
         self.timeout = timeout
         """Seconds that a request may take by default."""
         self._tracer = tracer

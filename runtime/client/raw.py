@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from runtime.bounds import check_timeout
 from runtime.client.no_reply import no_reply_error
 from runtime.errors import CodecError, PublishError, RequestError
 from runtime.nats.connection import Connection
@@ -59,6 +60,7 @@ class RawClient:
 
     def __init__(self, connection: Connection, *, namespace: str = "", timeout: float = 5.0) -> None:
         check_namespace(namespace)
+        check_timeout(timeout)
         self.connection = connection
         self.namespace = namespace
         self.timeout = timeout

@@ -124,11 +124,13 @@ class DedupStore:
             return list(key.handled), []
         return key.dedup.split(key.handled, 0 if alone else self._handled - 1)  # at least one is added
 
-    async def move_out(self, key: StoredKey) -> None:
+    async def move_out(self, key: StoredKey) -> bool:
         """Store the entries of all messages that the record of a key lists, so that its successor need not list them.
 
-        Called if the next record would be too large, for example because of a large reply before it. A message whose entry
-        cannot be stored stays in the record.
+        Called if the next record would be too large, for example because of a large reply before it.
+
+        Returns:
+            Whether all of them are stored. A message whose entry is not must stay in the record.
         """
         dedup = key.dedup
         if dedup is None:
@@ -138,6 +140,7 @@ class DedupStore:
             self.write(key.token, dedup, left)
         while dedup.writing:
             await dedup.wait_written()
+        return all(each.id in dedup.written for each in key.handled)
 
     def after_commit(self, key: StoredKey, evicted: list[Handled], evicted_until: float, record_size: int) -> None:
         """Take note of a stored record, and start to write entries if it lists enough messages.

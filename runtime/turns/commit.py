@@ -180,7 +180,10 @@ class Commits:
             if len(batch) > 1:
                 return _last(batch, error.excess)
         # What earlier turns have left must leave the record first: their replies, and their events.
-        await self._journal.dedup.move_out(key)
+        if not await self._journal.dedup.move_out(key):
+            raise NotStored(
+                f"key {key.key!r}: a large record waits for the dedup entries before it, which are not stored"
+            )
         if key.outbox and not await self._relay.wait_published(key, _PUBLISH_TIMEOUT):
             raise NotStored(
                 f"key {key.key!r}: a large record waits for the events before it, which are not published yet"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from runtime import Actor, Command, Event, Query, command, query, react
-from runtime.errors import TooLarge
+from runtime.errors import NotDelivered, TooLarge
 from runtime.nats.server import EmbeddedServer
 from tests.support.probe import Probe, running
 
@@ -229,3 +229,21 @@ async def test_a_record_above_the_limit_of_its_stream_is_refused(nats_server: Em
             assert len(await system.bus.command(Put("a", 9_000, 9_000))) == 9_000
         with pytest.raises(TooLarge, match=r"the record would have 20,\d{3} bytes, and a message may have 19,\d{3}"):
             await system.bus.command(Put("a", 20_000, 0))
+
+
+async def test_a_large_turn_waits_if_the_replies_before_it_cannot_leave_the_record(
+    vault: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = vault.connection.max_payload
+    dedup = vault.journal("vault").dedup
+    finish = dedup._finish
+
+    def fail(entries: Any, handled: Any, sequence: int, error: Exception | None) -> None:
+        finish(entries, handled, 0, TimeoutError("on purpose"))
+
+    monkeypatch.setattr(dedup, "_finish", fail)
+    await vault.bus.command(Put("stuck", 10, limit // 2))
+    with pytest.raises(NotDelivered, match="could not store"):
+        await vault.bus.command(Put("stuck", limit // 2, limit // 4))
+    monkeypatch.setattr(dedup, "_finish", finish)
+    assert len(await vault.bus.command(Put("stuck", limit // 2, limit // 4))) == limit // 4
