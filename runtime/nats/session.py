@@ -21,6 +21,8 @@ _MAX_LOGGED = 256
 """Refused subjects that are remembered as logged."""
 _CLOSE_TIMEOUT = 2.0
 """Seconds that nats-py gets to close its connection."""
+_END_TIMEOUT = 0.5
+"""The same without a connection. nats-py waits for ever for the end of a TLS handshake that it has given up."""
 _EXPIRY_MARGIN = 5.0
 """Seconds before the expiry of credentials at which they have to be replaced; a tenth of their lifetime if that is less."""
 _LONGEST_PAUSE = 60.0
@@ -132,7 +134,7 @@ class Session:
         if not self._closing:
             self._closing = True
             await self._stop()
-            await _bounded(self._client.close())
+            await _bounded(self._client.close(), _CLOSE_TIMEOUT if self._client.is_connected else _END_TIMEOUT)
             self._end(None)
         if self._giving_up is not None:
             await asyncio.wait({self._giving_up})
@@ -229,7 +231,7 @@ class Session:
 
     async def _give_up(self, error: Exception) -> None:
         self._end(error)
-        await _bounded(self._client.close())
+        await _bounded(self._client.close(), _CLOSE_TIMEOUT)
 
     async def _on_disconnected(self) -> None:
         if self._closing or self.is_closed:
@@ -284,10 +286,10 @@ class _Logged:
         return True
 
 
-async def _bounded(closing: Coroutine[Any, Any, None]) -> None:
-    """Await `closing` for at most two seconds, so that a dead peer does not delay the end of the process."""
+async def _bounded(closing: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Await `closing` for at most some seconds, so that a dead peer does not delay the end of the process."""
     task = asyncio.ensure_future(closing)
-    await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
+    await asyncio.wait({task}, timeout=seconds)
     if not task.done():
         task.cancel()
     elif task.exception() is not None:

@@ -15,6 +15,7 @@ from runtime.nats.server import EmbeddedServer
 ACTOR = """
 import asyncio, concurrent.futures, multiprocessing, os, signal, socket, sys
 from runtime import Actor, Query, query
+from runtime.host.health import HealthServer
 from runtime.host.local import local
 from runtime.host.signals import drain_on_signals
 
@@ -89,7 +90,8 @@ LOCAL = f"""{ACTOR}
 async def use():
     stopped = []
     with drain_on_signals(stopped.append):
-        async with local(Forking, url=sys.argv[1], namespace=sys.argv[2]) as bus:
+        health = HealthServer("127.0.0.1", 0, reasons=list, metrics=lambda: ("", ""))
+        async with health, local(Forking, url=sys.argv[1], namespace=sys.argv[2]) as bus:
             for how in ("pool", "process", "fork", "in a thread", "descriptors", "terminate"):
                 print(how, await bus.query(Ask(how), timeout=10), sep=": ", flush=True)
     print("stopped", stopped, flush=True)
@@ -152,7 +154,7 @@ async def test_a_handler_may_fork_after_a_thread(
     output = await asyncio.to_thread(program, LOCAL, url, namespace, **environ)
     once = (
         "pool: 42\nprocess: 0\nfork: 42\nin a thread: 42\n"
-        "descriptors: 1 0, 0 0\n"  # the connection to NATS is not the child's
+        "descriptors: 1 1, 0 0\n"  # neither the connection to NATS nor the health port is the child's
         "terminate: -15\nstopped []\n"  # a signal for a child reaches the child and not this process
     )
     assert output == once * 2
