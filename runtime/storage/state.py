@@ -10,10 +10,12 @@ import msgspec
 
 from runtime.faults import error_text
 from runtime.storage.record import DECODE_ERRORS, Record, Unreadable, is_null, unreadable
+from runtime.wire.codec import UNENCODABLE, encode
 from runtime.wire.subjects import token_key
+from runtime.wire.value_faults import find_non_finite, find_unencodable
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""Returns the JSON object of the next state version, given that of one version."""
+"""Returns the JSON object of the next state version, given that of one version. It may contain any value that has a JSON form."""
 
 
 class States:
@@ -56,11 +58,13 @@ class States:
         try:
             if record.state_version == self.version:
                 return self._decode(record.state)
-            return msgspec.convert(self._upgraded(record, subject), self._type)
+            # The same decoder: `msgspec.convert` refuses a dict whose keys are integers, and `Raw`.
+            return self._decode(self._upgraded(record, subject))
         except DECODE_ERRORS as error:
             raise unreadable(subject, f"the stored state does not fit {self._type.__name__}: {error}") from None
 
-    def _upgraded(self, record: Record, subject: str) -> Any:
+    def _upgraded(self, record: Record, subject: str) -> bytes:
+        """Return the JSON of a state after all upgrades."""
         value = msgspec.json.decode(record.state)
         for version in range(record.state_version, self.version):
             upgrade = self._upgrades.get(version)
@@ -71,4 +75,12 @@ class States:
             except BaseException as error:  # the application's own code: it must fail this key only, not the actor
                 reason = f"{type(error).__name__}: {error_text(error)}"
                 raise unreadable(subject, f"the upgrade from state version {version} failed: {reason}") from error
-        return value
+        try:
+            body = encode(value)
+        except UNENCODABLE as error:
+            raise unreadable(
+                subject, f"the upgraded state cannot be encoded: {error} - at `{find_unencodable(value)}`"
+            ) from None
+        if (fault := find_non_finite(value)) is not None:
+            raise unreadable(subject, f"the upgraded state cannot be stored: {fault}")
+        return body

@@ -11,9 +11,8 @@ Used from outside:
 - `codec`: the bodies of messages, as JSON or MessagePack.
 - `schemas`: the JSON Schemas of types.
 - `regex` and `integers`: the rules that the codec adds to those of msgspec, so that it agrees with the JSON Schemas.
+- `value_faults`: the part of a value that JSON cannot express.
 - `type_parts`: the facts about a type that a declaration needs.
 - `printable`: text from outside, in a form that controls no terminal.
 - `replies`: the bytes of replies and errors.
-
-`faults` is internal: it finds the part of a value that cannot be encoded.
 """

@@ -11,10 +11,10 @@ import msgspec
 
 from runtime.errors import CodecError, DeclarationError, InvalidValue
 from runtime.wire import header_block
-from runtime.wire.faults import find_non_finite, find_unencodable
 from runtime.wire.integers import has_integers, with_plain_integers
 from runtime.wire.regex import Check, pattern_check
 from runtime.wire.type_parts import has_sets, reads_null_as_value
+from runtime.wire.value_faults import find_non_finite, find_unencodable
 
 T = TypeVar("T")
 

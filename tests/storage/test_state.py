@@ -1,8 +1,12 @@
 """Stored states of other versions: they are upgraded step by step, or refused for their key only."""
 
 import asyncio
+import enum
 import logging
-from typing import Any
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -277,3 +281,60 @@ def test_the_error_for_an_unreadable_state_names_its_subject(version: int, state
 def test_the_version_of_a_key_without_a_state_does_not_matter() -> None:
     assert States("notes", NoteTwo, 2, {}).decode(Record("t", 9), "notes.turn.a") is None
     assert States("notes", None, 1, {}).decode(Record("t", 9, msgspec.Raw(b"{}")), "notes.turn.a") is None
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Rich(msgspec.Struct, frozen=True):
+    levels: dict[Level, str]
+    numbers: dict[Literal[1, 2, 3], list[int]]
+    raw: msgspec.Raw
+    at: datetime
+    price: Decimal
+    data: bytes
+    level: Level
+    ratio: float | None
+    tags: frozenset[str]
+    big: int
+    inner: "Rich | None" = None
+
+
+INNER = Rich(
+    {Level.HIGH: "h"}, {3: [1]}, msgspec.Raw(b'{"a":[1,2.5,null]}'), datetime(2026, 1, 2, 3, tzinfo=UTC),
+    Decimal("1.10"), b"\x00\xff", Level.LOW, 0.1, frozenset({"x"}), 10**40,
+)  # fmt: skip
+RICH = msgspec.structs.replace(INNER, inner=INNER)
+
+
+def read_upgraded(upgrade: Any, state: Any = RICH) -> Any:
+    record = Record("c", 1, msgspec.Raw(msgspec.json.encode(state)))
+    return States("rich", Rich, 2, {1: upgrade}).decode(record, "rich.turn.k")
+
+
+def form(state: Rich) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(state))
+
+
+def test_an_upgraded_state_of_any_type_is_readable() -> None:
+    assert form(read_upgraded(lambda value: value)) == form(RICH)
+    assert list(read_upgraded(lambda value: value).levels) == [Level.HIGH]
+    # An upgrade may set values that are no JSON yet.
+    rich = {name: getattr(INNER, name) for name in Rich.__struct_fields__}
+    assert form(read_upgraded(lambda value: {**value, **rich, "inner": INNER})) == form(RICH)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"ratio": math.nan}, "the upgraded state cannot be stored: nan is not a JSON number"),
+        ({"big": 1j}, "the upgraded state cannot be encoded: Encoding objects of type complex is unsupported"),
+        ({"levels": {7: "x"}}, r"the stored state does not fit Rich: Invalid enum value 7"),
+    ],
+)
+def test_an_upgrade_that_leaves_an_unreadable_value_is_refused(change: dict[str, Any], text: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_upgraded(lambda value: {**value, **change})
+    assert text in caught.value.reason
