@@ -6,6 +6,7 @@ Used from outside by other rooms:
 
 - `message`: the base classes of messages, and their `Contract`.
 - `handler`: the decorators and the rows of the handler table.
+- `since`: the start of a reaction.
 - `base`: `Actor`, and the view of an actor that one call has.
 - `call`: the context of one running handler, and in a turn the changes that it collects.
 - `invoke`: runs a handler on a view of its actor.

@@ -4,6 +4,7 @@ The table is collected from the decorated methods of a class, and checked, when 
 """
 
 import inspect
+import re
 import typing
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Literal, TypeVar, overload
@@ -25,6 +26,7 @@ from runtime.actor.message import (
 )
 from runtime.actor.patterns import compile_where
 from runtime.actor.query_check import check_reads_only
+from runtime.actor.since import FIRST, read_since
 from runtime.bounds import Count, fault
 from runtime.errors import DeclarationError
 from runtime.wire.codec import Codec
@@ -50,6 +52,8 @@ declares", so the table compares the reply when the class is created."""
 _MARK = "__actorloom__"
 """The attribute of a method that has its mark."""
 
+_REACTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+
 _DECORATORS: dict[Op, Verb] = {"query": "query", "command": "command", "event": "react"}
 """The decorator for the handlers of each kind of message."""
 
@@ -63,6 +67,8 @@ class Mark(msgspec.Struct, frozen=True):
     key: str | None = None
     attempts: int | None = None
     limit: float | None = None
+    since: object = FIRST
+    name: str | None = None
 
 
 @overload
@@ -140,6 +146,8 @@ def react(
     key: str | None = None,
     attempts: int | None = None,
     limit: float | None = None,
+    since: str = FIRST,
+    name: str | None = None,
 ) -> Callable[[Method[A, E, None]], Method[A, E, None]]: ...
 def react(
     function: Any = None,
@@ -149,6 +157,8 @@ def react(
     key: str | None = None,
     attempts: int | None = None,
     limit: float | None = None,
+    since: str = FIRST,
+    name: str | None = None,
 ) -> Any:
     """Mark a method as a reaction to an event of any actor.
 
@@ -162,6 +172,11 @@ def react(
         key: The path of the field that has the key, with dots: ``"new.order_id"``. By default it is the event's own key.
         attempts: The number of attempts before an event becomes a dead letter; by default that of the retry policy.
         limit: Seconds that one attempt may take, as `Options.limit`; by default that of the actor.
+        since: The first event that the reaction receives when it starts for the first time, in a new actor or in one that has
+            run: ``"first"``, the oldest one of the stream; ``"new"``, the first one stored after that start; or the first one
+            after a time, as in ``"2026-01-01T00:00:00Z"``. A later change has no effect.
+        name: The name of the reaction; by default that of the method. Its place in the stream and the ids of handled events
+            belong to this name. Declare the former name if you rename the method.
 
     Raises:
         DeclarationError: `function` is not a coroutine function, or `limit` is not a number above 0.
@@ -173,7 +188,8 @@ def react(
     """
     if function is not None:
         return _mark(function, Mark("react"))
-    return lambda target: _mark(target, Mark("react", where=where, key=key, attempts=attempts, limit=limit))
+    mark = Mark("react", where=where, key=key, attempts=attempts, limit=limit, since=since, name=name)
+    return lambda target: _mark(target, mark)
 
 
 def _mark(function: Any, mark: Mark) -> Any:
@@ -220,6 +236,7 @@ class Handler:
         "name",
         "reply",
         "result",
+        "since",
         "source",
         "type_name",
         "verb",
@@ -235,6 +252,7 @@ class Handler:
         contract: Contract,
         keyed: bool,
     ) -> None:
+        name = _reaction_name(mark, label) or name
         self.name = name
         self.source = f"{mark.verb}.{name}"
         """The operation, for error texts."""
@@ -261,6 +279,8 @@ class Handler:
             raise DeclarationError(f"{label}: attempts = {mark.attempts!r}: {reason}")
         self.attempts = mark.attempts
         """The attempts before a dead letter; None for the number in the retry policy."""
+        self.since = read_since(mark.since, label)
+        """The start of a reaction: ``first``, ``new`` or a time in UTC."""
         key = mark.key or contract.key
         self.key_of = path_reader(contract.type, key, label) if isinstance(key, str) else None
         """Reads the key from a message; None if messages of this type have no key."""
@@ -269,12 +289,23 @@ class Handler:
         self.id_suffix = f".{name}" if mark.verb == "react" else ""
         """Follows the id of an event in the record, since each reaction to an event is handled by itself.
 
-        It depends on the name of the method alone, so that a reaction that is added later changes no other id."""
+        It depends on the name of the reaction alone, so that a reaction that is added later changes no other id."""
         if keyed and self.key_of is None and mark.verb != "query" and not isinstance(contract.key, NewKey):
             place = "@react(key=…)" if mark.verb == "react" else "key=… in the class line of the message"
             raise DeclarationError(
                 f"{label}: {contract.type.__name__} has no key, but the actor has a state for each key: declare {place}"
             )
+
+
+def _reaction_name(mark: Mark, label: str) -> str:
+    """Return the declared name of a reaction; empty if it has none."""
+    if mark.name is None:
+        return ""
+    if not isinstance(mark.name, str) or _REACTION_NAME.fullmatch(mark.name) is None:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise DeclarationError(
+            f"{label}: name={mark.name!r}: use letters, digits and underscores, as in a method's name"
+        )
+    return mark.name
 
 
 class HandlerTable:
@@ -365,6 +396,10 @@ class HandlerTable:
         found = {"query": self.queries, "command": self.commands, "event": self.reactions}[contract.op]
         return (contract.type if contract.op == "event" else contract.name) in found
 
+    def all_reactions(self) -> list[Handler]:
+        """Return all reactions in one list."""
+        return [handler for handlers in self.reactions.values() for handler in handlers]
+
     def _add(self, actor: str, cls: type, attribute: str, function: Any, mark: Mark, keyed: bool) -> None:
         label = f"{cls.__name__}.{attribute}"
         message_type, returns = _signature(label, function)
@@ -380,6 +415,9 @@ class HandlerTable:
         if mark.verb == "react":
             if returns not in (None, type(None)):
                 raise DeclarationError(f"{label}: a reaction must return None, since an event has no reply")
+            named = [each.name for each in self.all_reactions()]
+            if handler.name in named:
+                raise DeclarationError(f"{label}: another reaction of {actor!r} has the name {handler.name!r}")
             handlers = self.reactions.setdefault(contract.type, [])  # type: ignore[arg-type]
             handlers.append(handler)
             return

@@ -7,6 +7,7 @@ Used from outside:
 - `consumers`: the durable consumers of an actor, which deliver events, timers and redriven dead letters.
 
 The other modules are internal: `endpoint` (the answers of queries and commands), `reactions`, `timers` and `redrive`
-(the receivers of the consumers), `sources` (the streams of other actors), `durables` (the consumers on the server),
+(the receivers of the consumers), `sources` (the streams of other actors), `assignment` (the
+consumer of each reaction), `durables` (the consumers on the server),
 `event_work` (a delivery in a turn) and `poison` (events that may have crashed their process).
 """

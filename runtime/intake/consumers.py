@@ -19,8 +19,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
+
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError
+from runtime.intake.assignment import Assignment
 from runtime.intake.durables import Durables
 from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
@@ -31,6 +34,7 @@ from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.puller import Puller
+from runtime.nats.jetstream.responses import StreamInfo
 from runtime.storage.positions import ConsumerPosition
 from runtime.storage.streams import REDRIVE, TIMERS
 from runtime.telemetry import semconv
@@ -75,6 +79,7 @@ class Consumers:
         self._active: list[_ActiveConsumer] = []
         self._candidates: list[PoisonCandidates] = []
         self._check_now = asyncio.Event()
+        self._since_warnings: list[str] = []
         self._durables = Durables(served, on_stored)
         self.positions = self._durables.positions
         self.sources = Sources(served, self._react)
@@ -84,8 +89,8 @@ class Consumers:
 
     @property
     def warnings(self) -> list[str]:
-        """The reactions that wait, with the reason."""
-        return list(self.sources.waiting.values())
+        """The reactions that wait, with the reason, and those whose `since` has changed without an effect."""
+        return [*self.sources.waiting.values(), *self._since_warnings]
 
     @property
     def pullers(self) -> list[Puller]:
@@ -107,10 +112,11 @@ class Consumers:
             timers = Timers(served, turns, served.names.turns_stream)
             for handler in commands:
                 timers.add_command(handler)
-            await self._pull(timers, TIMERS, (f"{own}.timer.>",))
-        reacting = [handler for handlers in served.actor.handlers.reactions.values() for handler in handlers]
+            await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(f"{own}.timer.>",)))
+        reacting = served.actor.handlers.all_reactions()
         if commands or reacting:
-            await self._pull(Redrives(served, turns, [*reacting, *commands]), REDRIVE, (f"{own}.redrive.*",))
+            redrives = Redrives(served, turns, [*reacting, *commands])
+            await self._pull(redrives, ConsumerConfig(durable=REDRIVE, filter_subjects=(f"{own}.redrive.*",)))
 
     async def stop(self) -> None:
         """Stop pulling. Deliveries in hand stay in hand until their turns end."""
@@ -154,25 +160,26 @@ class Consumers:
         for stream, config, _ in tuple(self._active):
             await self._durables.check(stream, config)
 
-    async def _react(self, stream: str, handlers: list[Handler]) -> None:
-        """Create the consumer of a source, and pull from it."""
-        served = self._served
-        reactions = Reactions(served, self._turns, stream)
-        filters: list[str] = []
-        for contract in dict.fromkeys(handler.contract for handler in handlers):
-            name, subject = event_subject(contract, served.namespace)
-            reactions.add(subject, name, [handler for handler in handlers if handler.contract is contract])
-            filters.append(f"{subject}.*")
-        await self._pull(reactions, served.name, tuple(filters))
+    async def _react(self, found: StreamInfo, handlers: list[Handler], waited_since: float | None) -> None:
+        """Create the consumers of a source, and pull from them. Those that have started before stay as they are."""
+        served, stream = self._served, found.config["name"]
+        assignment = Assignment(served, stream, handlers)
+        started = {active.config.durable for active in self._active if active.stream == stream}
+        for config, group in await assignment.make(found, waited_since):
+            if config.durable in started:
+                continue
+            reactions = Reactions(served, self._turns, stream, config.durable)
+            for contract in dict.fromkeys(handler.contract for handler in group):
+                name, subject = event_subject(contract, served.namespace)
+                reactions.add(subject, name, [handler for handler in group if handler.contract is contract])
+            await self._pull(reactions, config)
+        self._since_warnings += assignment.warnings
 
-    async def _pull(self, reactions: Reactions, durable: str, filters: tuple[str, ...]) -> None:
-        """Create the consumer `durable` if needed, and pull from it for `reactions`."""
-        served, stream = self._served, reactions.stream
-        config = ConsumerConfig(
-            durable=durable,
-            filter_subjects=filters,
-            ack_wait=_ACK_WAIT * SECOND,
-            max_ack_pending=served.options.in_hand + served.options.parked,
+    async def _pull(self, reactions: Reactions, config: ConsumerConfig) -> None:
+        """Create a consumer if needed, and pull from it for `reactions`."""
+        served, stream, durable = self._served, reactions.stream, config.durable
+        config = msgspec.structs.replace(
+            config, ack_wait=_ACK_WAIT * SECOND, max_ack_pending=served.options.in_hand + served.options.parked
         )
         position = await self._durables.ensure(stream, config)
         expires = served.lease_ttl * _REQUEST_EXPIRY if served.keyed else _SHARED_REQUEST_EXPIRY

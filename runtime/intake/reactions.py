@@ -50,14 +50,16 @@ class Reactions:
         served: The actor, its names and clients.
         turns: The turns that run the handlers.
         stream: The stream of the consumer.
+        durable: The name of the consumer, for spans and metrics.
     """
 
-    def __init__(self, served: Served, turns: Turns, stream: str) -> None:
+    def __init__(self, served: Served, turns: Turns, stream: str, durable: str = "") -> None:
         self.turns = turns
         self.names = served.names
         self.options = served.options
         self.keyed = served.keyed
         self.stream = stream
+        self._durable = durable
         self.handled = 0
         """The number of messages that were handled successfully."""
         self.dead_lettered = 0
@@ -72,7 +74,7 @@ class Reactions:
 
     def add(self, subject: str, name: str, handlers: list[Handler]) -> None:
         """Handle messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call these messages `name`."""
-        self._routes[subject.encode()] = self.make_route(name, handlers, f"{subject}.{{key}}", self.names.actor)
+        self._routes[subject.encode()] = self.make_route(name, handlers, f"{subject}.{{key}}", self._durable)
 
     def make_route(
         self, name: str, handlers: list[Handler], template: str, durable: str, command: str | None = None

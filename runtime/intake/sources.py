@@ -7,11 +7,13 @@ goes on until the stream is there.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from runtime.actor.handler import Handler
 from runtime.backoff import Backoff
 from runtime.errors import ActorError, ConfigurationError
+from runtime.nats.jetstream.responses import StreamInfo
 from runtime.turns.served import Served
 from runtime.wire.subjects import Names
 
@@ -21,19 +23,25 @@ _BACKOFF = Backoff(first=0.2, longest=2.0)
 """The pauses between two looks for the missing streams."""
 
 
+Begin = Callable[[StreamInfo, list[Handler], float | None], Awaitable[None]]
+"""Starts the reactions to a stream, which have waited for it since a Unix time (None: they have not)."""
+
+
 class Sources:
     """Starts the reactions of one ownership to each stream, as soon as there is the stream.
 
     Args:
         served: The actor, its names and clients.
-        begin: Starts the reactions to a stream that exists. It is called again if it raises.
+        begin: Starts the reactions to a stream. It is called again if it raises.
     """
 
-    def __init__(self, served: Served, begin: Callable[[str, list[Handler]], Awaitable[None]]) -> None:
+    def __init__(self, served: Served, begin: Begin) -> None:
         self.waiting: dict[str, str] = {}
         """For each stream whose reactions wait, the names of the reactions and the reason."""
         self._served = served
         self._begin = begin
+        self._waiting_since: dict[str, float] = {}
+        """The Unix time at which the reactions to a stream began to wait."""
         self._handlers: dict[str, list[Handler]] = {}
         """The reactions by stream."""
         self._actors: dict[str, str] = {}
@@ -75,8 +83,9 @@ class Sources:
     async def _try(self, stream: str) -> None:
         """Start the reactions to a stream, or note why they wait."""
         try:
-            if await self._served.streams.find(stream) is not None:
-                await self._begin(stream, self._handlers[stream])
+            found = await self._served.streams.find(stream)
+            if found is not None:
+                await self._begin(found, self._handlers[stream], self._waiting_since.get(stream))
                 if self.waiting.pop(stream, None) is not None:
                     logger.info("%s: %s: %s is there", self._served.name, self._names(stream), stream)
                 return
@@ -89,6 +98,7 @@ class Sources:
         if self.waiting.get(stream) != text:
             logger.warning("%s: %s", self._served.name, text)
         self.waiting[stream] = text
+        self._waiting_since.setdefault(stream, time.time())
 
     def _names(self, stream: str) -> str:
         return ", ".join(handler.name for handler in self._handlers[stream])

@@ -3,6 +3,7 @@
 import re
 import types
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -177,6 +178,50 @@ def test_a_pattern_is_checked_against_its_event_at_import(where: dict[str, Any] 
 
             @react(where=where)
             async def on_thing_made(self, event: ThingMade) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"),
+    [
+        ("first", "first"),
+        ("new", "new"),
+        ("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"),
+        ("2026-01-01 02:30+02:30", "2026-01-01T00:00:00Z"),
+        ("2026-01-01T00:00:00.25-01:00", "2026-01-01T01:00:00.250000Z"),
+        ("", None),
+        ("First", None),
+        ("last", None),
+        ("1h", None),
+        ("2026-01-01", None),
+        ("2026-01-01T00:00:00", None),
+        ("2026-02-30T00:00:00Z", None),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("1969-12-31T23:59:59Z", None),
+        ("2262-01-01T00:00:00Z", None),
+        (None, None),
+        (0, None),
+        (datetime(2026, 1, 1, tzinfo=UTC), None),
+    ],
+)
+def test_the_start_of_a_reaction_is_checked(since: Any, expected: str | None) -> None:
+    def declare() -> Any:
+        async def on_sold(self: Any, event: DayEnded) -> None: ...
+
+        return type("Shop", (Actor,), {"name": "shop", "on_sold": react(since=since)(on_sold)})
+
+    if expected is None:
+        with pytest.raises(DeclarationError, match=r"Shop\.on_sold: since=.*(use \"first\"|from 1970 to 2261)"):
+            declare()
+    else:
+        assert declare().handlers.all_reactions()[0].since == expected
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "1a", "é", "x" * 101, 5])
+def test_the_name_of_a_reaction_is_checked(name: Any) -> None:
+    async def on_sold(self: Any, event: DayEnded) -> None: ...
+
+    with pytest.raises(DeclarationError, match=r"Shop\.on_sold: name="):
+        type("Shop", (Actor,), {"name": "shop", "on_sold": react(name=name)(on_sold)})
 
 
 def test_an_actor_without_state_needs_no_key() -> None:

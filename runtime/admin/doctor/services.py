@@ -171,21 +171,29 @@ class _ServiceCheck:
         for stream, durable in running.consumers:
             full = f"{self._names.stream_prefix}{stream}"
             try:
-                info = await self._jetstream.consumer_info(full, durable)
+                found = await self._jetstream.consumers(full)
             except ApiError as error:
                 if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                    yield fail(self._name, f"consumer {full}/{durable} is missing", f"restart {self._name} ({error})")
+                    yield fail(self._name, f"the consumers of {full} cannot be listed: {error}")
                 elif not any(full in text for status in statuses for text in status.warnings):
                     todo = "start the service that creates it, or compare the namespaces and accounts"
                     yield warn(self._name, f"its reactions wait: there is no stream {full}", todo)
                 continue
-            for finding in self._consumer(full, info):
-                yield finding
+            # A reaction that was added later, or that does not begin with the first event, has a consumer of its own.
+            own = [info for info in found if info.name == durable or info.name.startswith(f"{durable}@")]
+            if not own:
+                yield fail(self._name, f"consumer {full}/{durable} is missing", f"restart {self._name}")
+            for info in own:
+                for finding in self._consumer(full, info):
+                    yield finding
 
     def _consumer(self, stream: str, info: ConsumerInfo) -> list[Finding]:
         label = f"consumer {stream}/{info.name}"
         if info.paused:
             return [warn(self._name, f"{label} is paused", f"`nats consumer resume {stream} {info.name}`")]
+        if "@" in info.name and info.num_pending and not info.num_waiting:
+            text = f"{label} is not read: {info.num_pending} events wait for a reaction that was removed"
+            return [warn(self._name, text, f"if it does not come back: `nats consumer rm {stream} {info.name}`")]
         if info.num_pending > _LAG:
             text = f"{label} is behind: {info.num_pending} messages wait, {info.num_ack_pending} are in progress"
             return [warn(self._name, text, "the service is slow or fails: see its log and /metrics")]

@@ -103,6 +103,8 @@ class ConsumerInfo(ApiResponse):
     ack_floor: SequencePair = msgspec.field(default_factory=SequencePair)
     num_ack_pending: int = 0
     num_pending: int = 0
+    num_waiting: int = 0
+    """The number of open pull requests."""
     paused: bool = False
     created: str = ""
     """The time of creation (RFC 3339)."""

@@ -1,0 +1,169 @@
+"""Which consumer each reaction has: the one that it shares with the other reactions of its actor, or one of its own.
+
+The reactions of an actor's first start share one consumer for each stream, so that the events of a key come in order for all
+of them. The metadata of that consumer names them. A reaction that is added later would find this consumer in the middle of
+the stream. So it has a consumer of its own, ``<actor>@<reaction>``, which begins where its `since` says, as it would in a new
+actor (ADR 015). A reaction with another start than the first event always has a consumer of its own.
+
+A reaction that is removed keeps its place: it leaves the shared consumer, and a consumer of its own is created at the place
+of the shared one. If the reaction comes back, for example with an older version of the program, it continues there.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from runtime.actor.handler import Handler
+from runtime.actor.since import FIRST, NEW
+from runtime.intake.reactions import event_subject
+from runtime.nats.jetstream.configs import ConsumerConfig
+from runtime.nats.jetstream.errors import ApiError, ErrorCode
+from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
+from runtime.turns.served import Served
+
+logger = logging.getLogger("actorloom.intake")
+
+SHARED = "actorloom.reactions"
+"""The metadata of a shared consumer: the subject of each reaction that shares it, by name."""
+SINCE = "actorloom.since"
+"""The metadata of a reaction's own consumer: the `since` with which it was created."""
+
+
+class Assigned(NamedTuple):
+    """A consumer and its reactions."""
+
+    config: ConsumerConfig
+    handlers: list[Handler]
+
+
+class Assignment:
+    """The consumers of one stream for the reactions of an actor.
+
+    Args:
+        served: The actor, its names and clients.
+        stream: The name of the stream.
+        handlers: The reactions to events of the stream.
+    """
+
+    def __init__(self, served: Served, stream: str, handlers: Sequence[Handler]) -> None:
+        self.warnings: list[str] = []
+        """The reactions whose `since` has changed, which has no effect."""
+        self._served = served
+        self._stream = stream
+        self._handlers = {handler.name: handler for handler in handlers}
+        self._subjects = {
+            name: event_subject(each.contract, served.namespace)[1] for name, each in self._handlers.items()
+        }
+
+    async def make(self, found: StreamInfo, waited_since: float | None) -> list[Assigned]:
+        """Return the consumers, the shared one first. None of them is created, but for those of removed reactions.
+
+        Args:
+            found: The stream.
+            waited_since: The Unix time since which the reactions have waited for the stream; None if it was there.
+        """
+        shared = await self._find(self._served.name)
+        if shared is None:
+            sharing = [name for name, each in self._handlers.items() if each.since == FIRST]
+            # If somebody has deleted the shared consumer, some of these have a consumer of their own.
+            sharing = [name for name in sharing if await self._find(self._own(name)) is None]
+            covered = {name: self._subjects[name] for name in sharing}
+        else:
+            covered = self._covered(shared)
+            sharing = [name for name, subject in covered.items() if self._subjects.get(name) == subject]
+            if sharing:
+                await self._keep_places(shared, covered)
+        assigned: list[Assigned] = []
+        if sharing:
+            assigned.append(self._shared(shared, sharing))
+            self._compare(sharing)
+        for name, handler in self._handlers.items():
+            if name not in sharing:
+                assigned.append(await self._separate(handler, found, waited_since))
+        return assigned
+
+    def _covered(self, shared: ConsumerInfo) -> dict[str, str]:
+        """Return the subjects of the reactions that share a consumer, by name. Without metadata, its filters decide."""
+        stored = shared.config.get("metadata", {}).get(SHARED)
+        if stored is not None:
+            try:
+                return msgspec.json.decode(stored, type=dict[str, str])
+            except msgspec.DecodeError:
+                logger.error("%s/%s: its metadata %s is unreadable", self._stream, shared.name, SHARED)
+        single = shared.config.get("filter_subject")
+        filters = {single} if single else set(shared.config.get("filter_subjects") or ())
+        return {name: subject for name, subject in self._subjects.items() if not filters or f"{subject}.*" in filters}
+
+    async def _keep_places(self, shared: ConsumerInfo, covered: dict[str, str]) -> None:
+        """Give each reaction that was removed a consumer of its own, at the place of the shared one."""
+        for name in covered.keys() - self._handlers.keys():
+            logger.warning(
+                "%s: the reaction %s to %s is removed: its place is kept by the consumer %s",
+                self._served.name, name, covered[name], self._own(name),
+            )  # fmt: skip
+            await self._served.jetstream.ensure_consumer(
+                self._stream,
+                ConsumerConfig(
+                    durable=self._own(name),
+                    filter_subjects=(f"{covered[name]}.*",),
+                    deliver_policy="by_start_sequence",
+                    opt_start_seq=shared.ack_floor.stream_seq + 1,
+                    metadata={SINCE: FIRST},
+                ),
+            )
+
+    def _shared(self, shared: ConsumerInfo | None, sharing: list[str]) -> Assigned:
+        handlers = [self._handlers[name] for name in sharing]
+        filters = tuple(dict.fromkeys(f"{self._subjects[name]}.*" for name in sharing))
+        config = ConsumerConfig(durable=self._served.name, filter_subjects=filters)
+        if shared is None or SHARED in shared.config.get("metadata", {}):
+            names = msgspec.json.encode({name: self._subjects[name] for name in sorted(sharing)}).decode()
+            config = msgspec.structs.replace(config, metadata={SHARED: names})
+        return Assigned(config, handlers)
+
+    async def _separate(self, handler: Handler, found: StreamInfo, waited_since: float | None) -> Assigned:
+        own = await self._find(self._own(handler.name))
+        config = ConsumerConfig(durable=self._own(handler.name), filter_subjects=(f"{self._subjects[handler.name]}.*",))
+        if own is None:
+            config = _started(config, handler.since, found, waited_since)
+        else:
+            self._warn(handler, own.config.get("metadata", {}).get(SINCE, handler.since))
+        return Assigned(config, [handler])
+
+    def _compare(self, sharing: list[str]) -> None:
+        for name in sharing:
+            self._warn(self._handlers[name], FIRST)
+
+    def _warn(self, handler: Handler, began: str) -> None:
+        if handler.since != began:
+            text = f'{handler.name}: since="{handler.since}" has no effect: it has begun with since="{began}"'
+            logger.warning("%s: %s", self._served.name, text)
+            self.warnings.append(text)
+
+    def _own(self, name: str) -> str:
+        # No name of an actor has this character, so it is the consumer of no other actor.
+        return f"{self._served.name}@{name}"
+
+    async def _find(self, durable: str) -> ConsumerInfo | None:
+        try:
+            return await self._served.jetstream.consumer_info(self._stream, durable)
+        except ApiError as error:
+            if error.err_code == ErrorCode.CONSUMER_NOT_FOUND:
+                return None
+            raise
+
+
+def _started(config: ConsumerConfig, since: str, found: StreamInfo, waited_since: float | None) -> ConsumerConfig:
+    """Return `config` with the start of a reaction that has not run yet."""
+    started = msgspec.structs.replace(config, metadata={SINCE: since})
+    if since == FIRST:
+        return started
+    if since != NEW:
+        return msgspec.structs.replace(started, deliver_policy="by_start_time", opt_start_time=since)
+    if waited_since is not None:  # The reaction is older than the stream, or than its access to it.
+        time = datetime.fromtimestamp(waited_since, UTC).replace(tzinfo=None).isoformat() + "Z"
+        return msgspec.structs.replace(started, deliver_policy="by_start_time", opt_start_time=time)
+    return msgspec.structs.replace(started, deliver_policy="by_start_sequence", opt_start_seq=found.state.last_seq + 1)
