@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from runtime.actor.call import Call, TurnCall
 from runtime.actor.handler import HandlerTable, has_handlers
 from runtime.actor.indexes import Index, Page, check_indexes
-from runtime.actor.message import Command, Event, Query, contract_of, message_token
+from runtime.actor.message import Command, Event, Query, contract_of, message_token, reserved_name
 from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
 from runtime.bounds import Count, fault
 from runtime.errors import DeclarationError, InvalidValue, RequestError
 from runtime.options import Options
-from runtime.wire.subjects import key_token, valid_name
+from runtime.wire.subjects import KINDS, key_token, valid_name
 
 R = TypeVar("R")
 if TYPE_CHECKING:  # with the default of PEP 696, ``Actor`` alone is an actor without state to a type checker, too
@@ -83,6 +83,8 @@ class Actor(Generic[S]):
                 f"{cls.__name__}.name = {name!r} is not a valid name: "
                 "use lower-case letters, digits, '-' and '_', with a letter first"
             )
+        if name in KINDS:
+            raise reserved_name(f"{cls.__name__}.name = {name!r}")
         if (reason := fault(cls.state_version, Count)) is not None:
             raise DeclarationError(f"{cls.__name__}.state_version = {cls.state_version!r}: {reason}")
         cls.state_type = find_state_type(cls, Actor)

@@ -34,7 +34,7 @@ import msgspec
 
 from runtime.errors import CodecError, DeclarationError
 from runtime.wire.codec import Codec, undefined_type
-from runtime.wire.subjects import key_token, snake_case, valid_name
+from runtime.wire.subjects import KINDS, key_token, snake_case, valid_name
 
 R = TypeVar("R", covariant=True)
 
@@ -349,6 +349,10 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
             f"{name}: actor={actor!r} is not a valid name: "
             "use lower-case letters, digits, '-' and '_', with a letter first"
         )
+    if actor in KINDS:
+        raise reserved_name(f"{name}: actor={actor!r}")
+    if op == "event" and snake_case(name) in KINDS:
+        raise reserved_name(name)
     if not valid_name(snake_case(name)):
         raise DeclarationError(
             f"{name} has no valid name on the wire: use ASCII letters and digits, with a letter first"
@@ -376,6 +380,13 @@ def _former_names(name: str, op: Op, formerly: Any) -> tuple[str, ...]:
             f"{name}: formerly={formerly!r} must be the former name of the class, or a tuple of them"
         )
     return former
+
+
+def reserved_name(place: str) -> DeclarationError:
+    """Return the error of an actor or event whose name is that of a kind of messages."""
+    return DeclarationError(
+        f"{place} is reserved: in subjects, {', '.join(sorted(KINDS))} are kinds of messages, and permissions name them"
+    )
 
 
 def _declare(contract: Contract) -> None:

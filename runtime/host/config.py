@@ -23,7 +23,7 @@ from runtime.bounds import Bounded, LeaseTtl, Replicas, Seconds
 from runtime.errors import ConfigurationError
 from runtime.nats.options import DATA_DIRECTORY, IDENTITY, SECRETS, ConnectionOptions, environment
 from runtime.options import Options
-from runtime.wire.subjects import valid_namespace
+from runtime.wire.subjects import NAMESPACE_RULE, valid_namespace
 
 FILE: Final = "actorloom.toml"
 """The settings' file in the working directory, which is read if no other file is named."""
@@ -83,7 +83,7 @@ class Configuration:
         self.settings = Settings(**top)
         if self.settings.namespace and not valid_namespace(self.settings.namespace):
             raise ConfigurationError(
-                f"{values['namespace'].origin}: namespace {self.settings.namespace!r}: only letters, digits, '-' and '_'"
+                f"{values['namespace'].origin}: namespace {self.settings.namespace!r}: only {NAMESPACE_RULE}"
             )
         self.embedded = "nats.url" not in values
         """Whether no URL of NATS is configured. `actorloom run` then starts a nats-server of its own."""

@@ -31,6 +31,12 @@ KEY_TIERS: Final = (
 No token of such a key is longer than `MAX_TOKEN`. A JSON Schema can state these lengths, but not the length of the token.
 """
 
+KINDS: Final = frozenset({"query", "command", "event", "dead", "redrive"})
+"""The tokens of subjects that tell the kind of a message. No actor and no namespace has one of these names.
+
+With an actor ``query`` in a namespace, a permission on ``*.query.>`` would permit all commands of that actor.
+"""
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -50,14 +56,23 @@ def valid_name(name: str) -> bool:
 
 
 def valid_namespace(name: str) -> bool:
-    """Return whether `name` can be a namespace, the prefix of subjects and streams."""
-    return _NAMESPACE.match(name) is not None
+    """Return whether `name` can be a namespace, the prefix of subjects and streams.
+
+    The names in `KINDS` are reserved, and so are names that begin with ``_``, as the subjects of inboxes do.
+    """
+    return _NAMESPACE.match(name) is not None and name[0] != "_" and name not in KINDS
+
+
+NAMESPACE_RULE: Final = (
+    f"letters, digits, dashes and underscores, with a letter or digit first; {', '.join(sorted(KINDS))} are reserved"
+)
+"""The rule for namespaces, for error texts."""
 
 
 def check_namespace(namespace: str) -> None:
     """Raise `ConfigurationError` if a namespace is neither empty nor one token of subjects and streams."""
     if namespace and not valid_namespace(namespace):
-        raise ConfigurationError(f"namespace = {namespace[:40]!r}: use letters, digits, dashes and underscores")
+        raise ConfigurationError(f"namespace = {namespace[:40]!r}: use {NAMESPACE_RULE}")
 
 
 def key_token(key: str) -> str:
@@ -140,6 +155,9 @@ class Names:
 
     The prefix of subjects is empty or ends with a dot. The names of streams cannot contain dots, so a dash joins namespace
     and actor there.
+
+    Raises:
+        ConfigurationError: The namespace is not valid.
     """
 
     __slots__ = ("actor", "dead_stream", "events_stream", "prefix", "stream_prefix", "turns_stream")

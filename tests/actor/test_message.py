@@ -307,3 +307,16 @@ def test_naming_false_switches_the_check_of_names_off() -> None:
 
     class BringThing(Command[Accepted], actor="things"):
         pass
+
+
+@pytest.mark.parametrize("name", ["query", "command", "event", "dead", "redrive"])
+def test_an_actor_cannot_have_the_name_of_a_kind(name: str) -> None:
+    with refused(f"GetOther: actor='{name}' is reserved: in subjects, .* are kinds of messages"):
+
+        class GetOther(Query[Thing], actor=name):
+            pass
+
+    with refused(f"Other.name = '{name}' is reserved"):
+        type("Other", (Actor,), {"name": name})
+    with refused("is reserved"):
+        type(Event)(name.capitalize(), (Event,), {"__module__": __name__}, actor="things", naming=False)

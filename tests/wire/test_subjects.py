@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.errors import CodecError
+from runtime.errors import CodecError, ConfigurationError
 from runtime.wire.subjects import (
+    KINDS,
     MAX_TOKEN,
     NO_KEY,
     Names,
@@ -126,3 +127,20 @@ def test_a_namespace_is_the_prefix_of_subjects_and_streams() -> None:
 def test_a_token_that_belongs_to_no_key_is_refused(token: str) -> None:
     with pytest.raises(CodecError, match="is not the token of a key"):
         token_key(token)
+
+
+@given(st.sampled_from(["query", "command", "event", "orders", "eu"]), st.sampled_from(["query", "command", "orders"]))
+def test_a_permission_on_queries_covers_no_command(namespace: str, actor: str) -> None:
+    """The subject of a command matches neither ``*.query.>`` nor ``*.*.query.>``, with and without a namespace."""
+    for prefix in {"", namespace}:
+        if actor in KINDS or (prefix and not valid_namespace(prefix)):
+            continue
+        tokens = Names(actor, prefix).request("command", "create_order").split(".")
+        assert "query" not in tokens
+
+
+@pytest.mark.parametrize("namespace", ["query", "command", "event", "dead", "redrive", "_INBOX", "_"])
+def test_reserved_namespaces(namespace: str) -> None:
+    assert not valid_namespace(namespace)
+    with pytest.raises(ConfigurationError, match=f"namespace = '{namespace}': use letters, .* are reserved"):
+        Names("orders", namespace)
