@@ -71,14 +71,17 @@ def _timer_body(timer: Timer) -> bytes:
 
 
 def _settle_state(call: TurnCall, before: Any, states: StateCodec) -> tuple[Any, bytes]:
-    """Return the state that a handler leaves, and its JSON. If it is equal to the one before, that one stays."""
+    """Return the state that a handler leaves, and its JSON. If it has the same JSON as the one before, that one stays.
+
+    The JSON is compared, since unlike values may be equal: 1 and True, two dicts of another order, one time in two zones.
+    """
     state = call.state
     if call.assigned:
         if state is None:
             return None, _NULL
-        if state is not before and state != before:
+        if state is not before:
             body, state = states.read_back(state, "state")
-            return state, body
+            return (state if before is None or body != encode(before) else before), body
     elif states.mutable and before is not None and states.is_changed(state, before):
         raise InvalidValue(
             f"{call.scope.actor} {call.scope.source}: the handler changed a part of self.state in place: "

@@ -5,10 +5,8 @@ from typing import Any, TypeVar, get_args, get_origin
 import msgspec
 
 from runtime.errors import DeclarationError
-from runtime.wire.codec import Codec, encode
-from runtime.wire.type_parts import has_mutable_parts
-
-_encode_in_order = msgspec.json.Encoder(order="deterministic").encode
+from runtime.wire.codec import UNENCODABLE, Codec, encode, encode_in_order
+from runtime.wire.type_parts import has_mutable_parts, has_sets
 
 
 class StateCodec(Codec[Any]):
@@ -21,10 +19,11 @@ class StateCodec(Codec[Any]):
         DeclarationError: The type is dangerous on the wire.
     """
 
-    __slots__ = ("mutable",)
+    __slots__ = ("_has_sets", "mutable")
 
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)
+        self._has_sets = has_sets(kind)
         self.mutable = has_mutable_parts(kind)
         """Whether a state has a part that can be changed in place, such as a list. Other states need no copies."""
 
@@ -33,11 +32,19 @@ class StateCodec(Codec[Any]):
         return self.decode_json(encode(state)) if self.mutable and state is not None else state
 
     def is_changed(self, copy: Any, state: Any) -> bool:
-        """Return whether a handler has changed its `copy` of `state` in place."""
-        if not self.mutable or copy == state:
+        """Return whether a handler has changed its `copy` of `state` in place.
+
+        The JSON is compared, since unlike values may be equal, and a class with eq=False has no other comparison.
+        """
+        if not self.mutable:
             return False
-        # A class with eq=False has no other comparison. The iteration order of equal sets may differ.
-        return _encode_in_order(copy) != _encode_in_order(state)
+        try:
+            if encode(copy) == encode(state):
+                return False
+            # Equal sets may differ in their order.
+            return not self._has_sets or (copy != state and encode_in_order(copy) != encode_in_order(state))
+        except UNENCODABLE:
+            return True  # It has a part that no state can have.
 
 
 def find_state_type(cls: type, generic: type) -> Any:

@@ -5,8 +5,9 @@ more than the dispatch of a query. So a bound is precise to a quarter of a secon
 
 1. **Slow.** A handler that runs for `Options.slow` is logged with its key and the messages that wait behind it.
 2. **Cut.** At the nearest of its limit and the deadline of its caller, a handler gets `asyncio.CancelledError` where it awaits.
-   It has `GRACE` seconds to clean up, and is then cancelled once more. Its message fails in any case: a handler that catches the
-   error and returns has failed too. A turn that is past its handler is never cut: its commit decides.
+   It has `GRACE` seconds to clean up, and is then cancelled once more. Its turn fails in any case: a handler that catches the
+   error and returns has failed too. The handler of a query may return a value instead, which is its reply. A turn that is past
+   its handler is never cut: its commit decides.
 3. **Abandoned.** A handler that still does not end is left alone. Its message fails now, its key is free, and another task takes
    the place of its worker. Calls of the handler raise from then on.
 

@@ -63,7 +63,7 @@ encode: Callable[[Any], bytes] = JSON.encode
 _encode_ordered = msgspec.json.Encoder(order="deterministic").encode
 
 
-def _encode_in_order(value: Any) -> bytes:
+def encode_in_order(value: Any) -> bytes:
     """Return a value as JSON, with the items of sets and the keys of dicts in a fixed order, if Python can order them."""
     try:
         return _encode_ordered(value)
@@ -100,7 +100,7 @@ class Codec(Generic[T]):
         """Decodes JSON and raises the exceptions in `UNDECODABLE`, for the hot path."""
         self._decode_own = _with_patterns(JSON.make_decoder(kind), kind)
         """Decodes what `encode` writes: a float is no integer here, as it is in a body from elsewhere."""
-        self._encode = _encode_in_order if repeatable and has_sets(kind) else encode
+        self._encode = encode_in_order if repeatable and has_sets(kind) else encode
         self._checks_floats = reads_null_as_value(kind)
         """Whether a NaN would be read as None, so that the value that is read must be compared."""
 

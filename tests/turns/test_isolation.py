@@ -1,6 +1,8 @@
 """Isolation: no message but a committed one changes what another message sees, whatever parts the state has."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -204,3 +206,76 @@ async def test_a_state_that_a_handler_keeps_a_reference_to_is_another_object(sys
     stored = await system.state("baskets", "k")
     assert "later" not in stored.items
     await unchanged(system, stored)
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+ALIKE: dict[str, tuple[Any, Any]] = {
+    "a truth value": (1, True),
+    "a float": (1, 1.0),
+    "a sign": (0.0, -0.0),
+    "an order": ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+    "a zone": (NOON, NOON.astimezone(timezone(timedelta(hours=1)))),
+    "digits": (Decimal("1.0"), Decimal("1.00")),
+    "deep inside": ({"a": [{"b": 1}]}, {"a": [{"b": True}]}),
+}
+"""Two values that are equal, and whose JSON differs."""
+
+
+class Note(msgspec.Struct, frozen=True):
+    value: Any
+
+
+class Time(msgspec.Struct, frozen=True):
+    """A state without mutable parts."""
+
+    at: datetime
+
+
+class SetNote(Command[None], actor="notes", key="name"):
+    name: str
+    index: int
+    in_place: bool = False
+
+
+class SetTime(Command[None], actor="times", key="name"):
+    name: str
+    at: datetime
+
+
+class Notes(Actor[Note]):
+    name = "notes"
+
+    @command
+    async def set_note(self, message: SetNote) -> None:
+        value = ALIKE[message.name][message.index]
+        if message.in_place:
+            assert self.state is not None
+            self.state.value.clear()
+            self.state.value.update(value)
+        else:
+            self.state = Note(value)
+
+
+class Times(Actor[Time]):
+    name = "times"
+
+    @command
+    async def set_time(self, message: SetTime) -> None:
+        self.state = Time(message.at)
+
+
+async def test_a_new_state_that_is_equal_to_the_one_before_is_stored(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Notes, Times, url=nats_server.url, namespace=namespace) as system:
+        for name, values in ALIKE.items():
+            assert values[0] == values[1]
+            for index, value in enumerate(values):
+                await system.bus.command(SetNote(name, index))
+                stored = await system.state("notes", name)
+                assert msgspec.json.encode(stored) == msgspec.json.encode(Note(value)), name
+        for name in ("an order", "deep inside"):
+            with pytest.raises(HandlerFailed):
+                await system.bus.command(SetNote(name, 0, in_place=True))
+        for at in ALIKE["a zone"]:
+            await system.bus.command(SetTime("k", at))
+            assert (await system.state("times", "k")).at.utcoffset() == at.utcoffset()
