@@ -265,7 +265,9 @@ class Times(Actor[Time]):
         self.state = Time(message.at)
 
 
-async def test_a_new_state_that_is_equal_to_the_one_before_is_stored(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_new_state_that_is_equal_to_the_one_before_is_stored(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
     async with running(Notes, Times, url=nats_server.url, namespace=namespace) as system:
         for name, values in ALIKE.items():
             assert values[0] == values[1]
