@@ -18,6 +18,8 @@ SCHEMA_URL: Final = "https://opentelemetry.io/schemas/1.44.0"
 """The version of the conventions, for receivers that convert telemetry to another one."""
 
 HOST_NAME: Final = "host.name"
+IP: Final = "ip"
+"""The address of the machine, under the name by which Jaeger compares the hosts of spans. Its later versions use host.name."""
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"
 SERVICE_VERSION: Final = "service.version"

@@ -5,6 +5,7 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Self
 
@@ -34,6 +35,17 @@ if TYPE_CHECKING:
 DEFAULT_SERVICE = "actorloom"
 """The service of spans that are started outside any actor."""
 logger = logging.getLogger("actorloom.telemetry")
+
+
+@cache
+def _address() -> str:
+    """Return the address that packets to other machines carry; the host name if this machine sends none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address for documentation; connecting a datagram socket sends nothing
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 class ServiceTracer(Service):
@@ -208,6 +220,7 @@ class Tracing:
                 semconv.TELEMETRY_SDK_VERSION: VERSION,
                 semconv.SERVICE_INSTANCE_ID: self._instance,
                 semconv.HOST_NAME: socket.gethostname(),
+                semconv.IP: _address(),
                 **({semconv.SERVICE_VERSION: version} if version else {}),
                 **({semconv.SERVICE_NAMESPACE: namespace} if namespace else {}),
                 **self._resource,

@@ -50,7 +50,7 @@ def test_one_order_is_one_trace_over_six_services(jaeger: Jaeger) -> None:
     assert len(roots) == 1, "all spans belong to one root"
     for span in trace["spans"]:
         assert all(reference["spanID"] in spans for reference in span["references"])
-    # Jaeger expects no skew between the clocks of spans with the same host.name, so that it warns of none.
+    # Jaeger expects no skew between the clocks of one host, so it warns of none.
     assert not [warning for span in trace["spans"] for warning in span.get("warnings") or ()]
     received = [span for span in trace["spans"] if tag(span, "span.kind") == "consumer"]
     assert len(received) >= 6
