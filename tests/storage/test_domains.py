@@ -103,7 +103,7 @@ async def test_streams_in_both_domains_are_refused_and_named(servers: Servers) -
             async with running(Stock, url=url):
                 pass
         async with await Connection.connect(ConnectionOptions(url=url)) as connection:
-            findings = [finding async for finding in examine(connection, probe=False)]
+            findings = [finding async for finding in examine(connection)]
         [found] = [finding for finding in findings if "JetStream domain" in finding.text]
         assert found.status == "fail"
         assert "edge" in found.text

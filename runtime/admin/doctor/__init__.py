@@ -36,7 +36,7 @@ async def examine(
         replicas: The number of replicas that streams should have.
         running: The running services, as discovery found them.
         monitor: The URL of the monitoring port of the server; by default port 8222 of its host.
-        probe: Whether to create a stream for a moment.
+        probe: Whether to create a stream, and messages in streams, for a moment.
         timeout: Seconds for each request.
     """
     jetstream = JetStream(connection, timeout)
@@ -47,7 +47,9 @@ async def examine(
         if finding.subject == "jetstream" and finding.status == "fail":
             return
     try:
-        async for finding in check_services(jetstream, namespace=namespace, replicas=replicas, running=running):
+        async for finding in check_services(
+            jetstream, namespace=namespace, replicas=replicas, running=running, probe=probe
+        ):
             yield finding
     except (ActorError, TimeoutError) as error:
         yield fail("services", f"cannot be checked: {error}", "is a server down, or a permission missing?")

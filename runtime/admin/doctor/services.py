@@ -52,7 +52,7 @@ class RunningService(msgspec.Struct, frozen=True):
 
 
 async def check_services(
-    jetstream: JetStream, *, namespace: str, replicas: int, running: Iterable[RunningService]
+    jetstream: JetStream, *, namespace: str, replicas: int, running: Iterable[RunningService], probe: bool
 ) -> AsyncIterator[Finding]:
     """Check each service that runs or has run, and yield the findings. See `examine` for the arguments."""
     by_name = {service.name: service for service in running}
@@ -60,7 +60,7 @@ async def check_services(
     if not names:
         yield ok("services", "no service has run here yet")
     for name in names:
-        check = _ServiceCheck(jetstream, Names(name, namespace), replicas, by_name.get(name))
+        check = _ServiceCheck(jetstream, Names(name, namespace), replicas, by_name.get(name), probe)
         async for finding in check.findings():
             yield finding
 
@@ -68,11 +68,14 @@ async def check_services(
 class _ServiceCheck:
     """Checks one service."""
 
-    def __init__(self, jetstream: JetStream, names: Names, replicas: int, running: RunningService | None) -> None:
+    def __init__(
+        self, jetstream: JetStream, names: Names, replicas: int, running: RunningService | None, probe: bool
+    ) -> None:
         self._jetstream = jetstream
         self._names = names
         self._replicas = replicas
         self._running = running
+        self._probe = probe
         self._name = names.actor
 
     async def findings(self) -> AsyncIterator[Finding]:
@@ -96,11 +99,9 @@ class _ServiceCheck:
             async for finding in findings:
                 healthy = False
                 yield finding
-        if await count_streams(self._jetstream.connection, self._names.turn("probe")) > 1:
+        if (finding := await self._domains()) is not None:
             healthy = False
-            domains = await name_domains(self._jetstream.connection, self._names.dedup_entry("probe", new_id()))
-            todo = f"delete the streams of {self._name} in the wrong domain (`nats --js-domain`)"
-            yield fail(self._name, two_domains(self._names.turn("*"), domains), todo)
+            yield finding
         owner = await self._owner()
         if owner is not None:
             yield owner
@@ -228,6 +229,16 @@ class _ServiceCheck:
             letters = ", ".join(f"{count} {subject.removeprefix(prefix)}" for subject, count in sorted(counts.items()))
             todo = f"`actorloom dlq ls --service {self._name}`, then redrive or drop"
             yield warn(self._name, f"dead letters: {letters}", todo)
+
+    async def _domains(self) -> Finding | None:
+        connection = self._jetstream.connection
+        if await count_streams(connection, self._names.turn("probe")) < 2:
+            return None
+        domains: list[str] = []
+        if self._probe:
+            domains = await name_domains(connection, self._names.dedup_entry("probe", new_id()))
+        todo = f"delete the streams of {self._name} in the wrong domain (`nats --js-domain`)"
+        return fail(self._name, two_domains(self._names.turn("*"), domains), todo)
 
     async def _owner(self) -> Finding | None:
         running = self._running

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from runtime.nats.connection import Connection, Response
+from runtime.nats.connection import Connection, PermissionDenied, Response
 from runtime.nats.jetstream.responses import Ack
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
@@ -58,8 +58,13 @@ async def _replies(connection: Connection, subject: str, headers: bytes) -> list
             replies.append(Response(block, payload))
         first.set()
 
+    def refused(error: Exception) -> None:
+        if isinstance(error, PermissionDenied):
+            first.set()
+
     inbox = f"{connection.options.inbox_prefix}.{new_id()}"
     subscription = await connection.subscribe(inbox, receive)
+    connection.on_error.append(refused)
     try:
         connection.publish(subject, b"", reply=inbox.encode(), headers=headers)
         await asyncio.wait_for(first.wait(), _FIRST_REPLY)
@@ -68,6 +73,7 @@ async def _replies(connection: Connection, subject: str, headers: bytes) -> list
     except TimeoutError:
         return []
     finally:
+        connection.on_error.remove(refused)
         subscription.unsubscribe()
     return replies
 
