@@ -9,6 +9,7 @@ import msgspec
 from runtime.actor.call import TurnCall, check_depth, link
 from runtime.actor.handler import Handler
 from runtime.actor.message import Accepted, NewKey
+from runtime.actor.outcome import Outcome
 from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
 from runtime.intake.context import Context
@@ -16,7 +17,7 @@ from runtime.intake.endpoint import Endpoint, logger
 from runtime.storage.record import Handled
 from runtime.telemetry import LeanSpan, semconv
 from runtime.turns.work import Work
-from runtime.wire.codec import JSON, Codec, Format, format_of
+from runtime.wire.codec import JSON, Codec, Format, encode, encode_reply, format_of
 from runtime.wire.envelope import read
 from runtime.wire.fingerprint import changed_fields, derived_fingerprint, fingerprint, is_other_run
 from runtime.wire.ids import MAX_ID, accept_id, is_derived, key_for, new_id
@@ -48,14 +49,21 @@ class CommandWork(Work, kw_only=True, eq=False):
         self.endpoint.report_changed(self, changed_fields(handled.fingerprint, self.payload))
         return True
 
-    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
-        """Answer with the value of the handler, or with the stored reply if the command was handled before."""
-        if repeated:
-            if self.span.is_recording():
-                self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
-            if self.format is not JSON:
-                reply = msgspec.json.decode(raw)
-        self.endpoint.answer(self, reply, bytes(raw))
+    def pack(self, outcome: Outcome) -> Outcome:
+        """Return the outcome with the reply in the format of the command: JSON as it is, other bytes as a string of base64.
+
+        A repeated command has the same body, and so the same format. Its reply must have the same bytes: JSON cannot tell
+        a text from bytes or a time.
+        """
+        if self.format is JSON:
+            return outcome
+        return msgspec.structs.replace(outcome, reply=encode(encode_reply(outcome.value, self.format)))
+
+    def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
+        """Answer with the stored reply."""
+        if repeated and self.span.is_recording():
+            self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
+        self.endpoint.answer(self, bytes(reply) if self.format is JSON else _unpack(reply))
 
     def overrun(self, reason: str) -> Exception:
         """Return the answer if the handler is cut: nothing of it is committed."""
@@ -111,9 +119,13 @@ class CommandEndpoint(Endpoint):
             self.fail(work, error)
 
     def _take_fingerprint(self, work: CommandWork, payload: bytes) -> None:
-        """Set the fingerprint of a command, and keep its body if that is needed later."""
+        """Set the fingerprint of a command, and keep its body if that is needed later.
+
+        An empty body has the fingerprint of what it means in its format. So an id stands for a command in one format only.
+        """
         type_name = self.handler.type_name
-        if work.chain and is_derived(work.id):
+        payload = payload or work.format.empty
+        if work.chain and is_derived(work.id) and work.format is JSON:
             work.fingerprint = derived_fingerprint(type_name, payload, work.chain.rpartition(",")[2])
             work.payload = payload
         else:
@@ -156,6 +168,9 @@ class CommandEndpoint(Endpoint):
             raise CallCycle(
                 f"{self.subject}: the call comes back to a key that waits for it: {' > '.join([*path, here])}"
             )
+
+
+_unpack = msgspec.json.Decoder(bytes).decode
 
 
 class _Job(msgspec.Struct):

@@ -6,7 +6,7 @@ An endpoint prepares everything that is the same for all its requests. The path 
 
 import logging
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 from opentelemetry.trace import Span, SpanKind
 
@@ -17,7 +17,7 @@ from runtime.intake.context import Context
 from runtime.storage.record import Unreadable
 from runtime.telemetry import NO_SPAN, Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
 from runtime.turns.failures import failure_of
-from runtime.wire.codec import JSON, UNENCODABLE, Format
+from runtime.wire.codec import JSON, Format
 from runtime.wire.header_block import END, START
 from runtime.wire.replies import error_body, error_reply, is_internal
 
@@ -100,14 +100,8 @@ class Endpoint:
         """Whether the reply is empty: that of a ``Command[None]`` or a ``Query[None]``."""
         self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
 
-    def answer(self, request: Request, value: Any, payload: bytes) -> None:
-        """Send the value that a handler returned, end the span and record the duration.
-
-        Args:
-            request: The request.
-            value: The value.
-            payload: The same value as JSON.
-        """
+    def answer(self, request: Request, payload: bytes) -> None:
+        """Send the body of a reply, which is in the format of the request, end the span and record the duration."""
         span = request.span
         try:
             if request.format is JSON:
@@ -116,8 +110,8 @@ class Endpoint:
                 self.respond(request.reply, b"" if self.silent else payload, block)
             else:
                 block = b"".join((START, request.format.header_line, response_line(span), END))
-                self.respond(request.reply, request.format.encode(value), block)
-        except (PublishError, *UNENCODABLE) as error:  # The reply, or an integer in MessagePack, is too large.
+                self.respond(request.reply, payload, block)
+        except PublishError as error:
             self.answer_unsendable(request, error)
             return
         now = _now()

@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from opentelemetry.trace import Span
@@ -145,7 +145,7 @@ class EventWork(Work, kw_only=True, eq=False):
         """Unix seconds at which the event was stored; None if its id is not derived from this delivery."""
         return self.completion.delivery.time if self.id_from_delivery else None
 
-    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
+    def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
         """Finish the delivery for this handler, and record the duration."""
         if repeated and self.span.is_recording():
             self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})

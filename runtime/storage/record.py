@@ -31,7 +31,7 @@ class Handled(msgspec.Struct, array_like=True):
 
     id: str
     reply: msgspec.Raw
-    """JSON."""
+    """JSON; of a command in another format, a JSON string with the base64 of the reply."""
     time: float
     """Commit time in Unix seconds, or the message's own time if that is later (the clock of its sender is ahead).
 

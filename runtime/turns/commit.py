@@ -120,7 +120,7 @@ class Commits:
         """End a turn that changed nothing."""
         if call.callbacks:
             self._call_back(call)
-        work.succeeded(outcome.value, msgspec.Raw(outcome.reply), False)
+        work.succeeded(msgspec.Raw(outcome.reply), False)
 
     async def wait_committed(self, key: Key[Work]) -> None:
         """Return when no commit of `key` is under way."""
@@ -222,7 +222,7 @@ class Commits:
                 token = attach(work.span, work.block)
                 self._call_back(staged.call)
                 detach(token)
-            work.succeeded(staged.outcome.value, staged.handled.reply, False)
+            work.succeeded(staged.handled.reply, False)
 
     async def _undo(
         self, key: Key[Work], pending: Pending, batch: list[Staged], failures: Mapping[Staged, BaseException]

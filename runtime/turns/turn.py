@@ -335,7 +335,7 @@ class Turns:
                 raise call.cut
             if work.deadline:
                 check_deadline(work, "while the message was handled; nothing was committed")
-            return call, settle(handler, call, value, state, self._states)
+            return call, work.pack(settle(handler, call, value, state, self._states))
         except (RequestError, InvalidValue) as error:
             if call.commanded and error.executed is False and not isinstance(error, RemoteError):
                 # The error is that of a nested command. Commands before it in the same handler have taken effect.
@@ -356,7 +356,7 @@ class Turns:
             if work.commanded:
                 reused.executed = None
             raise reused
-        work.succeeded(None, handled.reply, True)
+        work.succeeded(handled.reply, True)
 
     def _make_scope(self, handler: Handler) -> CallScope:
         scope = CallScope(self._served.name, self._requests, self._lists, handler.source)

@@ -9,6 +9,7 @@ from opentelemetry.trace import Span
 
 from runtime.actor.call import Call
 from runtime.actor.handler import Handler
+from runtime.actor.outcome import Outcome
 from runtime.errors import DeadlineExceeded, NotDelivered, RequestError
 from runtime.storage.journal import NotStored
 from runtime.storage.record import Handled
@@ -106,12 +107,19 @@ class Work(msgspec.Struct, eq=False):
         """Return whether this is the message that was handled under its id. If not, the id is used for two messages."""
         return handled.fingerprint == self.fingerprint
 
-    def succeeded(self, reply: Any, raw: msgspec.Raw, repeated: bool) -> None:
+    def pack(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of the handler with the reply as the record stores it.
+
+        Raises:
+            InvalidValue: The format of the reply cannot express its value.
+        """
+        return outcome
+
+    def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
         """Finish the message: its turn has committed.
 
         Args:
-            reply: The handler's value. None if `repeated`: then only the stored reply is known.
-            raw: The stored reply, as JSON.
+            reply: The stored reply.
             repeated: True if the message was handled before, and nothing ran now.
         """
         raise NotImplementedError

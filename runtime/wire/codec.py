@@ -180,6 +180,18 @@ def _checked(decode: Callable[[bytes], Any], check: Check) -> Callable[[bytes], 
     return decode_checked
 
 
+def encode_reply(value: Any, format: Format) -> bytes:
+    """Return a reply in a format other than JSON, the value of which its own type reads (`Codec.encode`).
+
+    Raises:
+        InvalidValue: The format cannot express the value.
+    """
+    try:
+        return format.encode(value)
+    except UNENCODABLE as error:
+        raise InvalidValue(f"the reply does not fit {format.content_type}: {error}") from error
+
+
 def format_of(content_type: str | None) -> Format:
     """Return the format that a `Content-Type` means; JSON if there is none.
 
