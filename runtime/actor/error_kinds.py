@@ -1,7 +1,7 @@
 """The kinds of errors that a caller may receive, for the description of an operation.
 
-The errors of the domain are found in the code of the handler: the classes that it, and the functions of the same package that
-it calls by name, refer to. An error that is raised through other objects is not found.
+The errors of the domain are found in the code of the handler: the classes that it refers to, and those of the functions and methods
+of the same package that it calls by name. An error that is raised through other objects is not found.
 """
 
 import contextlib
@@ -79,15 +79,18 @@ _GENERAL = {RemoteError, InvalidMessage, HandlerFailed}
 
 
 def _values(function: FunctionType) -> Iterator[Any]:
-    """Yield the values of the global and captured names in a function; of ``errors.NotFound``, the class."""
+    """Yield the values of the names in a function: global ones, captured ones, methods of its class, members of modules."""
     scope = dict(function.__globals__)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # the variable has no value yet
             scope[name] = cell.cell_contents
+    owner = scope.get(function.__qualname__.partition(".")[0])
     for code in _codes(function.__code__):
         names = [*code.co_names, *code.co_freevars]
         values = [scope[name] for name in names if name in scope]
         yield from values
+        if isinstance(owner, type):
+            yield from (getattr(owner, name) for name in names if isinstance(getattr(owner, name, None), FunctionType))
         for module in values:
             if inspect.ismodule(module):
                 yield from (getattr(module, name) for name in names if hasattr(module, name))

@@ -100,6 +100,8 @@ def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
     lines = [f"  {endpoint.name} {' → '.join(parts)}", style(f"      {endpoint.subject}", dim=True)]
     if description := endpoint.metadata.description:
         lines.append(f"      {description}")
+    if errors := endpoint.metadata.errors:
+        lines.append(style(f"      errors: {', '.join(f'{each.code} {each.kind}' for each in errors)}", dim=True))
     return lines
 
 

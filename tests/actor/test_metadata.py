@@ -16,6 +16,9 @@ from runtime.actor.metadata import (
     describe_service,
 )
 from runtime.actor.metadata_texts import read_operation, read_service, write_operation, write_service
+from runtime.admin import discovery
+from runtime.nats.server import EmbeddedServer
+from tests.support.probe import running
 
 
 class Parcel(msgspec.Struct, frozen=True, rename="camel"):
@@ -69,6 +72,9 @@ class Parcels(Actor[Parcel]):
 
     @command
     async def send_parcel(self, message: SendParcel) -> None:
+        self.check()
+
+    def check(self) -> None:
         weigh()
 
     @react(where={"count": [{"numeric": [">", 1]}]})
@@ -179,3 +185,28 @@ def test_texts_of_another_framework_are_read_without_an_error(text: str) -> None
     operation = read_operation({"request": text, "description": "Does it."})
     expected = {"a": 1} if text == '{"a": 1}' else None
     assert operation == OperationMetadata(request=expected, description="Does it.")
+
+
+async def test_a_running_service_announces_all_that_a_contract_document_needs(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Parcels, url=nats_server.url, namespace=namespace) as system:
+        found = [
+            each
+            for each in await discovery.services(system.connection, "parcels")
+            if each.metadata.namespace == namespace
+        ]
+        [service] = found
+        for type_name, event in service.metadata.events.items():
+            assert type_name in service.metadata.emits
+            assert event.subject.startswith(f"{namespace}.parcels.event.") and event.subject.endswith(".*")
+            assert event.stream == service.metadata.streams["events"] == f"{namespace}-parcels-events"
+            assert (await system.jetstream.stream_info(event.stream)) is not None
+        assert [each.stream for each in service.metadata.reacts] == [f"{namespace}-parcels-events"] * 2
+        assert service.metadata.reacts[1].where == {"count": [{"numeric": [">", 1]}]}
+        assert all(each.metadata.description for each in service.endpoints)
+        common = {each.kind for each in service.metadata.errors}
+        assert {"InvalidMessage", "HandlerFailed", "NotDelivered"} <= common
+        [lost] = [each for each in service.endpoints if each.name == "find_parcel"]
+        _, payload = await system.connection.request(lost.subject, b'{"parcelId": "none"}', timeout=5)
+        assert msgspec.json.decode(payload)["error"]["kind"] in {each.kind for each in lost.metadata.errors} - common
