@@ -210,8 +210,8 @@ class EventWork(Work, kw_only=True, eq=False):
         delay = max(self.reactions.options.retry.delay(self.unserved, random.random()), _SHORTEST_WAIT)
         # One line for each event that waits, not one for each attempt.
         logger.log(
-            logging.WARNING if self.unserved == 1 else logging.DEBUG, "%s: %s %s waits for a service, next in %.1f s: %s",
-            self.reactions.names.actor, self.route.name, self.id, delay, error_text(error),
+            logging.WARNING if self.unserved == 1 else logging.DEBUG, "%s: %s waits for a service, next in %.1f s: %s",
+            self.reactions.names.actor, self.label, delay, error_text(error),
         )  # fmt: skip
         self.span = self.reactions.span(self.route, self.completion.delivery, self.block)
         return Rerun(delay)
