@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
+from runtime.errors import ConfigurationError
 from runtime.host import health
 from runtime.host.health import HealthServer
 
@@ -97,7 +98,7 @@ async def test_a_request_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPat
 
 async def test_a_taken_port_is_an_error() -> None:
     async with served() as server:
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(ConfigurationError, match="the port is taken"):
             async with HealthServer("127.0.0.1", server.port, reasons=list, metrics=lambda: ("", "")):
                 pass
 

@@ -562,15 +562,15 @@ async def test_a_missing_stream_is_reported_as_not_executed(nats_server: Embedde
 
 
 async def test_a_long_job_is_accepted_and_runs_once(system: Probe) -> None:
-    accepted = [await system.bus.command(AddLater("job", 5), id="j1") for _ in range(3)]
+    accepted = [await system.bus.command(AddLater("long", 5), id="j1") for _ in range(3)]
     assert {each.id for each in accepted} == {"j1"}
 
     async def done() -> bool:
-        return (await system.bus.query(GetSeen("job"))).total == 5
+        return (await system.bus.query(GetSeen("long"))).total == 5
 
     await system.until(done)
-    assert await value(system, "job") == 5 and RUN_COUNTS["later job"] == 1
-    assert (await system.bus.query(GetSeen("job"))).order == [5]
+    assert await value(system, "long") == 5 and RUN_COUNTS["later long"] == 1
+    assert (await system.bus.query(GetSeen("long"))).order == [5]
 
 
 async def test_a_rejection_that_is_passed_on_is_no_failure(system: Probe) -> None:
