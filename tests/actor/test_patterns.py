@@ -275,9 +275,12 @@ def test_arrays_are_looked_at_up_to_a_depth(depth: int) -> None:
 
 
 def test_a_large_array_is_searched_in_linear_time() -> None:
-    items = [{"x": [{"p": 1}] * 4, "y": [{"q": 1}] * 4, "z": index} for index in range(5_000)]
-    pattern = {"a": {"x": {"p": [1]}, "y": {"q": [1]}, "z": [{"exists": False}]}, "b": {"z": [-1, {"exists": False}]}}
-    assert compile_pattern(pattern)({"a": items, "b": items}) is False
+    both = {"p": 1, "q": 1}
+    pattern = compile_pattern({"a": both, "b": both, "c": {"r": [{"exists": False}]}})
+    one_of_both = [{"p": 1} if index % 2 else {"q": 1} for index in range(20_000)]
+    # Each of the elements of `a` matches, and for none of them does one of `b`: 400 million combinations.
+    assert pattern({"a": [both] * 20_000, "b": one_of_both}) is False
+    assert pattern({"a": [both] * 20_000, "b": [*one_of_both, both]}) is True
 
 
 class Address(Struct, rename="camel"):
