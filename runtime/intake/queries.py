@@ -71,7 +71,8 @@ class QueryCall(Call, gc=False, eq=False):
         except BaseException as error:
             if self.ended:
                 return
-            failure = self.cut or failure_of(error, endpoint.context.served.exit)
+            context = endpoint.context
+            failure = self.cut or failure_of(error, context.served.exit, context.workers.survives_cancellation)
             if failure is None:
                 self.abandon()
                 raise

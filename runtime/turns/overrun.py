@@ -11,8 +11,8 @@ more than the dispatch of a query. So a bound is precise to a quarter of a secon
 3. **Abandoned.** A handler that still does not end is left alone. Its message fails now, its key is free, and another task takes
    the place of its worker. Calls of the handler raise from then on.
 
-The worker of a cut handler ends with it. A task that was cancelled keeps a count of that (`Task.cancelling`), by which a later
-handler in it would be taken for cancelled.
+The worker of a cut handler ends with it, and so does that of a handler whose task the application cancels. A task that was
+cancelled keeps a count of that (`Task.cancelling`), by which a later handler in it would be taken for cancelled.
 """
 
 import asyncio
@@ -78,7 +78,7 @@ class Running(Protocol):
 class Worker:
     """A worker task, and what the sweep knows of the handler in it."""
 
-    __slots__ = ("call", "cut_at", "item", "reason", "repeated", "since", "task", "warn_after")
+    __slots__ = ("call", "cut_at", "ends", "item", "reason", "repeated", "since", "task", "warn_after")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None]
@@ -93,6 +93,8 @@ class Worker:
         self.reason = ""
         """Why the handler was cut; empty if it was not."""
         self.cut_at = 0.0
+        self.ends = False
+        """Whether the task was cancelled, so that it ends after its item."""
         self.repeated = False
         """Whether it was cancelled once more."""
 
@@ -160,7 +162,7 @@ class Overruns:
         return ""
 
     def _cut_handler(self, worker: Worker, item: Running, call: Call, reason: str, now: float) -> None:
-        worker.reason, worker.cut_at = reason, now
+        worker.reason, worker.cut_at, worker.ends = reason, now, True
         call.cut = item.overrun(reason)
         self._cut.value += 1
         item.mark_cut(reason)

@@ -225,7 +225,7 @@ class Turns:
         except _Abandoned:
             return
         except BaseException as error:
-            failure = failure_of(error, self._served.exit)
+            failure = failure_of(error, self._served.exit, self._workers.survives_cancellation)
             if failure is None:
                 work.abandon()
                 raise
@@ -254,7 +254,7 @@ class Turns:
         except _Abandoned:
             return
         except BaseException as error:
-            failure = failure_of(error, self._served.exit)
+            failure = failure_of(error, self._served.exit, self._workers.survives_cancellation)
             if failure is None:
                 key.forget()
                 work.abandon()

@@ -126,6 +126,14 @@ class Workers:
             worker.item.abandon()
         self._notify_idle()
 
+    def survives_cancellation(self) -> bool:
+        """Return whether the current worker was cancelled by the application and not by `close`. It ends after its item."""
+        task = asyncio.current_task()
+        worker = None if task is None else self._tasks.get(task)
+        if worker is not None:
+            worker.ends = True
+        return not self._closed
+
     def unfinished(self) -> list[str]:
         """Return the description of each item that runs."""
         return [worker.describe() for worker in self._tasks.values() if worker.item is not None]
@@ -155,8 +163,8 @@ class Workers:
             while waiting:
                 item = worker.item = waiting.popleft()
                 await item.run()
-                if worker.reason:
-                    return  # A handler in this task was cut: see `overrun`.
+                if worker.ends:
+                    return  # This task was cancelled: see `overrun`.
             worker.item = None
             if len(self._parked) >= _MAX_PARKED:
                 return
@@ -164,7 +172,17 @@ class Workers:
             self._parked.append(parked)
             if self._idle:
                 self._notify_idle()
-            await parked
+            try:
+                await parked
+            except asyncio.CancelledError:
+                if self._closed:
+                    raise
+                # The application has cancelled the task of a handler that had ended before.
+                if parked in self._parked:
+                    self._parked.remove(parked)
+                else:
+                    self._draining = False  # `_wake` has chosen this worker.
+                return
 
     def _suspended(self) -> None:
         """Runs once the woken worker has yielded: it has drained the queue, or a handler has suspended."""

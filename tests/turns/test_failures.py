@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
-from runtime import HandlerFailed, Query, Rejected, RequestError
+from runtime import Actor, Command, HandlerFailed, Query, Rejected, RequestError, command, query
 from runtime.actor.message import Message
 from runtime.client.raw import RawClient
 from runtime.nats.server import EmbeddedServer
@@ -27,6 +28,62 @@ from tests.support.unusual import (
     Oddly,
     Work,
 )
+
+TASKS: list[asyncio.Task[None]] = []
+"""The tasks of the handlers below, as an application keeps them to cancel them later."""
+
+
+class Built(msgspec.Struct, frozen=True):
+    count: int = 0
+
+
+class Build(Command[int], actor="long", key="name"):
+    name: str
+    wait: bool = True
+    reset: bool = False
+
+
+class Watch(Query[int], actor="long", key="name"):
+    name: str
+    wait: bool = True
+
+
+class WatchFree(Query[int], actor="longfree"):
+    wait: bool = True
+
+
+async def wait_for_cancellation(wait: bool) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    TASKS.append(task)
+    if wait:
+        await asyncio.Event().wait()
+
+
+class Long(Actor[Built]):
+    """Its handlers wait until a test cancels their task."""
+
+    name = "long"
+
+    @command
+    async def build(self, message: Build) -> int:
+        self.state = None if message.reset else Built((self.state or Built()).count + 1)
+        await wait_for_cancellation(message.wait)
+        return 0 if self.state is None else self.state.count
+
+    @query
+    async def watch(self, message: Watch) -> int:
+        await wait_for_cancellation(message.wait)
+        return (self.state or Built()).count
+
+
+class LongFree(Actor):
+    name = "longfree"
+
+    @query
+    async def watch(self, message: WatchFree) -> int:
+        await wait_for_cancellation(message.wait)
+        return 0
 
 
 @pytest.fixture
@@ -70,6 +127,31 @@ async def test_every_exception_of_a_query_or_command_is_answered_at_once(
     text = f"{system.served('odd').names.request('command', 'act')} failed"
     logged = sum(record.getMessage().startswith(text) for record in caplog.records)
     assert logged == len(FAILURES) - 2, "each once; `remote` and `own 500` are warnings"
+
+
+async def test_an_application_may_cancel_the_task_of_a_handler(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(Long, LongFree, url=nats_server.url, namespace=namespace) as system:
+        owners = system.ownership("long"), system.ownership("longfree")
+        bus = system.bus
+        for _ in range(3):
+            for sent in (bus.command(Build("k")), bus.query(Watch("k")), bus.query(WatchFree())):
+                TASKS.clear()
+                error = asyncio.ensure_future(outcome(sent))
+                [task] = await system.until(lambda: TASKS)
+                task.cancel()
+                assert isinstance(await error, HandlerFailed)
+                assert "the application has cancelled the task of the handler" in caplog.text
+                caplog.clear()
+            assert await bus.command(Build("k", wait=False)) == 1, "nothing is stored, and the key is free"
+            assert await bus.query(WatchFree(wait=False)) == 0
+            for task in TASKS:  # It has ended its handler, and waits for the next one.
+                task.cancel()
+            assert await bus.query(WatchFree(wait=False)) == 0
+            assert await bus.query(Watch("k", wait=False)) == 1
+            await bus.command(Build("k", wait=False, reset=True))
+        assert owners == (system.ownership("long"), system.ownership("longfree")), "a part has failed"
 
 
 async def test_the_text_of_a_refusal_arrives(system: Probe) -> None:
