@@ -34,7 +34,17 @@ class CommandWork(Work, kw_only=True, eq=False):
     """Unix nanoseconds at which the command was received."""
     format: Format = JSON
     payload: bytes = b""
-    """The body as received, of a long job and of a command with a derived id."""
+    """The body as received."""
+
+    @property
+    def executed(self) -> bool | None:
+        """Whether it took effect, if its turn has ended well; None if only a command that its handler sent may have."""
+        return self.stored or (None if self.commanded else False)
+
+    def decode_again(self) -> Any:
+        """Return the message as it was received. That of a long job is only stored here, and not changed."""
+        handler = self.endpoint.handler
+        return self.message if handler.accept else handler.codec.decode(self.payload, self.format)
 
     def repeats(self, handled: Handled) -> bool:
         """Return whether this is the command that was handled under its id, or a derived command that was sent again.
@@ -61,8 +71,10 @@ class CommandWork(Work, kw_only=True, eq=False):
 
     def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
         """Answer with the stored reply."""
-        if repeated and self.span.is_recording():
-            self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
+        if repeated:
+            self.stored = True
+            if self.span.is_recording():
+                self.span.add_event("turn.repeated", {"actorloom.message.id": self.id})
         self.endpoint.answer(self, bytes(reply) if self.format is JSON else _unpack(reply))
 
     def overrun(self, reason: str) -> Exception:
@@ -98,7 +110,9 @@ class CommandEndpoint(Endpoint):
             return
         span = self.template.receive(block)
         received_ns = span.started if type(span) is LeanSpan else time.time_ns()
-        work = CommandWork(self._turn_handler, None, span, block, endpoint=self, reply=reply, received_ns=received_ns)
+        work = CommandWork(
+            self._turn_handler, None, span, block, endpoint=self, reply=reply, received_ns=received_ns, payload=payload
+        )
         try:
             if block is not None:
                 work.deadline, work.chain, work.id, content_type = read(block)
@@ -119,7 +133,7 @@ class CommandEndpoint(Endpoint):
             self.fail(work, error)
 
     def _take_fingerprint(self, work: CommandWork, payload: bytes) -> None:
-        """Set the fingerprint of a command, and keep its body if that is needed later.
+        """Set the fingerprint of a command.
 
         An empty body has the fingerprint of what it means in its format. So an id stands for a command in one format only.
         """
@@ -130,8 +144,6 @@ class CommandEndpoint(Endpoint):
             work.payload = payload
         else:
             work.fingerprint = fingerprint(type_name, payload)
-            if self.handler.accept:
-                work.payload = payload
 
     def report_changed(self, work: CommandWork, fields: list[str]) -> None:
         """Log and count a derived command whose body differs from that of an earlier run of its sender."""

@@ -80,6 +80,11 @@ class Request(Protocol):
     format: Format
     """The format of its reply."""
 
+    @property
+    def executed(self) -> bool | None:
+        """Whether it took effect, once its handler has returned; as in `RequestError`."""
+        ...
+
 
 class Endpoint:
     """The subject of one query or command. Its methods are called for each request, and never raise."""
@@ -124,8 +129,7 @@ class Endpoint:
         text = f"the reply could not be sent: {error_text(error)}"
         self._log(logging.ERROR, type(error).__name__, text, "replies could not be sent")
         unsent = HandlerFailed(f"{self.subject}: the reply could not be sent")
-        # A command is answered after its commit. A query changes nothing.
-        unsent.executed = self.handler.contract.op == "command"
+        unsent.executed = request.executed
         self.answer_error(request, unsent)
 
     def answer_error(self, request: Request, error: BaseException) -> None:

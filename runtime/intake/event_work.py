@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from opentelemetry.trace import Span
@@ -125,6 +125,8 @@ class EventWork(Work, kw_only=True, eq=False):
     completion: Completion
     received_ns: int
     """Unix nanoseconds at which the delivery was received."""
+    payload: bytes = b""
+    """The JSON of the message."""
     id_from_delivery: bool = False
     """True if the id was derived from this delivery. Its stream time is then the earliest time of a first handling."""
     unserved: int = 0
@@ -144,6 +146,10 @@ class EventWork(Work, kw_only=True, eq=False):
     def sent_at(self) -> float | None:
         """Unix seconds at which the event was stored; None if its id is not derived from this delivery."""
         return self.completion.delivery.time if self.id_from_delivery else None
+
+    def decode_again(self) -> Any:
+        """Return the message as it was received."""
+        return self.handler.codec.decode(self.payload)
 
     def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
         """Finish the delivery for this handler, and record the duration."""

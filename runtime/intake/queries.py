@@ -83,6 +83,11 @@ class QueryCall(Call, gc=False, eq=False):
                 detach(token)
 
     @property
+    def executed(self) -> bool:
+        """Whether it took effect: a query never does."""
+        return False
+
+    @property
     def running(self) -> Call:
         """Its call: a query runs until it is answered."""
         return self

@@ -169,6 +169,7 @@ class Reactions:
             try:
                 if undecodable is not None:
                     raise undecodable
+                work.payload = payload
                 work.message = handler.codec.decode(payload)
             except (CodecError, *UNDECODABLE) as error:
                 # Each reaction gets a dead letter of its own, since a dead letter is redriven to one reaction only.

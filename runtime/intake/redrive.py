@@ -78,6 +78,7 @@ class Redrives(Reactions):
                 raise CodecError(f"Dead-Id: {failure.id[:40]!r} is not a valid id")
             if unreadable is not None:
                 raise unreadable
+            work.payload = payload
             work.message = handler.codec.decode(payload)
             work.key = self._key(handler, work, failure)
         except CodecError as error:

@@ -48,6 +48,7 @@ class Timers(Reactions):
         # By the name that the timer was stored with, so that a renamed command is the same use of the id.
         work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
         try:
+            work.payload = delivery.payload
             work.message = work.handler.codec.decode(delivery.payload)
             work.key = timer_key(work.handler, work.message, tokens[2:3])
             self.run(work, attempt)

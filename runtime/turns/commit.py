@@ -216,7 +216,7 @@ class Commits:
         self._relay.send(key, outgoing, sequence)
         for staged in batch:
             work = staged.work
-            work.committing = False
+            work.committing, work.stored = False, True
             staged.span.end()
             if staged.call.callbacks:
                 token = attach(work.span, work.block)

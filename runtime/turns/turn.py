@@ -306,6 +306,9 @@ class Turns:
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
+        if work.ran:
+            work.message = work.decode_again()
+        work.ran = True
         call = TurnCall(
             scope=self._scopes.get(handler.source) or self._make_scope(handler),
             key=work.key,

@@ -59,6 +59,10 @@ class Work(msgspec.Struct, eq=False):
     """How often another writer was faster."""
     commanded: bool = False
     """True once its handler has sent a command that may have been executed."""
+    ran: bool = False
+    """True once its handler has run. Another run gets the message anew, since the handler may have changed a part of it."""
+    stored: bool = False
+    """True once its turn is committed."""
     committing: bool = False
     """True while its commit is under way: until the answer, the outcome is unknown."""
     remembered: bool = True
@@ -102,6 +106,10 @@ class Work(msgspec.Struct, eq=False):
         """End the message with `error`, and let the next one of its key run, though its handler has not ended."""
         assert self.turns is not None
         self.turns.release(self, error)
+
+    def decode_again(self) -> Any:
+        """Return the message as it was received."""
+        raise NotImplementedError
 
     def repeats(self, handled: Handled) -> bool:
         """Return whether this is the message that was handled under its id. If not, the id is used for two messages."""

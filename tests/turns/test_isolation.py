@@ -24,6 +24,7 @@ from runtime import (
     react,
 )
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.journal import Conflict
 from tests.support.probe import Probe, running
 
 
@@ -281,3 +282,69 @@ async def test_a_new_state_that_is_equal_to_the_one_before_is_stored(
         for at in ALIKE["a zone"]:
             await system.bus.command(SetTime("k", at))
             assert (await system.state("times", "k")).at.utcoffset() == at.utcoffset()
+
+
+class Take(Command[list[int]], actor="pile", key="name"):
+    """Takes numbers from its own list until it is empty, and fails as long as `failures` is positive."""
+
+    name: str
+    numbers: list[int]
+
+
+class NumbersGiven(Event, actor="pile", key="name"):
+    name: str
+    numbers: list[int]
+
+
+class Pile(msgspec.Struct, frozen=True):
+    taken: tuple[int, ...] = ()
+
+
+FAILURES = [0]
+"""The number of runs that are still to fail."""
+
+
+class Piles(Actor[Pile]):
+    name = "pile"
+    options = Options(retry=RetryPolicy(attempts=3, first=0.001))
+
+    def _take(self, numbers: list[int]) -> list[int]:
+        taken = (self.state or Pile()).taken
+        while numbers:
+            taken += (numbers.pop(0),)
+        if FAILURES[0]:
+            FAILURES[0] -= 1
+            raise RuntimeError("on purpose")
+        self.state = Pile(taken)
+        return list(taken)
+
+    @command
+    async def take(self, message: Take) -> list[int]:
+        return self._take(message.numbers)
+
+    @react
+    async def on_numbers_given(self, event: NumbersGiven) -> None:
+        self._take(event.numbers)
+
+
+async def test_a_message_that_runs_again_is_as_it_was_received(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(Piles, url=nats_server.url, namespace=namespace) as system:
+        journal = system.journal("pile")
+        commit, conflicts = journal.commit, [Conflict("another writer, says the test")]
+
+        async def refuse_once(*args: Any, **kwargs: Any) -> int:
+            if conflicts:
+                raise conflicts.pop()
+            return await commit(*args, **kwargs)
+
+        monkeypatch.setattr(journal, "commit", refuse_once)
+        assert await system.bus.command(Take("k", [1, 2])) == [1, 2] and not conflicts
+        FAILURES[0] = 2
+        await system.bus.emit(NumbersGiven("k", [3, 4]))
+
+        async def handled() -> bool:
+            return (await system.state("pile", "k")).taken == (1, 2, 3, 4)
+
+        await system.until(handled)

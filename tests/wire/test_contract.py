@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
-from runtime import Options
+from runtime import Actor, Command, Event, Options, command
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from tests.support.calling import Gateway, Rounds
@@ -150,6 +150,37 @@ async def test_a_reply_that_is_too_large_is_an_error(wire: Wire) -> None:
     error = await wire.error("gateway.query.echo", b'{"value":[' + b"1e9," * (limit // 5) + b"1]}")  # 12 bytes each
     assert (error["code"], error["kind"], error["executed"]) == (500, "HandlerFailed", False)
     assert await wire.json("gateway.query.echo", '{"value":1}') == 1
+
+
+class Inflate(Command[str], actor="balloon"):
+    """Returns a text of `size` characters, and emits an event first if `loud`."""
+
+    size: int
+    loud: bool = False
+
+
+class BalloonInflated(Event, actor="balloon"):
+    pass
+
+
+class Balloons(Actor):
+    name = "balloon"
+
+    @command
+    async def inflate(self, message: Inflate) -> str:
+        if message.loud:
+            self.emit(BalloonInflated())
+        return "x" * message.size
+
+
+async def test_a_command_whose_reply_is_too_large_has_no_effect(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with running(Balloons, url=nats_server.url, namespace=namespace) as system:
+        for loud, code in ((False, 500), (True, 413)):  # without an id, a command that leaves nothing has no record
+            body = msgspec.json.encode(Inflate(system.connection.max_payload, loud))
+            reply = await system.connection.request(f"{namespace}.balloon.command.inflate", body, timeout=5)
+            error = msgspec.json.decode(reply.payload)["error"]
+            assert (error["code"], error["executed"]) == (code, False)
+        assert await system.stored_events("balloon") == []
 
 
 @pytest.mark.parametrize("traced", [True, False])
