@@ -320,7 +320,7 @@ def test_a_pattern_may_name_the_fields_of_its_event(pattern: dict[str, Any]) -> 
     [
         ({"order_id": ["1"]}, "where.order_id: Moved has no field 'order_id' on the wire; did you mean 'orderId'?"),
         ({"orderid": ["1"]}, "where.orderid: Moved has no field 'orderid' on the wire; did you mean 'orderId'?"),
-        ({"colour": [{"exists": False}]}, "where.colour: Moved has no field 'colour' on the wire"),
+        ({"quantity": [{"exists": False}]}, "where.quantity: Moved has no field 'quantity' on the wire"),
         (
             {"newAddress": {"post_code": ["1"]}},
             "where.newAddress.post_code: Moved has no field 'newAddress.post_code' on the wire; "
