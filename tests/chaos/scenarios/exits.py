@@ -11,7 +11,7 @@ from tests.chaos.fleet import Worker, until
 RESTARTS = 5
 """Failures per minute after which a part is still restarted."""
 
-SERVING = "ledger: serving"
+SERVING = "ledger: serves "
 """Log line of each start of the ledger."""
 
 
