@@ -245,10 +245,9 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
     assert drawn.out == "flowchart LR\n  notes[notes]\n  notes -- NoteRated --> notes\n"
 
 
-async def test_health_exits_with_0_if_all_named_services_answer(desk: Desk, nats_server: EmbeddedServer) -> None:
-    flags = ("--nats", nats_server.url)
-    good = await run_command("health", "notes", *flags, cwd=desk.cwd)
+async def test_health_exits_with_0_if_all_named_services_answer(desk: Desk, namespace: str) -> None:
+    good = await desk("health", "notes")
     assert (good.code, json.loads(good.out)["notes"]) == (0, 1)
-    assert (await run_command("health", *flags, cwd=desk.cwd)).code == 0
-    bad = await run_command("health", "notes", "absent", "--timeout", "0.3", *flags, cwd=desk.cwd)
-    assert (bad.code, bad.err) == (4, "Error: no answer from absent\n")
+    assert (await desk("health")).code == 0
+    bad = await desk("health", "notes", "absent", "--timeout", "0.3")
+    assert (bad.code, bad.err) == (4, f"Error: no answer from absent in namespace '{namespace}'\n")

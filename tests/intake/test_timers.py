@@ -143,7 +143,7 @@ class Bells(Actor[Bell]):
         self.state = Bell(["set"])
         self.remind(60, Ring(message.name), name="own")
         other: Any = {
-            "another key": Ring(message.name + "'s neighbour"),
+            "another key": Ring(message.name + "'s neighbor"),
             "a new key": NewBell(),
             "no handler": Polish(message.name),
             "another actor": Call("x"),
@@ -504,7 +504,7 @@ async def test_a_timer_that_is_not_for_its_own_key_is_refused(
     nats_server: EmbeddedServer, namespace: str, recurring: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     texts = {
-        "another key": "a timer of key 'a' cannot send a command to key \"a's neighbour\"",
+        "another key": "a timer of key 'a' cannot send a command to key \"a's neighbor\"",
         "a new key": "this command creates a new one",
         "no handler": "Polish: a timer is a command to oneself, and 'bell' has no handler for it",
         "another actor": "Call is no command of 'bell'",
