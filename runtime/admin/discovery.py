@@ -84,13 +84,13 @@ async def is_served(connection: Connection, subject: str, *, timeout: float = PA
 
 
 async def instances(
-    connection: Connection, names: Sequence[str], *, namespace: str = "", timeout: float
+    connection: Connection, names: Sequence[str], *, namespace: str | None = None, timeout: float
 ) -> dict[str, int]:
-    """Ping the services of a namespace and return the number of answers by name, as soon as each of `names` has one.
+    """Ping services and return the number of answers by name, as soon as each of `names` has one.
 
     Args:
         connection: The connection to ask on.
-        namespace: The namespace of the services; empty for none.
+        namespace: The namespace of the services that count, empty for those without one; None for all.
         names: The names of services. If it is empty, the first answer of any service ends the call.
         timeout: Seconds after which services without an answer count 0.
     """
@@ -102,7 +102,7 @@ async def instances(
             if answer is None:
                 break
             for service in _decoded(answer):
-                if service.metadata.namespace == namespace:
+                if namespace is None or service.metadata.namespace == namespace:
                     counted[service.name] = counted.get(service.name, 0) + 1
             if not names and counted:
                 break

@@ -57,7 +57,7 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             matches = get_close_matches(args[0], _COMMANDS, 1)
-            ctx.fail(f"no command {args[0]!r}: " + (f"did you mean {matches[0]!r}?" if matches else "see --help"))
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {matches[0]!r}?" if matches else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -14,7 +14,7 @@ from runtime.host.config import Configuration
 def command(configuration: Configuration, names: tuple[str, ...]) -> None:
     """Exit with 0 if every named service answers in time.
 
-    Without a name, check the process on the health port of this machine, if one is set (--health-port,
+    With --namespace, only services of this namespace count. Without a name, check the process on the health port of this machine, if one is set (--health-port,
     ACTORLOOM_HEALTH_PORT); otherwise check that any service answers.
     """
     settings = configuration.settings
@@ -31,8 +31,10 @@ async def _ping(configuration: Configuration, names: tuple[str, ...]) -> None:
     from runtime.cli.output import print_json
 
     settings = configuration.settings
+    # Without the setting, a service counts in whatever namespace it is.
+    namespace = settings.namespace if "namespace" in configuration.values else None
     async with connected(configuration) as connection:
-        counted = await discovery.instances(connection, names, namespace=settings.namespace, timeout=settings.timeout)
+        counted = await discovery.instances(connection, names, namespace=namespace, timeout=settings.timeout)
     missing = [name for name, count in counted.items() if not count]
     if missing or not counted:
         place = f" in namespace {settings.namespace!r}" if settings.namespace else ""

@@ -148,11 +148,11 @@ async def test_variables_of_an_application_are_permitted(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("given", "hint"),
-    [("qurey", "did you mean 'query'?"), ("start", "see --help"), ("doktor", "did you mean 'doctor'?")],
+    [("qurey", " Did you mean 'query'?"), ("start", ""), ("doktor", " Did you mean 'doctor'?")],
 )
 async def test_an_unknown_command_suggests_one(tmp_path: Path, given: str, hint: str) -> None:
     done = await run_command(given, cwd=tmp_path)
-    assert done.code == 2 and done.err.endswith(f"Error: no command {given!r}: {hint}\n")
+    assert done.code == 2 and done.err.endswith(f"Error: No such command {given!r}.{hint}\n")
 
 
 @pytest.mark.parametrize(
