@@ -1,5 +1,7 @@
 """Failures that a process cannot repair by restarting a part: it must exit with a code other than 0."""
 
+import asyncio
+
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
@@ -36,15 +38,20 @@ async def exits(setting: Setting) -> Result:
 async def _change_consumer(cell: Cell, worker: Worker, result: Result) -> None:
     """Change the consumer of the ledger each time that the ledger has repaired it."""
     jetstream, stream = JetStream(cell.connection), Names("counter", cell.namespace).events_stream
+    # The ledger finds the stream some time after the counter has created it, and names its consumer by the reaction then.
+    async with asyncio.timeout(20):
+        while not (consumers := await jetstream.consumers(stream)):
+            await asyncio.sleep(0.01)
+    name = consumers[0].name
     for number in range(RESTARTS + 1):
-        config = (await jetstream.consumer_info(stream, "ledger")).config
+        config = (await jetstream.consumer_info(stream, name)).config
         original = config["max_ack_pending"]
         body = {"stream_name": stream, "config": {**config, "max_ack_pending": 1}, "action": "update"}
-        subject = f"$JS.API.CONSUMER.CREATE.{stream}.ledger"
+        subject = f"$JS.API.CONSUMER.CREATE.{stream}.{name}"
         await cell.connection.request(subject, msgspec.json.encode(body), timeout=5)
         if number < RESTARTS:
             await until(lambda n=number: worker.log.read_text().count(SERVING) > n + 1, 20, "a new start of the ledger")
-            config = (await jetstream.consumer_info(stream, "ledger")).config
+            config = (await jetstream.consumer_info(stream, name)).config
             result.require(config["max_ack_pending"] == original, f"change {number + 1} was not repaired")
             result.require(worker.alive, f"the process ended after {number + 1} failures of a part")
     await _require_failure(result, worker, "a part kept failing")
