@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from runtime.actor.call import Call, TurnCall
+from runtime.actor.declaration import check_attributes, check_index_list
 from runtime.actor.handler import HandlerTable, has_handlers
 from runtime.actor.indexes import Index, Page, check_indexes
-from runtime.actor.message import Command, Event, Query, contract_of, message_token, reserved_name
+from runtime.actor.message import Command, Event, Query, contract_of, message_token
 from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
-from runtime.bounds import Count, fault
 from runtime.errors import DeclarationError, InvalidValue, RequestError
 from runtime.options import Options
-from runtime.wire.subjects import KINDS, key_token, valid_name
+from runtime.wire.subjects import key_token
 
 R = TypeVar("R")
 if TYPE_CHECKING:  # with the default of PEP 696, ``Actor`` alone is an actor without state to a type checker, too
@@ -75,23 +75,15 @@ class Actor(Generic[S]):
 
     def __init_subclass__(cls, indexes: list[Index] | tuple[Index, ...] = (), **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        name = getattr(cls, "name", None)
-        if name is None:
+        check_index_list(cls.__name__, indexes)
+        if getattr(cls, "name", None) is None:
             return
-        if not isinstance(name, str) or not valid_name(name):
-            raise DeclarationError(
-                f"{cls.__name__}.name = {name!r} is not a valid name: "
-                "use lower-case letters, digits, '-' and '_', with a letter first"
-            )
-        if name in KINDS:
-            raise reserved_name(f"{cls.__name__}.name = {name!r}")
-        if (reason := fault(cls.state_version, Count)) is not None:
-            raise DeclarationError(f"{cls.__name__}.state_version = {cls.state_version!r}: {reason}")
+        check_attributes(cls)
         cls.state_type = find_state_type(cls, Actor)
         cls.state_codec = StateCodec(cls.state_type) if cls.state_type is not None else None
         cls.indexes = tuple(indexes) or cls.indexes
         check_indexes(cls.__name__, cls.indexes, cls.state_type)
-        cls.handlers = HandlerTable(name, cls, cls.state_type is not None)
+        cls.handlers = HandlerTable(cls.name, cls, cls.state_type is not None)
 
     async def on_start(self) -> None:
         """Acquire resources of the service. Override it; it runs once, before the first message.

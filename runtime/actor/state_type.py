@@ -3,10 +3,14 @@
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
+from msgspec.inspect import CustomType
 
 from runtime.errors import DeclarationError
-from runtime.wire.codec import UNENCODABLE, Codec, encode, encode_in_order
-from runtime.wire.type_parts import has_mutable_parts, has_sets
+from runtime.wire.codec import UNENCODABLE, Codec, encode, encode_in_order, name_of
+from runtime.wire.type_parts import has_mutable_parts, has_sets, parts_of
+
+_VALUES = (None, True, 1, 1.5, "", [], {})
+"""A value of each kind that JSON has."""
 
 
 class StateCodec(Codec[Any]):
@@ -16,13 +20,18 @@ class StateCodec(Codec[Any]):
         kind: The type of the states.
 
     Raises:
-        DeclarationError: The type is dangerous on the wire.
+        DeclarationError: The type is dangerous on the wire, or has a part that JSON cannot be read as.
     """
 
     __slots__ = ("_has_sets", "mutable")
 
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)
+        for part in parts_of(kind):
+            if isinstance(part, CustomType) and not _is_readable(part.cls):
+                raise DeclarationError(
+                    f"{name_of(kind)}: no state can have a {part.cls}, since JSON cannot be read as one"
+                )
         self._has_sets = has_sets(kind)
         self.mutable = has_mutable_parts(kind)
         """Whether a state has a part that can be changed in place, such as a list. Other states need no copies."""
@@ -45,6 +54,14 @@ class StateCodec(Codec[Any]):
             return not self._has_sets or (copy != state and encode_in_order(copy) != encode_in_order(state))
         except UNENCODABLE:
             return True  # It has a part that no state can have.
+
+
+def _is_readable(kind: Any) -> bool:
+    """Return whether a value of JSON can be a value of a class that msgspec does not know, as it can be of `object`."""
+    try:
+        return any(isinstance(value, get_origin(kind) or kind) for value in _VALUES)
+    except TypeError:
+        return False
 
 
 def find_state_type(cls: type, generic: type) -> Any:

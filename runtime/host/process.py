@@ -240,7 +240,11 @@ async def run(
     tracing = Tracing.from_env()
     tracing.install(scraped=health is not None)
     connection = await Connection.connect(connection_options, name="+".join(actor.name for actor in actors))
-    runner = Runner(actors, connection, tracing, deployment, options=options)
+    try:
+        runner = Runner(actors, connection, tracing, deployment, options=options)
+    except BaseException:
+        await connection.close()
+        raise
 
     def stop(received: signal.Signals) -> None:
         logger.info("%s: draining (a second signal ends the process at once)", received.name)

@@ -12,17 +12,11 @@ import msgspec
 
 from runtime.errors import DeclarationError, PublishError
 from runtime.nats.connection import Connection, Subscription
+from runtime.wire.subjects import valid_version
 
 logger = logging.getLogger("actorloom.nats")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
-_SEMVER: Final = re.compile(
-    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
-    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
-    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
-    re.ASCII,
-)
-
 _SCHEMAS: Final = ("request", "response")
 """The metadata of endpoints that is omitted if the response would otherwise exceed the server's limit."""
 
@@ -103,7 +97,7 @@ class MicroService:
         endpoints: Sequence[Endpoint] = (),
     ) -> None:
         _check_name("service", name)
-        if _SEMVER.fullmatch(version) is None:
+        if not valid_version(version):
             raise DeclarationError(f"service {name}: version {version!r} is not SemVer (as 1.2.3)")
         if len({endpoint.name for endpoint in endpoints}) < len(endpoints):
             raise DeclarationError(f"service {name}: two endpoints have the same name")

@@ -38,6 +38,12 @@ With an actor ``query`` in a namespace, a permission on ``*.query.>`` would perm
 """
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
+_VERSION = re.compile(
+    r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+    r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
+    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
+    re.ASCII,
+)
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PLAIN = re.compile(_CLASS + r"+\Z").match
@@ -53,6 +59,11 @@ def snake_case(name: str) -> str:
 def valid_name(name: str) -> bool:
     """Return whether `name` can be the name of an actor: a lower-case token that is also a service name by ADR-32."""
     return _NAME.match(name) is not None
+
+
+def valid_version(version: str) -> bool:
+    """Return whether `version` can be the version of a service by ADR-32: a semantic version, such as ``1.2.3``."""
+    return _VERSION.fullmatch(version) is not None
 
 
 def valid_namespace(name: str) -> bool:

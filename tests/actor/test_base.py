@@ -1,9 +1,14 @@
 """The checks of an actor's class, and the methods of `self` inside and outside a handler."""
 
+from collections import deque
+from collections.abc import Hashable
+from typing import Any
+
 import msgspec
 import pytest
 
 from runtime import Actor, Command, DeclarationError, Event, Index, Options, Query, command, query
+from runtime.actor.state_type import StateCodec
 from runtime.testing import worker
 
 
@@ -75,11 +80,62 @@ def test_a_state_with_a_dict_of_integer_keys_is_refused() -> None:
             name = "wrong"
 
 
+def test_a_state_with_a_part_that_json_cannot_be_read_as_is_refused() -> None:
+    for part in (deque, deque[int], complex, list[Exception]):
+        kind = msgspec.defstruct("Closed", [("part", part)], frozen=True)
+        with pytest.raises(
+            DeclarationError, match=r"^Closed: no state can have a .*, since JSON cannot be read as one"
+        ):
+            StateCodec(kind)
+    for part in (object, Hashable, Any, list[object]):
+        StateCodec(msgspec.defstruct("Open", [("part", part)], frozen=True))
+
+
+def _hook(self: object) -> None: ...
+
+
+def _needs(self: object, database: str, *, size: int = 0) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("options", {"limit": 3}),
+        ("options", Options),
+        ("version", "one"),
+        ("version", "1.0"),
+        ("version", 1),
+        ("upgrades", [print]),
+        ("upgrades", {"1": print}),
+        ("upgrades", {0: print}),
+        ("upgrades", {1: None}),
+        ("on_start", _hook),
+        ("on_stop", _hook),
+        ("__init__", _needs),
+    ],
+)
+def test_an_attribute_of_another_type_is_refused_by_name(attribute: str, value: object) -> None:
+    with pytest.raises(DeclarationError, match=rf"^Wrong\.{attribute}\b"):
+        type("Wrong", (Actor,), {"name": "wrong", attribute: value})
+
+
+def test_a_constructor_without_required_arguments_is_allowed() -> None:
+    def init(self: object, size: int = 0, *more: int, **others: int) -> None: ...
+
+    type("Right", (Actor,), {"name": "right", "__init__": init})
+
+
 def test_an_index_needs_fields_whose_values_have_an_order() -> None:
     with pytest.raises(DeclarationError, match="an index names the field 'weight', which Box does not have"):
 
         class Wrong(Actor[Box], indexes=[Index("weight")]):
             name = "wrong"
+
+    for indexes in (["name"], Index("name"), "name"):
+        with pytest.raises(DeclarationError, match=r"^Wrong3: indexes=.* is not a list of Index"):
+
+            class Wrong3(Actor[Box], indexes=indexes):  # type: ignore[arg-type]
+                name = "wrong"
 
     with pytest.raises(DeclarationError, match="without state cannot have indexes"):
 
