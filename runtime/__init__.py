@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runtime.actor.base import Actor
-    from runtime.actor.handler import command, query, react
+    from runtime.actor.decorators import command, query, react
     from runtime.actor.indexes import Index, Page
     from runtime.actor.message import Accepted, Command, Event, Query, new_key
     from runtime.client.bus import Bus, connect
@@ -103,13 +103,13 @@ _MODULES = {
     "Retry": "runtime.errors",
     "RetryPolicy": "runtime.options",
     "TooLarge": "runtime.errors",
-    "command": "runtime.actor.handler",
+    "command": "runtime.actor.decorators",
     "connect": "runtime.client.bus",
     "local": "runtime.host.local",
     "new_key": "runtime.actor.message",
     "not_found": "runtime.errors",
-    "query": "runtime.actor.handler",
-    "react": "runtime.actor.handler",
+    "query": "runtime.actor.decorators",
+    "react": "runtime.actor.decorators",
 }
 """The module of each public name.
 

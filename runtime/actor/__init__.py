@@ -5,7 +5,8 @@ Applications import these names from `runtime`; the docstring of `patterns` desc
 Used from outside by other rooms:
 
 - `message`: the base classes of messages, and their `Contract`.
-- `handler`: the decorators and the rows of the handler table.
+- `decorators`: `query`, `command` and `react`.
+- `handler`: the rows of the handler table.
 - `since`: the start of a reaction.
 - `base`: `Actor`, and the view of an actor that one call has.
 - `call`: the context of one running handler, and in a turn the changes that it collects.
