@@ -55,8 +55,10 @@ async def _declared(connection: Connection, configuration: Configuration, target
     """Return the declaration of an event; if the service is not running, the name as it was given."""
     schemas: dict[str, dict[str, Any]] = {}
     keys: dict[str, str] = {}
+    running = False
     for service in await discovery.services(connection, target.service):
         if service.metadata.namespace == configuration.settings.namespace:
+            running = True
             schemas |= {kind.rpartition(".")[2]: schema for kind, schema in service.metadata.emits.items()}
             keys |= {kind.rpartition(".")[2]: event.key for kind, event in service.metadata.events.items()}
     for name, schema in schemas.items():
@@ -65,6 +67,8 @@ async def _declared(connection: Connection, configuration: Configuration, target
     if schemas:
         matches = get_close_matches(target.name, schemas, 1) or sorted(schemas)
         raise Failure(f"{target.service} has no event {target.name}: did you mean {' or '.join(matches)}?", NOT_FOUND)
+    if running:
+        raise Failure(f"{target.service} has no events", NOT_FOUND)
     return _Declared(target.name, None)
 
 

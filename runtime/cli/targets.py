@@ -5,7 +5,7 @@ import pkgutil
 import sys
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec
 from types import ModuleType
 from typing import Any
@@ -102,8 +102,10 @@ def _is_actor(value: object) -> bool:
 
 
 def _import(name: str) -> ModuleType:
+    spec = _find_here(name.partition(".")[0])
     try:
-        _import_from_here(name.partition(".")[0])
+        if spec is not None:
+            _load(spec)
         return import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
@@ -113,8 +115,8 @@ def _import(name: str) -> ModuleType:
         raise DeclarationError(_failed(name, error)) from error
 
 
-def _import_from_here(name: str) -> None:
-    """Import a top-level module or package of the working directory, if there is one.
+def _find_here(name: str) -> ModuleSpec | None:
+    """Return the spec of a top-level module or package of the working directory; None if there is none, or it is loaded.
 
     Python itself prefers an installed package to a directory without ``__init__.py``, wherever the directory is.
 
@@ -124,25 +126,28 @@ def _import_from_here(name: str) -> None:
     here = os.getcwd()
     spec = PathFinder.find_spec(name, [here])
     if spec is None:
-        return
+        return None
     file = spec.origin or os.path.join(here, name)
     if name in sys.stdlib_module_names:
         raise ConfigurationError(f"{file} cannot be a target: Python has a module {name}; rename the file")
     loaded = sys.modules.get(name)
     if loaded is None:
-        loaded = sys.modules[name] = module_from_spec(spec)
-        if spec.loader is not None:
-            try:
-                spec.loader.exec_module(loaded)
-            except BaseException:
-                sys.modules.pop(name, None)
-                raise
-        return
+        return spec
     if not any(_same(place, here) for place in _places(loaded)):
-        file = spec.origin or os.path.join(here, name)
         raise ConfigurationError(
             f"{file} cannot be a target: Actorloom has imported {_place_of(loaded)}; rename the file"
         )
+    return None
+
+
+def _load(spec: ModuleSpec) -> None:
+    loaded = sys.modules[spec.name] = module_from_spec(spec)
+    if spec.loader is not None:
+        try:
+            spec.loader.exec_module(loaded)
+        except BaseException:
+            sys.modules.pop(spec.name, None)
+            raise
 
 
 def _places(module: ModuleType) -> Iterator[str]:

@@ -66,6 +66,20 @@ class Notes(Actor[Note]):
             self.state = msgspec.structs.replace(self.state, stars=event.stars)
 
 
+class LookUp(Query[int], actor="plain"):
+    pass
+
+
+class Plain(Actor):
+    """Has no events."""
+
+    name = "plain"
+
+    @query
+    async def look_up(self, message: LookUp) -> int:
+        return 1
+
+
 class Desk:
     """The running notes, and the command line in their namespace."""
 
@@ -86,7 +100,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> AsyncIterator[Desk]:
-    async with running(Notes, url=nats_server.url, namespace=namespace) as system:
+    async with running(Notes, Plain, url=nats_server.url, namespace=namespace) as system:
         yield Desk(system, ["--nats", nats_server.url, "--namespace", namespace], tmp_path)
 
 
@@ -146,6 +160,7 @@ MISSING = [
     (("query", "elsewhere.nothing", "{}"), "`actorloom ls` lists the running services"),
     (("emit", "elsewhere.Happened", "a=1", "--key", "1"), "no stream has the events of elsewhere"),
     (("emit", "notes.NoteRatd", "noteId=1"), "notes has no event NoteRatd: did you mean NoteRated?"),
+    (("emit", "plain.Happened", "a=1"), "plain has no events"),
     (("describe", "nots"), "no service 'nots' is running: did you mean notes?"),
 ]
 
