@@ -13,7 +13,7 @@ from runtime.errors import CodecError, DeclarationError, InvalidValue
 from runtime.wire import header_block
 from runtime.wire.integers import has_integers, with_plain_integers
 from runtime.wire.regex import Check, pattern_check
-from runtime.wire.type_parts import has_sets, reads_null_as_value
+from runtime.wire.type_parts import exact_type, has_sets, reads_null_as_value
 from runtime.wire.value_faults import find_non_finite, find_unencodable
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Codec(Generic[T]):
         DeclarationError: The type is dangerous on the wire (see `check_type`).
     """
 
-    __slots__ = ("_checks_floats", "_decode_own", "_decoders", "_encode", "decode_json", "type")
+    __slots__ = ("_checks_floats", "_decode_own", "_decoders", "_encode", "_exact", "decode_json", "type")
 
     def __init__(self, kind: Any, *, repeatable: bool = False) -> None:
         check_type(kind)
@@ -101,6 +101,8 @@ class Codec(Generic[T]):
         self._decode_own = _with_patterns(JSON.make_decoder(kind), kind)
         """Decodes what `encode` writes: a float is no integer here, as it is in a body from elsewhere."""
         self._encode = encode_in_order if repeatable and has_sets(kind) else encode
+        self._exact = exact_type(kind)
+        """The type whose own values have the declared fields only; None if those of all types have."""
         self._checks_floats = reads_null_as_value(kind)
         """Whether a NaN would be read as None, so that the value that is read must be compared."""
 
@@ -112,7 +114,8 @@ class Codec(Generic[T]):
         """Return a value as JSON, and the value that this JSON is read as.
 
         msgspec checks the fields of a struct when it decodes one, not when the struct is made. A value that was encoded
-        unseen could be unreadable for every receiver. The decoding costs 0.1 µs for two fields and 0.5 µs for 200 bytes.
+        unseen could be unreadable for every receiver. A struct may have fields that its declared type does not have, if it is
+        of a subclass: the JSON is without them. The decoding costs 0.1 µs for two fields and 0.5 µs for 200 bytes.
 
         Args:
             value: The value.
@@ -124,8 +127,14 @@ class Codec(Generic[T]):
         try:
             body = self._encode(value)
             found = self._decode_own(body)
-            if not self._checks_floats or found == value or (fault := find_non_finite(value)) is None:
+            if self._checks_floats and found != value and (fault := find_non_finite(value)) is not None:
+                pass
+            elif self._exact is None or type(value) is self._exact:
                 return body, found
+            elif not isinstance(value, msgspec.Struct) or isinstance(value, type(found)):
+                return self._encode(found), found
+            else:
+                fault = f"Expected `{type(found).__name__}`, got `{type(value).__name__}`"
         except Exception as error:  # decoding calls `__post_init__`, which is code of the application
             raise InvalidValue(f"{self._misfit(role)}: {_explain_value(value, error)}") from error
         raise InvalidValue(f"{self._misfit(role)}: {fault}")

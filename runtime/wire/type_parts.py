@@ -41,6 +41,36 @@ def has_sets(kind: Any) -> bool:
     return any(isinstance(part, inspect.SetType | inspect.FrozenSetType) for part in parts_of(kind))
 
 
+class Unknown:
+    """A type that has no values."""
+
+
+def exact_type(kind: Any) -> Any:
+    """Return the type whose own values certainly have the fields of `kind` and no others.
+
+    msgspec ignores the fields that a type does not have when it reads a value. So a value of a subclass fits, with its other
+    fields, also inside of another value.
+
+    Returns:
+        The class of `kind` if no other part can have such a value; None if not even `kind` can; else `Unknown`.
+    """
+    parts = parts_of(kind)
+    lenient = [part for part in parts if _ignores_fields(part)]
+    if not lenient:
+        return None
+    inside = {id(inner) for part in parts for inner in _inside(part)}
+    top = parts[0]
+    if lenient == [top] and id(top) not in inside and isinstance(top, inspect.StructType):
+        return get_origin(top.cls) or top.cls
+    return Unknown
+
+
+def _ignores_fields(part: inspect.Type) -> bool:
+    if isinstance(part, inspect.StructType):
+        return not part.forbid_unknown_fields
+    return isinstance(part, inspect.DataclassType | inspect.TypedDictType)
+
+
 def reads_null_as_value(kind: Any) -> bool:
     """Return whether a part of this type may be a float, and reads ``null`` as another value, such as None.
 

@@ -24,6 +24,7 @@ from runtime import (
 )
 from runtime.errors import InvalidValue
 from runtime.nats.server import EmbeddedServer
+from runtime.wire.subjects import snake_case
 from tests.support.probe import Probe, running
 
 
@@ -159,7 +160,7 @@ class Stock(Actor[Goods]):
 
 @pytest.fixture
 async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Probe]:
-    async with running(Stock, url=nats_server.url, namespace=namespace) as running_system:
+    async with running(Stock, People, url=nats_server.url, namespace=namespace) as running_system:
         yield running_system
 
 
@@ -247,3 +248,52 @@ async def test_a_sender_is_told_of_a_message_that_its_type_refuses(system: Probe
     with pytest.raises(InvalidValue, match=r"the query does not fit GetGoods: .* - at `\$.key`"):
         await system.bus.query(GetGoods(None))  # type: ignore[arg-type]
     assert system.requests("stock") == received and not await system.stored_events("stock")
+
+
+async def test_a_reply_has_no_other_fields_than_its_type(system: Probe, namespace: str) -> None:
+    """A struct of a subclass has its declared fields only, also inside of another one; another struct is refused."""
+    secret = "s3cret"
+    for name in ("GetPublic", "ListPublic"):
+        reply = await system.connection.request(f"{namespace}.people.query.{snake_case(name)}", b"{}", timeout=5)
+        assert secret.encode() not in reply.payload and b'"ann"' in reply.payload, name
+    assert await system.bus.query(GetPublic()) == Public("ann")
+    assert await system.bus.query(ListPublic()) == [Public("ann")]
+    made = await system.connection.request(f"{namespace}.people.command.make_public", b"{}", timeout=5)
+    assert made.payload == b'{"name":"ann"}'
+    await refused(system, GetPublic(wrong=True))
+
+
+class Public(msgspec.Struct, frozen=True):
+    name: str = ""
+
+
+class Private(Public, frozen=True):
+    password: str = ""
+
+
+class GetPublic(Query[Public], actor="people"):
+    wrong: bool = False
+
+
+class ListPublic(Query[list[Public]], actor="people"):
+    pass
+
+
+class MakePublic(Command[Public], actor="people"):
+    pass
+
+
+class People(Actor):
+    name = "people"
+
+    @query
+    async def get_public(self, message: GetPublic) -> Public:
+        return Goods() if message.wrong else Private("ann", "s3cret")  # type: ignore[return-value]
+
+    @query
+    async def list_public(self, message: ListPublic) -> list[Public]:
+        return [Private("ann", "s3cret")]
+
+    @command
+    async def make_public(self, message: MakePublic) -> Public:
+        return Private("ann", "s3cret")
