@@ -17,7 +17,7 @@ from runtime.intake.endpoint import Endpoint, logger
 from runtime.storage.record import Handled
 from runtime.telemetry import LeanSpan, semconv
 from runtime.turns.work import Work
-from runtime.wire.codec import JSON, Codec, Format, encode, encode_reply, format_of
+from runtime.wire.codec import JSON, Codec, Format, encode, format_of
 from runtime.wire.envelope import read
 from runtime.wire.fingerprint import changed_fields, derived_fingerprint, fingerprint, is_other_run
 from runtime.wire.ids import MAX_ID, accept_id, is_derived, key_for, new_id
@@ -67,7 +67,8 @@ class CommandWork(Work, kw_only=True, eq=False):
         """
         if self.format is JSON:
             return outcome
-        return msgspec.structs.replace(outcome, reply=encode(encode_reply(outcome.value, self.format)))
+        reply = self.handler.result.encode_in(self.format, outcome.value)
+        return msgspec.structs.replace(outcome, reply=encode(reply))
 
     def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
         """Answer with the stored reply."""

@@ -139,6 +139,17 @@ class Codec(Generic[T]):
             raise InvalidValue(f"{self._misfit(role)}: {_explain_value(value, error)}") from error
         raise InvalidValue(f"{self._misfit(role)}: {fault}")
 
+    def encode_in(self, format: Format, value: T) -> bytes:
+        """Return a value that `encode` has accepted in another format, without fields that its type does not have.
+
+        Raises:
+            InvalidValue: The format cannot express the value.
+        """
+        body = encode_reply(value, format)
+        if self._exact is None or type(value) is self._exact:
+            return body
+        return encode_reply(self.decode(body, format), format)
+
     def _misfit(self, role: str) -> str:
         return f"the {role} does not fit {getattr(self.type, '__name__', self.type)}"
 

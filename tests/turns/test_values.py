@@ -24,6 +24,7 @@ from runtime import (
 )
 from runtime.errors import InvalidValue
 from runtime.nats.server import EmbeddedServer
+from runtime.wire import header_block
 from runtime.wire.subjects import snake_case
 from tests.support.probe import Probe, running
 
@@ -260,6 +261,10 @@ async def test_a_reply_has_no_other_fields_than_its_type(system: Probe, namespac
     assert await system.bus.query(ListPublic()) == [Public("ann")]
     made = await system.connection.request(f"{namespace}.people.command.make_public", b"{}", timeout=5)
     assert made.payload == b'{"name":"ann"}'
+    packed = header_block.encode([("Content-Type", "application/msgpack")])
+    for subject in ("query.get_public", "query.list_public", "command.make_public"):
+        reply = await system.connection.request(f"{namespace}.people.{subject}", b"\x80", headers=packed, timeout=5)
+        assert secret.encode() not in reply.payload and b"ann" in reply.payload, subject
     await refused(system, GetPublic(wrong=True))
 
 
