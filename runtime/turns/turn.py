@@ -206,21 +206,21 @@ class Turns:
         """Run one message of an actor without state, beside all others; it has a record only if it leaves something."""
         self.admission.dequeue(work)
         token = attach(work.span, work.block)
-        # The message's id is the key of its record: if that exists already, the message was handled before.
-        key: Key[Work] = Key(work.id, token_of(work.id))
+        key: Key[Work] | None = None
         try:
             if work.remembered and work.handler.verb == "command" and id_time(work.id) is None:
                 # Its caller chose the id, and may use it again on purpose. Other ids are looked up by the commit only.
+                key = _own_key(work)
                 await self.keys.ensure_loaded(key)
                 if (handled := key.find(work.id)) is not None:
                     self._repeat(work, handled)
                     return
-            key.loaded = True
             call, outcome = await self._handle(work, None)
             if not self.commits.changes(None, work, outcome):
                 self.commits.nothing_to_commit(call, work, outcome)
                 return
-            work.lane = key
+            work.lane = key = key or _own_key(work)
+            key.loaded = True
             await self.commits.run(key, self.commits.stage(key, work, call, outcome))
         except _Abandoned:
             return
@@ -231,7 +231,7 @@ class Turns:
                 raise
             rerun = await work.failed(failure)
             if rerun is not None:
-                self._block(key, work, rerun)
+                self._block(key or _own_key(work), work, rerun)
         finally:
             detach(token)
 
@@ -438,3 +438,11 @@ class Turns:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._served.crashed(error)
+
+
+def _own_key(work: Work) -> Key[Work]:
+    """Return the key of the record of a message to an actor without state: its id.
+
+    If that record exists already, the message was handled before.
+    """
+    return Key(work.id, token_of(work.id))

@@ -29,6 +29,8 @@ _INVALID = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\ufff
 _STRUCTURED = "application/cloudevents"
 """The beginning of the content types of structured mode."""
 
+_STRUCTURED_BYTES = _STRUCTURED.encode()
+
 
 def event_headers(actor: str, type_name: str, event_id: str, token: str, time: float, trace: bytes = b"") -> bytes:
     """Return the header block of an event: the attributes of CloudEvents, and the id for deduplication by JetStream.
@@ -113,6 +115,8 @@ _DECODE = msgspec.json.Decoder(Structured).decode
 
 def is_structured(block: bytes | None) -> bool:
     """Return whether a message is an event in structured mode, or a batch of events, by its content type."""
+    if block is None or _STRUCTURED_BYTES not in block.lower():
+        return False  # as almost every event
     found = header_block.get(block, header_block.CONTENT_TYPE)
     return found is not None and found.lower().startswith(_STRUCTURED)
 

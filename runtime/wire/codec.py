@@ -71,6 +71,8 @@ def encode_in_order(value: Any) -> bytes:
         return encode(value)
 
 
+_NULL: Final = b"null"
+
 UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """The exceptions of msgspec for bytes that are not a value of the type."""
 
@@ -90,7 +92,16 @@ class Codec(Generic[T]):
         DeclarationError: The type is dangerous on the wire (see `check_type`).
     """
 
-    __slots__ = ("_checks_floats", "_decode_own", "_decoders", "_encode", "_exact", "decode_json", "type")
+    __slots__ = (
+        "_checks_floats",
+        "_decode_own",
+        "_decoders",
+        "_encode",
+        "_exact",
+        "_reads_null",
+        "decode_json",
+        "type",
+    )
 
     def __init__(self, kind: Any, *, repeatable: bool = False) -> None:
         check_type(kind)
@@ -103,11 +114,15 @@ class Codec(Generic[T]):
         self._encode = encode_in_order if repeatable and has_sets(kind) else encode
         self._exact = exact_type(kind)
         """The type whose own values have the declared fields only; None if those of all types have."""
+        self._reads_null = kind is None or kind is type(None)
+        """Whether None is the only value, as of a handler that returns nothing. Its JSON needs no check."""
         self._checks_floats = reads_null_as_value(kind)
         """Whether a NaN would be read as None, so that the value that is read must be compared."""
 
     def encode(self, value: T, role: str = "value") -> bytes:
         """Return a value as JSON that this type reads; see `read_back`."""
+        if value is None and self._reads_null:
+            return _NULL
         return self.read_back(value, role)[0]
 
     def read_back(self, value: T, role: str = "value") -> tuple[bytes, T]:

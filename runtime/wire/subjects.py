@@ -133,7 +133,11 @@ def _fits(key: str) -> bool:
 
 
 def _encoded(data: bytes) -> str:
-    return "".join(chr(byte) if byte in _KEEP else f"%{byte:02X}" for byte in data)
+    return "".join([_ENCODED[byte] for byte in data])
+
+
+_ENCODED: Final = [chr(byte) if byte in _KEEP else f"%{byte:02X}" for byte in range(256)]
+"""What stands for each byte in a token."""
 
 
 def token_key(token: str) -> str:
