@@ -116,7 +116,10 @@ async def test_an_event_that_ends_every_process_becomes_a_dead_letter(
 ) -> None:
     async with connect(nats_server.url, namespace=namespace) as bus:
         for start in range(6):
-            async with running_command("run", ODD[0], *arguments(nats_server.url, namespace)[2:], cwd=ROOT) as process:
+            # From the second start on, the event may run, and end the process, before the process is ready.
+            ready = "" if start else "ready:"
+            flags = arguments(nats_server.url, namespace)[2:]
+            async with running_command("run", ODD[0], *flags, cwd=ROOT, ready=ready) as process:
                 if not start:
                     await bus.emit(Happened("k", "exit"))
                 ended = asyncio.ensure_future(process.wait())

@@ -169,8 +169,7 @@ def test_the_limits_of_spans_are_read(env: dict[str, str], expected: SpanLimits)
     assert settings.span_limits(env) == expected
 
 
-def test_a_span_keeps_its_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+def test_a_span_keeps_its_limits() -> None:
     limits = SpanLimits(attributes=2, events=1, links=1, event_attributes=1, link_attributes=1, value_length=3)
     tracing = Tracing(in_memory=True, limits=limits)
     tracing.install()
