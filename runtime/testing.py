@@ -323,7 +323,7 @@ def _commit(self: Any) -> None:
 
 
 _VIEWS: dict[str, Any] = {
-    "emitted": property(lambda self: [event for _, event in _turn(self).emitted]),
+    "emitted": property(lambda self: [event for _, event, _ in _turn(self).emitted]),
     "sent": property(lambda self: self._running.scope.requests.sent),
     "sent_ids": property(lambda self: self._running.scope.requests.ids),
     "timers": property(lambda self: [timer for _, timer in _turn(self).timers]),

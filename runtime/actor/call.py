@@ -126,8 +126,8 @@ class TurnCall(Call, kw_only=True, eq=False):
     """True once a nested command may have been executed. Its effect stays, even if this message has none."""
     assigned: bool = False
     """True if the handler has assigned `state`."""
-    emitted: Sequence[tuple[str, Event]] = ()
-    """The events for the outbox, with their ids."""
+    emitted: Sequence[tuple[str, Event, str]] = ()
+    """The events for the outbox, each between its id and its key as a subject token; the token is empty without a key."""
     timers: Sequence[tuple[str, Timer]] = ()
     """The timers for the outbox, with their ids."""
     callbacks: Sequence[Callable[[], object]] = ()
@@ -143,10 +143,12 @@ class TurnCall(Call, kw_only=True, eq=False):
         A handler that runs again and sends the same messages gets the same ids. Raises `CodecError` if the key of the
         message is too long.
         """
+        if message is None:
+            return self._derive("", "")
+        return self._derive(contract_of(message).type_name, message_token(message))
+
+    def _derive(self, type_name: str, token: str) -> str:
         self.ordinal += 1
-        type_name, token = "", ""
-        if message is not None:
-            type_name, token = contract_of(message).type_name, message_token(message)
         return derived_id(self.message_id, self.ordinal, f"{self.scope.actor}/{self.key}", type_name, token)
 
     def assign(self, state: Any) -> None:
@@ -163,7 +165,8 @@ class TurnCall(Call, kw_only=True, eq=False):
             raise DeclarationError(
                 f"{type(event).__name__} belongs to {contract.actor!r}: {self.scope.actor!r} cannot emit it"
             )
-        self.emitted = [*self.emitted, (self.next_id(event), event)]
+        token = message_token(event) if contract.key_of is not None else ""
+        self.emitted = [*self.emitted, (self._derive(contract.type_name, token), event, token)]
 
     def remind(self, timer: Timer) -> None:
         """Add a timer to the outbox.

@@ -11,7 +11,7 @@ import msgspec
 
 from runtime.actor.call import TurnCall
 from runtime.actor.handler import Handler
-from runtime.actor.message import encode_message
+from runtime.actor.message import codec_of, encode_message
 from runtime.actor.state_type import StateCodec
 from runtime.actor.timer import Timer
 from runtime.errors import InvalidValue
@@ -50,8 +50,14 @@ def settle(handler: Handler, call: TurnCall, value: Any, before: Any, states: St
     Raises:
         InvalidValue: A value does not fit its type, or the handler has changed the state in place.
     """
-    reply = handler.result.encode(value, "reply")
-    state, body = (None, _NULL) if states is None else _settle_state(call, before, states)
+    if states is None:
+        reply, state, body = handler.result.encode(value, "reply"), None, _NULL
+    elif value is not None and value is call.state and handler.result.type is states.type:
+        state, body = _settle_state(call, before, states)
+        reply = body
+    else:
+        reply = handler.result.encode(value, "reply")
+        state, body = _settle_state(call, before, states)
     if not call.emitted and not call.timers:
         return Outcome(value, reply, state, body)
     return Outcome(
@@ -59,8 +65,8 @@ def settle(handler: Handler, call: TurnCall, value: Any, before: Any, states: St
         reply,
         state,
         body,
-        [encode_message(event) for _, event in call.emitted],
-        [_timer_body(timer) for _, timer in call.timers],
+        [codec_of(type(event)).encode(event, "event") for _, event, _ in call.emitted],
+        [_timer_body(timer) for _, timer in call.timers] if call.timers else (),
     )
 
 
@@ -81,7 +87,9 @@ def _settle_state(call: TurnCall, before: Any, states: StateCodec) -> tuple[Any,
             return None, _NULL
         if state is not before:
             body, state = states.read_back(state, "state")
-            return (state if before is None or body != encode(before) else before), body
+            if before is None or (states.comparable and state != before) or body != encode(before):
+                return state, body
+            return before, body
     elif states.mutable and before is not None and states.is_changed(state, before):
         raise InvalidValue(
             f"{call.scope.actor} {call.scope.source}: the handler changed a part of self.state in place: "

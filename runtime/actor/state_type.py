@@ -3,7 +3,7 @@
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
-from msgspec.inspect import CustomType
+from msgspec.inspect import CustomType, DataclassType, StructType, Type
 
 from runtime.errors import DeclarationError
 from runtime.wire.codec import UNENCODABLE, Codec, encode, encode_in_order, name_of
@@ -23,7 +23,7 @@ class StateCodec(Codec[Any]):
         DeclarationError: The type is dangerous on the wire, or has a part that JSON cannot be read as.
     """
 
-    __slots__ = ("_has_sets", "mutable")
+    __slots__ = ("_has_sets", "comparable", "mutable")
 
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)
@@ -35,6 +35,8 @@ class StateCodec(Codec[Any]):
         self._has_sets = has_sets(kind)
         self.mutable = has_mutable_parts(kind)
         """Whether a state has a part that can be changed in place, such as a list. Other states need no copies."""
+        self.comparable = all(map(_is_comparable, parts_of(kind)))
+        """Whether states that are read from the same JSON are equal. Unlike states then have unlike JSON."""
 
     def copy(self, state: Any) -> Any:
         """Return the state that one handler gets: a copy if the type has mutable parts."""
@@ -54,6 +56,13 @@ class StateCodec(Codec[Any]):
             return not self._has_sets or (copy != state and encode_in_order(copy) != encode_in_order(state))
         except UNENCODABLE:
             return True  # It has a part that no state can have.
+
+
+def _is_comparable(part: Type) -> bool:
+    """Return whether the values of a part are compared by their content. Those of a class with eq=False are not."""
+    if isinstance(part, StructType):
+        return part.cls.__struct_config__.eq and part.cls.__eq__ is msgspec.Struct.__eq__
+    return not isinstance(part, CustomType | DataclassType)
 
 
 def _is_readable(kind: Any) -> bool:

@@ -18,7 +18,6 @@ import msgspec
 from opentelemetry.trace import Span, SpanKind
 
 from runtime.actor.call import TurnCall
-from runtime.actor.message import contract_of
 from runtime.actor.outcome import Outcome
 from runtime.errors import Overloaded, TooLarge
 from runtime.faults import log_fault
@@ -31,7 +30,7 @@ from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
 from runtime.turns.work import Rerun, Work, storage_error
 from runtime.wire.ids import id_time
-from runtime.wire.subjects import NO_KEY, Names, key_token
+from runtime.wire.subjects import NO_KEY, Names
 
 logger = logging.getLogger("actorloom.turns")
 
@@ -275,13 +274,12 @@ class Commits:
         """Return the outbox entries for the events and timers of a turn."""
         trace = inject().decode()
         now = time.time()
-        limit = self._journal.max_body
+        limit = self._journal.max_body - len(trace)
         outgoing: list[Outgoing] = []
-        for (event_id, event), body in zip(call.emitted, outcome.events, strict=True):
-            contract = contract_of(event)
-            token = key_token(contract.key_of(event)) if contract.key_of is not None else NO_KEY
-            _check_size(contract.type.__name__, body, limit - len(trace))
-            outgoing.append(Outgoing(event_id, EVENT, contract.type.__name__, token, msgspec.Raw(body), now, trace))
+        for (event_id, event, token), body in zip(call.emitted, outcome.events, strict=True):
+            name = type(event).__name__
+            _check_size(name, body, limit)
+            outgoing.append(Outgoing(event_id, EVENT, name, token or NO_KEY, msgspec.Raw(body), now, trace))
         token = key.token if self._keyed else NO_KEY
         for (timer_id, timer), body in zip(call.timers, outcome.timers, strict=True):
             raw = msgspec.Raw(body)
@@ -290,7 +288,7 @@ class Commits:
                 continue
             kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
             name = type(timer.message).__name__
-            _check_size(name, body, limit - len(trace))
+            _check_size(name, body, limit)
             outgoing.append(
                 Outgoing(
                     timer_id, kind, name, token, raw, now + timer.after, trace, timer.name, timer.schedule, timer.zone

@@ -77,7 +77,8 @@ class Turns:
         self._keyed = served.keyed
         self._options = options
         self._invoke = make_invoke(served.actor)
-        self._states = served.actor.state_codec
+        self._states = states = served.actor.state_codec
+        self._copy = states.copy if states is not None and states.mutable else None
         self._scopes: dict[str, CallScope] = {}
         """By the source of the handler."""
         self._journal = journal
@@ -283,7 +284,9 @@ class Turns:
             await self.keys.ensure_loaded(key)
         if key.pending is not None and work.id in key.pending.ids:
             await self.commits.wait_committed(key)
-        handled = await self._find_handled(key, work)
+        handled = key.find(work.id)
+        if handled is None and work.remembered and key.may_have_entry(work.id, work.sent_at):
+            handled = await self._look_up(key, work)
         if handled is not None:
             self._repeat(work, handled)
             return False
@@ -312,7 +315,7 @@ class Turns:
         call = TurnCall(
             scope=self._scopes.get(handler.source) or self._make_scope(handler),
             key=work.key,
-            state=self._states.copy(state) if self._states is not None else None,
+            state=state if self._copy is None else self._copy(state),
             message_id=work.id,
             deadline=work.deadline,
             chain=work.chain,
@@ -366,20 +369,17 @@ class Turns:
         self._scopes[handler.source] = scope
         return scope
 
-    async def _find_handled(self, key: Key[Work], work: Work) -> Handled | None:
-        """Return the entry of a message that was handled before: from the record, else from its dedup entry."""
-        handled = key.find(work.id)
-        if handled is None and work.remembered and key.may_have_entry(work.id, work.sent_at):
-            try:
-                handled = await self._journal.dedup.find(key.token, work.id)
-            except Unreadable as error:
-                self._journal.unreadable.report(error, "messages that may have been handled before are refused")
-                raise
-            except (TimeoutError, PublishError, ApiError) as error:
-                raise NotDelivered(
-                    f"{self._served.name}: the lookup of messages that were handled before failed; try again"
-                ) from error
-        return handled
+    async def _look_up(self, key: Key[Work], work: Work) -> Handled | None:
+        """Return the dedup entry of a message; None if it was not handled before."""
+        try:
+            return await self._journal.dedup.find(key.token, work.id)
+        except Unreadable as error:
+            self._journal.unreadable.report(error, "messages that may have been handled before are refused")
+            raise
+        except (TimeoutError, PublishError, ApiError) as error:
+            raise NotDelivered(
+                f"{self._served.name}: the lookup of messages that were handled before failed; try again"
+            ) from error
 
     def _put(self, work: Work) -> None:
         """Have a worker run `work`."""

@@ -6,6 +6,7 @@ send another body under the same derived id, with the time in it for example. Th
 and name the fields that differ.
 """
 
+from functools import lru_cache
 from hashlib import blake2b
 from zlib import crc32
 
@@ -25,7 +26,14 @@ def fingerprint(type_name: bytes, body: bytes = b"") -> str:
         type_name: The type, such as ``orders.CreateOrder``.
         body: The body as received; empty for an event, whose id stands for it whatever its body.
     """
-    return blake2b(b"%b\n%b" % (type_name, body), digest_size=_WHOLE // 2).hexdigest()
+    digest = _begun(type_name).copy()
+    digest.update(body)
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=4096)  # the arguments are the types of messages, which are few
+def _begun(type_name: bytes) -> blake2b:
+    return blake2b(b"%b\n" % type_name, digest_size=_WHOLE // 2)
 
 
 def derived_fingerprint(type_name: bytes, body: bytes, sender: str) -> str:

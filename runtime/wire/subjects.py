@@ -95,6 +95,8 @@ def key_token(key: str) -> str:
     Raises:
         CodecError: The key is longer than `KEY_TIERS` permit.
     """
+    if len(key) <= _SHORT and key != NO_KEY and _PLAIN(key):
+        return key
     if len(key) > _SHORT and not _fits(key):
         raise CodecError(
             f"the key {key[:40]!r}… is too long: at most {MAX_TOKEN} letters, digits and _-=+@,;:, {MAX_TOKEN // 3} ASCII "
