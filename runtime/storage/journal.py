@@ -20,7 +20,16 @@ from runtime.options import Options
 from runtime.storage.dedup import DedupStore
 from runtime.storage.key import StoredKey
 from runtime.storage.key_dedup import KeyDedup
-from runtime.storage.record import Handled, Outgoing, Record, Unreadable, decode_record, encode_record
+from runtime.storage.record import (
+    Handled,
+    NewRecord,
+    Outgoing,
+    Record,
+    Unreadable,
+    decode_record,
+    encode_record,
+    join_handled,
+)
 from runtime.storage.state import States
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.wire import header_block
@@ -32,6 +41,9 @@ _EXPECTED_SEQUENCE = header_block.START + header_block.line(header_block.EXPECTE
 
 _HEADER_ROOM = 4096
 """Bytes of a message that are kept free for the headers of an event or timer."""
+
+_MANY, _MAX_TEXT = 4, 16_384
+"""The JSON of so many handled messages is kept for the next record of the key, if it has no more than these bytes."""
 
 _VERIFY_PAUSES = (0.0, 0.1, 0.5, 1.0)
 """Seconds before each attempt to read the newest record after a commit without a clear answer."""
@@ -171,11 +183,16 @@ class Journal:
         evicted_until = key.dedup.evicted_until if key.dedup is not None else 0.0
         if evicted:
             evicted_until = max(evicted_until, *(entry.time for entry in evicted))
-        record = Record(
+        listed = kept + handled
+        if evicted or not key.handled_text:
+            text = join_handled(b"", listed)
+        else:
+            text = join_handled(key.handled_text, handled)
+        record = NewRecord(
             commit_id=f"{self._writer_id}-{next(self._commit_numbers):x}",
             state_version=self._state_version,
             state=msgspec.Raw(body),
-            handled=kept + handled,
+            handled=msgspec.Raw(b"[%b]" % text),
             outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
             evicted_until=evicted_until,
         )
@@ -183,7 +200,8 @@ class Journal:
         sequence = await self._publish(key, record, payload, expires)
         key.sequence = sequence
         changed, key.state = key.state is not state, state
-        key.handled = tuple(record.handled)
+        key.handled = tuple(listed)
+        key.handled_text = text if len(listed) >= _MANY and len(text) <= _MAX_TEXT else b""
         self.dedup.after_commit(key, evicted, evicted_until, len(payload))
         if changed and self.on_change is not None:
             self.on_change(key.token, state)

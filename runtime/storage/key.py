@@ -18,7 +18,7 @@ class StoredKey:
         token: The key as a subject token.
     """
 
-    __slots__ = ("dedup", "handled", "key", "loaded", "outbox", "sequence", "state", "token")
+    __slots__ = ("dedup", "handled", "handled_text", "key", "loaded", "outbox", "sequence", "state", "token")
 
     def __init__(self, key: str, token: str) -> None:
         self.key = key
@@ -39,6 +39,8 @@ class StoredKey:
         """The stream sequence of the record; 0 if there is none. The next commit succeeds only if it is still the newest."""
         self.handled: tuple[Handled, ...] = ()
         """The handled messages that the record lists, oldest first."""
+        self.handled_text = b""
+        """Their JSON without brackets, for the next record; empty if it is not kept."""
         self.dedup: KeyDedup | None = None
         """The dedup entries of this key; None as long as no message has left the record, or is about to."""
 

@@ -100,6 +100,12 @@ class Record(msgspec.Struct, omit_defaults=True):
     """The version of the record's own format, `FORMAT` when it was written. Format 1 is not written out."""
 
 
+class NewRecord(Record):
+    """A record that is written, with `handled` as JSON: most of its messages are those of the record before."""
+
+    handled: msgspec.Raw = msgspec.Raw(b"[]")  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
 class Unreadable(NotDelivered):
     """The record of one key, or a part of it, cannot be read (503). It fails the messages of that key only.
 
@@ -137,6 +143,12 @@ _LAST_TIME: Final = 253_402_300_800.0
 
 encode_record = msgspec.json.Encoder().encode
 """Encode a record, or a part of one, as JSON."""
+
+
+def join_handled(text: bytes, more: list[Handled]) -> bytes:
+    """Return the JSON of handled messages without brackets: `text`, which may be empty, and `more`, which is not."""
+    own = encode_record(more)[1:-1]
+    return b"%b,%b" % (text, own) if text else own
 
 
 def decode_record(payload: bytes, subject: str) -> Record:

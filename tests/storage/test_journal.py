@@ -183,6 +183,20 @@ async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
     assert stored.sequence in bench.stored
 
 
+async def test_each_record_lists_what_its_key_has_handled(bench: Bench) -> None:
+    """A record is written with the JSON of the one before it; messages join it, leave it, and it is loaded in between."""
+    journal, key = bench.journal(), StoredKey("k", "k")
+    for number in range(60):
+        if number in (0, 20):
+            await journal.load(key)
+        reply = msgspec.Raw(encode_record("x" * (9000 if number in (30, 31) else number)))
+        group = [Handled(new_id(), reply, time.time(), f"{number:x}{each}") for each in range(1 + number % 3)]
+        await commit(journal, key, Count("k", number), group, [])
+        listed = (await bench.record())[1].handled
+        assert encode_record(listed) == encode_record(key.handled) and listed[-len(group) :] == group
+    assert len(key.handled) < 100, "messages have left the record"
+
+
 async def until_evicted(journal: Journal, key: StoredKey, ids: list[str]) -> None:
     """Commit until the record lists none of `ids`."""
     async with asyncio.timeout(10):
