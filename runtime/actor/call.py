@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from runtime.actor.message import Event, Message, contract_of, message_token
+from runtime.actor.message import Event, Message, contract_of, token_by
 from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, DeclarationError
 from runtime.wire.ids import derived_id
@@ -145,7 +145,8 @@ class TurnCall(Call, kw_only=True, eq=False):
         """
         if message is None:
             return self._derive("", "")
-        return self._derive(contract_of(message).type_name, message_token(message))
+        contract = contract_of(message)
+        return self._derive(contract.type_name, token_by(contract, message))
 
     def _derive(self, type_name: str, token: str) -> str:
         self.ordinal += 1
@@ -165,7 +166,7 @@ class TurnCall(Call, kw_only=True, eq=False):
             raise DeclarationError(
                 f"{type(event).__name__} belongs to {contract.actor!r}: {self.scope.actor!r} cannot emit it"
             )
-        token = message_token(event) if contract.key_of is not None else ""
+        token = token_by(contract, event)
         self.emitted = [*self.emitted, (self._derive(contract.type_name, token), event, token)]
 
     def remind(self, timer: Timer) -> None:

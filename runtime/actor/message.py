@@ -330,10 +330,14 @@ def message_token(message: Message) -> str:
         InvalidValue: The field of the key has a value of another type.
         CodecError: The key is too long, or an optional part of its path is absent.
     """
-    key_of = contract_of(message).key_of
-    if key_of is None:
+    return token_by(contract_of(message), message)
+
+
+def token_by(contract: Contract, message: Message) -> str:
+    """Return what `message_token` returns, for a message whose contract is known."""
+    if contract.key_of is None:
         return ""
-    key: Any = key_of(message)
+    key: Any = contract.key_of(message)
     if not isinstance(key, str):
         encode_message(message)  # raises: the field of the key is declared as text
     return key_token(key)

@@ -197,9 +197,12 @@ class Commits:
         """
         for staged in batch:
             staged.work.committing = True
-        outgoing = [one for staged in batch for one in staged.outgoing]
-        handled = [staged.handled for staged in batch]
         last = batch[-1].outcome
+        if len(batch) == 1:
+            outgoing, handled = batch[0].outgoing, [batch[0].handled]
+        else:
+            outgoing = [one for staged in batch for one in staged.outgoing]
+            handled = [staged.handled for staged in batch]
         try:
             sequence = await self._journal.commit(
                 key, last.state, last.body, handled, outgoing, expires=not self._keyed, alone=alone

@@ -186,14 +186,19 @@ async def test_an_id_leaves_the_record_only_after_its_dedup_entry(
 async def test_each_record_lists_what_its_key_has_handled(bench: Bench) -> None:
     """A record is written with the JSON of the one before it; messages join it, leave it, and it is loaded in between."""
     journal, key = bench.journal(), StoredKey("k", "k")
+    suffixes = ["", '"', "\\", "\u0663\x7f", "/.on_paid"]
     for number in range(60):
         if number in (0, 20):
             await journal.load(key)
         reply = msgspec.Raw(encode_record("x" * (9000 if number in (30, 31) else number)))
-        group = [Handled(new_id(), reply, time.time(), f"{number:x}{each}") for each in range(1 + number % 3)]
+        group = [
+            Handled(f"{new_id()}{suffixes[number % 5]}", reply, time.time(), f"{number:x}{each}")
+            for each in range(1 + number % 3)
+        ]
         await commit(journal, key, Count("k", number), group, [])
         listed = (await bench.record())[1].handled
         assert encode_record(listed) == encode_record(key.handled) and listed[-len(group) :] == group
+        assert [key.find(each.id) for each in key.handled] == list(key.handled) and key.find(new_id()) is None
     assert len(key.handled) < 100, "messages have left the record"
 
 
