@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import assume, example, given
@@ -12,7 +13,7 @@ from runtime.errors import CodecError
 from runtime.telemetry import LeanSpan, Tracing, inject
 from runtime.telemetry.spans.context import extract, tracestate
 from runtime.wire import header_block
-from runtime.wire.envelope import NO_ROOM_FOR_TRACE, read, read_plain, write
+from runtime.wire.envelope import NO_ROOM_FOR_TRACE, read, read_plain, read_query, write
 from runtime.wire.ids import accept_id
 
 TRACE_IDS = st.integers(1, 2**128 - 1).map(lambda number: b"%032x" % number)
@@ -58,7 +59,11 @@ def test_the_fast_reader_accepts_a_block_with_nothing_but_a_trace() -> None:
 
 
 def agree(block: bytes) -> None:
-    """Check that the fast reader declines the block, or reads the same as the general one."""
+    """Check that the fast reader declines the block, or reads the same as the general one, and that queries are read alike."""
+    with suppress(CodecError):
+        general, chain, _, content_type = read(block)
+        for _ in "twice":  # the second time, it is remembered
+            assert read_query(block) == (general, chain, content_type)
     for traced in (False, True) if extract(block) is not None else (False,):
         deadline = read_plain(block, traced)
         assert deadline is None or read(block) == (deadline, "", "", None)
@@ -75,11 +80,13 @@ LINES = st.sampled_from(
         b"Content-Type: application/msgpack\r\n",
         b"Idempotency-Key: id\r\n",
         b"Call-Chain: a/b\r\n",
+        b"X-Header: 1\r\n",
+        b"deadline: soon\r\n",
     ]
 )
 
 
-@given(st.lists(LINES, max_size=3).map(b"".join))
+@given(st.lists(LINES, max_size=4).map(b"".join))
 @example(b"traceparent: \r\nContent-Type: application/msgpack\r\nX: 1234567890\r\n")
 @example(b"traceparent: \nContent-Type: application/msgpack;      ab123456789\r\n")
 def test_the_readers_agree_about_other_headers(lines: bytes) -> None:

@@ -2,7 +2,7 @@
 
 `Template.receive` is on the path of every message. Nearly every traced message comes from another process of this
 runtime, which writes `traceparent` first in the header block, so its fields are at known positions. `receive` compares
-the bytes at these positions, reads the ids with one regular expression, and creates the span. Any other block, and any
+the bytes at these positions, with all hex digits replaced by one of them, and creates the span. Any other block, and any
 sampler that must be asked, takes the general path (`_receive`, `_decide`), which finds the headers by name. Both paths
 give the same result.
 """
@@ -23,13 +23,19 @@ from runtime.telemetry.spans.sampling import Sampling, SamplingDecision
 from runtime.telemetry.spans.scope import Scope
 from runtime.wire import header_block
 from runtime.wire.envelope import (
+    BEFORE_IDS,
     EQUALS_SIGN,
+    FROM_IDS,
+    HEX_AS_ZERO,
+    PLAIN_SHAPES,
+    PLAIN_SIZES,
     SAMPLED,
+    SPAN_ID,
     TRACE_FLAG,
+    TRACE_ID,
     TRACE_START,
     UNSAMPLED,
-    has_second_trace,
-    match_sampled_trace,
+    begins_with_only_trace,
 )
 
 Extra = dict[str, AttributeValue] | None
@@ -103,27 +109,26 @@ class Template(SpanSpec):
         """
         sampling = self.recorder.sampling
         if sampling.root is _PROPAGATE:
-            # `find` takes half the time of `in`.
-            if block is None or block.find(_TRACEPARENT_WITHOUT_ITS_FIRST_LETTER) < 0:
+            # `partition` takes half the time of `in`, and two thirds of that of `find`.
+            if block is None or not block.partition(_TRACEPARENT_WITHOUT_ITS_FIRST_LETTER)[1]:
                 return NO_SPAN
             return PropagatedSpan(block)
         if block is not None:
-            flag = block[TRACE_FLAG]
+            if len(block) in PLAIN_SIZES:
+                # `begins_with_only_trace` in place, for a block that has nothing but a deadline after its trace.
+                first = block[BEFORE_IDS] == TRACE_START and block[FROM_IDS].translate(HEX_AS_ZERO) in PLAIN_SHAPES
+            else:
+                first = begins_with_only_trace(block)
+            flag = block[TRACE_FLAG] if first else None
             if flag == SAMPLED:
-                if sampling.sampled is _RECORD and not self.rooted and (ids := match_sampled_trace(block)) is not None:
-                    trace, parent, more = ids.groups()
-                    if trace != _ZERO_TRACE and parent != _ZERO_SPAN and (more is None or not has_second_trace(block)):
-                        state_block = block if EQUALS_SIGN in block else None
-                        span = LeanSpan(self, trace, parent, True, state_block, attributes)
-                        if self.recorder.processors:
-                            self._on_start(span)
-                        return span
-            elif (
-                flag == UNSAMPLED
-                and sampling.unsampled is _DROP
-                and block.startswith(TRACE_START)
-                and not has_second_trace(block)
-            ):
+                trace, parent = block[TRACE_ID], block[SPAN_ID]
+                if sampling.sampled is _RECORD and not self.rooted and trace != _ZERO_TRACE and parent != _ZERO_SPAN:
+                    state_block = block if EQUALS_SIGN in block else None
+                    span = LeanSpan(self, trace, parent, True, state_block, attributes)
+                    if self.recorder.processors:
+                        self._on_start(span)
+                    return span
+            elif flag == UNSAMPLED and sampling.unsampled is _DROP:
                 return UnsampledSpan(block)
         elif sampling.root is _RECORD:
             return self._root(attributes)
