@@ -99,7 +99,9 @@ class Codec(Generic[T]):
         "_encode",
         "_exact",
         "_reads_null",
+        "decode_first",
         "decode_json",
+        "plain_type",
         "type",
     )
 
@@ -111,6 +113,8 @@ class Codec(Generic[T]):
         """Decodes JSON and raises the exceptions in `UNDECODABLE`, for the hot path."""
         self._decode_own = _with_patterns(JSON.make_decoder(kind), kind)
         """Decodes what `encode` writes: a float is no integer here, as it is in a body from elsewhere."""
+        self.decode_first = self._decode_own
+        """Decodes JSON, for the hot path. `decode` may take a body that this refuses, one with 2.0 for an integer."""
         self._encode = encode_in_order if repeatable and has_sets(kind) else encode
         self._exact = exact_type(kind)
         """The type whose own values have the declared fields only; None if those of all types have."""
@@ -118,6 +122,10 @@ class Codec(Generic[T]):
         """Whether None is the only value, as of a handler that returns nothing. Its JSON needs no check."""
         self._checks_floats = reads_null_as_value(kind)
         """Whether a NaN would be read as None, so that the value that is read must be compared."""
+        self.plain_type: type | None = None if self._checks_floats else self._exact
+        """The type of the values that the hot path may encode by `encode`, if `decode_first` then reads the JSON.
+
+        None if all values need `Codec.encode`."""
 
     def encode(self, value: T, role: str = "value") -> bytes:
         """Return a value as JSON that this type reads; see `read_back`."""
