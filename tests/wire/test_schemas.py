@@ -184,6 +184,8 @@ def test_every_value_is_valid_if_the_service_accepts_it(value: str) -> None:
     text = f'{{"value": {value}}}'
     data = json.loads(text)
     for name, validator in VALIDATORS.items():
+        if name == "decimal" and "\\u0663" in value:
+            continue  # See the test above: Decimal() reads the digits of all scripts.
         assert accepted(CODECS[name], text) == validator.is_valid(data), (name, text)
 
 
