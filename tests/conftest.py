@@ -49,5 +49,5 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _encodable(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_encodable(each) for each in value]
+        return type(value)(map(_encodable, value))
     return value
