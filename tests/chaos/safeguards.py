@@ -17,6 +17,7 @@ from runtime.storage import outbox_messages, relay
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.dead_letters import DeadLetters
 from runtime.storage.dedup import DedupStore
+from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing
 from runtime.storage.relay import Relay
 from runtime.turns import turn
@@ -41,7 +42,7 @@ def _replace(owner: Any, name: str, replacement: Any) -> None:
 def _deduplication() -> None:
     """No handled message is recognized, and events are published without an id."""
 
-    async def find_handled(self: Turns, entry: Any, work: Any) -> None:
+    async def look_up(self: Turns, key: Any, work: Any) -> None:
         return None
 
     event_headers = outbox_messages.event_headers
@@ -49,7 +50,8 @@ def _deduplication() -> None:
     def without_id(*args: Any) -> bytes:
         return _MESSAGE_ID.sub(b"", event_headers(*args))
 
-    _replace(Turns, "_find_handled", find_handled)
+    _replace(StoredKey, "find", lambda self, message_id: None)
+    _replace(Turns, "_look_up", look_up)
     _replace(outbox_messages, "event_headers", without_id)
 
 

@@ -238,7 +238,7 @@ async def test_the_trace_id_is_printed_and_headers_are_sent(desk: Desk) -> None:
 
 async def test_services_are_listed_and_described(desk: Desk) -> None:
     listed = json.loads((await desk("ls", "--json")).out)
-    assert [(each["name"], len(each["instances"])) for each in listed] == [("notes", 1)]
+    assert [(each["name"], len(each["instances"])) for each in listed] == [("notes", 1), ("plain", 1)]
     table = (await desk("ls")).out.splitlines()
     assert table[0].split() == ["service", "namespace", "version", "instances", "operations"]
     assert table[1].split()[0] == "notes"
@@ -257,7 +257,7 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
     ):
         assert line in text.splitlines()
     drawn = await desk("graph")
-    assert drawn.out == "flowchart LR\n  notes[notes]\n  notes -- NoteRated --> notes\n"
+    assert drawn.out == "flowchart LR\n  notes[notes]\n  plain[plain]\n  notes -- NoteRated --> notes\n"
 
 
 async def test_health_exits_with_0_if_all_named_services_answer(desk: Desk, namespace: str) -> None:
