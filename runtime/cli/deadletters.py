@@ -14,6 +14,7 @@ from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, known_services
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import valid_name
 
 _WIDTH = 60
@@ -152,5 +153,5 @@ def _time(letter: DeadLetter) -> str:
 def _body(payload: bytes) -> Any:
     try:
         return msgspec.json.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return payload.decode("utf-8", "backslashreplace")

@@ -7,6 +7,7 @@ import msgspec
 
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import header_block
+from runtime.wire.codec import UNDECODABLE
 
 MAX_TTL: Final = 3600.0
 """Seconds. A longer lifetime of a value counts as none: it would keep a lease long after its holder."""
@@ -39,7 +40,7 @@ def holder_of(stored: StoredMessage) -> Holder | None:
     """Return the holder that a value names, or None if it cannot be read."""
     try:
         return msgspec.json.decode(stored.payload, type=Holder)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None
 
 

@@ -33,8 +33,9 @@ from runtime.nats.jetstream.responses import StoredMessage
 from runtime.options import Options
 from runtime.storage.key import StoredKey
 from runtime.storage.key_dedup import MAX_REPLIES, KeyDedup, count_excess
-from runtime.storage.record import DECODE_ERRORS, Handled, Unreadable, encode_record, unreadable
+from runtime.storage.record import Handled, Unreadable, encode_record, unreadable
 from runtime.wire import header_block
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.ids import CLOCK_MARGIN, id_time
 from runtime.wire.subjects import Names
 
@@ -238,7 +239,7 @@ def _entries(stored: StoredMessage) -> list[Handled]:
     """Return the messages of a dedup entry. Raises `Unreadable`."""
     try:
         return _decode(stored.payload)
-    except DECODE_ERRORS as error:
+    except UNDECODABLE as error:
         raise unreadable(stored.subject, f"the dedup entry is unreadable: {error}") from None
 
 

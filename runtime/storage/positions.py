@@ -17,8 +17,8 @@ from collections.abc import Callable
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.record import DECODE_ERRORS
 from runtime.wire import header_block
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
@@ -71,7 +71,7 @@ class Positions:
             return None
         try:
             position = msgspec.json.decode(stored.payload, type=ConsumerPosition)
-        except DECODE_ERRORS as error:
+        except UNDECODABLE as error:
             logger.error("%s is not a consumer position: %s", stored.subject, error)
             return None
         self._known[stream, durable] = position

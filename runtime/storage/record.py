@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from runtime.errors import CodecError, NotDelivered
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import token_key, token_of
 
 FORMAT: Final = 1
@@ -132,9 +133,6 @@ class _Format(msgspec.Struct):
 _decode = msgspec.json.Decoder(Record).decode
 _decode_format = msgspec.json.Decoder(_Format).decode
 
-DECODE_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""The exceptions of msgspec for stored bytes that are not what they should be."""
-
 _IS_TOKEN = re.compile(r"[A-Za-z0-9_\-=+@,;:%]+\Z").match
 """Matches the tokens of keys, and no other text."""
 
@@ -164,7 +162,7 @@ def decode_record(payload: bytes, subject: str) -> Record:
     """
     try:
         record = _decode(payload)
-    except DECODE_ERRORS as error:
+    except UNDECODABLE as error:
         # A newer format need not decode as this one.
         _refuse_newer_format(_read_format(payload), subject)
         raise unreadable(subject, f"the stored record is unreadable: {error}") from None
@@ -204,7 +202,7 @@ def is_null(raw: msgspec.Raw) -> bool:
 def _read_format(payload: bytes) -> int:
     try:
         return _decode_format(payload).format
-    except DECODE_ERRORS:
+    except UNDECODABLE:
         return FORMAT
 
 

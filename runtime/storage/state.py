@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from runtime.faults import error_text
-from runtime.storage.record import DECODE_ERRORS, Record, Unreadable, is_null, unreadable
-from runtime.wire.codec import UNENCODABLE, encode
+from runtime.storage.record import Record, Unreadable, is_null, unreadable
+from runtime.wire.codec import UNDECODABLE, UNENCODABLE, encode
 from runtime.wire.subjects import token_key
 from runtime.wire.value_faults import find_non_finite, find_unencodable
 
@@ -60,7 +60,7 @@ class States:
                 return self._decode(record.state)
             # The same decoder: `msgspec.convert` refuses a dict whose keys are integers, and `Raw`.
             return self._decode(self._upgraded(record, subject))
-        except DECODE_ERRORS as error:
+        except UNDECODABLE as error:
             raise unreadable(subject, f"the stored state does not fit {self._type.__name__}: {error}") from None
 
     def _upgraded(self, record: Record, subject: str) -> bytes:

@@ -14,6 +14,7 @@ import msgspec
 
 from runtime.errors import CodecError
 from runtime.wire import header_block
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import NO_KEY, token_key
 
@@ -137,7 +138,7 @@ def read_structured(block: bytes | None, body: bytes) -> Structured:
         raise CodecError(f"the event format {bare[:80]!r} is not supported: send {_STRUCTURED}+json, or binary mode")
     try:
         event = _DECODE(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise CodecError(f"the body is not an event in JSON: {error}") from None
     if event.specversion != "1.0":
         raise CodecError(f"specversion {event.specversion[:40]!r} is not supported: send 1.0")

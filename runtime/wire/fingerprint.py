@@ -12,11 +12,12 @@ from zlib import crc32
 
 import msgspec
 
+from runtime.wire.codec import UNDECODABLE
+
 _WHOLE, _ORIGIN, _FIELD = 16, 8, 4
 """The hex digits of each part."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_NOT_AN_OBJECT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def fingerprint(type_name: bytes, body: bytes = b"") -> str:
@@ -63,7 +64,7 @@ def _marks(body: bytes) -> dict[str, str]:
     """Return the digits of each field of a JSON object."""
     try:
         fields = _fields(body)
-    except _NOT_AN_OBJECT:
+    except UNDECODABLE:
         return {}
     marks: dict[str, str] = {}
     for name, raw in fields.items():
