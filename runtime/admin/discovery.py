@@ -10,7 +10,6 @@ import msgspec
 
 from runtime.actor.metadata import OperationMetadata, ServiceMetadata
 from runtime.actor.metadata_texts import read_operation, read_service
-from runtime.errors import ActorError
 from runtime.nats.connection import Connection
 from runtime.wire import header_block
 
@@ -72,15 +71,6 @@ async def endpoint(connection: Connection, service: str, subject: str) -> Endpoi
                     if each.subject == subject:
                         return each
     return None
-
-
-async def is_served(connection: Connection, subject: str, *, timeout: float = PATIENCE) -> bool:
-    """Return whether a process answers an empty request on a subject."""
-    try:
-        await connection.request(subject, b"", timeout=timeout)
-    except (ActorError, TimeoutError):
-        return False
-    return True
 
 
 async def instances(

@@ -7,7 +7,6 @@ from typing import Literal
 import msgspec
 
 from runtime.admin import discovery
-from runtime.admin.discovery import is_served
 from runtime.cli.client import Target, connected, names, raw_client
 from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, exit_code
 from runtime.cli.output import print_json, print_note
@@ -75,14 +74,15 @@ async def _unless_taken_over(
         try:
             return await attempt()
         except NotDelivered as error:
-            standby = names(configuration, service).standby()
-            missing = isinstance(error.__cause__, NoResponders)
-            # A standby that has the lease answers no more, and receives requests a moment later.
-            if not missing or loop.time() > deadline or not (noted or await is_served(connection, standby)):
+            if loop.time() > deadline or not isinstance(error.__cause__, NoResponders):
                 raise
-        if not noted:
-            print_note(f"{service} has no owner at the moment; a standby process is about to take over")
-            noted = True
+            if noted:
+                continue  # a standby that has the lease answers no more, and receives requests a moment later
+            standby = names(configuration, service).standby()
+            if not await connection.is_served(standby, timeout=discovery.PATIENCE):
+                raise
+        print_note(f"{service} has no owner at the moment; a standby process is about to take over")
+        noted = True
 
 
 async def _missing(connection: Connection, request: Request, namespace: str) -> str:

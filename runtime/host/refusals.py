@@ -75,7 +75,7 @@ class Refusals:
             for each in names
             for stream in (each.turns_stream, each.events_stream, each.dead_stream)
         }
-        self._leases = {f"kv_{each.stream_prefix}leases".lower() for each in names}
+        self._leases = {f"kv_{each.lease_bucket}".lower() for each in names}
         self._refused: dict[str, _Refused] = {}
         connection.on_error.append(self._on_error)
 

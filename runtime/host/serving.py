@@ -274,7 +274,7 @@ def make_lease(served: Served, part: str) -> Lease:
     """Return a lease, not yet acquired, for one part of an actor: its keys ("0") or its checkpoint ("relay")."""
     return Lease(
         served.jetstream,
-        bucket=f"{served.names.stream_prefix}leases",
+        bucket=served.names.lease_bucket,
         key=f"{served.name}.{part}",
         holder=served.holder,
         ttl=served.lease_ttl,

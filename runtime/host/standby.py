@@ -5,7 +5,6 @@ If no process waits, NATS itself answers at once that the subject has no subscri
 when it may give its keys up: see `runtime.host.host.Host.wait_idle`.
 """
 
-from runtime.errors import ActorError
 from runtime.nats.lease import Lease
 from runtime.turns.served import Served
 
@@ -33,10 +32,4 @@ async def has_standby(served: Served) -> bool:
 
     An actor without state has no keys: its other processes, if there are any, serve it already. The answer is False.
     """
-    if not served.keyed:
-        return False
-    try:
-        await served.connection.request(served.names.standby(), b"", timeout=_TIMEOUT)
-    except (ActorError, TimeoutError):
-        return False
-    return True
+    return served.keyed and await served.connection.is_served(served.names.standby(), timeout=_TIMEOUT)

@@ -13,7 +13,7 @@ import msgspec
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventWork
-from runtime.intake.reactions import Reactions, opened
+from runtime.intake.reactions import Reactions, opened, subject_of
 from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
@@ -125,7 +125,7 @@ class Redrives(Reactions):
     async def _unknown_reaction(self, delivery: Delivery, failure: Failure) -> None:
         """Make a message a dead letter again if this version of the actor does not have its handler."""
         reason = f"this version of {self.names.actor} has no reaction {failure.reaction!r}"
-        name = delivery.subject.decode("utf-8", "backslashreplace").rpartition(".")[2]
+        name = subject_of(delivery).rpartition(".")[2]
         if not await self.letters.store(self.stream, delivery, name, msgspec.structs.replace(failure, reason=reason)):
             delivery.nak(self.options.retry.longest)
             return

@@ -6,7 +6,7 @@ from typing import Any
 
 import nats.errors
 
-from runtime.errors import ConfigurationError, PublishError
+from runtime.errors import ActorError, ConfigurationError, PublishError
 from runtime.nats.client import NatsClient
 from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, PermissionDenied
 from runtime.nats.loopback import Loopback
@@ -174,6 +174,14 @@ class Connection:
         if self._inbox is not None and self._inbox.error is not None:
             raise ConnectionLost(f"no reply to {_text(subject)} can arrive: {self._inbox.error}")
         return await self.request_nowait(validate_subject(subject), payload, headers, expires_at)
+
+    async def is_served(self, subject: str, *, timeout: float) -> bool:
+        """Return whether a process answers an empty request on a subject within `timeout` seconds."""
+        try:
+            await self.request(subject, b"", timeout=timeout)
+        except (ActorError, TimeoutError):
+            return False
+        return True
 
     def request_nowait(
         self,

@@ -28,7 +28,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 def is_released(stored: StoredMessage) -> bool:
     """Return whether a value is the marker of a release."""
-    return not stored.payload or header_block.get(stored.headers, _OPERATION) is not None
+    return not stored.payload or is_release(stored.headers)
 
 
 def is_release(headers: bytes | None) -> bool:

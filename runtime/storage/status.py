@@ -50,7 +50,7 @@ def write_status(jetstream: JetStream, names: Names, process: str, status: Proce
 
 async def read_statuses(jetstream: JetStream, names: Names) -> list[ProcessStatus]:
     """Return the statuses that the processes of an actor have written."""
-    stream = f"KV_{names.stream_prefix}leases"
+    stream = f"KV_{names.lease_bucket}"
     found: list[ProcessStatus] = []
     try:
         info = await jetstream.stream_info(stream, subjects=f"{_prefix(names)}*")
@@ -69,4 +69,4 @@ async def read_statuses(jetstream: JetStream, names: Names) -> list[ProcessStatu
 
 
 def _prefix(names: Names) -> str:
-    return f"$KV.{names.stream_prefix}leases.{names.actor}.status."
+    return f"$KV.{names.lease_bucket}.{names.actor}.status."

@@ -177,13 +177,14 @@ class Names:
         ConfigurationError: The namespace is not valid.
     """
 
-    __slots__ = ("actor", "dead_stream", "events_stream", "prefix", "stream_prefix", "turns_stream")
+    __slots__ = ("actor", "dead_stream", "events_stream", "lease_bucket", "prefix", "stream_prefix", "turns_stream")
 
     def __init__(self, actor: str, namespace: str = "") -> None:
         check_namespace(namespace)
         self.actor = actor
         self.prefix = f"{namespace}." if namespace else ""
         self.stream_prefix = f"{namespace}-" if namespace else ""
+        self.lease_bucket = f"{self.stream_prefix}leases"
         self.events_stream = f"{self.stream_prefix}{actor}-events"
         self.turns_stream = f"{self.stream_prefix}{actor}-turns"
         self.dead_stream = f"{self.stream_prefix}{actor}-dead"

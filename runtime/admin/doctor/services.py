@@ -260,7 +260,7 @@ class _ServiceCheck:
         return fail(self._name, "it answers, but no process owns its keys", "see its log")
 
     async def _lease(self) -> StoredMessage | None:
-        bucket = f"{self._names.stream_prefix}leases"
+        bucket = self._names.lease_bucket
         try:
             last = await self._jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.{self._name}.0")
         except ApiError as error:
