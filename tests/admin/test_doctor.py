@@ -25,6 +25,7 @@ from runtime.storage.streams import events_config
 from runtime.telemetry import Tracing
 from runtime.wire.subjects import Names
 from tests.storage.test_dead_letters import FAILING, RUNS, Books, NoteLater, Paid, Post
+from tests.support.ports import free_ports
 from tests.support.probe import Probe, running
 from tests.support.process import run_command
 
@@ -52,14 +53,6 @@ def finding_of(findings: list[Finding], subject: str) -> Finding:
 
 def problems(findings: list[Finding]) -> list[tuple[str, str, str]]:
     return [(each.status, each.subject, each.text) for each in findings if each.status != "ok"]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @asynccontextmanager

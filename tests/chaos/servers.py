@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import msgspec
 
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
+from tests.support.ports import free_ports
 
 START_TIMEOUT = 120.0
 """Seconds within which a server must load its streams. Two million messages take half a minute on busy cores."""
@@ -21,7 +21,7 @@ class Servers:
 
     def __init__(self, directory: Path, nodes: int = 1) -> None:
         self.directory = directory
-        routes = [_free_port() for _ in range(nodes)] if nodes > 1 else []
+        routes = free_ports(nodes) if nodes > 1 else []
         self.nodes = [
             EmbeddedServer(
                 port=0,
@@ -137,9 +137,3 @@ def _cluster(number: int, routes: list[int]) -> str:
         f'cluster {{ name: chaos, listen: "127.0.0.1:{routes[number]}", routes: [{others}] }}\n'
         'lame_duck_duration: "30s"\nlame_duck_grace_period: "1s"'
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -41,6 +41,7 @@ from tests.support.counting import Add, Count, Counter, GetCount, GetSeen, ListC
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
 from tests.support.process import running_command
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,12 +67,6 @@ async def process(
             await asyncio.wait({work}, timeout=10)
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
-
-
-async def until(condition: Any, timeout: float = 15.0) -> None:
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 async def test_a_drain_hands_the_keys_over_at_once_without_failing_a_command(

@@ -14,8 +14,9 @@ from runtime.host.local import local
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import SERVER_VARIABLE
 from tests.support.old_servers import OLD_VERSIONS, old_server
+from tests.support.ports import free_ports
 from tests.support.process import run_command
-from tests.support.raw_server import free_port, raw_server
+from tests.support.raw_server import raw_server
 
 SENTENCE = "nats-server {} is too old: install 2.14 or later: actors with state need it"
 ACTOR = """
@@ -45,7 +46,7 @@ async def test_an_older_server_is_refused_at_the_start(version: str, tmp_path: P
     binary = old_server(version)
     sentence = SENTENCE.format(version)
     (tmp_path / "aged.py").write_text(ACTOR)
-    port = free_port()
+    [port] = free_ports(1)
     with raw_server(tmp_path, config(tmp_path, port), binary):
         url = f"nats://127.0.0.1:{port}"
         async with await Connection.connect(ConnectionOptions(url=url, connect_timeout=20)) as connection:
@@ -74,7 +75,7 @@ async def test_a_reconnect_skips_an_older_server(tmp_path: Path, caplog: pytest.
     """The member of a cluster that comes back is older than the one that ended."""
     old = old_server(OLD_VERSIONS[-1])
     caplog.set_level(logging.WARNING)
-    port = free_port()
+    [port] = free_ports(1)
     options = ConnectionOptions(url=f"nats://127.0.0.1:{port}", reconnect_wait=0.02)
     with raw_server(tmp_path / "new", config(tmp_path / "new", port)) as server:
         async with await Connection.connect(options) as connection:

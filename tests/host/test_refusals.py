@@ -19,6 +19,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from tests.support.probe import running
 from tests.support.process import running_command
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 SEEN: set[str] = set()
@@ -197,7 +198,9 @@ async def test_a_start_and_a_standby_wait_for_a_permission(guarded: Guarded) -> 
     async with await Connection.connect(ConnectionOptions(url=guarded.url)) as connection:
         runner = Runner([Shelf_], connection, Tracing(in_memory=True))
         work = asyncio.ensure_future(runner.run())
-        await until(lambda: any("shelf is starting: the server refused" in each for each in runner.unready_reasons()))
+        await until(
+            lambda: any("shelf is starting: the server refused" in each for each in runner.unready_reasons()), 20
+        )
         guarded.deny()
         async with asyncio.timeout(20):
             await runner.wait_ready()
@@ -209,18 +212,12 @@ async def test_a_start_and_a_standby_wait_for_a_permission(guarded: Guarded) -> 
                 await standby.wait_ready()
             guarded.deny(subscribe="$KV.>")
             text = "NATS refuses the subscription to $KV.leases.shelf.0"
-            await until(lambda: text in standby.unready_reasons())
+            await until(lambda: text in standby.unready_reasons(), 20)
             guarded.deny()
-            await until(lambda: not standby.unready_reasons())
+            await until(lambda: not standby.unready_reasons(), 20)
             for each in (runner, standby):
                 each.stop()
             await asyncio.gather(work, waiting)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 STATES = ("commands", "inbox", "events", "acknowledgements", "commits")

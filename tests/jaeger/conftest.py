@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.ports import free_ports
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 BINARY = CACHE / "actorloom" / "jaeger-1.76.0" / "jaeger"
@@ -133,12 +134,3 @@ def is_healthy(status_url: str) -> bool:
             return json.load(response)["status"] == "StatusOK"
     except OSError:  # it does not listen yet, or answers 503
         return False
-
-
-def free_ports(count: int) -> list[int]:
-    """Return different ports that are free now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,7 +14,9 @@ from runtime.nats.connection import Connection, ConnectionOptions, NotConnected
 from runtime.nats.server import EmbeddedServer
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.listener import Listener, listening
-from tests.support.raw_server import free_port, raw_server
+from tests.support.ports import free_ports
+from tests.support.raw_server import raw_server
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +28,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 async def listener() -> AsyncIterator[Listener]:
     async with listening() as listener:
         yield listener
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 async def refused(options: ConnectionOptions) -> str:
@@ -85,7 +82,7 @@ async def test_neither_a_reconnect_nor_an_announced_server_gets_a_connect_withou
     listener: Listener, certificates: Certificates, tmp_path: Path
 ) -> None:
     """The server announces the listener as a member of its cluster, and then ends."""
-    port, routes = free_port(), free_port()
+    port, routes = free_ports(2)
     config = (
         f'listen: "127.0.0.1:{port}"\ntls {{ {certificates.server_config} }}\n'
         f"authorization {{ user: ann, password: secret }}\ncluster {{ name: c, listen: 127.0.0.1:{routes} }}\n"
@@ -111,7 +108,7 @@ async def test_neither_a_reconnect_nor_an_announced_server_gets_a_connect_withou
 
 
 async def test_tls_is_used_where_the_server_only_offers_it(certificates: Certificates, tmp_path: Path) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     config = f'listen: "127.0.0.1:{port}"\nallow_non_tls: true\ntls {{ {certificates.server_config} }}\n'
     with raw_server(tmp_path, config):
         for url in (f"tls://127.0.0.1:{port}", f"127.0.0.1:{port}"):
@@ -121,7 +118,7 @@ async def test_tls_is_used_where_the_server_only_offers_it(certificates: Certifi
 
 
 async def test_a_server_that_begins_with_the_handshake(certificates: Certificates, tmp_path: Path) -> None:
-    port = free_port()
+    [port] = free_ports(1)
     config = (
         f'listen: "127.0.0.1:{port}"\ntls {{ {certificates.server_config}, ca_file: "{certificates.ca}", verify: true, '
         "handshake_first: true, timeout: 0.2 }\n"

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from runtime.nats.fast import FastTransport
 from runtime.nats.public import PublicTransport
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
+from tests.support.waiting import until
 
 BLOCK = header_block.encode([("traceparent", "00-1"), ("A", "b c")])
 
@@ -44,12 +45,6 @@ async def own_server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
     """A server that the test may kill."""
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
         yield server
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition. The timeout of the test bounds the wait."""
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 def suspend(server: EmbeddedServer) -> None:

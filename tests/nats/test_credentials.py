@@ -1,7 +1,7 @@
 """Credentials by nkey: read anew for each attempt, checked before use, and replaced while a process runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from runtime.nats.lease_value import is_released
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from tests.support.jwts import Operator
+from tests.support.waiting import until
 
 
 class Press(Command[int], actor="bell", key="place"):
@@ -49,11 +50,6 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
         yield Setup(operator, server)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
-
-
 def runner_of(connection: Connection) -> Runner:
     return Runner([Bell], connection, Tracing(), Deployment(lease_ttl=30.0))
 
@@ -69,7 +65,7 @@ async def test_credentials_that_are_replaced_in_time_keep_the_process_connected(
         work = asyncio.ensure_future(runner.run())
         await runner.wait_serving()
         operator.user(tmp_path / "bell.creds")
-        await until(lambda: reconnects or work.done())
+        await until(lambda: reconnects or work.done(), 30)
         assert not work.done()
         async with await Connection.connect(options) as other:
             assert (await other.request("bell.command.press", b'{"place":"a"}', timeout=10)).payload == b"1"
@@ -100,9 +96,9 @@ async def test_a_file_in_the_middle_of_its_replacement_is_read_again(setup: Setu
         connection.on_error.append(errors.append)
         path.write_text("-----BEGIN NATS USER JWT-----\n")
         server.kill()
-        await until(lambda: not connection.is_connected)
+        await until(lambda: not connection.is_connected, 30)
         await server.start()
-        await until(lambda: any("is not a credentials file" in str(error) for error in errors))
+        await until(lambda: any("is not a credentials file" in str(error) for error in errors), 30)
         operator.user(path)
         await connection.wait_connected(20)
         await connection.flush()

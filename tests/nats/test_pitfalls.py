@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from runtime.nats import fast
 from runtime.nats.connection import Connection, ConnectionLost, ConnectionOptions, NotConnected, PermissionDenied
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
+from tests.support.waiting import until
 
 ACCOUNTS = """
 authorization { users: [
@@ -44,11 +45,6 @@ async def own_server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
 def options_of(server: EmbeddedServer, public_api: bool, **more: object) -> ConnectionOptions:
     """Options with short intervals, so that a connection recovers soon."""
     return ConnectionOptions(url=server.url, public_api=public_api, reconnect_wait=0.02, ping_interval=0.1, **more)  # type: ignore[arg-type]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    while not condition():
-        await asyncio.sleep(0.002)
 
 
 async def ignore(_: Exception) -> None:

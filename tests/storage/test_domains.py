@@ -17,8 +17,9 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import OtherDomain
 from runtime.storage.streams import dead_config, events_config, turns_config
 from runtime.wire.subjects import Names
+from tests.support.ports import free_ports
 from tests.support.probe import running
-from tests.support.raw_server import free_port, raw_server
+from tests.support.raw_server import raw_server
 
 
 class TakeIn(Command[int], actor="stock", key="sku"):
@@ -46,7 +47,7 @@ class Servers(NamedTuple):
 
 @pytest.fixture
 async def servers(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
-    hub, edge, leaf = free_port(), free_port(), free_port()
+    hub, edge, leaf = free_ports(3)
     domain = f", domain: {request.param}" if request.param else ""
     config = (
         f'server_name: hub\nlisten: "127.0.0.1:{hub}"\njetstream {{ store_dir: "{tmp_path}/hub-js"{domain} }}\n'
