@@ -306,7 +306,7 @@ class Host:
             self._serving = None
             await serving.close()
             if keyed:
-                await lease.release()
+                await lease.release(serving.settled)
 
     async def _wait_for_end(self, lease: Lease) -> ActorError | None:
         """Wait for the end of the ownership. Return the failure, or None for a drain."""

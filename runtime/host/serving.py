@@ -139,6 +139,11 @@ class Serving:
         """Whether any message is in hand."""
         return self.workers.busy or self.turns.busy
 
+    @property
+    def settled(self) -> bool:
+        """Whether no commit of this ownership is under way, or has an unknown outcome. It is for good after `close`."""
+        return not self.journal.unsettled
+
     async def wait_idle(self) -> None:
         """Wait until the messages in hand are finished. Handlers elsewhere in this process may then send more."""
         await self.workers.wait_idle()
@@ -181,7 +186,7 @@ class Serving:
         await asyncio.gather(self.turns.close(), self.workers.close())
         self.served.bursts.flush()
         if self._checkpoint_lease is not None:
-            await self._checkpoint_lease.release()
+            await self._checkpoint_lease.release(self.settled)
 
     async def _finish_in_hand(self) -> None:
         """Leave NATS, and finish the messages in hand. Handlers of this process can still send requests meanwhile."""
@@ -279,4 +284,5 @@ def make_lease(served: Served, part: str) -> Lease:
         holder=served.holder,
         ttl=served.lease_ttl,
         replicas=served.replicas,
+        used=served.streams.used,
     )

@@ -6,18 +6,21 @@ import math
 import os
 import socket
 import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final
 
 import msgspec
 
+from runtime import clocks
 from runtime.errors import ActorError, ConfigurationError
 from runtime.nats.connection import Subscription
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import StreamConfig
+from runtime.nats.jetstream.configs import SECOND, StreamConfig
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.nats.lease_value import Holder, fault, holder_of, is_release, is_released, lifetime
+from runtime.nats.lease_take_over import Candidate, TakeOver, recent
+from runtime.nats.lease_value import Finishing, Holder, Kind, Released, holder_of, is_removal, kind_of
 from runtime.wire import header_block
 
 logger = logging.getLogger("actorloom.nats")
@@ -30,8 +33,12 @@ _REREAD_PAUSE: Final = 0.01
 _REREADS: Final = 20
 """The number of these reads."""
 
-_MARKER_TTL: Final = 5
-"""Seconds for which the server keeps the marker of a released lease."""
+_EXPIRED_KEPT: Final = 30 * 86_400
+"""Seconds for which the server keeps its marker of an expired value. Later, the key looks as if somebody had deleted it."""
+
+
+async def _never() -> bool:
+    return False
 
 
 class Lease:
@@ -48,6 +55,8 @@ class Lease:
         ttl: Seconds after the last renewal at which the lease is free for others, at least one. The server rounds up to
             whole seconds.
         replicas: The number of replicas of a new bucket.
+        used: Returns whether anybody has ever held the lease. It is asked if the key is absent and was never seen: if
+            nobody has, the lease is free at once. It may raise the errors of `JetStream`. By default, nobody has.
 
     Raises:
         ConfigurationError: `ttl` is less than a second.
@@ -62,15 +71,22 @@ class Lease:
         bucket: str = "leases",
         ttl: float = 4.0,
         replicas: int = 1,
+        used: Callable[[], Awaitable[bool]] = _never,
     ) -> None:
         if ttl < 1.0:
             raise ConfigurationError(f"lease {key}: a ttl of {ttl} s is below the second that the server can count")
         self.key = key
         self.holder = holder
         self.lost = asyncio.Event()
-        """Set if a renewal is refused, or none is confirmed for `ttl` seconds; not set by `release`."""
+        """Set if a renewal is refused, or none is confirmed for `ttl` seconds; not set by `release` and `hand_over`."""
         self.waiting = False
         """Whether `acquire` waits for another holder."""
+        self.clean = True
+        """Whether the former holder had no write under way when this one took over, or there never was one."""
+        self.unclean_at = 0.0
+        """The time of the last take-over that was not clean, in Unix seconds; 0.0 if it is more than ten minutes ago."""
+        self.left: Finishing | None = None
+        """What a former holder still finishes. The holder sets it to None as soon as that is known to be over."""
         self._jetstream = jetstream
         self._loop = asyncio.get_running_loop()
         self._bucket = bucket
@@ -79,18 +95,34 @@ class Lease:
         self._subject = f"$KV.{bucket}.{key}"
         self._ttl = ttl
         self._server_ttl = math.ceil(ttl)
+        self._used = used
+        self._candidate = Candidate(key, self._server_ttl)
+        self._taking: TakeOver | None = None
+        """How the lease comes to this holder, since the first attempt to take it."""
         self._sequence = 0
-        self._seen = (0, 0.0)
-        """The sequence of the last value of another holder, and the monotonic time at which it was seen first."""
+        self._holding = False
+        self._handed_over = False
         self._valid_until = 0.0
+        """The end of the lease by `clocks.elapsed`."""
         self._since = time.time()
         self._freed = asyncio.Event()
         self._renewal: asyncio.Task[None] | None = None
         self._warned = ""
 
     def held(self) -> bool:
-        """Return whether the lease is held now, by the local clock. A process checks this before it acts as the holder."""
-        return time.monotonic() < self._valid_until
+        """Return whether the lease is held now, by the local clock. A process checks this before it acts as the holder.
+
+        The clock goes on while the machine is suspended. A lease that was not held once is never held again.
+        """
+        if not self._holding:
+            return False
+        if clocks.elapsed() < self._valid_until:
+            return True
+        if self._handed_over:
+            self._holding = False
+        else:
+            self._lose("its time was over, by the clock of this process")
+        return False
 
     async def acquire(self) -> None:
         """Wait until the lease is held. Failures of the server are logged, and the wait continues.
@@ -120,35 +152,63 @@ class Lease:
                 except ConfigurationError:
                     raise
                 except (ActorError, TimeoutError) as error:
+                    bucket_exists = False
                     self._warn(f"cannot be acquired now: {error}")
                 await self._wait_change()
         finally:
             self.waiting = False
             if watch is not None:
                 watch.unsubscribe()
-        self._renewal = self._loop.create_task(self._renew(), name=f"actorloom lease {self.key}")
-        self._renewal.add_done_callback(self._renewal_ended)
+        self._holding = True
+        self._start_renewal()
 
-    async def release(self) -> None:
-        """Release the lease; waiting processes notice it within milliseconds. A lease that is not held stays as it is."""
+    async def release(self, settled: bool = True) -> None:
+        """Release the lease; waiting processes notice it within milliseconds. A lease that is not held stays as it is.
+
+        Args:
+            settled: Whether no write of this holder is under way any more. If not, the take-over of the next holder is
+                not clean.
+        """
         held = self.held()
-        renewal, self._renewal = self._renewal, None
-        if renewal is not None:
-            renewal.cancel()
-            await asyncio.wait({renewal})
+        await self._stop_renewal()
         if not held:
             return
         try:
-            try:
-                await self._put_marker()
-            except WrongSequence:
-                # The cancelled renewal may have been stored.
-                if await self._is_still_ours():
-                    await self._put_marker()
+            await self._put_release(settled, self.left)
         except (ActorError, TimeoutError) as error:
             self._warn(f"was not released, and expires in {self._server_ttl} s: {error}")
         finally:
-            self._valid_until = 0.0
+            self._holding = False
+
+    async def hand_over(self, busy: Sequence[str], seconds: float, settled: bool = True) -> bool:
+        """Release the lease although the messages of some keys are not finished. Waiting processes notice it at once.
+
+        The next holder finds `busy` in its `left`. For this holder, `held` stays true for `seconds`, without renewal, so
+        that it can finish these messages; `release` ends it earlier.
+
+        Args:
+            busy: The tokens of the keys whose messages are not finished.
+            seconds: The time that this holder may take to finish them.
+            settled: Whether no write to any other key is under way.
+
+        Returns:
+            Whether the lease was handed over. If it was not, it is held as before, or `lost` will be set.
+        """
+        if self.left is not None and self.left.rewritten() is not None:
+            return False  # The next holder can wait for one former holder only.
+        await self._stop_renewal()
+        sent = clocks.elapsed()
+        if not self.held():
+            return False
+        left = Finishing(self.holder, tuple(busy), seconds).read()
+        try:
+            await self._put_release(settled, left)
+        except (ActorError, TimeoutError) as error:
+            self._warn(f"was not handed over: {error}")
+            self._start_renewal()
+            return False
+        self._valid_until, self._handed_over = sent + seconds, True
+        return self.held()
 
     async def __aenter__(self) -> "Lease":
         await self.acquire()
@@ -161,9 +221,16 @@ class Lease:
 
     async def _take(self) -> bool:
         last = await self._jetstream.get_last(self._stream, self._subject)
-        # It may be ours: an earlier attempt may have been stored without a confirmation.
-        if last is not None and not is_released(last) and not self._is_ours(last) and not self._is_stale(last):
+        if last is not None and self._is_ours(last):
+            # A former `Lease` of this process has left it, or an attempt of this one was stored without a confirmation.
+            take_over = self._taking or TakeOver(clean=False, unclean_at=time.time())
+        else:
+            used = last is not None or self._candidate.has_seen or await self._used()
+            take_over = self._candidate.judge(last, used)
+        if take_over is None:
             return False
+        self._taking = take_over
+        self.clean, self.unclean_at, self.left = take_over.clean, take_over.unclean_at, take_over.left
         self._sequence = 0 if last is None else last.sequence
         try:
             await self._write_value()
@@ -175,7 +242,7 @@ class Lease:
         """Wait for a release, or for the time of the next read."""
         if not self._freed.is_set():
             try:
-                await asyncio.wait_for(self._freed.wait(), _POLL)
+                await asyncio.wait_for(self._freed.wait(), min(max(self._candidate.wait, _REREAD_PAUSE), _POLL))
             except TimeoutError:
                 return
         for _ in range(_REREADS):
@@ -183,59 +250,68 @@ class Lease:
                 last = await self._jetstream.get_last(self._stream, self._subject)
             except (ActorError, TimeoutError):
                 return
-            if last is None or is_released(last):
+            if kind_of(last) is not Kind.VALUE:
                 return
             await asyncio.sleep(_REREAD_PAUSE)
 
     def _on_change(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        if is_release(headers):
+        if is_removal(headers):
             self._freed.set()
 
     def _is_ours(self, last: StoredMessage) -> bool:
         holder = holder_of(last)
         return holder is not None and holder.holder == self.holder
 
-    def _is_stale(self, last: StoredMessage) -> bool:
-        """Return whether a value was seen unchanged for its lifetime, in which each holder renews it several times.
-
-        The server removes such a value, unless it has no lifetime. The age counts from the first look at the value, by
-        the monotonic clock, because the clocks of two machines may differ.
-        """
-        now = time.monotonic()
-        sequence, seen_at = self._seen
-        if last.sequence != sequence:
-            self._seen = (last.sequence, now)
-            return False
-        if now - seen_at < (lifetime(last) or self._server_ttl):
-            return False
-        logger.warning("lease %s: taken over a value that %s and was not renewed", self.key, fault(last) or "expired")
-        return True
-
     async def _write_value(self) -> None:
-        value = Holder(self.holder, self._since, socket.gethostname(), os.getpid())
+        self.unclean_at = recent(self.unclean_at)
+        left = self.left.rewritten() if self.left is not None else None
+        value = Holder(self.holder, self._since, socket.gethostname(), os.getpid(), self.unclean_at, left)
         # Our time starts before the server's, so the lease ends here before it ends there.
-        sent = time.monotonic()
-        await self._put(msgspec.json.encode(value), [], self._server_ttl, self._ttl / 2)
+        sent = clocks.elapsed()
+        ttl = (header_block.TTL.decode(), f"{self._server_ttl}s")
+        await self._put(msgspec.json.encode(value), (ttl,), self._ttl / 2)
         self._valid_until = sent + self._ttl
 
-    async def _put_marker(self) -> None:
-        await self._put(b"", [("KV-Operation", "DEL")], _MARKER_TTL, self._ttl / 2)
+    async def _put_release(self, settled: bool, left: Finishing | None) -> None:
+        """Store the marker of a release, which the server keeps until the next holder replaces it.
 
-    async def _put(self, value: bytes, headers: list[tuple[str, str]], ttl: int, timeout: float) -> None:
+        Raises:
+            WrongSequence: Another process has taken the lease.
+            PublishError, TimeoutError: The server does not store it now.
+        """
+        released = Released(self.holder, settled, recent(self.unclean_at), left and left.rewritten())
+        try:
+            await self._put(b"", released.headers(), self._ttl / 2)
+        except WrongSequence:
+            # The cancelled renewal may have been stored.
+            if not await self._is_still_ours():
+                raise
+            await self._put(b"", released.headers(), self._ttl / 2)
+
+    async def _put(self, value: bytes, headers: Iterable[tuple[str, str]], timeout: float) -> None:
         checked = (header_block.EXPECTED_SEQUENCE.decode(), str(self._sequence))
-        block = header_block.encode([checked, (header_block.TTL.decode(), f"{ttl}s"), *headers])
+        block = header_block.encode([checked, *headers])
         ack = await self._jetstream.publish(self._subject, value, headers=block, timeout=timeout)
         self._sequence = ack.sequence
+
+    def _start_renewal(self) -> None:
+        self._renewal = self._loop.create_task(self._renew(), name=f"actorloom lease {self.key}")
+        self._renewal.add_done_callback(self._renewal_ended)
+
+    async def _stop_renewal(self) -> None:
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.cancel()
+            await asyncio.wait({renewal})
 
     async def _renew(self) -> None:
         pause = self._ttl / 4
         while True:
             await asyncio.sleep(pause)
-            if time.monotonic() >= self._valid_until:
-                self._lose(f"no renewal was confirmed for {self._ttl:g} s")
+            if not self.held():
                 return
             try:
-                async with asyncio.timeout_at(self._valid_until):
+                async with asyncio.timeout(self._time_left()):
                     await self._write_value()
                 pause = self._ttl / 4
             except WrongSequence as refused:
@@ -245,24 +321,29 @@ class Lease:
                 pause = 0.0
             except (ActorError, TimeoutError) as error:
                 self._warn(f"was not renewed: {error}")
-                pause = min(self._ttl / 16, max(self._valid_until - time.monotonic(), 0.0))
+                pause = min(self._ttl / 16, self._time_left())
 
     async def _is_still_ours(self) -> bool:
         """Return whether a refusal was caused by a renewal of our own, stored without a confirmation."""
         try:
-            async with asyncio.timeout_at(self._valid_until):
+            async with asyncio.timeout(self._time_left()):
                 last = await self._jetstream.get_last(self._stream, self._subject)
         except (ActorError, TimeoutError):
-            return time.monotonic() < self._valid_until
+            return self.held()
         if last is None or not self._is_ours(last):
             return False
         self._sequence = last.sequence
         return True
 
+    def _time_left(self) -> float:
+        """Return the seconds for which the lease is held without a renewal."""
+        return max(self._valid_until - clocks.elapsed(), 0.0)
+
     def _lose(self, reason: str) -> None:
-        logger.warning("%s lost the lease %s: %s", self.holder, self.key, reason)
-        self._valid_until = 0.0
-        self.lost.set()
+        if self._holding:
+            self._holding = False
+            logger.warning("%s lost the lease %s: %s", self.holder, self.key, reason)
+            self.lost.set()
 
     def _renewal_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -287,4 +368,5 @@ def bucket_config(bucket: str, replicas: int = 1) -> StreamConfig:
         allow_direct=True,
         allow_rollup_hdrs=True,
         deny_delete=True,
+        subject_delete_marker_ttl=_EXPIRED_KEPT * SECOND,
     )

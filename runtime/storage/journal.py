@@ -105,6 +105,8 @@ class Journal:
         self._expiry = header_block.ttl(max(int(options.remember), 1))
         self._writer_id = new_id()
         self._commit_numbers = itertools.count()
+        self.unsettled: set[str] = set()
+        """The tokens of keys with a commit that is under way, or whose outcome is unknown: it may be stored later."""
         self.dedup = DedupStore(jetstream, names, options, on_stored)
         self.on_change: Callable[[str, Any], None] | None = None
         """A callback with key token and state, called for each state that is loaded or changed by a commit (for indexes)."""
@@ -216,14 +218,24 @@ class Journal:
         limit = self._jetstream.connection.max_payload - len(headers)
         if len(payload) > limit:
             raise RecordTooLarge(subject, len(payload), limit)
+        doubtful = key.token in self.unsettled
+        self.unsettled.add(key.token)
         try:
             ack = await self._jetstream.publish(subject, payload, headers=headers)
-        except (WrongSequence, TimeoutError):
+        except TimeoutError:
+            sequence = await self._find_stored(subject, record)
+            self.unsettled.discard(key.token)
+            return sequence
+        except WrongSequence:
+            self.unsettled.discard(key.token)
             return await self._find_stored(subject, record)
         except PublishError as error:
+            if not doubtful:
+                self.unsettled.discard(key.token)
             if error.err_code == ErrorCode.MESSAGE_TOO_LARGE:
                 raise RecordTooLarge(subject, len(payload), await self._stream_limit(len(headers))) from error
             raise NotStored(str(error)) from error
+        self.unsettled.discard(key.token)
         return ack.sequence
 
     async def _stream_limit(self, headers: int) -> int:

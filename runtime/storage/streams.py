@@ -187,6 +187,10 @@ class Streams:
         for stream in tuple(self._sources):
             await self._same(stream)
 
+    async def used(self) -> bool:
+        """Return whether the turns stream has ever had a message. Raises `ApiError`, `TimeoutError` and `PublishError`."""
+        return (await self._jetstream.stream_info(self._turns.name)).state.last_seq > 0
+
     def created(self, stream: str) -> str:
         """Return the creation time of a stream, as the server prints it; "" if the stream is not one of these."""
         return self._created.get(stream, "")

@@ -81,7 +81,7 @@ def _sequence_check() -> None:
 def _lease() -> None:
     """Every process believes that it holds the lease."""
 
-    async def nothing(self: Lease) -> None:
+    async def nothing(self: Lease, settled: bool = True) -> None:
         return None
 
     def held(self: Lease) -> bool:

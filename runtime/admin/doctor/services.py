@@ -12,7 +12,7 @@ from runtime.nats.jetstream.configs import StreamConfig, widen_stream
 from runtime.nats.jetstream.domains import count_streams, name_domains, two_domains
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage, StreamInfo
-from runtime.nats.lease_value import fault, holder_of, is_released
+from runtime.nats.lease_value import Kind, fault, holder_of, kind_of
 from runtime.storage.dead_letters import known_services
 from runtime.storage.status import ProcessStatus, read_statuses
 from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
@@ -267,7 +267,7 @@ class _ServiceCheck:
             if error.err_code == ErrorCode.STREAM_NOT_FOUND:
                 return None
             raise
-        return None if last is None or is_released(last) else last
+        return last if kind_of(last) is Kind.VALUE else None
 
 
 async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> StreamInfo | None:

@@ -1,0 +1,109 @@
+"""The rules of a take-over: when a lease is free, and what the new holder has to expect of the former one (ADR 017)."""
+
+import logging
+import time
+from typing import Final
+
+import msgspec
+
+from runtime import clocks
+from runtime.nats.jetstream.responses import StoredMessage
+from runtime.nats.lease_value import Finishing, Holder, Kind, fault, holder_of, kind_of, lifetime, released_by
+
+logger = logging.getLogger("actorloom.nats")
+
+UNCLEAN_FOR: Final = 600.0
+"""Seconds for which holders remember a take-over that was not clean. A write of the former owner arrives before that."""
+
+
+class TakeOver(msgspec.Struct, frozen=True):
+    """How a lease came to a holder."""
+
+    clean: bool
+    """Whether the former holder had no write under way, or there never was one."""
+    unclean_at: float
+    """The time of the last take-over that was not clean, this one included, in Unix seconds; 0.0 if that is long ago."""
+    left: Finishing | None = None
+    """What a former holder still finishes."""
+
+
+class Candidate:
+    """A process that waits for a lease: what it has seen, and whether it may take the lease.
+
+    The age of what it sees counts from its first look, by its own clock, because the clocks of two machines may differ.
+
+    Args:
+        key: The key of the lease.
+        ttl: The lifetime of a value, in seconds, for a former holder whose value was never seen.
+    """
+
+    def __init__(self, key: str, ttl: float) -> None:
+        self._key = key
+        self._ttl = ttl
+        self._sequence = -1
+        """The sequence of the message that was seen last; 0 if the key was absent."""
+        self._since = 0.0
+        self._holder: Holder | None = None
+        """The last holder that was seen."""
+        self._lifetime = ttl
+        """The lifetime of its value."""
+        self.wait = 0.0
+        """Seconds after which the lease may be free, unless something changes."""
+
+    @property
+    def has_seen(self) -> bool:
+        """Whether the key was ever seen with a message."""
+        return self._sequence >= 0
+
+    def judge(self, last: StoredMessage | None, used: bool) -> TakeOver | None:
+        """Return how the lease may be taken now, or None if it has to wait.
+
+        Args:
+            last: The newest message of the key.
+            used: Whether anybody has ever held the lease. It counts only if `last` is None.
+        """
+        kind = kind_of(last)
+        if last is None and not used:
+            return TakeOver(clean=True, unclean_at=0.0)
+        if last is not None and kind is Kind.RELEASED and (released := released_by(last)) is not None:
+            unclean_at = recent(released.unclean_at) if released.settled else time.time()
+            left = released.left.read() if released.left is not None else None
+            return TakeOver(clean=released.settled, unclean_at=unclean_at, left=left)
+        if kind is Kind.EXPIRED:
+            return self._unclean()
+        if last is not None and kind is Kind.VALUE:
+            self._see_value(last)
+        if not self._is_over(0 if last is None else last.sequence):
+            return None
+        if last is None or kind is not Kind.VALUE:
+            why = "it was neither released nor did it expire: somebody deleted it"
+        else:
+            why = f"its value {fault(last) or 'expired'} and was not renewed"
+        logger.warning("lease %s: taken over after %g s: %s", self._key, self._lifetime, why)
+        return self._unclean()
+
+    def _see_value(self, last: StoredMessage) -> None:
+        holder = holder_of(last)
+        if holder is not None and holder.left is not None and last.sequence != self._sequence:
+            holder = msgspec.structs.replace(holder, left=holder.left.read())
+        self._lifetime = lifetime(last) or self._ttl
+        if holder is None or last.sequence != self._sequence:
+            self._holder = holder
+
+    def _is_over(self, sequence: int) -> bool:
+        """Return whether the same message, or its absence, was seen for the lifetime of a value."""
+        now = clocks.elapsed()
+        if sequence != self._sequence:
+            self._sequence, self._since = sequence, now
+        self.wait = self._since + self._lifetime - now
+        return self.wait <= 0
+
+    def _unclean(self) -> TakeOver:
+        left = self._holder.left if self._holder is not None else None
+        return TakeOver(clean=False, unclean_at=time.time(), left=left)
+
+
+def recent(unclean_at: float) -> float:
+    """Return the time of an unclean take-over, 0.0 if it was long ago, and now if another clock puts it into the future."""
+    now = time.time()
+    return min(unclean_at, now) if now - unclean_at < UNCLEAN_FOR else 0.0
