@@ -33,6 +33,7 @@ from runtime.backoff import Backoff
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.errors import ActorError
 from runtime.faults import error_text, log_fault
+from runtime.host.ending import end_ownership
 from runtime.host.hooks import Hooks
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby, has_standby
@@ -142,6 +143,8 @@ class Host:
         """The times of the last failures."""
         self._serving: Serving | None = None
         self._lease: Lease | None = None
+        self._left: list[asyncio.Future[None]] = []
+        """Wait for the handlers that former ownerships have left alone."""
 
     async def run(self) -> None:
         """Serve until `drain`.
@@ -176,7 +179,11 @@ class Host:
                 except (ActorError, TimeoutError, OSError) as error:
                     await self._back_off(error)
         finally:
-            await self.hooks.stop()
+            try:
+                # The handlers that were left alone may use what `on_stop` closes.
+                await asyncio.gather(*self._left, return_exceptions=True)
+            finally:
+                await self.hooks.stop()
 
     def drain(self) -> None:
         """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns.
@@ -283,13 +290,14 @@ class Host:
         """Run one ownership, from standby to its end. Raises the failure that ended it, unless a drain did."""
         keyed = self.served.keyed
         lease = make_lease(self.served, "0")
-        if keyed:
-            self._lease = lease
-            if not await self._unless_draining(acquire_in_standby(self.served, lease)):
-                return
-        serving = Serving(self.served, lease if keyed else None, self.wait_idle)
-        self._failure = asyncio.get_running_loop().create_future()
+        serving: Serving | None = None
         try:
+            if keyed:
+                self._lease = lease
+                if not await self._unless_draining(acquire_in_standby(self.served, lease)):
+                    return
+            serving = Serving(self.served, lease if keyed else None, self.wait_idle)
+            self._failure = asyncio.get_running_loop().create_future()
             if not await self._unless_draining(serving.start()):
                 return
             self._serving = serving
@@ -304,9 +312,12 @@ class Host:
         finally:
             self.ready.clear()
             self._serving = None
-            await serving.close()
-            if keyed:
-                await lease.release(serving.settled)
+            try:
+                await end_ownership(self.name, serving, lease if keyed else None)
+            finally:
+                if serving is not None:
+                    self._left = [each for each in self._left if not each.done()]
+                    self._left.append(asyncio.ensure_future(serving.end_left()))
 
     async def _wait_for_end(self, lease: Lease) -> ActorError | None:
         """Wait for the end of the ownership. Return the failure, or None for a drain."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from runtime.actor.base import Actor, require_actor
 from runtime.errors import ActorError, ConfigurationError
+from runtime.faults import error_text, log_fault
 from runtime.host.health import HealthServer
 from runtime.host.host import Deployment, Host
 from runtime.host.refusals import Refusals
@@ -30,7 +31,9 @@ from runtime.wire.ids import new_id
 logger = logging.getLogger("actorloom.host")
 
 _FLUSH_TIMEOUT = 5.0
-"""Seconds that the export of the last spans and metrics may take."""
+"""Seconds that each exporter may take for the last spans and metrics."""
+_SHUTDOWN_TIMEOUT = 15.0
+"""Seconds that all exporters may take together. Those of an application may have no limit of their own."""
 _SERVING_TIMEOUT = 30.0
 """Seconds that `serving` waits for its actors to start, and for their drain."""
 
@@ -88,34 +91,41 @@ class Runner:
 
         The first host that fails ends all of them, without a drain. `exit` is set if a handler has asked for the end.
 
+        Nothing waits without a bound for the code of an actor. A hook that ignores its cancellation is left alone.
+
         Raises:
-            ActorError: A host failed, or the connection was closed for good.
+            ActorError: A host failed, a hook failed or does not end, or the connection was closed for good.
             ConfigurationError: The server is too old.
         """
         self.connection.require_version()
         self.connection.on_expiring.append(self._expire)
-        hosts = [asyncio.ensure_future(host.run()) for host in self.hosts]
+        hosts = {asyncio.ensure_future(host.run()): host.hooks.left for host in self.hosts}
         closed = asyncio.ensure_future(self.connection.wait_closed())
         reports = asyncio.ensure_future(Reports(self.hosts, JetStream(self.connection)).run())
         refusals = asyncio.ensure_future(self._refusals.run())
         try:
             waiting = set(hosts)
             while waiting:
-                done, _ = await asyncio.wait({*waiting, closed}, return_when=asyncio.FIRST_COMPLETED)
+                ends = {*waiting, closed, *(hosts[host] for host in waiting)}
+                done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
                 if closed in done:
                     raise ActorError(f"the connection to NATS is closed for good: {closed.result()}")
-                for host in done:
+                for host in waiting & done:
                     await host
-                waiting -= done
+                waiting = {host for host in waiting - done if not hosts[host].done()}
+            if left := [f"{host.name}: {host.hooks.left.result()}" for host in self.hosts if host.hooks.left.done()]:
+                raise ActorError(f"a hook does not end: {', '.join(left)}")
             if failed := [host.name for host in self.hosts if host.hooks.stop_failed]:
                 raise ActorError(f"on_stop failed: {', '.join(failed)}")
             if self._expired is not None:
                 raise ActorError(self._expired)
         finally:
             self.connection.on_expiring.remove(self._expire)
+            for host in self.hosts:
+                host.hooks.cancel_start()
             for task in (closed, reports, refusals, *hosts):
                 task.cancel()
-            await asyncio.gather(reports, refusals, *hosts, return_exceptions=True)
+            await asyncio.gather(reports, refusals, *(_ended(*each) for each in hosts.items()), return_exceptions=True)
 
     async def wait_ready(self) -> None:
         """Wait until every host serves its actor or is in standby, and the server refuses nothing."""
@@ -256,8 +266,15 @@ async def run(
                 await runner.run()
         finally:
             await connection.close()
-            await asyncio.to_thread(tracing.shutdown, _FLUSH_TIMEOUT)
+            await _shut_down(tracing)
     runner.raise_exit()
+
+
+async def _ended(host: asyncio.Future[None], left: asyncio.Future[str]) -> None:
+    """Wait until a host has ended, or its hook is left alone."""
+    await asyncio.wait({host, left}, return_when=asyncio.FIRST_COMPLETED)
+    if host.done() and not host.cancelled():
+        host.exception()  # It is retrieved, so that asyncio does not log it.
 
 
 @contextmanager
@@ -281,6 +298,17 @@ def _cancelled_on_exit(runner: Runner, work: asyncio.Future[None]) -> Generator[
         raise
     finally:
         work.remove_done_callback(cancel)
+
+
+async def _shut_down(tracing: Tracing) -> None:
+    """Export the last spans and metrics, and leave exporters alone that do not end."""
+    shutdown = asyncio.ensure_future(asyncio.to_thread(tracing.shutdown, _FLUSH_TIMEOUT))
+    await asyncio.wait({shutdown}, timeout=_SHUTDOWN_TIMEOUT)
+    if not shutdown.done():
+        logger.error("the exporters of spans and metrics have not ended within %g s", _SHUTDOWN_TIMEOUT)
+        shutdown.cancel()
+    elif (error := shutdown.exception()) is not None:
+        log_fault(logger, "the last spans or metrics were not exported: %s", error_text(error), error=error)
 
 
 @asynccontextmanager

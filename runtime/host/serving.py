@@ -24,8 +24,9 @@ The parts depend on each other, so their order is fixed. **Start**:
 6. The checkpoint of the relay is saved, so that the next owner has few records to read (ADR 006).
 7. A flush ensures that the server has received all of this before the host releases the lease.
 
-A drain may take 20 s. **Close** follows every drain, failed start, failure and lost lease. It ends whatever is left
-without waiting for handlers. The next owner finds unfinished work in JetStream.
+A drain may take 20 s. **Close** follows every drain, failed start, failure and lost lease. It cancels whatever is left, waits
+one second for handlers, and may take 5 s (`runtime.host.ending`). The lease is released then, whatever a handler does. The next
+owner finds unfinished work in JetStream.
 """
 
 import asyncio
@@ -37,6 +38,7 @@ from runtime.actor.metadata import describe_operation, describe_service
 from runtime.actor.metadata_texts import write_operation, write_service
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError, PublishError
+from runtime.host.ending import release
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
@@ -152,11 +154,11 @@ class Serving:
     async def drain(self) -> None:
         """Receive no more messages, finish those in hand, and save the state for the next owner, in the order above."""
         served = self.served
-        await self.consumers.stop()
-        if self._discovery is not None:
-            self._discovery.stop()
         try:
             async with asyncio.timeout(_DRAIN_TIMEOUT):
+                await self.consumers.stop()
+                if self._discovery is not None:
+                    self._discovery.stop()
                 await self._finish_in_hand()
                 await self.relay.drain()
                 if not self.exit_raised:
@@ -173,20 +175,29 @@ class Serving:
             logger.warning("%s: the drain was cut short: %s", served.name, error)
 
     async def close(self) -> None:
-        """End all parts, and abandon the messages in hand. The next owner finds them in JetStream."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-        # A request that was already routed here is answered with `NotDelivered` at once, and does not time out.
-        await asyncio.gather(*(subscription.drain(_UNSUBSCRIBE_TIMEOUT) for subscription in self._subscriptions))
-        await self.consumers.stop()
-        if self._discovery is not None:
-            self._discovery.stop()
-        self.relay.stop()
-        await asyncio.gather(self.turns.close(), self.workers.close())
-        self.served.bursts.flush()
-        if self._checkpoint_lease is not None:
-            await self._checkpoint_lease.release(self.settled)
+        """End all parts, and abandon the messages in hand. The next owner finds them in JetStream.
+
+        The close waits `CLOSE_GRACE` seconds for handlers. `end_left` waits for the others, when the lease is released.
+        """
+        try:
+            for task in self._background:
+                task.cancel()
+            await asyncio.gather(*self._background, return_exceptions=True)
+            # A request that was already routed here is answered with `NotDelivered` at once, and does not time out.
+            await asyncio.gather(*(subscription.drain(_UNSUBSCRIBE_TIMEOUT) for subscription in self._subscriptions))
+            await self.consumers.stop()
+            if self._discovery is not None:
+                self._discovery.stop()
+            self.relay.stop()
+        finally:
+            await asyncio.gather(self.turns.close(), self.workers.close())
+            self.served.bursts.flush()
+            if self._checkpoint_lease is not None:
+                await release(self._checkpoint_lease, self.settled)
+
+    async def end_left(self) -> None:
+        """Give the handlers that `close` has left alone some time to clean up. Their calls have no effect any more."""
+        await asyncio.gather(self.turns.end_left(), self.workers.end_left())
 
     async def _finish_in_hand(self) -> None:
         """Leave NATS, and finish the messages in hand. Handlers of this process can still send requests meanwhile."""

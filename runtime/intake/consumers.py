@@ -121,8 +121,7 @@ class Consumers:
     async def stop(self) -> None:
         """Stop pulling. Deliveries in hand stay in hand until their turns end."""
         await self.sources.stop()
-        for active in self._active:
-            await active.puller.stop()
+        await asyncio.gather(*(active.puller.stop() for active in self._active))
         for candidates in self._candidates:
             candidates.stop()
 

@@ -35,8 +35,10 @@ PERIOD: Final = 0.25
 """Seconds between two looks at the workers."""
 GRACE: Final = 5.0
 """Seconds that a handler may use to clean up after it was cut."""
-_LAST_GRACE: Final = 1.0
+LAST_GRACE: Final = 1.0
 """Seconds that it may use after it was cancelled once more."""
+CLOSE_GRACE: Final = 1.0
+"""Seconds of `GRACE` for which the end of an ownership waits for its handlers, before the lease is given back without them."""
 
 _ROOMS: Final = Path(__file__).parents[1]
 
@@ -105,9 +107,10 @@ class Worker:
 
     def describe(self) -> str:
         """Return the handler with its key, how long it has been running, and whether it was cut."""
-        if self.call is None or self.item.running is not self.call:
+        if self.item.running is None:
             return f"{name_of(self.item)}, which is not stored yet"
-        text = f"{name_of(self.item)}, which has been running for {time.monotonic() - self.since:.0f} s"
+        took = time.monotonic() - self.since if self.item.running is self.call else 0.0
+        text = f"{name_of(self.item)}, which has been running for {took:.0f} s"
         return f"{text} and was cut at {self.reason}" if self.reason else text
 
 
@@ -177,7 +180,7 @@ class Overruns:
                 worker.repeated = True
                 worker.task.cancel(f"cut at {worker.reason}")
             return False
-        if after < GRACE + _LAST_GRACE:
+        if after < GRACE + LAST_GRACE:
             return False
         self._abandoned.value += 1
         logger.error(

@@ -152,6 +152,10 @@ class Turns:
             self._abandon(key, key.leave())
         self.keys.clear()
 
+    async def end_left(self) -> None:
+        """Wait for the handlers that `close` has left alone: see `Workers.end_left`."""
+        await self._workers.end_left()
+
     def spawn(self, task: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine that ends by itself, off the read loop. Its failure is a crash of the host."""
         spawned = asyncio.get_running_loop().create_task(task)

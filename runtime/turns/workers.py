@@ -14,7 +14,7 @@ from contextvars import copy_context
 from typing import Any, Protocol
 
 from runtime.actor.call import Call
-from runtime.turns.overrun import GRACE, PERIOD, Overruns, Worker, stack_of
+from runtime.turns.overrun import CLOSE_GRACE, GRACE, LAST_GRACE, PERIOD, Overruns, Worker, stack_of
 
 logger = logging.getLogger("actorloom.turns")
 
@@ -68,7 +68,7 @@ class Workers:
         self._waiting: deque[Runnable] = deque()
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: dict[asyncio.Task[None], Worker] = {}
-        self._left: set[asyncio.Task[None]] = set()
+        self._left: dict[asyncio.Task[None], Worker] = {}
         """Tasks that do not end. They are kept, since the event loop refers to its tasks weakly."""
         self._draining = False
         """True from the wake-up of a worker until it suspends for the first time: no second one is needed."""
@@ -109,22 +109,38 @@ class Workers:
             await future
 
     async def close(self) -> None:
-        """Cancel the running items, abandon the waiting ones, and end all workers."""
+        """Cancel the running items, abandon the waiting ones, and end all workers, within `CLOSE_GRACE` seconds.
+
+        A handler that has not ended by then is left alone, and nothing that it does has an effect any more: see `end_left`.
+        """
         self._closed = True
         self._draining = False
         self._parked.clear()
         for task in self._tasks:
             task.cancel()
         self._abandon_all()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=GRACE)
-        if self._sweep is not None:
-            self._sweep.cancel()
-        for worker in list(self._tasks.values()):
-            logger.error("%s does not end and is left alone. It waits at\n%s", worker.describe(), stack_of(worker.task))
-            self._leave(worker)
-            worker.item.abandon()
-        self._notify_idle()
+        try:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=CLOSE_GRACE)
+        finally:
+            if self._sweep is not None:
+                self._sweep.cancel()
+            for worker in list(self._tasks.values()):
+                self._leave(worker)
+                if worker.item is not None:
+                    worker.item.abandon()
+            self._notify_idle()
+
+    async def end_left(self) -> None:
+        """Give the handlers that were left alone the rest of their `GRACE` to clean up. Log those that do not end."""
+        if self._left:
+            await asyncio.wait(self._left, timeout=GRACE - CLOSE_GRACE)
+        for task in self._left:
+            task.cancel()
+        if self._left:
+            await asyncio.wait(self._left, timeout=LAST_GRACE)
+        for task, worker in self._left.items():
+            logger.error("%s does not end and is left alone. It waits at\n%s", worker.describe(), stack_of(task))
 
     def survives_cancellation(self) -> bool:
         """Return whether the current worker was cancelled by the application and not by `close`. It ends after its item."""
@@ -210,14 +226,13 @@ class Workers:
     def _leave(self, worker: Worker) -> None:
         """Leave a task alone that does not end. Nothing that its handler does has an effect any more."""
         del self._tasks[worker.task]
-        self._left.add(worker.task)
-        call: Call | None = worker.item.running
+        self._left[worker.task] = worker
+        call: Call | None = None if worker.item is None else worker.item.running
         if call is not None:
             call.ended = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if task in self._left:
-            self._left.discard(task)
+        if self._left.pop(task, None) is not None:
             if not task.cancelled():
                 task.exception()  # It is retrieved, so that asyncio does not log it.
             return

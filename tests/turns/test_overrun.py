@@ -39,7 +39,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "PERIOD", 0.02)
     monkeypatch.setattr(workers, "GRACE", 0.2)
     monkeypatch.setattr(overrun, "GRACE", 0.2)
-    monkeypatch.setattr(overrun, "_LAST_GRACE", 0.1)
+    monkeypatch.setattr(overrun, "LAST_GRACE", 0.1)
 
 
 @asynccontextmanager
