@@ -257,7 +257,7 @@ def _as_turn(actor: type[Actor[Any]], handler: Handler) -> Callable[[Any, Any], 
             call.ended = True
         if isinstance(call, TurnCall) and isinstance(worker_call, TurnCall):
             worker_call.state = settle(handler, call, value, before, states).state
-            for name in ("started", "ordinal", "commanded", "emitted", "timers", "callbacks"):
+            for name in ("started", "ordinal", "departed", "emitted", "timers", "callbacks"):
                 setattr(worker_call, name, getattr(call, name))
         else:
             handler.result.encode(value, "reply")

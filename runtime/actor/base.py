@@ -15,7 +15,7 @@ from runtime.actor.indexes import Index, Page, check_indexes
 from runtime.actor.message import Command, Event, Query, contract_of, message_token
 from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
-from runtime.errors import DeclarationError, InvalidValue, RequestError
+from runtime.errors import DeclarationError
 from runtime.options import Options
 from runtime.wire.subjects import key_token
 
@@ -202,16 +202,7 @@ class Actor(Generic[S]):
         call = self._running.writable("command")
         if contract_of(message).op != "command":
             raise _wrong_operation(message, "command")
-        executed = True
-        try:
-            return await call.scope.requests.request(
-                message, command_id=call.next_id(message), timeout=timeout, call=call
-            )
-        except (RequestError, InvalidValue) as error:
-            executed = error.executed is not False
-            raise
-        finally:
-            call.commanded |= executed
+        return await call.scope.requests.request(message, command_id=call.next_id(message), timeout=timeout, call=call)
 
     def remind(self, after: float, message: Command[Any], *, name: str | None = None) -> str:
         """Set a timer, which sends a command to this actor once.

@@ -45,6 +45,14 @@ class Lists(Protocol):
         ...
 
 
+class Basis(Protocol):
+    """The state on which a handler runs, while a commit under way has yet to store it."""
+
+    async def wait_stored(self) -> bool:
+        """Wait until the commit has ended. Return whether the state is stored."""
+        ...
+
+
 class CallScope(msgspec.Struct, frozen=True, eq=False):
     """The parts that all calls of one handler share."""
 
@@ -122,8 +130,10 @@ class TurnCall(Call, kw_only=True, eq=False):
     attempts: int = 1
     ordinal: int = 0
     """The number of ids that `next_id` has returned."""
-    commanded: bool = False
-    """True once a nested command may have been executed. Its effect stays, even if this message has none."""
+    basis: Basis | None = None
+    """The state on which the handler runs, if it may not be stored yet. No nested command leaves before it is."""
+    departed: int = 0
+    """The nested commands that were executed or may be. Their effects stay, even if this message has none."""
     assigned: bool = False
     """True if the handler has assigned `state`."""
     emitted: Sequence[tuple[str, Event, str]] = ()

@@ -152,7 +152,8 @@ class Commits:
                     await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(self._names.actor, error)))
         except BaseException:
             # This process stops. The batch that was sent may be stored; the other turns are not.
-            for work in [*(staged.work for staged in (*batch, *pending.staged)), *key.take_rerun()]:
+            later = pending.undo()
+            for work in [*(staged.work for staged in (*batch, *later)), *key.take_rerun()]:
                 work.abandon()
             key.forget()
             raise

@@ -41,7 +41,7 @@ class Pending:
     Lives from the first staged turn until every staged turn is committed or undone.
     """
 
-    __slots__ = ("_committed", "committing", "head", "ids", "staged", "undone")
+    __slots__ = ("_committed", "committing", "ended", "head", "ids", "staged", "undone")
 
     def __init__(self) -> None:
         self.committing = False
@@ -54,6 +54,8 @@ class Pending:
         """Message ids of the turns that are staged or being committed."""
         self.undone = False
         """True after a commit has failed: every turn that ran on `head` must run again."""
+        self.ended = False
+        """True once the last commit has ended, well or badly."""
         self._committed: asyncio.Future[None] | None = None
 
     def stage(self, turn: Any, message_id: str, state: Any) -> None:
@@ -74,8 +76,15 @@ class Pending:
             self._committed = asyncio.get_running_loop().create_future()
         await asyncio.shield(self._committed)
 
+    async def wait_stored(self) -> bool:
+        """Wait until the turns staged so far are stored or undone. Return whether they are stored."""
+        if not self.undone and not self.ended:
+            await self.wait_committed()
+        return not self.undone
+
     def end(self) -> None:
-        """Wake all callers of `wait_committed`."""
+        """Wake all callers of `wait_committed` and `wait_stored`."""
+        self.ended = True
         if self._committed is not None:
             self._committed.set_result(None)
 

@@ -26,6 +26,7 @@ from runtime.turns.commit import Commits
 from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
 from runtime.turns.keys import Keys
+from runtime.turns.nested import NestedRequests
 from runtime.turns.served import Served
 from runtime.turns.work import Rerun, Work, check_deadline
 from runtime.turns.workers import Workers
@@ -82,7 +83,7 @@ class Turns:
         self._scopes: dict[str, CallScope] = {}
         """By the source of the handler."""
         self._journal = journal
-        self._requests = requests
+        self._requests = NestedRequests(requests, owns, options.timeout)
         self._lists = lists
         self._workers = Workers(options.concurrency, served.crashed, served.overruns())
         self._blocked = BlockedKeys(self._put)
@@ -170,7 +171,7 @@ class Turns:
         """End a message whose handler was cut and does not end, and let the next one of its key run."""
         call = work.running
         work.running = None
-        if isinstance(error, RequestError) and isinstance(call, TurnCall) and (call.commanded or call.ordinal):
+        if isinstance(error, RequestError) and isinstance(call, TurnCall) and call.departed:
             error.executed = None  # A nested command may be under way.
         self.spawn(self._end(work, error))
 
@@ -250,6 +251,7 @@ class Turns:
                 neither its result nor its failure is shown to anybody.
         """
         staged, failure = False, None
+        exits: list[BaseException] = []
         try:
             staged = await self._attempt(key, work, before)
         except _StaleState:
@@ -259,7 +261,7 @@ class Turns:
         except _Abandoned:
             return
         except BaseException as error:
-            failure = failure_of(error, self._served.exit, self._workers.survives_cancellation)
+            failure = failure_of(error, exits.append, self._workers.survives_cancellation)
             if failure is None:
                 key.forget()
                 work.abandon()
@@ -270,6 +272,11 @@ class Turns:
             if before is not None and before.undone:
                 self._requeue(key, work)
                 return
+            if not self.owns():
+                self._abandon(key, work)
+                return
+            for asked in exits:
+                self._served.exit(asked)
             rerun = await work.failed(failure)
             if rerun is not None:
                 self._block(key, work, rerun)
@@ -296,7 +303,7 @@ class Turns:
             return False
         pending = key.pending
         state = pending.head if pending is not None and pending.committing else key.state
-        call, outcome = await self._handle(work, state)
+        call, outcome = await self._handle(work, state, before)
         changes = self.commits.changes(state, work, outcome)
         if not changes:
             await self.commits.wait_committed(key)
@@ -308,8 +315,8 @@ class Turns:
             self.commits.nothing_to_commit(call, work, outcome)
         return changes
 
-    async def _handle(self, work: Work, state: Any) -> tuple[TurnCall, Outcome]:
-        """Run the handler on `state`, and return its call and its outcome."""
+    async def _handle(self, work: Work, state: Any, before: Pending | None = None) -> tuple[TurnCall, Outcome]:
+        """Run the handler on `state`, which `before` has yet to store if given, and return its call and its outcome."""
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
@@ -325,6 +332,7 @@ class Turns:
             chain=work.chain,
             attempt=work.attempt,
             attempts=work.attempts,
+            basis=before,
         )
         work.running = call
         try:
@@ -347,13 +355,13 @@ class Turns:
                 check_deadline(work, "while the message was handled; nothing was committed")
             return call, work.pack(settle(handler, call, value, state, self._states))
         except (RequestError, InvalidValue) as error:
-            if call.commanded and error.executed is False and not isinstance(error, RemoteError):
+            if call.departed and error.executed is False and not isinstance(error, RemoteError):
                 # The error is that of a nested command. Commands before it in the same handler have taken effect.
                 error.executed = None
             raise
         finally:
             call.ended = True
-            work.commanded |= call.commanded
+            work.commanded |= call.departed > 0
 
     def _repeat(self, work: Work, handled: Handled) -> None:
         """Answer a message whose id was handled before. Raises `IdReused` if the id was that of another message."""

@@ -179,8 +179,8 @@ class Workers:
             while waiting:
                 item = worker.item = waiting.popleft()
                 await item.run()
-                if worker.ends:
-                    return  # This task was cancelled: see `overrun`.
+                if worker.ends or self._closed:
+                    return  # This task was cancelled, which its handler may have caught: see `overrun`, `close`.
             worker.item = None
             if len(self._parked) >= _MAX_PARKED:
                 return

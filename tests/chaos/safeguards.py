@@ -21,6 +21,7 @@ from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing
 from runtime.storage.relay import Relay
 from runtime.turns import turn
+from runtime.turns.nested import NestedRequests
 from runtime.turns.turn import Turns
 from runtime.wire.subjects import Names, key_token
 
@@ -162,6 +163,15 @@ def _deadlines() -> None:
     _replace(turn, "check_deadline", unchecked)
 
 
+def _stored_effects() -> None:
+    """Nested commands leave before the state on which their handler runs is stored."""
+
+    async def at_once(self: NestedRequests, call: Any, timeout: float) -> float:
+        return timeout
+
+    _replace(NestedRequests, "wait_stored", at_once)
+
+
 SAFEGUARDS: dict[str, Callable[[], None]] = {
     "deduplication": _deduplication,
     "dedup-entries": _dedup_entries,
@@ -174,5 +184,6 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "lane": _lane,
     "dead-letters-first": _dead_letters_first,
     "deadlines": _deadlines,
+    "stored-effects": _stored_effects,
 }
 """The safeguards by name, each with the function that switches it off."""

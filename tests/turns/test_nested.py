@@ -1,0 +1,122 @@
+"""Nested commands: they leave only if the state on which their handler runs is stored, and what they did is never denied."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import CallCycle, DeadlineExceeded, NotDelivered, Options, TooLarge
+from runtime.nats.server import EmbeddedServer
+from tests.support.bank import FORMS, Bank, Deposit, GetBalance, TooPoor, Transfer
+from tests.support.handlers import RUN_COUNTS
+from tests.support.probe import Probe, running
+
+TOO_LONG = "x" * 20_000
+
+
+@pytest.fixture
+async def system(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Probe]:
+    """A bank whose stream refuses each record with a memo of `TOO_LONG`."""
+    async with running(Bank, url=nats_server.url, namespace=namespace) as running_system:
+        stream = f"{namespace}-bank-turns"
+        info = await running_system.jetstream.stream_info(stream)
+        config = msgspec.json.encode({**info.config, "max_msg_size": 10_000})
+        await running_system.connection.request(f"$JS.API.STREAM.UPDATE.{stream}", config, timeout=5)
+        yield running_system
+
+
+class Held:
+    """Holds the first commit of each key back until `release`."""
+
+    def __init__(self, system: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.keys: set[str] = set()
+        self._released = asyncio.Event()
+        self._commit = system.journal("bank").commit
+        monkeypatch.setattr(system.journal("bank"), "commit", self._hold)
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def _hold(self, key: Any, *args: Any, **kwargs: Any) -> int:
+        if key.key not in self.keys:
+            self.keys.add(key.key)
+            await self._released.wait()
+        return await self._commit(key, *args, **kwargs)
+
+
+async def outcomes(*requests: Any) -> list[Any]:
+    return await asyncio.gather(*requests, return_exceptions=True)
+
+
+async def test_nothing_leaves_a_handler_whose_state_is_not_stored(system: Probe, namespace: str) -> None:
+    bus = system.bus
+    for form in FORMS:
+        poor, other = f"poor {form} {namespace}", f"other {form} {namespace}"
+        refused, transfer = await outcomes(
+            bus.command(Deposit(poor, 100, TOO_LONG)), bus.command(Transfer(poor, other, 100, form))
+        )
+        assert isinstance(refused, TooLarge) and isinstance(transfer, TooPoor) and transfer.executed is False
+        assert await bus.query(GetBalance(other)) == 0, f"money was made of nothing: {form}"
+        assert RUN_COUNTS[f"transfer {poor}"] == 2, "first on the state that was not stored, then on the stored one"
+        assert await bus.command(Deposit(poor, 1)) == 1
+
+
+async def test_a_nested_command_waits_for_the_commit_under_way_and_then_leaves(system: Probe, namespace: str) -> None:
+    bus = system.bus
+    for form in FORMS:
+        rich, other = f"rich {form} {namespace}", f"other {form} {namespace}"
+        deposits = [bus.command(Deposit(rich, 100)) for _ in range(3)]
+        transfers = [bus.command(Transfer(rich, other, 100, form)) for _ in range(4)]
+        told = await outcomes(*deposits, *transfers)
+        assert told[:-1] == [100, 200, 300, 200, 100, 0] and isinstance(told[-1], TooPoor), form
+        assert await bus.query(GetBalance(other)) == 300
+
+
+async def test_the_deadline_of_the_caller_holds_while_a_nested_command_waits(
+    system: Probe, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, bus = Held(system, monkeypatch), system.bus
+    deposit = asyncio.ensure_future(bus.command(Deposit("late", 100)))
+    await system.until(lambda: held.keys)
+    waiting = asyncio.ensure_future(bus.command(Transfer("late", "other", 100, "impatient"), timeout=0.4))
+    await system.until(lambda: RUN_COUNTS["transfer late"])
+    [told] = await outcomes(waiting)
+    assert isinstance(told, DeadlineExceeded) and told.executed is not True
+    held.release()
+    assert await deposit == 100 and await bus.command(Deposit("late", 1)) == 101
+    assert await bus.query(GetBalance("other")) == 0, "the command never left"
+
+
+async def test_a_waiting_command_is_told_that_it_was_not_executed_if_the_owner_stops(
+    system: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, bus = Held(system, monkeypatch), system.bus
+    deposit = asyncio.ensure_future(bus.command(Deposit("stopped", 100), timeout=20))
+    await system.until(lambda: held.keys)
+    waiting = asyncio.ensure_future(bus.command(Transfer("stopped", "other", 100, "stubborn"), timeout=20))
+    await system.until(lambda: RUN_COUNTS["transfer stopped"])
+    system.crash("bank")
+    first, second = await outcomes(deposit, waiting)
+    assert isinstance(first, DeadlineExceeded) and first.executed is None, "its commit may be under way"
+    assert isinstance(second, NotDelivered) and second.executed is False
+    await system.until_ready("bank")
+    assert await bus.query(GetBalance("other")) == 0
+
+
+async def test_a_command_to_the_own_key_is_a_cycle_while_a_commit_is_under_way(system: Probe) -> None:
+    bus = system.bus
+    told = await outcomes(bus.command(Deposit("self", 100)), bus.command(Transfer("self", "self", 100)))
+    assert told[0] == 100 and isinstance(told[1], CallCycle) and told[1].executed is False
+    assert await bus.query(GetBalance("self")) == 100
+
+
+async def test_waiting_handlers_and_commits_need_no_more_than_their_workers(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    """Each transfer holds one of two workers, and the nested deposits need another one."""
+    async with running(Bank, url=nats_server.url, namespace=namespace, options={"bank": Options(concurrency=2)}) as few:
+        requests = [few.bus.command(Deposit("a", 100)) for _ in range(5)]
+        requests += [few.bus.command(Transfer("a", "b", 100)) for _ in range(5)]
+        assert (await outcomes(*requests))[5:] == [400, 300, 200, 100, 0]
