@@ -116,7 +116,7 @@ class Serving:
             if count:
                 logger.info("%s: published the events that former owners left in %d records", served.name, count)
         else:
-            self._spawn(self._own_checkpoint())
+            self._spawn(self._own_checkpoint(await served.streams.used()))
         if self.indexes is not None:
             await self.indexes.rebuild(served.jetstream, served.names, self.journal)
         for endpoint in self.endpoints:
@@ -248,15 +248,28 @@ class Serving:
             endpoints=endpoints,
         )
 
-    async def _own_checkpoint(self) -> None:
+    async def _own_checkpoint(self, used: bool) -> None:
         """Wait for the checkpoint lease, and publish the events that crashed processes left. For actors without state.
 
         Processes of such an actor share its turns stream. One of them owns the relay's checkpoint: it publishes the
-        events that the others leave when they crash, and saves how far all is published (ADR 006).
+        events that the others leave when they crash, and saves how far all is published (ADR 006). A process that has lost
+        the lease waits for it again.
+
+        Args:
+            used: Whether the turns stream had a message before this ownership, which stores some itself.
         """
-        lease = self._checkpoint_lease = make_lease(self.served, "relay")
-        await lease.acquire()
-        await self.relay.recover()
+
+        async def used_before() -> bool:
+            return used
+
+        first = used_before
+        while True:
+            lease = self._checkpoint_lease = make_lease(self.served, "relay", first)
+            await lease.acquire()
+            await self.relay.recover()
+            await lease.lost.wait()
+            self.relay.checkpoint.end()
+            first = None
 
     async def _tick(self) -> None:
         while True:
@@ -286,8 +299,11 @@ class Serving:
             self.served.crashed(error)
 
 
-def make_lease(served: Served, part: str) -> Lease:
-    """Return a lease, not yet acquired, for one part of an actor: its keys ("0") or its checkpoint ("relay")."""
+def make_lease(served: Served, part: str, used: Callable[[], Awaitable[bool]] | None = None) -> Lease:
+    """Return a lease, not yet acquired, for one part of an actor: its keys ("0") or its checkpoint ("relay").
+
+    `used` is an argument of `Lease`. By default, the turns stream tells whether the actor had an owner.
+    """
     return Lease(
         served.jetstream,
         bucket=served.names.lease_bucket,
@@ -295,5 +311,5 @@ def make_lease(served: Served, part: str) -> Lease:
         holder=served.holder,
         ttl=served.lease_ttl,
         replicas=served.replicas,
-        used=served.streams.used,
+        used=used or served.streams.used,
     )

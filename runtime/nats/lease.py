@@ -97,6 +97,8 @@ class Lease:
         self._server_ttl = math.ceil(ttl)
         self._used = used
         self._candidate = Candidate(key, self._server_ttl)
+        self._pause = _POLL
+        """Seconds until the next read of the lease of another holder."""
         self._taking: TakeOver | None = None
         """How the lease comes to this holder, since the first attempt to take it."""
         self._sequence = 0
@@ -140,6 +142,7 @@ class Lease:
         try:
             while True:
                 self._freed.clear()
+                self._pause = _POLL
                 try:
                     if not bucket_exists:
                         await self._jetstream.ensure_stream(bucket_config(self._bucket, self._replicas))
@@ -228,6 +231,7 @@ class Lease:
             used = last is not None or self._candidate.has_seen or await self._used()
             take_over = self._candidate.judge(last, used)
         if take_over is None:
+            self._pause = min(self._candidate.wait, _POLL)
             return False
         self._taking = take_over
         self.clean, self.unclean_at, self.left = take_over.clean, take_over.unclean_at, take_over.left
@@ -242,7 +246,7 @@ class Lease:
         """Wait for a release, or for the time of the next read."""
         if not self._freed.is_set():
             try:
-                await asyncio.wait_for(self._freed.wait(), min(max(self._candidate.wait, _REREAD_PAUSE), _POLL))
+                await asyncio.wait_for(self._freed.wait(), self._pause)
             except TimeoutError:
                 return
         for _ in range(_REREADS):

@@ -40,6 +40,10 @@ class Checkpoint:
         self.tracking = True
         self._advance()
 
+    def end(self) -> None:
+        """Stop being the owner: another process may be it now."""
+        self.tracking = False
+
     def mark_done(self, sequence: int) -> None:
         """Record that nothing is left to publish for `sequence`."""
         if sequence > self.position and sequence not in self._done_set:

@@ -188,8 +188,13 @@ class Streams:
             await self._same(stream)
 
     async def used(self) -> bool:
-        """Return whether the turns stream has ever had a message. Raises `ApiError`, `TimeoutError` and `PublishError`."""
-        return (await self._jetstream.stream_info(self._turns.name)).state.last_seq > 0
+        """Return whether the turns stream exists and has ever had a message: an owner stores its positions first.
+
+        Raises:
+            ApiError, PublishError, TimeoutError: The stream cannot be asked now.
+        """
+        info = await self._info(self._turns.name)
+        return info is not None and info.state.last_seq > 0
 
     def created(self, stream: str) -> str:
         """Return the creation time of a stream, as the server prints it; "" if the stream is not one of these."""
