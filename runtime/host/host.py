@@ -9,13 +9,15 @@ A host calls `on_start` of its actor, and then repeats *ownerships* until it dra
 3. **End.** A drain finishes the work in hand first. After a lost lease or a failure, the work in hand is abandoned; the
    next owner gets it again from JetStream. In both cases the lease is released last.
 
-Three things can go wrong, and count differently:
+Four things can go wrong, and count differently:
 
 - *A lost lease* takes the host back to standby, as often as it happens. No part of this process has failed, and a new
   process would not help against a slow network. The loss of a lease takes its time to live, so it cannot loop fast.
 - *A missing permission* takes it back to standby too, as often as it happens: another process may have it, and it may be
   given back. `/readyz` has the reason meanwhile.
-- *A failed part* (a crashed task, a deleted consumer, a storage error) does so too, after a growing pause. Most of
+- *A server that cannot serve now* (no answer, a cluster without a leader) does so too, after a growing pause and as often
+  as it happens. The first creation of the streams is repeated in the same way.
+- *A failed part* (a crashed task, a deleted consumer, a refused request) does so too, after a growing pause. Most of
   these failures pass, and a restart creates deleted consumers and streams again. A host that fails more than five times
   within a minute has a cause that restarts do not remove. `run` then raises `HostFailed`, and the process ends, so that
   its supervisor sees it.
@@ -39,6 +41,7 @@ from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby, has_standby
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import is_passing
 from runtime.nats.lease import Lease
 from runtime.options import Options
 from runtime.storage.streams import StateLost, Streams
@@ -135,7 +138,9 @@ class Host:
         self._refused_subject = ""
         """The subject that the server has refused last; empty since the host served."""
         self._prepared = asyncio.Event()
-        """Set as soon as the streams of the actor exist."""
+        """Set as soon as the streams of the actor exist, or the host drains before."""
+        self._passing = 0
+        """The failures since the host served that were those of a server that could not serve."""
         self._drain = asyncio.Event()
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
@@ -155,13 +160,8 @@ class Host:
             StateLost: The stream with the actor's state was deleted or replaced.
             ConfigurationError: A setting or a stream on the server cannot be used, at the start.
         """
-        if self.served.keyed:
-            await self.served.streams.refuse_other_domain()
-        await self.served.streams.ensure()
-        self._prepared.set()
-        # The actors of a process may react to each other, in a cycle too: each finds the streams of the others.
-        for sibling in self.siblings:
-            await sibling._prepared.wait()
+        if not await self._prepare():
+            return
         self._warn_of_unhandled_messages()
         if not await self.hooks.start():
             return
@@ -177,7 +177,7 @@ class Host:
                 except PermissionDenied as error:
                     await self._wait_for_permission(error)
                 except (ActorError, TimeoutError, OSError) as error:
-                    await self._back_off(error)
+                    await (self._wait_for_server(error) if is_passing(error) else self._back_off(error))
         finally:
             try:
                 # The handlers that were left alone may use what `on_stop` closes.
@@ -286,6 +286,32 @@ class Host:
             text, module = "%s: no handler for the %s %s of %s", contract.type.__module__
             logger.warning(text, self.name, contract.op, contract.type.__name__, module)
 
+    async def _prepare(self) -> bool:
+        """Create the streams, and wait until those of all siblings exist. Return False if the host drains before."""
+        try:
+            while not self._drain.is_set():
+                try:
+                    if await self._unless_draining(self._create_streams()):
+                        self.failure = ""
+                        break
+                except PermissionDenied as error:
+                    await self._wait_for_permission(error)
+                except (ActorError, TimeoutError) as error:
+                    if not is_passing(error):
+                        raise
+                    await self._wait_for_server(error)
+        finally:
+            self._prepared.set()
+        # The actors of a process may react to each other, in a cycle too: each finds the streams of the others.
+        for sibling in self.siblings:
+            await self._unless_draining(sibling._prepared.wait())
+        return not self._drain.is_set()
+
+    async def _create_streams(self) -> None:
+        if self.served.keyed:
+            await self.served.streams.refuse_other_domain()
+        await self.served.streams.ensure()
+
     async def _serve_once(self) -> None:
         """Run one ownership, from standby to its end. Raises the failure that ended it, unless a drain did."""
         keyed = self.served.keyed
@@ -302,6 +328,7 @@ class Host:
                 return
             self._serving = serving
             self.failure = self._refused_subject = ""
+            self._passing = 0
             self.ready.set()
             logger.info("%s: %s", self.name, self._summary())
             error = await self._wait_for_end(lease)
@@ -319,7 +346,7 @@ class Host:
                     self._left = [each for each in self._left if not each.done()]
                     self._left.append(asyncio.ensure_future(serving.end_left()))
 
-    async def _wait_for_end(self, lease: Lease) -> ActorError | None:
+    async def _wait_for_end(self, lease: Lease) -> ActorError | TimeoutError | None:
         """Wait for the end of the ownership. Return the failure, or None for a drain."""
         assert self._failure is not None
         drain = asyncio.ensure_future(self._drain.wait())
@@ -333,12 +360,12 @@ class Host:
             return None
         if self._failure.done():
             error = self._failure.result()
-            if isinstance(error, ActorError):
+            if isinstance(error, (ActorError, TimeoutError)):
                 return error
             return ActorError(f"{self.name}: a part failed: {type(error).__name__}: {error_text(error)}")
         return LeaseLost(f"{self.name}: the lease was lost")
 
-    async def _unless_draining(self, work: Coroutine[Any, Any, None]) -> bool:
+    async def _unless_draining(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run `work` to its end, or cancel it as soon as the host drains. Return whether it ended."""
         task = asyncio.ensure_future(work)
         drain = asyncio.ensure_future(self._drain.wait())
@@ -359,6 +386,15 @@ class Host:
             logger.error("%s: back to standby until the server permits it: %s", self.name, error)
         self.failure, self._refused_subject = str(error), error.subject
         await self._unless_draining(asyncio.sleep(_PERMISSION_PAUSE))
+
+    async def _wait_for_server(self, error: BaseException) -> None:
+        """Pause after a failure that passes by itself. It does not count: a new process would find the same server."""
+        self._passing += 1
+        failure = str(error) or type(error).__name__
+        if failure != self.failure:
+            self.failure = failure
+            logger.warning("%s: waits for the server: %s", self.name, failure)
+        await self._unless_draining(asyncio.sleep(_BACKOFF.nominal(self._passing)))
 
     async def _back_off(self, error: BaseException) -> None:
         """Count a failure, and pause before the next ownership. Raises `HostFailed` for one failure too many."""

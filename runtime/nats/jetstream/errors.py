@@ -7,12 +7,15 @@ from enum import IntEnum
 from typing import Final
 
 from runtime.errors import ActorError, ConfigurationError, PublishError
+from runtime.nats.errors import NoResponders, PermissionDenied
 from runtime.nats.jetstream.responses import ApiErrorBody
 
 
 class ErrorCode(IntEnum):
     """The error codes of nats-server that this package reacts to, under the server's names."""
 
+    CLUSTER_NO_PEERS = 10005
+    CLUSTER_NOT_ACTIVE = 10006
     CONSUMER_NOT_FOUND = 10014
     MESSAGE_NOT_FOUND = 10037
     SEQUENCE_NOT_FOUND = 10043
@@ -22,6 +25,7 @@ class ErrorCode(IntEnum):
     """A message was not deleted. The server uses this code for an absent message and for failures of the storage."""
     STREAM_NAME_IN_USE = 10058
     STREAM_NOT_FOUND = 10059
+    STREAM_REPLICAS_NOT_SUPPORTED = 10074
     WRONG_LAST_MESSAGE_ID = 10070
     WRONG_LAST_SEQUENCE = 10071
     CONSUMER_ALREADY_EXISTS = 10148
@@ -38,6 +42,13 @@ WRONG_SEQUENCE_CODES: Final = frozenset({ErrorCode.WRONG_LAST_SEQUENCE, ErrorCod
 
 INVALID_SCHEDULE_CODES: Final = frozenset({ErrorCode.SCHEDULE_PATTERN_INVALID, ErrorCode.SCHEDULE_TIME_ZONE_INVALID})
 """The refusals of a schedule that no retry can cure."""
+
+
+_NEED_A_CLUSTER: Final = frozenset({ErrorCode.CLUSTER_NOT_ACTIVE, ErrorCode.STREAM_REPLICAS_NOT_SUPPORTED})
+"""The refusals of a single server that is asked for replicas. Their status is that of a failure."""
+
+_FAILURE: Final = 500
+"""The first status of failures of the server. Those below are refusals of the request."""
 
 
 class ApiError(ActorError):
@@ -85,3 +96,17 @@ class WrongSequence(PublishError):
 
 class DuplicateInProcess(PublishError):
     """A message with this id is being replicated. Whether that message will be stored is not known yet."""
+
+
+def is_passing(error: BaseException) -> bool:
+    """Return whether an error passes by itself: the server did not answer, or cannot serve the request now.
+
+    A cluster without a leader, with too few nodes for the replicas, or just started answers in this way.
+    """
+    if isinstance(error, ApiError):
+        return error.err_code == ErrorCode.CLUSTER_NO_PEERS or (
+            error.code >= _FAILURE and error.err_code not in _NEED_A_CLUSTER
+        )
+    if isinstance(error, PublishError):
+        return not error.err_code and not isinstance(error, PermissionDenied)
+    return isinstance(error, (TimeoutError, NoResponders))
