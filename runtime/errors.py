@@ -68,6 +68,9 @@ class RequestError(ActorError):
     executed: bool | None = None
     """True if the command took effect, False if it certainly did not, None if that is unknown.
 
+    It covers all runs of the handler for this request, and the commands that the handler has sent: a rejection that follows a
+    nested command has the outcome None. It does not cover earlier requests under the same id.
+
     If it is False, a retry repeats nothing. If it is None, retry a command under the same id (`Bus.retry` does): an id takes
     effect once.
     """
@@ -78,7 +81,8 @@ class RequestError(ActorError):
 class NotDelivered(RequestError):
     """No process serves the subject, the service is stopping or cannot store the turn, or the connection is down (503).
 
-    Nothing was executed, so it is safe to retry.
+    Nothing was executed, so it is safe to retry, unless `executed` is None: an earlier attempt or a command that the handler
+    had sent may have been executed. Retry it under the same id then.
     """
 
     code = 503
@@ -128,8 +132,7 @@ class DeadlineExceeded(RequestError):
 class CallCycle(RequestError):
     """The chain of nested calls came back to a key that waits for it (508). The text names the path.
 
-    Without this error the calls would wait for each other until their deadline. `executed` is None if a handler on the path
-    had sent another command before.
+    Without this error the calls would wait for each other until their deadline.
     """
 
     code = 508
@@ -161,7 +164,9 @@ class RemoteError(RequestError):
 
 
 class Rejected(RemoteError):
-    """The domain refuses the command, which had no effect (409). Subclass it for refusals that callers distinguish.
+    """The domain refuses the command (409). Subclass it for refusals that callers distinguish.
+
+    Its turn has no effect. If the handler had sent commands before it refused, their effects stay, and `executed` is None.
 
     In a reaction, it is a permanent failure: the event becomes a dead letter without another attempt.
 
@@ -185,8 +190,7 @@ class NotFound(Rejected):
 class IdReused(RemoteError):
     """The command was not executed: its key has handled another command, or another body, under the same id (409).
 
-    The error tells nothing of the other command. Send this one under an id of its own. `executed` is None if the handler of an
-    actor without state has sent commands before the reuse was found.
+    The error tells nothing of the other command. Send this one under an id of its own.
 
     A handler does not get this error for a command that it sends again in another form: it gets the first reply.
     """

@@ -18,7 +18,7 @@ from runtime.actor.message import Command, Event, Message, Query, contract_of, m
 from runtime.bounds import YEAR, check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Route, make_route
-from runtime.client.sender import UNSERVED_OR_REFUSED, Sender
+from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
 from runtime.errors import (
     DeadlineExceeded,
     DeclarationError,
@@ -26,6 +26,7 @@ from runtime.errors import (
     NotDelivered,
     Overloaded,
     PublishError,
+    RequestError,
 )
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -44,6 +45,9 @@ _now = time.time_ns
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds that a request may take by default."""
+
+_RETRIED = (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed)
+"""The errors after which `Bus.retry` sends a command again."""
 
 
 class Bus:
@@ -128,7 +132,7 @@ class Bus:
 
         Raises:
             DeclarationError: The message is not a command.
-            Rejected: The actor refuses the command, which had no effect.
+            Rejected: The actor refuses the command.
             IdReused: The actor has handled another command, or another body, under this id.
             NotDelivered: No process serves the command, or there is no connection.
             Overloaded: The mailbox of the actor, or the lane of the key, is full.
@@ -168,17 +172,19 @@ class Bus:
 
         Raises:
             DeclarationError: The message is not a command.
-            RequestError: The error of the last attempt. The budget of the bus may end the attempts early: it allows one retry
+            RequestError: The error of the last attempt, with the outcome of all of them. The budget of the bus may end the attempts early: it allows one retry
                 for five requests, and saves up to 50. An attempt that met no process costs nothing.
         """
         command_id = new_id() if id is None else id
         sender = self._sender
         sender.budget.earn()
+        outcome: bool | None = False
         for attempt in range(1, policy.attempts + 1):
             try:
                 return await self.command(message, id=command_id, timeout=timeout)
-            except (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed) as error:
-                if attempt == policy.attempts or not sender.may_retry(error):
+            except RequestError as error:
+                outcome = keep_outcome(error, outcome)
+                if not isinstance(error, _RETRIED) or attempt == policy.attempts or not sender.may_retry(error):
                     raise
                 sender.retries.value += 1
                 pause = policy.delay(attempt, random.random())

@@ -49,6 +49,18 @@ _BACKOFF = Backoff(first=0.01, longest=0.1)
 """The pauses between attempts."""
 
 
+def keep_outcome(error: RequestError, earlier: bool | None) -> bool | None:
+    """Make the outcome in `error`, of the last attempt at a command, that of all its attempts, and return it.
+
+    Args:
+        error: The error, which knows of its own attempt only.
+        earlier: The outcome of the attempts before, as in `RequestError.executed`; False if there were none.
+    """
+    if earlier or (earlier is None and error.executed is False):
+        error.executed = earlier
+    return error.executed
+
+
 class Sender:
     """Sends the requests of a bus.
 
@@ -145,7 +157,7 @@ class Sender:
         failure: RequestError,
     ) -> Any:
         """Repeat a request that failed with `failure`, after growing pauses, for up to `RESEND_PERIOD` seconds."""
-        now = self._time()
+        now, outcome = self._time(), failure.executed
         end = now + RESEND_PERIOD
         for failures in itertools.count(1):
             # The last attempt is made at the end of the period, even if that shortens its pause.
@@ -158,8 +170,11 @@ class Sender:
             await asyncio.sleep(pause)
             try:
                 return await self.send(route, message, expires_at - self._time(), command_id, call, ())
-            except NotDelivered as error:
-                if isinstance(error, CircuitOpen) or (error.remote and NotDelivered not in retryable):
+            except RequestError as error:
+                outcome = keep_outcome(error, outcome)
+                if not isinstance(error, NotDelivered) or isinstance(error, CircuitOpen):
+                    raise
+                if error.remote and NotDelivered not in retryable:
                     raise
                 failure = error
             now = self._time()

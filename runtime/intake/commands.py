@@ -36,11 +36,6 @@ class CommandWork(Work, kw_only=True, eq=False):
     payload: bytes = b""
     """The body as received."""
 
-    @property
-    def executed(self) -> bool | None:
-        """Whether it took effect, if its turn has ended well; None if only a command that its handler sent may have."""
-        return self.stored or (None if self.commanded else False)
-
     def decode_again(self) -> Any:
         """Return the message as it was received. That of a long job is only stored here, and not changed."""
         handler = self.endpoint.handler
@@ -80,17 +75,16 @@ class CommandWork(Work, kw_only=True, eq=False):
 
     def overrun(self, reason: str) -> Exception:
         """Return the answer if the handler is cut: nothing of it is committed."""
-        executed = None if self.reruns else False  # A commit of an earlier run whose answer was lost may still arrive.
-        return DeadlineExceeded(f"{self.endpoint.subject}: the handler was cut at {reason}", executed=executed)
+        return DeadlineExceeded(f"{self.endpoint.subject}: the handler was cut at {reason}", executed=False)
 
     async def failed(self, error: BaseException) -> None:
         """Answer with the error. A command is not retried here: its caller decides."""
         self.endpoint.answer_error(self, error)
 
     def abandon(self) -> None:
-        """Answer that the command was not executed, or that its outcome is unknown if its commit is under way."""
+        """Answer that the command was not executed, or that its outcome is unknown."""
         stopping: RequestError = self.endpoint.stopping_error()
-        if self.committing:
+        if self.executed is not False:
             stopping = DeadlineExceeded(f"{self.endpoint.subject}: the outcome is unknown: the service is stopping")
         self.endpoint.answer_error(self, stopping)
 

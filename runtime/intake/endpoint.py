@@ -82,7 +82,7 @@ class Request(Protocol):
 
     @property
     def executed(self) -> bool | None:
-        """Whether it took effect, once its handler has returned; as in `RequestError`."""
+        """Whether it has taken effect; as in `RequestError`."""
         ...
 
 
@@ -139,6 +139,8 @@ class Endpoint:
         """
         span = request.span
         body = error_body(error, self.subject)
+        if request.executed or (body.executed is False and request.executed is None):
+            body.executed = request.executed  # The error speaks of one run, of a nested command perhaps.
         if body.code >= 500 and is_internal(error):
             span.record_exception(error)
             log_fault(logger, "%s failed", self.subject, error=error)

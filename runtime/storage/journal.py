@@ -50,7 +50,16 @@ _VERIFY_PAUSES = (0.0, 0.1, 0.5, 1.0)
 
 
 class Conflict(ActorError):
-    """Another writer has committed to this key. Forget the key, load it, and run the turns again."""
+    """Another writer has committed to this key. Forget the key, load it, and run the turns again.
+
+    Args:
+        text: The reason.
+        refused: Whether the stream has refused the commit. Otherwise it got no answer, and may be stored later.
+    """
+
+    def __init__(self, text: str, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
 
 
 class NotStored(ActorError):
@@ -228,7 +237,7 @@ class Journal:
             return sequence
         except WrongSequence:
             self.unsettled.discard(key.token)
-            return await self._find_stored(subject, record)
+            return await self._find_stored(subject, record, refused=True)
         except PublishError as error:
             if not doubtful:
                 self.unsettled.discard(key.token)
@@ -246,8 +255,8 @@ class Journal:
             raise NotStored(f"stream {self._names.turns_stream} refuses a record for its size") from error
         return max(int(info.config.get("max_msg_size", 0)) - headers, 0)
 
-    async def _find_stored(self, subject: str, record: Record) -> int:
-        """Return the sequence of a record that was sent without a clear answer, if it is the newest one.
+    async def _find_stored(self, subject: str, record: Record, refused: bool = False) -> int:
+        """Return the sequence of a record that was sent without a clear answer, or `refused`, if it is the newest one.
 
         A commit that timed out may have been stored; in one measurement 18 of 112 were. Sending it again would not tell:
         the stream checks the expected sequence before it looks for a duplicate message id, so it would refuse the
@@ -267,7 +276,7 @@ class Journal:
                 continue
             if stored is not None and _is_same(stored, record):
                 return stored.sequence
-            raise Conflict(f"{subject}: another writer has committed")
+            raise Conflict(f"{subject}: another writer has committed", refused)
         raise Unsettled(f"{subject}: it is not known whether the commit is stored")
 
 

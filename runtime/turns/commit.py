@@ -26,7 +26,6 @@ from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outg
 from runtime.storage.relay import Relay
 from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
 from runtime.telemetry.bursts import Bursts
-from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
 from runtime.turns.work import Rerun, Work, storage_error
 from runtime.wire.ids import id_time
@@ -144,17 +143,20 @@ class Commits:
                     finish(batch[0].span, None, TooLarge.__name__)
                     failures: dict[Staged, BaseException] = {batch[0]: TooLarge(str(error))}
                     await self._undo(key, pending, batch, failures)
-                except Conflict:
-                    await self._undo(key, pending, batch, self._after_conflict(batch))
+                except Conflict as error:
+                    await self._undo(key, pending, batch, self._after_conflict(batch, error))
                 except (NotStored, Unsettled) as error:
                     kind = type(error).__name__
                     self._bursts.log(logger, logging.ERROR, self._names.actor, kind, str(error), "commits failed")
+                    for staged in batch:
+                        staged.work.unsettled |= isinstance(error, Unsettled)
                     await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(self._names.actor, error)))
         except BaseException:
             # This process stops. The batch that was sent may be stored; the other turns are not.
             later = pending.undo()
             for work in [*(staged.work for staged in (*batch, *later)), *key.take_rerun()]:
-                work.abandon()
+                if not work.stored:
+                    work.abandon()
             key.forget()
             raise
         finally:
@@ -216,10 +218,11 @@ class Commits:
             for staged in batch:
                 finish(staged.span, None, type(error).__name__)
             raise
+        for staged in batch:
+            staged.work.committing, staged.work.stored = False, True
         self._relay.send(key, outgoing, sequence)
         for staged in batch:
             work = staged.work
-            work.committing, work.stored = False, True
             staged.span.end()
             if staged.call.callbacks:
                 token = attach(work.span, work.block)
@@ -253,12 +256,13 @@ class Commits:
             rerun.append(staged.work)
         key.requeue(rerun)
 
-    def _after_conflict(self, batch: list[Staged]) -> dict[Staged, BaseException]:
+    def _after_conflict(self, batch: list[Staged], error: Conflict) -> dict[Staged, BaseException]:
         """Return the turns that have rerun too often because another writer was faster, each with its error."""
         failures: dict[Staged, BaseException] = {}
         for staged in batch:
             work = staged.work
             work.reruns += 1
+            work.unsettled |= not error.refused
             if work.span.is_recording():
                 work.span.add_event("turn.conflict")
             if work.reruns > _MAX_RERUNS:
@@ -269,9 +273,10 @@ class Commits:
         for callback in call.callbacks:
             try:
                 callback()
-            except BaseException as error:  # application code; the turn has committed all the same
-                if failure_of(error, self._exit) is None:
-                    raise
+            except BaseException as error:  # noqa: BLE001 - application code; the turn has committed all the same
+                # No exception of a plain function is a cancellation of this task, so that all of them end here.
+                if isinstance(error, SystemExit | KeyboardInterrupt):
+                    self._exit(error)
                 log_fault(logger, "%s: an on_commit callback failed", self._names.actor, error=error)
 
     def _outgoing(self, key: Key[Work], call: TurnCall, outcome: Outcome) -> list[Outgoing]:

@@ -14,7 +14,7 @@ from runtime.actor.call import CallScope, Lists, Requests, TurnCall
 from runtime.actor.handler import Handler
 from runtime.actor.invoke import make_invoke
 from runtime.actor.outcome import Outcome, settle
-from runtime.errors import IdReused, InvalidValue, NotDelivered, PublishError, RemoteError, RequestError
+from runtime.errors import IdReused, NotDelivered, PublishError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled, Unreadable
@@ -169,10 +169,8 @@ class Turns:
 
     def release(self, work: Work, error: Exception) -> None:
         """End a message whose handler was cut and does not end, and let the next one of its key run."""
-        call = work.running
-        work.running = None
-        if isinstance(error, RequestError) and isinstance(call, TurnCall) and call.departed:
-            error.executed = None  # A nested command may be under way.
+        call, work.running = work.running, None
+        work.commanded |= isinstance(call, TurnCall) and call.departed > 0
         self.spawn(self._end(work, error))
 
     async def _end(self, work: Work, error: Exception) -> None:
@@ -354,11 +352,6 @@ class Turns:
             if work.deadline:
                 check_deadline(work, "while the message was handled; nothing was committed")
             return call, work.pack(settle(handler, call, value, state, self._states))
-        except (RequestError, InvalidValue) as error:
-            if call.departed and error.executed is False and not isinstance(error, RemoteError):
-                # The error is that of a nested command. Commands before it in the same handler have taken effect.
-                error.executed = None
-            raise
         finally:
             call.ended = True
             work.commanded |= call.departed > 0
@@ -367,13 +360,10 @@ class Turns:
         """Answer a message whose id was handled before. Raises `IdReused` if the id was that of another message."""
         if not work.repeats(handled):
             contract = work.handler.contract
-            reused = IdReused(
+            raise IdReused(
                 f"{self._served.names.prefix}{contract.actor}.{contract.op}.{contract.name}: the id was used for another "
                 f"message: use a new id for each {contract.op}"
             )
-            if work.commanded:
-                reused.executed = None
-            raise reused
         work.succeeded(handled.reply, True)
 
     def _make_scope(self, handler: Handler) -> CallScope:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import msgspec
 from opentelemetry.trace import Span
 
-from runtime.actor.call import Call
+from runtime.actor.call import Call, TurnCall
 from runtime.actor.handler import Handler
 from runtime.actor.outcome import Outcome
 from runtime.errors import DeadlineExceeded, NotDelivered, RequestError
@@ -58,13 +58,15 @@ class Work(msgspec.Struct, eq=False):
     reruns: int = 0
     """How often another writer was faster."""
     commanded: bool = False
-    """True once its handler has sent a command that may have been executed."""
+    """True once a run of its handler that has ended had sent a command that may have been executed."""
     ran: bool = False
     """True once its handler has run. Another run gets the message anew, since the handler may have changed a part of it."""
     stored: bool = False
     """True once its turn is committed."""
     committing: bool = False
     """True while its commit is under way: until the answer, the outcome is unknown."""
+    unsettled: bool = False
+    """True once a commit of it got no clear answer: it may be stored later."""
     remembered: bool = True
     """True if the id came with the message, so that the same message may come again."""
     deadline: float = 0.0
@@ -77,6 +79,19 @@ class Work(msgspec.Struct, eq=False):
     turns: Runs | None = None
     lane: "Key[Work] | None" = None
     """The key in whose lane it runs; set at admission, None for an actor without state."""
+
+    @property
+    def executed(self) -> bool | None:
+        """Whether the message has taken effect in any of its runs, as in `RequestError`. All answers follow it.
+
+        The outcome belongs to the message: the error that ends its last run knows nothing of the runs before, and the effects of
+        nested commands stay, whatever becomes of the turn.
+        """
+        if self.stored:
+            return True
+        running = self.running
+        departed = isinstance(running, TurnCall) and running.departed > 0
+        return None if self.committing or self.unsettled or self.commanded or departed else False
 
     @property
     def sent_at(self) -> float | None:
@@ -152,8 +167,7 @@ class Work(msgspec.Struct, eq=False):
 def check_deadline(work: Work, when: str) -> None:
     """Raise `DeadlineExceeded` if the deadline of `work` has passed."""
     if work.deadline and time.time() > work.deadline:
-        # A commit of an earlier run whose answer was lost may still arrive.
-        raise DeadlineExceeded(f"the deadline passed {when}", executed=None if work.reruns else False)
+        raise DeadlineExceeded(f"the deadline passed {when}", executed=False)
 
 
 def storage_error(actor: str, error: Exception) -> RequestError:

@@ -266,6 +266,44 @@ async def test_retry_sends_the_same_id_until_the_outcome_is_known(bus: Bus, fore
     assert len(foreign.seen) == 5 and len(ids) == 1
 
 
+NO, MAYBE, YES = error(503, "NotDelivered"), error(503, "NotDelivered", executed=None), (b'{"value":"x"}', None)
+REFUSED, FAILED = error(409, "SoldOut"), error(500, "HandlerFailed", executed=None)
+
+
+@pytest.mark.parametrize(
+    ("replies", "executed"),
+    [
+        ((NO, NO, NO), False),
+        ((NO, NO, REFUSED), False),
+        ((NO, MAYBE, NO), None),
+        ((MAYBE, NO, REFUSED), None),
+        ((FAILED, REFUSED, REFUSED), None),
+        ((YES, NO, NO), True),
+        ((MAYBE, YES, NO), True),
+    ],
+)
+async def test_the_outcome_of_a_retry_is_that_of_all_attempts(
+    bus: Bus, foreign: Foreign, replies: tuple[Any, ...], executed: bool | None
+) -> None:
+    await foreign.reply_with("command.tell", *replies)
+    with pytest.raises(RequestError) as caught:
+        await bus.retry(Tell(), policy=RetryPolicy(attempts=3, first=0.001))
+    assert caught.value.executed is executed
+
+
+@pytest.mark.parametrize(
+    ("replies", "executed"), [((NO, REFUSED), False), ((MAYBE, REFUSED), None), ((MAYBE, NO, REFUSED), None)]
+)
+async def test_the_outcome_of_a_nested_command_is_that_of_all_attempts(
+    bus: Bus, foreign: Foreign, replies: tuple[Any, ...], executed: bool | None
+) -> None:
+    await foreign.reply_with("command.tell", *replies)
+    call = Call(scope=CallScope("teller", bus, None, "test"))
+    with pytest.raises(SoldOut) as caught:
+        await bus.request(Tell(), command_id="t", timeout=5, call=call)
+    assert caught.value.executed is executed and len(foreign.seen) == len(replies)
+
+
 @pytest.mark.parametrize(
     "reply", [error(409, "SoldOut"), error(400, "InvalidMessage"), error(404, "NotFound"), error(508, "CallCycle")]
 )

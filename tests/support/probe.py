@@ -79,6 +79,19 @@ class Probe(testing.System):
         """Return an object that stays the same for one ownership; None in standby."""
         return self._host(actor).serving
 
+    def expire(self, actor: str) -> None:
+        """Let the lease of `actor` be over by the clock of this process, as after a pause."""
+        lease = self._host(actor)._lease
+        assert lease is not None
+        lease._valid_until = 0.0
+
+    def note_exits(self) -> list[BaseException]:
+        """Return a list that gets each exception by which an actor asks for the end of the process. It does not end then."""
+        asked: list[BaseException] = []
+        for host in self.runner.hosts:
+            host.on_exit = asked.append
+        return asked
+
     def drain(self, actor: str) -> None:
         """Drain one actor."""
         self._host(actor).drain()
