@@ -27,12 +27,16 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.list:
         for name, scenario in ALL.items():
-            print(f"{name:22} {(scenario.__doc__ or '').strip()}")
+            print(f"{name:26} {(scenario.__doc__ or '').strip()}")
         return 0
     results = [
         run(name, arguments.seed, short=arguments.short, seconds=arguments.seconds, keep=arguments.keep)
         for name in arguments.only or ALL
     ]
+    if reads := sum(result.reads for result in results):
+        # A control must find stale answers; they are not counted.
+        stale = sum(result.stale for result in results if not result.name.startswith("control-"))
+        print(f"\n{reads:,} reads were checked, {stale:,} outside of controls were stale")
     failed = [result for result in results if not result.good]
     print(f"\n{len(results) - len(failed)} of {len(results)} scenarios passed, seed {arguments.seed}")
     return 1 if failed else 0
@@ -76,6 +80,8 @@ def describe(result: Result, short: bool = False) -> str:
         f"  faults  {result.faults}",
         f"  lost {result.lost}, twice {result.twice}, longest stall {result.stall:.2f} s, took {result.seconds:.0f} s",
     ]
+    if result.reads:
+        lines.append(f"  reads {result.reads:,}, stale {result.stale:,}")
     lines += [f"  {name}: {value}" for name, value in result.figures.items()]
     if result.good:
         lines.append("  ok")

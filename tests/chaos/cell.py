@@ -28,6 +28,10 @@ class Result:
     lost: int = 0
     twice: int = 0
     stall: float = 0.0
+    reads: int = 0
+    """Answers of queries, lists and rejections that were checked."""
+    stale: int = 0
+    """Those of them that are older than an answer which had arrived before they were requested."""
     figures: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -91,6 +95,8 @@ class Cell:
         url: str = "",
         ping: float = 1.0,
         tick: float = 5.0,
+        suspendable: bool = False,
+        inside: Iterable[str] = (),
     ) -> Worker:
         """Start a process, and start it again each time it ends.
 
@@ -103,6 +109,8 @@ class Cell:
             url: URL of the servers; by default those of the cell.
             ping: Seconds between pings to the server.
             tick: Seconds between the periodic checks of the relay.
+            suspendable: Let the monotonic clock of the process stand still while it is stopped (`fleet.suspended`).
+            inside: The beginning of the command line, for a process in a network namespace.
         """
         arguments = [
             "-m",
@@ -115,10 +123,12 @@ class Cell:
         ]
         arguments += ["--lease-ttl", str(lease_ttl), "--replicas", str(self.servers.replicas)]
         arguments += ["--ping", str(ping), "--tick", str(tick)]
+        if suspendable:
+            arguments.append("--suspendable")
         for safeguard in without:
             arguments += ["--without", safeguard]
         name = f"{self.namespace}-{'-'.join(actor.rpartition(':')[2] for actor in actors)}"
-        return self.fleet.start(Program(name, arguments, list(kills), keep))
+        return self.fleet.start(Program(name, arguments, list(kills), keep, tuple(inside)))
 
     async def verdict(self, **options: Any) -> Verdict:
         """Stop the load, wait until all effects have arrived, and compare them with the outcomes; see `audit`."""

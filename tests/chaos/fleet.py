@@ -27,6 +27,8 @@ class Program:
     kills: list[str] = field(default_factory=list)
     keep: bool = True
     """Start the process again when it ends."""
+    inside: tuple[str, ...] = ()
+    """The beginning of the command line, for a process in a network namespace."""
 
 
 class Worker:
@@ -170,7 +172,7 @@ class Fleet:
             armed = ["--kill", worker.armed] if worker.armed else []
             with worker.log.open("ab") as log:
                 worker.process = await asyncio.create_subprocess_exec(
-                    sys.executable, *worker.program.arguments, *armed, stdin=asyncio.subprocess.DEVNULL, stdout=log,
+                    *worker.program.inside, sys.executable, *worker.program.arguments, *armed, stdin=asyncio.subprocess.DEVNULL, stdout=log,
                     stderr=log, cwd=ROOT, start_new_session=True, env=_environment(),
                 )  # fmt: skip
             code = await worker.process.wait()
@@ -209,4 +211,19 @@ def paused(workers: Iterable[Worker]) -> Iterator[None]:
         yield
     finally:
         for worker in stopped:
+            worker.signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def suspended(workers: Iterable[Worker]) -> Iterator[None]:
+    """Stop the workers as the suspension of their machine does: `time.monotonic` does not count the time of the block.
+
+    The workers must be started with ``suspendable``.
+    """
+    stopped = [worker for worker in workers if worker.signal(signal.SIGSTOP)]
+    try:
+        yield
+    finally:
+        for worker in stopped:
+            worker.signal(signal.SIGUSR1)  # handled when the process continues, before anything else
             worker.signal(signal.SIGCONT)

@@ -16,7 +16,7 @@ from runtime.host.host import Deployment
 from runtime.host.process import run
 from runtime.nats.options import ConnectionOptions
 from runtime.telemetry import setup_logging
-from tests.chaos import faults, safeguards
+from tests.chaos import faults, safeguards, suspension
 from tests.chaos.actors import ACTORS
 
 logger = logging.getLogger("chaos")
@@ -37,11 +37,14 @@ def main() -> int:
     parser.add_argument("--without", action="append", default=[], choices=safeguards.SAFEGUARDS)
     parser.add_argument("--ping", type=float, default=1.0, help="seconds between pings to the server")
     parser.add_argument("--tick", type=float, default=5.0, help="seconds between checks of the relay")
+    parser.add_argument("--suspendable", action="store_true", help="see tests.chaos.suspension")
     arguments = parser.parse_args()
 
     _die_with_parent()
     setup_logging("INFO", "text")
     serving._TICK = arguments.tick
+    if arguments.suspendable:
+        suspension.install()
     actors = [_find(name) for name in arguments.actors]
     if arguments.kill:
         point, _, times = arguments.kill.partition(":")

@@ -1,16 +1,29 @@
-"""A TCP proxy that can stop forwarding: connections stay open without FIN or RST, but no data passes."""
+"""A TCP proxy that can stop forwarding, or hold data back: connections stay open without FIN or RST, but no data passes.
+
+``python -m tests.chaos.proxy PORT PATH`` forwards connections to 127.0.0.1:PORT to the Unix socket PATH, out of a network
+namespace for example.
+"""
 
 import asyncio
+import sys
 from types import TracebackType
 
 
 class Proxy:
-    """Forwards connections from a free port of the loopback interface to `port`."""
+    """Forwards connections from the loopback interface, or from a Unix socket, to a server.
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    Args:
+        target: The port of the server, or the path of its Unix socket.
+        listen: The port to listen on, or the path of a Unix socket; by default a free port.
+    """
+
+    def __init__(self, target: int | str, listen: int | str = 0) -> None:
+        self._target = target
+        self._listen = listen
         self._server: asyncio.Server | None = None
         self._passing = asyncio.Event()
+        self._sending = asyncio.Event()
+        self._sending.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -22,9 +35,20 @@ class Proxy:
         """Stop forwarding on all open connections, in both directions and for good. New connections are forwarded."""
         self._passing = asyncio.Event()
 
+    def hold(self) -> None:
+        """Hold back what clients send, on all connections. What the server sends is forwarded."""
+        self._sending.clear()
+
+    def release(self) -> None:
+        """Forward what was held back, and what follows."""
+        self._sending.set()
+
     async def __aenter__(self) -> "Proxy":
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
+        if isinstance(self._listen, str):
+            self._server = await asyncio.start_unix_server(self._connected, self._listen)
+        else:
+            self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._listen)
+            self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(
@@ -39,24 +63,54 @@ class Proxy:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         generation = self._passing
         try:
-            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            if isinstance(self._target, str):
+                target_reader, target_writer = await asyncio.open_unix_connection(self._target)
+            else:
+                target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:
             writer.close()
             return
-        for source, sink in ((reader, target_writer), (target_reader, writer)):
-            task = asyncio.get_running_loop().create_task(self._pass(source, sink, generation))
+        for source, sink, sends in ((reader, target_writer, True), (target_reader, writer, False)):
+            task = asyncio.get_running_loop().create_task(self._pass(source, sink, generation, sends))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _pass(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, generation: asyncio.Event) -> None:
+    async def _pass(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, generation: asyncio.Event, sends: bool
+    ) -> None:
+        received: asyncio.Queue[bytes] = asyncio.Queue()
+        reading = asyncio.get_running_loop().create_task(_read(source, received))
         try:
-            while data := await source.read(65536):
+            while data := await received.get():
                 if self._passing is not generation:
+                    reading.cancel()
                     await asyncio.Event().wait()  # frozen until the proxy ends
+                if sends:
+                    await self._sending.wait()
                 sink.write(data)
                 await sink.drain()
         except OSError:
             sink.transport.abort()
         finally:
+            reading.cancel()
             if self._passing is generation:
                 sink.close()
+
+
+async def _read(source: asyncio.StreamReader, received: asyncio.Queue[bytes]) -> None:
+    """Read at once what arrives, also while it is held: a client that gives up may reset its connection."""
+    try:
+        while data := await source.read(65536):
+            received.put_nowait(data)
+    except OSError:
+        pass
+    received.put_nowait(b"")
+
+
+async def _serve(port: int, path: str) -> None:
+    async with Proxy(path, port):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), sys.argv[2]))

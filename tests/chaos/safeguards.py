@@ -5,14 +5,17 @@ A control run must then find the lost effects, double effects or disorder that t
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
+from runtime import clocks
 from runtime.intake.event_work import EventWork
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import ConsumerInfo
 from runtime.nats.lease import Lease
+from runtime.nats.lease_take_over import Candidate
 from runtime.storage import outbox_messages, relay
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.dead_letters import DeadLetters
@@ -172,6 +175,21 @@ def _stored_effects() -> None:
     _replace(NestedRequests, "wait_stored", at_once)
 
 
+def _lease_wait() -> None:
+    """A lease that somebody deleted is free at once."""
+    is_over = Candidate._is_over
+
+    def at_once(self: Candidate, sequence: int) -> bool:
+        return is_over(self, sequence) or not sequence
+
+    _replace(Candidate, "_is_over", at_once)
+
+
+def _suspended_clock() -> None:
+    """The clock of leases does not count the time for which the machine was suspended."""
+    _replace(clocks, "elapsed", lambda: time.monotonic())  # noqa: PLW0108 - the suite replaces this clock later
+
+
 SAFEGUARDS: dict[str, Callable[[], None]] = {
     "deduplication": _deduplication,
     "dedup-entries": _dedup_entries,
@@ -185,5 +203,7 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "dead-letters-first": _dead_letters_first,
     "deadlines": _deadlines,
     "stored-effects": _stored_effects,
+    "lease-wait": _lease_wait,
+    "suspended-clock": _suspended_clock,
 }
 """The safeguards by name, each with the function that switches it off."""

@@ -1,6 +1,9 @@
 """The scenarios, one module per group of faults. `ALL` lists them by name."""
 
 from tests.chaos.cell import Scenario
+from tests.chaos.scenarios.bank import bank_cuts, bank_held_commits, bank_kills, bank_pauses, bank_suspended
+from tests.chaos.scenarios.bank_controls import control_bank_clock, control_bank_effects, control_bank_lease
+from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refused
 from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, on_three_nodes
 from tests.chaos.scenarios.controls import (
     control_check,
@@ -60,6 +63,17 @@ ALL: dict[str, Scenario] = {
     "overload": overload,
     "poison": poison,
     "dead-letters": dead_letters,
+    "bank-pauses": bank_pauses,
+    "bank-suspended": bank_suspended,
+    "bank-held-commits": bank_held_commits,
+    "bank-cuts": bank_cuts,
+    "bank-kills": bank_kills,
+    "bank-leases": bank_leases,
+    "bank-refused": bank_refused,
+    "bank-disk": bank_disk,
+    "control-bank-clock": control_bank_clock,
+    "control-bank-effects": control_bank_effects,
+    "control-bank-lease": control_bank_lease,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
     "cluster-recovery": on_three_nodes(recovery),

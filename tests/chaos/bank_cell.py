@@ -1,0 +1,196 @@
+"""One bank under test: its processes, its customers, and the report of what they have seen."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from runtime import ActorError, PublishError
+from runtime.nats.jetstream.client import JetStream
+from runtime.wire.subjects import Names
+from tests.chaos.bank_audit import BankVerdict, Movement, audit_bank
+from tests.chaos.cell import Cell, Result, Setting, open_cell, timed
+from tests.chaos.depositors import ATTEMPT, LONG_TIMEOUT, Crowd, Depositors
+from tests.chaos.fleet import Worker
+from tests.chaos.history import History
+from tests.chaos.porcupine import Unavailable, check_linearizable
+from tests.chaos.servers import Servers
+
+BANK = "tests.chaos.bank:Bank"
+BOOKS = "tests.chaos.bank:Books"
+
+
+class BankCell:
+    """A bank with its customers."""
+
+    def __init__(self, cell: Cell, setting: Setting, crowd: Crowd) -> None:
+        self.cell = cell
+        self.servers = cell.servers
+        self.depositors = Depositors(cell.bus, setting.rng(f"{cell.namespace}/depositors"), crowd)
+        self.banks: list[Worker] = []
+        """The processes of the bank: the owner of its keys, and standbys."""
+        self.jetstream = JetStream(cell.connection, timeout=2.0)
+        self._full = not setting.short
+
+    @property
+    def history(self) -> History:
+        return self.depositors.history
+
+    def start_bank(self, **options: Any) -> Worker:
+        """Start one more process of the bank; see `Cell.start`."""
+        worker = self.cell.start(BANK, **options)
+        self.banks.append(worker)
+        return worker
+
+    async def watch_events(self) -> None:
+        """Let each `Moved` event show its version: whoever queries an account after an event must not see less."""
+        names = Names("bank", self.cell.namespace)
+        await self.cell.connection.subscribe(names.event("moved", "*"), self._on_moved)
+
+    def _on_moved(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        movement = msgspec.json.decode(payload, type=Movement)
+        self.history.show(movement.account, movement.version)
+
+    async def owner(self) -> Worker:
+        """Return the process that the lease names, once it names a living one.
+
+        Raises:
+            TimeoutError: It names none for 30 seconds.
+        """
+        bucket = f"{self.cell.namespace}-leases"
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    stored = await self.jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.bank.0")
+                    pid = msgspec.json.decode(stored.payload)["pid"] if stored is not None and stored.payload else 0
+                except (ActorError, PublishError, TimeoutError):
+                    pid = 0
+                for worker in self.banks:
+                    if worker.alive and worker.pid == pid:
+                        return worker
+                await asyncio.sleep(0.02)
+
+    async def finish(self, result: Result, bound: float, *, patience: float = 25.0) -> BankVerdict:
+        """Stop the customers, audit the bank, and add what was found to the result.
+
+        Args:
+            result: The result of the scenario.
+            bound: The longest permitted wait of an operation in seconds. A single attempt ends at its deadline in any case.
+            patience: Seconds without progress after which missing movements count as lost.
+        """
+        await self.depositors.stop()
+        verdict = await audit_bank(self.cell.connection, self.cell.namespace, self.history, patience=patience)
+        for account, chain in verdict.chains.items():
+            self.history.show(account, max(chain, default=0))
+        await self.depositors.read_all()  # nobody writes any more, so a copy that is stale would stay so
+        history = self.history
+        result.lost += verdict.lost
+        result.twice += verdict.twice
+        result.reads += len(history.reads) + history.listed
+        result.stale += history.stale + history.stale_lists + history.stale_commands
+        result.stall = max(result.stall, history.stall)
+        self._count(result, verdict)
+        self._judge(result, verdict)
+        for kind, wait in history.waits.items():
+            most = LONG_TIMEOUT + 0.5 if kind == ATTEMPT else bound
+            result.require(wait <= most, f"a {kind} waited for {wait:.2f} s, and {most:g} s is the bound")
+        if self._full:
+            await self._check_linearizable(result, verdict)
+        return verdict
+
+    def _count(self, result: Result, verdict: BankVerdict) -> None:
+        history, figures = self.history, result.figures
+        figures["commands"] = figures.get("commands", 0) + history.successes
+        figures["attempts of unknown outcome, refused"] = f"{history.unknown}, {history.refused}"
+        figures["made of nothing, executed although refused"] = f"{verdict.made}, {verdict.phantoms}"
+        figures["accounts in lists, behind by less than a second"] = f"{history.listed}, {history.lagging}"
+        figures["longest waits, s"] = ", ".join(f"{kind} {wait:.2f}" for kind, wait in sorted(history.waits.items()))
+
+    def _judge(self, result: Result, verdict: BankVerdict) -> None:
+        history = self.history
+        stale = history.stale + history.stale_lists + history.stale_commands
+        if stale:
+            kinds = f"{history.stale} queries, {history.stale_lists} in lists, {history.stale_commands} commands"
+            result.problems += [f"stale answers: {kinds}", *(f"  {line}" for line in history.examples)]
+        if not verdict.good:
+            result.problems.append(
+                f"lost {verdict.lost}, twice {verdict.twice}, made of nothing {verdict.made}, "
+                f"executed although refused {verdict.phantoms}, wrong answers {verdict.wrong}, unresolved {verdict.unresolved}"
+            )
+            result.problems += [f"  {line}" for line in verdict.problems]
+        for line, number in history.unexpected.most_common(5):
+            result.problems.append(f"an outcome outside the contract, {number} times: {line}")
+        exits = {code for worker in self.cell.fleet.workers for code in worker.exit_codes} - {0, -signal.SIGKILL}
+        result.require(not exits, f"processes ended with {exits}")
+        self.cell.check_logs(result)
+
+    async def _check_linearizable(self, result: Result, verdict: BankVerdict) -> None:
+        try:
+            report = await check_linearizable(self.history, verdict)
+        except Unavailable as reason:
+            result.problems.append(f"the histories were NOT checked for linearizability: {reason}")
+            return
+        result.figures["operations checked by Porcupine"] = report.checked
+        for name, chunks in (("is not linearizable", report.illegal), ("was not checked in time", report.timed_out)):
+            if chunks:
+                result.problems.append(f"{len(chunks)} histories: each {name}; first: {chunks[0]}")
+
+
+@asynccontextmanager
+async def open_bank(
+    setting: Setting,
+    result: Result,
+    namespace: str,
+    *,
+    crowd: Crowd | None = None,
+    banks: Sequence[dict[str, Any]] = ({}, {}),
+    without: Iterable[str] = (),
+    servers: Servers | None = None,
+    **options: Any,
+) -> AsyncIterator[BankCell]:
+    """Run a bank on servers of its own for the duration of the block, under load.
+
+    Args:
+        setting: The setting of the scenario.
+        result: Gets the duration of the block.
+        namespace: The namespace.
+        crowd: The customers.
+        banks: Options of `Cell.start` for each process of the bank.
+        without: Safeguards of the bank that are switched off.
+        servers: Servers that run already.
+        options: Options of `Cell.start` for all of them.
+    """
+    async with timed(result):
+        if servers is not None:
+            async with _on(servers, setting, namespace, crowd, banks, without, options) as bank:
+                yield bank
+            return
+        async with (
+            Servers(setting.directory, setting.nodes) as own,
+            _on(own, setting, namespace, crowd, banks, without, options) as bank,
+        ):
+            yield bank
+
+
+@asynccontextmanager
+async def _on(
+    servers: Servers,
+    setting: Setting,
+    namespace: str,
+    crowd: Crowd | None,
+    banks: Sequence[dict[str, Any]],
+    without: Iterable[str],
+    options: dict[str, Any],
+) -> AsyncIterator[BankCell]:
+    async with open_cell(setting, servers, namespace) as cell:
+        bank = BankCell(cell, setting, crowd or Crowd())
+        await bank.watch_events()
+        for own in banks:
+            bank.start_bank(without=without, **options, **own)
+        cell.start(BOOKS, lease_ttl=options.get("lease_ttl", 1.0))
+        bank.depositors.start()
+        await bank.depositors.wait_for_more(100)
+        yield bank
