@@ -266,8 +266,6 @@ class Host:
         logger.warning(
             "%s: the code of the actor raised %s: the process drains and ends", self.name, type(error).__name__
         )
-        if self._serving is not None:
-            self._serving.exit_raised = True
         self.on_exit(error)
 
     def _summary(self) -> str:

@@ -19,8 +19,8 @@ The parts depend on each other, so their order is fixed. **Start**:
    within the process (ADR 010).
 3. Everything in hand runs to its end. `Host.wait_idle` explains why hosts may wait for each other here.
 4. The relay publishes the events of the last turns.
-5. The consumer positions are saved. They show the next owner that this one shut down cleanly and did not crash on an
-   event (ADR 012).
+5. The consumer positions are saved. They show the next owner that this process did not die, perhaps of an event
+   (ADR 012).
 6. The checkpoint of the relay is saved, so that the next owner has few records to read (ADR 006).
 7. A flush ensures that the server has received all of this before the host releases the lease.
 
@@ -99,9 +99,6 @@ class Serving:
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
         ]
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
-        self.exit_raised = False
-        """Whether code of the actor has asked for the end of the process. An event may end every process in that way, so
-        the next owner counts it as a crash."""
         self._subscriptions: list[Subscription] = []
         self._discovery: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -161,8 +158,7 @@ class Serving:
                     self._discovery.stop()
                 await self._finish_in_hand()
                 await self.relay.drain()
-                if not self.exit_raised:
-                    await self.consumers.save_positions()
+                await self.consumers.save_positions()
                 await self.relay.save()
                 await served.connection.flush()
         except TimeoutError:
@@ -191,6 +187,7 @@ class Serving:
             self.relay.stop()
         finally:
             await asyncio.gather(self.turns.close(), self.workers.close())
+            await self.consumers.end()
             self.served.bursts.flush()
             if self._checkpoint_lease is not None:
                 await release(self._checkpoint_lease, self.settled)

@@ -9,5 +9,6 @@ Used from outside:
 The other modules are internal: `endpoint` (the answers of queries and commands), `reactions`, `timers` and `redrive`
 (the receivers of the consumers), `sources` (the streams of other actors), `assignment` (the
 consumer of each reaction), `durables` (the consumers on the server),
-`event_work` (a delivery in a turn) and `poison` (events that may have crashed their process).
+`event_work` (a delivery in a turn), `blame`, `watch` and `alone` (events that may have ended their process), and `poison`
+(those of actors without state).
 """

@@ -8,9 +8,8 @@ solved here, for actors with state:
 - **A paused owner must not receive events that its successor needs.** The successor resets the consumer and then
   expects every event from there on (ADR 005). A pull request of the old owner that is still open would take events
   away. So a request expires on the server before the lease of its owner does: see `_REQUEST_EXPIRY`.
-- **An event that crashes its process must not do so for ever.** The position of a consumer counts the owners in a row
-  that crashed while the same events were in flight. After three, these events are poison-message candidates, and
-  `PoisonCandidates` runs each one alone (ADR 012).
+- **An event that ends its process must not do so for ever.** The position of a consumer has the deaths of former owners.
+  After a death, `Watch` stores which events run, and runs those alone that ran at another death (ADR 012).
 """
 
 import asyncio
@@ -24,12 +23,14 @@ import msgspec
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError
 from runtime.intake.assignment import Assignment
+from runtime.intake.blame import used_attempts
 from runtime.intake.durables import Durables
 from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
 from runtime.intake.redrive import Redrives
 from runtime.intake.sources import Sources
 from runtime.intake.timers import Timers
+from runtime.intake.watch import Watch
 from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
@@ -45,8 +46,6 @@ logger = logging.getLogger("actorloom.intake")
 
 _ACK_WAIT = 30
 """Seconds after which the server delivers an unacknowledged event again, unless it is reported as in progress."""
-_CRASHES = 3
-"""Owners in a row that crash before the events in flight at the first crash become poison-message candidates."""
 _REQUEST_EXPIRY = 0.75
 """The fraction of a lease after which a pull request of its owner expires.
 
@@ -78,6 +77,9 @@ class Consumers:
         self._turns = turns
         self._active: list[_ActiveConsumer] = []
         self._candidates: list[PoisonCandidates] = []
+        self._watches: dict[tuple[str, str], Watch] = {}
+        self._left = True
+        """False from the first position that names this owner until a drain has saved the positions."""
         self._check_now = asyncio.Event()
         self._since_warnings: list[str] = []
         self._durables = Durables(served, on_stored)
@@ -122,22 +124,37 @@ class Consumers:
         """Stop pulling. Deliveries in hand stay in hand until their turns end."""
         await self.sources.stop()
         await asyncio.gather(*(active.puller.stop() for active in self._active))
-        for candidates in self._candidates:
-            candidates.stop()
+        for receiver in (*self._candidates, *self._watches.values()):
+            receiver.stop()
 
     async def save_positions(self) -> None:
         """Save the position of every consumer without an owner: this owner shuts down cleanly.
 
-        The caller has waited until nothing is in hand. A position that cannot be saved is logged; the next owner may
-        then count a crash, which has no effect unless more follow.
+        The caller has waited until nothing is in hand. A position that cannot be saved is logged.
         """
         results = await asyncio.gather(
-            *(self._durables.save_without_owner(stream, config.durable) for stream, config, _ in self._active),
+            *(
+                self._durables.save_without_owner(stream, config.durable, reactions.exits)
+                for (stream, config, _), reactions in zip(self._active, self.reactions, strict=True)
+            ),
             return_exceptions=True,
         )
-        for error in results:
-            if error is not None:
-                logger.warning("%s: the position of a consumer could not be saved: %r", self._served.name, error)
+        errors = [error for error in results if error is not None]
+        for error in errors:
+            logger.warning("%s: the position of a consumer could not be saved: %r", self._served.name, error)
+        self._left = not errors
+
+    async def end(self) -> None:
+        """Store that this process lives, for the next owner, unless a drain has shown it. Called when no handler runs.
+
+        Without it, the next owner would take the end of this ownership for the death of the process.
+        """
+        if any(reactions.exits for reactions in self.reactions) and self._turns.owns() and not self._left:
+            await self.save_positions()  # A start that was cut short is not drained.
+        for candidates in self._candidates:
+            candidates.survived()
+        if self._served.keyed and not self._left:
+            self.positions.report_survival(self._served.holder, self._durables.ownership)
 
     async def wait_for_check(self, timeout: float) -> None:
         """Wait until the next `check` is due: after `timeout` seconds, or as soon as a consumer seems to be deleted."""
@@ -158,6 +175,9 @@ class Consumers:
         """
         for stream, config, _ in tuple(self._active):
             await self._durables.check(stream, config)
+            watch = self._watches.get((stream, config.durable))
+            if watch is not None and (position := self.positions.get(stream, config.durable)) is not None:
+                watch.update(position)
 
     async def _react(self, found: StreamInfo, handlers: list[Handler], waited_since: float | None) -> None:
         """Create the consumers of a source, and pull from them. Those that have started before stay as they are."""
@@ -180,7 +200,8 @@ class Consumers:
         config = msgspec.structs.replace(
             config, ack_wait=_ACK_WAIT * SECOND, max_ack_pending=served.options.in_hand + served.options.parked
         )
-        position = await self._durables.ensure(stream, config)
+        self._left = False
+        position = await self._durables.ensure(stream, config, reactions.attempts()[0])
         expires = served.lease_ttl * _REQUEST_EXPIRY if served.keyed else _SHARED_REQUEST_EXPIRY
         puller = Puller(
             served.jetstream,
@@ -201,25 +222,31 @@ class Consumers:
         self._active.append(_ActiveConsumer(stream, config, puller))
 
     def _receiver(self, reactions: Reactions, durable: str, position: ConsumerPosition) -> Callable[[Delivery], None]:
-        """Return the function that receives deliveries: the reactions, or `PoisonCandidates` in front of them.
+        """Return the function that receives deliveries: the reactions, or in front of them a `Watch` or `PoisonCandidates`.
 
-        An actor with state needs these only after crashes. For an actor without state, the server's count of deliveries
+        An actor with state needs a watch only after a death. For an actor without state, the server's count of deliveries
         shows a candidate, which may come at any time.
         """
         served = self._served
-        if served.keyed:
-            # With few attempts, fewer crashes are enough, so that an attempt is left to run alone.
-            if position.crashes < max(min(_CRASHES, served.options.retry.attempts - 1), 1):
-                return reactions.deliver
+        if not served.keyed:
+            candidates = PoisonCandidates(reactions, self._durables.positions, durable)
+            self._candidates.append(candidates)
+            return candidates.deliver
+        suspects = used_attempts(position)
+        if not suspects and not position.deaths:
+            return reactions.deliver
+        if suspects:
             logger.error(
-                "%s: %d processes in a row ended with events of %s in hand: those up to %d run one at a time",
-                served.name, position.crashes, reactions.stream, position.last_in_flight,
+                "%s: %d events of %s ran when a process ended: they run one at a time (sequences %s)",
+                served.name, len(suspects), reactions.stream, ", ".join(map(str, sorted(suspects)[:10])),
             )  # fmt: skip
-        candidates = PoisonCandidates(
-            reactions, self._durables.positions, durable, position.last_in_flight, position.crashes
-        )
-        self._candidates.append(candidates)
-        return candidates.deliver
+        else:
+            logger.warning(
+                "%s: %s ended with events of %s in hand: those up to %d are watched",
+                served.name, position.deaths[-1].owner, reactions.stream, position.last_in_hand,
+            )  # fmt: skip
+        watch = self._watches[reactions.stream, durable] = Watch(reactions, self.positions, durable, position)
+        return watch.deliver
 
     def _on_full(self, stream: str) -> None:
         served = self._served

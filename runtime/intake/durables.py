@@ -5,17 +5,19 @@ Two problems of a change of owners are solved here, for actors with state:
 - **A deleted consumer must not start over.** The server creates a consumer at the start of its stream. Events older
   than the ids that the actor remembers would then take effect twice. The floor of each consumer is saved every few
   seconds, and a consumer that is created again continues there.
-- **An event that crashes its process must not do so for ever.** The reset of a consumer also resets the server's count
-  of deliveries. So the position counts the owners in a row that crashed while the same events were in flight.
+- **An event that ends its process must not do so for ever.** The reset of a consumer also resets the server's count of
+  deliveries. So the position has the deaths of former owners, and the events that ran at each of them (`blame`).
 """
 
 import logging
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 
 import msgspec
 
 from runtime.errors import ActorError
+from runtime.intake.blame import exited, pruned, succeed, take_back
 from runtime.nats.jetstream.configs import ConsumerConfig, update_consumer
 from runtime.nats.jetstream.responses import ConsumerInfo
 from runtime.storage.positions import ConsumerPosition, Positions
@@ -23,6 +25,10 @@ from runtime.storage.streams import StreamChanged, unless_missing
 from runtime.turns.served import Served
 
 logger = logging.getLogger("actorloom.intake")
+
+
+_ownerships = count(1)
+"""The numbers of the ownerships of all actors in this process."""
 
 
 class Durables:
@@ -35,10 +41,18 @@ class Durables:
 
     def __init__(self, served: Served, on_stored: Callable[[int], None]) -> None:
         self._served = served
+        self.ownership = next(_ownerships)
+        """The number of this ownership in this process."""
         self.positions = Positions(served.jetstream, served.names, served.options.remember, on_stored)
 
-    async def ensure(self, stream: str, config: ConsumerConfig) -> ConsumerPosition:
-        """Create or find a consumer. Return its position as this owner starts, which is saved for the next owner."""
+    async def ensure(self, stream: str, config: ConsumerConfig, attempts: int) -> ConsumerPosition:
+        """Create or find a consumer. Return its position as this owner starts, which is saved for the next owner.
+
+        Args:
+            stream: The name of the stream.
+            config: The configuration of the consumer.
+            attempts: Attempts that the handlers of its events allow; if they differ, the smallest number.
+        """
         served, durable = self._served, config.durable
         known = await self.positions.load(stream, durable)
         floor = 0
@@ -55,12 +69,33 @@ class Durables:
             if floor > 0 and info.ack_floor.stream_seq <= floor:
                 await served.jetstream.reset_consumer(stream, durable, floor + 1)
                 info = await served.jetstream.consumer_info(stream, durable)
-            known = None
         position = self._position(stream, info)
         if served.keyed:
-            position = _owned(position, served.holder, known, info)
+            position = msgspec.structs.replace(position, owner=served.holder, ownership=self.ownership)
+            if known is not None and known.stream_created == position.stream_created:
+                position = await self._succeed(known, position, (stream, durable), info.delivered.stream_seq, attempts)
         await self._save(stream, durable, position)
         return position
+
+    async def _succeed(
+        self,
+        known: ConsumerPosition,
+        position: ConsumerPosition,
+        consumer: tuple[str, str],
+        delivered: int,
+        attempts: int,
+    ) -> ConsumerPosition:
+        """Return `position` with the deaths of former owners."""
+        survived = await self._survivals(known)
+        running = await self.positions.running(*consumer) if known.owner else None
+        return succeed(known, position, delivered, running, survived, attempts)
+
+    async def _survivals(self, position: ConsumerPosition) -> Callable[[str, int], bool]:
+        """Return a function that tells whether a process has survived an ownership of its own."""
+        own = self._served.holder
+        owners = {death.owner for death in position.deaths} | {position.owner} - {""}
+        last = await self.positions.survived(owners - {own})
+        return lambda owner, ownership: owner == own or last.get(owner, 0) >= ownership
 
     async def check(self, stream: str, config: ConsumerConfig) -> None:
         """Check that a consumer exists with its configuration, and save its position.
@@ -81,15 +116,26 @@ class Durables:
         if served.keyed and update_consumer(config, info.config) is not None:
             raise StreamChanged(f"consumer {stream}/{config.durable} was changed: it has {info.config}")
         if known is not None:
-            position = msgspec.structs.replace(known, floor=info.ack_floor.stream_seq)
-            if position.floor >= position.last_in_flight:
-                position = msgspec.structs.replace(position, crashes=0, last_in_flight=0)
+            position = pruned(msgspec.structs.replace(known, floor=info.ack_floor.stream_seq))
+            if position.deaths:
+                position = pruned(take_back(position, await self._survivals(position)))
             await self._save(stream, config.durable, position)
 
-    async def save_without_owner(self, stream: str, durable: str) -> None:
-        """Save the position of a consumer that its owner leaves cleanly. Raises the errors of `JetStream`."""
+    async def save_without_owner(self, stream: str, durable: str, exits: dict[int, int]) -> None:
+        """Save the position of a consumer that its owner leaves by a drain. Raises the errors of `JetStream`.
+
+        Args:
+            stream: The name of the stream.
+            durable: The name of the consumer.
+            exits: The events that have asked for the end of the process: the attempts of each, by stream sequence.
+        """
         info = await self._served.jetstream.consumer_info(stream, durable)
-        await self._save(stream, durable, self._position(stream, info))
+        position = self._position(stream, info)
+        known = self.positions.get(stream, durable)
+        if self._served.keyed and known is not None:
+            position = msgspec.structs.replace(position, deaths=known.deaths, used=known.used)
+            position = exited(position, exits)
+        await self.positions.save(stream, durable, position)
 
     async def _save(self, stream: str, durable: str, position: ConsumerPosition) -> None:
         try:
@@ -102,30 +148,3 @@ class Durables:
 
     def _position(self, stream: str, info: ConsumerInfo) -> ConsumerPosition:
         return ConsumerPosition(self._served.streams.created(stream), info.created, info.ack_floor.stream_seq)
-
-
-def _owned(
-    position: ConsumerPosition, owner: str, known: ConsumerPosition | None, info: ConsumerInfo
-) -> ConsumerPosition:
-    """Return the position of a consumer as `owner` starts: with its name and the crashes before it.
-
-    A saved position that still has an owner was not saved by a clean shutdown. If events were in flight then, its owner
-    crashed on them, perhaps because of one of them. The first crash fixes the last event that was in flight. A later
-    crash counts as one more in a row if the floor is still below that event; otherwise the events of the first crash
-    are done, and counting starts again.
-
-    Args:
-        position: The current position.
-        owner: The name of this process.
-        known: The saved position; None if there is none for this consumer.
-        info: The state of the consumer before its reset.
-    """
-    crashes, last_in_flight = 0, 0
-    if known is not None and known.owner and info.delivered.stream_seq > position.floor:
-        if known.owner == owner:  # Another ownership of the same process: it did not crash.
-            crashes, last_in_flight = known.crashes, known.last_in_flight
-        elif position.floor < known.last_in_flight:
-            crashes, last_in_flight = known.crashes + 1, known.last_in_flight
-        else:
-            crashes, last_in_flight = 1, info.delivered.stream_seq
-    return msgspec.structs.replace(position, owner=owner, crashes=crashes, last_in_flight=last_in_flight)

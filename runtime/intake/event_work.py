@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections.abc import Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -99,6 +100,28 @@ class Completion:
             self.delivery.term(reason)
 
 
+class Gate(Protocol):
+    """Decides when the turn of an event may run, after a death: `Watch`."""
+
+    def run(self, work: "EventWork") -> Coroutine[Any, Any, None]:
+        """Run the turn of an event, now or later."""
+        ...
+
+    def ended(self, work: "EventWork") -> None:
+        """The turn of an event has ended, well or badly, or the event was given back."""
+        ...
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """How a delivery runs that was in hand when a process died."""
+
+    attempt: int | None = None
+    """The number of this attempt if the event is a suspect. A handler that allows fewer attempts does not run: the event
+    becomes its dead letter. None for any other event, whose attempts are the server's count of deliveries."""
+    gate: Gate | None = None
+    """Decides when its turns run; None if they need not wait."""
+
+
 class Reacts(Protocol):
     """The part of `Reactions` that its messages use. It is a protocol, since `reactions` imports this module."""
 
@@ -107,6 +130,8 @@ class Reacts(Protocol):
     keyed: bool
     handled: int
     """The number of messages that were handled successfully."""
+    exits: dict[int, int]
+    """The events that have asked for the end of the process: the attempts of each, by stream sequence."""
 
     def span(self, route: EventRoute, delivery: Delivery, block: bytes | None) -> Span:
         """Start the span of one attempt. `block` has the trace of the event."""
@@ -174,6 +199,8 @@ class EventWork(Work, kw_only=True, eq=False):
         taken = _now() - self.received_ns
         self.route.durations.record_error(taken, None, type(error).__name__)
         finish(self.span, None, type(error).__name__, error_text(error))
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self.reactions.exits[self.completion.delivery.stream_sequence] = self.attempt
         permanent = self.reactions.options.retry.is_permanent(error)
         if permanent is None:
             permanent = isinstance(error, PERMANENT) and not isinstance(error, InvalidValue)
@@ -241,3 +268,29 @@ class EventWork(Work, kw_only=True, eq=False):
         self.attempt += 1
         self.span = self.reactions.span(self.route, self.completion.delivery, self.block)
         return Rerun(delay)
+
+
+class GatedWork(EventWork, kw_only=True, eq=False):
+    """An event whose turn runs when its gate lets it run."""
+
+    gate: Gate
+
+    def run(self) -> Coroutine[Any, Any, None]:
+        """Run its turn as soon as the gate lets it. Called by a worker."""
+        return self.gate.run(self)
+
+    def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
+        """Finish the delivery for this handler."""
+        super().succeeded(reply, repeated)
+        self.gate.ended(self)
+
+    async def failed(self, error: BaseException) -> Rerun | None:
+        """Retry the event, or make it a dead letter. It does not run while it waits for another attempt."""
+        rerun = await super().failed(error)
+        self.gate.ended(self)
+        return rerun
+
+    def abandon(self) -> None:
+        """Give the event back to the server."""
+        super().abandon()
+        self.gate.ended(self)

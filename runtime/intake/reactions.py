@@ -18,7 +18,7 @@ from runtime.actor.handler import Handler
 from runtime.actor.message import Contract
 from runtime.errors import ActorError, CodecError
 from runtime.faults import error_text, log_fault
-from runtime.intake.event_work import Completion, EventRoute, EventWork
+from runtime.intake.event_work import Completion, EventRoute, EventWork, GatedWork, Trial
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import DeadLetters, Failure
 from runtime.telemetry import LeanSpan, finish, semconv
@@ -64,6 +64,8 @@ class Reactions:
         """The number of messages that were handled successfully."""
         self.dead_lettered = 0
         """The number of dead letters."""
+        self.exits: dict[int, int] = {}
+        """The events that have asked for the end of the process: the attempts of each, by stream sequence."""
         self.letters = DeadLetters(served.jetstream, served.names)
         self._jetstream = served.jetstream
         self._exit = served.exit
@@ -104,25 +106,27 @@ class Reactions:
         route: EventRoute,
         handler: Handler,
         completion: Completion,
-        attempt: int | None,
+        trial: Trial | None,
         event: Structured | None = None,
     ) -> EventWork:
         """Return the work of a delivery for one handler. The caller sets its id, message and key."""
         delivery = completion.delivery
         block = delivery.headers if event is None else event.block(delivery.headers)
         span = self.span(route, delivery, block) if self._traced else route.receive(block)
+        attempt = delivery.delivered or 1
+        attempts = handler.attempts or self._attempts
+        received_ns = span.started if type(span) is LeanSpan else _now()
+        if trial is not None:
+            attempt = trial.attempt or attempt
+            if trial.gate is not None:
+                return GatedWork(
+                    handler, None, span, block, attempt=attempt, attempts=attempts, reactions=self, route=route,
+                    completion=completion, received_ns=received_ns, gate=trial.gate,
+                )  # fmt: skip
         return EventWork(
-            handler,
-            None,
-            span,
-            block,
-            attempt=attempt or delivery.delivered or 1,
-            attempts=handler.attempts or self._attempts,
-            reactions=self,
-            route=route,
-            completion=completion,
-            received_ns=span.started if type(span) is LeanSpan else _now(),
-        )
+            handler, None, span, block, attempt=attempt, attempts=attempts, reactions=self, route=route,
+            completion=completion, received_ns=received_ns,
+        )  # fmt: skip
 
     def span(self, route: EventRoute, delivery: Delivery, block: bytes | None) -> Span:
         """Start the span of one attempt. `block` has the trace of the event."""
@@ -136,14 +140,12 @@ class Reactions:
         }
         return route.template.receive(block, attributes)
 
-    def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
+    def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a delivery into the lanes of the handlers whose patterns it matches. Never raises.
 
         Args:
-            delivery: A delivery from the puller, or from `PoisonCandidates`.
-            attempt: The number of this attempt, if the delivery is a poison-message candidate. A handler that allows
-                fewer attempts does not run: the delivery becomes its dead letter. None for any other delivery, whose
-                attempts are the server's count of deliveries.
+            delivery: A delivery from the puller, from `Watch` or from `PoisonCandidates`.
+            trial: How it runs, if it was in hand when a process died.
         """
         route = self._routes.get(delivery.subject.rpartition(b".")[0])
         if route is None:
@@ -162,7 +164,7 @@ class Reactions:
         if id_from_delivery := event_id is None:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
-            work = self.make_work(route, handler, completion, attempt, event)
+            work = self.make_work(route, handler, completion, trial, event)
             work.id = event_id + handler.id_suffix
             work.fingerprint = handler.fingerprint
             work.id_from_delivery = id_from_delivery
@@ -178,26 +180,26 @@ class Reactions:
             except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
                 self.unreadable(work, error)
                 continue
-            self.admit(work, attempt)
+            self.admit(work, trial)
 
-    def admit(self, work: EventWork, attempt: int | None) -> None:
+    def admit(self, work: EventWork, trial: Trial | None) -> None:
         """Read the key of `work`, and put it into its lane. It becomes a dead letter if no subject can hold the key."""
         try:
             if work.handler.key_of is not None and not work.key:
                 work.key = work.handler.key_of(work.message)
-            self.run(work, attempt)
+            self.run(work, trial)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
 
-    def run(self, work: EventWork, attempt: int | None) -> None:
-        """Put `work` into its lane, or make it a dead letter if it is a candidate whose attempts are exhausted.
+    def run(self, work: EventWork, trial: Trial | None) -> None:
+        """Put `work` into its lane, or make it a dead letter if it has ended its process in each of its attempts.
 
         Raises `CodecError` if no subject can hold its key.
         """
-        if attempt is None or attempt <= work.attempts:
+        if trial is None or trial.attempt is None or trial.attempt <= work.attempts:
             self.turns.admit(work, forced=True)
             return
-        work.attempt = attempt - 1  # This attempt does not run.
+        work.attempt = trial.attempt - 1  # This attempt does not run.
         error = ProcessEnded(f"its process ended {work.attempt} times before it was done")
         self.turns.spawn(self.give_up(work, error))
 

@@ -12,7 +12,7 @@ import msgspec
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
-from runtime.intake.event_work import Completion, EventWork
+from runtime.intake.event_work import Completion, EventWork, Trial
 from runtime.intake.reactions import Reactions, opened, subject_of
 from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
@@ -51,10 +51,10 @@ class Redrives(Reactions):
             for former in (handler.name, *map(snake_case, handler.contract.formerly)):
                 self._routes[former] = route
 
-    def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
+    def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a redriven dead letter into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
         if self.letters.is_in_parts(delivery):
-            self.turns.spawn(self._deliver_parts(delivery, attempt))
+            self.turns.spawn(self._deliver_parts(delivery, trial))
             return
         failure = read_failure(delivery.headers)
         route = self._routes.get(failure.reaction)
@@ -64,7 +64,7 @@ class Redrives(Reactions):
         route.consumed.value += 1
         handler = route.handlers[0]
         event, payload, unreadable = opened(delivery)
-        work = self.make_work(route, handler, _RedriveCompletion(self, delivery), attempt, event)
+        work = self.make_work(route, handler, _RedriveCompletion(self, delivery), trial, event)
         # `id_from_delivery` stays False: this delivery is younger than the first handling of the message, so its dedup
         # entry must always be looked up.
         accepted = accept_id(failure.id.removesuffix(handler.id_suffix)) is not None
@@ -87,9 +87,9 @@ class Redrives(Reactions):
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
             self.unreadable(work, error)
             return
-        self.admit(work, attempt)
+        self.admit(work, trial)
 
-    async def _deliver_parts(self, delivery: Delivery, attempt: int | None) -> None:
+    async def _deliver_parts(self, delivery: Delivery, trial: Trial | None) -> None:
         """Deliver a dead letter whose body is stored in parts."""
         try:
             delivery.payload = await self.letters.body(delivery)
@@ -100,7 +100,7 @@ class Redrives(Reactions):
             logger.warning("%s: the body of a redriven dead letter cannot be read now: %s", self.names.actor, error)
             delivery.nak(self.options.retry.longest)
             return
-        self.deliver(delivery, attempt)
+        self.deliver(delivery, trial)
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
         """Return the subject, stream and sequence of the original message, not those of the dead letter."""

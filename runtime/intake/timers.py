@@ -9,7 +9,7 @@ from typing import Any
 
 from runtime.actor.handler import Handler
 from runtime.errors import CodecError, PublishError
-from runtime.intake.event_work import Completion
+from runtime.intake.event_work import Completion, Trial
 from runtime.intake.reactions import Reactions, subject_of
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
@@ -26,7 +26,7 @@ logger = logging.getLogger("actorloom.intake")
 class Timers(Reactions):
     """Receives the fired timers of an actor."""
 
-    def deliver(self, delivery: Delivery, attempt: int | None = None) -> None:
+    def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a fired timer into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
         tokens = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
@@ -35,9 +35,7 @@ class Timers(Reactions):
             self.turns.spawn(self._unknown_command(delivery, command, tokens[2:]))
             return
         route.consumed.value += 1
-        work = self.make_work(
-            route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), attempt
-        )
+        work = self.make_work(route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), trial)
         timer_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
         recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING) is not None
         if recurring or timer_id is None:
@@ -51,7 +49,7 @@ class Timers(Reactions):
             work.payload = delivery.payload
             work.message = work.handler.codec.decode(delivery.payload)
             work.key = timer_key(work.handler, work.message, tokens[2:3])
-            self.run(work, attempt)
+            self.run(work, trial)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application

@@ -335,7 +335,7 @@ class Connection:
     def _on_reconnect(self) -> None:
         self._transport.reconnected()
         self._find_domain()
-        for callback in self.on_reconnect:
+        for callback in tuple(self.on_reconnect):
             callback()
 
     def _on_end(self, subscription: Subscription) -> None:

@@ -5,23 +5,55 @@ cannot answer:
 
 - Where does a consumer continue that somebody deleted? A new consumer would begin at the start of its stream, with events
   older than the ids that the actor remembers, and would handle them a second time. It begins after the saved floor instead.
-- Did earlier owners crash on an event that they had in flight? A new owner resets its consumer (ADR 005), and the server
-  then forgets how often it has delivered each event. So the number of crashes in a row is kept here.
+- Did the processes of earlier owners die, perhaps of an event? A new owner resets its consumer (ADR 005), and the server
+  then forgets how often it has delivered each event. So the deaths are kept here, with the events that ran at each of them.
 
-While poison-message candidates run alone, each has a second message, which counts its attempts.
+Three more messages belong to a position. After a death, one names the events that run. A process whose ownership ends stores
+that it has survived it, unless it drains. And while a poison-message candidate of an actor without state runs alone, a
+message counts its attempts.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import TypeVar
 
 import msgspec
 
+from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
+
+_T = TypeVar("_T")
+
+_SURVIVAL_TTL = 86_400
+"""Seconds for which it is remembered that a process has survived an ownership. Every later owner reads it until then."""
+
+
+class Death(msgspec.Struct, frozen=True):
+    """The end of an ownership whose process has not said that it lives."""
+
+    owner: str
+    """The process."""
+    ownership: int
+    """The number of the ownership in this process."""
+    last: int
+    """The last stream sequence that was in hand."""
+    charged: tuple[tuple[int, int], ...] = ()
+    """The events that are known to have run, each with the attempts that this death uses."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """The events of one consumer whose handlers run."""
+
+    owner: str
+    """The process that owns the consumer."""
+    ownership: int
+    sequences: tuple[int, ...]
+    """Their stream sequences."""
 
 
 class ConsumerPosition(msgspec.Struct, frozen=True):
@@ -34,11 +66,18 @@ class ConsumerPosition(msgspec.Struct, frozen=True):
     floor: int
     """The stream sequence up to which every event is acknowledged."""
     owner: str = ""
-    """The process that owns this consumer, or owned it when it crashed. Empty for shared consumers and after a clean shutdown."""
-    crashes: int = 0
-    """The number of owners in a row that crashed before the events were done that the first of them had in flight."""
-    last_in_flight: int = 0
-    """The last stream sequence that the first of these owners had in flight; 0 without a crash."""
+    """The process that owns this consumer, or owned it last. Empty for shared consumers and after a clean shutdown."""
+    ownership: int = 0
+    """The number of the ownership in this process."""
+    deaths: tuple[Death, ...] = ()
+    """The deaths of earlier owners, oldest first, until the events are done that were in hand then."""
+    used: tuple[tuple[int, int], ...] = ()
+    """Events that have certainly ended their process, each with the attempts that it has used; without those in `deaths`."""
+
+    @property
+    def last_in_hand(self) -> int:
+        """The last stream sequence that was in hand at one of the deaths; 0 if there are none."""
+        return max((death.last for death in self.deaths), default=0)
 
 
 class Positions:
@@ -66,15 +105,9 @@ class Positions:
 
     async def load(self, stream: str, durable: str) -> ConsumerPosition | None:
         """Read the position of a consumer; None if there is none, or if it is unreadable."""
-        stored = await self._jetstream.get_last(self._names.turns_stream, self._names.position(stream, durable))
-        if stored is None:
-            return None
-        try:
-            position = msgspec.json.decode(stored.payload, type=ConsumerPosition)
-        except UNDECODABLE as error:
-            logger.error("%s is not a consumer position: %s", stored.subject, error)
-            return None
-        self._known[stream, durable] = position
+        position = await self._read(self._names.position(stream, durable), ConsumerPosition, "consumer position")
+        if position is not None:
+            self._known[stream, durable] = position
         return position
 
     async def save(self, stream: str, durable: str, position: ConsumerPosition) -> None:
@@ -101,3 +134,58 @@ class Positions:
         """Store the number of attempts of the event at `sequence`, this one included, before the attempt begins."""
         subject = self._names.attempts(stream, durable, sequence)
         self._on_stored((await self._jetstream.publish(subject, b"%d" % attempts, headers=self._expires)).sequence)
+
+    async def running(self, stream: str, durable: str) -> Running | None:
+        """Return the events of a consumer that ran when an owner has stored that last; None if none has."""
+        return await self._read(self._names.running(stream, durable), Running, "list of running events")
+
+    async def save_running(self, stream: str, durable: str, running: Running) -> None:
+        """Store the events of a consumer whose handlers run."""
+        ack = await self._jetstream.publish(self._names.running(stream, durable), msgspec.json.encode(running))
+        self._on_stored(ack.sequence)
+
+    async def survived(self, owners: Collection[str]) -> dict[str, int]:
+        """Return the number of the last ownership that each of these processes has survived; 0 if it has not said so."""
+        found: dict[str, int] = {}
+        for owner in owners:
+            stored = await self._jetstream.get_last(self._names.turns_stream, self._names.survival(owner))
+            found[owner] = (header_block.number(stored.payload) or 0) if stored is not None else 0
+        return found
+
+    def report_survival(self, owner: str, ownership: int) -> None:
+        """Store that this process lives, though its ownership has ended. Does not wait for the server.
+
+        If the connection is cut now, the message is lost. So it is sent once more after the next reconnection.
+        """
+        connection = self._jetstream.connection
+        subject, body = self._names.survival(owner), b"%d" % ownership
+        block = header_block.join(header_block.ttl(_SURVIVAL_TTL))
+
+        def send() -> None:
+            if send in connection.on_reconnect:
+                connection.on_reconnect.remove(send)
+            try:
+                connection.publish(subject, body, headers=block)
+            except PublishError as error:
+                logger.info("%s: it cannot be stored that the process lives: %s", owner, error)
+
+        send()
+        connection.on_reconnect.append(send)
+
+    def forget_attempts(self, stream: str, durable: str, sequence: int) -> None:
+        """Store that the event at `sequence` has used no attempt, without waiting for the server."""
+        subject = self._names.attempts(stream, durable, sequence)
+        try:
+            self._jetstream.connection.publish(subject, b"0", headers=self._expires)
+        except PublishError as error:
+            logger.info("%s: the attempts of event %d stay as they are: %s", subject, sequence, error)
+
+    async def _read(self, subject: str, kind: type[_T], what: str) -> _T | None:
+        stored = await self._jetstream.get_last(self._names.turns_stream, subject)
+        if stored is None:
+            return None
+        try:
+            return msgspec.json.decode(stored.payload, type=kind)
+        except UNDECODABLE as error:
+            logger.error("%s is not a %s: %s", stored.subject, what, error)
+            return None

@@ -18,6 +18,7 @@ class BlockedKeys:
         self._timers: dict[Key[Work], tuple[asyncio.TimerHandle, Work]] = {}
         self._heads: dict[Key[Work], int] = {}
         """Order of the first waiting message of each lane at the last call of `park_slow`."""
+        self._held: dict[Key[Work], Work] = {}
 
     def block(self, key: Key[Work], work: Work, delay: float) -> None:
         """Block the lane of `key` until `work` is tried again, `delay` seconds from now. Other keys go on."""
@@ -31,6 +32,19 @@ class BlockedKeys:
 
         self._timers[key] = (asyncio.get_running_loop().call_later(delay, retry), work)
 
+    def hold(self, key: Key[Work], work: Work) -> None:
+        """Block the lane of `key` until `resume` is called for `work`."""
+        key.block(work.order)
+        work.park()
+        _park_waiting(key)
+        self._held[key] = work
+
+    def resume(self, key: Key[Work], work: Work) -> None:
+        """Try `work` again, if `hold` has blocked the lane of `key` for it."""
+        if self._held.get(key) is work:
+            del self._held[key]
+            self._retry(work)
+
     def park_slow(self, keys: Iterable[Key[Work]]) -> None:
         """Park the messages of each lane in `keys` whose head has not changed since the last call.
 
@@ -43,8 +57,9 @@ class BlockedKeys:
         self._heads = heads
 
     def end(self) -> list[tuple[Key[Work], Work]]:
-        """Cancel all retries, and return the messages that waited for one."""
-        blocked = [(key, work) for key, (_, work) in self._timers.items()]
+        """Cancel all retries, and return the messages that waited for one, and those that are held."""
+        blocked = [*((key, work) for key, (_, work) in self._timers.items()), *self._held.items()]
+        self._held.clear()
         for timer, _ in self._timers.values():
             timer.cancel()
         self._timers.clear()

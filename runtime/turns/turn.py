@@ -167,6 +167,21 @@ class Turns:
         """Park the messages of lanes that do not move. The puller calls this from time to time while its room is scarce."""
         self._blocked.park_slow(self.keys.values())
 
+    def hold(self, work: Work) -> None:
+        """Keep the lane of a message that a worker has taken, until `resume`. Other keys go on."""
+        self.admission.dequeue(work)
+        key = work.lane
+        assert key is not None, "a message without a lane runs beside all others"
+        if self._stopping:
+            self._abandon(key, work)
+        else:
+            self._blocked.hold(key, work)
+
+    def resume(self, work: Work) -> None:
+        """Let a message run that `hold` has stopped."""
+        if work.lane is not None:
+            self._blocked.resume(work.lane, work)
+
     def release(self, work: Work, error: Exception) -> None:
         """End a message whose handler was cut and does not end, and let the next one of its key run."""
         call, work.running = work.running, None

@@ -225,6 +225,14 @@ class Names:
         """``orders.positions.<stream>.<consumer>.<sequence>``: the attempts of one poison-message candidate."""
         return f"{self.position(stream, durable)}.{sequence}"
 
+    def running(self, stream: str, durable: str) -> str:
+        """``orders.positions.<stream>.<consumer>.running``: the events of a consumer whose handlers run."""
+        return f"{self.position(stream, durable)}.running"
+
+    def survival(self, holder: str) -> str:
+        """``orders.positions.<process>``: the last ownership that a process has survived."""
+        return f"{self.prefix}{self.actor}.positions.{key_token(holder)}"
+
     def timer(self, token: str, timer_id: str) -> str:
         """``orders.timer.<key token>.<id>``: a timer that is due."""
         return f"{self.prefix}{self.actor}.timer.{token}.{timer_id}"

@@ -18,6 +18,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.dead_letters import DeadLetter, DeadLetters
+from runtime.storage.positions import Positions
 from runtime.storage.streams import events_config
 from runtime.telemetry import Tracing
 from runtime.testing import running
@@ -151,13 +152,13 @@ async def test_the_attempts_of_an_event_that_ends_the_process_of_a_keyed_actor_a
         assert msgspec.json.decode(letter.payload, type=Found) == Found("bridge", 4, "exit")
         assert await here.finds("bridge") == (1, 2, 3, 5, 6, 7, 8)
         assert await here.finds("road") == (1, 5, 6, 7) and await here.finds("river") == (1,)
-        assert re.search(r"processes in a row ended with events of \S+ in hand", here.running[-1].text)
+        assert re.search(r"\d events of \S+ ran when a process ended", here.running[-1].text)
 
         # There are no candidates any more, and the corrected actor handles the dead letter.
         assert await here.running[-1].stop() == 0
         process = await here.launch(HARMLESS="1")
         await process.until("ready:")
-        assert "in a row" not in process.text
+        assert "when a process ended" not in process.text
         assert await here.letters.redrive(letter.sequence)
 
         async def handled() -> bool:
@@ -216,8 +217,44 @@ async def test_events_in_hand_of_killed_processes_are_handled_once_and_in_order(
             process.signal(signal.SIGKILL)
             await process.wait()
         assert await here.crashes_until(here.idle) == 0
-        assert re.search(r"3 processes in a row ended with events of \S+ in hand", here.running[-1].text)
+        assert re.search(
+            r"events of \S+ in hand: those up to 15 are watched|3 events of \S+ ran when a process ended",
+            here.running[-1].text,
+        )
         assert await here.finds("bridge") == await here.finds("river") == (1, 2, 3, 4, 5)
         assert await here.finds("road") == (1, 3, 4, 5)
         (letter,) = await here.dead_letters()
         assert letter.failure.reason == "RuntimeError: fails on purpose"
+
+
+async def test_pauses_of_owners_do_not_hold_up_other_keys_behind_failing_ones(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    failing, serves = 6, "sapper: serves"
+    async with scene(nats_server, namespace, Sapper) as here:
+        for number in range(failing):
+            await here.find(f"failing-{number}", 1, "waits")
+        await here.find("quiet", 1)
+        owner = await here.launch()
+        await owner.until(serves)
+        standby = await here.launch()
+        await owner.until("waits", failing)
+        for pauses in range(1, 4):
+            owner.signal(signal.SIGSTOP)
+            await standby.until(serves, pauses // 2 + 1)
+            owner.signal(signal.SIGCONT)
+            owner, standby = standby, owner
+        before = owner.text.count("waits")
+        await here.find("quiet", 2)
+
+        async def over() -> bool:
+            return await here.finds("quiet") == (1, 2) or owner.text.count("waits") > before + 20 * failing
+
+        await until(over)
+        assert await here.finds("quiet") == (1, 2)
+        assert not await here.dead_letters()
+        # The processes have said that they live, but for the last one, which has had no time.
+        position = await Positions(here.jetstream, here.names, 60.0, lambda sequence: None).load(
+            here.events.events_stream, "sapper"
+        )
+        assert position is not None and len(position.deaths) == 1

@@ -1,5 +1,6 @@
 """Consumer positions: a deleted consumer continues at its saved position, even if it was deleted while its actor was down."""
 
+import asyncio
 from collections import Counter as Tally
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,7 @@ from runtime.host import serving
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.positions import ConsumerPosition, Positions
+from runtime.storage.positions import ConsumerPosition, Death, Positions, Running
 from runtime.storage.streams import events_config, turns_config
 from runtime.wire.subjects import Names
 from tests.support.probe import Probe, running
@@ -158,12 +159,23 @@ async def test_a_saved_position_is_loaded_and_its_sequence_passed_to_the_callbac
     stored: list[int] = []
     positions = Positions(jetstream, names, 60.0, stored.append)
     assert await positions.load("s", "book") is None and await positions.attempts("s", "book", 7) == 0
-    position = ConsumerPosition("then", "later", 5, "me", 2, 9)
+    assert await positions.running("s", "book") is None
+    deaths = (Death("other", 3, 9, ((7, 2),)),)
+    position = ConsumerPosition("then", "later", 5, "me", 2, deaths, ((8, 1),))
     await positions.save("s", "book", position)
     await positions.save("s", "book", position)
     await positions.save_attempts("s", "book", 7, 1)
     await positions.save_attempts("s", "book", 7, 2)
     assert stored == [1, 2, 3] and await positions.attempts("s", "book", 7) == 2
+    running = Running("me", 2, (7, 8))
+    await positions.save_running("s", "book", running)
+    assert stored == [1, 2, 3, 4] and await positions.running("s", "book") == running
+    positions.report_survival("host.example-7", 3)
+
+    async with asyncio.timeout(15):
+        while (survived := await positions.survived(["host.example-7", "other"]))["host.example-7"] == 0:
+            await asyncio.sleep(0.002)
+    assert survived == {"host.example-7": 3, "other": 0}
     assert await Positions(jetstream, names, 60.0, stored.append).load("s", "book") == position
 
 

@@ -12,7 +12,7 @@ import os
 
 import msgspec
 
-from runtime import Actor, Event, Options, Query, RetryPolicy, query, react
+from runtime import Actor, Event, NotDelivered, Options, Query, RetryPolicy, query, react
 from runtime.intake import consumers
 from tests.support.counting import Add
 
@@ -29,7 +29,10 @@ if "ACK_WAIT" in os.environ:
 
 
 class Found(Event, actor="scouts", key="place"):
-    """An event that tests publish. `kind` selects its effect: ``exit`` (of the process), ``slow``, ``fails``, or none."""
+    """An event that tests publish. `kind` selects its effect.
+
+    ``exit`` (of the process), ``slow``, ``fails``, ``waits`` (for a service that nobody serves), or none.
+    """
 
     place: str
     number: int
@@ -62,6 +65,9 @@ async def handle(event: Found) -> None:
             await asyncio.sleep(0.5)
         case "fails":
             raise RuntimeError("fails on purpose")
+        case "waits":
+            print("waits", flush=True)
+            raise NotDelivered("nobody serves it")
 
 
 class Sapper(Actor[Finds]):
