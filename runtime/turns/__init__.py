@@ -7,6 +7,7 @@ Used from outside:
 - `workers`: the mailbox and its worker tasks.
 - `admission`: the limits of waiting messages, and the errors beyond them.
 - `failures`: the failure of a message, for whatever its handler has raised.
+- `overrun`: how long a handler may go on after it was cancelled, and where a task waits.
 - `served`: the parts of an actor that its components share.
 
 The other modules are internal: `keys` and `key` (the keys in memory and their lanes), `blocked` (keys whose first message

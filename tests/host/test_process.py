@@ -162,3 +162,19 @@ async def test_a_signal_ends_a_process_whose_on_start_does_not_end(nats_server: 
     async with running_command(*arguments_of_odd, cwd=ROOT, env={"ON_START": "hang"}, ready="hangs") as process:
         assert await process.stop() == 0
         assert "Traceback" not in process.text
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_stop"])
+async def test_a_process_ends_although_a_hook_does_not(nats_server: EmbeddedServer, namespace: str, hook: str) -> None:
+    flags = arguments(nats_server.url, namespace)[2:]
+    ready, environ = "deaf" if hook == "on_start" else "ready:", {hook.upper(): "deaf", "QUICK": "1"}
+    async with (
+        connect(nats_server.url, namespace=namespace) as bus,
+        running_command("run", *ODD, *flags, cwd=ROOT, env=environ, ready=ready) as process,
+        running_command("run", *ODD, *flags, cwd=ROOT) as other,
+    ):
+        assert await process.stop() == 1
+        assert f"odd: {hook} was cancelled and has not ended" in process.text and "in _check_or_hang" in process.text
+        assert f"a hook does not end: odd: {hook}" in process.text
+        await other.until("odd: serves")
+        assert await bus.command(Act("k")) == 1

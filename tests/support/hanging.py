@@ -90,6 +90,9 @@ async def hang(how: str, actor: Actor[Any]) -> None:
             case "deaf":
                 await _ignore_all(gated, actor)
                 return
+            case "late":  # cleans up for longer than anybody waits
+                await gate(gated).wait()
+                raise
             case _:
                 raise
     RUN_COUNTS[f"passed {how}"] += 1

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -284,6 +285,15 @@ async def _check_or_hang(how: str) -> None:
     if how == "hang":
         print("hangs", flush=True)
         await asyncio.Event().wait()
+    while how == "deaf":  # ignores its cancellation
+        print("deaf", flush=True)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            continue
+    if how == "block":
+        print("blocks", flush=True)
+        time.sleep(1000)  # noqa: ASYNC251 - the event loop does not run
     check(how)
 
 
@@ -313,6 +323,9 @@ class Oddly(Actor):
 
 
 if "QUICK" in os.environ:  # a process of a test does not wait for seconds
+    from runtime.cli import event_loop
     from runtime.host import hooks
 
     hooks._STOP_TIMEOUT = 0.3
+    hooks.GRACE = 0.3  # pyright: ignore[reportPrivateImportUsage]
+    event_loop._END = 0.3  # pyright: ignore[reportConstantRedefinition]
