@@ -80,7 +80,7 @@ async def audit_bank(
     accounts = sorted({one.account for one in (*history.commands, *history.reads)} | movements.keys())
     total = 0
     for account in accounts:
-        stored = await reader.state("bank", _Stored, account)
+        stored = await reader.state("bank", StoredAccount, account)
         base = history.base.get(account, Slip(0, 0))
         total += stored.balance - base.balance
         chain = _chain(verdict, account, base, stored, movements.get(account, []))
@@ -102,7 +102,7 @@ async def audit_bank(
     return verdict
 
 
-class _Stored(Account, frozen=True):
+class StoredAccount(Account, frozen=True):
     """An account, or an empty one."""
 
     branch: str = ""
@@ -122,7 +122,7 @@ async def _settled(
         arrived = {movement.origin for found in movements.values() for _, movement in found}
         open_ends += len(sent - arrived)
         for account, found in movements.items():
-            stored = await reader.state("bank", _Stored, account)
+            stored = await reader.state("bank", StoredAccount, account)
             entries = await reader.state("books", Entries, account)
             base = history.base.get(account, Slip(0, 0)).version
             open_ends += abs(stored.version - base - len({movement.version for _, movement in found}))

@@ -1,6 +1,7 @@
 """One bank under test: its processes, its customers, and the report of what they have seen."""
 
 import asyncio
+import random
 import signal
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import msgspec
 from runtime import ActorError, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.wire.subjects import Names
+from tests.chaos.bank import Slip
 from tests.chaos.bank_audit import BankVerdict, Movement, audit_bank
 from tests.chaos.cell import Cell, Result, Setting, open_cell, timed
 from tests.chaos.depositors import ATTEMPT, LONG_TIMEOUT, Crowd, Depositors
@@ -29,7 +31,8 @@ class BankCell:
     def __init__(self, cell: Cell, setting: Setting, crowd: Crowd) -> None:
         self.cell = cell
         self.servers = cell.servers
-        self.depositors = Depositors(cell.bus, setting.rng(f"{cell.namespace}/depositors"), crowd)
+        self._salt = f"{setting.seed}/{cell.namespace}/depositors"
+        self.depositors = Depositors(cell.bus, random.Random(self._salt), crowd)
         self.banks: list[Worker] = []
         """The processes of the bank: the owner of its keys, and standbys."""
         self.jetstream = JetStream(cell.connection, timeout=2.0)
@@ -44,6 +47,11 @@ class BankCell:
         worker = self.cell.start(BANK, **options)
         self.banks.append(worker)
         return worker
+
+    async def restart_customers(self, crowd: Crowd, known: dict[str, Slip]) -> None:
+        """Replace the customers by others, who begin with the accounts in `known`; the former ones must have stopped."""
+        self.depositors = Depositors(self.cell.bus, random.Random(f"{self._salt}/again"), crowd, known)
+        self.depositors.start()
 
     async def watch_events(self) -> None:
         """Let each `Moved` event show its version: whoever queries an account after an event must not see less."""
@@ -73,16 +81,16 @@ class BankCell:
                         return worker
                 await asyncio.sleep(0.02)
 
-    async def finish(self, result: Result, bound: float, *, patience: float = 25.0) -> BankVerdict:
+    async def finish(self, result: Result, bound: float, *, since: int = 0) -> BankVerdict:
         """Stop the customers, audit the bank, and add what was found to the result.
 
         Args:
             result: The result of the scenario.
             bound: The longest permitted wait of an operation in seconds. A single attempt ends at its deadline in any case.
-            patience: Seconds without progress after which missing movements count as lost.
+            since: See `audit_bank`.
         """
         await self.depositors.stop()
-        verdict = await audit_bank(self.cell.connection, self.cell.namespace, self.history, patience=patience)
+        verdict = await audit_bank(self.cell.connection, self.cell.namespace, self.history, since=since)
         for account, chain in verdict.chains.items():
             self.history.show(account, max(chain, default=0))
         await self.depositors.read_all()  # nobody writes any more, so a copy that is stale would stay so

@@ -7,8 +7,9 @@ and read. A transfer that was covered once therefore stays covered until its out
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from runtime import Bus, Command, NotFound, RequestError, TooLarge
@@ -30,6 +31,7 @@ from tests.chaos.bank import (
 from tests.chaos.fleet import until
 from tests.chaos.history import History, Operation
 
+EMPTY: Mapping[str, Slip] = MappingProxyType({})
 BRANCHES = 3
 FOREIGN_SHARE = 0.3
 """Share of ids that contain no time, like ids that other programs choose."""
@@ -82,22 +84,23 @@ class Depositors:
         bus: Sends their messages.
         rng: Chooses accounts, amounts and pauses.
         crowd: Their numbers.
-        tag: A part of the names of their accounts.
+        known: The states of the accounts that exist already; by default there are none.
     """
 
-    def __init__(self, bus: Bus, rng: random.Random, crowd: Crowd | None = None, tag: str = "") -> None:
+    def __init__(
+        self, bus: Bus, rng: random.Random, crowd: Crowd | None = None, known: Mapping[str, Slip] = EMPTY
+    ) -> None:
         self.bus = bus
         self.crowd = crowd or Crowd()
-        self.history = History()
-        self.accounts: list[str] = []
+        self.history = History(base=dict(known))
+        self.accounts: list[str] = list(known)
         """All accounts, in the order in which they were named. A new one is read before its first deposit."""
         self.quiet: list[str] = []
         """Accounts to which one customer deposits now and then, and nobody else."""
         self.bursts: list[str] = []
         """The accounts of `burst`, which are quiet as well."""
-        self._shared: list[str] = []
+        self._shared: list[str] = list(known)
         """Accounts of holders, to which everybody deposits."""
-        self._tag = tag
         self._rng = rng
         self._ids = f"{rng.getrandbits(32):08x}"
         self._stopping = False
@@ -125,7 +128,7 @@ class Depositors:
     def open(self) -> str:
         """Return the name of a new account, which does not exist yet."""
         number = len(self.accounts)
-        account = f"{self._tag}b{number % BRANCHES}-{number:04d}"
+        account = f"b{number % BRANCHES}-{number + (1000 if self.history.base else 0):04d}"
         self.accounts.append(account)
         return account
 

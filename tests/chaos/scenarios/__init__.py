@@ -3,7 +3,8 @@
 from tests.chaos.cell import Scenario
 from tests.chaos.scenarios.bank import bank_cuts, bank_held_commits, bank_kills, bank_pauses, bank_suspended
 from tests.chaos.scenarios.bank_controls import control_bank_clock, control_bank_effects, control_bank_lease
-from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refused
+from tests.chaos.scenarios.bank_mix import bank_mix, cluster_bank
+from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refused, bank_restore
 from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, on_three_nodes
 from tests.chaos.scenarios.controls import (
     control_check,
@@ -71,6 +72,8 @@ ALL: dict[str, Scenario] = {
     "bank-leases": bank_leases,
     "bank-refused": bank_refused,
     "bank-disk": bank_disk,
+    "bank-restore": bank_restore,
+    "bank-mix": bank_mix,
     "control-bank-clock": control_bank_clock,
     "control-bank-effects": control_bank_effects,
     "control-bank-lease": control_bank_lease,
@@ -81,5 +84,6 @@ ALL: dict[str, Scenario] = {
     "cluster-timers": on_three_nodes(timers),
     "cluster-raced-timers": on_three_nodes(raced_timers),
     "cluster-dead-letters": on_three_nodes(dead_letters),
+    "cluster-bank": cluster_bank,
     "soak": soak,
 }

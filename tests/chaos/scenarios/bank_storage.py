@@ -10,9 +10,13 @@ import msgspec
 
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
-from tests.chaos.bank import Deposit, Transfer
+from tests.chaos.audit import StoreReader
+from tests.chaos.backups import Backup
+from tests.chaos.bank import Deposit, Slip, Transfer
+from tests.chaos.bank_audit import StoredAccount
 from tests.chaos.bank_cell import BankCell, open_bank
 from tests.chaos.cell import Result, Setting
+from tests.chaos.depositors import Crowd
 from tests.chaos.history import Operation
 from tests.chaos.scenarios.bank import LOAD, observe
 
@@ -37,14 +41,15 @@ async def delete_leases(setting: Setting, result: Result, without: Iterable[str]
             await bank.owner()
             bank.depositors.burst(0.1)
             await asyncio.sleep(rng.uniform(0.03, 0.09))
-            await _delete_lease(bank, way)
+            await delete_lease(bank, way)
             await observe(bank, rng.uniform(2.0, 4.0))
         await bank.finish(result, 12.0)
     result.load = LOAD
     result.faults = f"{len(ways)} deletions of a lease, or of its bucket, with a lease of {_LEASE_TTL:g} s"
 
 
-async def _delete_lease(bank: BankCell, way: str) -> None:
+async def delete_lease(bank: BankCell, way: str) -> None:
+    """Delete the lease of the bank: by ``delete`` or ``purge`` of its key, or with the whole ``bucket``."""
     bucket = f"{bank.cell.namespace}-leases"
     subject = f"$KV.{bucket}.bank.0"
     match way:
@@ -110,6 +115,44 @@ async def _call(bank: BankCell, subject: str, body: dict[str, Any] | None = None
     if "error" in answer:
         raise RuntimeError(f"{subject}: {answer['error']}")
     return answer
+
+
+async def bank_restore(setting: Setting) -> Result:
+    """The stream of records is restored from a backup that was made under load, while no process of the bank runs."""
+    result = Result("bank-restore", setting.seed)
+    crowd = Crowd()
+    async with open_bank(setting, result, "restore", crowd=crowd) as bank:
+        names = Names("bank", bank.cell.namespace)
+        connection = bank.cell.connection
+        backup = await Backup.make(connection, names.turns_stream)
+        await observe(bank, 2.0)
+        await bank.finish(result, 8.0)
+        for worker in bank.banks:
+            await bank.cell.fleet.retire(worker)
+        await bank.jetstream.delete_stream(names.turns_stream)
+        await backup.restore(connection)
+        since = (await bank.jetstream.stream_info(names.events_stream)).state.last_seq
+        await bank.restart_customers(crowd, await _stored(bank, bank.depositors.accounts))
+        bank.banks[:] = []
+        for _ in range(2):
+            bank.start_bank()
+        for _ in range(setting.size(6, 1)):
+            await observe(bank, 2.0)
+            bank.depositors.burst(0.02)
+            (await bank.owner()).kill()
+        await bank.finish(result, 8.0, since=since)
+    result.load = LOAD
+    result.faults = (
+        "the stream restored from a backup of some seconds before, with no process running; then kill -9 of owners"
+    )
+    return result
+
+
+async def _stored(bank: BankCell, accounts: list[str]) -> dict[str, Slip]:
+    """Return the stored version and balance of each account that has a record."""
+    reader = StoreReader(bank.cell.connection, bank.cell.namespace)
+    found = {account: await reader.state("bank", StoredAccount, account) for account in accounts}
+    return {account: Slip(state.version, state.balance) for account, state in found.items() if state.version}
 
 
 async def bank_disk(setting: Setting) -> Result:

@@ -1,0 +1,123 @@
+"""The bank under all faults in a mix, and on three nodes with three replicas."""
+
+import asyncio
+import signal
+from dataclasses import replace
+from random import Random
+
+from runtime.nats.server import EmbeddedServer
+from runtime.wire.subjects import Names
+from tests.chaos.bank_cell import BankCell, open_bank
+from tests.chaos.cell import Result, Setting
+from tests.chaos.depositors import Crowd
+from tests.chaos.fleet import paused
+from tests.chaos.scenarios.bank import LOAD, observe
+from tests.chaos.scenarios.bank_storage import delete_lease
+
+_FAULTS = ("kill", "kill", "stop", "block", "server", "terminate", "delete", "purge", "bucket")
+_CLUSTER_FAULTS = ("kill", "stop", "lame duck", "owner", "pause", "all", "rolling")
+
+
+async def bank_mix(setting: Setting) -> Result:
+    """Kills, pauses, blocking handlers, SIGTERM, restarts of the server and deleted leases in a random order."""
+    result = Result("bank-mix", setting.seed)
+    rng = setting.rng("bank-mix")
+    faults = [rng.choice(_FAULTS) for _ in range(setting.size(16, 3))]
+    async with open_bank(setting, result, "mix") as bank:
+        for fault in faults:
+            bank.depositors.burst(rng.choice((0.02, 0.1)))
+            await asyncio.sleep(rng.uniform(0.01, 0.05))
+            await _cause(bank, fault, rng)
+            await observe(bank, rng.uniform(0.3, 2.0))
+        await bank.finish(result, 15.0)
+    result.load = LOAD
+    result.faults = f"{len(faults)} faults: " + ", ".join(f"{faults.count(one)} {one}" for one in sorted(set(faults)))
+    return result
+
+
+async def _cause(bank: BankCell, fault: str, rng: Random) -> None:
+    owner = await bank.owner()
+    match fault:
+        case "kill":
+            owner.kill()
+        case "stop":
+            with paused([owner]):
+                await asyncio.sleep(rng.uniform(2.2, 3.4))
+        case "block":
+            bank.depositors.burst(0.0, block=rng.uniform(2.2, 3.4))
+        case "server":
+            await bank.servers.restart(bank.servers.nodes[0])
+        case "terminate":
+            owner.signal(signal.SIGTERM)
+        case _:
+            await delete_lease(bank, fault)
+
+
+async def cluster_bank(setting: Setting) -> Result:
+    """On three nodes with three replicas: leaders are killed, stopped and shut down, and all nodes start again together."""
+    result = Result("cluster-bank", setting.seed)
+    rng = setting.rng("cluster-bank")
+    faults = list(_CLUSTER_FAULTS) * setting.size(2, 1)
+    crowd = Crowd(timeout=3.0, pause=0.02)
+    three_nodes = replace(setting, nodes=3)
+    async with open_bank(three_nodes, result, "clusterbank", crowd=crowd, lease_ttl=4.0) as bank:
+        for fault in faults:
+            setting.progress(fault)
+            bank.depositors.burst(0.02)
+            await asyncio.sleep(rng.uniform(0.01, 0.05))
+            await _cause_on_cluster(bank, fault, rng)
+            await bank.servers.healthy(bank.cell.connection, _streams(bank))
+            await observe(bank, rng.uniform(1.0, 3.0))
+        await bank.finish(result, 30.0)
+    result.load = f"{LOAD}, R3 streams"
+    result.faults = f"{len(faults)} faults: " + ", ".join(f"{faults.count(one)} {one}" for one in _CLUSTER_FAULTS)
+    return result
+
+
+async def _cause_on_cluster(bank: BankCell, fault: str, rng: Random) -> None:
+    servers = bank.servers
+    streams = _streams(bank)
+    more = 20
+    match fault:
+        case "owner":
+            (await bank.owner()).kill()
+        case "pause":
+            with paused([await bank.owner()]):
+                await asyncio.sleep(rng.uniform(4.5, 7.0))
+        case "all":
+            # Processes that start on a cluster without leaders must wait for them.
+            for node in servers.nodes:
+                node.kill()
+            for worker in bank.cell.fleet.workers:
+                worker.kill()
+            await asyncio.gather(*(node.start() for node in servers.nodes))
+        case "rolling":
+            for node in servers.nodes:
+                await servers.lame_duck(node)
+                await servers.healthy(bank.cell.connection, streams)
+        case _:
+            node = await servers.leader(bank.cell.connection, rng.choice(streams))
+            await _take_down(bank, node, fault, more, rng)
+
+
+async def _take_down(bank: BankCell, node: EmbeddedServer, fault: str, more: int, rng: Random) -> None:
+    """Take one node down until `more` commands have succeeded without it."""
+    servers = bank.servers
+    match fault:
+        case "kill":
+            node.kill()
+            await bank.depositors.wait_for_more(more)
+            await servers.restart(node)
+        case "stop":
+            servers.pause(node)
+            await bank.depositors.wait_for_more(more)
+            await asyncio.sleep(rng.uniform(0.0, 5.0))
+            servers.resume(node)
+        case _:
+            await servers.lame_duck(node)
+            await bank.depositors.wait_for_more(more)
+
+
+def _streams(bank: BankCell) -> list[str]:
+    names = Names("bank", bank.cell.namespace)
+    return [names.turns_stream, f"KV_{names.lease_bucket}", names.events_stream]
