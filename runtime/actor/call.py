@@ -46,10 +46,10 @@ class Lists(Protocol):
 
 
 class Basis(Protocol):
-    """The state on which a handler runs, while a commit under way has yet to store it."""
+    """The state on which a handler runs, while a commit has yet to store it, or a former owner may have replaced it."""
 
     async def wait_stored(self) -> bool:
-        """Wait until the commit has ended. Return whether the state is stored."""
+        """Wait until this is known. Return whether the state is the stored one."""
         ...
 
 

@@ -31,26 +31,30 @@ owner finds unfinished work in JetStream.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from runtime.actor.metadata import describe_operation, describe_service
 from runtime.actor.metadata_texts import write_operation, write_service
 from runtime.client.bus import Bus
-from runtime.errors import ActorError, ConfigurationError, PublishError
+from runtime.errors import ActorError, CodecError, ConfigurationError, PublishError
 from runtime.host.ending import release
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
 from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease import Lease
 from runtime.nats.micro import Endpoint, MicroService
+from runtime.storage.fence import FENCED_FOR, Fence
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
 from runtime.storage.record import Unreadable
 from runtime.storage.relay import Relay
 from runtime.storage.state import States
+from runtime.storage.streams import StreamChanged
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -61,6 +65,8 @@ logger = logging.getLogger("actorloom.host")
 
 _TICK = 5.0
 """Seconds between checks: idle keys, streams and consumers, the relay's checkpoint."""
+_FOLLOW = 0.25
+"""Seconds between looks at the turns stream, as long as a former owner may write."""
 _UNSUBSCRIBE_TIMEOUT = 0.5
 """Seconds that the server may take, at the close, to confirm that it routes no more requests here."""
 _DRAIN_TIMEOUT = 20.0
@@ -84,12 +90,17 @@ class Serving:
         owns = lease.held if lease is not None else lambda: True
         self._unreadable = unreadable = UnreadableRecords(served.name)
         self.relay = Relay(served.jetstream, served.names, served.tracer, owns, unreadable, served.bursts)
+        self.fence = Fence(_fenced_for(lease))
         states = States(served.name, actor.state_type, actor.state_version, actor.upgrades)
         mark_done = self.relay.checkpoint.mark_done
-        self.journal = Journal(served.jetstream, served.names, states, served.options, mark_done, unreadable)
+        self.journal = Journal(
+            served.jetstream, served.names, states, served.options, mark_done, unreadable, self.fence
+        )
         self.indexes = Indexes(served.name, actor.indexes, self._states) if actor.indexes else None
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update
+        self.relay.learn = self._learn
+        self.journal.on_loss = self._on_loss
         self.turns = Turns(served, self.journal, self.relay, bus, self.indexes, owns)
         self.workers = Workers(served.options.concurrency, served.crashed, served.overruns())
         """They run the queries; commands and events run in the turns."""
@@ -127,6 +138,8 @@ class Serving:
             if subscription.error is not None:
                 raise subscription.error
         self._spawn(self._tick())
+        if served.keyed:
+            self._spawn(self._follow())
 
     @property
     def warnings(self) -> list[str]:
@@ -141,7 +154,7 @@ class Serving:
     @property
     def settled(self) -> bool:
         """Whether no commit of this ownership is under way, or has an unknown outcome. It is for good after `close`."""
-        return not self.journal.unsettled
+        return self.fence.settled
 
     async def wait_idle(self) -> None:
         """Wait until the messages in hand are finished. Handlers elsewhere in this process may then send more."""
@@ -228,6 +241,32 @@ class Serving:
 
         return list(await asyncio.gather(*(state(token) for token in tokens)))
 
+    async def _learn(self, stored: StoredMessage) -> bool:
+        """Take note of a record that another writer has stored: forget the copy of its key, and update the indexes."""
+        keys, token = self.turns.keys, stored.subject.rpartition(".")[2]
+        if not keys.learn(token, stored.sequence):
+            return False
+        if self.indexes is None:
+            return True
+        try:
+            entry = keys.use(token_key(token))
+        except CodecError:
+            return True  # no key: the relay reports the record
+        entry.queries += 1
+        try:
+            await keys.ensure_loaded(entry)  # The journal updates the indexes.
+        except Unreadable:
+            self.indexes.update(token, None)
+        finally:
+            entry.queries -= 1
+            keys.release(entry)
+        return True
+
+    def _on_loss(self) -> None:
+        """Forget the copies of a stream that was restored from a backup, and begin again."""
+        self.turns.keys.forget_all()
+        self.served.crashed(StreamChanged(f"stream {self.served.names.turns_stream} was restored from a backup"))
+
     def _micro_service(self) -> MicroService:
         served = self.served
         endpoints: list[Endpoint] = []
@@ -277,12 +316,24 @@ class Serving:
             self.turns.keys.evict(self.served.options.idle)
             try:
                 await self.served.streams.check()
-                await self.consumers.check()
                 await self.relay.sweep()
+                await self.consumers.check()
             except ConfigurationError:
                 raise
             except (ActorError, TimeoutError) as error:
                 logger.warning("%s: the checkpoint could not be saved: %s", self.served.name, error)
+
+    async def _follow(self) -> None:
+        """Learn of commits of a former owner that are stored after the take-over, as long as there may be any."""
+        while True:
+            await asyncio.sleep(_FOLLOW if self.fence.raised else _TICK)
+            if self.fence.raised and self.turns.owns():
+                try:
+                    await self.relay.follow()
+                except ConfigurationError:
+                    raise
+                except (ActorError, TimeoutError) as error:
+                    logger.debug("%s: the turns stream could not be followed: %s", self.served.name, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` until the close. Its failure is a failure of the ownership."""
@@ -294,6 +345,13 @@ class Serving:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.served.crashed(error)
+
+
+def _fenced_for(lease: Lease | None) -> float:
+    """Return the seconds for which a former owner of the keys may still write."""
+    if lease is None or (lease.clean and not lease.unclean_at):
+        return 0.0
+    return FENCED_FOR - (time.time() - lease.unclean_at if lease.clean else 0.0)
 
 
 def make_lease(served: Served, part: str, used: Callable[[], Awaitable[bool]] | None = None) -> Lease:

@@ -92,6 +92,8 @@ class QueryCall(Call, gc=False, eq=False):
             if failure is None:
                 self.abandon()
                 raise
+            if endpoint.keyed and not context.turns.owns():
+                failure = endpoint.stopping_error()  # The handler may have failed on a state that is out of date.
             endpoint.answer_error(self, failure)
         finally:
             self.ended = True
@@ -136,25 +138,31 @@ class QueryCall(Call, gc=False, eq=False):
         self.endpoint.answer_error(self, self.endpoint.stopping_error())
 
     async def _run_keyed(self) -> Any:
-        """Run the handler on the last committed state of its key, or of all keys, even while a command of the key runs."""
+        """Run the handler on the last committed state of its key, or of all keys, even while a command of the key runs.
+
+        The check that the keys are owned is at the end: a lease that is held then was held when the state was read.
+        """
         endpoint = self.endpoint
         turns, key_of = endpoint.context.turns, endpoint.handler.key_of
-        if not turns.owns():
-            raise endpoint.stopping_error()
         if key_of is None:
-            return await endpoint.invoke(endpoint.handler, self, self.message)
+            result = await endpoint.invoke(endpoint.handler, self, self.message)
+            if not turns.owns():
+                raise endpoint.stopping_error()
+            return result
         try:
             entry = turns.keys.use(key_of(self.message))
         except CodecError as error:
             raise invalid_message(endpoint.subject, str(error)) from None
         entry.queries += 1
         try:
-            if not entry.loaded:
-                await turns.keys.ensure_loaded(entry)
+            state = entry.state if entry.readable else await turns.keys.read(entry)
             self.key = entry.key
             states = endpoint.states
-            self.state = entry.state if states is None or not states.mutable else states.copy(entry.state)
-            return await endpoint.invoke(endpoint.handler, self, self.message)
+            self.state = state if states is None or not states.mutable else states.copy(state)
+            result = await endpoint.invoke(endpoint.handler, self, self.message)
+            if not turns.owns():
+                raise endpoint.stopping_error()
+            return result
         finally:
             entry.queries -= 1
             if not entry.sequence:

@@ -20,11 +20,13 @@ class Checkpoint:
     processes of an actor without state. The others only keep a bounded number of sequences, in case they become the owner.
     """
 
-    __slots__ = ("_done", "_done_set", "_held", "position", "tracking")
+    __slots__ = ("_done", "_done_set", "_held", "last", "position", "tracking")
 
     def __init__(self) -> None:
         self.position = 0
         """Every sequence up to this one is done, or held."""
+        self.last = 0
+        """The highest sequence that was ever done."""
         self.tracking = False
         """Whether this process owns the checkpoint."""
         self._done: list[int] = []
@@ -37,6 +39,7 @@ class Checkpoint:
     def begin(self, position: int) -> None:
         """Start as the owner. Every sequence up to `position` is known to be done."""
         self.position = position
+        self.last = max(self.last, position)
         self.tracking = True
         self._advance()
 
@@ -46,6 +49,8 @@ class Checkpoint:
 
     def mark_done(self, sequence: int) -> None:
         """Record that nothing is left to publish for `sequence`."""
+        if sequence > self.last:
+            self.last = sequence
         if sequence > self.position and sequence not in self._done_set:
             self._done_set.add(sequence)
             heappush(self._done, sequence)
@@ -81,13 +86,14 @@ class Checkpoint:
         """The position that a later owner may begin from: `position`, or the sequence before the first one that is held."""
         return min(self.position, min(self._held) - 1) if self._held else self.position
 
-    def unaccounted(self, last: int, publishing: set[int]) -> list[int]:
-        """Return the sequences up to `last` that are neither done nor in `publishing`.
+    def unaccounted(self, first: int, last: int, publishing: set[int]) -> list[int]:
+        """Return the sequences from `first` to `last` that are neither done nor in `publishing`.
 
         They are messages of other writers, such as a former owner that was paused, committed when it woke up, and never
         published its outbox.
         """
-        return [n for n in range(self.position + 1, last + 1) if n not in self._done_set and n not in publishing]
+        first = max(first, self.position + 1)
+        return [n for n in range(first, last + 1) if n not in self._done_set and n not in publishing]
 
     def _advance(self) -> None:
         while self._done and self._done[0] <= self.position + 1:

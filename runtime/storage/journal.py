@@ -7,6 +7,7 @@ second one, which forgets the key, loads the newest record and runs its turns ag
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +15,11 @@ import msgspec
 
 from runtime.errors import ActorError, PublishError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode, WrongSequence
+from runtime.nats.jetstream.errors import ApiError, ErrorCode, NotJetStream, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.options import Options
 from runtime.storage.dedup import DedupStore
+from runtime.storage.fence import Fence
 from runtime.storage.key import StoredKey
 from runtime.storage.key_dedup import KeyDedup
 from runtime.storage.record import (
@@ -29,11 +31,11 @@ from runtime.storage.record import (
     decode_record,
     encode_record,
     join_handled,
+    rewrite_record,
 )
 from runtime.storage.state import States
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.wire import header_block
-from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 
 _EXPECTED_SEQUENCE = header_block.START + header_block.line(header_block.EXPECTED_SEQUENCE, b"%d")
@@ -94,6 +96,7 @@ class Journal:
         options: `handled` and `remember` are used.
         on_stored: A callback with the sequence of each dedup entry that is stored; see `DedupStore`.
         unreadable: Logs and remembers the unreadable records.
+        fence: Tells which keys must be touched before their state is shown.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Journal:
         options: Options,
         on_stored: Callable[[int], None],
         unreadable: UnreadableRecords,
+        fence: Fence,
     ) -> None:
         self._jetstream = jetstream
         self._names = names
@@ -112,10 +116,12 @@ class Journal:
         self.decode_state = states.decode
         """Return the state in a record; see `States.decode`."""
         self._expiry = header_block.ttl(max(int(options.remember), 1))
-        self._writer_id = new_id()
+        self.fence = fence
+        self._last_sequence = 0
+        """The highest sequence of a commit of this process."""
+        self.on_loss: Callable[[], None] | None = None
+        """A callback for the case that the stream has lost commits of this process: it was restored from a backup."""
         self._commit_numbers = itertools.count()
-        self.unsettled: set[str] = set()
-        """The tokens of keys with a commit that is under way, or whose outcome is unknown: it may be stored later."""
         self.dedup = DedupStore(jetstream, names, options, on_stored)
         self.on_change: Callable[[str, Any], None] | None = None
         """A callback with key token and state, called for each state that is loaded or changed by a commit (for indexes)."""
@@ -128,6 +134,9 @@ class Journal:
     async def load(self, key: StoredKey) -> Record | None:
         """Read the newest record of a key from the leader of the stream into `key`.
 
+        Afterwards the key is `readable`, unless a former owner may still write it. If it has a record then, `touch` makes it
+        readable; if it has none, each reader looks again (`exists`).
+
         Returns:
             The record, whose outbox the caller passes to the relay; None if the key has none.
 
@@ -137,8 +146,10 @@ class Journal:
         """
         stored = await self._jetstream.get_last(self._names.turns_stream, self._names.turn(key.token))
         key.forget()
-        record = None
-        if stored is not None:
+        record, needed = None, self.fence.needed
+        if stored is None:
+            key.readable = not needed(key.token, None)
+        else:
             try:
                 record = decode_record(stored.payload, stored.subject)
                 state = self.decode_state(record, stored.subject)
@@ -150,11 +161,41 @@ class Journal:
             key.state = state
             key.handled = tuple(record.handled)
             key.dedup = KeyDedup(record.evicted_until) if record.evicted_until else None
+            if needed(key.token, record.commit_id):
+                key.unfenced = stored.payload
+            else:
+                key.readable = True
         key.loaded = True
         if self.on_change is not None:
             # Usually the state is known already; after a conflict it is that of the other writer.
             self.on_change(key.token, key.state)
         return record
+
+    async def exists(self, key: StoredKey) -> bool:
+        """Return whether a key has a record now. Raises as `load`, except for `Unreadable`."""
+        return await self._jetstream.get_last(self._names.turns_stream, self._names.turn(key.token)) is not None
+
+    async def touch(self, key: StoredKey) -> int:
+        """Write the record of a loaded key again, so that nothing which a former owner has sent can be stored any more.
+
+        The record keeps what it has, also fields of a newer version of this package. Only its commit id is new, and its
+        outbox leaves out what is confirmed.
+
+        Returns:
+            The sequence of the record. `Conflict`, `NotStored` and `Unsettled` are raised as by `commit`.
+        """
+        assert key.unfenced is not None
+        unconfirmed = {entry.id for entry, _ in key.outbox or ()}
+        generation, commit_id, record = key.generation, self._new_commit_id(), key.unfenced
+        try:
+            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), False)
+        except RecordTooLarge:
+            # The record fills a message, and the former owner's commit id was a little shorter.
+            commit_id = secrets.token_hex(8)
+            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), False)
+        if key.generation == generation:
+            key.sequence, key.readable, key.unfenced = sequence, True, None
+        return sequence
 
     async def commit(
         self,
@@ -200,7 +241,7 @@ class Journal:
         else:
             text = join_handled(key.handled_text, handled)
         record = NewRecord(
-            commit_id=f"{self._writer_id}-{next(self._commit_numbers):x}",
+            commit_id=self._new_commit_id(),
             state_version=self._state_version,
             state=msgspec.Raw(body),
             handled=msgspec.Raw(b"[%b]" % text),
@@ -208,8 +249,8 @@ class Journal:
             evicted_until=evicted_until,
         )
         payload = encode_record(record)
-        sequence = await self._publish(key, record, payload, expires)
-        key.sequence = sequence
+        sequence = await self._publish(key, record.commit_id, payload, expires)
+        key.sequence, key.readable, key.unfenced = sequence, True, None
         changed, key.state = key.state is not state, state
         key.handled = tuple(listed)
         key.handled_text = text if len(listed) >= _MANY and len(text) <= _MAX_TEXT else b""
@@ -218,7 +259,10 @@ class Journal:
             self.on_change(key.token, state)
         return sequence
 
-    async def _publish(self, key: StoredKey, record: Record, payload: bytes, expires: bool) -> int:
+    def _new_commit_id(self) -> str:
+        return f"{self.fence.writer_id}-{next(self._commit_numbers):x}"
+
+    async def _publish(self, key: StoredKey, commit_id: str, payload: bytes, expires: bool) -> int:
         headers = _EXPECTED_SEQUENCE % key.sequence
         if expires:
             headers += self._expiry
@@ -227,25 +271,30 @@ class Journal:
         limit = self._jetstream.connection.max_payload - len(headers)
         if len(payload) > limit:
             raise RecordTooLarge(subject, len(payload), limit)
-        doubtful = key.token in self.unsettled
-        self.unsettled.add(key.token)
+        fence, token, before = self.fence, key.token, self._last_sequence
+        fence.sending.add(token)
         try:
-            ack = await self._jetstream.publish(subject, payload, headers=headers)
-        except TimeoutError:
-            sequence = await self._find_stored(subject, record)
-            self.unsettled.discard(key.token)
-            return sequence
+            sequence = (await self._jetstream.publish(subject, payload, headers=headers)).sequence
         except WrongSequence:
-            self.unsettled.discard(key.token)
-            return await self._find_stored(subject, record, refused=True)
+            fence.sending.discard(token)
+            return await self._find_stored(subject, commit_id, refused=True)
+        except (TimeoutError, NotJetStream):
+            fence.suspect(token)
+            sequence = await self._find_stored(subject, commit_id)
         except PublishError as error:
-            if not doubtful:
-                self.unsettled.discard(key.token)
+            fence.sending.discard(token)
             if error.err_code == ErrorCode.MESSAGE_TOO_LARGE:
                 raise RecordTooLarge(subject, len(payload), await self._stream_limit(len(headers))) from error
             raise NotStored(str(error)) from error
-        self.unsettled.discard(key.token)
-        return ack.sequence
+        except BaseException:
+            fence.suspect(token)  # This process stops, and the record may be stored.
+            raise
+        fence.settle(token)
+        if sequence > before:
+            self._last_sequence = max(self._last_sequence, sequence)
+        elif self.on_loss is not None:
+            self.on_loss()
+        return sequence
 
     async def _stream_limit(self, headers: int) -> int:
         """Return the most bytes of a record that the stream takes, if somebody has given it a limit of its own."""
@@ -255,7 +304,7 @@ class Journal:
             raise NotStored(f"stream {self._names.turns_stream} refuses a record for its size") from error
         return max(int(info.config.get("max_msg_size", 0)) - headers, 0)
 
-    async def _find_stored(self, subject: str, record: Record, refused: bool = False) -> int:
+    async def _find_stored(self, subject: str, commit_id: str, refused: bool = False) -> int:
         """Return the sequence of a record that was sent without a clear answer, or `refused`, if it is the newest one.
 
         A commit that timed out may have been stored; in one measurement 18 of 112 were. Sending it again would not tell:
@@ -274,15 +323,15 @@ class Journal:
                 stored = await self._jetstream.get_last(self._names.turns_stream, subject)
             except (TimeoutError, PublishError, ApiError):
                 continue
-            if stored is not None and _is_same(stored, record):
+            if stored is not None and _is_same(stored, commit_id):
                 return stored.sequence
             raise Conflict(f"{subject}: another writer has committed", refused)
         raise Unsettled(f"{subject}: it is not known whether the commit is stored")
 
 
-def _is_same(stored: StoredMessage, record: Record) -> bool:
-    """Return whether a stored message holds `record`."""
+def _is_same(stored: StoredMessage, commit_id: str) -> bool:
+    """Return whether a stored message is the record with `commit_id`."""
     try:
-        return decode_record(stored.payload, stored.subject).commit_id == record.commit_id
+        return decode_record(stored.payload, stored.subject).commit_id == commit_id
     except Unreadable:
         return False  # this process has not written it

@@ -22,11 +22,26 @@ class StoredKey:
         token: The key as a subject token.
     """
 
-    __slots__ = ("dedup", "handled", "handled_text", "key", "loaded", "outbox", "sequence", "state", "token")
+    __slots__ = (
+        "dedup",
+        "generation",
+        "handled",
+        "handled_text",
+        "key",
+        "loaded",
+        "outbox",
+        "readable",
+        "sequence",
+        "state",
+        "token",
+        "unfenced",
+    )
 
     def __init__(self, key: str, token: str) -> None:
         self.key = key
         self.token = token
+        self.generation = 0
+        """Changes whenever something else may be read: a turn that began with another generation runs again."""
         self.outbox: deque[tuple[Outgoing, int]] | None = None
         """Unconfirmed events and timers, each with the sequence of the record that introduced it; None if there are none."""
         self.forget()
@@ -36,8 +51,14 @@ class StoredKey:
 
         The outbox stays: the relay is publishing it.
         """
+        self.generation += 1
         self.loaded = False
         """Whether the fields below are those of the newest record, or of a key without one."""
+        self.readable = False
+        """Whether the key is loaded, and no record can be stored that this process does not know of: `state` may be shown."""
+        self.unfenced: bytes | None = None
+        """The body of the loaded record, until a commit or touch of this process has replaced it; None if that is not
+        needed (see `runtime.storage.fence`)."""
         self.state: Any = None
         self.sequence = 0
         """The stream sequence of the record; 0 if there is none. The next commit succeeds only if it is still the newest."""

@@ -132,6 +132,9 @@ class _Format(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(Record).decode
 _decode_format = msgspec.json.Decoder(_Format).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_outgoing = msgspec.json.Decoder(Outgoing).decode
 
 _IS_TOKEN = re.compile(r"[A-Za-z0-9_\-=+@,;:%]+\Z").match
 """Matches the tokens of keys, and no other text."""
@@ -147,6 +150,20 @@ def join_handled(text: bytes, more: list[Handled]) -> bytes:
     """Return the JSON of handled messages without brackets: `text`, which may be empty, and `more`, which is not."""
     own = encode_record(more)[1:-1]
     return b"%b,%b" % (text, own) if text else own
+
+
+def rewrite_record(payload: bytes, commit_id: str, outbox: set[str]) -> bytes:
+    """Return a record with another commit id, and with those entries of its outbox whose id is in `outbox`.
+
+    All else stays as it is: values of a newer version of this package, which `Record` does not have, are not lost.
+    """
+    fields = _decode_fields(payload)
+    fields["commit_id"] = msgspec.Raw(encode_record(commit_id))
+    if "outbox" in fields:
+        entries = _decode_entries(fields.pop("outbox"))
+        if left := [raw for raw in entries if _decode_outgoing(raw).id in outbox]:
+            fields["outbox"] = msgspec.Raw(encode_record(left))
+    return encode_record(fields)
 
 
 def decode_record(payload: bytes, subject: str) -> Record:

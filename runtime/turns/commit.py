@@ -9,6 +9,7 @@ forgets its record, and every turn of the failed batch and behind it runs again 
 arrival and before any message that waits. Nothing was visible yet: replies, events and timers leave after the commit only.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -32,6 +33,11 @@ from runtime.wire.ids import id_time
 from runtime.wire.subjects import NO_KEY, Names
 
 logger = logging.getLogger("actorloom.turns")
+
+
+class _NotOwned(Exception):
+    """The keys are not owned any more: nothing is sent."""
+
 
 _MAX_STAGED = 64
 """Turns that may be staged behind one commit; at this number the lane waits."""
@@ -80,6 +86,7 @@ class Commits:
         exit: Callable[[BaseException], None],
         bursts: Bursts,
         resume: Callable[[Key[Work]], None],
+        owns: Callable[[], bool],
     ) -> None:
         self._names = names
         self._journal = journal
@@ -90,6 +97,7 @@ class Commits:
         self._exit = exit
         self._bursts = bursts
         self._resume = resume
+        self._owns = owns
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
 
@@ -133,10 +141,15 @@ class Commits:
         """Commit the staged turns, and those staged meanwhile, until none is left. Each message is finished on return."""
         pending.committing = True
         batch: list[Staged] = []
+        generation = key.generation
         try:
+            if key.touching is not None:
+                await asyncio.shield(key.touching)
             while pending.staged:
                 batch, pending.staged = _portion(pending.staged)
                 try:
+                    if key.generation != generation:
+                        raise Conflict("the key was read anew", refused=True)
                     while (rest := await self._store(key, batch)) is not None:
                         batch, pending.staged = batch[: -len(rest)], rest + pending.staged
                 except RecordTooLarge as error:
@@ -151,6 +164,10 @@ class Commits:
                     for staged in batch:
                         staged.work.unsettled |= isinstance(error, Unsettled)
                     await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(self._names.actor, error)))
+        except _NotOwned:
+            for work in [*(staged.work for staged in (*batch, *pending.undo())), *key.take_rerun()]:
+                work.abandon()
+            key.forget()
         except BaseException:
             # This process stops. The batch that was sent may be stored; the other turns are not.
             later = pending.undo()
@@ -198,6 +215,8 @@ class Commits:
 
         `alone` leaves the messages that were handled before out of the record.
         """
+        if not self._owns():
+            raise _NotOwned
         for staged in batch:
             staged.work.committing = True
         last = batch[-1].outcome

@@ -96,7 +96,7 @@ class Key(StoredKey, Generic[T]):
     has none.
     """
 
-    __slots__ = ("active", "blocked_until", "pending", "queries", "rerun", "touched", "waiting")
+    __slots__ = ("active", "blocked_until", "pending", "queries", "rerun", "seen", "touched", "touching", "waiting")
 
     def __init__(self, key: str, token: str) -> None:
         super().__init__(key, token)
@@ -114,6 +114,10 @@ class Key(StoredKey, Generic[T]):
         """Monotonic time of the last use, for eviction."""
         self.queries = 0
         """Queries of this key that run now."""
+        self.touching: asyncio.Future[None] | None = None
+        """Ends with the touch of the record that is under way, if one is. A commit waits for it."""
+        self.seen = 0
+        """The number of the read that found no record of this key last."""
 
     @property
     def idle(self) -> bool:

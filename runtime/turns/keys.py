@@ -1,15 +1,40 @@
-"""The keys of one actor that are in memory: made when first used, loaded when first needed, evicted when idle."""
+"""The keys of one actor that are in memory: made when first used, loaded when first needed, evicted when idle.
+
+A key is *loaded* if its newest record was read, which is enough for a handler to run: its commit is refused if there is a
+newer one. It is *readable* if its state may also be shown, by the reply of a query or of a command that commits nothing:
+no former owner can write a newer record any more (ADR 016).
+"""
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from runtime.errors import NotDelivered, PublishError
 from runtime.nats.jetstream.errors import ApiError
-from runtime.storage.journal import Journal
+from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
 from runtime.storage.relay import Relay
 from runtime.turns.key import Key
 from runtime.turns.work import Work
 from runtime.wire.subjects import Names, key_token
+
+_STEPS = 16
+"""Reads and touches of one key, each refused or out of date, after which its reader gets an error."""
+
+
+class Unconfirmed:
+    """The state on which a handler runs, of a key that is not readable (a `Basis`)."""
+
+    __slots__ = ("_generation", "_key", "_keys")
+
+    def __init__(self, keys: "Keys", key: Key[Work], generation: int) -> None:
+        self._keys = keys
+        self._key = key
+        self._generation = generation
+
+    async def wait_stored(self) -> bool:
+        """Return whether the state is the newest one; see `Keys.confirm`."""
+        return await self._keys.confirm(self._key, self._generation)
 
 
 class Keys(dict[str, Key[Work]]):
@@ -22,6 +47,9 @@ class Keys(dict[str, Key[Work]]):
         self._relay = relay
         self._resident = resident
         self._loading: dict[Key[Work], asyncio.Future[None]] = {}
+        """The reads that are under way, each with a future that ends with it."""
+        self._reads = 0
+        """The number of the last read that was begun."""
         self._clock = time.monotonic()
         """Time of the last eviction. All keys used since share this one object as their time of use."""
 
@@ -67,20 +95,130 @@ class Keys(dict[str, Key[Work]]):
             Unreadable: The stored record cannot be read.
         """
         while not key.loaded:
-            if (loading := self._loading.get(key)) is not None:
-                await asyncio.shield(loading)
-                continue
-            loading = self._loading[key] = asyncio.get_running_loop().create_future()
-            try:
-                await self._load(key)
-            except (TimeoutError, PublishError, ApiError) as error:
-                raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
-            finally:
-                loading.set_result(None)
-                del self._loading[key]
+            await self._share(key, self._load)
+
+    async def read(self, key: Key[Work]) -> Any:
+        """Return the state of `key` for a reader: it includes every commit that was acknowledged before the call.
+
+        Raises:
+            NotDelivered: The stream does not answer.
+            Unreadable: The stored record cannot be read.
+        """
+        before = self._reads
+        for _ in range(_STEPS):
+            if key.readable:
+                return key.state
+            if not key.loaded:
+                await self._share(key, self._load)
+            elif await self._look(key, before):
+                return None
+        raise self._contended()
+
+    async def confirm(self, key: Key[Work], generation: int) -> bool:
+        """Return whether the state that a turn has read may be shown. If not, it is out of date, and the turn runs again.
+
+        Args:
+            key: The key.
+            generation: Its generation when its state was read.
+
+        Raises:
+            NotDelivered: The stream does not answer.
+        """
+        before = self._reads
+        for _ in range(_STEPS):
+            if key.generation != generation:
+                return False
+            if key.readable or await self._look(key, before):
+                return key.generation == generation
+        raise self._contended()
+
+    def learn(self, token: str, sequence: int) -> bool:
+        """Forget the copy of a key, since another writer has stored the record at `sequence`.
+
+        Returns:
+            False if the record may be that of a commit which is under way here. The caller asks again later.
+        """
+        key = self.get(token)
+        if key is None or key.sequence >= sequence:
+            return True
+        if key.pending is not None or key.touching is not None or key in self._loading:
+            return False
+        key.forget()
+        return True
+
+    def forget_all(self) -> None:
+        """Forget all copies. Messages that run now run again. A commit that is under way is checked by the stream."""
+        for key in self.values():
+            if key.pending is None:
+                key.forget()
+
+    async def _look(self, key: Key[Work], before: int) -> bool:
+        """Do one step to make a loaded key readable.
+
+        Returns:
+            True if the key has no record, found out by a read that began after the read number `before`. Nothing can
+            exclude that a former owner writes its first record, so this is not kept for other readers.
+        """
+        if key.pending is not None:
+            await key.pending.wait_committed()  # It makes the key readable, or forgets it.
+        elif key.unfenced is not None:
+            await self._touch(key)
+        elif key.seen > before:
+            return True
+        else:
+            await self._share(key, self._look_again)
+        return False
+
+    async def _share(self, key: Key[Work], read: Callable[[Key[Work]], Awaitable[None]]) -> None:
+        """Read a key, or wait for the read that is under way. Afterwards the caller looks at the key again."""
+        if (loading := self._loading.get(key)) is not None:
+            await asyncio.shield(loading)
+            return
+        loading = self._loading[key] = asyncio.get_running_loop().create_future()
+        try:
+            await read(key)
+        except (TimeoutError, PublishError, ApiError) as error:
+            raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
+        finally:
+            loading.set_result(None)
+            del self._loading[key]
+
+    async def _look_again(self, key: Key[Work]) -> None:
+        """Read whether a key without a record still has none."""
+        self._reads = number = self._reads + 1
+        generation = key.generation
+        if not await self._journal.exists(key):
+            key.seen = number
+        elif key.pending is None and key.generation == generation and not key.sequence:
+            key.forget()
+
+    async def _touch(self, key: Key[Work]) -> None:
+        """Touch a key, or wait for the touch that is under way. Afterwards the caller looks at the key again."""
+        if key.touching is not None:
+            await asyncio.shield(key.touching)
+            return
+        generation = key.generation
+        touching = key.touching = asyncio.get_running_loop().create_future()
+        try:
+            sequence = await self._journal.touch(key)
+            self._relay.send(key, [], sequence)
+        except Conflict:
+            if key.generation == generation:
+                key.forget()
+        except (NotStored, RecordTooLarge, Unsettled) as error:
+            raise NotDelivered(f"{self._names.actor}: the record of a key cannot be touched now") from error
+        finally:
+            key.touching = None
+            touching.set_result(None)
+
+    def _contended(self) -> NotDelivered:
+        return NotDelivered(f"{self._names.actor}: the key is being written by another owner")
 
     async def _load(self, key: Key[Work]) -> None:
+        self._reads = number = self._reads + 1
         record = await self._journal.load(key)
+        if record is None:
+            key.seen = number
         if record is None or not record.outbox or self._relay.checkpoint.covers(key.sequence):
             return
         known = {outgoing.id for outgoing, _ in key.outbox or ()}

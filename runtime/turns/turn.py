@@ -10,11 +10,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from runtime.actor.call import CallScope, Lists, Requests, TurnCall
+from runtime.actor.call import Basis, CallScope, Lists, Requests, TurnCall
 from runtime.actor.handler import Handler
 from runtime.actor.invoke import make_invoke
 from runtime.actor.outcome import Outcome, settle
-from runtime.errors import IdReused, NotDelivered, PublishError
+from runtime.errors import IdReused, NotDelivered, PublishError, RequestError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled, Unreadable
@@ -25,7 +25,7 @@ from runtime.turns.blocked import BlockedKeys
 from runtime.turns.commit import Commits
 from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
-from runtime.turns.keys import Keys
+from runtime.turns.keys import Keys, Unconfirmed
 from runtime.turns.nested import NestedRequests
 from runtime.turns.served import Served
 from runtime.turns.work import Rerun, Work, check_deadline
@@ -72,7 +72,15 @@ class Turns:
         self.keys = Keys(served.names, journal, relay, options.resident)
         self.admission = Admission(served.name, options.mailbox)
         self.commits = Commits(
-            served.names, journal, relay, served.tracer, served.keyed, served.exit, served.bursts, self._resume
+            served.names,
+            journal,
+            relay,
+            served.tracer,
+            served.keyed,
+            served.exit,
+            served.bursts,
+            self._resume,
+            owns,
         )
         self._served = served
         self._keyed = served.keyed
@@ -285,6 +293,12 @@ class Turns:
             if before is not None and before.undone:
                 self._requeue(key, work)
                 return
+            try:
+                if work.generation and not await self.keys.confirm(key, work.generation):
+                    self._requeue(key, work)
+                    return
+            except RequestError as error:
+                failure = error
             if not self.owns():
                 self._abandon(key, work)
                 return
@@ -304,8 +318,10 @@ class Turns:
 
     async def _attempt(self, key: Key[Work], work: Work, before: Pending | None) -> bool:
         """Run the handler. Return True if the turn is staged for a commit, False if the message is finished."""
+        work.generation = 0
         if not key.loaded:
             await self.keys.ensure_loaded(key)
+        generation = key.generation
         if key.pending is not None and work.id in key.pending.ids:
             await self.commits.wait_committed(key)
         handled = key.find(work.id)
@@ -314,22 +330,31 @@ class Turns:
         if handled is not None:
             self._repeat(work, handled)
             return False
+        if key.generation != generation:
+            raise _StaleState
+        work.generation = generation
         pending = key.pending
         state = pending.head if pending is not None and pending.committing else key.state
-        call, outcome = await self._handle(work, state, before)
+        basis = before or (None if key.readable else Unconfirmed(self.keys, key, generation))
+        call, outcome = await self._handle(work, state, basis)
         changes = self.commits.changes(state, work, outcome)
         if not changes:
             await self.commits.wait_committed(key)
-        if before is not None and before.undone:
+            if not key.readable and key.generation == generation:
+                work.generation = 0
+                await self.keys.confirm(key, generation)
+        if (before is not None and before.undone) or key.generation != generation:
             raise _StaleState
         if changes:
             self.commits.stage(key, work, call, outcome)
+        elif not self.owns():
+            raise NotDelivered(f"{self._served.name}: the service is stopping")
         else:
             self.commits.nothing_to_commit(call, work, outcome)
         return changes
 
-    async def _handle(self, work: Work, state: Any, before: Pending | None = None) -> tuple[TurnCall, Outcome]:
-        """Run the handler on `state`, which `before` has yet to store if given, and return its call and its outcome."""
+    async def _handle(self, work: Work, state: Any, basis: Basis | None = None) -> tuple[TurnCall, Outcome]:
+        """Run the handler on `state`, and return its call and its outcome. No command of it leaves before `basis` allows it."""
         if work.deadline:
             check_deadline(work, "before the message could be handled")
         handler = work.handler
@@ -345,7 +370,7 @@ class Turns:
             chain=work.chain,
             attempt=work.attempt,
             attempts=work.attempts,
-            basis=before,
+            basis=basis,
         )
         work.running = call
         try:

@@ -59,6 +59,8 @@ class Work(msgspec.Struct, eq=False):
     """How often another writer was faster."""
     commanded: bool = False
     """True once a run of its handler that has ended had sent a command that may have been executed."""
+    generation: int = 0
+    """That of its key (`StoredKey.generation`) when this run read the state; 0 before that."""
     ran: bool = False
     """True once its handler has run. Another run gets the message anew, since the handler may have changed a part of it."""
     stored: bool = False

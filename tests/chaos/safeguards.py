@@ -20,6 +20,7 @@ from runtime.storage import outbox_messages, relay
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.dead_letters import DeadLetters
 from runtime.storage.dedup import DedupStore
+from runtime.storage.fence import Fence
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing
 from runtime.storage.relay import Relay
@@ -96,6 +97,24 @@ def _lease() -> None:
     _replace(Lease, "held", held)
 
 
+def _fence() -> None:
+    """A new owner shows the state of a key though a commit of the former owner may still be stored."""
+
+    def needed(self: Fence, token: str, commit_id: str | None) -> bool:
+        return False
+
+    _replace(Fence, "needed", needed)
+
+
+def _owns() -> None:
+    """A process that waits for its lease, but does not look at it before it commits, answers or publishes."""
+
+    def held(self: Lease) -> bool:
+        return True
+
+    _replace(Lease, "held", held)
+
+
 def _timer_check() -> None:
     """A timer is purged without a check of who has set it."""
 
@@ -118,7 +137,7 @@ def _recovery() -> None:
 def _sweep() -> None:
     """Sequences that the checkpoint does not account for are not read."""
 
-    def unaccounted(self: Checkpoint, last: int, mine: set[int]) -> list[int]:
+    def unaccounted(self: Checkpoint, first: int, last: int, mine: set[int]) -> list[int]:
         return []
 
     _replace(Checkpoint, "unaccounted", unaccounted)
@@ -195,6 +214,8 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "dedup-entries": _dedup_entries,
     "check": _sequence_check,
     "lease": _lease,
+    "fence": _fence,
+    "owns": _owns,
     "timer-check": _timer_check,
     "recovery": _recovery,
     "sweep": _sweep,

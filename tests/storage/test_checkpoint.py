@@ -28,7 +28,7 @@ def test_the_position_is_the_last_sequence_before_the_first_gap(operations: list
                 end += 1
             assert checkpoint.position == end
             publishing = {n for n in range(1, 32) if n % 7 == 0}
-            assert checkpoint.unaccounted(31, publishing) == [
+            assert checkpoint.unaccounted(1, 31, publishing) == [
                 n for n in range(end + 1, 32) if n not in done and n not in publishing
             ]
         else:

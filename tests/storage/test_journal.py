@@ -16,6 +16,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.fence import Fence
 from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Handled, Kind, Outgoing, Unreadable, decode_record, encode_record
@@ -50,7 +51,9 @@ class Bench:
 
     def journal(self, options: Options = Options(handled=2), version: int = 1, upgrades: Any = None) -> Journal:
         states = States("counter", Count, version, upgrades or {})
-        return Journal(self.jetstream, self.names, states, options, self.stored.append, UnreadableRecords("counts"))
+        return Journal(
+            self.jetstream, self.names, states, options, self.stored.append, UnreadableRecords("counts"), Fence()
+        )
 
     async def record(self, token: str = "k") -> Any:
         stored = await self.jetstream.get_last(self.names.turns_stream, self.names.turn(token))

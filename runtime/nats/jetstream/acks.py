@@ -8,6 +8,7 @@ from runtime.nats.jetstream.errors import (
     WRONG_SEQUENCE_CODES,
     DuplicateInProcess,
     ErrorCode,
+    NotJetStream,
     OtherDomain,
     WrongSequence,
 )
@@ -28,16 +29,17 @@ def decode_ack(response: Response, subject: str | bytes = "", domain: str | None
         OtherDomain: The acknowledgement is from another domain.
         WrongSequence: The stream refused the expected sequence.
         DuplicateInProcess: A message with the same id is being replicated.
-        PublishError: The stream refused the message for another reason, or the reply is not from JetStream.
+        NotJetStream: The reply is not from JetStream.
+        PublishError: The stream refused the message for another reason.
     """
     try:
         ack = _decoder.decode(response.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise PublishError(f"{_text(subject)}: the reply is not a JetStream acknowledgement: {error}") from error
+        raise NotJetStream(f"{_text(subject)}: the reply is not a JetStream acknowledgement: {error}") from error
     if ack.error is not None:
         raise _refusal(ack.error, _text(subject))
     if not ack.stream:
-        raise PublishError(f"{_text(subject)}: the reply is not a JetStream acknowledgement")
+        raise NotJetStream(f"{_text(subject)}: the reply is not a JetStream acknowledgement")
     if ack.domain != domain and domain is not None:
         raise OtherDomain(
             f"{_text(subject)} was acknowledged by JetStream domain {ack.domain!r}, and not by {domain!r}: see "

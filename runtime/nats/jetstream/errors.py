@@ -83,6 +83,10 @@ class OtherDomain(TimeoutError):
     """A stream of another JetStream domain acknowledged a message. Whether our own stored it is unknown."""
 
 
+class NotJetStream(PublishError):
+    """The reply to a publish is not from JetStream. Whether a stream stored the message is unknown."""
+
+
 class WrongSequence(PublishError):
     """The stream refused the expected sequence: a later message exists on the subject. Nothing was stored.
 
