@@ -156,6 +156,7 @@ class Lease:
                     raise
                 except (ActorError, TimeoutError) as error:
                     bucket_exists = False
+                    self._candidate.look_anew()
                     self._warn(f"cannot be acquired now: {error}")
                 await self._wait_change()
         finally:
@@ -239,6 +240,7 @@ class Lease:
         try:
             await self._write_value()
         except WrongSequence:
+            self._candidate.look_anew()
             return False
         return True
 
@@ -261,6 +263,8 @@ class Lease:
     def _on_change(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         if is_removal(headers):
             self._freed.set()
+        else:
+            self._candidate.look_anew()
 
     def _is_ours(self, last: StoredMessage) -> bool:
         holder = holder_of(last)

@@ -40,8 +40,10 @@ class Candidate:
     def __init__(self, key: str, ttl: float) -> None:
         self._key = key
         self._ttl = ttl
+        self.has_seen = False
+        """Whether the key was ever seen, with a message or without one although it was used."""
         self._sequence = -1
-        """The sequence of the message that was seen last; 0 if the key was absent."""
+        """The sequence of the message that was seen last; 0 if the key was absent; -1 if the next look is the first one."""
         self._since = 0.0
         self._holder: Holder | None = None
         """The last holder that was seen."""
@@ -50,10 +52,12 @@ class Candidate:
         self.wait = 0.0
         """Seconds after which the lease may be free, unless something changes."""
 
-    @property
-    def has_seen(self) -> bool:
-        """Whether the key was ever seen with a message."""
-        return self._sequence >= 0
+    def look_anew(self) -> None:
+        """Count the age from the next look: the key may have changed since the last one.
+
+        An absent key looks the same again if somebody has taken the lease and it was deleted once more.
+        """
+        self._sequence = -1
 
     def judge(self, last: StoredMessage | None, used: bool) -> TakeOver | None:
         """Return how the lease may be taken now, or None if it has to wait.
@@ -92,7 +96,7 @@ class Candidate:
 
     def _is_over(self, sequence: int) -> bool:
         """Return whether the same message, or its absence, was seen for the lifetime of a value."""
-        now = clocks.elapsed()
+        now, self.has_seen = clocks.elapsed(), True
         if sequence != self._sequence:
             self._sequence, self._since = sequence, now
         self.wait = self._since + self._lifetime - now

@@ -1,42 +1,21 @@
 """Parts on the server that somebody deletes: each is made again, under a running owner and under a standby."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from runtime import Actor, ActorError, Command, command
 from runtime.host import serving
-from runtime.host.host import Deployment
-from runtime.host.process import Runner
-from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
 from runtime.nats.lease_value import kind_of
 from runtime.nats.server import EmbeddedServer
-from runtime.telemetry import Tracing
 from runtime.wire.subjects import Names
 from tests.support.counting import Add, Counter
 from tests.support.probe import Probe, running
+from tests.support.standby import standby
 from tests.support.waiting import until
-
-
-@asynccontextmanager
-async def running_standby(actor: type[Actor[Any]], url: str, namespace: str) -> AsyncIterator[Probe]:
-    """Run an actor that another process owns, and begin the block when it is in standby."""
-    async with await Connection.connect(ConnectionOptions(url=url)) as connection:
-        deployment = Deployment(namespace=namespace, lease_ttl=1.0)
-        runner = Runner([actor], connection, Tracing(in_memory=True), deployment)
-        work = asyncio.ensure_future(runner.run())
-        try:
-            await until(lambda: runner.hosts[0].standby)
-            yield Probe.of(runner)
-        finally:
-            runner.stop()
-            await asyncio.wait_for(work, 20)
-
 
 Deletion = Callable[[JetStream, Names], Awaitable[None]]
 
@@ -99,11 +78,11 @@ async def test_an_actor_serves_again_whatever_is_deleted(
             assert await add(owner, "a") == 1
             before = await parts(jetstream, names)
             if restarted:
-                async with running_standby(Counter, url, space) as standby:
+                async with standby(Counter, url=url, namespace=space, lease_ttl=1.0) as other:
                     await delete(jetstream, names)
                     owner.drain("counter")
-                    await standby.until_ready("counter")
-                    assert await add(standby, "a") == 2
+                    await other.until_ready("counter")
+                    assert await add(other, "a") == 2
                     assert await parts(jetstream, names) == before, delete
                 return
             ownership = owner.ownership("counter")

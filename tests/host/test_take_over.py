@@ -3,20 +3,25 @@
 import asyncio
 import os
 import signal
+from collections import Counter as Tally
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from runtime import RequestError, clocks
+from runtime import ActorError, RequestError, clocks
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
 from runtime.nats.lease_value import Kind, kind_of
 from runtime.nats.server import EmbeddedServer
-from tests.support.counting import Add, Counter, Wait
+from tests.support.counting import Add, Counter, GetCount, Wait
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
 from tests.support.process import running_command
+from tests.support.standby import standby
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +95,57 @@ async def test_a_cold_start_after_a_kill_waits_for_the_lease_of_the_dead_owner_o
         async with running(Counter, url=server.url, namespace=namespace, lease_ttl=60.0) as system:
             assert clocks.elapsed() - began < 20.0
             assert not lease_of(system).clean and lease_of(system).unclean_at > 0
+
+
+async def test_nothing_is_stale_while_somebody_deletes_the_lease(nats_server: EmbeddedServer, namespace: str) -> None:
+    """Callers of two processes, one of them the owner, write and read while the lease is purged under them."""
+    acknowledged = Tally[str]()
+    stale: list[str] = []
+    reads = 0
+    ended = asyncio.Event()
+
+    async def call(system: Probe, name: str) -> None:
+        nonlocal reads
+        while not ended.is_set():
+            try:
+                value = (await system.bus.command(Add(name), timeout=1)).value
+                acknowledged[name] = max(acknowledged[name], value)
+            except ActorError:
+                await asyncio.sleep(0.01)
+            for reader in (one, two):
+                known = acknowledged[name]
+                try:
+                    value = (await reader.bus.query(GetCount(name), timeout=1)).value
+                except (ActorError, TimeoutError):
+                    continue
+                reads += 1
+                if value < known:
+                    stale.append(f"{name}: {value} after {known}")
+
+    options: dict[str, Any] = {"url": nats_server.url, "namespace": namespace, "lease_ttl": 1.0}
+    async with running(Counter, **options) as one, standby(Counter, **options) as two:
+        callers = [asyncio.ensure_future(call(system, f"k{n}")) for n, system in enumerate((one, two) * 3)]
+        bucket = f"{namespace}-leases"
+        for _ in range(2):
+            before = await reached(lambda: reads, 200)
+            owner = one if one.is_ready("counter") else two
+            ownership = owner.ownership("counter")
+            deleted = clocks.elapsed()
+            await owner.jetstream.purge(f"KV_{bucket}", f"$KV.{bucket}.counter.0", 2**40)
+            await until(partial(changed, owner, ownership))
+            await until(lambda: one.is_ready("counter") or two.is_ready("counter"))
+            assert clocks.elapsed() - deleted >= 1.0
+            await reached(lambda: reads, before + 400)
+        ended.set()
+        await asyncio.gather(*callers)
+    assert not stale, stale[:5]
+
+
+def changed(system: Probe, ownership: object) -> bool:
+    return system.ownership("counter") is not ownership
+
+
+async def reached(count: Callable[[], int], least: int) -> int:
+    """Wait until a count has reached a number, and return it."""
+    await until(lambda: count() >= least)
+    return count()

@@ -268,3 +268,23 @@ async def test_a_lost_holder_hands_nothing_over(jetstream: JetStream, namespace:
         await holder.lost.wait()
     assert not await holder.hand_over(["a"], 30.0)
     assert await stored(jetstream, namespace) is None
+
+
+async def test_the_wait_for_a_deleted_lease_begins_again_if_it_was_taken_meanwhile(
+    jetstream: JetStream, namespace: str
+) -> None:
+    """A waiting process that reads the key once a second sees it absent, and absent again."""
+    holder = await first_holder(jetstream, namespace)
+    waiter = lease(jetstream, namespace, "waiter")
+    waiting = asyncio.create_task(waiter.acquire())
+    await until(lambda: waiter.waiting)
+    await purge_key(jetstream, namespace)
+    await until(lambda: waiter._candidate._sequence == 0)
+    await asyncio.wait({waiting}, timeout=0.3)
+    value = await jetstream.publish(f"$KV.{namespace}.orders.0", b'{"holder":"x","since":0,"host":"x","pid":1}')
+    await jetstream.purge(f"KV_{namespace}", f"$KV.{namespace}.orders.0", value.sequence)
+    deleted = clocks.elapsed()
+    async with asyncio.timeout(10):
+        await waiting
+    assert clocks.elapsed() - deleted >= 1.0 and not holder.held()
+    await waiter.release()
