@@ -129,13 +129,18 @@ class Actor(Generic[S]):
 
     @property
     def now(self) -> float:
-        """The time at which the handler first read it, in Unix seconds. It does not change while the handler runs."""
+        """The time of the NATS server at which the handler first read it, in Unix seconds. It does not change while the handler runs.
+
+        It is right even if the clock of this machine is not, so it may be compared with `deadline` and with dates of other
+        actors. Without the permission to ask the server for its time, it is the time of this machine.
+        """
         return self._running.now
 
     @property
     def deadline(self) -> float | None:
-        """The time at which the caller stops waiting for the reply, in Unix seconds; None if there is no such time."""
-        return self._running.deadline or None
+        """The time of the NATS server at which the caller stops waiting for the reply, in Unix seconds; None if there is none."""
+        call = self._running
+        return call.deadline + call.scope.clock.offset if call.deadline else None
 
     @property
     def attempt(self) -> int:

@@ -4,7 +4,6 @@ Each message gets a call. The methods of an actor (`emit`, `query`, `state` and 
 handler. Nothing in a call leaves the process before the turn has committed.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, Self
 
@@ -14,6 +13,7 @@ from runtime.actor.message import Event, Message, contract_of, token_by
 from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, DeclarationError
 from runtime.wire.ids import derived_id
+from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import key_token
 
 MAX_DEPTH = 32
@@ -63,6 +63,8 @@ class CallScope(msgspec.Struct, frozen=True, eq=False):
     """None if the actor declares no index."""
     source: str
     """The name of the handler in error texts, such as ``command.create_order``."""
+    clock: ServerClock = msgspec.field(default_factory=ServerClock)
+    """The clock of the server; by default the wall clock of this machine."""
 
 
 class Call(msgspec.Struct, kw_only=True, eq=False):
@@ -73,13 +75,13 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     state: Any = None
     """The committed state of the key; in a turn, the last state that the handler has assigned."""
     deadline: float = 0.0
-    """Unix seconds after which the caller has given up; 0.0 if there is no deadline."""
+    """The time, by `elapsed`, after which the caller has given up; 0.0 if there is no deadline."""
     chain: str = ""
     """The calls that wait for this one, as in the header `Call-Chain`."""
     cut: Exception | None = None
     """The failure of a handler that ran for too long and was cancelled; None for any other."""
     started: float = 0.0
-    """The time that the handler sees, in unix seconds; 0.0 until it looks."""
+    """The time of the server that the handler sees, in Unix seconds; 0.0 until it looks."""
     ended: bool = False
     """True once the handler has returned or raised, or is abandoned since it did not end after it was cut.
 
@@ -87,9 +89,9 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
 
     @property
     def now(self) -> float:
-        """Unix seconds. The value stays the same during one run of the handler."""
+        """The time of the server, in Unix seconds. The value stays the same during one run of the handler."""
         if not self.started:
-            self.started = time.time()
+            self.started = self.scope.clock.now()
         return self.started
 
     def nested_chain(self) -> str:

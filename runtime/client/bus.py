@@ -19,6 +19,7 @@ from runtime.bounds import YEAR, check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
+from runtime.clocks import elapsed
 from runtime.errors import (
     DeadlineExceeded,
     DeclarationError,
@@ -83,6 +84,7 @@ class Bus:
         self._jetstream = JetStream(connection)
         self._breaker_policy = breaker
         self._routes: dict[type, Route] = {}
+        self._clock = connection.clock
         self._sender = Sender(connection, tracer)
         self._send = self._sender.send
 
@@ -148,7 +150,11 @@ class Bus:
         if route.op != "command":
             raise DeclarationError(f"{type(message).__name__} is not a command: use Bus.{_method(route)}")
         return self._send(
-            route, message, self.timeout if timeout is None else _checked(timeout), new_id() if id is None else id, None
+            route,
+            message,
+            self.timeout if timeout is None else _checked(timeout),
+            new_id(self._clock.now()) if id is None else id,
+            None,
         )
 
     async def retry(
@@ -175,7 +181,7 @@ class Bus:
             RequestError: The error of the last attempt, with the outcome of all of them. The budget of the bus may end the attempts early: it allows one retry
                 for five requests, and saves up to 50. An attempt that met no process costs nothing.
         """
-        command_id = new_id() if id is None else id
+        command_id = new_id(self._clock.now()) if id is None else id
         sender = self._sender
         sender.budget.earn()
         outcome: bool | None = False
@@ -210,7 +216,7 @@ class Bus:
         contract = route.contract
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is not an event: use Bus.{_method(route)}")
-        event_id = new_id() if id is None else check_id(id)
+        event_id = new_id(self._clock.now()) if id is None else check_id(id)
         body, token = route.encode(event, "event"), message_token(event) or NO_KEY
         subject = f"{route.subject_text}.{token}"
         span = NO_SPAN
@@ -220,7 +226,7 @@ class Bus:
             )
         started = span.started if type(span) is LeanSpan else _now()
         trace = inject(span)
-        block = event_headers(contract.actor, contract.type.__name__, event_id, token, started / 1e9, trace)
+        block = event_headers(contract.actor, contract.type.__name__, event_id, token, self._clock.now(), trace)
         try:
             await self._jetstream.publish(
                 subject,
@@ -258,7 +264,7 @@ class Bus:
             raise DeclarationError(f"{type(message).__name__} is a {route.op}: use self.{_method(route)}")
         seconds = self.timeout if timeout is None else _checked(timeout)
         if call.deadline:
-            seconds = min(seconds, call.deadline - time.time())
+            seconds = min(seconds, call.deadline - elapsed())
             if seconds <= 0:
                 raise DeadlineExceeded(f"{route.subject_text}: the caller's deadline has passed", executed=False)
         self._sender.budget.earn()

@@ -1,7 +1,6 @@
 """An untyped client, for tools and gateways that have no message classes: names and bytes in, bytes out."""
 
 import re
-import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -99,7 +98,9 @@ class RawClient:
             DeadlineExceeded: No reply came in time. The command may have taken effect: send it again under the same id.
             CodecError: The name of the service or command, the id, or a header is invalid.
         """
-        return await self._request("command", actor, name, payload, new_id() if id is None else id, headers)
+        return await self._request(
+            "command", actor, name, payload, new_id(self.connection.clock.now()) if id is None else id, headers
+        )
 
     async def emit(
         self, actor: str, event: str, payload: bytes, *, key: str | None = None, id: str | None = None
@@ -120,8 +121,8 @@ class RawClient:
         """
         token = NO_KEY if key is None else key_token(key)
         subject = Names(actor, self.namespace).event(_checked(actor, event), token)
-        event_id = new_id() if id is None else check_id(id)
-        block = event_headers(actor, event, event_id, token, time.time())
+        event_id = new_id(self.connection.clock.now()) if id is None else check_id(id)
+        block = event_headers(actor, event, event_id, token, self.connection.clock.now())
         return await self._jetstream.publish(subject, payload, headers=block, timeout=self.timeout)
 
     def subject(self, op: Literal["query", "command"], actor: str, name: str) -> str:
@@ -138,7 +139,7 @@ class RawClient:
         headers: Headers,
     ) -> RawReply:
         subject = self.subject(op, actor, name)
-        deadline = int((time.time() + self.timeout) * 1000)
+        deadline = int((self.connection.clock.now() + self.timeout) * 1000)
         block = write(header_block.encode_lines(headers), deadline, command_id)
         try:
             response = await self.connection.request(subject, payload, headers=block, timeout=self.timeout)

@@ -28,6 +28,7 @@ from runtime.backoff import Backoff
 from runtime.client.breaker import RetryBudget
 from runtime.client.no_reply import no_reply_error
 from runtime.client.route import Route
+from runtime.clocks import elapsed
 from runtime.errors import CircuitOpen, NotDelivered, PublishError, RequestError
 from runtime.faults import error_text
 from runtime.nats.connection import Connection, NoResponders, NotConnected
@@ -76,6 +77,7 @@ class Sender:
         self._traced = tracer.tracing.records
         self._connection = connection
         self._request = connection.request_nowait
+        self._clock = connection.clock
         self._time = asyncio.get_running_loop().time
 
     async def send(
@@ -114,7 +116,8 @@ class Sender:
                     f"{route.subject_text}: the circuit is open after failures in a row; the last one: {reason}"
                 ) from reason
             chain = "" if call is None else call.nested_chain()
-            block = write(trace, (started + int(timeout * 1e9)) // 1_000_000, command_id, chain)
+            deadline = int((elapsed() + self._clock.offset + timeout) * 1000)
+            block = write(trace, deadline, command_id, chain)
             payload, expires_at = route.encode(message, route.op), self._time() + timeout
             try:
                 reply = self._request(route.subject, payload, block, expires_at)

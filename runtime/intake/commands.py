@@ -96,6 +96,7 @@ class CommandEndpoint(Endpoint):
         super().__init__(context, handler)
         self._turn_handler = accepting(handler) if handler.accept else handler
         """The handler that runs in the turn. For a long job, it is the one that accepts the job."""
+        self._clock = context.served.connection.clock
         self._changed = context.served.tracer.counter(semconv.COMMANDS_CHANGED, {})
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
@@ -111,9 +112,11 @@ class CommandEndpoint(Endpoint):
         try:
             if block is not None:
                 work.deadline, work.chain, work.id, content_type = read(block)
+                if work.deadline:
+                    work.deadline -= self._clock.offset
                 work.format = format_of(content_type)
             if not work.id:
-                work.id = new_id()
+                work.id = new_id(self._clock.now())
                 work.remembered = False
             elif accept_id(work.id) is None:
                 raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {MAX_ID} bytes of printable text")

@@ -9,6 +9,7 @@ from opentelemetry.trace import Span
 from runtime.actor.call import Call, CallScope, check_depth
 from runtime.actor.handler import Handler
 from runtime.actor.invoke import make_invoke
+from runtime.clocks import elapsed
 from runtime.errors import CodecError, DeadlineExceeded, Overloaded, PublishError, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
@@ -18,7 +19,7 @@ from runtime.wire.codec import JSON, UNDECODABLE, Format, encode, explain, forma
 from runtime.wire.envelope import EQUALS_SIGN, NO_ROOM_FOR_TRACE, read_plain, read_query
 from runtime.wire.replies import invalid_message
 
-_now, _time = time.time_ns, time.time
+_now = time.time_ns
 
 
 class QueryCall(Call, gc=False, eq=False):
@@ -47,8 +48,10 @@ class QueryCall(Call, gc=False, eq=False):
             # The block has no tracestate and no baggage. Without a span, the empty context of the worker is right.
             token = attach_context(span) if span is not NO_SPAN else None
         try:
-            if self.deadline and _time() > self.deadline:
-                raise DeadlineExceeded(f"{endpoint.subject}: the deadline has passed", executed=False)
+            if self.deadline and elapsed() > self.deadline:
+                raise DeadlineExceeded(
+                    f"{endpoint.subject}: the deadline has passed, by the clock of the NATS server", executed=False
+                )
             if endpoint.keyed:
                 result = await self._run_keyed()
             else:
@@ -177,7 +180,9 @@ class QueryEndpoint(Endpoint):
         served = context.served
         self.invoke = make_invoke(served.actor)
         self.keyed = served.keyed
-        self.scope = CallScope(served.name, context.requests, context.lists, handler.source)
+        self.scope = CallScope(
+            served.name, context.requests, context.lists, handler.source, context.served.connection.clock
+        )
         self.encode_result = handler.result.encode
         self.plain_type, self.check_json = handler.result.plain_type, handler.result.decode_first
         self.states = states = served.actor.state_codec
@@ -188,6 +193,7 @@ class QueryEndpoint(Endpoint):
         self._receive = self.template.receive
         self._traced = self.template.records
         self._workers = context.workers
+        self._clock = served.connection.clock
         self._mailbox = served.options.mailbox
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
@@ -207,6 +213,8 @@ class QueryEndpoint(Endpoint):
             # The call is made last: assigning an attribute of a struct costs more than an argument.
             deadline = 0.0 if block is None else read_plain(block, type(span) is LeanSpan and span.remote)
             if deadline is not None:
+                if deadline:
+                    deadline -= self._clock.offset
                 try:
                     message = decode(payload or b"{}")
                 except ValidationError:
@@ -215,6 +223,8 @@ class QueryEndpoint(Endpoint):
             else:
                 assert block is not None
                 deadline, chain, content_type = read_query(block)
+                if deadline:
+                    deadline -= self._clock.offset
                 if content_type is not None:
                     body_format = format_of(content_type)
                 message = self._decode(payload, body_format)

@@ -7,7 +7,6 @@ goes on until the stream is there.
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 
 from runtime.actor.handler import Handler
@@ -98,7 +97,7 @@ class Sources:
         if self.waiting.get(stream) != text:
             logger.warning("%s: %s", self._served.name, text)
         self.waiting[stream] = text
-        self._waiting_since.setdefault(stream, time.time())
+        self._waiting_since.setdefault(stream, self._served.connection.clock.now())
 
     def _names(self, stream: str) -> str:
         return ", ".join(handler.name for handler in self._handlers[stream])

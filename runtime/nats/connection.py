@@ -14,10 +14,12 @@ from runtime.nats.options import ConnectionOptions
 from runtime.nats.receive import Receiver
 from runtime.nats.requests import ReplyTable, Response
 from runtime.nats.resubscribing import Resubscribing
+from runtime.nats.server_time import ServerTime
 from runtime.nats.server_version import REMEDY, too_old
 from runtime.nats.session import Session
 from runtime.nats.subscription import Subscription
 from runtime.nats.transport import Respond, choose_transport
+from runtime.wire.server_clock import ServerClock
 
 __all__ = [
     "Connection",
@@ -51,6 +53,9 @@ class Connection:
         """Callbacks for each error that the server reports. They are called in order and must not raise."""
         self.on_expiring: list[Callable[[str], None]] = []
         """Callbacks for credentials that expire within seconds and were not replaced, with the reason. They must not raise."""
+        self.clock = ServerClock()
+        """The clock of the server. All dates on the wire are in its time."""
+        self._server_time = ServerTime(self, self.clock)
         self._loop = asyncio.get_running_loop()
         self._client = NatsClient(options)
         self._transport = choose_transport(self._client, options)
@@ -64,7 +69,7 @@ class Connection:
         self._resubscribing = Resubscribing(self.flush)
         self._inbox: Subscription | None = None
         """The subscription to the replies of all requests."""
-        self._session = session = Session(self._client, options, options.name or name, self._transport.stop)
+        self._session = session = Session(self._client, options, options.name or name, self._transport.stop, self.clock)
         session.on_disconnect.append(self._on_disconnect)
         session.on_reconnect.append(self._on_reconnect)
         session.on_close.append(self._on_close)
@@ -89,6 +94,8 @@ class Connection:
             connection._transport.start()
             connection._find_domain()
             connection._inbox = await connection.subscribe(connection._replies.subject, connection._replies.receive)
+            await connection._server_time.start()
+            connection._session.watch_expiry()
         except BaseException:
             await connection.close()
             raise
@@ -118,6 +125,11 @@ class Connection:
     def server_address(self) -> tuple[str, int]:
         """Host and port of the server (while disconnected, of the last one), without user, password or token."""
         return self._session.address
+
+    @property
+    def clock_fault(self) -> str:
+        """How the wall clock of this machine differs from that of the server, or why that is unknown; empty if it is right."""
+        return self._server_time.fault
 
     def require_version(self) -> None:
         """Use only servers of a version that actors need, now and after each reconnect.
@@ -335,6 +347,7 @@ class Connection:
     def _on_reconnect(self) -> None:
         self._transport.reconnected()
         self._find_domain()
+        self._server_time.reconnected()
         for callback in tuple(self.on_reconnect):
             callback()
 
@@ -344,6 +357,7 @@ class Connection:
 
     def _on_close(self) -> None:
         self._resubscribing.stop()
+        self._server_time.stop()
         self._replies.close(ConnectionLost("the connection to NATS was closed before the reply came"))
 
     def _on_error(self, error: Exception) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -14,6 +13,8 @@ from runtime.nats.credentials import Credentials, UnusableCredentials
 from runtime.nats.errors import NotConnected, PermissionDenied, is_authorization_violation, permission_denied
 from runtime.nats.fast import close_failed_handshake
 from runtime.nats.options import ConnectionOptions
+from runtime.nats.server_time import SUBJECT
+from runtime.wire.server_clock import ServerClock
 
 logger = logging.getLogger("actorloom.nats")
 
@@ -41,10 +42,16 @@ class Session:
         options: The servers and credentials.
         name: The name of the connection, which the server shows.
         stop: Awaited before the client is closed, and after it has closed by itself.
+        clock: The clock of the server.
     """
 
     def __init__(
-        self, client: NatsClient, options: ConnectionOptions, name: str, stop: Callable[[], Awaitable[None]]
+        self,
+        client: NatsClient,
+        options: ConnectionOptions,
+        name: str,
+        stop: Callable[[], Awaitable[None]],
+        clock: ServerClock,
     ) -> None:
         self.address: tuple[str, int] = ("", 0)
         """Host and port of the server; while disconnected those of the last one."""
@@ -58,6 +65,7 @@ class Session:
         self._options = options
         self._name = name
         self._stop = stop
+        self._clock = clock
         loop = asyncio.get_running_loop()
         self._change = asyncio.Event()
         self._closed: asyncio.Future[Exception | None] = loop.create_future()
@@ -90,7 +98,6 @@ class Session:
             )
             if opening.done() and opening.exception() is None:
                 self._save_address()
-                self._watch_expiry()
                 return
         except asyncio.CancelledError:
             await self._end_opening(opening)
@@ -176,19 +183,19 @@ class Session:
         if url is not None:
             self.address = (url.hostname or "", url.port or 4222)
 
-    def _watch_expiry(self) -> None:
-        """Look at the credentials again shortly before they expire."""
+    def watch_expiry(self) -> None:
+        """Look at the credentials again shortly before they expire, by the clock of the server. Call it when that is known."""
         credentials = self._client.credentials
         if credentials is None or (expires_at := credentials.expires_at) is None:
             return
-        left = expires_at - time.time()
+        left = expires_at - self._clock.now()
         self._expiry_margin = min(_EXPIRY_MARGIN, left / 10)
         self._check_expiry(credentials, expires_at)
 
     def _check_expiry(self, credentials: Credentials, expires_at: float) -> None:
         if self.is_closed or credentials.expires_at != expires_at:
             return
-        left = expires_at - time.time()
+        left = expires_at - self._clock.now()
         if left > self._expiry_margin:
             pause = min(left - self._expiry_margin, _LONGEST_PAUSE)
             asyncio.get_running_loop().call_later(pause, self._check_expiry, credentials, expires_at)
@@ -206,6 +213,9 @@ class Session:
         refusal = permission_denied(error, self._client.error_line)
         error = refusal or error
         text = str(error)
+        if refusal is not None and refusal.subject.lower() == SUBJECT.lower():
+            self._notify(refusal)  # Nobody needs the time of the server, and `ServerTime` logs the refusal.
+            return
         if is_authorization_violation(error):
             self._on_unauthorized(error)
         elif isinstance(error, TlsNotOffered):
@@ -217,6 +227,9 @@ class Session:
         if is_new and (self._client.is_connected or str(self._last_error) != text):
             logger.warning("NATS at %s: %s", self._options.address, text or repr(error))
         self._last_error = error
+        self._notify(error)
+
+    def _notify(self, error: Exception) -> None:
         for callback in self.on_error:
             callback(error)
 
@@ -242,7 +255,7 @@ class Session:
 
     async def _on_reconnected(self) -> None:
         self._save_address()
-        self._watch_expiry()
+        self.watch_expiry()
         logger.info("NATS at %s:%d: reconnected", *self.address)
         self._last_error = None
         self._refusals = 0

@@ -21,7 +21,6 @@ large has an entry of its own, ``<actor>.dedup.<key>.<id>``. A reader looks ther
 """
 
 import itertools
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -67,6 +66,7 @@ class DedupStore:
 
     def __init__(self, jetstream: JetStream, names: Names, options: Options, on_stored: Callable[[int], None]) -> None:
         self._jetstream = jetstream
+        self._clock = jetstream.connection.clock
         self._names = names
         self._handled = options.handled
         self._on_stored = on_stored
@@ -160,7 +160,7 @@ class DedupStore:
             dedup = key.dedup = KeyDedup()
         dedup.evicted_until, dedup.record_size = evicted_until, record_size
         if evicted:
-            dedup.evict(evicted)
+            dedup.evict(evicted, self._clock.now())
         # Wait until many can share an entry, unless the record grows large.
         enough = 2 * self._handled if record_size <= MAX_REPLIES else 1
         if not dedup.writing and excess - len(dedup.written) >= enough:
@@ -173,7 +173,7 @@ class DedupStore:
         writes it again; until then the message stays in the record.
         """
         dedup.writing.update([entry.id for entry in entries])
-        now = time.time()
+        now = self._clock.now()
         buckets: dict[int, list[Handled]] = {}
         for entry in entries:
             created = id_time(entry.id)

@@ -7,7 +7,6 @@ stored, so it can be found in one or the other at any time. See `runtime.storage
 
 import asyncio
 import sys
-import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -86,9 +85,9 @@ class KeyDedup:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def evict(self, evicted: list[Handled]) -> None:
-        """Record that messages have left the record. Their ids stay in memory for twice the clock margin."""
-        recent, now = self.recent, time.time()
+    def evict(self, evicted: list[Handled], now: float) -> None:
+        """Record that messages have left the record at `now`. Their ids stay in memory for twice the clock margin."""
+        recent = self.recent
         for entry in evicted:
             if entry.time > now + CLOCK_MARGIN:
                 # The sender's clock is far ahead. The id would stay in memory until that time; look its entry up instead.

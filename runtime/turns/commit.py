@@ -11,7 +11,6 @@ arrival and before any message that waits. Nothing was visible yet: replies, eve
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,6 +29,7 @@ from runtime.telemetry.bursts import Bursts
 from runtime.turns.key import Key, Pending
 from runtime.turns.work import Rerun, Work, storage_error
 from runtime.wire.ids import id_time
+from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import NO_KEY, Names
 
 logger = logging.getLogger("actorloom.turns")
@@ -87,6 +87,7 @@ class Commits:
         bursts: Bursts,
         resume: Callable[[Key[Work]], None],
         owns: Callable[[], bool],
+        clock: ServerClock,
     ) -> None:
         self._names = names
         self._journal = journal
@@ -98,6 +99,7 @@ class Commits:
         self._bursts = bursts
         self._resume = resume
         self._owns = owns
+        self._clock = clock
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
 
@@ -113,7 +115,7 @@ class Commits:
         Runs in the turn's trace context. Raises `TooLarge` if an event or timer is too large for a message.
         """
         outgoing = self._outgoing(key, call, outcome) if outcome.events or outcome.timers else []
-        at = max(time.time(), id_time(work.id) or 0.0, work.sent_at or 0.0)
+        at = max(self._clock.now(), id_time(work.id) or 0.0, work.sent_at or 0.0)
         handled = Handled(work.id, msgspec.Raw(outcome.reply), at, work.fingerprint)
         span = self._template.child() if self._traced else NO_SPAN
         pending = key.pending
@@ -301,7 +303,7 @@ class Commits:
     def _outgoing(self, key: Key[Work], call: TurnCall, outcome: Outcome) -> list[Outgoing]:
         """Return the outbox entries for the events and timers of a turn."""
         trace = inject().decode()
-        now = time.time()
+        now = self._clock.now()
         limit = self._journal.max_body - len(trace)
         outgoing: list[Outgoing] = []
         for (event_id, event, token), body in zip(call.emitted, outcome.events, strict=True):

@@ -16,6 +16,7 @@ from typing import Any
 from runtime.actor.call import Call, Requests, TurnCall
 from runtime.actor.message import Message
 from runtime.bounds import YEAR
+from runtime.clocks import elapsed
 from runtime.errors import DeadlineExceeded, DeclarationError, InvalidValue, RequestError
 
 
@@ -78,7 +79,7 @@ class NestedRequests:
         """
         basis, started = call.basis, time.monotonic()
         assert basis is not None
-        limit = min(timeout, call.deadline - time.time()) if call.deadline else timeout
+        limit = min(timeout, call.deadline - elapsed()) if call.deadline else timeout
         try:
             async with asyncio.timeout(limit if limit <= YEAR else None):
                 stored = await basis.wait_stored()

@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol
 
 from runtime.actor.call import Call
 from runtime.actor.handler import Handler
+from runtime.clocks import elapsed
 from runtime.options import Options
 from runtime.telemetry import Counter
 
@@ -47,7 +48,7 @@ class Running(Protocol):
     """An item of a mailbox, as the sweep sees it."""
 
     deadline: float
-    """Unix seconds; 0 for none."""
+    """The time, by `elapsed`, after which the caller has given up; 0 for none."""
 
     @property
     def running(self) -> Call | None:
@@ -134,7 +135,7 @@ class Overruns:
 
     def sweep(self, workers: Iterable[Worker]) -> list[Worker]:
         """Log and cut the handlers that are due. Return the workers whose handler is abandoned: the caller replaces them."""
-        now, wall = time.monotonic(), time.time()
+        now, real = time.monotonic(), elapsed()
         left: list[Worker] = []
         for worker in workers:
             item = worker.item
@@ -148,19 +149,19 @@ class Overruns:
             if worker.cut:
                 if self._after_cut(worker, now):
                     left.append(worker)
-            elif reason := self._reason(item, took, wall):
+            elif reason := self._reason(item, took, real):
                 self._cut_handler(worker, item, call, reason, now)
             elif took >= worker.warn_after:
                 self._warn(worker, item, took)
         return left
 
-    def _reason(self, item: Running, took: float, wall: float) -> str:
+    def _reason(self, item: Running, took: float, real: float) -> str:
         """Return why the handler of `item` is cut now; empty if it is not."""
         own = item.handler.limit
         limit = self._options.limit if own is None else own
         if limit and took >= limit:
             return f"its limit of {limit:g} s"
-        if item.deadline and wall > item.deadline and limit != math.inf:
+        if item.deadline and real > item.deadline and limit != math.inf:
             return "the deadline of its caller"
         return ""
 

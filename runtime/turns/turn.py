@@ -81,6 +81,7 @@ class Turns:
             served.bursts,
             self._resume,
             owns,
+            served.connection.clock,
         )
         self._served = served
         self._keyed = served.keyed
@@ -407,7 +408,7 @@ class Turns:
         work.succeeded(handled.reply, True)
 
     def _make_scope(self, handler: Handler) -> CallScope:
-        scope = CallScope(self._served.name, self._requests, self._lists, handler.source)
+        scope = CallScope(self._served.name, self._requests, self._lists, handler.source, self._served.connection.clock)
         self._scopes[handler.source] = scope
         return scope
 

@@ -1,6 +1,5 @@
 """A message on its way through a turn, and the ways in which it can end."""
 
-import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ from opentelemetry.trace import Span
 from runtime.actor.call import Call, TurnCall
 from runtime.actor.handler import Handler
 from runtime.actor.outcome import Outcome
+from runtime.clocks import elapsed
 from runtime.errors import DeadlineExceeded, NotDelivered, RequestError
 from runtime.storage.journal import NotStored
 from runtime.storage.record import Handled
@@ -72,7 +72,7 @@ class Work(msgspec.Struct, eq=False):
     remembered: bool = True
     """True if the id came with the message, so that the same message may come again."""
     deadline: float = 0.0
-    """Unix seconds; 0 for none."""
+    """The time, by `elapsed`, after which the caller has given up; 0 for none."""
     chain: str = ""
     attempt: int = 1
     attempts: int = 1
@@ -168,7 +168,7 @@ class Work(msgspec.Struct, eq=False):
 
 def check_deadline(work: Work, when: str) -> None:
     """Raise `DeadlineExceeded` if the deadline of `work` has passed."""
-    if work.deadline and time.time() > work.deadline:
+    if work.deadline and elapsed() > work.deadline:
         raise DeadlineExceeded(f"the deadline passed {when}", executed=False)
 
 

@@ -7,6 +7,7 @@ Used from outside:
 - `envelope`: the header block of a request.
 - `cloudevents`: the header block of an event.
 - `ids`: the ids of messages, and the time that they contain.
+- `server_clock`: the time of the server, in which all dates on the wire are.
 - `fingerprint`: whether an id comes with the message that it came with before.
 - `codec`: the bodies of messages, as JSON or MessagePack.
 - `schemas`: the JSON Schemas of types.

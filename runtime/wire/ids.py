@@ -33,12 +33,15 @@ _KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
 """The namespace of the keys that `key_for` returns."""
 
 
-def new_id() -> str:
+def new_id(at: float | None = None) -> str:
     """Return a new UUIDv7 of 36 characters.
 
     It has the time to a quarter of a microsecond (RFC 9562, section 6.2) and 62 random bits.
+
+    Args:
+        at: The time in Unix seconds, that of the server for the id of a message; by default that of this machine.
     """
-    millis, nanos = divmod(time.time_ns(), 1_000_000)
+    millis, nanos = divmod(time.time_ns() if at is None else int(at * 1e9), 1_000_000)
     clock = f"{millis:012x}"
     bits = f"{0x8000000000000000 | _bits(62):016x}"
     return f"{clock[:8]}-{clock[8:]}-7{nanos * 4096 // 1_000_000:03x}-{bits[:4]}-{bits[4:]}"
