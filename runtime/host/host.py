@@ -45,7 +45,7 @@ from runtime.nats.jetstream.errors import is_passing
 from runtime.nats.lease import Lease
 from runtime.options import Options
 from runtime.storage.streams import StateLost, Streams
-from runtime.telemetry import Tracing
+from runtime.telemetry import Tracing, semconv
 from runtime.telemetry.bursts import Bursts
 from runtime.turns.served import Served
 from runtime.wire.subjects import Names
@@ -121,6 +121,9 @@ class Host:
             namespace=namespace,
             lease_ttl=deployment.lease_ttl,
             replicas=replicas,
+        )
+        self.served.tracer.gauge(
+            semconv.CLOCK_OFFSET, lambda: connection.clock.skew if connection.clock.known else None
         )
         self.name = actor.name
         self.ready = asyncio.Event()
@@ -244,8 +247,9 @@ class Host:
 
     @property
     def warnings(self) -> list[str]:
-        """What does not work although the actor serves: reactions that wait for a stream, and records that are unreadable."""
-        return [] if self._serving is None else self._serving.warnings
+        """What does not work although the actor serves: reactions that wait, records that are unreadable, and a wrong clock."""
+        clock = self.served.connection.clock_fault
+        return [*([clock] if clock else []), *(self._serving.warnings if self._serving is not None else [])]
 
     @property
     def serving(self) -> Serving | None:

@@ -79,6 +79,7 @@ REACTIONS_STALLED: Final = "actorloom.reactions.stalled"
 HANDLERS_SLOW: Final = "actorloom.handlers.slow"
 HANDLERS_CUT: Final = "actorloom.handlers.cut"
 HANDLERS_ABANDONED: Final = "actorloom.handlers.abandoned"
+CLOCK_OFFSET: Final = "actorloom.clock.offset"
 
 _DESTINATION = frozenset(
     {MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINATION_TEMPLATE, SERVER_ADDRESS, SERVER_PORT}
@@ -116,6 +117,10 @@ METRICS: Final = {
     HANDLERS_SLOW: MetricSpec("{handler}", "Handlers that ran for long, and were logged."),
     HANDLERS_CUT: MetricSpec("{handler}", "Handlers that were cancelled at their limit or deadline."),
     HANDLERS_ABANDONED: MetricSpec("{handler}", "Handlers that did not end when they were cancelled."),
+    CLOCK_OFFSET: MetricSpec(
+        "s",
+        "Seconds by which the wall clock of the process is ahead of that of the NATS server; none if that is unknown.",
+    ),
     REACTIONS_STALLED: MetricSpec(
         "{stall}", "Times at which the limit of parked events was reached.", frozenset({STREAM_NAME})
     ),

@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Self
@@ -18,7 +18,7 @@ from runtime.telemetry.export.settings import Batching, Endpoint
 from runtime.telemetry.export.span_exporter import SpanExporter
 from runtime.telemetry.export.variables import Variables
 from runtime.telemetry.memory import SpanRecord, record_of
-from runtime.telemetry.metrics.instruments import Counter, Durations
+from runtime.telemetry.metrics.instruments import Counter, Durations, Gauge
 from runtime.telemetry.metrics.publishes import Publishes
 from runtime.telemetry.metrics.registry import Metrics
 from runtime.telemetry.spans.limits import SpanLimits
@@ -54,7 +54,7 @@ class ServiceTracer(Service):
     def __init__(self, tracing: "Tracing", name: str, resource: dict[str, AttributeValue]) -> None:
         super().__init__(name, resource, tracing.recorder)
         self.tracing = tracing
-        self._instruments: dict[tuple[str, str], Durations | Counter] = {}
+        self._instruments: dict[tuple[str, str], Durations | Counter | Gauge] = {}
 
     def template(
         self,
@@ -93,6 +93,15 @@ class ServiceTracer(Service):
         if not isinstance(found, Counter):
             found = self._instruments[series] = self.tracing.metrics.counter(self, name, attributes)
         return found
+
+    def gauge(self, name: str, read: Callable[[], float | None]) -> None:
+        """Record the value that `read` returns whenever metrics are collected. It replaces an earlier gauge of that name."""
+        series = _series(name, {})
+        found = self._instruments.get(series)
+        if isinstance(found, Gauge):
+            found.read = read
+        else:
+            self._instruments[series] = self.tracing.metrics.gauge(self, name, read)
 
     def publishes(self, attributes: Mapping[str, AttributeValue]) -> Publishes:
         """Return the metrics of a published message.

@@ -16,14 +16,12 @@ from runtime.nats.jetstream.errors import ApiError
 from runtime.nats.jetstream.responses import AccountInfo
 from runtime.nats.server_version import REMEDY, too_old
 from runtime.storage.streams import turns_config
-from runtime.wire.ids import CLOCK_MARGIN
+from runtime.wire.server_clock import TOLERATED, ServerClock
 from runtime.wire.subjects import Names
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _SAMPLES: Final = 5
 """Number of measurements of the clock; the one with the shortest round trip counts."""
-_SKEW: Final = 1.0
-"""Seconds between the clocks from which on there is a warning."""
 
 
 async def check_server(
@@ -33,6 +31,7 @@ async def check_server(
     server = connection.server
     yield _version(server)
     yield _payload(connection.max_payload)
+    yield _clock(connection.clock, connection.clock_fault)
     try:
         account = await jetstream.account()
     except (ActorError, TimeoutError) as error:
@@ -131,7 +130,9 @@ async def _probe(connection: Connection, jetstream: JetStream, namespace: str, r
     try:
         await jetstream.ensure_stream(turns_config(names, replicas))
         try:
-            yield _clock(await _skew(jetstream, names))
+            ahead = await _ahead(jetstream, names)
+            if connection.server.get("cluster"):
+                yield _leader(ahead)
             await _consume(jetstream, names)
         finally:
             await jetstream.delete_stream(names.turns_stream)
@@ -140,13 +141,25 @@ async def _probe(connection: Connection, jetstream: JetStream, namespace: str, r
         yield fail("streams", f"a stream cannot be used as actors use it: {error}", _grant(error))
 
 
-def _clock(skew: float) -> Finding:
-    text = f"the clock of the server is {abs(skew) * 1000:.0f} ms {'ahead of' if skew > 0 else 'behind'} this one"
-    if abs(skew) >= CLOCK_MARGIN:
-        return fail("clock", text, "synchronize the clocks (NTP): a handled command may be taken for a new one")
-    if abs(skew) >= _SKEW:
-        return warn("clock", text, f"synchronize the clocks (NTP): more than {CLOCK_MARGIN:g} s are not safe")
-    return ok("clock", text)
+def _clock(clock: ServerClock, problem: str) -> Finding:
+    """Judge the wall clock of this machine. `problem` is `Connection.clock_fault`."""
+    if not clock.known:
+        todo = "grant the permission to publish on $SYS.REQ.USER.INFO; until then a wrong clock has expired deadlines"
+        return warn("clock", problem, todo)
+    if problem:
+        todo = "synchronize the clocks (NTP): deadlines and timers are right, but times in logs and traces are not"
+        return warn("clock", problem, todo)
+    relation = "ahead of" if clock.skew > 0 else "behind"
+    return ok("clock", f"the clock of this machine is {abs(clock.skew) * 1000:.0f} ms {relation} that of the server")
+
+
+def _leader(ahead: float) -> Finding:
+    """Judge the clock of another server of the cluster, which is ahead of that of the connected server."""
+    text = f"the clocks of two servers differ by {abs(ahead) * 1000:.0f} ms"
+    if abs(ahead) < TOLERATED:
+        return ok("clocks", text)
+    todo = "synchronize the clocks of the servers (NTP): deadlines and timers are wrong by as much"
+    return fail("clocks", text, todo)
 
 
 async def _request(connection: Connection, names: Names) -> Finding:
@@ -171,17 +184,17 @@ async def _request(connection: Connection, names: Names) -> Finding:
     return ok("requests", f"a request takes {taken * 1000:.1f} ms")
 
 
-async def _skew(jetstream: JetStream, names: Names) -> float:
-    """Return the number of seconds by which the clock of the server is ahead of this one.
+async def _ahead(jetstream: JetStream, names: Names) -> float:
+    """Return the number of seconds by which the clock of a stream's leader is ahead of that of the connected server.
 
     The time at which the server stored a message is compared with the middle of the round trip, so the error is at most
     half of the round trip.
     """
-    best = (float("inf"), 0.0)
+    clock, best = jetstream.connection.clock, (float("inf"), 0.0)
     for _ in range(_SAMPLES):
-        sent = time.time()
+        sent = clock.now()
         ack = await jetstream.publish(names.turn("probe"), b"{}")
-        taken = time.time() - sent
+        taken = clock.now() - sent
         stored = await jetstream.get(names.turns_stream, ack.sequence)
         if stored is not None and taken < best[0]:
             best = (taken, stored.time - sent - taken / 2)

@@ -1,6 +1,5 @@
 """The doctor's checks of services: their streams, consumers, dead letters and leases."""
 
-import time
 from collections.abc import AsyncIterator, Iterable
 
 import msgspec
@@ -248,12 +247,12 @@ class _ServiceCheck:
         if stored is not None:
             holder, wrong = holder_of(stored), fault(stored)
             if holder is None or wrong:
-                age = _duration(time.time() - stored.time)
+                age = _duration(self._jetstream.connection.clock.now() - stored.time)
                 todo = (
                     "no actor wrote it: find out who may publish on that subject; an actor takes it over when it starts"
                 )
                 return fail(self._name, f"the value of its lease ({stored.subject}), {age} old, {wrong}", todo)
-            age = _duration(time.time() - holder.since)
+            age = _duration(self._jetstream.connection.clock.now() - holder.since)
             return ok(self._name, f"its keys are owned by process {holder.pid} on {holder.host}, for {age}")
         if running is None:
             return None

@@ -7,7 +7,7 @@ are cumulative.
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from opentelemetry import metrics as api
@@ -17,7 +17,7 @@ from runtime.telemetry import semconv
 from runtime.telemetry.export import settings
 from runtime.telemetry.export.settings import Endpoint
 from runtime.telemetry.metrics.exporter import MetricExporter
-from runtime.telemetry.metrics.instruments import BOUNDS, Counter, Durations, Instrument
+from runtime.telemetry.metrics.instruments import BOUNDS, Counter, Durations, Gauge, Instrument
 from runtime.telemetry.spans.scope import Service
 from runtime.telemetry.version import VERSION
 
@@ -82,6 +82,17 @@ class Metrics:
         spec = semconv.METRICS[name]
         found = semconv.metric_attributes(name, attributes)
         return self._add(Counter(service, name, spec.unit, spec.description, found))
+
+    def gauge(self, service: Service, name: str, read: Callable[[], float | None]) -> Gauge:
+        """Create a gauge.
+
+        Args:
+            service: The service whose value it is.
+            name: The name of a metric in `semconv.METRICS`.
+            read: Returns the present value, or None if there is none. Any thread may call it.
+        """
+        spec = semconv.METRICS[name]
+        return self._add(Gauge(service, name, spec.unit, spec.description, {}, read))
 
     def install(self, service: Service, *, scraped: bool = False) -> None:
         """Collect the user's metrics too, and start the export if an endpoint is configured.
@@ -159,6 +170,7 @@ class Metrics:
 
 def _metric(series: list[Instrument], now: int) -> "Metric":
     """Return the series of one metric of one service in the SDK's form, with `now` in Unix nanoseconds."""
+    from opentelemetry.sdk.metrics import export
     from opentelemetry.sdk.metrics.export import (
         AggregationTemporality,
         Histogram,
@@ -181,5 +193,9 @@ def _metric(series: list[Instrument], now: int) -> "Metric":
                 )
             )
         return Metric(first.name, first.description, first.unit, Histogram(points, cumulative))
+    if isinstance(first, Gauge):
+        read = [(one, one.read()) for one in series if isinstance(one, Gauge)]
+        values = [NumberDataPoint(one.attributes, one.started, now, value) for one, value in read if value is not None]
+        return Metric(first.name, first.description, first.unit, export.Gauge(values))
     sums = [NumberDataPoint(one.attributes, one.started, now, one.value) for one in series if isinstance(one, Counter)]
     return Metric(first.name, first.description, first.unit, Sum(sums, cumulative, True))
