@@ -97,6 +97,7 @@ class Cell:
         tick: float = 5.0,
         suspendable: bool = False,
         inside: Iterable[str] = (),
+        skew: float = 0.0,
     ) -> Worker:
         """Start a process, and start it again each time it ends.
 
@@ -111,9 +112,11 @@ class Cell:
             tick: Seconds between the periodic checks of the relay.
             suspendable: Let the monotonic clock of the process stand still while it is stopped (`fleet.suspended`).
             inside: The beginning of the command line, for a process in a network namespace.
+            skew: Seconds by which the clock of the process is ahead.
         """
         arguments = [
             "-m",
+            *(("tests.support.wall_clock", str(skew)) if skew else ()),
             "tests.chaos.process",
             *actors,
             "--nats",
@@ -129,6 +132,14 @@ class Cell:
             arguments += ["--without", safeguard]
         name = f"{self.namespace}-{'-'.join(actor.rpartition(':')[2] for actor in actors)}"
         return self.fleet.start(Program(name, arguments, list(kills), keep, tuple(inside)))
+
+    def call(self, timeout: float, skew: float, without: Iterable[str] = ()) -> Worker:
+        """Start a process of callers that send each command once and wait `timeout` seconds; see `tests.chaos.caller`."""
+        arguments = ["-m", "tests.support.wall_clock", str(skew), "tests.chaos.caller", "--nats", self.servers.url]
+        arguments += ["--namespace", self.namespace, "--timeout", str(timeout), f"--skew={skew}"]
+        for safeguard in without:
+            arguments += ["--without", safeguard]
+        return self.fleet.start(Program(f"{self.namespace}-callers", arguments, keep=False))
 
     async def verdict(self, **options: Any) -> Verdict:
         """Stop the load, wait until all effects have arrived, and compare them with the outcomes; see `audit`."""

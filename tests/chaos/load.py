@@ -201,6 +201,7 @@ class OneShotLoad:
         callers: Number of callers.
         pause: Seconds between two commands of a caller.
         timeout: Seconds after which a caller gives up.
+        name: The beginning of the keys.
     """
 
     def __init__(
@@ -211,6 +212,7 @@ class OneShotLoad:
         callers: int = 8,
         pause: float = 0.005,
         timeout: float = 1.0,
+        name: str = "key",
     ) -> None:
         self.sent: dict[str, float] = {}
         """Unix time until which the caller waits or waited, by key of the command."""
@@ -218,6 +220,7 @@ class OneShotLoad:
         """Keys of the commands that succeeded."""
         self._bus = bus
         self._make = make
+        self._name = name
         self._callers = callers
         self._pause = pause
         self._timeout = timeout
@@ -239,7 +242,7 @@ class OneShotLoad:
 
     async def _call(self) -> None:
         while not self._stopping:
-            key = f"key-{len(self.sent)}"
+            key = f"{self._name}-{len(self.sent)}"
             self.sent[key] = time.time() + self._timeout
             try:
                 await self._bus.command(self._make(key), id=key, timeout=self._timeout)

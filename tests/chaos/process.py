@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--suspendable", action="store_true", help="see tests.chaos.suspension")
     arguments = parser.parse_args()
 
-    _die_with_parent()
+    die_with_parent()
     setup_logging("INFO", "text")
     serving._TICK = arguments.tick
     if arguments.suspendable:
@@ -73,7 +73,7 @@ def _find(name: str) -> type[Actor[Any]]:
     return getattr(importlib.import_module(module), cls)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the kernel kill this process when the suite dies, even if the process is stopped."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

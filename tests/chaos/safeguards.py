@@ -27,6 +27,7 @@ from runtime.storage.relay import Relay
 from runtime.turns import turn
 from runtime.turns.nested import NestedRequests
 from runtime.turns.turn import Turns
+from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import Names, key_token
 
 _EXPECTED = re.compile(rb"Nats-Expected-Last-Subject-Sequence: \d+\r\n")
@@ -209,6 +210,15 @@ def _suspended_clock() -> None:
     _replace(clocks, "elapsed", lambda: time.monotonic())  # noqa: PLW0108 - the suite replaces this clock later
 
 
+def _clocks() -> None:
+    """A process goes by the wall clock of its machine."""
+
+    def ignore(self: ServerClock, sent: float, received: float, server: float) -> bool:
+        return False
+
+    _replace(ServerClock, "add", ignore)
+
+
 SAFEGUARDS: dict[str, Callable[[], None]] = {
     "deduplication": _deduplication,
     "dedup-entries": _dedup_entries,
@@ -226,5 +236,6 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "stored-effects": _stored_effects,
     "lease-wait": _lease_wait,
     "suspended-clock": _suspended_clock,
+    "clocks": _clocks,
 }
 """The safeguards by name, each with the function that switches it off."""

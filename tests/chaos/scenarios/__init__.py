@@ -8,6 +8,7 @@ from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refu
 from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, on_three_nodes
 from tests.chaos.scenarios.controls import (
     control_check,
+    control_clocks,
     control_dead_letters,
     control_deadlines,
     control_dedup_entries,
@@ -46,6 +47,7 @@ ALL: dict[str, Scenario] = {
     "control-sweep": control_sweep,
     "control-timers": control_timers,
     "control-deadlines": control_deadlines,
+    "control-clocks": control_clocks,
     "recovery": recovery,
     "sweep": sweep,
     "timers": timers,

@@ -144,6 +144,15 @@ async def control_deadlines(setting: Setting) -> Result:
     return result
 
 
+async def control_clocks(setting: Setting) -> Result:
+    """Without the time of the server, commands that their callers gave up must take effect on an actor whose clock is behind."""
+    result = Result("control-clocks", setting.seed)
+    await measure_late_effects(_short(setting), result, ["clocks"])
+    result.problems.clear()
+    result.require(result.twice > 0, _unseen("processes go by their own clocks", "late effects"))
+    return result
+
+
 def _short(setting: Setting) -> Setting:
     """Return the short version of a setting: one occurrence of the damage is enough."""
     return replace(setting, short=True)
