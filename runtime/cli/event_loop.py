@@ -7,14 +7,17 @@ ignore their cancellation and for threads that do not end.
 import asyncio
 import logging
 import signal
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from runtime.cli.failures import UNFINISHED
 from runtime.errors import ConfigurationError
+from runtime.turns.overrun import stack_of
 
 logger = logging.getLogger("actorloom.cli")
 
@@ -42,7 +45,7 @@ def run_loop(main: Callable[[], Coroutine[Any, Any, None]], *, uvloop: bool) -> 
         executor.shutdown(wait=False, cancel_futures=True)
         left += _end_threads()
         if left:
-            logger.error("the process ends although these have not ended: %s", "; ".join(left))
+            logger.error("the process ends although these have not ended: %s", "\n".join(left))
             UNFINISHED.extend(left)
         else:
             loop.run_until_complete(loop.shutdown_asyncgens())
@@ -72,7 +75,7 @@ def _end_tasks(loop: asyncio.AbstractEventLoop) -> list[str]:
         task.cancel()
     if tasks:
         loop.run_until_complete(asyncio.wait(tasks, timeout=_END))
-    return [f"task {task.get_coro()!r}" for task in tasks if not task.done()]
+    return [f"task {task.get_coro()!r}, which waits at\n{stack_of(task)}" for task in tasks if not task.done()]
 
 
 def _end_threads() -> list[str]:
@@ -81,7 +84,12 @@ def _end_threads() -> list[str]:
     until = time.monotonic() + _END
     for thread in threads:
         thread.join(max(until - time.monotonic(), 0.0))
-    return [f"thread {thread.name}" for thread in threads if thread.is_alive()]
+    frames = sys._current_frames()
+    return [
+        f"thread {thread.name}, which runs\n{''.join(traceback.format_stack(frames.get(thread.ident or 0))).rstrip()}"
+        for thread in threads
+        if thread.is_alive()
+    ]
 
 
 def _uvloop() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ from runtime import (
     query,
     react,
 )
+from tests.support.blocking import BLOCK
 
 ATTEMPTS = 2
 """Attempts of a reaction, timer or job before it becomes a dead letter."""
@@ -142,6 +142,9 @@ def check(how: str) -> None:
         sys.exit(3)
     if how == "interrupt":
         raise KeyboardInterrupt
+    if how in BLOCK:
+        print("blocks", flush=True)
+        BLOCK[how]()
     if how != "well":
         failure = RAISED[how]()
         raise failure
@@ -291,14 +294,11 @@ async def _check_or_hang(how: str) -> None:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             continue
-    if how == "block":
-        print("blocks", flush=True)
-        time.sleep(1000)  # noqa: ASYNC251 - the event loop does not run
     check(how)
 
 
 async def _check_in_task(how: str) -> None:
-    check(how)
+    await _check_or_hang(how)
 
 
 class Oddly(Actor):
@@ -329,3 +329,8 @@ if "QUICK" in os.environ:  # a process of a test does not wait for seconds
     hooks._STOP_TIMEOUT = 0.3
     hooks.GRACE = 0.3  # pyright: ignore[reportPrivateImportUsage]
     event_loop._END = 0.3  # pyright: ignore[reportConstantRedefinition]
+
+if "REPORT_SOON" in os.environ:
+    from runtime.host import signals
+
+    signals._BLOCKED = 0.2  # pyright: ignore[reportConstantRedefinition]
