@@ -8,6 +8,7 @@ Used from outside:
 - `config`: the settings of a process, merged from flags, environment and file.
 - `signals`: the first signal drains, the second ends the process.
 
-The other modules are internal: `standby`, `serving` (the parts of one ownership), `health` (the HTTP port), `refusals`
+The other modules are internal: `standby`, `serving` (the parts of one ownership), `drain`, `handover` (keys that are busy in a
+drain), `ending`, `health` (the HTTP port), `refusals`
 (missing permissions) and `reports` (what does not work, for the doctor).
 """

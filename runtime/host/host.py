@@ -38,7 +38,7 @@ from runtime.faults import error_text, log_fault
 from runtime.host.ending import end_ownership
 from runtime.host.hooks import Hooks
 from runtime.host.serving import Serving, make_lease
-from runtime.host.standby import acquire_in_standby, has_standby
+from runtime.host.standby import acquire_in_standby
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import is_passing
@@ -196,21 +196,20 @@ class Host:
         self.hooks.cancel_start()
         self._drain.set()
 
-    async def wait_idle(self) -> None:
+    async def wait_idle(self, standby: bool) -> None:
         """Wait until a drain may give up the keys of this actor. After this, the caller must not await before it does.
 
         The actors of a process send requests to each other. A handler that still runs here may ask a sibling. If the
         sibling has given up its keys already and no other process has taken them, the request fails, and a drain would
         break the work that it is meant to finish. There are two cases:
 
-        - Another process is in standby for this actor. It takes over within milliseconds, and answers the requests. So
-          this host waits for its own work only, and is handed over while its siblings still work.
+        - Another process is in `standby` for this actor. It takes over within milliseconds, and answers the requests. So
+          this host waits for its own work only, and is handed over while its siblings still work. `Serving.drain` waits
+          for a moment only, and then hands over all keys but those whose messages still run.
         - No process is in standby. Nothing but this process can answer its handlers. So all draining hosts of the
           process wait until none of them has work in hand: a sibling that is idle now may be asked again in a moment.
         """
-        hosts: Sequence[Host] = [self]
-        if not await has_standby(self.served):
-            hosts = [host for host in self.siblings if host.draining]
+        hosts = [self] if standby else [host for host in self.siblings if host.draining]
         while True:
             busy = [host.serving for host in hosts if host.serving is not None and host.serving.busy]
             if not busy:

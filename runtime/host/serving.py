@@ -17,7 +17,9 @@ The parts depend on each other, so their order is fixed. **Start**:
 2. The endpoints leave NATS. Requests that the server has already routed here still run. Later ones go to another
    process, or NATS answers at once that no process serves them. Handlers of this process can still ask this actor,
    within the process (ADR 010).
-3. Everything in hand runs to its end. `Host.wait_idle` explains why hosts may wait for each other here.
+3. Everything in hand runs to its end. `Host.wait_idle` explains why hosts may wait for each other here. If another process
+   waits for the keys, it gets them after a moment, and the keys that are still busy later: see `runtime.host.drain`. Steps 5
+   and 6 then precede the hand-over.
 4. The relay publishes the events of the last turns.
 5. The consumer positions are saved. They show the next owner that this process did not die, perhaps of an event
    (ADR 012).
@@ -38,8 +40,10 @@ from typing import Any
 from runtime.actor.metadata import describe_operation, describe_service
 from runtime.actor.metadata_texts import write_operation, write_service
 from runtime.client.bus import Bus
-from runtime.errors import ActorError, CodecError, ConfigurationError, PublishError
+from runtime.errors import ActorError, CodecError, ConfigurationError
+from runtime.host.drain import Drain
 from runtime.host.ending import release
+from runtime.host.handover import follow
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
@@ -47,6 +51,7 @@ from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease import Lease
+from runtime.nats.lease_value import Finishing
 from runtime.nats.micro import Endpoint, MicroService
 from runtime.storage.fence import FENCED_FOR, Fence
 from runtime.storage.index import Indexes
@@ -69,8 +74,6 @@ _FOLLOW = 0.25
 """Seconds between looks at the turns stream, as long as a former owner may write."""
 _UNSUBSCRIBE_TIMEOUT = 0.5
 """Seconds that the server may take, at the close, to confirm that it routes no more requests here."""
-_DRAIN_TIMEOUT = 20.0
-"""Seconds that a drain may take. Unfinished work is left to the next owner."""
 
 
 class Serving:
@@ -82,9 +85,9 @@ class Serving:
         wait_idle: Waits until a drain may give up the keys: `Host.wait_idle`.
     """
 
-    def __init__(self, served: Served, lease: Lease | None, wait_idle: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, served: Served, lease: Lease | None, wait_idle: Callable[[bool], Awaitable[None]]) -> None:
         self.served = served
-        self._wait_idle = wait_idle
+        self._lease = lease
         bus = Bus(served.connection, served.tracer, namespace=served.namespace, timeout=served.options.timeout)
         actor = served.actor
         owns = lease.held if lease is not None else lambda: True
@@ -110,10 +113,16 @@ class Serving:
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
         ]
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
+        self._drain = Drain(
+            served, lease, self.endpoints, self.turns, self.workers, self.relay,
+            stop=self._stop, save=self._save, fence=self.fence, wait_idle=wait_idle,
+        )  # fmt: skip
         self._subscriptions: list[Subscription] = []
         self._discovery: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._checkpoint_lease: Lease | None = None
+        self._checks: list[asyncio.Task[None]] = []
+        """The tasks that look at the streams from time to time. They end before the keys are given up."""
 
     async def start(self) -> None:
         """Start all parts, in the order above. Raises the first error; the caller then calls `close`."""
@@ -127,19 +136,24 @@ class Serving:
             self._spawn(self._own_checkpoint(await served.streams.used()))
         if self.indexes is not None:
             await self.indexes.rebuild(served.jetstream, served.names, self.journal)
+        left = self._lease.left if self._lease is not None else None
+        if left is not None:
+            self._hold(left)
         for endpoint in self.endpoints:
             subscription = await served.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self.consumers.start()
+        if left is not None:
+            self._spawn(self._end_hold(left))
         self._discovery = self._micro_service()
         await self._discovery.start()
         await served.connection.flush()  # From here on, a refused subscription is known.
         for subscription in self._subscriptions:
             if subscription.error is not None:
                 raise subscription.error
-        self._spawn(self._tick())
+        self._checks.append(self._spawn(self._tick()))
         if served.keyed:
-            self._spawn(self._follow())
+            self._checks.append(self._spawn(self._follow()))
 
     @property
     def warnings(self) -> list[str]:
@@ -163,25 +177,7 @@ class Serving:
 
     async def drain(self) -> None:
         """Receive no more messages, finish those in hand, and save the state for the next owner, in the order above."""
-        served = self.served
-        try:
-            async with asyncio.timeout(_DRAIN_TIMEOUT):
-                await self.consumers.stop()
-                if self._discovery is not None:
-                    self._discovery.stop()
-                await self._finish_in_hand()
-                await self.relay.drain()
-                await self.consumers.save_positions()
-                await self.relay.save()
-                await served.connection.flush()
-        except TimeoutError:
-            unfinished = [*self.turns.unfinished(), *self.workers.unfinished()] or ["messages or events, no handler"]
-            logger.warning(
-                "%s: the drain was cut short after %.0f s, it left %s",
-                served.name, _DRAIN_TIMEOUT, "; ".join(unfinished),
-            )  # fmt: skip
-        except PublishError as error:
-            logger.warning("%s: the drain was cut short: %s", served.name, error)
+        await self._drain.run(self._subscriptions)
 
     async def close(self) -> None:
         """End all parts, and abandon the messages in hand. The next owner finds them in JetStream.
@@ -194,12 +190,10 @@ class Serving:
             await asyncio.gather(*self._background, return_exceptions=True)
             # A request that was already routed here is answered with `NotDelivered` at once, and does not time out.
             await asyncio.gather(*(subscription.drain(_UNSUBSCRIBE_TIMEOUT) for subscription in self._subscriptions))
-            await self.consumers.stop()
-            if self._discovery is not None:
-                self._discovery.stop()
+            await self._stop()
             self.relay.stop()
         finally:
-            await asyncio.gather(self.turns.close(), self.workers.close())
+            await asyncio.gather(self.turns.close(), self.workers.close(), self._drain.end())
             await self.consumers.end()
             self.served.bursts.flush()
             if self._checkpoint_lease is not None:
@@ -209,18 +203,34 @@ class Serving:
         """Give the handlers that `close` has left alone some time to clean up. Their calls have no effect any more."""
         await asyncio.gather(self.turns.end_left(), self.workers.end_left())
 
-    async def _finish_in_hand(self) -> None:
-        """Leave NATS, and finish the messages in hand. Handlers of this process can still send requests meanwhile."""
-        served = self.served
-        # A drained subscription ends its loopback too, if there is one. This replaces it, so it must come first.
-        leave = [served.connection.serve_in_process(each.subject, each.receive) for each in self.endpoints]
-        try:
-            for subscription in self._subscriptions:
-                await subscription.drain()
-            await self._wait_idle()
-        finally:
-            for leave_endpoint in leave:
-                leave_endpoint()
+    async def _stop(self) -> None:
+        """Receive no more events, and announce this process no more."""
+        await self.consumers.stop()
+        if self._discovery is not None:
+            self._discovery.stop()
+
+    async def _save(self) -> None:
+        """Store what a next owner reads at its start: the positions of the consumers, and the checkpoint of the relay."""
+        for task in self._checks:
+            task.cancel()
+        await self.consumers.save_positions()
+        await self.relay.save()
+
+    def _hold(self, left: Finishing) -> None:
+        """Hold the keys that a former owner still finishes."""
+        held = self.turns.keys.hold(left.tokens)
+        if self.indexes is not None:
+            self.indexes.refresh = held.refresh
+        logger.info("%s: %s still finishes %d keys", self.served.name, left.holder, len(left.tokens))
+
+    async def _end_hold(self, left: Finishing) -> None:
+        """Let the messages of the held keys run when the former owner has finished them, or is gone."""
+        await follow(self.served, left, self.turns.end_hold)
+        self.turns.keys.held = None
+        if self.indexes is not None:
+            self.indexes.refresh = None
+        if self._lease is not None:
+            self._lease.left = None
 
     async def _states(self, tokens: list[str]) -> list[Any]:
         """Return the committed state of each key token, for a page of a list query; None for an unreadable record."""
@@ -231,8 +241,7 @@ class Serving:
             entry = self.turns.keys.use(token_key(token))
             entry.queries += 1
             try:
-                await self.turns.keys.ensure_loaded(entry)
-                return codec.copy(entry.state)
+                return codec.copy(await self.turns.keys.latest(entry))
             except Unreadable:
                 return None  # the journal has logged it
             finally:
@@ -246,7 +255,7 @@ class Serving:
         keys, token = self.turns.keys, stored.subject.rpartition(".")[2]
         if not keys.learn(token, stored.sequence):
             return False
-        if self.indexes is None:
+        if self.indexes is None or (keys.held is not None and await keys.held.read(token) is not None):
             return True
         try:
             entry = keys.use(token_key(token))
@@ -335,11 +344,12 @@ class Serving:
                 except (ActorError, TimeoutError) as error:
                     logger.debug("%s: the turns stream could not be followed: %s", self.served.name, error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until the close. Its failure is a failure of the ownership."""
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background_ended)
+        return task
 
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)

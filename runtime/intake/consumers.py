@@ -149,7 +149,8 @@ class Consumers:
 
         Without it, the next owner would take the end of this ownership for the death of the process.
         """
-        if any(reactions.exits for reactions in self.reactions) and self._turns.owns() and not self._left:
+        owns = self._turns.owns() and not self._turns.handed_over
+        if any(reactions.exits for reactions in self.reactions) and owns and not self._left:
             await self.save_positions()  # A start that was cut short is not drained.
         for candidates in self._candidates:
             candidates.survived()

@@ -224,7 +224,12 @@ class Reactions:
         return subject_of(delivery), self.stream, delivery.stream_sequence
 
     async def dead_letter(self, work: EventWork, error: BaseException) -> bool:
-        """Store a dead letter, and then terminate its original. Return False if the dead letter is not acknowledged."""
+        """Store a dead letter, and then terminate its original. Return False if the dead letter is not acknowledged.
+
+        After a hand-over, the successor has the message as well. It runs it, and decides.
+        """
+        if self.turns.handed_over:
+            return False
         delivery = work.completion.delivery
         subject, stream, sequence = self.origin(delivery)
         reason = " ".join(f"{type(error).__name__}: {error_text(error)}".split())

@@ -180,7 +180,8 @@ class Lease:
         try:
             await self._put_release(settled, self.left)
         except (ActorError, TimeoutError) as error:
-            self._warn(f"was not released, and expires in {self._server_ttl} s: {error}")
+            if not self._handed_over:  # If it was, the next holder has it already.
+                self._warn(f"was not released, and expires in {self._server_ttl} s: {error}")
         finally:
             self._holding = False
 
@@ -213,6 +214,10 @@ class Lease:
             return False
         self._valid_until, self._handed_over = sent + seconds, True
         return self.held()
+
+    def end(self) -> None:
+        """Hold the lease no longer, though the time of a hand-over is not over: the next holder has not waited for it."""
+        self._holding = False
 
     async def __aenter__(self) -> "Lease":
         await self.acquire()

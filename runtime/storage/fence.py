@@ -80,6 +80,17 @@ class Fence:
         """Whether the outcome of every commit of this ownership is known."""
         return not self.sending and not self._has_suspects()
 
+    def unsettled(self, tokens: set[str]) -> set[str]:
+        """Return those of some keys with a commit of this ownership whose outcome is not known."""
+        now = clocks.elapsed()
+        return {token for token in tokens if token in self.sending or self._suspects.get(token, now) > now}
+
+    def settled_but(self, tokens: set[str]) -> bool:
+        """Return whether the outcome of every commit of this ownership is known, those of some keys excepted."""
+        now = clocks.elapsed()
+        suspects = {token for token, until in self._suspects.items() if until > now}
+        return now >= self._all_until and not ((self.sending | suspects) - tokens)
+
     @property
     def raised(self) -> bool:
         """Whether a record may be stored that this owner does not know of."""

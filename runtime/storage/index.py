@@ -53,6 +53,8 @@ class Indexes:
         """For each index, the ordered positions of the keys that share a value of its field."""
         self._known: dict[str, tuple[tuple[Any, Position], ...]] = {}
         """For each key token, its group and its position in each index."""
+        self.refresh: Callable[[], Awaitable[None]] | None = None
+        """Called before each page while a former owner still finishes some keys: tells `update` their newest states."""
 
     def __len__(self) -> int:
         """Return the number of keys that have a state."""
@@ -83,6 +85,8 @@ class Indexes:
             DeclarationError: No declared index serves this filter and order.
             InvalidMessage: The page token is invalid.
         """
+        if self.refresh is not None:
+            await self.refresh()
         descending = order is not None and order.startswith("-")
         number = self._choose(filters, order.lstrip("-") if order else None)
         members = self._groups[number].get(next(iter(filters.values()), None), Ordered())

@@ -146,6 +146,11 @@ class Relay:
         """Return the sequences of the records that have unpublished entries."""
         return {sequence for key in self._keys if key.outbox for _, sequence in key.outbox}
 
+    @property
+    def publishing(self) -> set[str]:
+        """The tokens of the keys whose outbox is being published."""
+        return {key.token for key in self._keys}
+
     async def wait_published(self, key: StoredKey, timeout: float) -> bool:
         """Return whether the outbox of a key is published within `timeout` seconds."""
         try:

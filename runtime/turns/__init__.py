@@ -11,5 +11,5 @@ Used from outside:
 - `served`: the parts of an actor that its components share.
 
 The other modules are internal: `keys` and `key` (the keys in memory and their lanes), `blocked` (keys whose first message
-waits for another attempt) and `commit` (the commits of finished turns).
+waits for another attempt), `held` (keys that a former owner still finishes) and `commit` (the commits of finished turns).
 """

@@ -7,16 +7,18 @@ no former owner can write a newer record any more (ADR 016).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from runtime.errors import NotDelivered, PublishError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
+from runtime.storage.record import Record
 from runtime.storage.relay import Relay
+from runtime.turns.held import HeldKeys
 from runtime.turns.key import Key
 from runtime.turns.work import Work
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names, key_token, token_key
 
 _STEPS = 16
 """Reads and touches of one key, each refused or out of date, after which its reader gets an error."""
@@ -50,6 +52,8 @@ class Keys(dict[str, Key[Work]]):
         """The reads that are under way, each with a future that ends with it."""
         self._reads = 0
         """The number of the last read that was begun."""
+        self.held: HeldKeys | None = None
+        """Keys that a former owner still finishes; None if there is none."""
         self._clock = time.monotonic()
         """Time of the last eviction. All keys used since share this one object as their time of use."""
 
@@ -87,6 +91,18 @@ class Keys(dict[str, Key[Work]]):
             del self[token]
         return len(leaving)
 
+    def hold(self, tokens: Iterable[str]) -> HeldKeys:
+        """Hold keys that a former owner still finishes: their messages wait. `HeldKeys.end` ends it for a key."""
+        self.held = HeldKeys([self.use(token_key(token)) for token in tokens], self._load_held)
+        return self.held
+
+    async def latest(self, key: Key[Work]) -> Any:
+        """Return the newest state of `key` that is known, for a list. Raises the errors of `ensure_loaded`."""
+        if self.held is not None and (copy := await self.held.read(key.token)) is not None:
+            return copy.state
+        await self.ensure_loaded(key)
+        return key.state
+
     async def ensure_loaded(self, key: Key[Work]) -> None:
         """Load the record of `key` if needed. Concurrent callers share one read.
 
@@ -104,6 +120,8 @@ class Keys(dict[str, Key[Work]]):
             NotDelivered: The stream does not answer.
             Unreadable: The stored record cannot be read.
         """
+        if self.held is not None and (copy := await self.held.read(key.token)) is not None:
+            return copy.state
         before = self._reads
         for _ in range(_STEPS):
             if key.readable:
@@ -178,7 +196,7 @@ class Keys(dict[str, Key[Work]]):
         try:
             await read(key)
         except (TimeoutError, PublishError, ApiError) as error:
-            raise NotDelivered(f"{self._names.actor}: the record of a key cannot be read now") from error
+            raise self._unavailable() from error
         finally:
             loading.set_result(None)
             del self._loading[key]
@@ -211,6 +229,9 @@ class Keys(dict[str, Key[Work]]):
             key.touching = None
             touching.set_result(None)
 
+    def _unavailable(self) -> NotDelivered:
+        return NotDelivered(f"{self._names.actor}: the record of a key cannot be read now")
+
     def _contended(self) -> NotDelivered:
         return NotDelivered(f"{self._names.actor}: the key is being written by another owner")
 
@@ -219,7 +240,23 @@ class Keys(dict[str, Key[Work]]):
         record = await self._journal.load(key)
         if record is None:
             key.seen = number
-        if record is None or not record.outbox or self._relay.checkpoint.covers(key.sequence):
+        else:
+            self._publish_left(key, record)
+
+    async def _load_held(self, key: Key[Work], gone: bool) -> None:
+        """Load a key that is held, or a copy of it. Raises the errors of `ensure_loaded`. See `HeldKeys.end` for `gone`."""
+        if gone:
+            self._journal.fence.suspect(key.token)
+        try:
+            record = await self._journal.load(key)
+        except (TimeoutError, PublishError, ApiError) as error:
+            raise self._unavailable() from error
+        if gone and record is not None:
+            self._publish_left(key, record)
+
+    def _publish_left(self, key: Key[Work], record: Record) -> None:
+        """Publish the entries of a loaded outbox that nobody may have published."""
+        if not record.outbox or self._relay.checkpoint.covers(key.sequence):
             return
         known = {outgoing.id for outgoing, _ in key.outbox or ()}
         left = [outgoing for outgoing in record.outbox if outgoing.id not in known]

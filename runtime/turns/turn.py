@@ -99,6 +99,8 @@ class Turns:
         self._tasks: set[asyncio.Task[None]] = set()
         self._admitted = 0
         self._stopping = False
+        self.handed_over = False
+        """True once a successor has all keys. It has the events in hand too, and lets those run that this process has not handled."""
 
     def admit(self, work: Work, *, forced: bool = False) -> None:
         """Put a message into its key's lane. Messages of a key run in the order of their admission.
@@ -140,7 +142,35 @@ class Turns:
     @property
     def busy(self) -> bool:
         """True if an admitted message is not finished, other than those that wait for another attempt."""
-        return self._workers.busy or bool(self._tasks)
+        held = self.keys.held
+        return self._workers.busy or bool(self._tasks) or (held is not None and held.waiting)
+
+    def busy_keys(self) -> set[str]:
+        """Return the tokens of the keys that have a message or a commit in hand, or that a former owner finishes."""
+        return {token for token in self.keys if self.is_busy(token)}
+
+    def is_busy(self, token: str) -> bool:
+        """Return whether a key has a message or a commit in hand, or is held."""
+        key = self.keys.get(token)
+        return key is not None and (key.active or key.pending is not None)
+
+    def hand_over(self, on_conflict: Callable[[], None]) -> None:
+        """Take note that a successor has the keys, and waits until the busy ones are finished here.
+
+        `on_conflict` is called if it has written such a key nevertheless, because it believes that this process is gone.
+        """
+        self.handed_over = True
+        self.commits.on_conflict = on_conflict
+
+    async def end_hold(self, token: str, gone: bool) -> None:
+        """Let the messages of a held key run: its former owner has finished it, or is gone.
+
+        Raises:
+            NotDelivered: The record of the key cannot be read now. The key stays held.
+        """
+        held = self.keys.held
+        if held is not None and (key := await held.end(token, gone)) is not None:
+            self._run_next(key)
 
     def unfinished(self) -> list[str]:
         """Return the description of each message that a worker runs."""
@@ -149,8 +179,12 @@ class Turns:
     async def drain(self) -> None:
         """Finish all admitted messages, and give back those that wait for another attempt. Return when nothing runs."""
         self._stop_retries()
-        await self._workers.wait_idle()
-        await asyncio.gather(*self._tasks)
+        while self.busy:
+            await self._workers.wait_idle()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            if (held := self.keys.held) is not None and held.waiting:
+                await held.wait_end()
 
     async def close(self) -> None:
         """End the workers: cancel the running turns, and give back the messages that wait."""

@@ -197,6 +197,10 @@ class Names:
         """``orders.standby``: the subject on which a standby process answers the owner of the keys."""
         return f"{self.prefix}{self.actor}.standby"
 
+    def handover(self, holder: str) -> str:
+        """``orders.handover.<holder>``: the subject on which a former owner reports the keys that it has finished."""
+        return f"{self.prefix}{self.actor}.handover.{token_of(holder)}"
+
     def event(self, name: str, token: str) -> str:
         """``orders.event.order_created.<key token>``."""
         return f"{self.prefix}{self.actor}.event.{name}.{token}"

@@ -112,13 +112,34 @@ async def test_with_a_standby_an_actor_is_handed_over_while_another_still_works(
             left, right, _ = other.hosts
             await until(lambda: left.standby and right.standby)
             owner.stop()
-            await until(right.ready.is_set)
-            assert not work_in_hand.done() and left.standby
-            assert (await bus.query(GetRight("one"))).work == 0
+            await until(lambda: right.ready.is_set() and left.ready.is_set())
+            assert not work_in_hand.done()
+            assert (await bus.query(GetRight("one"))).work == (await bus.query(GetLeft("one"))).work == 0
             gate(namespace).set()
             assert await work_in_hand == 1
-            await until(left.ready.is_set)
             assert (await bus.query(GetLeft("one"))).work == 1
+            await asyncio.wait_for(ended, DRAIN_TIMEOUT / 2)
+
+
+async def test_an_actor_without_a_standby_serves_the_handlers_of_one_that_was_handed_over(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    name = f"alone {namespace}"
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, *PARTNERS) as (owner, ended),
+    ):
+        await owner.wait_serving()
+        work_in_hand = asyncio.ensure_future(bus.command(WorkLeft("one", gate=name), timeout=30))
+        await until(lambda: RUN_COUNTS[f"work {name}"])
+        async with process(nats_server, namespace, Left) as (other, _):
+            await until(lambda: other.hosts[0].standby)
+            owner.stop()
+            await until(other.hosts[0].ready.is_set)
+            await until_unserved(bus.connection, f"{namespace}.right.query.get_right")
+            assert not work_in_hand.done()
+            gate(name).set()
+            assert await work_in_hand == 1
             await asyncio.wait_for(ended, DRAIN_TIMEOUT / 2)
 
 

@@ -216,9 +216,9 @@ class Stuck(Actor):
 
 if "QUICK" in os.environ:  # a process of a test does not wait for seconds
     from runtime.cli import event_loop
-    from runtime.host import serving
+    from runtime.host import drain
     from runtime.turns import workers
 
-    serving._DRAIN_TIMEOUT = 0.5
+    drain._DRAIN_TIMEOUT = 0.5
     workers.GRACE = 0.2  # pyright: ignore[reportPrivateImportUsage]
     event_loop._END = 0.3  # pyright: ignore[reportConstantRedefinition]

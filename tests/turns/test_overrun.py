@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from runtime import DeadlineExceeded, DeclarationError, HandlerFailed, Options, RequestError, command
-from runtime.host import serving
+from runtime.host import drain
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.dead_letters import read_failure
 from runtime.turns import overrun, workers
@@ -244,7 +244,7 @@ async def test_a_slow_handler_is_logged_and_counted(
 async def test_a_drain_names_the_handlers_that_it_cuts(
     nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_DRAIN_TIMEOUT", 0.2)
+    monkeypatch.setattr(drain, "_DRAIN_TIMEOUT", 0.2)
     how = f"plain {namespace}"
     async with running(Slow, Sloth, url=nats_server.url, namespace=namespace) as system:
         sent = [asyncio.ensure_future(failure(system.bus.command(Do("k", how), timeout=20))),
