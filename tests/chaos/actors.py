@@ -22,6 +22,15 @@ OPTIONS = Options(handled=8, resident=12, idle=1.0, retry=RetryPolicy(attempts=1
 """Small limits, so that dedup entries are written and records are loaded all the time."""
 
 
+SLOW = "slow"
+"""The first part of a key whose handlers take the seconds in its second part: ``slow-3-a``."""
+
+
+def seconds_of(key: str) -> float:
+    """Return the seconds that the handlers of a key take."""
+    return float(key.split("-")[1]) if key.startswith(SLOW) else 0.0
+
+
 class Count(Struct, frozen=True):
     """The counter's state of one key: its value, and the numbers of timers that were set and that fired."""
 
@@ -93,7 +102,7 @@ class Counter(Actor[Count]):
     @command
     async def add(self, message: Add) -> int:
         state = self.state or Count()
-        await asyncio.sleep(0)  # lets other keys run
+        await asyncio.sleep(seconds_of(message.key))  # lets other keys run, if it is 0
         value = state.value + 1
         remind = value % TICK_EVERY == 0
         if remind:
@@ -121,6 +130,7 @@ class Ledger(Actor[Total]):
     @react
     async def on_added(self, event: Added) -> None:
         total = self.state or Total()
+        await asyncio.sleep(seconds_of(event.key))
         if event.value % RECEIPT_EVERY == 0:
             await self.command(Note(event.key), timeout=2.0)
         self.state = Total(

@@ -98,6 +98,7 @@ class Cell:
         suspendable: bool = False,
         inside: Iterable[str] = (),
         skew: float = 0.0,
+        drain: float = 20.0,
     ) -> Worker:
         """Start a process, and start it again each time it ends.
 
@@ -113,6 +114,7 @@ class Cell:
             suspendable: Let the monotonic clock of the process stand still while it is stopped (`fleet.suspended`).
             inside: The beginning of the command line, for a process in a network namespace.
             skew: Seconds by which the clock of the process is ahead.
+            drain: Seconds that a drain may take.
         """
         arguments = [
             "-m",
@@ -125,7 +127,7 @@ class Cell:
             self.namespace,
         ]
         arguments += ["--lease-ttl", str(lease_ttl), "--replicas", str(self.servers.replicas)]
-        arguments += ["--ping", str(ping), "--tick", str(tick)]
+        arguments += ["--ping", str(ping), "--tick", str(tick), "--drain", str(drain)]
         if suspendable:
             arguments.append("--suspendable")
         for safeguard in without:

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.actor.base import Actor
 from runtime.errors import ActorError
-from runtime.host import serving
+from runtime.host import drain, serving
 from runtime.host.host import Deployment
 from runtime.host.process import run
 from runtime.nats.options import ConnectionOptions
@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--ping", type=float, default=1.0, help="seconds between pings to the server")
     parser.add_argument("--tick", type=float, default=5.0, help="seconds between checks of the relay")
     parser.add_argument("--suspendable", action="store_true", help="see tests.chaos.suspension")
+    parser.add_argument("--drain", type=float, default=20.0, help="seconds that a drain may take")
     arguments = parser.parse_args()
 
     die_with_parent()
@@ -45,6 +46,7 @@ def main() -> int:
     serving._TICK = arguments.tick
     if arguments.suspendable:
         suspension.install()
+    drain._DRAIN_TIMEOUT = arguments.drain
     actors = [_find(name) for name in arguments.actors]
     if arguments.kill:
         point, _, times = arguments.kill.partition(":")

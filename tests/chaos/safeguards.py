@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime import clocks
+from runtime.host.drain import Drain
 from runtime.intake.event_work import EventWork
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
@@ -219,6 +220,25 @@ def _clocks() -> None:
     _replace(ServerClock, "add", ignore)
 
 
+def _handover() -> None:
+    """A drain gives its keys up when the last handler has ended, although a standby waits."""
+
+    async def wait(self: Drain, end: float) -> bool:
+        return False
+
+    _replace(Drain, "_hand_over", wait)
+
+
+def _held_keys() -> None:
+    """A hand-over does not tell the successor which keys are busy."""
+
+    async def hand_over(self: Lease, busy: Any, seconds: float, settled: bool = True) -> bool:
+        return await lease_hand_over(self, (), seconds, settled)
+
+    lease_hand_over = Lease.hand_over
+    _replace(Lease, "hand_over", hand_over)
+
+
 SAFEGUARDS: dict[str, Callable[[], None]] = {
     "deduplication": _deduplication,
     "dedup-entries": _dedup_entries,
@@ -233,6 +253,8 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "lane": _lane,
     "dead-letters-first": _dead_letters_first,
     "deadlines": _deadlines,
+    "handover": _handover,
+    "held-keys": _held_keys,
     "stored-effects": _stored_effects,
     "lease-wait": _lease_wait,
     "suspended-clock": _suspended_clock,

@@ -23,6 +23,7 @@ from tests.chaos.scenarios.cycles import call_cycles
 from tests.chaos.scenarios.deadlines import deadlines
 from tests.chaos.scenarios.drains import drain
 from tests.chaos.scenarios.exits import exits
+from tests.chaos.scenarios.handovers import control_handover, control_held_keys, handover
 from tests.chaos.scenarios.kills import random_kills, steps
 from tests.chaos.scenarios.overloads import overload
 from tests.chaos.scenarios.owners import race, zombie
@@ -48,6 +49,8 @@ ALL: dict[str, Scenario] = {
     "control-timers": control_timers,
     "control-deadlines": control_deadlines,
     "control-clocks": control_clocks,
+    "control-handover": control_handover,
+    "control-held-keys": control_held_keys,
     "recovery": recovery,
     "sweep": sweep,
     "timers": timers,
@@ -57,6 +60,7 @@ ALL: dict[str, Scenario] = {
     "race": race,
     "zombie": zombie,
     "drain": drain,
+    "handover": handover,
     "call-cycles": call_cycles,
     "exits": exits,
     "silence": silence,
