@@ -93,7 +93,8 @@ class Options(Bounded, frozen=True, forbid_unknown_fields=True):
     """Seconds that one run of a handler may take; 0 for no limit. A handler may have a limit of its own.
 
     At its limit, or at the deadline of its caller if that is earlier, a handler gets `asyncio.CancelledError` where it awaits.
-    Its message then fails, and nothing of it is stored. An infinite limit also lifts the cut at the deadline."""
+    Its message then fails, and nothing of it is stored. An infinite limit also lifts the cut at the deadline. A query or command
+    with neither is cut after 10 s if all workers are taken and other messages wait."""
     slow: SecondsOrNone = 10.0
     """Seconds after which a handler that still runs is logged and counted; 0 for never. Later log lines follow at twice, four
     times and so on."""

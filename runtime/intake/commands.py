@@ -36,6 +36,11 @@ class CommandWork(Work, kw_only=True, eq=False):
     payload: bytes = b""
     """The body as received."""
 
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody may wait for its reply."""
+        return True
+
     def decode_again(self) -> Any:
         """Return the message as it was received. That of a long job is only stored here, and not changed."""
         handler = self.endpoint.handler

@@ -114,6 +114,11 @@ class QueryCall(Call, gc=False, eq=False):
         return self
 
     @property
+    def awaited(self) -> bool:
+        """Whether somebody may wait for its reply."""
+        return True
+
+    @property
     def handler(self) -> Handler:
         """Its handler."""
         return self.endpoint.handler

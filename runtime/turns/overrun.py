@@ -7,7 +7,8 @@ more than the dispatch of a query. So a bound is precise to a quarter of a secon
 2. **Cut.** At the nearest of its limit and the deadline of its caller, a handler gets `asyncio.CancelledError` where it awaits.
    It has `GRACE` seconds to clean up, and is then cancelled once more. Its turn fails in any case: a handler that catches the
    error and returns has failed too. The handler of a query may return a value instead, which is its reply. A turn that is past
-   its handler is never cut: its commit decides.
+   its handler is never cut: its commit decides. A request with neither limit nor deadline is cut after `CROWDED` seconds if all
+   workers are taken and other messages wait for one: callers that have given up must not keep others from their answers.
 3. **Abandoned.** A handler that still does not end is left alone. Its message fails now, its key is free, and another task takes
    the place of its worker. Calls of the handler raise from then on.
 
@@ -20,7 +21,7 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -41,6 +42,9 @@ LAST_GRACE: Final = 1.0
 CLOSE_GRACE: Final = 1.0
 """Seconds of `GRACE` for which the end of an ownership waits for its handlers, before the lease is given back without them."""
 
+CROWDED: Final = 10.0
+"""Seconds that a request without a limit and a deadline may run if all workers are taken and messages wait for one."""
+
 _ROOMS: Final = Path(__file__).parents[1]
 
 
@@ -53,6 +57,11 @@ class Running(Protocol):
     @property
     def running(self) -> Call | None:
         """The call of its handler while the handler runs; None before and after."""
+        ...
+
+    @property
+    def awaited(self) -> bool:
+        """Whether it is a request, for whose reply somebody may wait."""
         ...
 
     @property
@@ -132,11 +141,21 @@ class Overruns:
         self._slow = slow
         self._cut = cut
         self._abandoned = abandoned
+        self._crowded_logged = False
 
-    def sweep(self, workers: Iterable[Worker]) -> list[Worker]:
-        """Log and cut the handlers that are due. Return the workers whose handler is abandoned: the caller replaces them."""
+    def sweep(self, workers: Sequence[Worker], waiting: int = 0) -> list[Worker]:
+        """Log and cut the handlers that are due.
+
+        Args:
+            workers: All workers.
+            waiting: How many messages wait because no further worker may start; 0 if one may.
+
+        Returns:
+            The workers whose handler is abandoned: the caller replaces them.
+        """
         now, real = time.monotonic(), elapsed()
         left: list[Worker] = []
+        needed = waiting
         for worker in workers:
             item = worker.item
             call = None if item is None else item.running
@@ -151,8 +170,13 @@ class Overruns:
                     left.append(worker)
             elif reason := self._reason(item, took, real):
                 self._cut_handler(worker, item, call, reason, now)
+            elif needed and took >= CROWDED and self._may_give_way(item):
+                needed -= 1
+                reason = f"{CROWDED:g} s without a deadline, since all workers are taken"
+                self._cut_handler(worker, item, call, reason, now)
             elif took >= worker.warn_after:
                 self._warn(worker, item, took)
+        self._warn_if_crowded(workers, waiting, now)
         return left
 
     def _reason(self, item: Running, took: float, real: float) -> str:
@@ -164,6 +188,11 @@ class Overruns:
         if item.deadline and real > item.deadline and limit != math.inf:
             return "the deadline of its caller"
         return ""
+
+    def _may_give_way(self, item: Running) -> bool:
+        """Return whether `item` is a request that nothing else bounds."""
+        own = item.handler.limit
+        return item.awaited and not item.deadline and not (self._options.limit if own is None else own)
 
     def _cut_handler(self, worker: Worker, item: Running, call: Call, reason: str, now: float) -> None:
         worker.reason, worker.cut_at, worker.ends = reason, now, True
@@ -189,6 +218,17 @@ class Overruns:
             self._actor, name_of(worker.item), worker.reason, after, stack_of(worker.task),
         )  # fmt: skip
         return True
+
+    def _warn_if_crowded(self, workers: Sequence[Worker], waiting: int, now: float) -> None:
+        """Log once that messages wait, and that each worker has been in the same handler for `CROWDED` seconds."""
+        stuck = waiting and all(worker.call is not None and now - worker.since >= CROWDED for worker in workers)
+        if stuck and not self._crowded_logged:
+            logger.error(
+                "%s: messages wait (%d), and each of the %d workers has been running one handler for %g s or longer: "
+                "give these handlers a limit, or raise `concurrency`",
+                self._actor, waiting, len(workers), CROWDED,
+            )  # fmt: skip
+        self._crowded_logged = bool(stuck)
 
     def _warn(self, worker: Worker, item: Running, took: float) -> None:
         if worker.warn_after == self._options.slow:

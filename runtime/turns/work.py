@@ -106,6 +106,11 @@ class Work(msgspec.Struct, eq=False):
         return self.turns.run_alone(self) if self.lane is None else self.turns.run(self.lane, self)
 
     @property
+    def awaited(self) -> bool:
+        """Whether it is a request, for whose reply somebody may wait."""
+        return False
+
+    @property
     def behind(self) -> int:
         """How many messages of its key wait behind it."""
         return self.lane.depth if self.lane is not None else 0

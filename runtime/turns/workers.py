@@ -212,7 +212,8 @@ class Workers:
         overruns = self._overruns
         if overruns is None or not self.busy:
             return
-        for worker in overruns.sweep(list(self._tasks.values())):
+        crowded = len(self._waiting) if len(self._tasks) >= self._bound else 0
+        for worker in overruns.sweep(list(self._tasks.values()), crowded):
             failure = worker.item.running.cut
             self._leave(worker)
             worker.item.release(failure)

@@ -1,6 +1,7 @@
 """Overruns: a handler that runs for too long is logged, cut, and abandoned; its message fails and its key is free."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -129,6 +130,49 @@ async def test_a_request_is_cut_at_the_deadline_of_its_caller(
         names = [event[1] for span in system.tracing.finished() for event in span.events]
         assert names.count("handler.cut") == 4
         assert system.served("slow").tracer.counter("actorloom.handlers.cut", {}).value == 2
+
+
+@pytest.mark.parametrize("how", ["plain", "deaf"])
+async def test_hung_queries_without_deadlines_give_way_to_others(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Their callers, programs without this library, name no deadline. The actors have no limit, which is the default."""
+    monkeypatch.setattr(overrun, "CROWDED", 0.3)
+    body = json.dumps({"name": "k", "how": f"{how} {namespace}"}).encode()
+    async with slow(nats_server, namespace, Options(retry=RETRY)) as system:
+        for number in range(300):
+            actor = ("slow", "sloth")[number % 2]
+            connection, subject = (
+                system.connection,
+                f"{namespace}.{actor}.query.{'look' if number % 2 == 0 else 'look_all'}",
+            )
+            for _ in range(2):
+                connection.publish(subject, body, reply=b"_INBOX.gone")
+        last = [await system.bus.query(Look("k"), timeout=15), await system.bus.query(LookAll(), timeout=15)]
+        assert last == [0, 1]
+        gate(namespace).set()
+
+
+async def test_hung_commands_without_deadlines_give_way_and_other_messages_do_not(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(overrun, "CROWDED", 0.1)
+    how = f"plain {namespace}"
+    async with slow(nats_server, namespace, Options(retry=RETRY, concurrency=2)) as system:
+        await system.bus.emit(Happened("event", how))
+        await system.until(lambda: RUN_COUNTS[f"hang {how}"] == 1)
+        command = system.connection.request(
+            f"{namespace}.slow.command.do", json.dumps({"name": "k", "how": how}).encode(), timeout=15
+        )
+        hung = asyncio.ensure_future(command)
+        await system.until(lambda: RUN_COUNTS[f"hang {how}"] == 2)
+        assert await system.bus.command(Do("other"), timeout=15) == 1
+        assert b"the handler was cut at 0.1 s without a deadline" in (await hung).payload
+        assert RUN_COUNTS[f"cut {how}"] == 1, "the reaction goes on"
+        await system.bus.emit(Happened("event 2", how))
+        await system.bus.emit(Happened("event 3"))
+        await system.until(lambda: "slow: messages wait (1), and each of the 2 workers" in caplog.text)
+        gate(namespace).set()
 
 
 async def test_an_infinite_limit_lifts_the_cut_at_the_deadline(nats_server: EmbeddedServer, namespace: str) -> None:
