@@ -8,7 +8,6 @@ import pytest
 from runtime import Actor, ActorError, Command, command
 from runtime.host import serving
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.lease import Lease
 from runtime.nats.lease_value import kind_of
 from runtime.nats.server import EmbeddedServer
 from runtime.wire.subjects import Names
@@ -115,15 +114,9 @@ async def test_a_checkpoint_has_an_owner_again_after_its_lease_was_deleted(
     async with running(Door, url=nats_server.url, namespace=namespace, lease_ttl=1.0) as system:
         # The first start does not wait, although the first owner stores positions meanwhile.
         checkpoint = system.relay("door").checkpoint
-        lost = checkpoint_lease(system).lost
+        lost = system.checkpoint_lease("door").lost
         await until(lambda: checkpoint.tracking, 0.9)
         await bucket(system.jetstream, system.served("door").names)
         await until(lost.is_set)
-        await until(lambda: checkpoint_lease(system).held() and checkpoint.tracking)
+        await until(lambda: system.checkpoint_lease("door").held() and checkpoint.tracking)
         assert await system.bus.command(Knock()) == "who is there?"
-
-
-def checkpoint_lease(system: Probe) -> Lease:
-    lease = system._serving("door")._checkpoint_lease
-    assert lease is not None
-    return lease

@@ -14,7 +14,6 @@ import pytest
 from runtime import ActorError, RequestError, clocks
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.lease import Lease
 from runtime.nats.lease_value import Kind, kind_of
 from runtime.nats.server import EmbeddedServer
 from tests.support.counting import Add, Counter, GetCount, Wait
@@ -27,38 +26,32 @@ from tests.support.waiting import until
 ROOT = Path(__file__).parents[2]
 
 
-def lease_of(system: Probe) -> Lease:
-    lease = system._host("counter")._lease
-    assert lease is not None
-    return lease
-
-
 async def test_an_owner_that_ends_with_a_commit_under_way_says_so(namespace: str, tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
         async with running(Counter, url=server.url, namespace=namespace, lease_ttl=8.0) as system:
             await system.bus.command(Add("a"))
-            first, serving = lease_of(system), system._serving("counter")
-            assert serving.settled and first.clean
+            first = system.lease("counter")
+            assert system.is_settled("counter") and first.clean
             adding = asyncio.ensure_future(system.bus.command(Wait("unclean"), timeout=20))
             await until(lambda: RUN_COUNTS["wait unclean"])
             os.kill(server.pid, signal.SIGSTOP)
             try:
                 gate("unclean").set()
-                await until(lambda: not serving.settled)
+                await until(lambda: not system.is_settled("counter"))
                 system.crash("counter")
                 await until(lambda: first._renewal is None)  # the parts have ended, and the release is under way
             finally:
                 os.kill(server.pid, signal.SIGCONT)
-            await until(lambda: lease_of(system) is not first and system.is_ready("counter"))
-            second = lease_of(system)
+            await until(lambda: system.lease("counter") is not first and system.is_ready("counter"))
+            second = system.lease("counter")
             assert not second.clean and second.unclean_at > 0
             with pytest.raises(RequestError):
                 await adding
             # This ownership ends with nothing under way: the next take-over is clean, and remembers the former one.
             await system.bus.command(Add("a"))
             system.crash("counter")
-            await until(lambda: lease_of(system) is not second and system.is_ready("counter"))
-            third = lease_of(system)
+            await until(lambda: system.lease("counter") is not second and system.is_ready("counter"))
+            third = system.lease("counter")
             assert third.clean and third.unclean_at == second.unclean_at
 
 
@@ -73,7 +66,7 @@ async def test_a_cold_start_waits_for_nothing_after_a_clean_end(namespace: str, 
         async with running(Counter, url=server.url, namespace=namespace, lease_ttl=60.0) as system:
             assert clocks.elapsed() - began < 20.0
             assert (await system.bus.command(Add("cold"))).value == value
-            assert lease_of(system).clean and lease_of(system).unclean_at == 0.0
+            assert system.lease("counter").clean and system.lease("counter").unclean_at == 0.0
     await server.stop()
 
 
@@ -94,7 +87,7 @@ async def test_a_cold_start_after_a_kill_waits_for_the_lease_of_the_dead_owner_o
         began = clocks.elapsed()
         async with running(Counter, url=server.url, namespace=namespace, lease_ttl=60.0) as system:
             assert clocks.elapsed() - began < 20.0
-            assert not lease_of(system).clean and lease_of(system).unclean_at > 0
+            assert not system.lease("counter").clean and system.lease("counter").unclean_at > 0
 
 
 async def test_nothing_is_stale_while_somebody_deletes_the_lease(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -20,6 +20,7 @@ from runtime.intake.consumers import Consumers
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import StoredMessage
+from runtime.nats.lease import Lease
 from runtime.storage.journal import Journal
 from runtime.storage.key_dedup import KeyDedup
 from runtime.storage.record import Record, decode_record
@@ -91,6 +92,22 @@ class Probe(testing.System):
         for host in self.runner.hosts:
             host.on_exit = asked.append
         return asked
+
+    def lease(self, actor: str) -> Lease:
+        """Return the lease of the keys of `actor` in its newest ownership, or the one that this process waits for."""
+        lease = self._host(actor)._lease
+        assert lease is not None, f"{actor} has no state, or no ownership has begun"
+        return lease
+
+    def checkpoint_lease(self, actor: str) -> Lease:
+        """Return the lease of the checkpoint of `actor`, which has no state."""
+        lease = self._serving(actor)._checkpoint_lease
+        assert lease is not None, f"{actor} has a state, or does not wait for the lease yet"
+        return lease
+
+    def is_settled(self, actor: str) -> bool:
+        """Return whether no commit of `actor` is under way, or has an unknown outcome."""
+        return self._serving(actor).settled
 
     def drain(self, actor: str) -> None:
         """Drain one actor."""
