@@ -33,7 +33,6 @@ owner finds unfinished work in JetStream.
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -64,6 +63,7 @@ from runtime.storage.unreadable import UnreadableRecords
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
+from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import QUEUE, token_key
 
 logger = logging.getLogger("actorloom.host")
@@ -93,7 +93,7 @@ class Serving:
         owns = lease.held if lease is not None else lambda: True
         self._unreadable = unreadable = UnreadableRecords(served.name)
         self.relay = Relay(served.jetstream, served.names, served.tracer, owns, unreadable, served.bursts)
-        self.fence = Fence(_fenced_for(lease))
+        self.fence = Fence(_fenced_for(lease, served.connection.clock))
         states = States(served.name, actor.state_type, actor.state_version, actor.upgrades)
         mark_done = self.relay.checkpoint.mark_done
         self.journal = Journal(
@@ -357,11 +357,11 @@ class Serving:
             self.served.crashed(error)
 
 
-def _fenced_for(lease: Lease | None) -> float:
+def _fenced_for(lease: Lease | None, clock: ServerClock) -> float:
     """Return the seconds for which a former owner of the keys may still write."""
     if lease is None or (lease.clean and not lease.unclean_at):
         return 0.0
-    return FENCED_FOR - (time.time() - lease.unclean_at if lease.clean else 0.0)
+    return FENCED_FOR - (clock.now() - lease.unclean_at if lease.clean else 0.0)
 
 
 def make_lease(served: Served, part: str, used: Callable[[], Awaitable[bool]] | None = None) -> Lease:

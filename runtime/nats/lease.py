@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Final
@@ -84,10 +83,11 @@ class Lease:
         self.clean = True
         """Whether the former holder had no write under way when this one took over, or there never was one."""
         self.unclean_at = 0.0
-        """The time of the last take-over that was not clean, in Unix seconds; 0.0 if it is more than ten minutes ago."""
+        """The time of the last take-over that was not clean, in Unix seconds of the server; 0.0 if it is more than ten minutes ago."""
         self.left: Finishing | None = None
         """What a former holder still finishes. The holder sets it to None as soon as that is known to be over."""
         self._jetstream = jetstream
+        self._clock = jetstream.connection.clock
         self._loop = asyncio.get_running_loop()
         self._bucket = bucket
         self._replicas = replicas
@@ -96,7 +96,7 @@ class Lease:
         self._ttl = ttl
         self._server_ttl = math.ceil(ttl)
         self._used = used
-        self._candidate = Candidate(key, self._server_ttl)
+        self._candidate = Candidate(key, self._server_ttl, self._clock)
         self._pause = _POLL
         """Seconds until the next read of the lease of another holder."""
         self._taking: TakeOver | None = None
@@ -106,7 +106,7 @@ class Lease:
         self._handed_over = False
         self._valid_until = 0.0
         """The end of the lease by `clocks.elapsed`."""
-        self._since = time.time()
+        self._since = self._clock.now()
         self._freed = asyncio.Event()
         self._renewal: asyncio.Task[None] | None = None
         self._warned = ""
@@ -232,7 +232,7 @@ class Lease:
         last = await self._jetstream.get_last(self._stream, self._subject)
         if last is not None and self._is_ours(last):
             # A former `Lease` of this process has left it, or an attempt of this one was stored without a confirmation.
-            take_over = self._taking or TakeOver(clean=False, unclean_at=time.time())
+            take_over = self._taking or TakeOver(clean=False, unclean_at=self._clock.now())
         else:
             used = last is not None or self._candidate.has_seen or await self._used()
             take_over = self._candidate.judge(last, used)
@@ -276,7 +276,7 @@ class Lease:
         return holder is not None and holder.holder == self.holder
 
     async def _write_value(self) -> None:
-        self.unclean_at = recent(self.unclean_at)
+        self.unclean_at = recent(self.unclean_at, self._clock.now())
         left = self.left.rewritten() if self.left is not None else None
         value = Holder(self.holder, self._since, socket.gethostname(), os.getpid(), self.unclean_at, left)
         # Our time starts before the server's, so the lease ends here before it ends there.
@@ -292,7 +292,7 @@ class Lease:
             WrongSequence: Another process has taken the lease.
             PublishError, TimeoutError: The server does not store it now.
         """
-        released = Released(self.holder, settled, recent(self.unclean_at), left and left.rewritten())
+        released = Released(self.holder, settled, recent(self.unclean_at, self._clock.now()), left and left.rewritten())
         try:
             await self._put(b"", released.headers(), self._ttl / 2)
         except WrongSequence:

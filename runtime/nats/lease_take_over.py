@@ -1,7 +1,6 @@
 """The rules of a take-over: when a lease is free, and what the new holder has to expect of the former one (ADR 017)."""
 
 import logging
-import time
 from typing import Final
 
 import msgspec
@@ -9,6 +8,7 @@ import msgspec
 from runtime import clocks
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease_value import Finishing, Holder, Kind, fault, holder_of, kind_of, lifetime, released_by
+from runtime.wire.server_clock import ServerClock
 
 logger = logging.getLogger("actorloom.nats")
 
@@ -22,7 +22,7 @@ class TakeOver(msgspec.Struct, frozen=True):
     clean: bool
     """Whether the former holder had no write under way, or there never was one."""
     unclean_at: float
-    """The time of the last take-over that was not clean, this one included, in Unix seconds; 0.0 if that is long ago."""
+    """The time of the last take-over that was not clean, this one included, in Unix seconds of the server; 0.0 if that is long ago."""
     left: Finishing | None = None
     """What a former holder still finishes."""
 
@@ -35,10 +35,12 @@ class Candidate:
     Args:
         key: The key of the lease.
         ttl: The lifetime of a value, in seconds, for a former holder whose value was never seen.
+        clock: The clock of the server, in whose time are the dates that holders leave for each other.
     """
 
-    def __init__(self, key: str, ttl: float) -> None:
+    def __init__(self, key: str, ttl: float, clock: ServerClock) -> None:
         self._key = key
+        self._clock = clock
         self._ttl = ttl
         self.has_seen = False
         """Whether the key was ever seen, with a message or without one although it was used."""
@@ -70,7 +72,8 @@ class Candidate:
         if last is None and not used:
             return TakeOver(clean=True, unclean_at=0.0)
         if last is not None and kind is Kind.RELEASED and (released := released_by(last)) is not None:
-            unclean_at = recent(released.unclean_at) if released.settled else time.time()
+            now = self._clock.now()
+            unclean_at = recent(released.unclean_at, now) if released.settled else now
             left = released.left.read() if released.left is not None else None
             return TakeOver(clean=released.settled, unclean_at=unclean_at, left=left)
         if kind is Kind.EXPIRED:
@@ -104,10 +107,9 @@ class Candidate:
 
     def _unclean(self) -> TakeOver:
         left = self._holder.left if self._holder is not None else None
-        return TakeOver(clean=False, unclean_at=time.time(), left=left)
+        return TakeOver(clean=False, unclean_at=self._clock.now(), left=left)
 
 
-def recent(unclean_at: float) -> float:
+def recent(unclean_at: float, now: float) -> float:
     """Return the time of an unclean take-over, 0.0 if it was long ago, and now if another clock puts it into the future."""
-    now = time.time()
     return min(unclean_at, now) if now - unclean_at < UNCLEAN_FOR else 0.0

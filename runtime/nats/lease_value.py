@@ -60,7 +60,7 @@ class Holder(msgspec.Struct, frozen=True, omit_defaults=True):
     host: str
     pid: int
     unclean_at: float = 0.0
-    """The time of the last take-over that was not clean, in Unix seconds; 0.0 if that is long ago."""
+    """The time of the last take-over that was not clean, in Unix seconds of the server; 0.0 if that is long ago."""
     left: Finishing | None = None
     """What a former owner still finishes."""
 
