@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from weakref import WeakKeyDictionary
 
-_RUN_TIMEOUT = 10.0
+_RUN_TIMEOUT = 5.0
 """Seconds that a suspect may run before the next one runs beside it."""
 _READ_TIMEOUT = 5.0
 """Seconds for which no suspect runs while others are still to be read. See `OneAtATime.expect`."""

@@ -67,7 +67,7 @@ class Durables:
             logger.error("consumer %s/%s was deleted: it is created again after sequence %d", stream, durable, floor)
             # It may be somebody else's, or the server may have found the state of the deleted one.
             if floor > 0 and info.ack_floor.stream_seq <= floor:
-                await served.jetstream.reset_consumer(stream, durable, floor + 1)
+                await served.jetstream.reset_consumer(stream, durable, floor + 1, found=info)
                 info = await served.jetstream.consumer_info(stream, durable)
         position = self._position(stream, info)
         if served.keyed:

@@ -20,6 +20,8 @@ from runtime.intake.event_work import EventWork, Trial
 from runtime.intake.reactions import Reactions
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.positions import ConsumerPosition, Positions, Running
+from runtime.turns.key import Key
+from runtime.turns.work import Work
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -79,7 +81,15 @@ class Watch:
 
     async def run(self, work: EventWork) -> None:
         """Run the turn of an event once it is stored as running. A suspect keeps its lane until it is its turn."""
-        sequence = work.completion.delivery.stream_sequence
+        key, sequence = work.lane, work.completion.delivery.stream_sequence
+        assert key is not None, "the actor has a state"
+        try:
+            if await self._was_handled(key, work):
+                await self._turns.run(key, work)
+                return
+        except asyncio.CancelledError:
+            work.abandon()
+            raise
         if sequence in self._suspects and not self._alone.enter(
             (self._marks.consumer, sequence), work, partial(self._turns.resume, work)
         ):
@@ -90,13 +100,20 @@ class Watch:
         except BaseException:
             work.abandon()
             raise
-        assert work.lane is not None, "the actor has a state"
-        await self._turns.run(work.lane, work)
+        await self._turns.run(key, work)
 
     def ended(self, work: EventWork) -> None:
         """The turn of an event has ended, or the event was given back."""
         self._marks.end(work)
         self._alone.leave(work)
+
+    async def _was_handled(self, key: Key[Work], work: EventWork) -> bool:
+        """Return whether the record of the key shows that the event was handled, so that its handler does not run."""
+        try:
+            await self._turns.keys.ensure_loaded(key)
+        except ActorError:
+            return False  # The turn answers the failure.
+        return key.find(work.id) is not None
 
     async def _read(self) -> None:
         try:

@@ -1,5 +1,7 @@
 """Poison messages: an actor that fails on certain events, and a version of it that is fixed."""
 
+import asyncio
+import os
 import time
 from typing import ClassVar
 
@@ -62,6 +64,44 @@ class Picky(Actor[Meals]):
     @query
     async def get_tries(self, message: GetTries) -> dict[str, list[float]]:
         return self.tries
+
+
+class Ignited(Event, actor="kitchen", key="key"):
+    """Another event. `kind` is its effect: ``exits`` ends the process, ``slow`` takes some time."""
+
+    key: str
+    number: int
+    kind: str
+
+
+BURNS = "the slow event burns"
+"""What a process prints each time it begins to handle a slow event."""
+SLOW = 4.0
+"""Seconds that a slow event takes."""
+EXIT = 7
+"""The exit code of a process that an event has ended."""
+
+
+class Patient(Picky):
+    """The same service with more attempts, for the time of many changes of its owner."""
+
+    name = "picky"
+    options: ClassVar[Options] = Options(retry=RetryPolicy(attempts=30, first=0.2, longest=1.0))
+
+    @react(attempts=ATTEMPTS)
+    async def on_ignited(self, event: Ignited) -> None:
+        if event.kind == "exits":
+            os._exit(EXIT)
+        print(BURNS, flush=True)
+        await asyncio.sleep(SLOW)
+        self.state = Meals((*(self.state or Meals()).eaten, event.number))
+
+
+class PatientFixed(Patient):
+    """The same service, which handles every event of the first kind."""
+
+    name = "picky"
+    fixed: ClassVar[bool] = True
 
 
 class Fixed(Picky):

@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime import clocks
 from runtime.host.drain import Drain
+from runtime.intake.durables import Durables
 from runtime.intake.event_work import EventWork
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
@@ -239,6 +240,15 @@ def _held_keys() -> None:
     _replace(Lease, "hand_over", hand_over)
 
 
+def _survival() -> None:
+    """No process says that it lives: each lost lease counts as its death."""
+
+    async def survivals(self: Durables, position: Any) -> Any:
+        return lambda owner, ownership: False
+
+    _replace(Durables, "_survivals", survivals)
+
+
 SAFEGUARDS: dict[str, Callable[[], None]] = {
     "deduplication": _deduplication,
     "dedup-entries": _dedup_entries,
@@ -256,6 +266,7 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "handover": _handover,
     "held-keys": _held_keys,
     "stored-effects": _stored_effects,
+    "survival": _survival,
     "lease-wait": _lease_wait,
     "suspended-clock": _suspended_clock,
     "clocks": _clocks,

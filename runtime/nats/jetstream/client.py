@@ -266,9 +266,17 @@ class JetStream:
         await self._call(f"CONSUMER.DELETE.{stream}.{consumer}", None, SuccessResponse, timeout)
 
     async def reset_consumer(
-        self, stream: str, consumer: str, sequence: int = 0, timeout: float | None = None
+        self,
+        stream: str,
+        consumer: str,
+        sequence: int = 0,
+        timeout: float | None = None,
+        *,
+        found: ConsumerInfo | None = None,
     ) -> ConsumerInfo:
         """Make a consumer deliver again, in order, from `sequence` on (0: from its ack floor). Source: ADR-60 of NATS.
+
+        Pass the description of the consumer as `found` if the server has just sent it; otherwise it is asked for.
 
         After the reset no message is pending and delivery counts begin at one. Messages above the ack floor that were
         acknowledged are delivered again as well. A `sequence` other than 0 needs a consumer whose deliver policy is
@@ -278,8 +286,9 @@ class JetStream:
             ConfigurationError: The server is older than 2.14.
         """
         # An older server would not respond at all, and neither would a newer one without this consumer.
-        info = await self.consumer_info(stream, consumer, timeout)
-        level = info.config.get("metadata", {}).get("_nats.level", "0")
+        if found is None:
+            found = await self.consumer_info(stream, consumer, timeout)
+        level = found.config.get("metadata", {}).get("_nats.level", "0")
         if int(level) < _RESET_LEVEL:
             raise ConfigurationError(
                 f"consumer {stream}/{consumer} cannot be reset: nats-server 2.14 or later is needed"

@@ -141,7 +141,7 @@ class Puller:
         info = await self._info()
         if info.num_ack_pending == 0:
             return info
-        return await self._jetstream.reset_consumer(self.stream, self.durable)
+        return await self._jetstream.reset_consumer(self.stream, self.durable, found=info)
 
     async def stop(self) -> None:
         """Stop pulling; messages that arrive from now on are given back to the server.

@@ -16,6 +16,7 @@ from tests.chaos.scenarios.controls import (
     control_lane,
     control_recovery,
     control_reset,
+    control_survival,
     control_sweep,
     control_timers,
 )
@@ -27,7 +28,7 @@ from tests.chaos.scenarios.handovers import control_handover, control_held_keys,
 from tests.chaos.scenarios.kills import random_kills, steps
 from tests.chaos.scenarios.overloads import overload
 from tests.chaos.scenarios.owners import race, zombie
-from tests.chaos.scenarios.poisons import dead_letters, poison
+from tests.chaos.scenarios.poisons import dead_letters, pauses_failing, poison
 from tests.chaos.scenarios.recoveries import recovery, sweep
 from tests.chaos.scenarios.shop import shop, shop_steps
 from tests.chaos.scenarios.silences import silence
@@ -47,6 +48,7 @@ ALL: dict[str, Scenario] = {
     "control-recovery": control_recovery,
     "control-sweep": control_sweep,
     "control-timers": control_timers,
+    "control-survival": control_survival,
     "control-deadlines": control_deadlines,
     "control-clocks": control_clocks,
     "control-handover": control_handover,
@@ -69,6 +71,7 @@ ALL: dict[str, Scenario] = {
     "shop-steps": shop_steps,
     "overload": overload,
     "poison": poison,
+    "pauses-failing": pauses_failing,
     "dead-letters": dead_letters,
     "bank-pauses": bank_pauses,
     "bank-suspended": bank_suspended,

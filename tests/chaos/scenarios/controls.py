@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tests.chaos.cell import Result, Setting, single_cell
 from tests.chaos.scenarios.deadlines import measure_late_effects
-from tests.chaos.scenarios.poisons import kill_around_dead_letters
+from tests.chaos.scenarios.poisons import kill_around_dead_letters, pause_owners
 from tests.chaos.scenarios.recoveries import kill_owner, kill_peer
 from tests.chaos.scenarios.timers import ring, two_owners
 
@@ -108,6 +108,16 @@ async def control_dead_letters(setting: Setting) -> Result:
     result = Result("control-dead-letters", setting.seed)
     await kill_around_dead_letters(_short(setting), result, ["dead-letters-first"])
     result.require(result.lost > 0, _unseen("events are terminated first", "lost events"))
+    return result
+
+
+async def control_survival(setting: Setting) -> Result:
+    """If no process says that it lives, pauses must cost an innocent event its attempts: it becomes a dead letter."""
+    result = Result("control-survival", setting.seed)
+    await pause_owners(_short(setting), result, ["survival"])
+    found = len(result.problems)
+    result.problems.clear()
+    result.require(found > 0, _unseen("survival is off", "innocent dead letters"))
     return result
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import sys
+import time
 from collections import Counter as Tally
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,10 +19,15 @@ from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.faults import DEAD_LETTERING
-from tests.chaos.fleet import ROOT, until
-from tests.chaos.poison import ATTEMPTS, RETRY, GetMeals, GetTries, Served
+from tests.chaos.fleet import ROOT, Worker, paused, until
+from tests.chaos.poison import ATTEMPTS, BURNS, EXIT, RETRY, GetMeals, GetTries, Ignited, Served
 
 KEYS = [f"guest-{n}" for n in range(10)]
+
+SERVES = "picky: serves"
+"""Log line of each start of the actor."""
+STALL = 10.0
+"""Seconds that an event of another key may wait at most, a death of its owner and a lease included."""
 
 Menu = dict[str, list[str]]
 """The kinds of a key's events (see `Served.poison`), by key and in order."""
@@ -99,6 +105,154 @@ async def kill_around_dead_letters(setting: Setting, result: Result, without: Se
         cell.check_logs(result)
     result.load = f"{dishes * len(KEYS)} events over {len(KEYS)} keys, {len(poisoned)} of them rejected"
     result.faults = f"{len(kills)} kill -9 around the storing of a dead letter, {len(kills) // 3} of the server"
+
+
+async def pauses_failing(setting: Setting) -> Result:
+    """Owners with failing events are paused and lose their lease, and an event ends its process: other keys go on."""
+    result = Result("pauses-failing", setting.seed)
+    await pause_owners(setting, result)
+    result.require(not result.lost and not result.twice, f"lost {result.lost}, twice {result.twice}")
+    result.require(result.stall < STALL, f"an event of another key waited for {result.stall:.1f} s")
+    return result
+
+
+async def pause_owners(setting: Setting, result: Result, without: Sequence[str] = ()) -> None:
+    """Fill in `result`: pause the owner of failing keys again and again, and count the effects on all keys.
+
+    One key has an event that always runs when its owner is paused, which no owner may blame.
+    """
+    pauses, rng = setting.size(6, 5), setting.rng("pauses-failing")
+    failing, quiet = [f"failing-{n}" for n in range(setting.size(40, 6))], [f"quiet-{n}" for n in range(8)]
+    async with single_cell(setting, result, "pauses-failing") as cell:
+        desk = _Desk(cell, result, quiet)
+        await _serve(cell, {key: ["fails"] for key in failing})
+        await cell.bus.emit(Ignited("slow", 0, "slow"))
+        workers = [cell.start("tests.chaos.poison:Patient", without=without) for _ in range(2)]
+        await desk.until_owner(workers, 1)
+        for number in range(pauses):
+            owner = desk.owner(workers)
+            await until(lambda n=number: desk.burns(workers, n + 1), 30, "the slow event")
+            with paused([owner]):
+                await desk.until_owner(workers, desk.ownerships(workers) + 1)
+            if not without:
+                await desk.serve_quiet()
+            if number % 3 == 2 and not without:
+                await _delete_lease(cell)
+                await desk.until_owner(workers, desk.ownerships(workers) + 1)
+                await desk.serve_quiet()
+        result.figures["longest wait of other keys for a paused owner, s"] = round(result.stall, 2)
+        if not without:
+            await _end_processes(desk, workers, rng.sample(quiet, 1)[0])
+        await _until_eaten(cell, "slow", 1, 1 if without else 30)
+        for worker in workers:
+            await cell.fleet.retire(worker)
+        letters = [_ignited(letter).key for letter in await _dead_letters(cell, 1, 1)]
+        result.figures["dead letters of an event that ended no process"] = innocent = letters.count("slow")
+        result.require(not innocent, "an event is blamed that only ran while its owner was paused")
+        await (fixed := cell.start("tests.chaos.poison:PatientFixed")).ready()
+        await desk.count(
+            {**dict.fromkeys(quiet, desk.number), **dict.fromkeys(failing, 1), "slow": 1}, 5 if without else 60
+        )
+        await cell.fleet.retire(fixed)
+    result.load = (
+        f"{len(failing)} failing keys, one slow event, {desk.number} events for each of {len(quiet)} other keys"
+    )
+    result.faults = f"{pauses} SIGSTOP past the lease, " + (
+        "all count as deaths"
+        if without
+        else f"{pauses // 3} deleted leases, {ATTEMPTS} ends of the process by an event"
+    )
+
+
+async def _end_processes(desk: "_Desk", workers: Sequence[Worker], key: str) -> None:
+    """Have an event end its process in each attempt, while the other keys go on."""
+    cell, result = desk.cell, desk.result
+    await cell.bus.emit(Ignited("lit", 0, "exits"))
+    for _ in range(ATTEMPTS):
+        await desk.serve_quiet(within=STALL)
+    letters = await _dead_letters(cell, 1, 60)
+    ends = sum(worker.exit_codes.count(EXIT) for worker in workers)
+    result.figures["ends of the process by an event"] = ends
+    result.require(ends == ATTEMPTS, f"an event with {ATTEMPTS} attempts has ended {ends} processes")
+    reasons = [letter.failure.reason for letter in letters]
+    result.require(len(reasons) == 1 and reasons[0].startswith("ProcessEnded"), f"the dead letters are {reasons}")
+
+
+class _Desk:
+    """Serves the quiet keys of a cell, and knows the owners of the actor by their logs."""
+
+    def __init__(self, cell: Cell, result: Result, quiet: Sequence[str]) -> None:
+        self.cell = cell
+        self.result = result
+        self.quiet = quiet
+        self.number = 0
+        """The number of events of each quiet key."""
+
+    def ownerships(self, workers: Sequence[Worker]) -> int:
+        """Return how often one of the workers has begun to serve."""
+        return sum(_served_times(worker) for worker in workers)
+
+    def burns(self, workers: Sequence[Worker], times: int) -> bool:
+        """Return whether the slow event has begun that often, or is a dead letter."""
+        logs = [worker.log.read_text() for worker in workers]
+        return sum(log.count(BURNS) for log in logs) >= times or any("ProcessEnded" in log for log in logs)
+
+    def owner(self, workers: Sequence[Worker]) -> Worker:
+        """Return the worker that has begun to serve last."""
+        return max(workers, key=_last_served)
+
+    async def until_owner(self, workers: Sequence[Worker], ownerships: int) -> None:
+        """Wait until a worker has begun to serve once more."""
+        await until(lambda: self.ownerships(workers) >= ownerships, 30, f"ownership {ownerships}")
+
+    async def serve_quiet(self, within: float = 30.0) -> None:
+        """Emit an event for each quiet key, and wait until all are handled. Their longest wait is the stall of the run."""
+        begun = time.monotonic()
+        for key in self.quiet:
+            await self.cell.bus.emit(Served(key, self.number))
+        self.number += 1
+        await asyncio.gather(*(_until_eaten(self.cell, key, self.number, within) for key in self.quiet))
+        self.result.stall = max(self.result.stall, time.monotonic() - begun)
+
+    async def count(self, expected: dict[str, int], patience: float) -> None:
+        """Count the lost and the double effects, as soon as all keys have their events or after `patience` seconds."""
+        found = await asyncio.gather(*(_until_eaten(self.cell, key, n, patience) for key, n in expected.items()))
+        for (key, events), eaten in zip(expected.items(), found, strict=True):
+            self.result.lost += events - len(set(eaten))
+            self.result.twice += len(eaten) - len(set(eaten))
+            self.result.require(list(eaten) == sorted(eaten), f"{key}: out of order: {eaten}")
+
+
+def _served_times(worker: Worker) -> int:
+    return worker.log.read_text().count(SERVES) if worker.log.exists() else 0
+
+
+def _last_served(worker: Worker) -> str:
+    lines = [line for line in worker.log.read_text().splitlines() if SERVES in line] if worker.log.exists() else []
+    return lines[-1] if lines else ""
+
+
+async def _delete_lease(cell: Cell) -> None:
+    """Remove the lease, as `nats kv del` does."""
+    names = Names("picky", cell.namespace)
+    block = header_block.encode([("KV-Operation", "DEL")])
+    await JetStream(cell.connection).publish(f"$KV.{names.lease_bucket}.picky.0", b"", headers=block)
+
+
+async def _until_eaten(cell: Cell, key: str, events: int, timeout: float) -> tuple[int, ...]:
+    """Return the handled events of a key as soon as there are `events` of them, or those after `timeout` seconds."""
+    eaten: tuple[int, ...] = ()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            while len(eaten) < events:
+                with contextlib.suppress(ActorError):  # the actor is between two owners
+                    eaten = (await cell.bus.query(GetMeals(key), timeout=0.5)).eaten
+                await asyncio.sleep(0.02)
+    return eaten
+
+
+def _ignited(letter: DeadLetter) -> Ignited:
+    return msgspec.json.decode(letter.payload, type=Ignited)
 
 
 def _served(letter: DeadLetter) -> Served:

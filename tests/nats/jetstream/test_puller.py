@@ -432,6 +432,28 @@ async def test_a_reset_of_a_new_consumer_changes_nothing(jetstream: JetStream, s
     assert after.config == before.config and after.num_pending == 0
 
 
+async def test_a_reset_asks_once_for_the_place_of_the_consumer(
+    jetstream: JetStream, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store(jetstream, stream, 1)
+    await consumer(jetstream, stream)
+    taken, asked = Taken(), 0
+    former = Puller(jetstream, stream, "c", taken)
+    await former.start()
+    await taken.until(lambda: taken.sequences == [1])
+    await former.stop()
+    ask = jetstream.consumer_info
+
+    async def counted(*arguments: str) -> object:
+        nonlocal asked
+        asked += 1
+        return await ask(arguments[0], arguments[1])
+
+    monkeypatch.setattr(jetstream, "consumer_info", counted)
+    await Puller(jetstream, stream, "c", Taken()).reset()
+    assert asked == 1
+
+
 @pytest.mark.parametrize("exclusive", [False, True])
 async def test_no_message_is_lost_when_the_server_is_killed(tmp_path: Path, exclusive: bool) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path, sync_always=True) as server:
