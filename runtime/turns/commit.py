@@ -100,8 +100,6 @@ class Commits:
         self._resume = resume
         self._owns = owns
         self._clock = clock
-        self.on_conflict: Callable[[], None] = lambda: None
-        """Called if another writer was faster. After a hand-over, the successor believes that this process is gone."""
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
 
@@ -161,7 +159,6 @@ class Commits:
                     failures: dict[Staged, BaseException] = {batch[0]: TooLarge(str(error))}
                     await self._undo(key, pending, batch, failures)
                 except Conflict as error:
-                    self.on_conflict()
                     await self._undo(key, pending, batch, self._after_conflict(batch, error))
                 except (NotStored, Unsettled) as error:
                     kind = type(error).__name__

@@ -54,6 +54,9 @@ class Keys(dict[str, Key[Work]]):
         """The number of the last read that was begun."""
         self.held: HeldKeys | None = None
         """Keys that a former owner still finishes; None if there is none."""
+        self._handed_over_at = 0
+        """The last sequence of the stream at the hand-over; 0 before it."""
+        self._on_foreign: Callable[[], None] = lambda: None
         self._clock = time.monotonic()
         """Time of the last eviction. All keys used since share this one object as their time of use."""
 
@@ -95,6 +98,11 @@ class Keys(dict[str, Key[Work]]):
         """Hold keys that a former owner still finishes: their messages wait. `HeldKeys.end` ends it for a key."""
         self.held = HeldKeys([self.use(token_key(token)) for token in tokens], self._load_held)
         return self.held
+
+    def hand_over(self, on_foreign: Callable[[], None]) -> None:
+        """Call `on_foreign` from now on if a record is read that the successor has written."""
+        self._handed_over_at = self._relay.checkpoint.last
+        self._on_foreign = on_foreign
 
     async def latest(self, key: Key[Work]) -> Any:
         """Return the newest state of `key` that is known, for a list. Raises the errors of `ensure_loaded`."""
@@ -240,8 +248,11 @@ class Keys(dict[str, Key[Work]]):
         record = await self._journal.load(key)
         if record is None:
             key.seen = number
-        else:
-            self._publish_left(key, record)
+            return
+        foreign = self._handed_over_at and key.sequence > self._handed_over_at
+        if foreign and not self._journal.fence.is_own(record.commit_id):
+            self._on_foreign()
+        self._publish_left(key, record)
 
     async def _load_held(self, key: Key[Work], gone: bool) -> None:
         """Load a key that is held, or a copy of it. Raises the errors of `ensure_loaded`. See `HeldKeys.end` for `gone`."""

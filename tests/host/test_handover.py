@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runtime import Command, Rejected
+from runtime import CallCycle, Command, NotDelivered, Rejected
 from runtime.client.bus import Bus
 from runtime.host.process import Runner
 from runtime.nats.server import EmbeddedServer
@@ -147,6 +147,17 @@ async def test_a_handler_reaches_the_new_owner_of_other_keys(nats_server: Embedd
         await asyncio.wait_for(ended, 10)
 
 
+async def test_a_handler_that_calls_its_own_key_is_refused_at_once(nats_server: EmbeddedServer, namespace: str) -> None:
+    name = f"cycle {namespace}"
+    RUN_COUNTS["mark slow both"] = 0
+    slow = MarkBoth("slow", "slow", name)
+    async with draining(nats_server, namespace, slow, started="mark slow both") as (bus, sent, _, _):
+        gate(name).set()
+        with pytest.raises(CallCycle):
+            await asyncio.wait_for(sent[0], SOON)
+        assert (await bus.query(GetMarks("slow"))).marks == ("before",)
+
+
 async def test_a_rejected_command_ends_the_wait_of_its_key(nats_server: EmbeddedServer, namespace: str) -> None:
     name = f"rejected {namespace}"
     RUN_COUNTS["mark slow refuse"] = 0
@@ -273,3 +284,41 @@ async def test_a_killed_new_owner_leaves_the_busy_keys_to_the_next_one(
                 gate(name).set()
                 assert await sent == 1 and await later == 2
                 assert (await bus.query(GetMarks("slow"))).marks == (name, "later")
+
+
+@pytest.mark.parametrize("loaded", [True, False], ids=["a commit that is refused", "a record that is read"])
+async def test_a_former_owner_stops_when_it_sees_that_its_successor_did_not_wait(
+    nats_server: EmbeddedServer, namespace: str, loaded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection of the former owner is lost for a moment, so that it seems to be gone."""
+    name = f"stops {loaded} {namespace}"
+    started = f"mark slow {name}"
+    slow = [Mark("slow", name, name), Mark("slow", "behind")]
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, Marking) as (first, ended),
+    ):
+        await first.wait_serving()
+        await bus.command(Mark("slow", "before"))
+        sent = [asyncio.ensure_future(bus.command(each, timeout=30)) for each in slow]
+        probe = Probe.of(first)
+        await until(lambda: RUN_COUNTS[started] and probe.waiting("marks", "slow"))
+        monkeypatch.setattr(
+            "runtime.host.handover.Reports.begin", lambda self, tokens: self._subscription.unsubscribe()
+        )
+        async with process(nats_server, namespace, Marking) as (second, _):
+            await until(lambda: second.hosts[0].standby)
+            first.stop()
+            await until(second.hosts[0].ready.is_set, SOON)
+            assert (await bus.query(GetMarks("slow"))).marks == ("before",)
+            await until(lambda: not Probe.of(second).is_running("marks", "slow"))
+            assert (await bus.query(GetMarks("slow"))).marks == ("before",)  # It is touched.
+            if not loaded:
+                probe.forget("marks", "slow")
+            gate(name).set()
+            answers = await asyncio.gather(*sent, return_exceptions=True)
+            assert [type(answer) for answer in answers] == [NotDelivered] * 2
+            assert all(isinstance(answer, NotDelivered) and answer.executed is False for answer in answers)
+            assert (await bus.query(GetMarks("slow"))).marks == ("before",)
+            assert await bus.command(Mark("slow", "later"), timeout=SOON) == 2
+            await asyncio.wait_for(ended, 10)
