@@ -124,7 +124,8 @@ class Bills(Actor[Bill]):
         except NotFound as missing:
             not_found(str(missing))
         # The id of a nested command is derived from the id of the handled message. If this handler runs again, for example
-        # after a crash, the kitchen does not cook twice.
+        # after a crash, the kitchen does not cook twice. The command is no part of this turn: the kitchen cooks at once, and
+        # the dish stays cooked, even if this turn is not stored in the end. What must go together with the bill is an event.
         await self.command(CookDish(message.table, message.dish))
         line = Line(message.dish, price.price)
         bill = self.state or Bill(message.table)

@@ -188,6 +188,10 @@ class Actor(Generic[S]):
     async def command(self, message: Command[R], *, timeout: float | None = None) -> R:
         """Send a command to an actor, and return the reply after its turn is stored.
 
+        The command is no part of this turn: it takes effect at once, and stays in effect whatever becomes of this turn. What must
+        go together with the state is an event. The command leaves when the state on which this handler runs is stored; while a
+        commit of the key is under way, it waits for that.
+
         The id of the command is derived from the id of this message, the number of the call in this handler, and the type
         and key of the command. If the handler runs again, its commands have the same ids and take effect once. Send the same
         commands in the same order in every run. A command whose other fields differ, the time for example, gets the reply of

@@ -6,7 +6,7 @@ from contextlib import suppress
 import msgspec
 
 from runtime import Actor, Command, Query, Rejected, RequestError, command, query
-from tests.support.handlers import RUN_COUNTS
+from tests.support.handlers import RUN_COUNTS, gate
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -33,6 +33,17 @@ class Transfer(Command[int], actor="bank", key="account"):
     to: str
     amount: int
     form: str = "plain"
+
+
+class Tip(Command[str], actor="bank", key="account"):
+    """Sends 1 to the account `rich` from a balance of 100, to `poor` from a lower one, and returns its name.
+
+    After that, the n-th run of the handler waits at the gate ``<hold> <n>``, if `hold` is given."""
+
+    account: str
+    rich: str
+    poor: str
+    hold: str = ""
 
 
 class TooPoor(Rejected):
@@ -62,6 +73,19 @@ class Bank(Actor[Account]):
         await FORMS[message.form](self, message)
         self.state = Account(account.balance - message.amount)
         return self.state.balance
+
+    @command
+    async def tip(self, message: Tip) -> str:
+        RUN_COUNTS[f"tip {message.account}"] += 1
+        balance = (self.state or Account()).balance
+        if balance < 1:
+            raise TooPoor("nothing is left")
+        to = message.rich if balance >= 100 else message.poor
+        await self.command(Deposit(to, 1))
+        if message.hold:
+            await gate(f"{message.hold} {RUN_COUNTS[f'tip {message.account}']}").wait()
+        self.state = Account(balance - 1)
+        return to
 
 
 async def _plain(bank: Bank, message: Transfer) -> None:
