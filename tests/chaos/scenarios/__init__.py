@@ -5,7 +5,7 @@ from tests.chaos.scenarios.bank import bank_cuts, bank_held_commits, bank_kills,
 from tests.chaos.scenarios.bank_controls import control_bank_clock, control_bank_effects, control_bank_lease
 from tests.chaos.scenarios.bank_mix import bank_mix, cluster_bank
 from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refused, bank_restore
-from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, on_three_nodes
+from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, cluster_start, on_three_nodes
 from tests.chaos.scenarios.controls import (
     control_check,
     control_clocks,
@@ -88,6 +88,7 @@ ALL: dict[str, Scenario] = {
     "control-bank-lease": control_bank_lease,
     "cluster-leaders": cluster_leaders,
     "cluster-rolling": cluster_rolling,
+    "cluster-start": cluster_start,
     "cluster-recovery": on_three_nodes(recovery),
     "cluster-sweep": on_three_nodes(sweep),
     "cluster-timers": on_three_nodes(timers),

@@ -1,11 +1,12 @@
-"""A cluster of three nodes with three replicas: leaders are killed, stopped and shut down under load."""
+"""A cluster of three nodes with three replicas: leaders are killed, stopped and shut down, and processes start meanwhile."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from tests.chaos.cell import Cell, Result, Scenario, Setting, single_cell
+from tests.chaos.cell import Cell, Result, Scenario, Setting, open_cell, single_cell, timed
+from tests.chaos.servers import Servers
 
 
 async def cluster_leaders(setting: Setting) -> Result:
@@ -48,6 +49,40 @@ async def cluster_rolling(setting: Setting) -> Result:
             await cell.load.wait_for_more(50, timeout=60)
         cell.report(result, await cell.verdict())
     result.faults = "3 nodes restarted in turn"
+    return result
+
+
+async def cluster_start(setting: Setting) -> Result:
+    """Processes start for the first time while one or two nodes are down: none may exit, and all must serve in the end."""
+    result = Result("cluster-start", setting.seed)
+    rng = setting.rng("start")
+    # Two of three nodes: JetStream has no leader. One of three: there is no place for three replicas, or no leader yet.
+    faults = [1, 2] * setting.size(3, 1)
+    rng.shuffle(faults)
+    async with timed(result), Servers(setting.directory, 3) as servers:
+        for number, down in enumerate(faults):
+            setting.progress(f"{down} of 3 nodes are killed")
+            load = {"keys": 12, "callers": 8, "pause": 0.005, "timeout": 3.0}
+            async with open_cell(setting, servers, f"start{number}", **load) as cell:
+                killed = rng.sample(servers.nodes, down)
+                for node in killed:
+                    node.kill()
+                for _ in range(2):
+                    cell.start("counter", "receipts", lease_ttl=4.0, keep=False)
+                    cell.start("ledger", lease_ttl=4.0, keep=False)
+                await asyncio.sleep(rng.uniform(1.0, 12.0))
+                for node in killed:
+                    await node.start()
+                for worker in cell.fleet.workers:
+                    await worker.ready(90)
+                await servers.healthy(cell.connection, _streams(cell))
+                cell.load.start()
+                await cell.load.wait_for_more(50, timeout=60)
+                cell.report(result, await cell.verdict())
+                codes = [code for worker in cell.fleet.workers for code in worker.exit_codes]
+                result.require(not codes, f"{len(codes)} processes have exited: {codes}")
+    result.load = "8 callers over 12 keys, two processes of each actor, R3 streams, once all are ready"
+    result.faults = f"{len(faults)} starts of four processes while one or two of three nodes are down"
     return result
 
 
