@@ -30,8 +30,8 @@ async def emit(
     configuration: Configuration, target: Target, arguments: Sequence[str], *, event_id: str | None, key: str | None
 ) -> None:
     """Publish an event and print its stream and sequence. Raises `Failure` if it is not stored."""
-    event_id = new_id() if event_id is None else event_id
     async with connected(configuration) as connection:
+        event_id = new_id(connection.clock.now()) if event_id is None else event_id
         declared = await _declared(connection, configuration, target)
         payload = body(arguments, declared.schema)
         if key is None:

@@ -40,7 +40,7 @@ async def send(configuration: Configuration, request: Request) -> None:
             found = await discovery.endpoint(connection, request.target.service, subject)
             schema = found.metadata.request if found is not None else None
         payload = body(request.arguments, schema)
-        command_id = new_id() if request.id is None else request.id
+        command_id = new_id(connection.clock.now()) if request.id is None else request.id
         service, word = request.target.service, request.target.word
 
         async def attempt() -> RawReply:

@@ -100,7 +100,8 @@ class ServerTime:
         self._ask(0, lambda: None)
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Ask no more, and ignore an answer that is on its way."""
+        self._asked += 1
         for timer in (self._timer, self._following):
             if timer is not None:
                 timer.cancel()

@@ -2,17 +2,23 @@
 
 import asyncio
 import json
+import re
+import time
 from contextlib import AsyncExitStack
 from typing import Any
+
+import pytest
 
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.server import EmbeddedServer
+from runtime.telemetry.metrics import prometheus
+from runtime.testing import running
 from runtime.wire.ids import id_time
 from runtime.wire.subjects import Names
 from tests.support.machines import machine
-from tests.support.skewed import AFTER
+from tests.support.skewed import AFTER, Clockwork
 
 SKEWS = (-60, -10, 0, 30)
 """Seconds by which the clock of a process is ahead of the server's."""
@@ -40,6 +46,24 @@ async def test_processes_with_wrong_clocks_serve_each_other(nats_server: Embedde
         for actor in SKEWS:
             events = await stored_events(JetStream(connection), Names("clockwork", names[actor]))
             check_timers(events, began, f"actor {actor}")
+
+
+@pytest.mark.parametrize("skew", [0.0, -30.0])
+async def test_a_wrong_clock_is_reported(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, skew: float
+) -> None:
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + skew)
+    async with running(Clockwork, url=nats_server.url, namespace=namespace) as system:
+        warnings = system.runner.warnings()
+        text = prometheus.render(system.tracing.metrics.collect())
+        monkeypatch.setattr(system.connection.clock, "known", False)
+        unknown = prometheus.render(system.tracing.metrics.collect())
+    expected = ["clockwork: the wall clock is 30.0 s behind the NATS server"] if skew else []
+    assert warnings == expected
+    value = re.compile(r'(?m)^actorloom_clock_offset_seconds\{service_name="clockwork"\} (\S+)$')
+    assert [float(each) for each in value.findall(text)] == [pytest.approx(skew, abs=0.5)]
+    assert value.findall(unknown) == []
 
 
 def check_calls(seen: dict[str, Any], began: float, ended: float, label: str) -> None:
