@@ -32,6 +32,7 @@ owner finds unfinished work in JetStream.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -39,7 +40,7 @@ from typing import Any
 from runtime.actor.metadata import describe_operation, describe_service
 from runtime.actor.metadata_texts import write_operation, write_service
 from runtime.client.bus import Bus
-from runtime.errors import ActorError, CodecError, ConfigurationError
+from runtime.errors import ActorError, ConfigurationError
 from runtime.host.drain import Drain
 from runtime.host.ending import release
 from runtime.host.handover import follow
@@ -48,7 +49,6 @@ from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
 from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
-from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease import Lease
 from runtime.nats.lease_value import Finishing
 from runtime.nats.micro import Endpoint, MicroService
@@ -60,6 +60,7 @@ from runtime.storage.relay import Relay
 from runtime.storage.state import States
 from runtime.storage.streams import StreamChanged
 from runtime.storage.unreadable import UnreadableRecords
+from runtime.turns.copies import Copies
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
@@ -102,9 +103,9 @@ class Serving:
         self.indexes = Indexes(served.name, actor.indexes, self._states) if actor.indexes else None
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update
-        self.relay.learn = self._learn
         self.journal.on_loss = self._on_loss
         self.turns = Turns(served, self.journal, self.relay, bus, self.indexes, owns)
+        self.relay.foreign.learn = Copies(self.turns.keys, self.indexes).learn
         self.workers = Workers(served.options.concurrency, served.crashed, served.overruns())
         """They run the queries; commands and events run in the turns."""
         context = Context(served, bus, self.turns, self.workers, self.indexes)
@@ -118,6 +119,8 @@ class Serving:
             stop=self._stop, save=self._save, fence=self.fence, wait_idle=wait_idle,
         )  # fmt: skip
         self._subscriptions: list[Subscription] = []
+        self._reconnected = asyncio.Event()
+        """Set by each reconnect."""
         self._discovery: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._checkpoint_lease: Lease | None = None
@@ -153,6 +156,7 @@ class Serving:
                 raise subscription.error
         self._checks.append(self._spawn(self._tick()))
         if served.keyed:
+            served.connection.on_reconnect.append(self._reconnected.set)
             self._checks.append(self._spawn(self._follow()))
 
     @property
@@ -250,31 +254,10 @@ class Serving:
 
         return list(await asyncio.gather(*(state(token) for token in tokens)))
 
-    async def _learn(self, stored: StoredMessage) -> bool:
-        """Take note of a record that another writer has stored: forget the copy of its key, and update the indexes."""
-        keys, token = self.turns.keys, stored.subject.rpartition(".")[2]
-        if not keys.learn(token, stored.sequence):
-            return False
-        if self.indexes is None or (keys.held is not None and await keys.held.read(token) is not None):
-            return True
-        try:
-            entry = keys.use(token_key(token))
-        except CodecError:
-            return True  # no key: the relay reports the record
-        entry.queries += 1
-        try:
-            await keys.ensure_loaded(entry)  # The journal updates the indexes.
-        except Unreadable:
-            self.indexes.update(token, None)
-        finally:
-            entry.queries -= 1
-            keys.release(entry)
-        return True
-
     def _on_loss(self) -> None:
-        """Forget the copies of a stream that was restored from a backup, and begin again."""
+        """Forget the copies of a stream that has lost messages, and begin again."""
         self.turns.keys.forget_all()
-        self.served.crashed(StreamChanged(f"stream {self.served.names.turns_stream} was restored from a backup"))
+        self.served.crashed(StreamChanged(f"stream {self.served.names.turns_stream} has lost messages"))
 
     def _micro_service(self) -> MicroService:
         served = self.served
@@ -333,16 +316,26 @@ class Serving:
                 logger.warning("%s: the checkpoint could not be saved: %s", self.served.name, error)
 
     async def _follow(self) -> None:
-        """Learn of commits of a former owner that are stored after the take-over, as long as there may be any."""
+        """Learn of commits of a former owner that are stored after the take-over, as long as there may be any.
+
+        After each reconnect, look whether the stream is still the same: a server that was restored from a backup has started
+        again.
+        """
+        reconnected, due = self._reconnected, False
         while True:
-            await asyncio.sleep(_FOLLOW if self.fence.raised else _TICK)
-            if self.fence.raised and self.turns.owns():
-                try:
-                    await self.relay.follow()
-                except ConfigurationError:
-                    raise
-                except (ActorError, TimeoutError) as error:
-                    logger.debug("%s: the turns stream could not be followed: %s", self.served.name, error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reconnected.wait(), _FOLLOW if due or self.fence.raised else _TICK)
+            due |= reconnected.is_set()
+            reconnected.clear()
+            if not self.turns.owns() or not (due or self.fence.raised):
+                continue
+            try:
+                await self.relay.foreign.follow()
+                due = False
+            except ConfigurationError:
+                raise
+            except (ActorError, TimeoutError) as error:
+                logger.debug("%s: the turns stream could not be followed: %s", self.served.name, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until the close. Its failure is a failure of the ownership."""

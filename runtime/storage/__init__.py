@@ -6,6 +6,7 @@ Used from outside:
 - `record` and `state`: the stored form of a key, and the decoder of its state.
 - `unreadable`: logs the stored messages that cannot be read.
 - `key`: `StoredKey`, the stored half of a key in memory.
+- `fence`: tells which keys a former owner may still write.
 - `journal`: loads and commits records, and looks up handled messages.
 - `fence`: which keys a former owner may still write.
 - `relay`: publishes the events and timers of committed turns.
@@ -15,5 +16,6 @@ Used from outside:
 - `index`: the indexes that list queries read.
 
 The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `dead_parts`
-(large bodies of dead letters), `checkpoint`, `outbox_messages` and `schedules` (parts of the relay), and `ordered` (the data structure of an index).
+(large bodies of dead letters), `checkpoint`, `foreign` (records of other
+writers), `outbox_messages` and `schedules` (parts of the relay), and `ordered` (the data structure of an index).
 """

@@ -120,7 +120,7 @@ class Journal:
         self._last_sequence = 0
         """The highest sequence of a commit of this process."""
         self.on_loss: Callable[[], None] | None = None
-        """A callback for the case that the stream has lost commits of this process: it was restored from a backup."""
+        """A callback for the case that the stream has lost commits of this process, as if it was restored from a backup."""
         self._commit_numbers = itertools.count()
         self.dedup = DedupStore(jetstream, names, options, on_stored)
         self.on_change: Callable[[str, Any], None] | None = None

@@ -17,7 +17,7 @@ that they remember. Timers need more care; see `runtime.storage.schedules`.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 
@@ -28,11 +28,11 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.checkpoint import Checkpoint
+from runtime.storage.foreign import ForeignRecords
 from runtime.storage.key import StoredKey
 from runtime.storage.outbox_messages import OutboxMessages, Publish
 from runtime.storage.record import CANCEL, EVENT, Outgoing, Unreadable, check_subject, decode_record
 from runtime.storage.schedules import find_refusal, take_back
-from runtime.storage.streams import StreamChanged
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.telemetry import ServiceTracer
 from runtime.telemetry.bursts import Bursts
@@ -49,17 +49,6 @@ _DRAIN_TICK = 0.1
 
 _SILENT_PAUSE = 1.0
 """Seconds: shorter pauses are not logged."""
-
-
-_FEW = 64
-"""Messages of other writers that are read one by one. The reading of a range needs a consumer."""
-
-Learn = Callable[[StoredMessage], Awaitable[bool]]
-"""Takes note of a record of another writer; returns False if it may be a commit of this process that is under way."""
-
-
-async def _learn_nothing(stored: StoredMessage) -> bool:
-    return True
 
 
 class _Attempt(msgspec.Struct, frozen=True, eq=False):
@@ -110,14 +99,6 @@ class Relay:
         """Those of them whose turns ran in another process."""
         self._saved = 0
         """The stored checkpoint."""
-        self._last = 0
-        """The last sequence of the stream when `follow` looked at it last."""
-        self._followed = 0
-        """The sequence up to which `follow` has looked at all messages of other writers, except for `_unfollowed`."""
-        self._unfollowed: list[int] = []
-        self._following = asyncio.Lock()
-        self.learn: Learn = _learn_nothing
-        """Called for each record that another writer has stored while this process owns the keys."""
         self._refused: dict[StoredKey, PermissionDenied] = {}
         """Keys whose last publish was refused for want of a permission."""
         self._idle_waiters: list[asyncio.Future[None]] = []
@@ -125,6 +106,7 @@ class Relay:
         self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.checkpoint = Checkpoint()
+        self.foreign = ForeignRecords(jetstream, names, self.checkpoint, self.pending, self._adopt_foreign)
         self.published = 0
         """Entries that are confirmed."""
         self.failed = 0
@@ -228,28 +210,9 @@ class Relay:
         self.checkpoint.begin(max(last, start))
         return len(unpublished)
 
-    async def follow(self) -> None:
-        """Learn of the records that other writers have stored since `recover`, and publish their outboxes.
-
-        A commit of a former owner may be stored after the take-over, and its outbox is then not published by anybody. A
-        process of an actor without state may crash while others run. The sequence of such a record is never marked as done
-        here, so the checkpoint stops in front of it. This method reads just these sequences: it passes a record to `learn`
-        and adopts its outbox, and marks every other message as done.
-
-        A sequence is looked at only if it was there at the last call already: before that, it may be a message of this
-        process whose acknowledgement is still on its way.
-
-        Raises:
-            StreamChanged: The stream has lost messages: it was restored from a backup.
-            ActorError, TimeoutError: The stream cannot be read now.
-        """
-        async with self._following:
-            if self.checkpoint.tracking:
-                await self._follow()
-
     async def sweep(self) -> None:
-        """`follow`, and store the checkpoint. Called regularly."""
-        await self.follow()
+        """Deal with the records of other writers, and store the checkpoint. Called regularly."""
+        await self.foreign.follow()
         checkpoint = self.checkpoint
         if not checkpoint.tracking:
             return
@@ -265,46 +228,6 @@ class Relay:
             ack = await self._jetstream.publish(self._names.checkpoint(), b"%d" % position)
             self._saved = position
             self.checkpoint.mark_done(ack.sequence)
-
-    async def _follow(self) -> None:
-        known, stream = max(self.checkpoint.last, self._last), self._names.turns_stream
-        last = (await self._jetstream.stream_info(stream)).state.last_seq
-        if last < known:
-            raise StreamChanged(f"stream {stream} has lost messages: it ends at {last}, and ended at {known} before")
-        limit, self._last = self._last, last
-        unaccounted = self.checkpoint.unaccounted(self._followed + 1, limit, self.pending())
-        self._unfollowed += unaccounted
-        self._followed = max(self._followed, limit)
-        if not self._unfollowed:
-            return
-        left = set(self._unfollowed)
-        later: list[int] = []
-        async for stored in self._read(self._unfollowed):
-            if not stored.subject.startswith(self._names.turn("")):
-                continue
-            if not await self.learn(stored):
-                later.append(stored.sequence)
-                left.discard(stored.sequence)
-            elif outbox := self._outbox_of(stored):
-                left.discard(stored.sequence)
-                self._adopt(stored.subject, outbox, stored.sequence)
-        for sequence in left:
-            self.checkpoint.mark_done(sequence)
-        self._unfollowed = later
-
-    async def _read(self, sequences: list[int]) -> AsyncIterator[StoredMessage]:
-        """Iterate over the records at some sequences, those that still exist. A few of them are read one by one."""
-        stream, wanted = self._names.turns_stream, set(sequences)
-        if len(sequences) <= _FEW:
-            for sequence in sequences:
-                if (stored := await self._jetstream.get(stream, sequence)) is not None:
-                    yield stored
-            return
-        async for stored in self._jetstream.read(stream, self._names.turn("*"), start_sequence=min(sequences)):
-            if stored.sequence > max(sequences):
-                break
-            if stored.sequence in wanted:
-                yield stored
 
     def _outbox_of(self, stored: StoredMessage) -> list[Outgoing]:
         """Return the outbox of a record; an empty one if the record cannot be read, which is logged once."""
@@ -324,6 +247,13 @@ class Relay:
             logger.error("%s is no checkpoint of this stream: all records are read", saved.subject)
             return 0
         return position
+
+    def _adopt_foreign(self, stored: StoredMessage) -> bool:
+        """Publish the outbox of a record that another writer has stored. Return False if it has none."""
+        outbox = self._outbox_of(stored)
+        if outbox:
+            self._adopt(stored.subject, outbox, stored.sequence)
+        return bool(outbox)
 
     def _adopt(self, subject: str, outbox: list[Outgoing], sequence: int) -> None:
         """Publish the outbox of a record that this process has not written."""

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,13 +14,13 @@ import pytest
 from runtime import NotDelivered, Options
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError
+from runtime.nats.jetstream.errors import ApiError, WrongSequence
 from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.fence import Fence
 from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
 from runtime.storage.key import StoredKey
-from runtime.storage.record import Handled, Kind, Outgoing, Unreadable, decode_record, encode_record
+from runtime.storage.record import Handled, Kind, Outgoing, Record, Unreadable, decode_record, encode_record
 from runtime.storage.state import States
 from runtime.storage.streams import turns_config
 from runtime.storage.unreadable import UnreadableRecords
@@ -49,10 +50,18 @@ class Bench:
         self.names = names
         self.stored: list[int] = []
 
-    def journal(self, options: Options = Options(handled=2), version: int = 1, upgrades: Any = None) -> Journal:
+    def journal(
+        self, options: Options = Options(handled=2), version: int = 1, upgrades: Any = None, fence: Fence | None = None
+    ) -> Journal:
         states = States("counter", Count, version, upgrades or {})
         return Journal(
-            self.jetstream, self.names, states, options, self.stored.append, UnreadableRecords("counts"), Fence()
+            self.jetstream,
+            self.names,
+            states,
+            options,
+            self.stored.append,
+            UnreadableRecords("counts"),
+            fence or Fence(),
         )
 
     async def record(self, token: str = "k") -> Any:
@@ -129,6 +138,57 @@ async def test_a_commit_without_an_answer_is_verified(bench: Bench, monkeypatch:
         monkeypatch.setattr(bench.jetstream, "get_last", unanswered)
         with pytest.raises(Unsettled, match="it is not known"):
             await commit(journal, key, Count("k", 2), [handled("m2")], [])
+
+
+async def test_a_commit_shows_that_the_stream_has_lost_messages(bench: Bench) -> None:
+    journal, key, others = bench.journal(), StoredKey("k", "k"), StoredKey("other", "other")
+    lost: list[str] = []
+    journal.on_loss = lambda: lost.append("lost")
+    await journal.load(key)
+    for number in range(3):
+        await commit(journal, key, Count("k", number), [handled(new_id())], [])
+    assert not lost
+    await bench.jetstream.delete_stream(bench.names.turns_stream)
+    await bench.jetstream.ensure_stream(turns_config(bench.names))
+    await journal.load(others)
+    await commit(journal, others, Count("other", 1), [handled(new_id())], [])
+    assert lost == ["lost"]
+
+
+async def test_a_touch_refuses_what_was_sent_before_it(bench: Bench) -> None:
+    """Whatever the record has, and also if it fills a message; only what is confirmed leaves its outbox."""
+    rng = random.Random(5)
+    for number in range(30):
+        names = [f"e{each}" for each in range(rng.randrange(4))]
+        entries = [Outgoing(name, Kind.EVENT, "Added", "k", RAW, 1.0, rng.choice(["", "t"])) for name in names]
+        record = Record(
+            new_id(), rng.randrange(1, 3), msgspec.Raw(b'{"name":"k","value":1}'),
+            [handled(new_id()) for _ in range(rng.randrange(3))], entries, rng.choice([0.0, 5.5]),
+        )  # fmt: skip
+        fields = msgspec.json.decode(encode_record(record)) | {f"later{number}": [{"a": None}]}
+        if number == 29:
+            fields["fill"] = ""
+            headers = header_block.encode([("Nats-Expected-Last-Subject-Sequence", "1")])
+            room = bench.jetstream.connection.max_payload - len(headers) - len(msgspec.json.encode(fields))
+            fields["fill"] = "f" * room
+        subject = bench.names.turn("k")
+        before = (await bench.jetstream.publish(subject, msgspec.json.encode(fields))).sequence
+        journal = bench.journal(version=2, upgrades={1: lambda state: state}, fence=Fence(60))
+        key = StoredKey("k", "k")
+        await journal.load(key)
+        assert key.loaded and not key.readable
+        unconfirmed = entries if number == 29 else entries[rng.randrange(len(entries) + 1) :]
+        key.outbox = deque((entry, before) for entry in unconfirmed)
+        sequence = await journal.touch(key)
+        stored, _ = await bench.record()
+        assert key.readable and key.sequence == sequence == stored.sequence > before
+        found = msgspec.json.decode(stored.payload)
+        assert [entry[0] for entry in found.pop("outbox", [])] == [entry.id for entry in unconfirmed]
+        fields.pop("outbox", None)
+        assert found.pop("commit_id") != fields.pop("commit_id") and found == fields
+        headers = header_block.encode([("Nats-Expected-Last-Subject-Sequence", str(before))])
+        with pytest.raises(WrongSequence):
+            await bench.jetstream.publish(subject, b"{}", headers=headers)
 
 
 async def test_a_record_in_a_newer_format_is_refused_and_never_overwritten(bench: Bench) -> None:

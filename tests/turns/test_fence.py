@@ -204,7 +204,7 @@ async def test_a_copy_is_forgotten_if_another_writer_stores_a_record(system: Pro
     for name in ("a_copy_is_forgotten_", "gone", "late"):
         await write_as_another(system, name, 50)
     for _ in range(2):
-        await system.relay("counter").follow()
+        await system.relay("counter").foreign.follow()
     assert await listed(system) == dict.fromkeys(("a_copy_is_forgotten_", "gone", "late"), 50)
     assert [await value(system, name) for name in ("a_copy_is_forgotten_", "gone", "late")] == [50] * 3
     gate("a_copy_is_forgotten_").set()
@@ -217,7 +217,7 @@ async def test_an_unreadable_record_of_another_writer_hides_the_copy(system: Pro
     newer = b'{"commit_id":"theirs","format":2}'
     await system.jetstream.publish(f"{namespace}.counter.turn.k", newer)
     for _ in range(2):
-        await system.relay("counter").follow()
+        await system.relay("counter").foreign.follow()
     with pytest.raises(NotDelivered, match="record format 2"):
         await value(system, "k")
     assert await listed(system) == {}
