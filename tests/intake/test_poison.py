@@ -244,6 +244,7 @@ async def test_pauses_of_owners_do_not_hold_up_other_keys_behind_failing_ones(
             await standby.until(serves, pauses // 2 + 1)
             owner.signal(signal.SIGCONT)
             owner, standby = standby, owner
+        await standby.until("back to standby", 2)
         before = owner.text.count("waits")
         await here.find("quiet", 2)
 
