@@ -5,14 +5,12 @@ in a flag. NaN, the infinities and booleans are in no bounds.
 """
 
 from functools import lru_cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 
+from runtime.durations import YEAR
 from runtime.errors import ConfigurationError
-
-YEAR: Final = 31_536_000.0
-"""Seconds of a year: the longest duration of an option, unless its type says otherwise."""
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
 """A number of things, at least one."""
@@ -25,6 +23,8 @@ SecondsOrNone = Annotated[float, msgspec.Meta(ge=0, le=YEAR)]
 
 SecondsOrForever = Annotated[float, msgspec.Meta(ge=0)]
 """A duration, which may be 0 or infinite."""
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+"""A port, or 0 for any free one."""
 LeaseTtl = Annotated[float, msgspec.Meta(ge=0.5, le=86_400)]
 """Seconds of a lease. Its renewals need a part of them."""
 Replicas = Annotated[int, msgspec.Meta(ge=1, le=5)]
@@ -49,15 +49,22 @@ def fault(value: object, kind: Any) -> str | None:
     """Return the reason why a value is not a number of the type `kind`, which contains its bounds; None if it is one."""
     try:
         converted = msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ValueError) as error:  # `ValueError`: a `Decimal` that signals
         return str(error)
+    if isinstance(converted, float) and not isinstance(value, int | float):
+        return f"Expected `float`, got `{type(value).__name__}`"
     return None if type(converted) is type(value) or isinstance(converted, float) else "Expected `int`, got `float`"
+
+
+def check(name: str, value: object, kind: Any) -> None:
+    """Raise `ConfigurationError` if a value is not a number of the type `kind`. The text has its name."""
+    if (reason := fault(value, kind)) is not None:
+        raise ConfigurationError(f"{name} = {value!r}: {reason}")
 
 
 def check_timeout(timeout: object) -> None:
     """Raise `ConfigurationError` if a default timeout is no duration in seconds."""
-    if (reason := fault(timeout, Seconds)) is not None:
-        raise ConfigurationError(f"timeout = {timeout!r}: {reason}")
+    check("timeout", timeout, Seconds)
 
 
 @lru_cache(maxsize=64)

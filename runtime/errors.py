@@ -24,10 +24,9 @@ ActorError
   └ InvalidValue         a value that its own type refuses; nothing was stored or sent
 """
 
-from typing import ClassVar, Final, NoReturn
+from typing import ClassVar, NoReturn
 
-_LONGEST: Final = 31_536_000.0
-"""Seconds: the longest delay that an error may ask for, a year."""
+from runtime.durations import is_duration
 
 
 class ActorError(Exception):
@@ -106,9 +105,10 @@ class Overloaded(RequestError):
 
     code = 429
     executed = False
+    retry_after: float = 0.1
 
     def __init__(self, message: str, retry_after: float = 0.1) -> None:
-        if not 0 <= retry_after <= _LONGEST:
+        if not is_duration(retry_after):
             raise ValueError(f"Overloaded: retry_after = {retry_after!r} is not a number of seconds from 0 to a year")
         super().__init__(message)
         self.retry_after = retry_after
@@ -242,8 +242,10 @@ class Retry(ActorError):
         raise Retry("the warehouse is closed", after=600)
     """
 
+    after: float | None = None
+
     def __init__(self, reason: str, after: float | None = None) -> None:
-        if after is not None and not 0 <= after <= _LONGEST:
+        if after is not None and not is_duration(after):
             raise ValueError(f"Retry: after = {after!r} is not a number of seconds from 0 to a year")
         super().__init__(reason)
         self.after = after
@@ -304,7 +306,7 @@ def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_a
     """
     error: RequestError
     if code == 429:
-        error = Overloaded(message, retry_after if retry_after is not None and 0 <= retry_after <= _LONGEST else 0.1)
+        error = Overloaded(message, retry_after if retry_after is not None and is_duration(retry_after) else 0.1)
     elif code == 408:
         error = DeadlineExceeded(message)
     elif code == 508:

@@ -18,7 +18,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import asynccontextmanager
 from copy import copy
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
+
+import msgspec
 
 from runtime.actor.base import Actor, require_actor
 from runtime.actor.call import Call, CallScope, TurnCall
@@ -28,6 +30,7 @@ from runtime.actor.invoke import make_view
 from runtime.actor.message import Event, Message, encode_message
 from runtime.actor.outcome import settle
 from runtime.actor.timer import Timer
+from runtime.bounds import Count, SecondsOrNone, check
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
 from runtime.host.process import Runner, serving
@@ -46,6 +49,9 @@ A = TypeVar("A", bound=Actor[Any])
 
 Reply = Any | BaseException | Callable[[Any], Any]
 """The reply to a message: a value, an error to raise, or a function of the message (it may be async)."""
+
+_UnixSeconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""A time until the end of the year 9999."""
 
 _POLL = 0.01
 """Seconds between two checks of a condition."""
@@ -130,6 +136,10 @@ def worker(
         assert orders.state == Order("1", total=5)
     """
     require_actor(actor)
+    check("attempt", attempt, Count)
+    check("attempts", attempts, Count)
+    if now is not None:
+        check("now", now, _UnixSeconds)
     requests = _Requests(replies or {})
     handlers = {handler.name: _as_turn(actor, handler) for handler in actor.handlers.all()}
     recorded = type(
@@ -175,6 +185,7 @@ class System:
         Raises:
             TimeoutError: The condition has not become true in time.
         """
+        check("timeout", timeout, SecondsOrNone)
         async with asyncio.timeout(timeout):
             while True:
                 found = condition()

@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"options"},
     {"bounds"},
     {"errors", "faults", "backoff", "forks", "clocks"},
+    {"durations"},
 ]
 FLOOR_OF = {room: -depth for depth, rooms in enumerate(FLOORS) for room in rooms}
 

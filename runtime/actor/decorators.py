@@ -1,6 +1,7 @@
 """The decorators of handlers: `query`, `command` and `react`. Each stores its arguments on the method, as a `Mark`."""
 
 import inspect
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal, TypeVar, overload
 
@@ -8,6 +9,7 @@ import msgspec
 
 from runtime.actor.message import Accepted, Command, Event, Query
 from runtime.actor.since import FIRST
+from runtime.durations import is_duration
 from runtime.errors import DeclarationError
 
 Verb = Literal["query", "command", "react"]
@@ -169,7 +171,7 @@ def _mark(function: Any, mark: Mark) -> Any:
         raise DeclarationError(
             f"{getattr(function, '__qualname__', function)}: a handler must be a coroutine function: use async def"
         )
-    if mark.limit is not None and not (type(mark.limit) in (int, float) and mark.limit > 0):
+    if mark.limit is not None and not (is_duration(mark.limit, 0.0, math.inf) and mark.limit > 0):
         raise DeclarationError(
             f"{function.__qualname__}: limit = {mark.limit!r}: it must be a number of seconds above 0"
         )

@@ -47,13 +47,15 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
 """The name of each field of a cron expression, its smallest and largest value, and the names of its values."""
 
 
-def schedule_fault(pattern: str, zone: str = "") -> str | None:
+def schedule_fault(pattern: object, zone: object = "") -> str | None:
     """Return what is wrong with a schedule; None if the server accepts it.
 
     Args:
         pattern: The schedule.
         zone: Its time zone; empty for UTC.
     """
+    if not isinstance(pattern, str) or not isinstance(zone, str):
+        return f"{pattern!r} in the zone {zone!r} is no schedule: {_FORMS}"
     if re.fullmatch(r"[\t -~µμ]+", pattern) is None:
         return f"{pattern!r} is no schedule: {_FORMS}"
     if pattern.startswith("@every "):

@@ -4,10 +4,11 @@ import msgspec
 
 from runtime.actor.message import Command, Message, contract_of
 from runtime.actor.schedules import schedule_fault
+from runtime.durations import YEAR, is_duration
 from runtime.errors import DeclarationError
 from runtime.wire.subjects import key_token
 
-_LONGEST = 100 * 365 * 86_400.0
+_LONGEST = 100 * YEAR
 """The most seconds until a timer is due: a hundred years."""
 
 
@@ -36,8 +37,8 @@ class Timer(msgspec.Struct):
             CodecError: The name is too long.
         """
         key_token(self.name)
-        if not 0 <= self.after <= _LONGEST:  # not a number, too
-            raise DeclarationError(f"{actor}: a timer is due in 0 s to a hundred years, not in {self.after} s")
+        if not is_duration(self.after, 0.0, _LONGEST):
+            raise DeclarationError(f"{actor}: a timer is due in 0 s to a hundred years, not in {self.after!r} s")
         if self.schedule and (fault := schedule_fault(self.schedule, self.zone)) is not None:
             raise DeclarationError(f"{actor}: {fault}")
         if self.message is not None:

@@ -11,15 +11,16 @@ import random
 import time
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from runtime.actor.call import Call
 from runtime.actor.message import Command, Event, Message, Query, contract_of, message_token
-from runtime.bounds import YEAR, check_timeout
+from runtime.bounds import check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
 from runtime.clocks import elapsed
+from runtime.durations import YEAR, is_duration
 from runtime.errors import (
     DeadlineExceeded,
     DeclarationError,
@@ -49,6 +50,9 @@ DEFAULT_TIMEOUT = 5.0
 
 _RETRIED = (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed)
 """The errors after which `Bus.retry` sends a command again."""
+
+_LONGEST_PAUSE: Final = 60.0
+"""Seconds of `Overloaded.retry_after` that `Bus.retry` waits at most. Any process may answer with any number."""
 
 
 class Bus:
@@ -168,7 +172,7 @@ class Bus:
         """Send a command until its outcome is known, each time under the same id, and return the reply.
 
         A command is repeated if it was not delivered, met a full mailbox or lane, had no reply in time, or failed in the
-        handler. It is not repeated if the actor has rejected it.
+        handler. It is not repeated if the actor has rejected it. A full actor tells when to come back, a minute at most.
 
         Args:
             message: The command.
@@ -194,7 +198,9 @@ class Bus:
                     raise
                 sender.retries.value += 1
                 pause = policy.delay(attempt, random.random())
-                await asyncio.sleep(max(pause, error.retry_after) if isinstance(error, Overloaded) else pause)
+                if isinstance(error, Overloaded):
+                    pause = max(pause, min(error.retry_after, _LONGEST_PAUSE))
+                await asyncio.sleep(pause)
         raise AssertionError("unreachable: a policy has at least one attempt")
 
     async def emit(self, event: Event, *, id: str | None = None) -> str:
@@ -286,7 +292,7 @@ def _checked(timeout: float) -> float:
     Raises:
         DeclarationError: It is no number, or longer than a year.
     """
-    if not timeout <= YEAR:
+    if not (type(timeout) is float and -YEAR <= timeout <= YEAR) and not is_duration(timeout, -YEAR):
         raise DeclarationError(f"timeout = {timeout!r} is not a number of seconds, a year at most")
     return timeout
 

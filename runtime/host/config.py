@@ -14,12 +14,12 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import msgspec
 
 from runtime.actor.base import Actor
-from runtime.bounds import Bounded, LeaseTtl, Replicas, Seconds
+from runtime.bounds import Bounded, LeaseTtl, Port, Replicas, Seconds
 from runtime.errors import ConfigurationError
 from runtime.nats.options import DATA_DIRECTORY, IDENTITY, SECRETS, ConnectionOptions, environment
 from runtime.options import Options
@@ -47,7 +47,7 @@ class Settings(Bounded, frozen=True, kw_only=True):
     """Seconds after which another process takes over from an owner that died."""
     replicas: Replicas = 1
     """Copies of each stream in a cluster."""
-    health_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] | None = None
+    health_port: Port | None = None
     """The HTTP port of /livez, /readyz and /metrics. 0 takes any free port; None opens no port."""
     health_host: str = "127.0.0.1"
     """The address of the health port. ``0.0.0.0`` accepts requests from other machines, such as an orchestrator's."""

@@ -10,6 +10,7 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
+from runtime.durations import is_duration
 from runtime.errors import (
     ActorError,
     CircuitOpen,
@@ -253,7 +254,7 @@ class EventWork(Work, kw_only=True, eq=False):
         """Prepare the next attempt: in the lane, or by a delayed delivery for an actor without state."""
         self.unserved = 0
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
-        if isinstance(error, Retry) and error.after is not None:
+        if isinstance(error, Retry) and error.after is not None and is_duration(error.after):
             delay = error.after
         behind = self.lane.depth if self.lane is not None else 0
         log_fault(

@@ -19,6 +19,7 @@ from typing import IO, Self
 
 import msgspec
 
+from runtime.bounds import Port, Seconds, SecondsOrNone, check
 from runtime.errors import ConfigurationError
 from runtime.nats.end_with_parent import end_with_parent
 from runtime.nats.server_version import REMEDY, too_old
@@ -107,6 +108,8 @@ class EmbeddedServer:
         config: str = "",
         start_timeout: float = 30.0,
     ) -> None:
+        check("port", port, Port)
+        check("start_timeout", start_timeout, Seconds)
         self.port = port
         self.store_dir = Path(store_dir).absolute() if store_dir is not None else None
         self._temporary = store_dir is None
@@ -151,6 +154,7 @@ class EmbeddedServer:
 
     async def stop(self, grace: float = 5.0) -> None:
         """Stop the server, after `grace` seconds by SIGKILL, and remove a temporary directory. Further calls do nothing."""
+        check("grace", grace, SecondsOrNone)
         if (process := self._process) is not None:
             process.terminate()
             try:

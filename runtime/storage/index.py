@@ -90,6 +90,8 @@ class Indexes:
         descending = order is not None and order.startswith("-")
         number = self._choose(filters, order.lstrip("-") if order else None)
         members = self._groups[number].get(next(iter(filters.values()), None), Ordered())
+        if type(limit) is not int:
+            raise DeclarationError(f"list: limit = {limit!r} is no whole number")
         limit = max(1, min(limit, _MAX_PAGE))
         start = _read_token(after) if after else None
         try:

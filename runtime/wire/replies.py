@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from runtime.durations import is_duration
 from runtime.errors import (
     CallCycle,
     CodecError,
@@ -78,7 +79,9 @@ def _own_body(error: RequestError) -> ErrorBody | None:
             "kind": getattr(error, "kind", name) if isinstance(error, RemoteError) else name,
             "message": error_text(error)[:_MAX_TEXT],
             "executed": error.executed,
-            "retryAfter": getattr(error, "retry_after", None) if isinstance(error, Overloaded) else None,
+            "retryAfter": error.retry_after
+            if isinstance(error, Overloaded) and is_duration(error.retry_after)
+            else None,
         }
         body = msgspec.convert(fields, ErrorBody)
         body.kind.encode()  # raises for half a character
@@ -117,8 +120,7 @@ def read_error(block: bytes, payload: bytes) -> RequestError:
 
     The reply of another framework may have headers only. Its outcome is known if its code implies that nothing was executed.
     """
-    code_text = header_block.get(block, header_block.SERVICE_ERROR_CODE) or "500"
-    code = int(code_text) if code_text.isdigit() else 500
+    code = header_block.number(header_block.get(block, header_block.SERVICE_ERROR_CODE)) or 500
     try:
         body = _ERROR_REPLY.decode(payload, format_of(header_block.get(block, header_block.CONTENT_TYPE))).error
     except CodecError:
