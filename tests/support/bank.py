@@ -27,7 +27,7 @@ class Deposit(Command[int], actor="bank", key="account"):
 
 
 class Transfer(Command[int], actor="bank", key="account"):
-    """Sends an amount to another account by a nested `Deposit`; `form` is a key of `FORMS`."""
+    """Sends an amount to another account by a nested `Deposit`; `form` is a key of `FORMS`, or that of `leave_behind`."""
 
     account: str
     to: str
@@ -70,7 +70,7 @@ class Bank(Actor[Account]):
         account = self.state or Account()
         if account.balance < message.amount:
             raise TooPoor(f"the account has {account.balance}")
-        await FORMS[message.form](self, message)
+        await FORMS.get(message.form, leave_behind)(self, message)
         self.state = Account(account.balance - message.amount)
         return self.state.balance
 
@@ -130,6 +130,15 @@ async def _impatient(bank: Bank, message: Transfer) -> None:
         await bank.command(Deposit(message.to, message.amount), timeout=0)
     await bank.command(Deposit(message.to, message.amount))
 
+
+async def leave_behind(bank: Bank, message: Transfer) -> None:
+    """Send the command in a task, and do not await it."""
+    LEFT_BEHIND.append(asyncio.ensure_future(bank.command(Deposit(message.to, message.amount))))
+    await asyncio.sleep(0)
+
+
+LEFT_BEHIND: list[asyncio.Future[int]] = []
+"""The tasks of `leave_behind`."""
 
 FORMS = {
     "plain": _plain,

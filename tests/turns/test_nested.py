@@ -9,7 +9,7 @@ import pytest
 
 from runtime import CallCycle, DeadlineExceeded, NotDelivered, Options, TooLarge
 from runtime.nats.server import EmbeddedServer
-from tests.support.bank import FORMS, Bank, Deposit, GetBalance, TooPoor, Transfer
+from tests.support.bank import FORMS, LEFT_BEHIND, Bank, Deposit, GetBalance, TooPoor, Transfer
 from tests.support.handlers import RUN_COUNTS
 from tests.support.probe import Probe, running
 
@@ -120,3 +120,15 @@ async def test_waiting_handlers_and_commits_need_no_more_than_their_workers(
         requests = [few.bus.command(Deposit("a", 100)) for _ in range(5)]
         requests += [few.bus.command(Transfer("a", "b", 100)) for _ in range(5)]
         assert (await outcomes(*requests))[5:] == [400, 300, 200, 100, 0]
+
+
+async def test_a_command_whose_handler_has_ended_does_not_leave_after_the_wait(system: Probe) -> None:
+    """The handler leaves a task behind, which waits for the commit."""
+    bus = system.bus
+    told = await outcomes(
+        bus.command(Deposit("left", 100)), bus.command(Transfer("left", "behind", 100, "left behind"))
+    )
+    assert told == [100, 0]
+    [error] = await outcomes(*LEFT_BEHIND)
+    assert isinstance(error, RuntimeError) and "the handler has ended: it cannot command any more" in str(error)
+    assert await bus.query(GetBalance("behind")) == 0

@@ -18,7 +18,7 @@ from runtime import (
     TooLarge,
     command,
 )
-from runtime.host import serving
+from runtime.host import drain
 from runtime.nats.server import EmbeddedServer
 from tests.support.bank import Bank, Deposit, GetBalance
 from tests.support.handlers import RUN_COUNTS, gate
@@ -155,7 +155,7 @@ async def _lose_the_lease(system: Probe, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 async def _cut_a_drain_short(system: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_DRAIN_TIMEOUT", 0.05)
+    monkeypatch.setattr(drain, "_DRAIN_TIMEOUT", 0.05)
     for actor in ("payer", "payers"):
         system.drain(actor)
 
