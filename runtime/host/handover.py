@@ -8,14 +8,18 @@ as soon as there is one. The subject has no subscriber any more as soon as the f
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 import msgspec
 
 from runtime.errors import ActorError, NotDelivered
 from runtime.nats.connection import NoResponders, Subscription
+from runtime.nats.lease import Lease
 from runtime.nats.lease_value import Finishing
+from runtime.storage.index import Indexes
 from runtime.turns.served import Served
+from runtime.turns.turn import Turns
 from runtime.wire.codec import UNDECODABLE
 
 logger = logging.getLogger("actorloom.host")
@@ -96,14 +100,33 @@ class Reports:
                 self._held -= finished
 
 
-async def follow(served: Served, left: Finishing, end_hold: Callable[[str, bool], Awaitable[None]]) -> None:
-    """Ask the former owner for the keys that it has finished, until none is left or it is gone.
+def hold(
+    served: Served, lease: Lease | None, turns: Turns, indexes: Indexes | None
+) -> Coroutine[Any, Any, None] | None:
+    """Hold the keys that a former owner still finishes, before the endpoints receive anything.
 
-    Args:
-        served: The actor, its names and clients.
-        left: The former owner and its keys.
-        end_hold: Called with each key token, and with whether the former owner is gone: `Turns.end_hold`.
+    Returns:
+        The work that lets the messages of these keys run, one key after another; None if there are none.
     """
+    if lease is None or lease.left is None:
+        return None
+    held = turns.keys.hold(lease.left.tokens)
+    if indexes is not None:
+        indexes.refresh = held.refresh
+    logger.info("%s: %s still finishes %d keys", served.name, lease.left.holder, len(lease.left.tokens))
+    return _end_all_holds(served, lease, turns, indexes)
+
+
+async def _end_all_holds(served: Served, lease: Lease, turns: Turns, indexes: Indexes | None) -> None:
+    if lease.left is not None:
+        await _follow(served, lease.left, turns)
+    turns.keys.held = lease.left = None
+    if indexes is not None:
+        indexes.refresh = None
+
+
+async def _follow(served: Served, left: Finishing, turns: Turns) -> None:
+    """Ask the former owner for the keys that it has finished, until none is left or it is gone."""
     held = set(left.tokens)
     subject = served.names.handover(left.holder)
     gone_since: float | None = None
@@ -124,16 +147,16 @@ async def follow(served: Served, left: Finishing, end_hold: Callable[[str, bool]
             continue
         gone_since = None
         held -= finished
-        await asyncio.gather(*(_end_hold(end_hold, token, False) for token in finished))
+        await asyncio.gather(*(_end_hold(turns, token, gone=False) for token in finished))
     if held:
         logger.warning("%s: %s is gone, it left %d keys unfinished", served.name, left.holder, len(held))
-    await asyncio.gather(*(_end_hold(end_hold, token, True) for token in held))
+    await asyncio.gather(*(_end_hold(turns, token, gone=True) for token in held))
 
 
-async def _end_hold(end_hold: Callable[[str, bool], Awaitable[None]], token: str, gone: bool) -> None:
+async def _end_hold(turns: Turns, token: str, gone: bool) -> None:
     while True:
         try:
-            await end_hold(token, gone)
+            await turns.end_hold(token, gone)
             return
         except NotDelivered:
             await asyncio.sleep(_PAUSE)

@@ -43,14 +43,13 @@ from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.drain import Drain
 from runtime.host.ending import release
-from runtime.host.handover import follow
+from runtime.host.handover import hold
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
 from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
-from runtime.nats.lease_value import Finishing
 from runtime.nats.micro import Endpoint, MicroService
 from runtime.storage.fence import FENCED_FOR, Fence
 from runtime.storage.index import Indexes
@@ -139,15 +138,13 @@ class Serving:
             self._spawn(self._own_checkpoint(await served.streams.used()))
         if self.indexes is not None:
             await self.indexes.rebuild(served.jetstream, served.names, self.journal)
-        left = self._lease.left if self._lease is not None else None
-        if left is not None:
-            self._hold(left)
+        following = hold(served, self._lease, self.turns, self.indexes)
         for endpoint in self.endpoints:
             subscription = await served.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self.consumers.start()
-        if left is not None:
-            self._spawn(self._end_hold(left))
+        if following is not None:
+            self._spawn(following)
         self._discovery = self._micro_service()
         await self._discovery.start()
         await served.connection.flush()  # From here on, a refused subscription is known.
@@ -219,22 +216,6 @@ class Serving:
             task.cancel()
         await self.consumers.save_positions()
         await self.relay.save()
-
-    def _hold(self, left: Finishing) -> None:
-        """Hold the keys that a former owner still finishes."""
-        held = self.turns.keys.hold(left.tokens)
-        if self.indexes is not None:
-            self.indexes.refresh = held.refresh
-        logger.info("%s: %s still finishes %d keys", self.served.name, left.holder, len(left.tokens))
-
-    async def _end_hold(self, left: Finishing) -> None:
-        """Let the messages of the held keys run when the former owner has finished them, or is gone."""
-        await follow(self.served, left, self.turns.end_hold)
-        self.turns.keys.held = None
-        if self.indexes is not None:
-            self.indexes.refresh = None
-        if self._lease is not None:
-            self._lease.left = None
 
     async def _states(self, tokens: list[str]) -> list[Any]:
         """Return the committed state of each key token, for a page of a list query; None for an unreadable record."""

@@ -1,6 +1,7 @@
 """Hand-over: a standby serves all keys at once, though handlers of some keys still run in the process that drains."""
 
 import asyncio
+import random
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from runtime import CallCycle, Command, NotDelivered, Rejected
+from runtime import CallCycle, Command, NotDelivered, Rejected, RequestError
 from runtime.client.bus import Bus
+from runtime.host import drain
 from runtime.host.process import Runner
 from runtime.nats.server import EmbeddedServer
 from tests.host.test_host import connected, process, until
@@ -322,3 +324,34 @@ async def test_a_former_owner_stops_when_it_sees_that_its_successor_did_not_wait
             assert (await bus.query(GetMarks("slow"))).marks == ("before",)
             assert await bus.command(Mark("slow", "later"), timeout=SOON) == 2
             await asyncio.wait_for(ended, 10)
+
+
+async def test_a_handler_that_ends_with_the_drain_has_the_outcome_that_its_caller_is_told(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, rng = 0.6, random.Random(18)
+    monkeypatch.setattr(drain, "_DRAIN_TIMEOUT", seconds)
+    keys = [f"key-{number}" for number in range(24)]
+    mark = f"slow {namespace}"
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, Marking) as (first, ended),
+    ):
+        await first.wait_serving()
+        sent = [asyncio.ensure_future(bus.command(Mark(key, mark, f"{key} {namespace}"), timeout=30)) for key in keys]
+        await until(lambda: all(RUN_COUNTS[f"mark {key} {mark}"] for key in keys))
+        async with process(nats_server, namespace, Marking) as (second, _):
+            await until(lambda: second.hosts[0].standby)
+            first.stop()
+            for key in keys:
+                asyncio.get_running_loop().call_later(seconds + rng.uniform(-0.2, 0.2), gate(f"{key} {namespace}").set)
+            await until(second.hosts[0].ready.is_set, SOON)
+            later = [asyncio.ensure_future(bus.command(Mark(key, "later"), timeout=30)) for key in keys]
+            answers = await asyncio.gather(*sent, return_exceptions=True)
+            await asyncio.gather(*later)
+            await asyncio.wait_for(ended, 10)
+            for key, answer in zip(keys, answers, strict=True):
+                marks = (await bus.query(GetMarks(key))).marks
+                executed = answer.executed if isinstance(answer, RequestError) else answer == 1
+                assert executed is None or marks == ((mark, "later") if executed else ("later",))
+            assert {type(answer) for answer in answers} > {int}, "some end before the drain, and some do not"

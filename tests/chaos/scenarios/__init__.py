@@ -94,6 +94,7 @@ ALL: dict[str, Scenario] = {
     "cluster-timers": on_three_nodes(timers),
     "cluster-raced-timers": on_three_nodes(raced_timers),
     "cluster-dead-letters": on_three_nodes(dead_letters),
+    "cluster-handover": on_three_nodes(handover),
     "cluster-bank": cluster_bank,
     "soak": soak,
 }

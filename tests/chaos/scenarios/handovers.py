@@ -62,7 +62,7 @@ async def beside_slow_handlers(
     """Open a cell with a load on fast keys, another one on slow keys, and readers."""
     load = {"keys": 12, "callers": 12, "pause": 0.002, "timeout": 5.0}
     async with single_cell(setting, result, name, **load) as cell:
-        slow = Load(cell.bus, setting.rng("slow"), callers=2, timeout=_DRAIN * 3)
+        slow = Load(cell.bus, setting.rng("slow"), callers=2, timeout=_DRAIN * 2)
         slow.keys = [f"{SLOW}-{_SECONDS}-{name}" for name in "ab"]
         readers = Readers(cell, (cell.load.outcomes, slow.outcomes), [*slow.keys, *cell.load.keys[:2]])
         try:
@@ -161,8 +161,10 @@ async def _replace(
     """
     workers.append(_start(cell, *without))
     await workers[-1].ready()
-    done, outcomes = slow.outcomes.commands, cell.load.outcomes
-    await until(lambda: slow.outcomes.commands > done, 60, "a slow command")  # The next one begins.
+    outcomes, open_before, done = cell.load.outcomes, set(slow.outcomes.pending), slow.outcomes.commands
+    # An attempt that a killed process had in hand fails late. At the end of this, the next slow command begins.
+    await until(lambda: open_before.isdisjoint(slow.outcomes.pending), 60, "the outcomes of slow commands")
+    await until(lambda: slow.outcomes.commands > done, 60, "a slow command")
     failures = _failures(outcomes, slow.outcomes)
     outcomes.stall, outcomes.last = 0.0, time.monotonic()
     worker.stopping = True
