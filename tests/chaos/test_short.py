@@ -24,6 +24,8 @@ SHORT = (
     "poison",
     "shop",
     "wire",
+    "bank-pauses",
+    "bank-refused",
 )
 
 

@@ -2,7 +2,13 @@
 
 from tests.chaos.cell import Scenario
 from tests.chaos.scenarios.bank import bank_cuts, bank_held_commits, bank_kills, bank_pauses, bank_suspended
-from tests.chaos.scenarios.bank_controls import control_bank_clock, control_bank_effects, control_bank_lease
+from tests.chaos.scenarios.bank_controls import (
+    control_bank_clock,
+    control_bank_effects,
+    control_bank_fence,
+    control_bank_lease,
+    control_bank_owns,
+)
 from tests.chaos.scenarios.bank_mix import bank_mix, cluster_bank
 from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refused, bank_restore
 from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, cluster_start, on_three_nodes
@@ -83,6 +89,8 @@ ALL: dict[str, Scenario] = {
     "bank-disk": bank_disk,
     "bank-restore": bank_restore,
     "bank-mix": bank_mix,
+    "control-bank-fence": control_bank_fence,
+    "control-bank-owns": control_bank_owns,
     "control-bank-clock": control_bank_clock,
     "control-bank-effects": control_bank_effects,
     "control-bank-lease": control_bank_lease,

@@ -84,18 +84,22 @@ async def hold_commits(setting: Setting, result: Result, without: Iterable[str] 
         bank = await stack.enter_async_context(
             open_bank(setting, result, "held", servers=servers, banks=urls, without=without)
         )
-        for _ in range(rounds):
+        for number in range(rounds):
             owner = await bank.owner()
             proxy = proxies[bank.banks.index(owner)]
             bank.depositors.burst(0.02)
             await asyncio.sleep(rng.uniform(0.015, 0.025))
             proxy.hold()
-            await asyncio.sleep(rng.uniform(2.2, 3.2))
-            proxy.release()
+            await asyncio.sleep(0.05)
+            # Every second owner is stopped as well, so that it reads the late acknowledgements before its clock.
+            with paused([owner] if number % 2 else []):
+                await asyncio.sleep(rng.uniform(2.2, 3.2))
+                proxy.release()
+                await asyncio.sleep(0.03)
             await observe(bank, rng.uniform(1.0, 2.0))
         await bank.finish(result, 8.0)
     result.load = LOAD
-    result.faults = f"the packets of {rounds} owners held up for 2.2 to 3.2 s, with a lease of 1 s"
+    result.faults = f"the packets of {rounds} owners held up for 2.2 to 3.2 s, every second one stopped (SIGSTOP), with a lease of 1 s"
 
 
 async def bank_cuts(setting: Setting) -> Result:

@@ -20,7 +20,6 @@ from tests.chaos.depositors import Crowd
 from tests.chaos.history import Operation
 from tests.chaos.scenarios.bank import LOAD, observe
 
-_LEASE_TTL = 2.0
 _RECORD_LIMIT = 12_000
 """Bytes of a record that the stream takes in `bank-refused`."""
 
@@ -32,11 +31,13 @@ async def bank_leases(setting: Setting) -> Result:
     return result
 
 
-async def delete_leases(setting: Setting, result: Result, without: Iterable[str] = ()) -> None:
+async def delete_leases(
+    setting: Setting, result: Result, without: Iterable[str] = (), *, lease_ttl: float = 2.0
+) -> None:
     """Delete the lease in one way after another."""
     rng = setting.rng("bank-leases")
     ways = ["delete", "purge", "bucket"] * setting.size(3, 1)
-    async with open_bank(setting, result, "leases", without=without, lease_ttl=_LEASE_TTL) as bank:
+    async with open_bank(setting, result, "leases", without=without, lease_ttl=lease_ttl) as bank:
         for way in ways:
             await bank.owner()
             bank.depositors.burst(0.1)
@@ -45,7 +46,7 @@ async def delete_leases(setting: Setting, result: Result, without: Iterable[str]
             await observe(bank, rng.uniform(2.0, 4.0))
         await bank.finish(result, 12.0)
     result.load = LOAD
-    result.faults = f"{len(ways)} deletions of a lease, or of its bucket, with a lease of {_LEASE_TTL:g} s"
+    result.faults = f"{len(ways)} deletions of a lease, or of its bucket, with a lease of {lease_ttl:g} s"
 
 
 async def delete_lease(bank: BankCell, way: str) -> None:
