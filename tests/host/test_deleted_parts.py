@@ -7,9 +7,14 @@ import pytest
 
 from runtime import Actor, ActorError, Command, command
 from runtime.host import serving
+from runtime.host.host import Deployment
+from runtime.host.process import Runner
+from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease_value import kind_of
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.streams import StateLost
+from runtime.telemetry import Tracing
 from runtime.wire.subjects import Names
 from tests.support.counting import Add, Counter
 from tests.support.probe import Probe, running
@@ -120,3 +125,22 @@ async def test_a_checkpoint_has_an_owner_again_after_its_lease_was_deleted(
         await until(lost.is_set)
         await until(lambda: system.checkpoint_lease("door").held() and checkpoint.tracking)
         assert await system.bus.command(Knock()) == "who is there?"
+
+
+async def test_a_deleted_state_ends_the_owner_and_its_standby(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_TICK", 0.1)
+    async with (
+        await Connection.connect(ConnectionOptions(url=nats_server.url)) as one,
+        await Connection.connect(ConnectionOptions(url=nats_server.url)) as two,
+    ):
+        deployment = Deployment(namespace=namespace, lease_ttl=1.0)
+        runners = [Runner([Counter], each, Tracing(in_memory=True), deployment) for each in (one, two)]
+        ends = [asyncio.ensure_future(each.run()) for each in runners]
+        await until(lambda: {each.hosts[0].standby for each in runners} == {True, False})
+        await until(lambda: any(each.hosts[0].ready.is_set() for each in runners))
+        await JetStream(one).delete_stream(Names("counter", namespace).turns_stream)
+        async with asyncio.timeout(30):
+            found = await asyncio.gather(*ends, return_exceptions=True)
+    assert [type(error) for error in found] == [StateLost, StateLost]

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 
 from runtime import clocks
@@ -291,3 +292,26 @@ async def test_the_wait_for_a_deleted_lease_begins_again_if_it_was_taken_meanwhi
         await waiting
     assert clocks.elapsed() - deleted >= 1.0 and not holder.held()
     await waiter.release()
+
+
+async def test_a_third_holder_learns_what_the_first_one_still_finishes(jetstream: JetStream, namespace: str) -> None:
+    giver = await first_holder(jetstream, namespace)
+    assert await giver.hand_over(["a"], 30.0)
+    second, third = lease(jetstream, namespace, "second"), lease(jetstream, namespace, "third")
+    await second.acquire()
+    waiting = asyncio.create_task(third.acquire())
+    await until(lambda: third.waiting)
+    await second._stop_renewal()  # as if its process was killed
+    async with asyncio.timeout(15):
+        await waiting
+    assert not third.clean and third.left is not None
+    assert (third.left.holder, third.left.tokens) == ("first", ("a",))
+    await asyncio.gather(third.release(), giver.release())
+
+
+async def test_a_bucket_of_an_older_version_is_brought_in_line(jetstream: JetStream, namespace: str) -> None:
+    older = msgspec.structs.replace(bucket_config(namespace), subject_delete_marker_ttl=msgspec.UNSET)
+    await jetstream.ensure_stream(older)
+    async with lease(jetstream, namespace, "holder"):
+        config = (await jetstream.stream_info(f"KV_{namespace}")).config
+    assert config["subject_delete_marker_ttl"] == bucket_config(namespace).subject_delete_marker_ttl
