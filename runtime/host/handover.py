@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from runtime import clocks
 from runtime.errors import ActorError, NotDelivered
 from runtime.nats.connection import NoResponders, Subscription
 from runtime.nats.lease import Lease
@@ -130,7 +131,7 @@ async def _follow(served: Served, left: Finishing, turns: Turns) -> None:
     held = set(left.tokens)
     subject = served.names.handover(left.holder)
     gone_since: float | None = None
-    while held and time.time() < left.until:
+    while held and clocks.elapsed() < left.until:
         try:
             reply = await served.connection.request(
                 subject, msgspec.json.encode(sorted(held)), timeout=_QUESTION_TIMEOUT

@@ -5,12 +5,12 @@ leaves nothing if somebody purged the key or deleted the bucket, and the marker 
 """
 
 import re
-import time
 from enum import Enum
 from typing import Final
 
 import msgspec
 
+from runtime import clocks
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
@@ -39,16 +39,16 @@ class Finishing(msgspec.Struct, frozen=True):
     seconds: float
     """The time that the former owner may still take, from when this was written. Clocks of machines may differ."""
     until: float = 0.0
-    """The end of this time, in Unix seconds by the clock of this process."""
+    """The end of this time, by `elapsed` of this process."""
 
     def rewritten(self) -> "Finishing | None":
         """Return this with the time that is left now; None if it is over."""
-        left = self.until - time.time()
+        left = self.until - clocks.elapsed()
         return msgspec.structs.replace(self, seconds=left) if left > 0 else None
 
     def read(self) -> "Finishing":
         """Return this with the end of its time by the clock of this process, if it was written just now."""
-        return msgspec.structs.replace(self, until=time.time() + min(self.seconds, MAX_TTL))
+        return msgspec.structs.replace(self, until=clocks.elapsed() + min(self.seconds, MAX_TTL))
 
 
 class Holder(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,7 +14,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage, SuccessResponse
 from runtime.nats.lease import Lease, bucket_config
 from runtime.nats.lease_take_over import recent
-from runtime.nats.lease_value import Kind, kind_of
+from runtime.nats.lease_value import Finishing, Kind, kind_of
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
 from tests.support.waiting import until
@@ -100,6 +100,13 @@ async def test_a_release_tells_whether_everything_was_settled(
     await fourth.acquire()
     assert fourth.clean and fourth.unclean_at == third.unclean_at  # inherited for ten minutes
     await fourth.release()
+
+
+def test_a_wall_clock_that_is_set_does_not_end_a_hand_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = Finishing("first", ("a",), 30.0).read()
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    rewritten = left.rewritten()
+    assert rewritten is not None and 29 < rewritten.seconds <= 30
 
 
 def test_an_unclean_take_over_is_forgotten_and_never_in_the_future() -> None:
@@ -237,7 +244,7 @@ async def test_a_lease_is_handed_over_while_the_giver_finishes_some_keys(
     assert giver.held() and second.held() and not giver.lost.is_set()
     left = second.left
     assert second.clean and left is not None
-    assert (left.holder, left.tokens) == ("first", ("a", "b")) and 0 < left.until - time.time() <= 30
+    assert (left.holder, left.tokens) == ("first", ("a", "b")) and 0 < left.until - clocks.elapsed() <= 30
     # A holder that still waits for another one cannot hand over itself; its release carries on what is left.
     assert not await second.hand_over(["c"], 30.0)
     await second.release()
