@@ -13,6 +13,7 @@ solved here, for actors with state:
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -53,6 +54,8 @@ An owner renews its lease every quarter of the lease. If it is paused right afte
 most a quarter old, and the lease lasts for three quarters more. So the request has expired when a successor takes over.
 With a later expiry, the server could still deliver an event to the paused owner, and the successor would miss it.
 """
+_END_TIMEOUT = 2.0
+"""Seconds that the positions may take at the end of a start that was cut short. The lease is released after that."""
 _SHARED_REQUEST_EXPIRY = 3.0
 """Seconds after which a pull request of an actor without state expires. Its processes share their consumers."""
 
@@ -151,7 +154,10 @@ class Consumers:
         """
         owns = self._turns.owns() and not self._turns.handed_over
         if any(reactions.exits for reactions in self.reactions) and owns and not self._left:
-            await self.save_positions()  # A start that was cut short is not drained.
+            # A start that was cut short is not drained.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_END_TIMEOUT):
+                    await self.save_positions()
         for candidates in self._candidates:
             candidates.survived()
         if self._served.keyed and not self._left:

@@ -24,6 +24,8 @@ logger = logging.getLogger("actorloom.intake")
 
 _SAVE_PAUSE = 1.0
 """Seconds between attempts to persist the number of an attempt."""
+_SAVE_ATTEMPTS = 5
+"""Attempts after which the event is given back for a later delivery: nothing waits for the server without a bound."""
 
 
 class PoisonCandidates:
@@ -67,6 +69,8 @@ class PoisonCandidates:
             attempt = await self._begin_attempt(delivery)
             if self._stopped:
                 delivery.nak()
+            elif not attempt:
+                delivery.nak(self._reactions.options.retry.longest)
             else:
                 self._reactions.deliver(delivery, Trial(attempt))
             while delivery.in_hand:
@@ -87,9 +91,11 @@ class PoisonCandidates:
             del self._turns[delivery.stream_sequence]
 
     async def _begin_attempt(self, delivery: Delivery) -> int:
-        """Return the number of the attempt that starts now, and persist it if a handler has attempts left."""
+        """Return the number of the attempt that starts now, and persist it if a handler has attempts left. 0 if that fails."""
         event = (self._reactions.stream, self._durable, delivery.stream_sequence)
-        while not self._stopped:
+        for _ in range(_SAVE_ATTEMPTS):
+            if self._stopped:
+                break
             try:
                 before = await self._positions.attempts(*event)
                 if before >= self._most_attempts:

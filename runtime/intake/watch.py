@@ -29,6 +29,8 @@ _BATCH = 32
 """Events that are read together. All of them are suspects if one of them ends the process as it is read."""
 _SAVE_PAUSE = 1.0
 """Seconds between attempts to store which events run."""
+_SAVE_ATTEMPTS = 5
+"""Attempts after which the events that wait run all the same: nothing waits for the server without a bound."""
 
 
 class Watch:
@@ -165,6 +167,8 @@ class Marks:
         self._stored: set[int] = set()
         self._waiting: list[asyncio.Future[None]] = []
         self._writing = False
+        self._failures = 0
+        """Attempts in a row that have failed."""
 
     async def begin(self, message: Hashable, sequences: Iterable[int]) -> None:
         """Return when the events at `sequences` are stored as running, on behalf of `message`."""
@@ -195,15 +199,17 @@ class Marks:
                 if not self._turns.owns():
                     return  # A former owner begins nothing any more. Its messages are abandoned.
                 waiting, self._waiting = self._waiting, []
-                if await self._save(running):
-                    self._stored = running
+                stored = await self._save(running)
+                if stored:
+                    self._stored, self._failures = running, 0
+                if stored or self._failures >= _SAVE_ATTEMPTS:
                     for each in waiting:
                         if not each.done():
                             each.set_result(None)
-                    continue
-                self._waiting = waiting + self._waiting
-                if not self._waiting:
-                    return  # Only the end of events is not stored. The next change stores it.
+                else:
+                    self._waiting = waiting + self._waiting
+                if not stored and not self._waiting:
+                    return  # The next change stores it.
         finally:
             self._writing = False
 
@@ -213,7 +219,11 @@ class Marks:
                 *self.consumer, Running(self._owner, self._ownership, tuple(sorted(running)))
             )
         except (ActorError, TimeoutError) as error:
-            logger.warning("%s/%s: events wait, it cannot be stored that they run: %s", *self.consumer, error)
+            self._failures += 1
+            if self._failures == _SAVE_ATTEMPTS:
+                logger.error("%s/%s: events run, though that cannot be stored: %s", *self.consumer, error)
+            elif self._failures == 1:
+                logger.warning("%s/%s: events wait, it cannot be stored that they run: %s", *self.consumer, error)
             await asyncio.sleep(_SAVE_PAUSE)
             return False
         return True

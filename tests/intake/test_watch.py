@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from runtime import Actor, Event, Options, RetryPolicy, react
-from runtime.intake import alone
+from runtime.intake import alone, watch
 from runtime.intake.alone import OneAtATime
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -221,6 +221,26 @@ async def test_an_event_that_asks_for_the_end_of_its_process_keeps_its_attempts(
         assert (position.owner, position.deaths) == ("", ())
     # The process may have run it again before it ended.
     assert SEEN.count("a1") == ATTEMPTS and SEEN.count("b1") == 1
+
+
+async def test_events_run_after_a_time_if_it_cannot_be_stored_that_they_run(
+    nats_server: EmbeddedServer,
+    namespace: str,
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(watch, "_SAVE_PAUSE", 0.01)
+    await scene.left(Raised("a", 1), deaths=(Death("former", 1, 1),))
+    config = {**(await scene.jetstream.stream_info(scene.names.turns_stream)).config, "max_msg_size": 20}
+    body = msgspec.json.encode(config)
+    answer = await scene.jetstream.connection.request(
+        f"$JS.API.STREAM.UPDATE.{scene.names.turns_stream}", body, timeout=5
+    )
+    assert "error" not in msgspec.json.decode(answer.payload)
+    async with running(Guard, url=nats_server.url, namespace=namespace) as system:
+        await system.until(lambda: "a1" in SEEN)
+    assert sum("events run, though that cannot be stored" in each for each in caplog.messages) == 1
 
 
 async def test_the_next_event_runs_beside_one_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
