@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from runtime.durations import YEAR
+from runtime.clocks import YEAR
 from runtime.errors import ConfigurationError
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]

@@ -26,7 +26,7 @@ ActorError
 
 from typing import ClassVar, NoReturn
 
-from runtime.durations import is_duration
+from runtime.clocks import is_duration
 
 
 class ActorError(Exception):

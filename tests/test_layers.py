@@ -22,8 +22,8 @@ FLOORS: list[set[str]] = [
     {"wire"},
     {"options"},
     {"bounds"},
-    {"errors", "faults", "backoff", "forks", "clocks"},
-    {"durations"},
+    {"errors", "faults", "backoff", "forks"},
+    {"clocks"},
 ]
 FLOOR_OF = {room: -depth for depth, rooms in enumerate(FLOORS) for room in rooms}
 

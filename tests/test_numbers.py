@@ -42,10 +42,10 @@ from runtime.backoff import Backoff
 from runtime.client.raw import RawClient
 from runtime.errors import HandlerFailed, from_wire
 from runtime.nats.server import EmbeddedServer
-from runtime.testing import System, worker
+from runtime.testing import worker
 from runtime.wire import header_block
 from runtime.wire.replies import error_body, error_reply, read_error
-from tests.support.probe import running
+from tests.support.probe import Probe, running
 
 
 class Integral:
@@ -133,7 +133,7 @@ UNCHECKED = {
 }
 
 
-async def _call(call: Callable[[System, Any], Any], system: System, bad: Any) -> None:
+async def _call(call: Callable[[Probe, Any], Any], system: Probe, bad: Any) -> None:
     result = call(system, bad)
     if isinstance(result, Awaitable):
         await result
@@ -144,10 +144,8 @@ async def _enter(block: Any) -> None:
         pass
 
 
-async def _list(system: System, bad: Any) -> Page[Any]:
-    indexes = system.runner.hosts[0].serving.indexes  # type: ignore[union-attr]
-    assert indexes is not None
-    return await indexes.page({}, "size", bad, None)
+async def _list(system: Probe, bad: Any) -> Page[Any]:
+    return await system.indexes("numbers").page({}, "size", bad, None)
 
 
 def _reacting(bad: Any) -> type:
@@ -160,7 +158,7 @@ def _reacting(bad: Any) -> type:
     return Reacting
 
 
-CASES: dict[tuple[str, str], Callable[[System, Any], Any]] = {
+CASES: dict[tuple[str, str], Callable[[Probe, Any], Any]] = {
     ("Retry.__init__", "after"): lambda system, bad: Retry("later", after=bad),
     ("Overloaded.__init__", "retry_after"): lambda system, bad: Overloaded("full", bad),
     ("Bus.__init__", "timeout"): lambda system, bad: Bus(system.connection, system.tracing.service("a"), timeout=bad),
@@ -172,7 +170,7 @@ CASES: dict[tuple[str, str], Callable[[System, Any], Any]] = {
     ("connect", "timeout"): lambda system, bad: _enter(connect(system.connection.options.url, timeout=bad)),
     ("Actor.query", "timeout"): lambda system, bad: system.bus.query(Find(1), timeout=bad),
     ("Actor.command", "timeout"): lambda system, bad: system.bus.command(Put("a"), timeout=bad),
-    ("Actor.remind", "after"): lambda system, bad: worker(Numbers, key="a").actor.remind(bad, Put("a")),
+    ("Actor.remind", "after"): lambda system, bad: worker(Numbers, key="a").remind(bad, Put("a")),
     ("Actor.list", "limit"): _list,
     ("command", "limit"): lambda system, bad: command(limit=bad)(handler),
     ("query", "limit"): lambda system, bad: query(limit=bad)(handler),
@@ -214,12 +212,12 @@ def test_a_schedule_that_is_no_text_is_refused() -> None:
     for bad in NONE:
         if bad not in ("5", "nan"):
             with pytest.raises(DeclarationError):
-                worker(Numbers, key="a").actor.schedule(bad, Put("a"), name="s")
+                worker(Numbers, key="a").schedule(bad, Put("a"), name="s")
             with pytest.raises(DeclarationError):
-                worker(Numbers, key="a").actor.schedule("@daily", Put("a"), name="s", zone=bad)
+                worker(Numbers, key="a").schedule("@daily", Put("a"), name="s", zone=bad)
     for every in ("@every nans", "@every infs", "@every -1s", "@every 0s", "@every 1e9s", f"@every {'9' * 400}h"):
         with pytest.raises(DeclarationError):
-            worker(Numbers, key="a").actor.schedule(every, Put("a"), name="s")
+            worker(Numbers, key="a").schedule(every, Put("a"), name="s")
 
 
 @pytest.mark.parametrize("attribute", ["code", "executed", "retry_after", "kind"])

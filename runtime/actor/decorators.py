@@ -9,7 +9,7 @@ import msgspec
 
 from runtime.actor.message import Accepted, Command, Event, Query
 from runtime.actor.since import FIRST
-from runtime.durations import is_duration
+from runtime.clocks import is_duration
 from runtime.errors import DeclarationError
 
 Verb = Literal["query", "command", "react"]

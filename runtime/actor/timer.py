@@ -4,7 +4,7 @@ import msgspec
 
 from runtime.actor.message import Command, Message, contract_of
 from runtime.actor.schedules import schedule_fault
-from runtime.durations import YEAR, is_duration
+from runtime.clocks import YEAR, is_duration
 from runtime.errors import DeclarationError
 from runtime.wire.subjects import key_token
 

@@ -19,8 +19,7 @@ from runtime.bounds import check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
-from runtime.clocks import elapsed
-from runtime.durations import YEAR, is_duration
+from runtime.clocks import YEAR, elapsed, is_duration
 from runtime.errors import (
     DeadlineExceeded,
     DeclarationError,

@@ -10,7 +10,7 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
-from runtime.durations import is_duration
+from runtime.clocks import is_duration
 from runtime.errors import (
     ActorError,
     CircuitOpen,

@@ -15,8 +15,7 @@ from typing import Any
 
 from runtime.actor.call import Call, Requests, TurnCall
 from runtime.actor.message import Message
-from runtime.clocks import elapsed
-from runtime.durations import YEAR
+from runtime.clocks import YEAR, elapsed
 from runtime.errors import DeadlineExceeded, DeclarationError, InvalidValue, RequestError
 
 

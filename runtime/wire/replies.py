@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.durations import is_duration
+from runtime.clocks import is_duration
 from runtime.errors import (
     CallCycle,
     CodecError,

@@ -12,7 +12,7 @@ import pytest
 
 from runtime import Actor, RequestError
 from runtime.host import hooks, serving
-from runtime.host.host import Deployment, Host, HostFailed
+from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -70,12 +70,7 @@ async def _fail(one: Probe, work: asyncio.Future[None]) -> None:
 
 
 async def _fail_beside(one: Probe, work: asyncio.Future[None]) -> None:
-    async def failing(self: Host, error: BaseException) -> None:
-        raise HostFailed(str(error))
-
-    other = one._host("sloth")
-    other._back_off = failing.__get__(other)
-    one.crash("sloth")
+    one.fail_for_good("sloth")
 
 
 async def _cancel(one: Probe, work: asyncio.Future[None]) -> None:
@@ -90,7 +85,7 @@ async def test_a_successor_serves_though_no_handler_of_the_former_owner_ends(
     async with process(nats_server, namespace, Slow, Sloth) as (one, work):
         await one.until_ready("slow")
         async with process(nats_server, namespace, Slow, Sloth) as (two, _):
-            await until(lambda: two._host("slow").standby)
+            await until(lambda: two.is_standby("slow"))
             bus = two.bus
             asked = [
                 asyncio.ensure_future(request)

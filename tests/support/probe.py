@@ -5,6 +5,7 @@ changes one file.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease import Lease
+from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
 from runtime.storage.key_dedup import KeyDedup
 from runtime.storage.record import Record, decode_record
@@ -71,6 +73,16 @@ class Probe(testing.System):
     def crash(self, actor: str, error: BaseException | None = None) -> None:
         """Report the failure of a part, which takes the host back to standby."""
         self._host(actor).crashed(error or ActorError("crashed on purpose"))
+
+    def fail_for_good(self, actor: str) -> None:
+        """Report a failure that exceeds the restart limit of the host, which then ends its process."""
+        restarts = self._host(actor)._restarts
+        restarts.extend([time.monotonic()] * (restarts.maxlen or 0))
+        self.crash(actor)
+
+    def is_standby(self, actor: str) -> bool:
+        """Return whether this process waits for the keys of `actor`."""
+        return self._host(actor).standby
 
     def restarts(self, actor: str) -> int:
         """Return how many failures the host counts toward its restart limit."""
@@ -244,6 +256,12 @@ class Probe(testing.System):
     def relay(self, actor: str) -> Relay:
         """Return the relay of `actor`."""
         return self._serving(actor).relay
+
+    def indexes(self, actor: str) -> Indexes:
+        """Return the indexes of `actor`, which declares some."""
+        indexes = self._serving(actor).indexes
+        assert indexes is not None
+        return indexes
 
     def consumers(self, actor: str) -> Consumers:
         """Return the consumers of `actor`."""
