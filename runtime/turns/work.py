@@ -87,7 +87,7 @@ class Work(msgspec.Struct, eq=False):
         """Whether the message has taken effect in any of its runs, as in `RequestError`. All answers follow it.
 
         The outcome belongs to the message: the error that ends its last run knows nothing of the runs before, and the effects of
-        nested commands stay, whatever becomes of the turn.
+        nested commands stay, whatever becomes of the turn (ADR 020).
         """
         if self.stored:
             return True

@@ -9,6 +9,7 @@ import pytest
 
 from runtime import CallCycle, DeadlineExceeded, NotDelivered, Options, TooLarge
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.journal import Conflict, NotStored, Unsettled
 from tests.support.bank import FORMS, LEFT_BEHIND, Bank, Deposit, GetBalance, TooPoor, Transfer
 from tests.support.handlers import RUN_COUNTS
 from tests.support.probe import Probe, running
@@ -32,17 +33,22 @@ class Held:
 
     def __init__(self, system: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
         self.keys: set[str] = set()
+        self._failures: list[Exception] = []
         self._released = asyncio.Event()
         self._commit = system.journal("bank").commit
         monkeypatch.setattr(system.journal("bank"), "commit", self._hold)
 
-    def release(self) -> None:
+    def release(self, failure: Exception | None = None) -> None:
+        """Let the commits go on; `failure` ends the one that was held first."""
+        self._failures = [] if failure is None else [failure]
         self._released.set()
 
     async def _hold(self, key: Any, *args: Any, **kwargs: Any) -> int:
         if key.key not in self.keys:
             self.keys.add(key.key)
             await self._released.wait()
+            if self._failures:
+                raise self._failures.pop()
         return await self._commit(key, *args, **kwargs)
 
 
@@ -61,6 +67,22 @@ async def test_nothing_leaves_a_handler_whose_state_is_not_stored(system: Probe,
         assert await bus.query(GetBalance(other)) == 0, f"money was made of nothing: {form}"
         assert RUN_COUNTS[f"transfer {poor}"] == 2, "first on the state that was not stored, then on the stored one"
         assert await bus.command(Deposit(poor, 1)) == 1
+
+
+@pytest.mark.parametrize("failure", [NotStored("refused"), Unsettled("nobody knows"), Conflict("another writer")])
+async def test_money_is_neither_made_nor_lost_whatever_ends_the_commit(
+    system: Probe, namespace: str, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    held, bus, first, second = Held(system, monkeypatch), system.bus, f"first {namespace}", f"second {namespace}"
+    deposit = asyncio.ensure_future(bus.command(Deposit(first, 100)))
+    await system.until(lambda: held.keys)
+    transfer = asyncio.ensure_future(bus.command(Transfer(first, second, 100, "group")))
+    await system.until(lambda: RUN_COUNTS[f"transfer {first}"])
+    held.release(failure)
+    told, moved = await outcomes(deposit, transfer)
+    paid = 100 if told == 100 else 0
+    assert moved == 0 if paid else isinstance(moved, TooPoor) and moved.executed is False
+    assert [await bus.query(GetBalance(each)) for each in (first, second)] == [0, paid]
 
 
 async def test_a_nested_command_waits_for_the_commit_under_way_and_then_leaves(system: Probe, namespace: str) -> None:
