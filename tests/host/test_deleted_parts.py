@@ -13,6 +13,7 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease_value import kind_of
 from runtime.nats.server import EmbeddedServer
+from runtime.storage import streams
 from runtime.storage.streams import StateLost
 from runtime.telemetry import Tracing
 from runtime.wire.subjects import Names
@@ -131,6 +132,7 @@ async def test_a_deleted_state_ends_the_owner_and_its_standby(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "_TICK", 0.1)
+    monkeypatch.setattr(streams, "_MISSING_PAUSES", (0.05,))
     async with (
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as one,
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as two,
