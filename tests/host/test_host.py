@@ -39,6 +39,7 @@ from runtime.testing import worker
 from tests.support.calling import Gateway
 from tests.support.counting import Add, Count, Counter, GetCount, GetSeen, ListCounts, Wait, Watcher
 from tests.support.handlers import RUN_COUNTS, gate
+from tests.support.paused import GetSum, Put, Vault
 from tests.support.probe import Probe, running
 from tests.support.process import running_command
 from tests.support.waiting import until
@@ -283,6 +284,27 @@ async def test_a_paused_owner_does_not_answer_with_old_state(nats_server: Embedd
         assert refused and all(
             text in refused or "value=2" in text or "at least one" in text for text in texts[number::3]
         )
+
+
+async def test_a_handler_that_blocks_its_process_for_longer_than_the_lease_stores_nothing(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    program = ("run", "tests.support.paused:Vault", "--nats", nats_server.url, "--namespace", namespace)
+    async with connected(nats_server, namespace) as bus, running_command(*program, "--lease-ttl", "1", cwd=ROOT):
+        assert await bus.command(Put("k")) == 1
+        async with process(nats_server, namespace, Vault, ttl=1.0) as (runner, _):
+            await until(lambda: runner.hosts[0].standby)
+            blocking = asyncio.ensure_future(bus.command(Put("k", 3.0), timeout=20))
+            await until(runner.hosts[0].ready.is_set)
+            waiting = [asyncio.ensure_future(bus.query(GetSum("k"), timeout=20)) for _ in range(20)]
+            with pytest.raises(NotDelivered, match="the service is stopping") as refused:
+                await blocking
+            assert refused.value.executed is False
+            # The blocked process is still in the queue group, and receives half of the queries.
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+            answers += await asyncio.gather(*(bus.query(GetSum("k")) for _ in range(20)), return_exceptions=True)
+            assert 1 in answers and all(each == 1 or "the service is stopping" in str(each) for each in answers)
+            assert await bus.retry(Put("k"), policy=RetryPolicy(attempts=100, first=0.01, longest=0.05)) == 2
 
 
 async def test_lost_leases_do_not_count_as_failures_of_the_host(
