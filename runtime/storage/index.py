@@ -2,7 +2,7 @@
 
 The indexes are in the memory of the owner. They are rebuilt from the newest record of each key when an owner starts, and
 updated by each commit before its reply is sent. A list therefore includes every turn that was committed before the list
-was requested.
+was requested. Records that another writer stores are learned later (ADR 016).
 """
 
 import base64

@@ -121,6 +121,11 @@ class Probe(testing.System):
         """Return whether no commit of `actor` is under way, or has an unknown outcome."""
         return self._serving(actor).settled
 
+    def disown(self, actor: str) -> None:
+        """Let the clock say that the lease has ended, as after a pause, before the host has noticed it."""
+        turns = self._serving(actor).turns
+        turns.owns = turns.commits._owns = lambda: False
+
     def drain(self, actor: str) -> None:
         """Drain one actor."""
         self._host(actor).drain()
@@ -180,6 +185,10 @@ class Probe(testing.System):
     def is_running(self, actor: str, key: str) -> bool:
         """Return whether a message of `key` is running."""
         return self._key(actor, key).active
+
+    def queries(self, actor: str, key: str) -> int:
+        """Return how many queries of `key` run, or wait for its record."""
+        return self._key(actor, key).queries
 
     def waiting(self, actor: str, key: str) -> int:
         """Return how many messages wait in the lane of `key`."""

@@ -136,7 +136,7 @@ async def test_a_query_of_an_absent_key_shares_no_read_that_began_before_it(
     await read.wait()
     await held.arrive(system.jetstream)
     later = asyncio.ensure_future(system.bus.query(GetCount("k"), timeout=20))
-    await system.until(lambda: system._key("counter", "k").queries == 2)
+    await system.until(lambda: system.queries("counter", "k") == 2)
     go_on.set()
     assert (await later).value == 100
     await asyncio.gather(early, return_exceptions=True)
@@ -293,16 +293,13 @@ async def test_a_nested_command_waits_for_the_fence(system: Probe, monkeypatch: 
     assert RUN_COUNTS["twice k"] == 1 and await value(system, "one") == 1 and await value(system, "k") == 3
 
 
-async def test_nothing_is_published_or_answered_after_the_lease(system: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_published_or_answered_after_the_lease(system: Probe) -> None:
     """A handler that blocks the process for longer than the lease: its commit is not sent, and nothing is answered."""
     await system.bus.command(Add("nothing_is_published", 1))
     before = await system.stored_turn("counter", "nothing_is_published")
     waiting = asyncio.ensure_future(system.bus.command(Wait("nothing_is_published"), timeout=20))
     await system.until(lambda: RUN_COUNTS["wait nothing_is_published"] == 1)
-    turns, owned = system._serving("counter").turns, [True]
-    monkeypatch.setattr(turns, "owns", lambda: owned[0])
-    monkeypatch.setattr(turns.commits, "_owns", lambda: owned[0])
-    owned[0] = False
+    system.disown("counter")
     gate("nothing_is_published").set()
     with pytest.raises(NotDelivered, match="the service is stopping") as refused:
         await waiting
