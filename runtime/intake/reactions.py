@@ -168,6 +168,8 @@ class Reactions:
             work.id = event_id + handler.id_suffix
             work.fingerprint = handler.fingerprint
             work.id_from_delivery = id_from_delivery
+            if trial is not None and self.is_exhausted(work, trial):
+                continue
             try:
                 if undecodable is not None:
                     raise undecodable
@@ -180,28 +182,28 @@ class Reactions:
             except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
                 self.unreadable(work, error)
                 continue
-            self.admit(work, trial)
+            self.admit(work)
 
-    def admit(self, work: EventWork, trial: Trial | None) -> None:
+    def admit(self, work: EventWork) -> None:
         """Read the key of `work`, and put it into its lane. It becomes a dead letter if no subject can hold the key."""
         try:
             if work.handler.key_of is not None and not work.key:
                 work.key = work.handler.key_of(work.message)
-            self.run(work, trial)
+            self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
 
-    def run(self, work: EventWork, trial: Trial | None) -> None:
-        """Put `work` into its lane, or make it a dead letter if it has ended its process in each of its attempts.
+    def is_exhausted(self, work: EventWork, trial: Trial | None) -> bool:
+        """Make a message a dead letter that has ended its process in each of its attempts. Return whether it has.
 
-        Raises `CodecError` if no subject can hold its key.
+        Called before its types run: reading it may have ended the process.
         """
         if trial is None or trial.attempt is None or trial.attempt <= work.attempts:
-            self.turns.admit(work, forced=True)
-            return
+            return False
         work.attempt = trial.attempt - 1  # This attempt does not run.
         error = ProcessEnded(f"its process ended {work.attempt} times before it was done")
         self.turns.spawn(self.give_up(work, error))
+        return True
 
     def attempts(self) -> tuple[int, int]:
         """Return the smallest and the largest number of attempts that a handler allows."""

@@ -73,6 +73,8 @@ class Redrives(Reactions):
         if handler.verb == "command":
             command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
             work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
+        if self.is_exhausted(work, trial):
+            return
         try:
             if failure.id and not accepted:
                 raise CodecError(f"Dead-Id: {failure.id[:40]!r} is not a valid id")
@@ -87,7 +89,7 @@ class Redrives(Reactions):
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
             self.unreadable(work, error)
             return
-        self.admit(work, trial)
+        self.admit(work)
 
     async def _deliver_parts(self, delivery: Delivery, trial: Trial | None) -> None:
         """Deliver a dead letter whose body is stored in parts."""

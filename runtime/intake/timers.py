@@ -45,11 +45,13 @@ class Timers(Reactions):
         work.timer = "".join(map(readable_key, tokens[3:4]))
         # By the name that the timer was stored with, so that a renamed command is the same use of the id.
         work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
+        if self.is_exhausted(work, trial):
+            return
         try:
             work.payload = delivery.payload
             work.message = work.handler.codec.decode(delivery.payload)
             work.key = timer_key(work.handler, work.message, tokens[2:3])
-            self.run(work, trial)
+            self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
