@@ -32,6 +32,10 @@ _NO_STANDBY = 0.5
 """Seconds between two looks for a standby, if there was none."""
 _MOST_BUSY = 256
 """Keys that may be busy at a hand-over. An owner with more waits until they are fewer."""
+_MOST_BYTES = 32_768
+"""Bytes of their tokens: the marker of the lease names them in a header, and the server takes headers of 64 KiB."""
+_NAMED = 20
+"""Running messages that a log line names."""
 
 
 class Drain:
@@ -119,9 +123,8 @@ class Drain:
             subscriptions: Those of the endpoints.
             end: The monotonic time at which the drain ends.
         """
-        connection = self._served.connection
         # A drained subscription ends its loopback too, if there is one. This replaces it, so it must come first.
-        self._in_process = [connection.serve_in_process(each.subject, each.receive) for each in self._endpoints]
+        self._serve_in_process()
         try:
             for subscription in subscriptions:
                 await subscription.drain()
@@ -148,7 +151,7 @@ class Drain:
         """
         lease, served = self._lease, self._served
         # The successor can wait for one former owner only.
-        if lease is None or lease.left is not None or len(self._busy_keys()) > _MOST_BUSY:
+        if lease is None or lease.left is not None or not lease.held() or not _are_few(self._busy_keys()):
             return False
         reports = Reports(served, self._busy_of)
         busy: set[str] | None = None
@@ -156,15 +159,17 @@ class Drain:
             await reports.start()
             await self._save()
             busy = self._busy_keys()
-            # No await between the look at the busy keys and this: a request must not make another key busy.
-            self._leave_in_process()
-            settled = self._fence.settled_but(busy)
-            if len(busy) <= _MOST_BUSY and await lease.hand_over(sorted(busy), end - time.monotonic(), settled):
-                self._reports = reports
+            if _are_few(busy):
+                # No await between the look at the busy keys and this: a request must not make another key busy.
+                self._leave_in_process()
+                settled = self._fence.settled_but(busy)
+                if await lease.hand_over(sorted(busy), end - time.monotonic(), settled):
+                    self._reports = reports
         except (ActorError, TimeoutError) as error:
             logger.warning("%s: the keys are not handed over yet: %s", served.name, error)
         if self._reports is None or busy is None:
             await reports.stop()
+            self._serve_in_process()
             return False
         self._turns.hand_over(lease.end)
         reports.begin(busy)
@@ -180,6 +185,12 @@ class Drain:
         busy = {token for token in tokens if self._turns.is_busy(token)}
         return busy | (tokens & self._relay.publishing) | self._fence.unsettled(tokens)
 
+    def _serve_in_process(self) -> None:
+        """Receive the requests from handlers of this process directly."""
+        self._leave_in_process()
+        connection = self._served.connection
+        self._in_process = [connection.serve_in_process(each.subject, each.receive) for each in self._endpoints]
+
     def _leave_in_process(self) -> None:
         """Receive no more requests from handlers of this process, except through NATS."""
         for leave in self._in_process:
@@ -189,4 +200,10 @@ class Drain:
     def _unfinished(self) -> str:
         """Return the messages that run, for the log."""
         unfinished = [*self._turns.unfinished(), *self._workers.unfinished()]
-        return "; ".join(unfinished) or "messages or events, no handler"
+        more = f"; {len(unfinished) - _NAMED} more" if len(unfinished) > _NAMED else ""
+        return "; ".join(unfinished[:_NAMED]) + more or "messages or events, no handler"
+
+
+def _are_few(busy: set[str]) -> bool:
+    """Return whether a hand-over may leave these keys behind."""
+    return len(busy) <= _MOST_BUSY and sum(map(len, busy)) <= _MOST_BYTES

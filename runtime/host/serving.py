@@ -212,6 +212,8 @@ class Serving:
 
     async def _save(self) -> None:
         """Store what a next owner reads at its start: the positions of the consumers, and the checkpoint of the relay."""
+        if not self.turns.owns():
+            return  # The next owner has stored its own.
         for task in self._checks:
             task.cancel()
         await self.consumers.save_positions()

@@ -171,6 +171,34 @@ async def test_a_rejected_command_ends_the_wait_of_its_key(nats_server: Embedded
         assert await later == 2
 
 
+async def test_an_owner_with_too_many_busy_keys_waits_until_they_are_fewer(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"many {number} {namespace}" for number in range(2)]
+    looks: list[int] = []
+    few = drain._are_few
+    monkeypatch.setattr(drain, "_MOST_BUSY", 1)
+    monkeypatch.setattr(drain, "_are_few", lambda busy: looks.append(len(busy)) or few(busy))
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, Marking) as (first, ended),
+    ):
+        await first.wait_serving()
+        sent = [asyncio.ensure_future(bus.command(Mark(name[:6], name, name), timeout=30)) for name in names]
+        await until(lambda: all(RUN_COUNTS[f"mark {name[:6]} {name}"] for name in names))
+        async with process(nats_server, namespace, Marking) as (second, _):
+            await until(lambda: second.hosts[0].standby)
+            first.stop()
+            await until(lambda: looks.count(2) == 2)
+            assert second.hosts[0].standby
+            gate(names[0]).set()
+            await until(second.hosts[0].ready.is_set, SOON)
+            assert await sent[0] == 1 and not sent[1].done()
+            gate(names[1]).set()
+            assert await sent[1] == 1
+            await asyncio.wait_for(ended, 10)
+
+
 async def test_a_query_that_runs_does_not_delay_the_hand_over(nats_server: EmbeddedServer, namespace: str) -> None:
     name = f"query {namespace}"
     async with (

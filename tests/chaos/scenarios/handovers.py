@@ -148,7 +148,7 @@ async def _begin(cell: Cell, slow: Load, *without: str) -> list[Worker]:
 
 
 def _start(cell: Cell, *without: str) -> Worker:
-    return cell.start("counter", "receipts", "ledger", lease_ttl=1.0, drain=_DRAIN, without=without)
+    return cell.start("counter", "receipts", "ledger", lease_ttl=4.0, drain=_DRAIN, without=without)
 
 
 async def _replace(
