@@ -27,7 +27,10 @@ async def bank_mix(setting: Setting) -> Result:
         for fault in faults:
             bank.depositors.burst(rng.choice((0.02, 0.1)))
             await asyncio.sleep(rng.uniform(0.01, 0.05))
-            await _cause(bank, fault, rng)
+            if rng.random() < 0.3:  # two faults at a time
+                await asyncio.gather(_cause(bank, fault, rng), _cause(bank, rng.choice(_FAULTS), rng))
+            else:
+                await _cause(bank, fault, rng)
             await observe(bank, rng.uniform(0.3, 2.0))
         await bank.finish(result, 15.0)
     result.load = LOAD
@@ -35,7 +38,37 @@ async def bank_mix(setting: Setting) -> Result:
     return result
 
 
+async def bank_handovers(setting: Setting) -> Result:
+    """Owners hand over beside slow handlers (SIGTERM), and some are killed or stopped before these handlers have ended."""
+    result = Result("bank-handovers", setting.seed)
+    rng = setting.rng("bank-handovers")
+    endings = ["well", "killed", "stopped"] * setting.size(5, 1)
+    async with open_bank(setting, result, "handovers") as bank:
+        for ending in endings:
+            owner = await bank.owner()
+            bank.depositors.burst(rng.uniform(0.4, 0.9))
+            await asyncio.sleep(rng.uniform(0.02, 0.2))
+            owner.signal(signal.SIGTERM)
+            await asyncio.sleep(rng.uniform(0.2, 1.0))
+            match ending:
+                case "killed":
+                    owner.kill()
+                case "stopped":
+                    with paused([owner]):
+                        await asyncio.sleep(rng.uniform(2.0, 4.0))
+                case _:
+                    pass
+            await observe(bank, rng.uniform(1.0, 2.0))
+        await bank.finish(result, 12.0)
+    result.load = LOAD
+    result.faults = (
+        f"{len(endings)} SIGTERM of owners with handlers of up to 0.9 s; a third of them killed then, a third stopped"
+    )
+    return result
+
+
 async def _cause(bank: BankCell, fault: str, rng: Random) -> None:
+    """Cause a fault on one server."""
     owner = await bank.owner()
     match fault:
         case "kill":
