@@ -10,7 +10,7 @@ from tests.chaos.scenarios.bank_controls import (
     control_bank_owns,
 )
 from tests.chaos.scenarios.bank_mix import bank_handovers, bank_mix, cluster_bank
-from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refused, bank_restore
+from tests.chaos.scenarios.bank_storage import bank_disk, bank_leases, bank_refused, bank_restore, bank_rollback
 from tests.chaos.scenarios.cluster import cluster_leaders, cluster_rolling, cluster_start, on_three_nodes
 from tests.chaos.scenarios.controls import (
     control_check,
@@ -88,6 +88,7 @@ ALL: dict[str, Scenario] = {
     "bank-refused": bank_refused,
     "bank-disk": bank_disk,
     "bank-restore": bank_restore,
+    "bank-rollback": bank_rollback,
     "bank-handovers": bank_handovers,
     "bank-mix": bank_mix,
     "control-bank-fence": control_bank_fence,

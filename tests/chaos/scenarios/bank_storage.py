@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +22,8 @@ from tests.chaos.depositors import Crowd
 from tests.chaos.history import Operation
 from tests.chaos.scenarios.bank import LOAD, observe
 
+_NOTICE = 15.0
+"""Seconds within which the processes must have noticed that the server was restored."""
 _RECORD_LIMIT = 12_000
 """Bytes of a record that the stream takes in `bank-refused`."""
 
@@ -147,6 +151,55 @@ async def bank_restore(setting: Setting) -> Result:
         "the stream restored from a backup of some seconds before, with no process running; then kill -9 of owners"
     )
     return result
+
+
+async def bank_rollback(setting: Setting) -> Result:
+    """The files of the server are restored from a backup while the processes run: they must show what is stored then."""
+    result = Result("bank-rollback", setting.seed)
+    crowd = Crowd()
+    async with open_bank(setting, result, "rollback", crowd=crowd) as bank:
+        node = bank.servers.nodes[0]
+        live, backup = setting.directory / "nats-0", setting.directory / "backup"
+        await node.stop()
+        shutil.copytree(live, backup)
+        await node.start()
+        await observe(bank, 3.0)
+        await bank.finish(result, 10.0)
+        await node.stop()
+        shutil.rmtree(live)
+        shutil.move(backup, live)
+        await node.start()
+        begun = time.monotonic()
+        stored = await _shown(bank)
+        result.figures["seconds until only the restored states are shown"] = round(time.monotonic() - begun, 1)
+        names = Names("bank", bank.cell.namespace)
+        since = (await bank.jetstream.stream_info(names.events_stream)).state.last_seq
+        await bank.restart_customers(crowd, stored)
+        for _ in range(setting.size(4, 1)):
+            await observe(bank, 2.0)
+            bank.depositors.burst(0.02)
+            (await bank.owner()).kill()
+        await bank.finish(result, 8.0, since=since)
+    result.load = LOAD
+    result.faults = "the files of the server restored from a backup of some seconds before, with all processes running"
+    return result
+
+
+async def _shown(bank: BankCell) -> dict[str, Slip]:
+    """Return the stored accounts once queries show exactly these, and reactions that were under way have ended.
+
+    Raises:
+        TimeoutError: This is not so within `_NOTICE` seconds.
+    """
+    accounts = bank.depositors.accounts
+    shown: dict[str, Slip] = {}
+    async with asyncio.timeout(_NOTICE):
+        while True:
+            stored, before = await _stored(bank, accounts), shown
+            shown = {account: slip for account, slip in (await bank.depositors.read_all()).items() if slip.version}
+            if stored == shown == before:
+                return stored
+            await asyncio.sleep(0.5)
 
 
 async def _stored(bank: BankCell, accounts: list[str]) -> dict[str, Slip]:
