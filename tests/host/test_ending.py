@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runtime import Actor, RequestError
-from runtime.host import hooks, serving
+from runtime.host import drain, hooks
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -28,7 +28,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(autouse=True)
 async def _quick(monkeypatch: pytest.MonkeyPatch, namespace: str) -> AsyncIterator[None]:
-    monkeypatch.setattr(serving, "_DRAIN_TIMEOUT", 0.2)
+    monkeypatch.setattr(drain, "_DRAIN_TIMEOUT", 0.2)
     monkeypatch.setattr(workers, "CLOSE_GRACE", 0.1)
     monkeypatch.setattr(workers, "LAST_GRACE", 0.1)
     monkeypatch.setattr(hooks, "GRACE", 0.1)
