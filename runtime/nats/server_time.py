@@ -14,6 +14,7 @@ import msgspec
 
 from runtime.clocks import elapsed
 from runtime.errors import PublishError
+from runtime.nats.errors import PermissionDenied
 from runtime.nats.requests import Response
 from runtime.wire.server_clock import TOLERATED, ServerClock
 
@@ -133,7 +134,8 @@ class ServerTime:
     def _on_reply(self, sent: float, response: Response | None, error: Exception | None) -> None:
         received = elapsed()
         if response is None:
-            self._failed(str(error) or type(error).__name__)
+            refused = isinstance(error, PermissionDenied)
+            self._failed(f"the user may not publish on {SUBJECT}" if refused else str(error) or type(error).__name__)
             return
         try:
             time = _decode(response.payload).server.time.timestamp()
