@@ -33,7 +33,7 @@ from runtime.actor.timer import Timer
 from runtime.bounds import Count, SecondsOrNone, check
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
-from runtime.host.process import Runner, serving
+from runtime.host.process import Runner, serving, shut_down
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
@@ -249,7 +249,7 @@ async def running(
             yield System(runner, Bus(connection, traces.service("test"), namespace=namespace), traces)
     finally:
         await connection.close()
-        await asyncio.to_thread(traces.shutdown, 1.0)
+        await shut_down(traces, 1.0)
 
 
 def _as_turn(actor: type[Actor[Any]], handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:

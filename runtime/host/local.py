@@ -1,13 +1,12 @@
 """Actors and their nats-server in one process, for a first step, a script or a notebook."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from runtime.actor.base import Actor
 from runtime.client.bus import Bus
-from runtime.host.process import serving
+from runtime.host.process import serving, shut_down
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.options import Options
@@ -45,7 +44,7 @@ async def local(
             url = (await stack.enter_async_context(EmbeddedServer(port=0))).url
         traces = tracing or Tracing.from_env()
         traces.install()
-        stack.push_async_callback(asyncio.to_thread, traces.shutdown)
+        stack.push_async_callback(shut_down, traces)
         connection = await Connection.connect(ConnectionOptions(url=url), name="local")
         stack.push_async_callback(connection.close)
         await stack.enter_async_context(serving(actors, connection, traces, namespace=namespace, options=options))

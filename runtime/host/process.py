@@ -266,7 +266,7 @@ async def run(
                 await runner.run()
         finally:
             await connection.close()
-            await _shut_down(tracing)
+            await shut_down(tracing)
     runner.raise_exit()
 
 
@@ -300,9 +300,14 @@ def _cancelled_on_exit(runner: Runner, work: asyncio.Future[None]) -> Generator[
         work.remove_done_callback(cancel)
 
 
-async def _shut_down(tracing: Tracing) -> None:
-    """Export the last spans and metrics, and leave exporters alone that do not end."""
-    shutdown = asyncio.ensure_future(asyncio.to_thread(tracing.shutdown, _FLUSH_TIMEOUT))
+async def shut_down(tracing: Tracing, timeout: float = _FLUSH_TIMEOUT) -> None:
+    """Export the last spans and metrics, and leave exporters alone that do not end within `_SHUTDOWN_TIMEOUT` seconds.
+
+    Args:
+        tracing: The tracing of the process.
+        timeout: Seconds that each exporter may take.
+    """
+    shutdown = asyncio.ensure_future(asyncio.to_thread(tracing.shutdown, timeout))
     await asyncio.wait({shutdown}, timeout=_SHUTDOWN_TIMEOUT)
     if not shutdown.done():
         logger.error("the exporters of spans and metrics have not ended within %g s", _SHUTDOWN_TIMEOUT)

@@ -20,6 +20,8 @@ logger = logging.getLogger("actorloom.turns")
 
 _MAX_PARKED = 32
 """Idle workers that are kept for the next burst; others end."""
+_LEFT: set[asyncio.Task[None]] = set()
+"""Tasks that do not end, also after their workers are closed. The event loop refers to its tasks weakly."""
 
 
 class Runnable(Protocol):
@@ -69,7 +71,7 @@ class Workers:
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: dict[asyncio.Task[None], Worker] = {}
         self._left: dict[asyncio.Task[None], Worker] = {}
-        """Tasks that do not end. They are kept, since the event loop refers to its tasks weakly."""
+        """Tasks that do not end."""
         self._draining = False
         """True from the wake-up of a worker until it suspends for the first time: no second one is needed."""
         self._closed = False
@@ -228,11 +230,13 @@ class Workers:
         """Leave a task alone that does not end. Nothing that its handler does has an effect any more."""
         del self._tasks[worker.task]
         self._left[worker.task] = worker
+        _LEFT.add(worker.task)
         call: Call | None = None if worker.item is None else worker.item.running
         if call is not None:
             call.ended = True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        _LEFT.discard(task)
         if self._left.pop(task, None) is not None:
             if not task.cancelled():
                 task.exception()  # It is retrieved, so that asyncio does not log it.

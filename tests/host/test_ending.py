@@ -4,16 +4,18 @@ Each test has two processes: connections and runners of their own. The second on
 """
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import SpanProcessor
 
 from runtime import Actor, RequestError
 from runtime.host import drain, hooks
 from runtime.host.host import Deployment
-from runtime.host.process import Runner
+from runtime.host.process import Runner, shut_down
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease import Lease
@@ -136,3 +138,19 @@ async def test_a_cancelled_end_gives_the_lease_back(
         host.cancel()
         await asyncio.wait({host})
         assert released.is_set()
+
+
+async def test_an_exporter_that_does_not_end_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stuck(SpanProcessor):
+        def shutdown(self) -> None:
+            ends.wait()
+
+    ends = threading.Event()
+    monkeypatch.setattr("runtime.host.process._SHUTDOWN_TIMEOUT", 0.1)
+    tracing = Tracing(in_memory=True)
+    tracing.add_span_processor(Stuck())
+    await shut_down(tracing)
+    ends.set()
+    assert "the exporters of spans and metrics have not ended within 0.1 s" in caplog.text
