@@ -5,6 +5,7 @@ account: the state of each version follows from them, and with it all that a que
 """
 
 import asyncio
+import os
 import re
 import time
 from typing import ClassVar, NoReturn
@@ -68,8 +69,9 @@ class Deposit(Command[Slip], actor="bank", key="account"):
     note: str = ""
     pause: float = 0.0
     """Seconds for which the handler awaits."""
-    block_until: float = 0.0
-    """Unix time until which the handler blocks its process."""
+    block: float = 0.0
+    """Seconds for which the handler blocks its process, if this is the process with the id `process`."""
+    process: int = 0
 
 
 class Withdraw(Command[Slip], actor="bank", key="account"):
@@ -154,8 +156,8 @@ class Bank(Actor[Account], indexes=[Index("branch", order="balance")]):
     async def deposit(self, message: Deposit) -> Slip:
         if message.pause:
             await asyncio.sleep(message.pause)
-        if message.block_until:
-            time.sleep(max(message.block_until - time.time(), 0.0))  # noqa: ASYNC251 - the fault under test
+        if message.process == os.getpid():
+            time.sleep(message.block)  # noqa: ASYNC251 - the fault under test
         return self._move(message.amount, message.origin, note=message.note)
 
     @command

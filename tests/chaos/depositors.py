@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from msgspec.structs import replace
+
 from runtime import Bus, Command, NotFound, RequestError, TooLarge
 from runtime.errors import DeadlineExceeded, HandlerFailed, NotDelivered, Overloaded
 from runtime.wire.ids import new_id
@@ -148,14 +150,16 @@ class Depositors:
         wanted = self.history.successes + commands
         await until(lambda: self.history.successes >= wanted, timeout, f"{commands} more successful commands")
 
-    def burst(self, pause: float, *, block: float = 0.0) -> None:
+    def burst(self, pause: float, *, block: float = 0.0, process: int = 0) -> None:
         """Send deposits, each once and to a quiet account of its own, whose handlers await for `pause` seconds.
 
-        Two of the accounts are new. With `block`, the first handler also blocks its process for so many seconds.
+        Two of the accounts are new. With `block`, the first handler also blocks its process for so many seconds, if that is
+        the one with the id `process`.
         """
         for account in (*self.bursts, self.open(), self.open()):
-            until = time.time() + block if block and account == self.bursts[0] else 0.0
-            message = Deposit(account, self._rng.randint(1, 60), pause=pause, block_until=until)
+            message = Deposit(account, self._rng.randint(1, 60), pause=pause)
+            if account == self.bursts[0]:
+                message = replace(message, block=block, process=process)
             self._tasks.append(self._run(self._deposit_once(self._random(), message, LONG_TIMEOUT)))
 
     async def move(

@@ -24,6 +24,7 @@ class Proxy:
         self._passing = asyncio.Event()
         self._sending = asyncio.Event()
         self._sending.set()
+        self._held: list[asyncio.Event] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -35,13 +36,21 @@ class Proxy:
         """Stop forwarding on all open connections, in both directions and for good. New connections are forwarded."""
         self._passing = asyncio.Event()
 
-    def hold(self) -> None:
-        """Hold back what clients send, on all connections. What the server sends is forwarded."""
+    def hold(self, *, new: bool = True) -> None:
+        """Hold back what clients send on all connections; unless `new`, on those only that are open now.
+
+        What the server sends is forwarded.
+        """
         self._sending.clear()
+        self._held.append(self._sending)
+        if not new:
+            self._sending = asyncio.Event()
+            self._sending.set()
 
     def release(self) -> None:
         """Forward what was held back, and what follows."""
-        self._sending.set()
+        while self._held:
+            self._held.pop().set()
 
     async def __aenter__(self) -> "Proxy":
         if isinstance(self._listen, str):
@@ -61,7 +70,7 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        generation = self._passing
+        generation, sending = self._passing, self._sending
         try:
             if isinstance(self._target, str):
                 target_reader, target_writer = await asyncio.open_unix_connection(self._target)
@@ -70,13 +79,17 @@ class Proxy:
         except OSError:
             writer.close()
             return
-        for source, sink, sends in ((reader, target_writer, True), (target_reader, writer, False)):
-            task = asyncio.get_running_loop().create_task(self._pass(source, sink, generation, sends))
+        for source, sink, held in ((reader, target_writer, sending), (target_reader, writer, None)):
+            task = asyncio.get_running_loop().create_task(self._pass(source, sink, generation, held))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _pass(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, generation: asyncio.Event, sends: bool
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        generation: asyncio.Event,
+        held: asyncio.Event | None,
     ) -> None:
         received: asyncio.Queue[bytes] = asyncio.Queue()
         reading = asyncio.get_running_loop().create_task(_read(source, received))
@@ -85,8 +98,8 @@ class Proxy:
                 if self._passing is not generation:
                     reading.cancel()
                     await asyncio.Event().wait()  # frozen until the proxy ends
-                if sends:
-                    await self._sending.wait()
+                if held is not None:
+                    await held.wait()
                 sink.write(data)
                 await sink.drain()
         except OSError:

@@ -1,7 +1,14 @@
 """The scenarios, one module per group of faults. `ALL` lists them by name."""
 
 from tests.chaos.cell import Scenario
-from tests.chaos.scenarios.bank import bank_cuts, bank_held_commits, bank_kills, bank_pauses, bank_suspended
+from tests.chaos.scenarios.bank import (
+    bank_cuts,
+    bank_held_commits,
+    bank_kills,
+    bank_late_commits,
+    bank_pauses,
+    bank_suspended,
+)
 from tests.chaos.scenarios.bank_controls import (
     control_bank_clock,
     control_bank_effects,
@@ -82,6 +89,7 @@ ALL: dict[str, Scenario] = {
     "bank-pauses": bank_pauses,
     "bank-suspended": bank_suspended,
     "bank-held-commits": bank_held_commits,
+    "bank-late-commits": bank_late_commits,
     "bank-cuts": bank_cuts,
     "bank-kills": bank_kills,
     "bank-leases": bank_leases,

@@ -30,7 +30,7 @@ async def pause_owners(setting: Setting, result: Result, without: Iterable[str] 
             owner = await bank.owner()
             seconds = rng.uniform(2.2, 3.4)
             if number % 2:
-                bank.depositors.burst(0.1, block=seconds)
+                bank.depositors.burst(0.1, block=seconds, process=owner.pid)
                 await asyncio.sleep(seconds)
             else:
                 bank.depositors.burst(0.1)
@@ -100,6 +100,29 @@ async def hold_commits(setting: Setting, result: Result, without: Iterable[str] 
         await bank.finish(result, 8.0)
     result.load = LOAD
     result.faults = f"the packets of {rounds} owners held up for 2.2 to 3.2 s, every second one stopped (SIGSTOP), with a lease of 1 s"
+
+
+async def bank_late_commits(setting: Setting) -> Result:
+    """A connection of the owner, who keeps its lease, is held up; commits sent on it arrive after the owner has connected anew."""
+    result = Result("bank-late-commits", setting.seed)
+    rng = setting.rng("bank-late-commits")
+    rounds = setting.size(5, 1)
+    async with timed(result), Servers(setting.directory) as servers, AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(servers.nodes[0].port))
+        bank = await stack.enter_async_context(
+            open_bank(setting, result, "late", servers=servers, banks=[{"url": proxy.url}], lease_ttl=15.0)
+        )
+        for _ in range(rounds):
+            bank.depositors.burst(0.02)
+            await asyncio.sleep(rng.uniform(0.015, 0.025))
+            proxy.hold(new=False)
+            await asyncio.sleep(rng.uniform(4.0, 8.0))  # the owner connects anew after three seconds without a pong
+            proxy.release()
+            await observe(bank, rng.uniform(1.0, 2.0))
+        await bank.finish(result, 12.0)
+    result.load = LOAD
+    result.faults = f"{rounds} connections of the owner held up for 4 to 8 s, with a lease of 15 s"
+    return result
 
 
 async def bank_cuts(setting: Setting) -> Result:

@@ -2,9 +2,11 @@
 
 import asyncio
 import signal
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
+from runtime import ActorError
 from runtime.nats.server import EmbeddedServer
 from runtime.wire.subjects import Names
 from tests.chaos.bank_cell import BankCell, open_bank
@@ -14,21 +16,25 @@ from tests.chaos.fleet import paused
 from tests.chaos.scenarios.bank import LOAD, observe
 from tests.chaos.scenarios.bank_storage import delete_lease
 
-_FAULTS = ("kill", "kill", "stop", "block", "server", "terminate", "delete", "purge", "bucket")
+_FAULTS = ("kill", "kill", "stop", "block", "server", "server stop", "terminate", "delete", "purge", "bucket")
+_SECOND = ("kill", "stop", "block", "terminate", "delete")
+"""The faults that may occur beside another one."""
+_SKEW = 20.0
+"""Seconds by which the clocks of the two processes of the bank are wrong in `bank-mix`."""
 _CLUSTER_FAULTS = ("kill", "stop", "lame duck", "owner", "pause", "all", "rolling")
 
 
 async def bank_mix(setting: Setting) -> Result:
-    """Kills, pauses, blocking handlers, SIGTERM, restarts of the server and deleted leases in a random order."""
+    """Kills, pauses, SIGTERM, restarts and pauses of the server and deleted leases in a random order, with wrong clocks."""
     result = Result("bank-mix", setting.seed)
     rng = setting.rng("bank-mix")
     faults = [rng.choice(_FAULTS) for _ in range(setting.size(16, 3))]
-    async with open_bank(setting, result, "mix") as bank:
+    async with open_bank(setting, result, "mix", banks=[{"skew": _SKEW}, {"skew": -_SKEW}]) as bank:
         for fault in faults:
             bank.depositors.burst(rng.choice((0.02, 0.1)))
             await asyncio.sleep(rng.uniform(0.01, 0.05))
             if rng.random() < 0.3:  # two faults at a time
-                await asyncio.gather(_cause(bank, fault, rng), _cause(bank, rng.choice(_FAULTS), rng))
+                await asyncio.gather(_cause(bank, fault, rng), _cause(bank, rng.choice(_SECOND), rng))
             else:
                 await _cause(bank, fault, rng)
             await observe(bank, rng.uniform(0.3, 2.0))
@@ -77,13 +83,18 @@ async def _cause(bank: BankCell, fault: str, rng: Random) -> None:
             with paused([owner]):
                 await asyncio.sleep(rng.uniform(2.2, 3.4))
         case "block":
-            bank.depositors.burst(0.0, block=rng.uniform(2.2, 3.4))
+            bank.depositors.burst(0.0, block=rng.uniform(2.2, 3.4), process=owner.pid)
         case "server":
             await bank.servers.restart(bank.servers.nodes[0])
+        case "server stop":
+            bank.servers.pause(bank.servers.nodes[0])
+            await asyncio.sleep(rng.uniform(2.0, 6.0))
+            bank.servers.resume(bank.servers.nodes[0])
         case "terminate":
             owner.signal(signal.SIGTERM)
         case _:
-            await delete_lease(bank, fault)
+            with suppress(ActorError, TimeoutError):  # the server may be down
+                await delete_lease(bank, fault)
 
 
 async def cluster_bank(setting: Setting) -> Result:
