@@ -1,6 +1,7 @@
 """The bank under faults of its processes and of their connections: no answer is stale, and no money is made or lost."""
 
 import asyncio
+import signal
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
@@ -94,12 +95,17 @@ async def hold_commits(setting: Setting, result: Result, without: Iterable[str] 
             # Every second owner is stopped as well, so that it reads the late acknowledgements before its clock.
             with paused([owner] if number % 2 else []):
                 await asyncio.sleep(rng.uniform(2.2, 3.2))
+                if number % 4 == 3:
+                    # The owner after the next one knows of the packets by its predecessor only, who ends cleanly.
+                    successor = await bank.owner()
+                    successor.signal(signal.SIGTERM)
+                    await asyncio.sleep(1.5)
                 proxy.release()
                 await asyncio.sleep(0.03)
             await observe(bank, rng.uniform(1.0, 2.0))
         await bank.finish(result, 8.0)
     result.load = LOAD
-    result.faults = f"the packets of {rounds} owners held up for 2.2 to 3.2 s, every second one stopped (SIGSTOP), with a lease of 1 s"
+    result.faults = f"the packets of {rounds} owners held up for 2.2 to 3.2 s, every second one stopped (SIGSTOP), and half of their successors ended, with a lease of 1 s"
 
 
 async def bank_late_commits(setting: Setting) -> Result:
