@@ -198,7 +198,8 @@ async def _on(
         await bank.watch_events()
         for own in banks:
             bank.start_bank(without=without, **options, **own)
-        cell.start(BOOKS, lease_ttl=options.get("lease_ttl", 1.0))
+        books = cell.start(BOOKS, lease_ttl=options.get("lease_ttl", 1.0))
         bank.depositors.start()
         await bank.depositors.wait_for_more(100)
+        await books.ready()
         yield bank

@@ -112,7 +112,7 @@ async def bank_late_commits(setting: Setting) -> Result:
     """A connection of the owner, who keeps its lease, is held up; commits sent on it arrive after the owner has connected anew."""
     result = Result("bank-late-commits", setting.seed)
     rng = setting.rng("bank-late-commits")
-    rounds = setting.size(5, 1)
+    rounds = setting.size(4, 1)
     async with timed(result), Servers(setting.directory) as servers, AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(servers.nodes[0].port))
         bank = await stack.enter_async_context(

@@ -48,7 +48,7 @@ async def bank_handovers(setting: Setting) -> Result:
     """Owners hand over beside slow handlers (SIGTERM), and some are killed or stopped before these handlers have ended."""
     result = Result("bank-handovers", setting.seed)
     rng = setting.rng("bank-handovers")
-    endings = ["well", "killed", "stopped"] * setting.size(5, 1)
+    endings = ["well", "killed", "stopped"] * setting.size(4, 1)
     async with open_bank(setting, result, "handovers") as bank:
         for ending in endings:
             owner = await bank.owner()
