@@ -20,8 +20,6 @@ from runtime.intake.event_work import EventWork, Trial
 from runtime.intake.reactions import Reactions
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.positions import ConsumerPosition, Positions, Running
-from runtime.turns.key import Key
-from runtime.turns.work import Work
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -86,7 +84,7 @@ class Watch:
         key, sequence = work.lane, work.completion.delivery.stream_sequence
         assert key is not None, "the actor has a state"
         try:
-            if await self._was_handled(key, work):
+            if await self._was_handled(work):
                 await self._turns.run(key, work)
                 return
         except asyncio.CancelledError:
@@ -109,8 +107,10 @@ class Watch:
         self._marks.end(work)
         self._alone.leave(work)
 
-    async def _was_handled(self, key: Key[Work], work: EventWork) -> bool:
+    async def _was_handled(self, work: EventWork) -> bool:
         """Return whether the record of the key shows that the event was handled, so that its handler does not run."""
+        key = work.lane
+        assert key is not None, "the actor has a state"
         try:
             await self._turns.keys.ensure_loaded(key)
         except ActorError:
