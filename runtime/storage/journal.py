@@ -182,17 +182,18 @@ class Journal:
         outbox leaves out what is confirmed.
 
         Returns:
-            The sequence of the record. `Conflict`, `NotStored` and `Unsettled` are raised as by `commit`.
+            The sequence of the record. Errors are raised as by `commit`, but at once: nobody needs to know whether a touch without
+            an answer is stored, and its reader may ask again.
         """
         assert key.unfenced is not None
         unconfirmed = {entry.id for entry, _ in key.outbox or ()}
         generation, commit_id, record = key.generation, self._new_commit_id(), key.unfenced
         try:
-            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), False)
+            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), verify=False)
         except RecordTooLarge:
             # The record fills a message, and the former owner's commit id was a little shorter.
             commit_id = secrets.token_hex(8)
-            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), False)
+            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), verify=False)
         if key.generation == generation:
             key.sequence, key.readable, key.unfenced = sequence, True, None
         return sequence
@@ -249,7 +250,7 @@ class Journal:
             evicted_until=evicted_until,
         )
         payload = encode_record(record)
-        sequence = await self._publish(key, record.commit_id, payload, expires)
+        sequence = await self._publish(key, record.commit_id, payload, expires=expires)
         key.sequence, key.readable, key.unfenced = sequence, True, None
         changed, key.state = key.state is not state, state
         key.handled = tuple(listed)
@@ -262,7 +263,10 @@ class Journal:
     def _new_commit_id(self) -> str:
         return f"{self.fence.writer_id}-{next(self._commit_numbers):x}"
 
-    async def _publish(self, key: StoredKey, commit_id: str, payload: bytes, expires: bool) -> int:
+    async def _publish(
+        self, key: StoredKey, commit_id: str, payload: bytes, *, expires: bool = False, verify: bool = True
+    ) -> int:
+        """Store a record; return its sequence. `verify` finds out whether it is stored if there is no clear answer."""
         headers = _EXPECTED_SEQUENCE % key.sequence
         if expires:
             headers += self._expiry
@@ -277,9 +281,13 @@ class Journal:
             sequence = (await self._jetstream.publish(subject, payload, headers=headers)).sequence
         except WrongSequence:
             fence.sending.discard(token)
+            if not verify:
+                raise Conflict(f"{subject}: another writer has committed", refused=True) from None
             return await self._find_stored(subject, commit_id, refused=True)
-        except (TimeoutError, NotJetStream):
+        except (TimeoutError, NotJetStream) as error:
             fence.suspect(token)
+            if not verify:
+                raise Unsettled(f"{subject}: the stream did not answer") from error
             sequence = await self._find_stored(subject, commit_id)
         except PublishError as error:
             fence.sending.discard(token)

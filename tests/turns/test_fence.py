@@ -312,3 +312,29 @@ async def test_nothing_is_published_or_answered_after_the_lease(system: Probe) -
         DropCount("nothing_is_published"),
     ):
         assert "the service is stopping" in str(await answer(system, message))
+
+
+async def test_a_reader_is_answered_soon_if_a_touch_gets_no_answer(
+    system: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The touch may be stored all the same. The next reader finds out."""
+    await system.bus.command(Add("k", 1))
+    await hold(system, monkeypatch, Add("other", 1))
+    jetstream = system.served("counter").jetstream
+    publish, get_last, reads = jetstream.publish, jetstream.get_last, list[Any]()
+
+    async def lost(*args: Any, **kwargs: Any) -> Any:
+        await publish(*args, **kwargs)
+        raise TimeoutError
+
+    async def counting(*args: Any, **kwargs: Any) -> Any:
+        reads.append(args)
+        return await get_last(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jetstream, "publish", lost)
+        patch.setattr(jetstream, "get_last", counting)
+        with pytest.raises(NotDelivered, match="cannot be touched now"):
+            await value(system, "k")
+    assert len(reads) == 1, "it was loaded once"
+    assert await value(system, "k") == 1 and await system.bus.command(Add("k", 1)) == Count("k", 2)
