@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of the soak")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="directory for data and logs, which are kept")
+    parser.add_argument("--table", action="store_true", help="print the table of docs/guarantees.md at the end")
     arguments = parser.parse_args()
     if arguments.list:
         for name, scenario in ALL.items():
@@ -33,6 +34,10 @@ def main() -> int:
         run(name, arguments.seed, short=arguments.short, seconds=arguments.seconds, keep=arguments.keep)
         for name in arguments.only or ALL
     ]
+    if arguments.table:
+        print("\n| Scenario | Faults | lost | twice | reads | stale | longest stall, s | took, s |")
+        print("|---|---|---|---|---|---|---|---|")
+        print("\n".join(map(row, results)))
     if reads := sum(result.reads for result in results):
         # A control must find stale answers; they are not counted.
         stale = sum(result.stale for result in results if not result.name.startswith("control-"))
@@ -71,6 +76,14 @@ def run(name: str, seed: int, *, short: bool = False, seconds: float = 60.0, kee
     else:
         print(f"    logs and data: {directory}")
     return result
+
+
+def row(result: Result) -> str:
+    """Return a result as a row of the table in docs/guarantees.md; a dash for a figure that it does not measure."""
+    reads, stale = (f"{result.reads:,}", f"{result.stale:,}") if result.reads else ("–", "–")
+    stall = f"{result.stall:.2f}" if result.stall else "–"
+    counts = f"{result.lost:,} | {result.twice:,} | {reads} | {stale} | {stall} | {result.seconds:.0f}"
+    return f"| `{result.name}` | {result.faults} | {counts} |"
 
 
 def describe(result: Result, short: bool = False) -> str:

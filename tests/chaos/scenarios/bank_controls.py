@@ -39,6 +39,8 @@ async def control_bank_effects(setting: Setting) -> Result:
     result = Result("control-bank-effects", setting.seed)
     await refuse_commits(replace(setting, short=True), result, ["stored-effects"])
     seen = any("made of nothing" in problem for problem in result.problems)
+    made = result.figures["made of nothing, executed although refused"].partition(",")[0]
+    result.faults = f"stored-effects off: {result.faults}; {made} made of nothing"
     result.problems.clear()
     result.require(seen, "nested commands leave early, but no money was made: the suite cannot detect this fault")
     return result
@@ -52,6 +54,7 @@ async def _stale(setting: Setting, name: str, faults: Faults, without: list[str]
         directory.mkdir()
         await faults(replace(setting, short=True, seed=setting.seed + number, directory=directory), result, without)
         result.problems.clear()
+        result.faults = f"{' and '.join(without)} off: {result.faults}"
         if result.stale:
             return result
     result.problems.append(f"{' and '.join(without)} off, but no answer is stale: the suite cannot detect this fault")
