@@ -51,6 +51,7 @@ class Drain:
         stop: Stops the consumers and discovery.
         save: Stores what the next owner reads at its start.
         fence: Knows the keys with a commit whose outcome is unknown.
+        follow: Makes lists contain what a successor stores from now on, or no longer does so.
         wait_idle: Waits until the keys may be given up, given whether a standby waits for them: `Host.wait_idle`.
     """
 
@@ -66,6 +67,7 @@ class Drain:
         stop: Callable[[], Awaitable[None]],
         save: Callable[[], Awaitable[None]],
         fence: Fence,
+        follow: Callable[[bool], None],
         wait_idle: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._served = served
@@ -77,6 +79,7 @@ class Drain:
         self._stop = stop
         self._save = save
         self._fence = fence
+        self._follow = follow
         self._wait_idle = wait_idle
         self._in_process: list[Callable[[], None]] = []
         """Each ends the direct way from handlers of this process to one endpoint."""
@@ -162,6 +165,7 @@ class Drain:
             if _are_few(busy):
                 # No await between the look at the busy keys and this: a request must not make another key busy.
                 self._leave_in_process()
+                self._follow(True)
                 settled = self._fence.settled_but(busy)
                 if await lease.hand_over(sorted(busy), end - time.monotonic(), settled):
                     self._reports = reports
@@ -169,9 +173,10 @@ class Drain:
             logger.warning("%s: the keys are not handed over yet: %s", served.name, error)
         if self._reports is None or busy is None:
             await reports.stop()
+            self._follow(False)
             self._serve_in_process()
             return False
-        self._turns.hand_over(lease.end)
+        self._turns.hand_over(busy, lease.end)
         reports.begin(busy)
         logger.info("%s: handed over before %d keys are finished: %s", served.name, len(busy), self._unfinished())
         return True

@@ -59,7 +59,7 @@ from runtime.storage.relay import Relay
 from runtime.storage.state import States
 from runtime.storage.streams import StreamChanged
 from runtime.storage.unreadable import UnreadableRecords
-from runtime.turns.copies import Copies
+from runtime.turns.copies import Copies, Successor
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
@@ -115,7 +115,8 @@ class Serving:
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
         self._drain = Drain(
             served, lease, self.endpoints, self.turns, self.workers, self.relay,
-            stop=self._stop, save=self._save, fence=self.fence, wait_idle=wait_idle,
+            stop=self._stop, save=self._save, fence=self.fence, follow=self._follow_successor,
+            wait_idle=wait_idle,
         )  # fmt: skip
         self._subscriptions: list[Subscription] = []
         self._reconnected = asyncio.Event()
@@ -236,6 +237,13 @@ class Serving:
                 self.turns.keys.release(entry)
 
         return list(await asyncio.gather(*(state(token) for token in tokens)))
+
+    def _follow_successor(self, follow: bool) -> None:
+        """Make lists contain what a successor stores from now on, or no longer do so."""
+        if (indexes := self.indexes) is not None:
+            served, keys, after = self.served, self.turns.keys, self.relay.checkpoint.last
+            successor = Successor(served.jetstream, served.names, keys, self.journal, indexes, after)
+            indexes.refresh = successor.refresh if follow else None
 
     def _on_loss(self) -> None:
         """Forget the copies of a stream that has lost messages, and begin again."""

@@ -54,7 +54,7 @@ class Indexes:
         self._known: dict[str, tuple[tuple[Any, Position], ...]] = {}
         """For each key token, its group and its position in each index."""
         self.refresh: Callable[[], Awaitable[None]] | None = None
-        """Called before each page while a former owner still finishes some keys: tells `update` their newest states."""
+        """Called before each page while two owners have keys, during a hand-over: tells `update` the states that the other one stores."""
 
     def __len__(self) -> int:
         """Return the number of keys that have a state."""

@@ -7,7 +7,7 @@ no former owner can write a newer record any more (ADR 016).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Any
 
 from runtime.errors import NotDelivered, PublishError
@@ -56,6 +56,8 @@ class Keys(dict[str, Key[Work]]):
         """Keys that a former owner still finishes; None if there is none."""
         self._handed_over_at = 0
         """The last sequence of the stream at the hand-over; 0 before it."""
+        self._finishing: Set[str] = frozenset()
+        """The tokens of the keys that are finished here after the hand-over."""
         self._on_foreign: Callable[[], None] = lambda: None
         self._clock = time.monotonic()
         """Time of the last eviction. All keys used since share this one object as their time of use."""
@@ -99,9 +101,10 @@ class Keys(dict[str, Key[Work]]):
         self.held = HeldKeys([self.use(token_key(token)) for token in tokens], self._load_held)
         return self.held
 
-    def hand_over(self, on_foreign: Callable[[], None]) -> None:
-        """Call `on_foreign` from now on if a record is read that the successor has written."""
+    def hand_over(self, busy: Set[str], on_foreign: Callable[[], None]) -> None:
+        """Call `on_foreign` from now on if a record of a `busy` key is read that the successor has written."""
         self._handed_over_at = self._relay.checkpoint.last
+        self._finishing = busy
         self._on_foreign = on_foreign
 
     async def latest(self, key: Key[Work]) -> Any:
@@ -249,7 +252,7 @@ class Keys(dict[str, Key[Work]]):
         if record is None:
             key.seen = number
             return
-        foreign = self._handed_over_at and key.sequence > self._handed_over_at
+        foreign = key.token in self._finishing and key.sequence > self._handed_over_at
         if foreign and not self._journal.fence.is_own(record.commit_id):
             self._on_foreign()
         self._publish_left(key, record)

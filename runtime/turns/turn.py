@@ -7,7 +7,7 @@ the outbox to the relay. A message that comes again, after whatever was killed, 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Set
 from typing import Any
 
 from runtime.actor.call import Basis, CallScope, Lists, Requests, TurnCall
@@ -154,13 +154,13 @@ class Turns:
         key = self.keys.get(token)
         return key is not None and (key.active or key.pending is not None)
 
-    def hand_over(self, on_foreign: Callable[[], None]) -> None:
-        """Take note that a successor has the keys, and waits until the busy ones are finished here.
+    def hand_over(self, busy: Set[str], on_foreign: Callable[[], None]) -> None:
+        """Take note that a successor has the keys, and waits until the `busy` ones are finished here.
 
         `on_foreign` is called if it has written such a key nevertheless, because it believes that this process is gone.
         """
         self.handed_over = True
-        self.keys.hand_over(on_foreign)
+        self.keys.hand_over(busy, on_foreign)
 
     async def end_hold(self, token: str, gone: bool) -> None:
         """Let the messages of a held key run: its former owner has finished it, or is gone.

@@ -27,6 +27,7 @@ from tests.support.handing import (
     MarkLong,
     MarkOnce,
     MarksWatcher,
+    MarkThenList,
     Refuse,
 )
 from tests.support.handlers import RUN_COUNTS, gate
@@ -147,6 +148,35 @@ async def test_a_handler_reaches_the_new_owner_of_other_keys(nats_server: Embedd
         assert (await bus.query(GetMarks("other"))).marks == ("before", "after", "nested")
         assert (await bus.query(GetMarks("slow"))).marks == ("before", "both")
         await asyncio.wait_for(ended, 10)
+
+
+@pytest.mark.parametrize("resident", [True, False], ids=["in memory", "read again"])
+async def test_a_handler_lists_what_it_has_sent_to_the_new_owner(
+    nats_server: EmbeddedServer, namespace: str, resident: bool
+) -> None:
+    name = f"then list {resident} {namespace}"
+    RUN_COUNTS["mark slow list"] = 0
+    async with (
+        connected(nats_server, namespace) as bus,
+        process(nats_server, namespace, Marking) as (first, ended),
+    ):
+        await first.wait_serving()
+        for key in ("slow", "other"):
+            await bus.command(Mark(key, "before"))
+        sent = asyncio.ensure_future(bus.command(MarkThenList("slow", ["other", "new"], name), timeout=30))
+        await until(lambda: RUN_COUNTS["mark slow list"])
+        async with process(nats_server, namespace, Marking) as (second, _):
+            await until(lambda: second.hosts[0].standby)
+            first.stop()
+            await until(second.hosts[0].ready.is_set, SOON)
+            await bus.command(Mark("other", "after"), timeout=SOON)
+            if not resident:
+                await Probe.of(first).evict("marks", "slow")
+            gate(name).set()
+            found = [(each.name, each.marks) for each in await sent]
+            assert found == [("other", ("before", "after", "nested")), ("slow", ("before",)), ("new", ("nested",))]
+            assert (await bus.query(GetMarks("slow"))).marks == ("listed",)
+            await asyncio.wait_for(ended, 10)
 
 
 async def test_a_handler_that_calls_its_own_key_is_refused_at_once(nats_server: EmbeddedServer, namespace: str) -> None:

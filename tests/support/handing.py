@@ -65,6 +65,14 @@ class MarkBoth(Command[int], actor="marks", key="name"):
     gate: str
 
 
+class MarkThenList(Command[list[Marks]], actor="marks", key="name"):
+    """Waits at the gate, adds a mark to two other keys, changes itself, and returns all keys as its handler lists them."""
+
+    name: str
+    others: list[str]
+    gate: str
+
+
 class MarkOnce(Command[None], actor="marks", key="source"):
     """Does the same by an event whose reaction has one attempt, and fails in it when the gate opens the first time."""
 
@@ -140,6 +148,16 @@ class Marking(Actor[Marks], indexes=[Index(order="count")]):
         own = await self.query(GetMarks(message.name))
         self.state = Marks(message.name, (*own.marks, "both"), own.count + 1)
         return count
+
+    @command
+    async def mark_then_list(self, message: MarkThenList) -> list[Marks]:
+        RUN_COUNTS[f"mark {message.name} list"] += 1
+        await gate(message.gate).wait()
+        for other in message.others:
+            await self.command(Mark(other, "nested"))
+        items = (await self.list(order="-count", limit=1000)).items
+        self.state = Marks(message.name, ("listed",), 1)
+        return items
 
     @command
     async def mark_once(self, message: MarkOnce) -> None:
