@@ -15,7 +15,7 @@ import msgspec
 
 from runtime.errors import ActorError, PublishError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode, NotJetStream, WrongSequence
+from runtime.nats.jetstream.errors import STORAGE_CODES, ApiError, ErrorCode, NotJetStream, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.options import Options
 from runtime.storage.dedup import DedupStore
@@ -293,6 +293,9 @@ class Journal:
             fence.sending.discard(token)
             if error.err_code == ErrorCode.MESSAGE_TOO_LARGE:
                 raise RecordTooLarge(subject, len(payload), await self._stream_limit(len(headers))) from error
+            if error.err_code in STORAGE_CODES and await self._is_replicated():
+                fence.suspect(token)
+                raise Unsettled(f"{subject}: the leader of the stream did not store the record: {error}") from error
             raise NotStored(str(error)) from error
         except BaseException:
             fence.suspect(token)  # This process stops, and the record may be stored.
@@ -303,6 +306,14 @@ class Journal:
         elif self.on_loss is not None:
             self.on_loss()
         return sequence
+
+    async def _is_replicated(self) -> bool:
+        """Return whether a record that the leader has failed to store may be in another replica, the leader of later."""
+        try:
+            info = await self._jetstream.stream_info(self._names.turns_stream)
+        except (ApiError, PublishError, TimeoutError):
+            return True
+        return int(info.config.get("num_replicas", 1)) > 1
 
     async def _stream_limit(self, headers: int) -> int:
         """Return the most bytes of a record that the stream takes, if somebody has given it a limit of its own."""

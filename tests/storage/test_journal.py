@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime import NotDelivered, Options
+from runtime import NotDelivered, Options, PublishError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, WrongSequence
+from runtime.nats.jetstream.errors import STORAGE_CODES, ApiError, WrongSequence
 from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.fence import Fence
@@ -138,6 +138,31 @@ async def test_a_commit_without_an_answer_is_verified(bench: Bench, monkeypatch:
         monkeypatch.setattr(bench.jetstream, "get_last", unanswered)
         with pytest.raises(Unsettled, match="it is not known"):
             await commit(journal, key, Count("k", 2), [handled("m2")], [])
+
+
+@pytest.mark.parametrize("code", STORAGE_CODES)
+@pytest.mark.parametrize(("replicas", "outcome"), [(1, NotStored), (3, Unsettled), (None, Unsettled)])
+async def test_a_record_that_a_leader_did_not_store_may_be_in_another_replica(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, code: int, replicas: int | None, outcome: type[Exception]
+) -> None:
+    journal, key, info = bench.journal(), StoredKey("k", "k"), bench.jetstream.stream_info
+    await journal.load(key)
+
+    async def full(*args: Any, **kwargs: Any) -> Any:
+        raise PublishError("no space left", code)
+
+    async def replicated(*args: Any, **kwargs: Any) -> Any:
+        if replicas is None:
+            raise TimeoutError
+        found = await info(*args, **kwargs)
+        found.config["num_replicas"] = replicas
+        return found
+
+    monkeypatch.setattr(bench.jetstream, "publish", full)
+    monkeypatch.setattr(bench.jetstream, "stream_info", replicated)
+    with pytest.raises(outcome):
+        await commit(journal, key, Count("k", 1), [handled("m1")], [])
+    assert journal.fence.settled == (outcome is NotStored)
 
 
 async def test_a_commit_shows_that_the_stream_has_lost_messages(bench: Bench) -> None:

@@ -17,6 +17,7 @@ class ErrorCode(IntEnum):
     CLUSTER_NO_PEERS = 10005
     CLUSTER_NOT_ACTIVE = 10006
     CONSUMER_NOT_FOUND = 10014
+    INSUFFICIENT_RESOURCES = 10023
     MESSAGE_NOT_FOUND = 10037
     SEQUENCE_NOT_FOUND = 10043
     MESSAGE_TOO_LARGE = 10054
@@ -26,6 +27,7 @@ class ErrorCode(IntEnum):
     STREAM_NAME_IN_USE = 10058
     STREAM_NOT_FOUND = 10059
     STREAM_REPLICAS_NOT_SUPPORTED = 10074
+    STORE_FAILED = 10077
     WRONG_LAST_MESSAGE_ID = 10070
     WRONG_LAST_SEQUENCE = 10071
     CONSUMER_ALREADY_EXISTS = 10148
@@ -39,6 +41,9 @@ class ErrorCode(IntEnum):
 
 WRONG_SEQUENCE_CODES: Final = frozenset({ErrorCode.WRONG_LAST_SEQUENCE, ErrorCode.WRONG_LAST_SEQUENCE_CONSTANT})
 """The refusals of an expected sequence."""
+
+STORAGE_CODES: Final = frozenset({ErrorCode.INSUFFICIENT_RESOURCES, ErrorCode.STORE_FAILED})
+"""The failures of the storage of a leader. Other replicas may have stored the message."""
 
 INVALID_SCHEDULE_CODES: Final = frozenset({ErrorCode.SCHEDULE_PATTERN_INVALID, ErrorCode.SCHEDULE_TIME_ZONE_INVALID})
 """The refusals of a schedule that no retry can cure."""
