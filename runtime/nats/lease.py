@@ -19,7 +19,7 @@ from runtime.nats.jetstream.configs import SECOND, StreamConfig
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease_take_over import Candidate, TakeOver, recent
-from runtime.nats.lease_value import Finishing, Holder, Kind, Released, holder_of, is_removal, kind_of
+from runtime.nats.lease_value import Finishing, Holder, Kind, Released, holder_of, is_removal, kind_of, left_in
 from runtime.wire import header_block
 
 logger = logging.getLogger("actorloom.nats")
@@ -209,11 +209,38 @@ class Lease:
         try:
             await self._put_release(settled, left)
         except (ActorError, TimeoutError) as error:
-            self._warn(f"was not handed over: {error}")
-            self._start_renewal()
-            return False
+            if not await self._is_handed_over(left.tokens):
+                self._warn(f"was not handed over: {error}")
+                return False
         self._valid_until, self._handed_over = sent + seconds, True
         return self.held()
+
+    async def _is_handed_over(self, tokens: tuple[str, ...]) -> bool:
+        """Return whether a hand-over without a clear answer is stored, and exclude that it is stored later.
+
+        A renewal carries the same sequence, so only one of both can be stored. If it is this one, renewals go on.
+        """
+        while self.held():
+            try:
+                async with asyncio.timeout(self._time_left()):
+                    try:
+                        await self._write_value()
+                    except WrongSequence:
+                        last = await self._jetstream.get_last(self._stream, self._subject)
+                        left = left_in(last)
+                        if left is not None and (left.holder, left.tokens) == (self.holder, tokens):
+                            return True
+                        if last is None or not self._is_ours(last):
+                            break
+                        self._sequence = last.sequence  # The cancelled renewal was stored.
+                        continue
+            except (ActorError, TimeoutError):
+                await asyncio.sleep(min(self._ttl / 16, self._time_left()))
+            else:
+                self._start_renewal()
+                return False
+        self._lose("the outcome of a hand-over is unknown, or another process has taken it")
+        return False
 
     def end(self) -> None:
         """Hold the lease no longer, though the time of a hand-over is not over: the next holder has not waited for it."""

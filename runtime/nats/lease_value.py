@@ -122,6 +122,14 @@ def released_by(stored: StoredMessage) -> Released | None:
         return None
 
 
+def left_in(stored: StoredMessage | None) -> Finishing | None:
+    """Return what a former owner still finishes, as the newest message of a key says; None if nothing."""
+    if stored is None:
+        return None
+    said = released_by(stored) or holder_of(stored)
+    return said.left if said is not None else None
+
+
 def lifetime(stored: StoredMessage) -> float | None:
     """Return the seconds that the server keeps a value, or None if it has no lifetime of at most an hour."""
     found = _SECONDS.fullmatch(header_block.get(stored.headers, header_block.TTL) or "")

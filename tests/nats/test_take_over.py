@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from runtime import clocks
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream import api
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage, SuccessResponse
 from runtime.nats.lease import Lease, bucket_config
 from runtime.nats.lease_take_over import recent
@@ -270,6 +272,57 @@ async def test_a_giver_that_has_finished_before_anybody_took_over_leaves_nothing
     await second.acquire()
     assert second.clean and second.left is None
     await second.release()
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["taken at once", "nobody waits"])
+async def test_a_hand_over_whose_answer_is_lost_is_one_if_it_is_stored(
+    jetstream: JetStream, namespace: str, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giver = await first_holder(jetstream, namespace, ttl=4.0)
+    second = lease(jetstream, namespace, "second")
+    waiting = asyncio.create_task(second.acquire())
+    await until(lambda: second.waiting)
+    if not taken:
+        waiting.cancel()
+    publish, lost = jetstream.publish, asyncio.Event()
+
+    async def losing(subject: str, payload: bytes, **options: Any) -> Any:
+        ack = await publish(subject, payload, **options)
+        if payload or lost.is_set():
+            return ack
+        lost.set()
+        if taken:
+            await waiting
+        raise TimeoutError
+
+    monkeypatch.setattr(jetstream, "publish", losing)
+    assert await giver.hand_over(["a"], 30.0)
+    assert giver.held() and not giver.lost.is_set()
+    await (waiting if taken else second.acquire())
+    assert second.clean and second.left is not None and second.left.tokens == ("a",)
+    await asyncio.gather(second.release(), giver.release())
+
+
+async def test_a_hand_over_that_is_not_stored_cannot_be_stored_later(
+    jetstream: JetStream, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    giver = await first_holder(jetstream, namespace, ttl=4.0)
+    publish, held = jetstream.publish, list[Any]()
+
+    async def holding(subject: str, payload: bytes, **options: Any) -> Any:
+        if payload:
+            return await publish(subject, payload, **options)
+        held.append((subject, payload, options))
+        raise TimeoutError
+
+    monkeypatch.setattr(jetstream, "publish", holding)
+    assert not await giver.hand_over(["a"], 30.0)
+    assert giver.held() and not giver.lost.is_set()
+    ((subject, payload, options),) = held
+    with pytest.raises(WrongSequence):
+        await publish(subject, payload, **options)
+    monkeypatch.setattr(jetstream, "publish", publish)
+    await giver.release()
 
 
 async def test_a_lost_holder_hands_nothing_over(jetstream: JetStream, namespace: str) -> None:
