@@ -11,6 +11,7 @@ Used from outside:
 - `overrun`: how long a handler may go on after it was cancelled, and where a task waits.
 - `served`: the parts of an actor that its components share.
 
-The other modules are internal: `keys` and `key` (the keys in memory and their lanes), `blocked` (keys whose first message
-waits for another attempt), `held` (keys that a former owner still finishes) and `commit` (the commits of finished turns).
+The other modules are internal: `attempt` (one run of a handler, and the search for what was handled before), `nested` (its requests),
+`keys` and `key` (the keys in memory and their lanes), `blocked` (keys whose first message waits for another attempt), `held` (keys
+that a former owner still finishes) and `commit` (the commits of finished turns).
 """

@@ -6,42 +6,26 @@ the outbox to the relay. A message that comes again, after whatever was killed, 
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Set
 from typing import Any
 
-from runtime.actor.call import Basis, CallScope, Lists, Requests, TurnCall
-from runtime.actor.handler import Handler
-from runtime.actor.invoke import make_invoke
-from runtime.actor.outcome import Outcome, settle
-from runtime.errors import IdReused, NotDelivered, PublishError, RequestError
-from runtime.nats.jetstream.errors import ApiError
+from runtime.actor.call import Lists, Requests, TurnCall
+from runtime.errors import RequestError
 from runtime.storage.journal import Journal
-from runtime.storage.record import Handled, Unreadable
 from runtime.storage.relay import Relay
 from runtime.telemetry import attach, detach
 from runtime.turns.admission import Admission
+from runtime.turns.attempt import Abandoned, Attempts, StaleState
 from runtime.turns.blocked import BlockedKeys
 from runtime.turns.commit import Commits
 from runtime.turns.failures import failure_of
 from runtime.turns.key import Key, Pending
-from runtime.turns.keys import Keys, Unconfirmed
-from runtime.turns.nested import NestedRequests
+from runtime.turns.keys import Keys
 from runtime.turns.served import Served
-from runtime.turns.work import Rerun, Work, check_deadline
+from runtime.turns.work import Rerun, Work
 from runtime.turns.workers import Workers
 from runtime.wire.ids import id_time
 from runtime.wire.subjects import token_of
-
-logger = logging.getLogger("actorloom.turns")
-
-
-class _StaleState(Exception):
-    """The state on which a handler ran was not stored: the message runs again."""
-
-
-class _Abandoned(BaseException):
-    """A handler has ended after its message, which `Turns.release` has finished."""
 
 
 class Turns:
@@ -83,17 +67,10 @@ class Turns:
             owns,
             served.connection.clock,
         )
+        self.attempts = Attempts(served, journal, self.keys, self.commits, requests, lists, owns)
         self._served = served
         self._keyed = served.keyed
         self._options = options
-        self._invoke = make_invoke(served.actor)
-        self._states = states = served.actor.state_codec
-        self._copy = states.copy if states is not None and states.mutable else None
-        self._scopes: dict[str, CallScope] = {}
-        """By the source of the handler."""
-        self._journal = journal
-        self._requests = NestedRequests(requests, owns, options.timeout)
-        self._lists = lists
         self._workers = Workers(options.concurrency, served.crashed, served.overruns())
         self._blocked = BlockedKeys(self._put)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,7 +101,7 @@ class Turns:
         known = key.find(work.id) if key.active and work.remembered else None
         if known is not None and (not forced or work.repeats(known)):
             # Handled already: it need not wait for the running message (the job whose acceptance it asks for, say).
-            self._repeat(work, known)
+            self.attempts.repeat(work, known)
             return
         if not forced and key.depth >= self._options.lane:
             raise self.admission.overloaded(f"the lane of key {work.key!r} is full")
@@ -275,16 +252,16 @@ class Turns:
                 key = _own_key(work)
                 await self.keys.ensure_loaded(key)
                 if (handled := key.find(work.id)) is not None:
-                    self._repeat(work, handled)
+                    self.attempts.repeat(work, handled)
                     return
-            call, outcome = await self._handle(work, None)
+            call, outcome = await self.attempts.run_handler(work, None)
             if not self.commits.changes(None, work, outcome):
                 self.commits.nothing_to_commit(call, work, outcome)
                 return
             work.lane = key = key or _own_key(work)
             key.loaded = True
             await self.commits.run(key, self.commits.stage(key, work, call, outcome))
-        except _Abandoned:
+        except Abandoned:
             return
         except BaseException as error:
             failure = failure_of(error, self._served.exit, self._workers.survives_cancellation)
@@ -309,12 +286,12 @@ class Turns:
         staged, failure = False, None
         exits: list[BaseException] = []
         try:
-            staged = await self._attempt(key, work, before)
-        except _StaleState:
+            staged = await self.attempts.run(key, work, before)
+        except StaleState:
             await self.commits.wait_committed(key)
             self._requeue(key, work)
             return
-        except _Abandoned:
+        except Abandoned:
             return
         except BaseException as error:
             failure = failure_of(error, exits.append, self._workers.survives_cancellation)
@@ -323,27 +300,9 @@ class Turns:
                 work.abandon()
                 raise
         if failure is not None:
-            # The state on which it failed must be stored before anybody hears of the failure.
-            await self.commits.wait_committed(key)
-            if before is not None and before.undone:
-                self._requeue(key, work)
-                return
-            try:
-                if work.generation and not await self.keys.confirm(key, work.generation):
-                    self._requeue(key, work)
-                    return
-            except RequestError as error:
-                failure = error
-            if not self.owns():
-                self._abandon(key, work)
-                return
-            for asked in exits:
-                self._served.exit(asked)
-            rerun = await work.failed(failure)
-            if rerun is not None:
-                self._block(key, work, rerun)
-                return
-        elif staged and (pending := key.pending) is not None and pending.committing and self.commits.full(pending):
+            await self._fail(key, work, before, failure, exits)
+            return
+        if staged and (pending := key.pending) is not None and pending.committing and self.commits.full(pending):
             await self.commits.wait_committed(key)
         self._run_next(key)
         if staged and (pending := key.pending) is not None and not pending.committing:
@@ -351,112 +310,31 @@ class Turns:
             if not key.sequence:
                 self.keys.release(key)
 
-    async def _attempt(self, key: Key[Work], work: Work, before: Pending | None) -> bool:
-        """Run the handler. Return True if the turn is staged for a commit, False if the message is finished."""
-        work.generation = 0
-        if not key.loaded:
-            await self.keys.ensure_loaded(key)
-        generation = key.generation
-        if key.pending is not None and work.id in key.pending.ids:
-            await self.commits.wait_committed(key)
-        handled = key.find(work.id)
-        if handled is None and work.remembered and key.may_have_entry(work.id, work.sent_at):
-            handled = await self._look_up(key, work)
-        if handled is not None:
-            self._repeat(work, handled)
-            return False
-        if key.generation != generation:
-            raise _StaleState
-        work.generation = generation
-        pending = key.pending
-        state = pending.head if pending is not None and pending.committing else key.state
-        basis = before or (None if key.readable else Unconfirmed(self.keys, key, generation))
-        call, outcome = await self._handle(work, state, basis)
-        changes = self.commits.changes(state, work, outcome)
-        if not changes:
-            await self.commits.wait_committed(key)
-            if not key.readable and key.generation == generation:
-                work.generation = 0
-                await self.keys.confirm(key, generation)
-        if (before is not None and before.undone) or key.generation != generation:
-            raise _StaleState
-        if changes:
-            self.commits.stage(key, work, call, outcome)
-        elif not self.owns():
-            raise NotDelivered(f"{self._served.name}: the service is stopping")
+    async def _fail(
+        self, key: Key[Work], work: Work, before: Pending | None, failure: BaseException, exits: list[BaseException]
+    ) -> None:
+        """End a message whose handler has failed, or let it run again. `exits` ask for the end of the process."""
+        # The state on which it failed must be stored before anybody hears of the failure.
+        await self.commits.wait_committed(key)
+        if before is not None and before.undone:
+            self._requeue(key, work)
+            return
+        try:
+            if work.generation and not await self.keys.confirm(key, work.generation):
+                self._requeue(key, work)
+                return
+        except RequestError as error:
+            failure = error
+        if not self.owns():
+            self._abandon(key, work)
+            return
+        for asked in exits:
+            self._served.exit(asked)
+        rerun = await work.failed(failure)
+        if rerun is not None:
+            self._block(key, work, rerun)
         else:
-            self.commits.nothing_to_commit(call, work, outcome)
-        return changes
-
-    async def _handle(self, work: Work, state: Any, basis: Basis | None = None) -> tuple[TurnCall, Outcome]:
-        """Run the handler on `state`, and return its call and its outcome. No command of it leaves before `basis` allows it."""
-        if work.deadline:
-            check_deadline(work, "before the message could be handled")
-        handler = work.handler
-        if work.ran:
-            work.message = work.decode_again()
-        work.ran = True
-        call = TurnCall(
-            scope=self._scopes.get(handler.source) or self._make_scope(handler),
-            key=work.key,
-            state=state if self._copy is None else self._copy(state),
-            message_id=work.id,
-            deadline=work.deadline,
-            chain=work.chain,
-            attempt=work.attempt,
-            attempts=work.attempts,
-            basis=basis,
-        )
-        work.running = call
-        try:
-            try:
-                value = await self._invoke(handler, call, work.message)
-            except BaseException as error:
-                if call.ended:
-                    raise _Abandoned from error
-                if call.cut is not None:
-                    raise call.cut from error
-                raise
-            finally:
-                if work.running is call:
-                    work.running = None
-            if call.ended:
-                raise _Abandoned
-            if call.cut is not None:
-                raise call.cut
-            if work.deadline:
-                check_deadline(work, "while the message was handled; nothing was committed")
-            return call, work.pack(settle(handler, call, value, state, self._states))
-        finally:
-            call.ended = True
-            work.commanded |= call.departed > 0
-
-    def _repeat(self, work: Work, handled: Handled) -> None:
-        """Answer a message whose id was handled before. Raises `IdReused` if the id was that of another message."""
-        if not work.repeats(handled):
-            contract = work.handler.contract
-            raise IdReused(
-                f"{self._served.names.prefix}{contract.actor}.{contract.op}.{contract.name}: the id was used for another "
-                f"message: use a new id for each {contract.op}"
-            )
-        work.succeeded(handled.reply, True)
-
-    def _make_scope(self, handler: Handler) -> CallScope:
-        scope = CallScope(self._served.name, self._requests, self._lists, handler.source, self._served.connection.clock)
-        self._scopes[handler.source] = scope
-        return scope
-
-    async def _look_up(self, key: Key[Work], work: Work) -> Handled | None:
-        """Return the dedup entry of a message; None if it was not handled before."""
-        try:
-            return await self._journal.dedup.find(key.token, work.id)
-        except Unreadable as error:
-            self._journal.unreadable.report(error, "messages that may have been handled before are refused")
-            raise
-        except (TimeoutError, PublishError, ApiError) as error:
-            raise NotDelivered(
-                f"{self._served.name}: the lookup of messages that were handled before failed; try again"
-            ) from error
+            self._run_next(key)
 
     def _put(self, work: Work) -> None:
         """Have a worker run `work`."""

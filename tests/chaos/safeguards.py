@@ -26,9 +26,9 @@ from runtime.storage.fence import Fence
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Outgoing
 from runtime.storage.relay import Relay
-from runtime.turns import turn
+from runtime.turns import attempt
+from runtime.turns.attempt import Attempts
 from runtime.turns.nested import NestedRequests
-from runtime.turns.turn import Turns
 from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import Names, key_token
 
@@ -50,7 +50,7 @@ def _replace(owner: Any, name: str, replacement: Any) -> None:
 def _deduplication() -> None:
     """No handled message is recognized, and events are published without an id."""
 
-    async def look_up(self: Turns, key: Any, work: Any) -> None:
+    async def look_up(self: Attempts, key: Any, work: Any) -> None:
         return None
 
     event_headers = outbox_messages.event_headers
@@ -59,7 +59,7 @@ def _deduplication() -> None:
         return _MESSAGE_ID.sub(b"", event_headers(*args))
 
     _replace(StoredKey, "find", lambda self, message_id: None)
-    _replace(Turns, "_look_up", look_up)
+    _replace(Attempts, "_look_up", look_up)
     _replace(outbox_messages, "event_headers", without_id)
 
 
@@ -185,7 +185,7 @@ def _deadlines() -> None:
     def unchecked(work: Any, when: str) -> None:
         return None
 
-    _replace(turn, "check_deadline", unchecked)
+    _replace(attempt, "check_deadline", unchecked)
 
 
 def _stored_effects() -> None:

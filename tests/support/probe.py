@@ -124,7 +124,7 @@ class Probe(testing.System):
     def disown(self, actor: str) -> None:
         """Let the clock say that the lease has ended, as after a pause, before the host has noticed it."""
         turns = self._serving(actor).turns
-        turns.owns = turns.commits._owns = lambda: False
+        turns.owns = turns.commits._owns = turns.attempts._owns = lambda: False
 
     def drain(self, actor: str) -> None:
         """Drain one actor."""
