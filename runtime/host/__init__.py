@@ -9,6 +9,6 @@ Used from outside:
 - `signals`: the first signal drains, the second ends the process.
 
 The other modules are internal: `standby`, `serving` (the parts of one ownership), `drain`, `handover` (keys that are busy in a
-drain), `ending`, `health` (the HTTP port), `refusals`
+drain), `ending`, `restarts` (what follows a failure), `hooks` (`on_start` and `on_stop`), `health` (the HTTP port), `refusals`
 (missing permissions) and `reports` (what does not work, for the doctor).
 """

@@ -9,34 +9,21 @@ A host calls `on_start` of its actor, and then repeats *ownerships* until it dra
 3. **End.** A drain finishes the work in hand first. After a lost lease or a failure, the work in hand is abandoned; the
    next owner gets it again from JetStream. In both cases the lease is released last.
 
-Four things can go wrong, and count differently:
-
-- *A lost lease* takes the host back to standby, as often as it happens. No part of this process has failed, and a new
-  process would not help against a slow network. The loss of a lease takes its time to live, so it cannot loop fast.
-- *A missing permission* takes it back to standby too, as often as it happens: another process may have it, and it may be
-  given back. `/readyz` has the reason meanwhile.
-- *A server that cannot serve now* (no answer, a cluster without a leader) does so too, after a growing pause and as often
-  as it happens. The first creation of the streams is repeated in the same way.
-- *A failed part* (a crashed task, a deleted consumer, a refused request) does so too, after a growing pause. Most of
-  these failures pass, and a restart creates deleted consumers and streams again. A host that fails more than five times
-  within a minute has a cause that restarts do not remove. `run` then raises `HostFailed`, and the process ends, so that
-  its supervisor sees it.
+`runtime.host.restarts` decides what follows a failure.
 """
 
 import asyncio
 import logging
-import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from runtime.actor.base import Actor
-from runtime.backoff import Backoff
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.errors import ActorError
 from runtime.faults import error_text, log_fault
 from runtime.host.ending import end_ownership
 from runtime.host.hooks import Hooks
+from runtime.host.restarts import LeaseLost, Restarts
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby
 from runtime.nats.connection import Connection, PermissionDenied
@@ -51,23 +38,6 @@ from runtime.turns.served import Served
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.host")
-
-_RESTARTS = 5
-"""Restarts that a host may have within `_RESTART_WINDOW`. One more failure ends it."""
-_RESTART_WINDOW = 60.0
-"""Seconds over which restarts are counted."""
-_BACKOFF = Backoff(first=0.2, longest=2.0)
-"""The pauses before a restart. They have no jitter."""
-_PERMISSION_PAUSE = 1.0
-"""Seconds before the next ownership after the server has refused a subject."""
-
-
-class HostFailed(ActorError):
-    """A host failed more often than its restart intensity allows."""
-
-
-class LeaseLost(ActorError):
-    """The lease of the keys was lost: to another owner, or because NATS did not confirm a renewal in time."""
 
 
 class Deployment(Bounded, frozen=True, kw_only=True):
@@ -136,19 +106,12 @@ class Host:
         """`on_start` and `on_stop` of the actor."""
         self.refusals: Callable[[str], list[str]] = lambda actor: []
         """Returns what the server refuses to an actor of this process."""
-        self.failure = ""
-        """The failure after which the host begins again; empty if there was none since it served last."""
-        self._refused_subject = ""
-        """The subject that the server has refused last; empty since the host served."""
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
-        self._passing = 0
-        """The failures since the host served that were those of a server that could not serve."""
         self._drain = asyncio.Event()
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
-        self._restarts: deque[float] = deque(maxlen=_RESTARTS)
-        """The times of the last failures."""
+        self._restarts = Restarts(actor.name)
         self._serving: Serving | None = None
         self._lease: Lease | None = None
         self._left: list[asyncio.Future[None]] = []
@@ -174,13 +137,8 @@ class Host:
                     await self._serve_once()
                 except StateLost:
                     raise
-                except LeaseLost as error:
-                    self.failure = str(error)
-                    logger.warning("%s: back to standby: %s", self.name, error)
-                except PermissionDenied as error:
-                    await self._wait_for_permission(error)
                 except (ActorError, TimeoutError, OSError) as error:
-                    await (self._wait_for_server(error) if is_passing(error) else self._back_off(error))
+                    await self._pause(self._restarts.note(error))
         finally:
             try:
                 # The handlers that were left alone may use what `on_stop` closes.
@@ -235,6 +193,11 @@ class Host:
     def holder(self) -> str:
         """The name of this process as an owner of keys."""
         return self.served.holder
+
+    @property
+    def failure(self) -> str:
+        """The failure after which the host begins again; empty if there was none since it served last."""
+        return self._restarts.failure
 
     @property
     def problems(self) -> list[str]:
@@ -293,14 +256,12 @@ class Host:
             while not self._drain.is_set():
                 try:
                     if await self._unless_draining(self._create_streams()):
-                        self.failure = ""
+                        self._restarts.failure = ""
                         break
-                except PermissionDenied as error:
-                    await self._wait_for_permission(error)
                 except (ActorError, TimeoutError) as error:
-                    if not is_passing(error):
+                    if not isinstance(error, PermissionDenied) and not is_passing(error):
                         raise
-                    await self._wait_for_server(error)
+                    await self._pause(self._restarts.note(error))
         finally:
             self._prepared.set()
         # The actors of a process may react to each other, in a cycle too: each finds the streams of the others.
@@ -328,8 +289,7 @@ class Host:
             if not await self._unless_draining(serving.start()):
                 return
             self._serving = serving
-            self.failure = self._refused_subject = ""
-            self._passing = 0
+            self._restarts.forget()
             self.ready.set()
             logger.info("%s: %s", self.name, self._summary())
             error = await self._wait_for_end(lease)
@@ -381,30 +341,6 @@ class Host:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _wait_for_permission(self, error: PermissionDenied) -> None:
-        """Pause after a refusal. It does not count as a failure: a new process would not help, and it may be cured."""
-        if error.subject != self._refused_subject:
-            logger.error("%s: back to standby until the server permits it: %s", self.name, error)
-        self.failure, self._refused_subject = str(error), error.subject
-        await self._unless_draining(asyncio.sleep(_PERMISSION_PAUSE))
-
-    async def _wait_for_server(self, error: BaseException) -> None:
-        """Pause after a failure that passes by itself. It does not count: a new process would find the same server."""
-        self._passing += 1
-        failure = str(error) or type(error).__name__
-        if failure != self.failure:
-            self.failure = failure
-            logger.warning("%s: waits for the server: %s", self.name, failure)
-        await self._unless_draining(asyncio.sleep(_BACKOFF.nominal(self._passing)))
-
-    async def _back_off(self, error: BaseException) -> None:
-        """Count a failure, and pause before the next ownership. Raises `HostFailed` for one failure too many."""
-        now = time.monotonic()
-        self.failure = str(error) or type(error).__name__
-        logger.warning("%s: back to standby: %s", self.name, error)
-        if len(self._restarts) == _RESTARTS and now - self._restarts[0] < _RESTART_WINDOW:
-            raise HostFailed(
-                f"{self.name} failed {_RESTARTS + 1} times within {_RESTART_WINDOW:.0f} s, last: {error}"
-            ) from error
-        self._restarts.append(now)
-        await self._unless_draining(asyncio.sleep(_BACKOFF.nominal(len(self._restarts))))
+    async def _pause(self, seconds: float) -> None:
+        if seconds:
+            await self._unless_draining(asyncio.sleep(seconds))

@@ -27,9 +27,11 @@ from runtime import (
     command,
     query,
 )
+from runtime.backoff import Backoff
 from runtime.client.bus import Bus
-from runtime.host.host import Deployment, Host, HostFailed
+from runtime.host.host import Deployment, Host
 from runtime.host.process import Runner
+from runtime.host.restarts import HostFailed
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
@@ -313,8 +315,8 @@ async def test_lost_leases_do_not_count_as_failures_of_the_host(
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
         host: Host = runner.hosts[0]
         bounded = deque[float](maxlen=1)
-        monkeypatch.setattr(host, "_restarts", bounded)
-        monkeypatch.setattr("runtime.host.host._RESTARTS", 1)  # The second failure would end the host.
+        monkeypatch.setattr(host._restarts, "_counted", bounded)
+        monkeypatch.setattr("runtime.host.restarts._RESTARTS", 1)  # The second failure would end the host.
         for number in range(3):
             await until(host.ready.is_set)
             assert (await bus.command(Add("a"))).value == number + 1
@@ -334,7 +336,7 @@ async def test_a_host_restarts_after_a_failure_until_there_are_too_many(
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
         await runner.wait_serving()
         host: Host = runner.hosts[0]
-        monkeypatch.setattr(host, "_back_off", quick(host))
+        monkeypatch.setattr("runtime.host.restarts._BACKOFF", Backoff(first=0.0, longest=0.0))
         for number in range(5):
             host.crashed(RuntimeError(f"crash {number}"))
             await until(lambda: not host.ready.is_set())
@@ -343,24 +345,6 @@ async def test_a_host_restarts_after_a_failure_until_there_are_too_many(
         host.crashed(RuntimeError("one too many"))
         with pytest.raises(HostFailed, match=r"counter failed 6 times within 60 s, last: .*one too many"):
             await asyncio.wait_for(work, 10)
-
-
-def quick(host: Host) -> Any:
-    """Return the back-off of the host without its pause."""
-    failed, pause = host._back_off, host._unless_draining
-
-    async def without_pause(error: BaseException) -> None:
-        async def at_once(work: Any) -> bool:
-            work.close()
-            return True
-
-        host._unless_draining = at_once  # type: ignore[method-assign]
-        try:
-            await failed(error)
-        finally:
-            host._unless_draining = pause  # type: ignore[method-assign]
-
-    return without_pause
 
 
 async def test_a_closed_connection_ends_the_runner(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -76,7 +76,7 @@ class Probe(testing.System):
 
     def fail_for_good(self, actor: str) -> None:
         """Report a failure that exceeds the restart limit of the host, which then ends its process."""
-        restarts = self._host(actor)._restarts
+        restarts = self._host(actor)._restarts._counted
         restarts.extend([time.monotonic()] * (restarts.maxlen or 0))
         self.crash(actor)
 
@@ -86,7 +86,7 @@ class Probe(testing.System):
 
     def restarts(self, actor: str) -> int:
         """Return how many failures the host counts toward its restart limit."""
-        return len(self._host(actor)._restarts)
+        return len(self._host(actor)._restarts._counted)
 
     def ownership(self, actor: str) -> object:
         """Return an object that stays the same for one ownership; None in standby."""
