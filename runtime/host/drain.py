@@ -28,6 +28,10 @@ _DRAIN_TIMEOUT = 20.0
 """Seconds that a drain may take. Unfinished work is left to the next owner."""
 _QUIET = 0.2
 """Seconds for which a drain waits for the messages in hand before it hands the keys over to a standby."""
+_FORMER = 10.0
+"""Seconds for which a drain serves on at most, until a former owner has finished its keys."""
+_LOOK = 0.02
+"""Seconds between two looks whether it has."""
 _NO_STANDBY = 0.5
 """Seconds between two looks for a standby, if there was none."""
 _MOST_BUSY = 256
@@ -95,6 +99,7 @@ class Drain:
         end = time.monotonic() + _DRAIN_TIMEOUT
         try:
             async with asyncio.timeout(_DRAIN_TIMEOUT):
+                await self._wait_for_former()
                 await self._stop()
                 await self._finish_in_hand(subscriptions, end)
                 await self._relay.drain()
@@ -118,6 +123,18 @@ class Drain:
         """Answer the successor no more."""
         if self._reports is not None:
             await self._reports.stop()
+
+    async def _wait_for_former(self) -> None:
+        """Serve on while messages run here and a former owner finishes some keys, if there is a standby.
+
+        It can wait for one former owner only. So the keys cannot be handed over yet, and nobody else would serve them.
+        """
+        lease, end, standby = self._lease, time.monotonic() + _FORMER, False
+        while lease is not None and lease.left is not None and self._turns.busy and time.monotonic() < end:
+            standby = standby or await has_standby(self._served)
+            if not standby:
+                return
+            await asyncio.sleep(_LOOK)
 
     async def _finish_in_hand(self, subscriptions: Sequence[Subscription], end: float) -> None:
         """Leave NATS, and finish the messages in hand. Handlers of this process can still send requests meanwhile.

@@ -282,6 +282,36 @@ async def test_a_new_owner_that_drains_leaves_the_busy_keys_to_the_next_one(
         await until_seen(bus, "slow", ("before", name, "later"))
 
 
+async def test_a_new_owner_with_slow_handlers_serves_until_the_former_one_has_finished(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    """Three processes are restarted one after another beside slow handlers."""
+    name, own = f"former {namespace}", f"own {namespace}"
+    async with (
+        draining(nats_server, namespace, Mark("slow", name, name), started=f"mark slow {name}") as (
+            bus,
+            sent,
+            second,
+            _,
+        ),
+        process(nats_server, namespace, Marking, ttl=1.0) as (third, _),
+    ):
+        await until(lambda: third.hosts[0].standby)
+        later = asyncio.ensure_future(bus.command(Mark("own", own, own), timeout=30))
+        await until(lambda: RUN_COUNTS[f"mark own {own}"])
+        second.stop()
+        for number in range(20):
+            assert await bus.command(Mark("other", f"after {number}"), timeout=SOON) == number + 2
+            await asyncio.sleep(0.02)
+        gate(name).set()
+        assert await sent[0] == 2
+        await until(third.hosts[0].ready.is_set, SOON)
+        assert await bus.command(Mark("other", "third"), timeout=SOON) == 22 and not later.done()
+        gate(own).set()
+        assert await later == 1
+        assert (await bus.query(GetMarks("own"))).marks == (own,)
+
+
 async def test_a_new_owner_that_drains_finishes_the_messages_that_wait_for_the_former_one(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:

@@ -11,6 +11,7 @@ TABLE = Path(__file__).parents[2] / "docs" / "operations.md"
 
 BOUNDS = [
     ("a drain", drain._DRAIN_TIMEOUT),
+    ("of these, for a former owner", drain._FORMER),
     ("of these, for quiet", drain._QUIET),
     ("the close of", ending.CLOSE_TIMEOUT),
     ("of these, for cancelled handlers", overrun.CLOSE_GRACE),
