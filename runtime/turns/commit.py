@@ -15,18 +15,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import SpanKind
 
 from runtime.actor.call import TurnCall
 from runtime.actor.outcome import Outcome
 from runtime.errors import Overloaded, TooLarge
 from runtime.faults import log_fault
 from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
-from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outgoing
+from runtime.storage.record import Handled, Outgoing
 from runtime.storage.relay import Relay
-from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish, inject
+from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish
 from runtime.telemetry.bursts import Bursts
 from runtime.turns.key import Key, Pending
+from runtime.turns.staged import Staged, last_of, outbox_of, portion
 from runtime.turns.work import Rerun, Work, storage_error
 from runtime.wire.ids import id_time
 from runtime.wire.server_clock import ServerClock
@@ -42,35 +43,11 @@ class _NotOwned(Exception):
 _MAX_STAGED = 64
 """Turns that may be staged behind one commit; at this number the lane waits."""
 
-_MAX_BYTES = 131_072
-"""Bytes of replies and events that one commit adds at most, unless one turn has more: a record must fit one message."""
-
 _PUBLISH_TIMEOUT = 2.0
 """Seconds for which a large record waits until the events before it are published and leave it."""
 
 _MAX_RERUNS = 10
 """How often a turn runs again because another writer was faster."""
-
-
-class Staged:
-    """One turn that has run, with everything it leaves behind if its commit succeeds."""
-
-    __slots__ = ("call", "handled", "outcome", "outgoing", "span", "work")
-
-    def __init__(
-        self, work: Work, call: TurnCall, outcome: Outcome, handled: Handled, outgoing: list[Outgoing], span: Span
-    ) -> None:
-        self.work = work
-        self.call = call
-        self.outcome = outcome
-        self.handled = handled
-        self.outgoing = outgoing
-        self.span = span
-
-    @property
-    def size(self) -> int:
-        """The bytes of its reply, events and timers in a record, without names and ids."""
-        return len(self.handled.reply) + sum(len(each.body) + len(each.trace) for each in self.outgoing)
 
 
 class Commits:
@@ -114,8 +91,11 @@ class Commits:
 
         Runs in the turn's trace context. Raises `TooLarge` if an event or timer is too large for a message.
         """
-        outgoing = self._outgoing(key, call, outcome) if outcome.events or outcome.timers else []
-        at = max(self._clock.now(), id_time(work.id) or 0.0, work.sent_at or 0.0)
+        now = self._clock.now()
+        outgoing: list[Outgoing] = []
+        if outcome.events or outcome.timers:
+            outgoing = outbox_of(call, outcome, key.token if self._keyed else NO_KEY, now, self._journal.max_body)
+        at = max(now, id_time(work.id) or 0.0, work.sent_at or 0.0)
         handled = Handled(work.id, msgspec.Raw(outcome.reply), at, work.fingerprint)
         span = self._template.child() if self._traced else NO_SPAN
         pending = key.pending
@@ -148,7 +128,7 @@ class Commits:
             if key.touching is not None:
                 await asyncio.shield(key.touching)
             while pending.staged:
-                batch, pending.staged = _portion(pending.staged)
+                batch, pending.staged = portion(pending.staged)
                 try:
                     if key.generation != generation:
                         raise Conflict("the key was read anew", refused=True)
@@ -199,7 +179,7 @@ class Commits:
             return None
         except RecordTooLarge as error:
             if len(batch) > 1:
-                return _last(batch, error.excess)
+                return last_of(batch, error.excess)
         # What earlier turns have left must leave the record first: their replies, and their events.
         if not await self._journal.dedup.move_out(key):
             raise NotStored(
@@ -299,55 +279,3 @@ class Commits:
                 if isinstance(error, SystemExit | KeyboardInterrupt):
                     self._exit(error)
                 log_fault(logger, "%s: an on_commit callback failed", self._names.actor, error=error)
-
-    def _outgoing(self, key: Key[Work], call: TurnCall, outcome: Outcome) -> list[Outgoing]:
-        """Return the outbox entries for the events and timers of a turn."""
-        trace = inject().decode()
-        now = self._clock.now()
-        limit = self._journal.max_body - len(trace)
-        outgoing: list[Outgoing] = []
-        for (event_id, event, token), body in zip(call.emitted, outcome.events, strict=True):
-            name = type(event).__name__
-            _check_size(name, body, limit)
-            outgoing.append(Outgoing(event_id, EVENT, name, token or NO_KEY, msgspec.Raw(body), now, trace))
-        token = key.token if self._keyed else NO_KEY
-        for (timer_id, timer), body in zip(call.timers, outcome.timers, strict=True):
-            raw = msgspec.Raw(body)
-            if timer.message is None:
-                outgoing.append(Outgoing(timer_id, CANCEL, "Cancelled", token, raw, now, trace, timer.name))
-                continue
-            kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
-            name = type(timer.message).__name__
-            _check_size(name, body, limit)
-            outgoing.append(
-                Outgoing(
-                    timer_id, kind, name, token, raw, now + timer.after, trace, timer.name, timer.schedule, timer.zone
-                )
-            )
-        return outgoing
-
-
-def _check_size(name: str, body: bytes, limit: int) -> None:
-    """Raise `TooLarge` if the body of an event or timer leaves no room for its headers in one message."""
-    if len(body) > limit:
-        raise TooLarge(f"{name}: it would have {len(body):,} bytes, and an event or timer may have {limit:,}")
-
-
-def _last(batch: list[Staged], excess: int) -> list[Staged]:
-    """Return the turns at the end of a batch that hold at least `excess` bytes; at least one, and never all."""
-    first = len(batch) - 1
-    while first > 1 and sum(one.size for one in batch[first:]) < excess:
-        first -= 1
-    return batch[first:]
-
-
-def _portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:
-    """Split the staged turns into those of the next commit, within `_MAX_BYTES`, and the rest."""
-    if len(staged) == 1:
-        return staged, []
-    size = 0
-    for number, one in enumerate(staged):
-        size += one.size
-        if number and size > _MAX_BYTES:
-            return staged[:number], staged[number:]
-    return staged, []

@@ -1,0 +1,96 @@
+"""A turn that has run and is not stored yet: what it leaves, and which of these turns share a commit."""
+
+import msgspec
+from opentelemetry.trace import Span
+
+from runtime.actor.call import TurnCall
+from runtime.actor.outcome import Outcome
+from runtime.errors import TooLarge
+from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outgoing
+from runtime.telemetry import inject
+from runtime.turns.work import Work
+from runtime.wire.subjects import NO_KEY
+
+_MAX_BYTES = 131_072
+"""Bytes of replies and events that one commit adds at most, unless one turn has more: a record must fit one message."""
+
+
+class Staged:
+    """One turn that has run, with everything it leaves behind if its commit succeeds."""
+
+    __slots__ = ("call", "handled", "outcome", "outgoing", "span", "work")
+
+    def __init__(
+        self, work: Work, call: TurnCall, outcome: Outcome, handled: Handled, outgoing: list[Outgoing], span: Span
+    ) -> None:
+        self.work = work
+        self.call = call
+        self.outcome = outcome
+        self.handled = handled
+        self.outgoing = outgoing
+        self.span = span
+
+    @property
+    def size(self) -> int:
+        """The bytes of its reply, events and timers in a record, without names and ids."""
+        return len(self.handled.reply) + sum(len(each.body) + len(each.trace) for each in self.outgoing)
+
+
+def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body: int) -> list[Outgoing]:
+    """Return the outbox entries for the events and timers of a turn. Runs in the turn's trace context.
+
+    Args:
+        call: The call of its handler.
+        outcome: What the handler leaves.
+        token: The token of its key, or `NO_KEY`.
+        now: The time of the server in Unix seconds.
+        max_body: The bytes that a body and its trace context may have.
+
+    Raises:
+        TooLarge: An event or timer is too large for a message.
+    """
+    trace = inject().decode()
+    limit = max_body - len(trace)
+    outgoing: list[Outgoing] = []
+    for (event_id, event, event_token), body in zip(call.emitted, outcome.events, strict=True):
+        name = type(event).__name__
+        _check_size(name, body, limit)
+        outgoing.append(Outgoing(event_id, EVENT, name, event_token or NO_KEY, msgspec.Raw(body), now, trace))
+    for (timer_id, timer), body in zip(call.timers, outcome.timers, strict=True):
+        raw = msgspec.Raw(body)
+        if timer.message is None:
+            outgoing.append(Outgoing(timer_id, CANCEL, "Cancelled", token, raw, now, trace, timer.name))
+            continue
+        kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
+        name = type(timer.message).__name__
+        _check_size(name, body, limit)
+        outgoing.append(
+            Outgoing(timer_id, kind, name, token, raw, now + timer.after, trace, timer.name, timer.schedule, timer.zone)
+        )
+    return outgoing
+
+
+def portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:
+    """Split the staged turns into those of the next commit, within `_MAX_BYTES`, and the rest."""
+    if len(staged) == 1:
+        return staged, []
+    size = 0
+    for number, one in enumerate(staged):
+        size += one.size
+        if number and size > _MAX_BYTES:
+            return staged[:number], staged[number:]
+    return staged, []
+
+
+def last_of(batch: list[Staged], excess: int) -> list[Staged]:
+    """Return the turns at the end of a batch that hold at least `excess` bytes; at least one, and never all."""
+    first = len(batch) - 1
+    while first > 1 and sum(one.size for one in batch[first:]) < excess:
+        first -= 1
+    return batch[first:]
+
+
+def _check_size(name: str, body: bytes, limit: int) -> None:
+    """Raise `TooLarge` if the body of an event or timer leaves no room for its headers in one message."""
+    if len(body) > limit:
+        raise TooLarge(f"{name}: it would have {len(body):,} bytes, and an event or timer may have {limit:,}")
