@@ -50,7 +50,11 @@ class HeldKeys:
 
     async def refresh(self) -> None:
         """Read the newest record of every held key, so that the indexes have its state."""
-        await asyncio.gather(*(self.read(token) for token in self._keys))
+        await asyncio.gather(*(self._refresh(token) for token in self._keys))
+
+    async def _refresh(self, token: str) -> None:
+        with suppress(Unreadable):  # The journal has logged it, and the list leaves the key out.
+            await self.read(token)
 
     async def end(self, token: str, gone: bool) -> Key[Work] | None:
         """Load a key, and hold it no longer. Return it; None if it is not held. Raises the errors of the load.

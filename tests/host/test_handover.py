@@ -14,6 +14,7 @@ from runtime.client.bus import Bus
 from runtime.host import drain
 from runtime.host.process import Runner
 from runtime.nats.server import EmbeddedServer
+from runtime.wire.subjects import key_token
 from tests.host.test_host import connected, process, until
 from tests.support.handing import (
     GetMarks,
@@ -135,6 +136,21 @@ async def test_a_list_has_what_the_former_owner_has_just_acknowledged(
             orders.append(list(found))
             assert found["slow"] == (await bus.query(GetMarks("slow"))).marks == marks
         assert orders[1:] == [["slow", "other"]] * 3, "the list is in the order of the newest states"
+
+
+async def test_a_list_leaves_out_a_busy_key_whose_record_is_unreadable(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    name = f"unreadable {namespace}"
+    async with draining(nats_server, namespace, Mark("slow", name, name), started=f"mark slow {name}") as (
+        bus, sent, second, _,
+    ):  # fmt: skip
+        probe = Probe.of(second)
+        await probe.jetstream.publish(probe.served("marks").names.turn(key_token("slow")), b"unreadable")
+        assert await listed(bus) == {"other": ("before",)}
+        gate(name).set()
+        await asyncio.gather(*sent, return_exceptions=True)
+        assert await listed(bus) == {"other": ("before",)}
 
 
 async def test_a_handler_reaches_the_new_owner_of_other_keys(nats_server: EmbeddedServer, namespace: str) -> None:
