@@ -32,7 +32,6 @@ owner finds unfinished work in JetStream.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -40,7 +39,7 @@ from typing import Any
 from runtime.actor.metadata import describe_operation, describe_service
 from runtime.actor.metadata_texts import write_operation, write_service
 from runtime.client.bus import Bus
-from runtime.errors import ActorError, ConfigurationError
+from runtime.host.checks import Checks
 from runtime.host.drain import Drain
 from runtime.host.ending import release
 from runtime.host.handover import hold
@@ -68,10 +67,6 @@ from runtime.wire.subjects import QUEUE, token_key
 
 logger = logging.getLogger("actorloom.host")
 
-_TICK = 5.0
-"""Seconds between checks: idle keys, streams and consumers, the relay's checkpoint."""
-_FOLLOW = 0.25
-"""Seconds between looks at the turns stream, as long as a former owner may write."""
 _UNSUBSCRIBE_TIMEOUT = 0.5
 """Seconds that the server may take, at the close, to confirm that it routes no more requests here."""
 
@@ -119,13 +114,12 @@ class Serving:
             wait_idle=wait_idle,
         )  # fmt: skip
         self._subscriptions: list[Subscription] = []
-        self._reconnected = asyncio.Event()
-        """Set by each reconnect."""
         self._discovery: MicroService | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._checkpoint_lease: Lease | None = None
-        self._checks: list[asyncio.Task[None]] = []
-        """The tasks that look at the streams from time to time. They end before the keys are given up."""
+        self._checks = Checks(served, self.turns, self.consumers, self.relay, self.fence)
+        self._checking: list[asyncio.Task[None]] = []
+        """The tasks of the checks. They end before the keys are given up."""
 
     async def start(self) -> None:
         """Start all parts, in the order above. Raises the first error; the caller then calls `close`."""
@@ -152,10 +146,10 @@ class Serving:
         for subscription in self._subscriptions:
             if subscription.error is not None:
                 raise subscription.error
-        self._checks.append(self._spawn(self._tick()))
+        self._checking.append(self._spawn(self._checks.run()))
         if served.keyed:
-            served.connection.on_reconnect.append(self._reconnected.set)
-            self._checks.append(self._spawn(self._follow()))
+            served.connection.on_reconnect.append(self._checks.reconnected.set)
+            self._checking.append(self._spawn(self._checks.follow()))
 
     @property
     def warnings(self) -> list[str]:
@@ -215,7 +209,7 @@ class Serving:
         """Store what a next owner reads at its start: the positions of the consumers, and the checkpoint of the relay."""
         if not self.turns.owns():
             return  # The next owner has stored its own.
-        for task in self._checks:
+        for task in self._checking:
             task.cancel()
         await self.consumers.save_positions()
         await self.relay.save()
@@ -289,44 +283,6 @@ class Serving:
             await lease.lost.wait()
             self.relay.checkpoint.end()
             first = None
-
-    async def _tick(self) -> None:
-        while True:
-            await self.consumers.wait_for_check(_TICK)
-            if not self.turns.owns():
-                # The process was paused, and its lease has expired. Its view is out of date and must not be saved.
-                continue
-            self.turns.keys.evict(self.served.options.idle)
-            try:
-                await self.served.streams.check()
-                await self.relay.sweep()
-                await self.consumers.check()
-            except ConfigurationError:
-                raise
-            except (ActorError, TimeoutError) as error:
-                logger.warning("%s: the checkpoint could not be saved: %s", self.served.name, error)
-
-    async def _follow(self) -> None:
-        """Learn of commits of a former owner that are stored after the take-over, as long as there may be any.
-
-        After each reconnect, look whether the stream is still the same: a server that was restored from a backup has started
-        again.
-        """
-        reconnected, due = self._reconnected, False
-        while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(reconnected.wait(), _FOLLOW if due or self.fence.raised else _TICK)
-            due |= reconnected.is_set()
-            reconnected.clear()
-            if not self.turns.owns() or not (due or self.fence.raised):
-                continue
-            try:
-                await self.relay.foreign.follow()
-                due = False
-            except ConfigurationError:
-                raise
-            except (ActorError, TimeoutError) as error:
-                logger.debug("%s: the turns stream could not be followed: %s", self.served.name, error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until the close. Its failure is a failure of the ownership."""

@@ -170,7 +170,7 @@ async def test_changed_streams_and_consumers_are_reported(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "runtime.host.serving._TICK", 60.0
+        "runtime.host.checks._TICK", 60.0
     )  # otherwise the service restores the stream during the checks
     async with running(Books, Post, url=nats_server.url, namespace=namespace) as system:
         jetstream, names = JetStream(system.connection), Names("books", namespace)
@@ -353,7 +353,7 @@ async def test_the_profiles_of_one_server(tmp_path: Path, namespace: str, name: 
 async def test_the_profile_of_three_servers_and_the_loss_of_a_leader(
     tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.host.serving._TICK", 0.2)
+    monkeypatch.setattr("runtime.host.checks._TICK", 0.2)
     ports = free_ports(9)
     nodes = [(tmp_path / f"n{n}", *ports[3 * n : 3 * n + 3]) for n in range(3)]
     routes = "[" + ", ".join(f"nats-route://127.0.0.1:{node[3]}" for node in nodes) + "]"

@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime.actor.base import Actor
 from runtime.errors import ActorError
-from runtime.host import drain, serving
+from runtime.host import checks, drain
 from runtime.host.host import Deployment
 from runtime.host.process import run
 from runtime.nats.options import ConnectionOptions
@@ -43,7 +43,7 @@ def main() -> int:
 
     die_with_parent()
     setup_logging("INFO", "text")
-    serving._TICK = arguments.tick
+    checks._TICK = arguments.tick
     if arguments.suspendable:
         suspension.install()
     drain._DRAIN_TIMEOUT = arguments.drain

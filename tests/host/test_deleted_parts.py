@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from runtime import Actor, ActorError, Command, command
-from runtime.host import serving
+from runtime.host import checks
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -73,7 +73,7 @@ async def test_an_actor_serves_again_whatever_is_deleted(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, restarted: bool
 ) -> None:
     """With a standby, the owner drains right after the deletion: nobody but the standby can make the part again."""
-    monkeypatch.setattr(serving, "_TICK", 0.1)
+    monkeypatch.setattr(checks, "_TICK", 0.1)
 
     async def one(delete: Deletion) -> None:
         url, space = nats_server.url, f"{namespace}-{delete.__name__}"
@@ -131,7 +131,7 @@ async def test_a_checkpoint_has_an_owner_again_after_its_lease_was_deleted(
 async def test_a_deleted_state_ends_the_owner_and_its_standby(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_TICK", 0.1)
+    monkeypatch.setattr(checks, "_TICK", 0.1)
     monkeypatch.setattr(streams, "_MISSING_PAUSES", (0.05,))
     async with (
         await Connection.connect(ConnectionOptions(url=nats_server.url)) as one,

@@ -103,7 +103,7 @@ async def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr("runtime.host.refusals._SILENCE", 0.5)
     monkeypatch.setattr("runtime.storage.relay._BACKOFF", Backoff(first=0.05, longest=0.2))
     monkeypatch.setattr("runtime.host.restarts._PERMISSION_PAUSE", 0.1)
-    monkeypatch.setattr("runtime.host.serving._TICK", 0.3)
+    monkeypatch.setattr("runtime.host.checks._TICK", 0.3)
     SEEN.clear()
     guarded = Guarded(tmp_path)
     async with guarded.server:

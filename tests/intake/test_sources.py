@@ -122,7 +122,7 @@ async def test_actors_of_a_cycle_find_each_other_in_one_process(
 async def test_a_source_that_is_deleted_is_waited_for(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runtime.host.serving._TICK", 0.1)
+    monkeypatch.setattr("runtime.host.checks._TICK", 0.1)
     monkeypatch.setattr("runtime.storage.streams._MISSING_PAUSES", (0.01, 0.1))
     stream = f"{namespace}-tower-events"
     async with running(Listener, url=nats_server.url, namespace=namespace) as system:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from runtime import Actor, Event, Options, react
-from runtime.host import serving
+from runtime.host import checks
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
@@ -124,7 +124,7 @@ async def test_a_consumer_reads_a_stream_that_was_created_again_from_its_start(
 async def test_a_position_is_saved_while_the_actor_runs_and_only_if_it_has_moved(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_TICK", 0.05)
+    monkeypatch.setattr(checks, "_TICK", 0.05)
     names, stream = Names("book", namespace), Names("stall", namespace).events_stream
     subject = names.position(stream, "book")
     async with running(Book, url=nats_server.url, namespace=namespace) as system:
@@ -138,16 +138,16 @@ async def test_a_position_is_saved_while_the_actor_runs_and_only_if_it_has_moved
         stored = await jetstream.get_last(names.turns_stream, subject)
         assert stored is not None and msgspec.json.decode(stored.payload, type=ConsumerPosition).owner
         consumers = system.consumers("book")
-        checks = 0
+        looks = 0
         check = consumers.check
 
         async def counted() -> None:
-            nonlocal checks
+            nonlocal looks
             await check()
-            checks += 1
+            looks += 1
 
         monkeypatch.setattr(consumers, "check", counted)
-        await system.until(lambda: checks > 3)
+        await system.until(lambda: looks > 3)
         assert await jetstream.get_last(names.turns_stream, subject) == stored
 
 
@@ -186,7 +186,7 @@ async def test_an_actor_serves_while_its_positions_cannot_be_saved_and_saves_the
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(serving, "_TICK", 0.05)
+    monkeypatch.setattr(checks, "_TICK", 0.05)
     names, stream = Names("crier", namespace), Names("stall", namespace).events_stream
 
     async def refuse_above(size: int) -> None:

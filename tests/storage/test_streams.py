@@ -17,7 +17,7 @@ import pytest
 
 from runtime import Actor, Command, DeadlineExceeded, Event, NotDelivered, Options, Query, command, query, react
 from runtime.errors import ActorError, PublishError
-from runtime.host import serving
+from runtime.host import checks
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
@@ -104,7 +104,7 @@ class Keeper(Actor[Total]):
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     HANDLED.clear()
     STOPPED.clear()
-    monkeypatch.setattr(serving, "_TICK", 0.1)
+    monkeypatch.setattr(checks, "_TICK", 0.1)
     monkeypatch.setattr(streams, "_MISSING_PAUSES", (0.01, 0.1))
 
 
@@ -195,7 +195,7 @@ async def test_a_replaced_turns_stream_stops_the_actor(
 async def test_a_command_to_deleted_state_is_refused(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "_TICK", 60.0)
+    monkeypatch.setattr(checks, "_TICK", 60.0)
     async with ending(Till, nats_server.url, namespace, StateLost, "its state is lost") as system:
         await system.bus.command(Pay("a"))
         await jetstream.delete_stream(Names("till", namespace).turns_stream)
