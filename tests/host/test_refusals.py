@@ -194,8 +194,8 @@ async def _reports_nothing(url: str) -> bool:
 
 
 async def test_a_start_and_a_standby_wait_for_a_permission(guarded: Guarded) -> None:
-    guarded.deny(subscribe="shelf.command.>")
     async with await Connection.connect(ConnectionOptions(url=guarded.url)) as connection:
+        guarded.deny(subscribe="shelf.command.>")  # a connection that begins during the reload could be refused
         runner = Runner([Shelf_], connection, Tracing(in_memory=True))
         work = asyncio.ensure_future(runner.run())
         await until(

@@ -19,7 +19,7 @@ from runtime.nats.server import EmbeddedServer
 from tests.support.counting import Add, Counter, GetCount, Wait
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
-from tests.support.process import running_command
+from tests.support.process import running_command, stop_process
 from tests.support.standby import standby
 from tests.support.waiting import until
 
@@ -34,7 +34,7 @@ async def test_an_owner_that_ends_with_a_commit_under_way_says_so(namespace: str
             assert system.is_settled("counter") and first.clean
             adding = asyncio.ensure_future(system.bus.command(Wait("unclean"), timeout=20))
             await until(lambda: RUN_COUNTS["wait unclean"])
-            os.kill(server.pid, signal.SIGSTOP)
+            await stop_process(server.pid)
             try:
                 gate("unclean").set()
                 await until(lambda: not system.is_settled("counter"))

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.waiting import until
+
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 """Seconds for which tests wait for a line or for the end of a process."""
@@ -128,3 +130,14 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     paths = (ROOT, ROOT / "deploy" / "editable")
     return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths)), **(more or {})}
+
+
+async def stop_process(pid: int) -> None:
+    """Stop a process with SIGSTOP, and wait until all of its threads have stopped. They do not stop at once."""
+    os.kill(pid, signal.SIGSTOP)
+    threads = Path(f"/proc/{pid}/task")
+    await until(lambda: all(_state(each) == "T" for each in threads.iterdir()))
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
