@@ -78,6 +78,7 @@ class Consumers:
     def __init__(self, served: Served, turns: Turns, on_stored: Callable[[int], None]) -> None:
         self._served = served
         self._turns = turns
+        self._on_stored = on_stored
         self._active: list[_ActiveConsumer] = []
         self._candidates: list[PoisonCandidates] = []
         self._watches: dict[tuple[str, str], Watch] = {}
@@ -114,7 +115,7 @@ class Consumers:
         commands = list(served.actor.handlers.commands.values())
         own = f"{served.names.prefix}{served.name}"
         if commands:
-            timers = Timers(served, turns, served.names.turns_stream)
+            timers = Timers(served, turns, self._on_stored)
             for handler in commands:
                 timers.add_command(handler)
             await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(f"{own}.timer.>",)))

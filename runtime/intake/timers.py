@@ -5,6 +5,7 @@ in the lane of its key, with retries, and as a dead letter after the last attemp
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from runtime.actor.handler import Handler
@@ -15,6 +16,8 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
 from runtime.storage.streams import TIMERS
+from runtime.turns.served import Served
+from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
@@ -24,10 +27,22 @@ logger = logging.getLogger("actorloom.intake")
 
 
 class Timers(Reactions):
-    """Receives the fired timers of an actor."""
+    """Receives the fired timers of an actor.
+
+    Args:
+        served: The actor, its names and clients.
+        turns: Runs the commands.
+        on_stored: Called with the sequence of each fired timer: the server has stored it in the turns stream, and the
+            checkpoint accounts for it.
+    """
+
+    def __init__(self, served: Served, turns: Turns, on_stored: Callable[[int], None]) -> None:
+        super().__init__(served, turns, served.names.turns_stream)
+        self._on_stored = on_stored
 
     def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a fired timer into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
+        self._on_stored(delivery.stream_sequence)
         tokens = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
         route = self._routes.get(command)

@@ -198,6 +198,19 @@ async def stored_timers(system: Probe, namespace: str) -> list[str]:
     ]
 
 
+async def test_the_sweep_reads_no_timer_that_its_own_process_has_received(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    """Its first two looks at the stream are five seconds apart. The checkpoint accounts for these timers before that."""
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        names = [f"account {number}" for number in range(10)]
+        await asyncio.gather(*(system.bus.command(SetAlarm(name, 0.5, name)) for name in names))
+        await asyncio.gather(*(until_notes(system, name, name) for name in names))
+        await system.wait_published("bell")
+        end = (await system.jetstream.stream_info(f"{namespace}-bell-turns")).state.last_seq
+        await system.until(lambda: system.relay("bell").checkpoint.position >= end, timeout=3)
+
+
 async def test_a_timer_rings_once_after_its_delay(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         start = time.time()
