@@ -7,7 +7,7 @@ import msgspec
 
 from runtime import clocks
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.nats.lease_value import Finishing, Holder, Kind, fault, holder_of, kind_of, lifetime, released_by
+from runtime.nats.lease_value import Finishing, Kind, fault, kind_of, left_in, lifetime, released_by
 from runtime.wire.server_clock import ServerClock
 
 logger = logging.getLogger("actorloom.nats")
@@ -47,8 +47,8 @@ class Candidate:
         self._sequence = -1
         """The sequence of the message that was seen last; 0 if the key was absent; -1 if the next look is the first one."""
         self._since = 0.0
-        self._holder: Holder | None = None
-        """The last holder that was seen."""
+        self._left: Finishing | None = None
+        """What a former holder still finishes, as the last value or release that was seen says."""
         self._lifetime = ttl
         """The lifetime of its value."""
         self.wait = 0.0
@@ -74,8 +74,9 @@ class Candidate:
         if last is not None and kind is Kind.RELEASED and (released := released_by(last)) is not None:
             now = self._clock.now()
             unclean_at = recent(released.unclean_at, now) if released.settled else now
-            left = released.left.read() if released.left is not None else None
-            return TakeOver(clean=released.settled, unclean_at=unclean_at, left=left)
+            # If another process is faster, and ends before its value is seen, this is all that tells it.
+            self._left = released.left.read() if released.left is not None else None
+            return TakeOver(clean=released.settled, unclean_at=unclean_at, left=self._left)
         if kind is Kind.EXPIRED:
             return self._unclean()
         if last is not None and kind is Kind.VALUE:
@@ -90,12 +91,10 @@ class Candidate:
         return self._unclean()
 
     def _see_value(self, last: StoredMessage) -> None:
-        holder = holder_of(last)
-        if holder is not None and holder.left is not None and last.sequence != self._sequence:
-            holder = msgspec.structs.replace(holder, left=holder.left.read())
+        if last.sequence != self._sequence:
+            left = left_in(last)
+            self._left = left.read() if left is not None else None
         self._lifetime = lifetime(last) or self._ttl
-        if holder is None or last.sequence != self._sequence:
-            self._holder = holder
 
     def _is_over(self, sequence: int) -> bool:
         """Return whether the same message, or its absence, was seen for the lifetime of a value."""
@@ -106,8 +105,7 @@ class Candidate:
         return self.wait <= 0
 
     def _unclean(self) -> TakeOver:
-        left = self._holder.left if self._holder is not None else None
-        return TakeOver(clean=False, unclean_at=self._clock.now(), left=left)
+        return TakeOver(clean=False, unclean_at=self._clock.now(), left=self._left)
 
 
 def recent(unclean_at: float, now: float) -> float:

@@ -15,7 +15,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage, SuccessResponse
 from runtime.nats.lease import Lease, bucket_config
-from runtime.nats.lease_take_over import recent
+from runtime.nats.lease_take_over import Candidate, recent
 from runtime.nats.lease_value import Finishing, Kind, kind_of
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
@@ -367,6 +367,27 @@ async def test_a_third_holder_learns_what_the_first_one_still_finishes(jetstream
     assert not third.clean and third.left is not None
     assert (third.left.holder, third.left.tokens) == ("first", ("a",))
     await asyncio.gather(third.release(), giver.release())
+
+
+async def test_a_holder_that_was_slower_learns_it_although_it_sees_no_value_of_the_faster_one(
+    jetstream: JetStream, namespace: str
+) -> None:
+    giver = await first_holder(jetstream, namespace)
+    assert await giver.hand_over(["a"], 30.0)
+    slower = Candidate("orders.0", 1.0, jetstream.connection.clock)
+    assert slower.judge(await stored(jetstream, namespace), used=True) is not None
+    slower.look_anew()  # as after an attempt that is refused, because the other one was faster
+    faster = lease(jetstream, namespace, "faster")
+    await faster.acquire()
+    await faster._stop_renewal()  # as if its process was killed
+
+    async with asyncio.timeout(15):
+        while kind_of(last := await stored(jetstream, namespace)) is not Kind.EXPIRED:
+            await asyncio.sleep(0.05)
+    take_over = slower.judge(last, used=True)
+    assert take_over is not None and not take_over.clean and take_over.left is not None
+    assert (take_over.left.holder, take_over.left.tokens) == ("first", ("a",))
+    await asyncio.gather(faster.release(), giver.release())
 
 
 async def test_a_bucket_of_an_older_version_is_brought_in_line(jetstream: JetStream, namespace: str) -> None:
