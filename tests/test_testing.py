@@ -24,6 +24,8 @@ from tests.support.counting import (
     Reject,
     TooLow,
 )
+from tests.support.handing import Mark, Marking
+from tests.support.handlers import RUN_COUNTS
 
 
 async def test_the_effects_of_a_handler_are_recorded() -> None:
@@ -165,3 +167,16 @@ async def test_a_value_that_does_not_fit_its_type_is_refused() -> None:
 async def test_a_handler_gets_the_key_of_its_message() -> None:
     counter = worker(Counter, message_id="m1")
     assert (await counter.open_count(OpenCount())).name == key_for("m1")
+
+
+async def test_a_handler_that_does_not_end_lets_the_drain_fail_with_its_bound(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"never opened {namespace}"
+    with pytest.raises(TimeoutError, match="did not drain within 0 s"):
+        async with running(Marking, url=nats_server.url, namespace=namespace) as system:
+            asked = asyncio.ensure_future(system.bus.command(Mark("slow", name, name), timeout=30))
+            await system.until(lambda: RUN_COUNTS[f"mark slow {name}"])
+            monkeypatch.setattr("runtime.host.process._SERVING_TIMEOUT", 0.1)
+    with pytest.raises(NotDelivered):
+        await asked

@@ -216,8 +216,10 @@ async def serving(
         with _cancelled_on_exit(runner, work):
             yield runner
         runner.stop()
-        async with asyncio.timeout(_SERVING_TIMEOUT):
-            await work
+        await asyncio.wait({work}, timeout=_SERVING_TIMEOUT)
+        if not work.done():
+            raise TimeoutError(f"the actors did not drain within {_SERVING_TIMEOUT:.0f} s; the log names what still runs")
+        await work
         runner.raise_exit()
     finally:
         work.cancel()
