@@ -218,7 +218,9 @@ async def serving(
         runner.stop()
         await asyncio.wait({work}, timeout=_SERVING_TIMEOUT)
         if not work.done():
-            raise TimeoutError(f"the actors did not drain within {_SERVING_TIMEOUT:.0f} s; the log names what still runs")
+            raise TimeoutError(
+                f"the actors did not drain within {_SERVING_TIMEOUT:.0f} s; the log names what still runs"
+            )
         await work
         runner.raise_exit()
     finally:
