@@ -183,6 +183,9 @@ class Relay:
     async def recover(self) -> int:
         """Publish the outboxes of former owners, from the stored checkpoint on, and become the owner of the checkpoint.
 
+        The new position is stored at once. Processes that die one after another, each soon after its start, would otherwise
+        publish the same outboxes again for longer than the server recognizes a message.
+
         An unreadable record is logged, and fails the messages of its key only. If a newer version of this package wrote it,
         it is held above the checkpoint: a process of that version can publish its outbox.
 
@@ -208,6 +211,7 @@ class Relay:
             return 0
         self._saved = start
         self.checkpoint.begin(max(last, start))
+        await self.save()
         return len(unpublished)
 
     async def sweep(self) -> None:

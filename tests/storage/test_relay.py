@@ -89,8 +89,10 @@ async def test_a_new_owner_publishes_the_outboxes_of_the_former_one(
         saved = await jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.relay.checkpoint")
         assert saved is not None and int(saved.payload) >= position > 0
         await store_unpublished(jetstream, namespace, "k", 7, 8)
-        await store_unpublished(jetstream, namespace, "idle%2Ekey", 9)
+        last = await store_unpublished(jetstream, namespace, "idle%2Ekey", 9)
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
+        saved = await system.jetstream.get_last(f"{namespace}-counter-turns", f"{namespace}.counter.relay.checkpoint")
+        assert saved is not None and int(saved.payload) >= last, "stored at the start: the owner may die at any time"
         events = await system.stored_events("counter")
         assert sorted(amounts(events)) == [1, 7, 8, 9] and amounts(events).index(7) < amounts(events).index(8)
         assert (await system.bus.command(Add("k", 2))).value == 3
