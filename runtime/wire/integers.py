@@ -7,8 +7,20 @@ from msgspec import inspect
 
 from runtime.wire.regex import parts_of
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d{1,9}))?(?![\d.eE+-])')
-"""A string, or a number: its sign, its digits before and behind the point, and its exponent."""
+_SKIPPED = rb'(?:"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[^"\d-]++|-(?!\d)|-?\d++(?![\d.eE+-]))*+'
+"""What holds no number to rewrite: strings, punctuation, and plain integers. It never gives back what it has matched, and a
+string without an end ends with the text: the time is linear in the length of the text, whatever is in it."""
+
+_NUMBER = re.compile(
+    rb"(%b)(?:(-?)(\d++)(?:\.(\d++))?(?:[eE]([+-]?\d{1,9}))?(?![\d.eE+-])|(?:.|\Z))" % _SKIPPED, re.DOTALL
+)
+"""What may be skipped, and a number: its sign, its digits before and behind the point, and its exponent.
+
+A text that is no JSON has other characters in place of a number. One of them is matched, so that the search goes on behind it.
+"""
+
+_MOST = 10_000
+"""The numbers that are rewritten in one body. A body with more of them would hold the event loop for too long."""
 
 _MAX_DIGITS = 309
 """The digits of the largest number that a double can hold."""
@@ -37,7 +49,7 @@ def with_plain_integers(payload: bytes) -> bytes | None:
 
     def plain(match: re.Match[bytes]) -> bytes:
         nonlocal room, found
-        sign, digits, fraction, exponent = match.groups()
+        skipped, sign, digits, fraction, exponent = match.groups()
         if digits is None or (fraction is None and exponent is None):
             return match[0]
         fraction = (fraction or b"").rstrip(b"0")
@@ -52,7 +64,7 @@ def with_plain_integers(payload: bytes) -> bytes | None:
         if len(digits) + zeros > _MAX_DIGITS or (room := room - zeros) < 0:
             return match[0]
         found = True
-        return sign + digits + b"0" * zeros
+        return b"%b%b%b%b" % (skipped, sign, digits, b"0" * zeros)
 
-    text = _TOKEN.sub(plain, payload)
+    text = _NUMBER.sub(plain, payload, _MOST)
     return text if found else None
