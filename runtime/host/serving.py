@@ -168,8 +168,7 @@ class Serving:
 
     async def wait_idle(self) -> None:
         """Wait until the messages in hand are finished. Handlers elsewhere in this process may then send more."""
-        await self.workers.wait_idle()
-        await self.turns.drain()
+        await self._drain.wait_own()
 
     async def drain(self) -> None:
         """Receive no more messages, finish those in hand, and save the state for the next owner, in the order above."""

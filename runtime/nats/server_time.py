@@ -16,6 +16,7 @@ from runtime.clocks import elapsed
 from runtime.errors import PublishError
 from runtime.nats.errors import PermissionDenied
 from runtime.nats.requests import Response
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.server_clock import TOLERATED, ServerClock
 
 logger = logging.getLogger("actorloom.nats")
@@ -139,7 +140,7 @@ class ServerTime:
             return
         try:
             time = _decode(response.payload).server.time.timestamp()
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             self._failed("its answer has no time")
             return
         self._clock.add(sent, received, time)

@@ -8,7 +8,6 @@ Used from outside:
 - `key`: `StoredKey`, the stored half of a key in memory.
 - `fence`: tells which keys a former owner may still write.
 - `journal`: loads and commits records, and looks up handled messages.
-- `fence`: which keys a former owner may still write.
 - `relay`: publishes the events and timers of committed turns.
 - `positions`: the positions of consumers.
 - `status`: what does not work in a process, as it reports to the doctor.

@@ -215,6 +215,10 @@ class Turns:
             await work.failed(error)
             return
         await self.commits.wait_committed(key)
+        await self._answer_failure(key, work, error)
+
+    async def _answer_failure(self, key: Key[Work], work: Work, error: BaseException) -> None:
+        """End a message with `error`, or keep its lane if it asks to run again."""
         rerun = await work.failed(error)
         if rerun is not None:
             self._block(key, work, rerun)
@@ -330,11 +334,7 @@ class Turns:
             return
         for asked in exits:
             self._served.exit(asked)
-        rerun = await work.failed(failure)
-        if rerun is not None:
-            self._block(key, work, rerun)
-        else:
-            self._run_next(key)
+        await self._answer_failure(key, work, failure)
 
     def _put(self, work: Work) -> None:
         """Have a worker run `work`."""
