@@ -66,6 +66,7 @@ class Guarded:
 
     def __init__(self, directory: Path) -> None:
         self._users = directory / "users.conf"
+        self._log = directory / "nats-server.log"
         self._write("", "")
         self.server = EmbeddedServer(port=0, store_dir=directory, config="include './users.conf'")
 
@@ -79,10 +80,19 @@ class Guarded:
         """The URL of a user with all permissions."""
         return f"nats://admin:admin@127.0.0.1:{self.server.port}"
 
-    def deny(self, *, publish: str = "", subscribe: str = "") -> None:
-        """Take the permission for a subject away, and give all others back."""
+    async def deny(self, *, publish: str = "", subscribe: str = "") -> None:
+        """Take the permission for a subject away and give all others back; return when the server has done it.
+
+        The server refuses a connection that begins during a reload, with whatever credentials.
+        """
+        before = self._reloads()
         self._write(publish, subscribe)
         os.kill(self.server.pid, signal.SIGHUP)
+        await until(lambda: self._reloads() > before)
+
+    def _reloads(self) -> int:
+        """Return how often the server has reloaded its configuration."""
+        return self._log.read_text().count("Reloaded server configuration")
 
     def _write(self, publish: str, subscribe: str) -> None:
         denied = "".join(
@@ -171,7 +181,7 @@ async def test_each_refusal_is_seen_and_heals(guarded: Guarded) -> None:
     async with running(Shelf_, url=guarded.url, lease_ttl=2.0) as system, connect(guarded.admin) as bus:
         await system.until(lambda: put(bus, "first"))
         for name, (side, subject, text, act) in CASES.items():
-            guarded.deny(**{side: subject})
+            await guarded.deny(**{side: subject})
             acts = {"ask": lambda: ask(bus), "put": lambda: put(bus, "refused")}
             async with asking(acts.get(act)):
                 await system.until(lambda text=text: any(text in each for each in system.runner.unready_reasons()))
@@ -181,7 +191,7 @@ async def test_each_refusal_is_seen_and_heals(guarded: Guarded) -> None:
                         return any(text in each for each in await findings(guarded.admin))
 
                     await system.until(reported)
-            guarded.deny()
+            await guarded.deny()
             await system.until(lambda: not system.runner.unready_reasons())
             await system.until(lambda name=name: put(bus, name))
             await system.until(lambda name=name: name in SEEN)
@@ -195,13 +205,13 @@ async def _reports_nothing(url: str) -> bool:
 
 async def test_a_start_and_a_standby_wait_for_a_permission(guarded: Guarded) -> None:
     async with await Connection.connect(ConnectionOptions(url=guarded.url)) as connection:
-        guarded.deny(subscribe="shelf.command.>")  # a connection that begins during the reload could be refused
+        await guarded.deny(subscribe="shelf.command.>")
         runner = Runner([Shelf_], connection, Tracing(in_memory=True))
         work = asyncio.ensure_future(runner.run())
         await until(
             lambda: any("shelf is starting: the server refused" in each for each in runner.unready_reasons()), 20
         )
-        guarded.deny()
+        await guarded.deny()
         async with asyncio.timeout(20):
             await runner.wait_ready()
         # The watch of a lease saves time only, but a standby without it would take over late.
@@ -210,10 +220,10 @@ async def test_a_start_and_a_standby_wait_for_a_permission(guarded: Guarded) -> 
             waiting = asyncio.ensure_future(standby.run())
             async with asyncio.timeout(20):
                 await standby.wait_ready()
-            guarded.deny(subscribe="$KV.>")
+            await guarded.deny(subscribe="$KV.>")
             text = "NATS refuses the subscription to $KV.leases.shelf.0"
             await until(lambda: text in standby.unready_reasons(), 20)
-            guarded.deny()
+            await guarded.deny()
             await until(lambda: not standby.unready_reasons(), 20)
             for each in (runner, standby):
                 each.stop()
@@ -231,7 +241,7 @@ async def test_a_drain_ends_in_each_of_these_states(guarded: Guarded) -> None:
             side, subject, text, act = CASES[name]
             async with running(Shelf_, url=guarded.url, lease_ttl=2.0) as system:
                 await system.until(lambda name=name: put(bus, name))
-                guarded.deny(**{side: subject})
+                await guarded.deny(**{side: subject})
                 acts = {"ask": lambda: ask(bus), "put": lambda: put(bus, "refused")}
                 async with asking(acts.get(act)):
                     await system.until(
@@ -241,13 +251,13 @@ async def test_a_drain_ends_in_each_of_these_states(guarded: Guarded) -> None:
                     system.runner.stop()
                     await system.until(lambda system=system: not system.is_serving("shelf"))
             assert loop.time() - began < 15, name
-            guarded.deny()
+            await guarded.deny()
 
 
 async def test_a_start_that_is_refused_is_named_and_ends_with_a_signal(guarded: Guarded) -> None:
     arguments = ("run", "tests.host.test_refusals:Shelf_", "--nats", guarded.url, "--lease-ttl", "1")
     async with connect(guarded.admin) as bus, running_command(*arguments, cwd=ROOT) as first:
-        guarded.deny(publish="*.event.>")
+        await guarded.deny(publish="*.event.>")
         assert await put(bus, "kept")
         await first.until("the server refuses to publish to shelf.event.item_put.a")
         first.signal(signal.SIGTERM)
