@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from runtime.actor.base import Actor
@@ -43,8 +44,15 @@ REACTING = frozenset(POINTS) - {"reply.before", "reply.sent"} - {p for p in POIN
 COMMANDED = frozenset(POINTS) - {"ack.before", "ack.sent"}
 """The points that an actor with commands only reaches."""
 
-ONCE = frozenset({"checkpoint.before", "checkpoint.after", "recover.before", "recover.after"})
-"""The points that a process reaches every few seconds, or once in its life."""
+
+def occurrence(rng: Random, point: str, actors: int, most: int = 40) -> int:
+    """Return at which occurrence of `point` a process with so many actors kills itself.
+
+    An actor reaches ``recover`` once, when it starts, and ``checkpoint`` at the end of that and then every few seconds.
+    All other points occur with each message: one of the first `most` occurrences is chosen.
+    """
+    step = point.partition(".")[0]
+    return rng.randint(1, {"recover": 1, "checkpoint": 2 * actors}.get(step, most))
 
 
 def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:

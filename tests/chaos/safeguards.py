@@ -15,7 +15,7 @@ from runtime.intake.durables import Durables
 from runtime.intake.event_work import EventWork
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
-from runtime.nats.jetstream.responses import ConsumerInfo
+from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage
 from runtime.nats.lease import Lease
 from runtime.nats.lease_take_over import Candidate
 from runtime.storage import outbox_messages, relay
@@ -28,6 +28,7 @@ from runtime.storage.record import Outgoing
 from runtime.storage.relay import Relay
 from runtime.turns import attempt
 from runtime.turns.attempt import Attempts
+from runtime.turns.copies import Copies
 from runtime.turns.nested import NestedRequests
 from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import Names, key_token
@@ -107,6 +108,15 @@ def _fence() -> None:
         return False
 
     _replace(Fence, "needed", needed)
+
+
+def _copies() -> None:
+    """Copies in memory do not learn what other writers store."""
+
+    async def learn(self: Copies, stored: StoredMessage) -> bool:
+        return True
+
+    _replace(Copies, "learn", learn)
 
 
 def _owns() -> None:
@@ -255,6 +265,7 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "check": _sequence_check,
     "lease": _lease,
     "fence": _fence,
+    "copies": _copies,
     "owns": _owns,
     "timer-check": _timer_check,
     "recovery": _recovery,

@@ -11,8 +11,8 @@ Faults = Callable[[Setting, Result, Iterable[str]], Awaitable[None]]
 
 
 async def control_bank_fence(setting: Setting) -> Result:
-    """Without the fence, a commit that is held up past a take-over must leave the successor with stale answers."""
-    return await _stale(setting, "control-bank-fence", hold_commits, ["fence"])
+    """Without the fence, and if copies do not learn either, a commit held up past a take-over must leave stale answers."""
+    return await _stale(setting, "control-bank-fence", hold_commits, ["fence", "copies"])
 
 
 async def control_bank_owns(setting: Setting) -> Result:

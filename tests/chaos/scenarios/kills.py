@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 
 from tests.chaos.cell import Cell, Result, Setting, open_cell, single_cell, timed
-from tests.chaos.faults import COMMANDED, ONCE, POINTS, REACTING
+from tests.chaos.faults import COMMANDED, POINTS, REACTING, occurrence
 from tests.chaos.servers import Servers
 
 
@@ -14,8 +14,8 @@ async def steps(setting: Setting) -> Result:
     rng = setting.rng("steps")
     rounds = setting.size(2, 1)
     cells = 4
-    commanded = [f"{p}:{_times(rng, p)}" for p in POINTS if p in COMMANDED] * rounds
-    reacting = [f"{p}:{_times(rng, p)}" for p in POINTS if p in REACTING] * rounds
+    commanded = [f"{p}:{occurrence(rng, p, actors=2)}" for p in POINTS if p in COMMANDED] * rounds
+    reacting = [f"{p}:{occurrence(rng, p, actors=1)}" for p in POINTS if p in REACTING] * rounds
     rng.shuffle(commanded)
     rng.shuffle(reacting)
     async with timed(result), Servers(setting.directory) as servers:
@@ -30,10 +30,6 @@ async def steps(setting: Setting) -> Result:
     expected = len(commanded) + len(reacting)
     result.require(sum(kills) == expected, f"{sum(kills)} of {expected} armed kills happened")
     return result
-
-
-def _times(rng: Random, point: str) -> int:
-    return 1 if point in ONCE else rng.randint(1, 40)
 
 
 async def _run_steps(

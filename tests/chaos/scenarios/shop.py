@@ -18,7 +18,7 @@ from runtime.wire import header_block
 from runtime.wire.subjects import Names
 from tests.chaos.cell import Result, Setting, timed
 from tests.chaos.customers import Customers, Purchase
-from tests.chaos.faults import ONCE, POINTS
+from tests.chaos.faults import POINTS, occurrence
 from tests.chaos.fleet import Fleet, Program, Worker, until
 from tests.chaos.servers import Servers
 
@@ -63,7 +63,7 @@ async def shop_steps(setting: Setting) -> Result:
     points = [
         point for point in POINTS if not point.startswith("dedup")
     ]  # an order has too few messages for a dedup entry
-    kills = [f"{p}:{1 if p in ONCE else rng.randint(1, 60)}" for p in points * setting.size(3, 1)]
+    kills = [f"{p}:{occurrence(rng, p, len(ACTORS), most=60)}" for p in points * setting.size(3, 1)]
     rng.shuffle(kills)
 
     async def wait(customers: Customers, worker: Worker, servers: Servers) -> None:
