@@ -233,10 +233,13 @@ class Serving:
 
     def _follow_successor(self, follow: bool) -> None:
         """Make lists contain what a successor stores from now on, or no longer do so."""
-        if (indexes := self.indexes) is not None:
+        indexes = self.indexes
+        if indexes is None:
+            return
+        indexes.refresh = None
+        if follow:
             served, keys, after = self.served, self.turns.keys, self.relay.checkpoint.last
-            successor = Successor(served.jetstream, served.names, keys, self.journal, indexes, after)
-            indexes.refresh = successor.refresh if follow else None
+            indexes.refresh = Successor(served.jetstream, served.names, keys, self.journal, indexes, after).refresh
 
     def _on_loss(self) -> None:
         """Forget the copies of a stream that has lost messages, and begin again."""
