@@ -62,7 +62,7 @@ NONE: tuple[Any, ...] = (
     math.nan, math.inf, -math.inf, True, False, "5", "nan", b"5", 1e308, -1e308, 10**400, -(10**400), 1j, [1], {},
     Decimal(5), Decimal("NaN"), Decimal("sNaN"), Decimal("Infinity"), Fraction(5), Integral(),
 )  # fmt: skip
-"""What is no number, or none of any use."""
+"""Values that are no number, or none of any use."""
 
 
 class Item(msgspec.Struct, frozen=True):

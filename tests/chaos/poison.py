@@ -75,7 +75,7 @@ class Ignited(Event, actor="kitchen", key="key"):
 
 
 BURNS = "the slow event burns"
-"""What a process prints each time it begins to handle a slow event."""
+"""The line that a process prints each time it begins to handle a slow event."""
 SLOW = 4.0
 """Seconds that a slow event takes."""
 EXIT = 7

@@ -37,9 +37,9 @@ class Proxy:
         self._passing = asyncio.Event()
 
     def hold(self, *, new: bool = True) -> None:
-        """Hold back what clients send on all connections; unless `new`, on those only that are open now.
+        """Hold back the packets of clients on all connections; unless `new`, on those only that are open now.
 
-        What the server sends is forwarded.
+        The packets of the server are forwarded.
         """
         self._sending.clear()
         self._held.append(self._sending)
@@ -48,7 +48,7 @@ class Proxy:
             self._sending.set()
 
     def release(self) -> None:
-        """Forward what was held back, and what follows."""
+        """Forward the packets that were held back, and those that follow."""
         while self._held:
             self._held.pop().set()
 
@@ -111,7 +111,7 @@ class Proxy:
 
 
 async def _read(source: asyncio.StreamReader, received: asyncio.Queue[bytes]) -> None:
-    """Read at once what arrives, also while it is held: a client that gives up may reset its connection."""
+    """Read packets as soon as they arrive, also while they are held: a client that gives up may reset its connection."""
     try:
         while data := await source.read(65536):
             received.put_nowait(data)

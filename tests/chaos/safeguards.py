@@ -111,7 +111,7 @@ def _fence() -> None:
 
 
 def _copies() -> None:
-    """Copies in memory do not learn what other writers store."""
+    """Copies in memory do not follow the records of other writers."""
 
     async def learn(self: Copies, stored: StoredMessage) -> bool:
         return True

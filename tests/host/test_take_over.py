@@ -1,4 +1,4 @@
-"""Take-overs of an actor: what the next owner learns of the former one, and how long it waits."""
+"""Take-overs of an actor: the facts that the next owner learns about the former one, and how long it waits."""
 
 import asyncio
 import os

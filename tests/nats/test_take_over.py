@@ -1,4 +1,4 @@
-"""Take-overs of a lease: whether the new holder waits, and what it learns of the former one."""
+"""Take-overs of a lease: whether the new holder waits, and the facts that it learns about the former one."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""An actor with a handler of each kind that waits at a gate, for tests of the hand-over. Its state lists what it has handled."""
+"""An actor with a handler of each kind that waits at a gate, for tests of the hand-over. Its state lists the messages that it has handled."""
 
 from typing import Any
 

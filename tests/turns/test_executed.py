@@ -101,7 +101,7 @@ class Faults:
 
 
 async def moved(system: Probe, label: str, events: set[str]) -> list[str]:
-    """Return what has moved because of a program."""
+    """Return the effects of a program."""
     found = [f"the state of {key}" for key in KEYS if label in await labels(system, key)]
     if await system.stored_turn("ledger", label) is not None:
         found.append("the ledger")

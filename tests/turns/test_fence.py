@@ -1,4 +1,4 @@
-"""The fence: what a former owner has sent is refused once its successor has answered, and copies learn of other writers."""
+"""The fence: a commit that a former owner has sent is refused once its successor has answered, and copies learn of other writers."""
 
 import asyncio
 import random

@@ -76,7 +76,7 @@ async def bank_held_commits(setting: Setting) -> Result:
 
 
 async def hold_commits(setting: Setting, result: Result, without: Iterable[str] = ()) -> None:
-    """Hold up what one owner after another sends."""
+    """Hold up the packets of one owner after another."""
     rng = setting.rng("bank-held-commits")
     rounds = setting.size(8, 2)
     async with timed(result), Servers(setting.directory) as servers, AsyncExitStack() as stack:

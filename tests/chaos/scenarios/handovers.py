@@ -126,7 +126,7 @@ async def _without(setting: Setting, result: Result, safeguard: str, found: Call
     Args:
         setting: Parameters of the scenario.
         result: Its result.
-        safeguard: What is switched off.
+        safeguard: The safeguard that is switched off.
         found: Returns whether this has been seen, given the longest stall of the other keys in seconds, and the number of
             stale reads and failed attempts. No further process is drained then.
 
@@ -142,7 +142,7 @@ async def _without(setting: Setting, result: Result, safeguard: str, found: Call
             drained += 1
             failures += failed
             result.stall = max(result.stall, stall)
-            # What the former owner has done at last is missing from the copies of its successor, if anything is.
+            # The last commits of the former owner are missing from the copies of its successor, if any are.
             reads = readers.reads
             await until(lambda reads=reads: readers.reads > reads + _CONTROL_READS, 60, "reads after a hand-over")
             seen = found(result.stall, failures + len(readers.stale))
