@@ -6,6 +6,8 @@ import msgspec
 
 from runtime.backoff import Backoff
 from runtime.bounds import Bounded, Count, CountOrNone, Seconds, SecondsOrForever, SecondsOrNone
+from runtime.errors import ConfigurationError
+from runtime.wire.buckets import BUCKETS
 
 
 class RetryPolicy(Bounded, frozen=True, forbid_unknown_fields=True):
@@ -100,3 +102,11 @@ class Options(Bounded, frozen=True, forbid_unknown_fields=True):
     times and so on."""
     retry: RetryPolicy = RetryPolicy()
     """The retry policy of failing reactions."""
+    partitions: Annotated[int, msgspec.Meta(ge=1, le=BUCKETS)] = 1
+    """Parts of the keys, each of which another process can own: a power of two, 64 at most. All processes of the actor have
+    the same number; it changes by `actorloom repartition`. The other limits of this class hold for each partition."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.partitions & (self.partitions - 1):
+            raise ConfigurationError(f"Options.partitions = {self.partitions}: use a power of two, {BUCKETS} at most")

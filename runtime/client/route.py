@@ -87,7 +87,7 @@ def make_route(
     """
     names = Names(contract.actor, namespace)
     if contract.op == "event":
-        subject = f"{names.prefix}{contract.actor}.event.{contract.name}"
+        subject = names.events(contract.name)
         attributes = semconv.send_attributes(names.event(contract.name, "{key}"), connection.server_address)
         template = tracer.template(f"publish {subject}.{{key}}", SpanKind.PRODUCER, attributes)
         durations: Durations | Publishes = tracer.publishes(attributes)

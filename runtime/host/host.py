@@ -1,15 +1,7 @@
-"""The host of one actor type in one process: standby, ownership, restart after a failure, drain.
+"""The host of one actor type in one process: its start, the owners of its partitions, and its end.
 
-A host calls `on_start` of its actor, and then repeats *ownerships* until it drains:
-
-1. **Standby.** An actor with state has one owner at a time, the holder of its lease. The host waits for the lease. An
-   actor without state has no owner: every process serves it, and skips this step.
-2. **Serving.** The host creates a `Serving`, which catches up, starts to receive messages, and runs until the end of
-   the ownership. It is not reused: after a failure, nothing in memory can be trusted.
-3. **End.** A drain finishes the work in hand first. After a lost lease or a failure, the work in hand is abandoned; the
-   next owner gets it again from JetStream. In both cases the lease is released last.
-
-`runtime.host.restarts` decides what follows a failure.
+A host calls `on_start` of its actor, and then has an `Owner` for each partition of its keys; for an actor that is one whole,
+or has no state, a single one. It ends when all of them have drained, or the first one has failed for good.
 """
 
 import asyncio
@@ -19,22 +11,27 @@ from typing import Any
 
 from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
-from runtime.errors import ActorError
-from runtime.faults import error_text, log_fault
-from runtime.host.ending import end_ownership
+from runtime.errors import ActorError, ConfigurationError
+from runtime.host.announcement import announcement
+from runtime.host.ending import release
 from runtime.host.hooks import Hooks
-from runtime.host.restarts import LeaseLost, Restarts
+from runtime.host.owner import Owner, run_unless
+from runtime.host.restarts import Restarts
 from runtime.host.serving import Serving, make_lease
-from runtime.host.standby import acquire_in_standby
+from runtime.intake.commands import CommandEndpoint
+from runtime.intake.queries import QueryEndpoint
+from runtime.intake.router import Router
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import is_passing
-from runtime.nats.lease import Lease
+from runtime.nats.micro import EndpointStats
 from runtime.options import Options
-from runtime.storage.streams import StateLost, Streams
+from runtime.storage.layout import Layouts
+from runtime.storage.streams import Streams
 from runtime.telemetry import Tracing, semconv
 from runtime.telemetry.bursts import Bursts
 from runtime.turns.served import Served
+from runtime.wire.buckets import Partition
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.host")
@@ -74,15 +71,19 @@ class Host:
         options: Options | None = None,
     ) -> None:
         namespace, replicas = deployment.namespace, deployment.replicas
+        options = options or actor.options
+        if options.partitions > 1 and actor.state_type is None:
+            raise ConfigurationError(
+                f"{actor.name}: partitions = {options.partitions}: an actor without state has no keys"
+            )
         names, jetstream = Names(actor.name, namespace), JetStream(connection)
-        streams = Streams(jetstream, names, replicas)
         self.served = Served(
             actor=actor(),
             names=names,
-            options=options or actor.options,
+            options=options,
             connection=connection,
             jetstream=jetstream,
-            streams=streams,
+            streams=Streams(jetstream, names, replicas),
             tracer=tracing.service(actor.name, version=actor.version, namespace=namespace),
             holder=holder,
             crashed=self.crashed,
@@ -92,12 +93,13 @@ class Host:
             lease_ttl=deployment.lease_ttl,
             replicas=replicas,
         )
+        """The actor as one whole."""
         self.served.tracer.gauge(
             semconv.CLOCK_OFFSET, lambda: connection.clock.skew if connection.clock.known else None
         )
         self.name = actor.name
         self.ready = asyncio.Event()
-        """Set while this process serves the actor."""
+        """Set while this process serves the actor: each partition that it is to own."""
         self.siblings: Sequence[Host] = (self,)
         """All hosts of this process, this one included."""
         self.on_exit: Callable[[BaseException], None] = lambda error: None
@@ -106,16 +108,17 @@ class Host:
         """`on_start` and `on_stop` of the actor."""
         self.refusals: Callable[[str], list[str]] = lambda actor: []
         """Returns what the server refuses to an actor of this process."""
+        self._layouts = Layouts(jetstream, names, replicas)
+        self.owners = [
+            Owner(self.served, Partition(options.partitions, number), self._check_layout, self._wait_idle, self._note)
+            for number in range(options.partitions)
+        ]
+        """The owners of all partitions."""
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
         self._drain = asyncio.Event()
-        self._failure: asyncio.Future[BaseException] | None = None
-        """Ends with the first failure of the current ownership."""
         self._restarts = Restarts(actor.name)
-        self._serving: Serving | None = None
-        self._lease: Lease | None = None
-        self._left: list[asyncio.Future[None]] = []
-        """Wait for the handlers that former ownerships have left alone."""
+        """The failures before the first ownership."""
 
     async def run(self) -> None:
         """Serve until `drain`.
@@ -132,17 +135,11 @@ class Host:
         if not await self.hooks.start():
             return
         try:
-            while not self._drain.is_set():
-                try:
-                    await self._serve_once()
-                except StateLost:
-                    raise
-                except (ActorError, TimeoutError, OSError) as error:
-                    await self._pause(self._restarts.note(error))
+            await self._run_owners()
         finally:
             try:
                 # The handlers that were left alone may use what `on_stop` closes.
-                await asyncio.gather(*self._left, return_exceptions=True)
+                await asyncio.gather(*(owner.end_left() for owner in self.owners))
             finally:
                 await self.hooks.stop()
 
@@ -153,23 +150,25 @@ class Host:
         """
         self.hooks.cancel_start()
         self._drain.set()
+        for owner in self.owners:
+            owner.drain()
 
-    async def wait_idle(self, standby: bool) -> None:
-        """Wait until a drain may give up the keys of this actor. After this, the caller must not await before it does.
+    async def _wait_idle(self, owner: Owner, standby: bool) -> None:
+        """Wait until a drain may give up the keys of `owner`. After this, the caller must not await before it does.
 
         The actors of a process send requests to each other. A handler that still runs here may ask a sibling. If the
         sibling has given up its keys already and no other process has taken them, the request fails, and a drain would
         break the work that it is meant to finish. There are two cases:
 
-        - Another process is in `standby` for this actor. It takes over within milliseconds, and answers the requests. So
-          this host waits for its own work only, and is handed over while its siblings still work. `Serving.drain` waits
+        - Another process is in `standby` for these keys. It takes over within milliseconds, and answers the requests. So
+          this owner waits for its own work only, and is handed over while the others still work. `Serving.drain` waits
           for a moment only, and then hands over all keys but those whose messages still run.
-        - No process is in standby. Nothing but this process can answer its handlers. So all draining hosts of the
-          process wait until none of them has work in hand: a sibling that is idle now may be asked again in a moment.
+        - No process is in standby. Nothing but this process can answer its handlers. So all draining owners of the
+          process wait until none of them has work in hand: one that is idle now may be asked again in a moment.
         """
-        hosts = [self] if standby else [host for host in self.siblings if host.draining]
+        owners = [owner] if standby else [each for host in self.siblings for each in host.owners if each.draining]
         while True:
-            busy = [host.serving for host in hosts if host.serving is not None and host.serving.busy]
+            busy = [each.serving for each in owners if each.serving is not None and each.serving.busy]
             if not busy:
                 return
             await asyncio.gather(*(serving.wait_idle() for serving in busy))
@@ -181,8 +180,8 @@ class Host:
 
     @property
     def standby(self) -> bool:
-        """Whether another process serves the actor, and this one waits for the lease."""
-        return self._lease is not None and self._lease.waiting
+        """Whether other processes serve the actor, and this one waits for a lease."""
+        return not self.ready.is_set() and all(owner.standby or not owner.wanted for owner in self.owners)
 
     @property
     def names(self) -> Names:
@@ -197,7 +196,7 @@ class Host:
     @property
     def failure(self) -> str:
         """The failure after which the host begins again; empty if there was none since it served last."""
-        return self._restarts.failure
+        return next((each.failure for each in (self._restarts, *(o.restarts for o in self.owners)) if each.failure), "")
 
     @property
     def problems(self) -> list[str]:
@@ -211,21 +210,18 @@ class Host:
     def warnings(self) -> list[str]:
         """What does not work although the actor serves: reactions that wait, records that are unreadable, and a wrong clock."""
         clock = self.served.connection.clock_fault
-        return [*([clock] if clock else []), *(self._serving.warnings if self._serving is not None else [])]
+        served = (text for each in self.serving for text in each.warnings)
+        return [*([clock] if clock else []), *dict.fromkeys(served)]
 
     @property
-    def serving(self) -> Serving | None:
-        """The parts that run during the current ownership; None in standby."""
-        return self._serving
+    def serving(self) -> list[Serving]:
+        """The parts that run during the current ownerships."""
+        return [owner.serving for owner in self.owners if owner.serving is not None]
 
     def crashed(self, error: BaseException) -> None:
-        """Report the failure of a part. The host ends its ownership and starts another one."""
-        if isinstance(error, ActorError):
-            logger.error("%s: a part failed: %s", self.name, error)
-        else:
-            log_fault(logger, "%s: a part failed: %s", self.name, error_text(error), error=error)
-        if self._failure is not None and not self._failure.done():
-            self._failure.set_result(error)
+        """Report the failure of a part. Each ownership ends, and another one follows."""
+        for owner in self.owners:
+            owner.crashed(error)
 
     def exit(self, error: BaseException) -> None:
         """Have the process end, because code of the application raised `SystemExit` or `KeyboardInterrupt`."""
@@ -270,76 +266,74 @@ class Host:
         return not self._drain.is_set()
 
     async def _create_streams(self) -> None:
-        if self.served.keyed:
-            await self.served.streams.refuse_other_domain()
-        await self.served.streams.ensure()
+        served, partitions = self.served, self.served.options.partitions
+        if served.keyed:
+            await served.streams.refuse_other_domain()
+            if partitions > 1:
+                await self._begin_layout(partitions)
+            await self._layouts.require(partitions)
+        await self.owners[0].served.streams.ensure()
 
-    async def _serve_once(self) -> None:
-        """Run one ownership, from standby to its end. Raises the failure that ended it, unless a drain did."""
-        keyed = self.served.keyed
-        lease = make_lease(self.served, "0")
-        serving: Serving | None = None
-        try:
-            if keyed:
-                self._lease = lease
-                if not await self._unless_draining(acquire_in_standby(self.served, lease)):
-                    return
-            serving = Serving(self.served, lease if keyed else None, self.wait_idle)
-            self._failure = asyncio.get_running_loop().create_future()
-            if not await self._unless_draining(serving.start()):
-                return
-            self._serving = serving
-            self._restarts.forget()
-            self.ready.set()
-            logger.info("%s: %s", self.name, self._summary())
-            error = await self._wait_for_end(lease)
-            self.ready.clear()
-            if error is not None:
-                raise error
-            await serving.drain()
-        finally:
-            self.ready.clear()
-            self._serving = None
+    async def _begin_layout(self, partitions: int) -> None:
+        """Store the layout if there is none, and create the streams of all partitions if the actor has never run."""
+        _, sequence = await self._layouts.read()
+        if sequence == 0:
+            lease = make_lease(self.served, "0")
+            await lease.acquire()
             try:
-                await end_ownership(self.name, serving, lease if keyed else None)
+                await self._layouts.begin(partitions)
             finally:
-                if serving is not None:
-                    self._left = [each for each in self._left if not each.done()]
-                    self._left.append(asyncio.ensure_future(serving.end_left()))
+                await release(lease, settled=True)
+        await self._layouts.create_streams(partitions)
 
-    async def _wait_for_end(self, lease: Lease) -> ActorError | TimeoutError | None:
-        """Wait for the end of the ownership. Return the failure, or None for a drain."""
-        assert self._failure is not None
-        drain = asyncio.ensure_future(self._drain.wait())
-        lost = asyncio.ensure_future(lease.lost.wait())
+    async def _check_layout(self) -> None:
+        await self._layouts.require(self.served.options.partitions)
+
+    async def _run_owners(self) -> None:
+        """Run all owners until they have drained, or the first one has failed for good."""
+        running = [asyncio.ensure_future(owner.run()) for owner in self.owners]
+        if len(self.owners) > 1:
+            running.append(asyncio.ensure_future(self._route()))
         try:
-            await asyncio.wait({drain, lost, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.gather(*running)
         finally:
-            drain.cancel()
-            lost.cancel()
-        if self._drain.is_set():
-            return None
-        if self._failure.done():
-            error = self._failure.result()
-            if isinstance(error, (ActorError, TimeoutError)):
-                return error
-            return ActorError(f"{self.name}: a part failed: {type(error).__name__}: {error_text(error)}")
-        return LeaseLost(f"{self.name}: the lease was lost")
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _route(self) -> None:
+        """Receive requests on the plain subjects of a partitioned actor, and pass them to the owners, until `drain`."""
+        handlers = self.served.actor.handlers
+        statistics = (
+            (handler, EndpointStats()) for group in (handlers.queries, handlers.commands) for handler in group.values()
+        )
+        router, discovery = Router(self.served, self._endpoint), announcement(self.served, statistics)
+        try:
+            await router.start()
+            await discovery.start()
+            await self._drain.wait()
+        finally:
+            discovery.stop()
+            await router.stop()
+
+    def _endpoint(self, number: int, subject: str) -> QueryEndpoint | CommandEndpoint | None:
+        """Return the endpoint of a plain subject for a partition that this process owns; None if it does not."""
+        serving = self.owners[number].serving
+        return None if serving is None else next(each for each in serving.endpoints if each.subject == subject)
+
+    def _note(self) -> None:
+        """Take note that an owner serves now, or no longer."""
+        wanted = [owner for owner in self.owners if owner.wanted]
+        ready = bool(wanted) and all(owner.ready.is_set() for owner in wanted)
+        if ready and not self.ready.is_set():
+            logger.info("%s: %s", self.name, self._summary())
+            self.ready.set()
+        elif not ready:
+            self.ready.clear()
 
     async def _unless_draining(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run `work` to its end, or cancel it as soon as the host drains. Return whether it ended."""
-        task = asyncio.ensure_future(work)
-        drain = asyncio.ensure_future(self._drain.wait())
-        try:
-            await asyncio.wait({task, drain}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                await task
-                return True
-            return False
-        finally:
-            drain.cancel()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        return await run_unless(work, self._drain)
 
     async def _pause(self, seconds: float) -> None:
         if seconds:

@@ -12,6 +12,7 @@ A request that a handler sends to another service is not looked at here: its cal
 
 import asyncio
 import logging
+import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -29,6 +30,8 @@ _TICK: Final = 1.0
 _SILENCE: Final = 10.0
 """Seconds without another refusal after which a subject without a probe counts as permitted."""
 
+_PART: Final = re.compile(r"p\d+-\d+")
+"""The token of a partition, as in ``orders.p8-3.turn.…``."""
 _INBOXES: Final = ("_inbox.", "_r_.", "_gr_.")
 """The prefixes of reply subjects, in lower case."""
 _ACKS: Final = "$js.ack."
@@ -150,7 +153,8 @@ class Refusals:
     @staticmethod
     def _classify_own(subject: str, prefix: str, actor: str) -> tuple[str, str, _Probe | None] | None:
         """Classify a subject of an actor of this process: ``orders.turn.…``, ``orders.event.…``."""
-        kind = subject[len(prefix) :].partition(".")[0]
+        tokens = subject[len(prefix) :].split(".")
+        kind = next(token for token in tokens if not _PART.fullmatch(token))
         if kind in ("query", "command"):
             return None
         probed = kind in ("turn", "dedup", "relay", "positions", "dead")

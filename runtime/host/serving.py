@@ -36,9 +36,8 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from runtime.actor.metadata import describe_operation, describe_service
-from runtime.actor.metadata_texts import write_operation, write_service
 from runtime.client.bus import Bus
+from runtime.host.announcement import announcement
 from runtime.host.checks import Checks
 from runtime.host.drain import Drain
 from runtime.host.ending import release
@@ -49,7 +48,7 @@ from runtime.intake.context import Context
 from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
-from runtime.nats.micro import Endpoint, MicroService
+from runtime.nats.micro import MicroService
 from runtime.storage.fence import FENCED_FOR, Fence
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
@@ -135,13 +134,14 @@ class Serving:
             await self.indexes.rebuild(served.jetstream, served.names, self.journal)
         following = hold(served, self._lease, self.turns, self.indexes)
         for endpoint in self.endpoints:
-            subscription = await served.connection.subscribe(endpoint.subject, endpoint.receive, queue=QUEUE)
+            subscription = await served.connection.subscribe(endpoint.own_subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self.consumers.start()
         if following is not None:
             self._spawn(following)
-        self._discovery = self._micro_service()
-        await self._discovery.start()
+        if served.names.partition.total == 1:
+            self._discovery = announcement(served, ((each.handler, each.stats) for each in self.endpoints))
+            await self._discovery.start()
         await served.connection.flush()  # From here on, a refused subscription is known.
         for subscription in self._subscriptions:
             if subscription.error is not None:
@@ -245,23 +245,6 @@ class Serving:
         """Forget the copies of a stream that has lost messages, and begin again."""
         self.turns.keys.forget_all()
         self.served.crashed(StreamChanged(f"stream {self.served.names.turns_stream} has lost messages"))
-
-    def _micro_service(self) -> MicroService:
-        served = self.served
-        endpoints: list[Endpoint] = []
-        for each in self.endpoints:
-            metadata = write_operation(describe_operation(each.handler))
-            endpoint = Endpoint(each.handler.contract.name, each.subject, QUEUE, metadata)
-            endpoint.stats = each.stats
-            endpoints.append(endpoint)
-        return MicroService(
-            served.connection,
-            served.name,
-            served.actor.version,
-            (served.actor.__doc__ or "").strip().partition("\n")[0],
-            metadata=write_service(describe_service(type(served.actor), served.namespace)),
-            endpoints=endpoints,
-        )
 
     async def _own_checkpoint(self, used: bool) -> None:
         """Wait for the checkpoint lease, and publish the events that crashed processes left. For actors without state.

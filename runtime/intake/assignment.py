@@ -3,7 +3,7 @@
 The reactions of an actor's first start share one consumer for each stream, so that the events of a key come in order for all
 of them. The metadata of that consumer names them. A reaction that is added later would find this consumer in the middle of
 the stream. So it has a consumer of its own, ``<actor>@<reaction>``, which begins where its `since` says, as it would in a new
-actor (ADR 015). A reaction with another start than the first event always has a consumer of its own.
+actor (ADR 015). The consumers of a partition are called ``<actor>@p8-3`` and ``<actor>@p8-3@<reaction>``. A reaction with another start than the first event always has a consumer of its own.
 
 A reaction that is removed keeps its place: it leaves the shared consumer, and a consumer of its own is created at the place
 of the shared one. If the reaction comes back, for example with an older version of the program, it continues there.
@@ -65,7 +65,7 @@ class Assignment:
             found: The stream.
             waited_since: The Unix time since which the reactions have waited for the stream; None if it was there.
         """
-        shared = await self._find(self._served.name)
+        shared = await self._find(self._served.names.durable)
         if shared is None:
             sharing = [name for name, each in self._handlers.items() if each.since == FIRST]
             # If somebody has deleted the shared consumer, some of these have a consumer of their own.
@@ -95,7 +95,8 @@ class Assignment:
                 logger.error("%s/%s: its metadata %s is unreadable", self._stream, shared.name, SHARED)
         single = shared.config.get("filter_subject")
         filters = {single} if single else set(shared.config.get("filter_subjects") or ())
-        return {name: subject for name, subject in self._subjects.items() if not filters or f"{subject}.*" in filters}
+        own = self._served.names.filters
+        return {name: subject for name, subject in self._subjects.items() if not filters or own(subject)[0] in filters}
 
     async def _keep_places(self, shared: ConsumerInfo, covered: dict[str, str]) -> None:
         """Give each reaction that was removed a consumer of its own, at the place of the shared one."""
@@ -108,7 +109,7 @@ class Assignment:
                 self._stream,
                 ConsumerConfig(
                     durable=self._own(name),
-                    filter_subjects=(f"{covered[name]}.*",),
+                    filter_subjects=self._served.names.filters(covered[name]),
                     deliver_policy="by_start_sequence",
                     opt_start_seq=shared.ack_floor.stream_seq + 1,
                     metadata={SINCE: FIRST},
@@ -117,8 +118,9 @@ class Assignment:
 
     def _shared(self, shared: ConsumerInfo | None, sharing: list[str]) -> Assigned:
         handlers = [self._handlers[name] for name in sharing]
-        filters = tuple(dict.fromkeys(f"{self._subjects[name]}.*" for name in sharing))
-        config = ConsumerConfig(durable=self._served.name, filter_subjects=filters)
+        subjects = dict.fromkeys(self._subjects[name] for name in sharing)
+        filters = tuple(each for subject in subjects for each in self._served.names.filters(subject))
+        config = ConsumerConfig(durable=self._served.names.durable, filter_subjects=filters)
         if shared is None or SHARED in shared.config.get("metadata", {}):
             names = msgspec.json.encode({name: self._subjects[name] for name in sorted(sharing)}).decode()
             config = msgspec.structs.replace(config, metadata={SHARED: names})
@@ -126,7 +128,9 @@ class Assignment:
 
     async def _separate(self, handler: Handler, found: StreamInfo, waited_since: float | None) -> Assigned:
         own = await self._find(self._own(handler.name))
-        config = ConsumerConfig(durable=self._own(handler.name), filter_subjects=(f"{self._subjects[handler.name]}.*",))
+        config = ConsumerConfig(
+            durable=self._own(handler.name), filter_subjects=self._served.names.filters(self._subjects[handler.name])
+        )
         if own is None:
             config = _started(config, handler.since, found, waited_since)
         else:
@@ -145,7 +149,7 @@ class Assignment:
 
     def _own(self, name: str) -> str:
         # No name of an actor has this character, so it is the consumer of no other actor.
-        return f"{self._served.name}@{name}"
+        return f"{self._served.names.durable}@{name}"
 
     async def _find(self, durable: str) -> ConsumerInfo | None:
         try:

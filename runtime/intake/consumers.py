@@ -38,7 +38,7 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import StreamInfo
 from runtime.storage.positions import ConsumerPosition
-from runtime.storage.streams import REDRIVE, TIMERS
+from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -113,16 +113,17 @@ class Consumers:
         served, turns = self._served, self._turns
         await self.sources.start()
         commands = list(served.actor.handlers.commands.values())
-        own = f"{served.names.prefix}{served.name}"
+        names = served.names
         if commands:
             timers = Timers(served, turns, self._on_stored)
             for handler in commands:
                 timers.add_command(handler)
-            await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(f"{own}.timer.>",)))
+            await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(names.timer("*", "*"),)))
         reacting = served.actor.handlers.all_reactions()
         if commands or reacting:
             redrives = Redrives(served, turns, [*reacting, *commands])
-            await self._pull(redrives, ConsumerConfig(durable=REDRIVE, filter_subjects=(f"{own}.redrive.*",)))
+            filters = names.filters(names.redriven())
+            await self._pull(redrives, ConsumerConfig(durable=names.redrive_durable, filter_subjects=filters))
 
     async def stop(self) -> None:
         """Stop pulling. Deliveries in hand stay in hand until their turns end."""

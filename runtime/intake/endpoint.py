@@ -94,7 +94,11 @@ class Endpoint:
         names = served.names
         self.context = context
         self.handler = handler
-        self.subject = names.request(handler.contract.op, handler.contract.name)
+        op, name = handler.contract.op, handler.contract.name
+        self.subject = names.request(op, name)
+        """The subject on which anybody sends its requests; of a partitioned actor, the `Router` receives these."""
+        self.own_subject = names.owner(op, name)
+        """The subject on which it receives requests."""
         method = f"{names.actor}/{handler.contract.name}"
         attributes = semconv.rpc_attributes(method, served.connection.server_address)
         self.template = served.tracer.template(method, SpanKind.SERVER, attributes)

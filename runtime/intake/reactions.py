@@ -30,7 +30,7 @@ from runtime.wire.cloudevents import Structured, is_structured, read_structured,
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.ids import accept_id, new_id
 from runtime.wire.replies import is_internal
-from runtime.wire.subjects import Names, snake_case
+from runtime.wire.subjects import Names, published, snake_case
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -133,7 +133,7 @@ class Reactions:
         if not self._traced:
             return route.receive(block)
         attributes: dict[str, AttributeValue] = {
-            semconv.MESSAGING_DESTINATION_NAME: subject_of(delivery),
+            semconv.MESSAGING_DESTINATION_NAME: self.subject_of(delivery),
             semconv.MESSAGING_MESSAGE_ID: header_block.get(delivery.headers, header_block.EVENT_ID) or "",
             semconv.STREAM_SEQUENCE: delivery.stream_sequence,
             semconv.DELIVERY_COUNT: delivery.delivered,
@@ -147,7 +147,7 @@ class Reactions:
             delivery: A delivery from the puller, from `Watch` or from `PoisonCandidates`.
             trial: How it runs, if it was in hand when a process died.
         """
-        route = self._routes.get(delivery.subject.rpartition(b".")[0])
+        route = self._routes.get(delivery.subject.rsplit(b".", 2)[0])
         if route is None:
             delivery.ack()  # This version does not react to this type of event.
             return
@@ -177,7 +177,7 @@ class Reactions:
                 work.message = handler.codec.decode(payload)
             except (CodecError, *UNDECODABLE) as error:
                 # Each reaction gets a dead letter of its own, since a dead letter is redriven to one reaction only.
-                self.turns.spawn(self.give_up(work, CodecError(f"{subject_of(delivery)}: {error}")))
+                self.turns.spawn(self.give_up(work, CodecError(f"{self.subject_of(delivery)}: {error}")))
                 continue
             except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
                 self.unreadable(work, error)
@@ -223,7 +223,11 @@ class Reactions:
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
         """Return the subject, stream and sequence of the message that was first delivered to this actor."""
-        return subject_of(delivery), self.stream, delivery.stream_sequence
+        return self.subject_of(delivery), self.stream, delivery.stream_sequence
+
+    def subject_of(self, delivery: Delivery) -> str:
+        """Return the subject on which a delivered message was published."""
+        return published(stored_subject(delivery))
 
     async def dead_letter(self, work: EventWork, error: BaseException) -> bool:
         """Store a dead letter, and then terminate its original. Return False if the dead letter is not acknowledged.
@@ -268,12 +272,12 @@ def _matching(route: EventRoute, payload: bytes) -> tuple[list[Handler], Excepti
         return route.handlers, error
 
 
-def subject_of(delivery: Delivery) -> str:
-    """Return the subject of a delivery."""
+def stored_subject(delivery: Delivery) -> str:
+    """Return the subject under which a delivered message is stored."""
     return delivery.subject.decode("utf-8", "backslashreplace")
 
 
 def event_subject(contract: Contract, namespace: str) -> tuple[str, str]:
     """Return the name of an event on the wire, and its subject without the key."""
     name = snake_case(contract.type.__name__)
-    return name, f"{Names(contract.actor, namespace).prefix}{contract.actor}.event.{name}"
+    return name, Names(contract.actor, namespace).events(name)

@@ -13,11 +13,10 @@ import msgspec
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventWork, Trial
-from runtime.intake.reactions import Reactions, opened, subject_of
+from runtime.intake.reactions import Reactions, opened
 from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
-from runtime.storage.streams import REDRIVE
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
@@ -47,7 +46,7 @@ class Redrives(Reactions):
         super().__init__(served, turns, names.dead_stream)
         for handler in handlers:
             name = handler.contract.name
-            route = self.make_route(name, [handler], names.redrive(name), REDRIVE)
+            route = self.make_route(name, [handler], names.redrive(name, "{key}"), names.redrive_durable)
             for former in (handler.name, *map(snake_case, handler.contract.formerly)):
                 self._routes[former] = route
 
@@ -120,14 +119,13 @@ class Redrives(Reactions):
         """Return the key of a redriven message. Raises `CodecError` if it has none."""
         if handler.verb == "react":
             return handler.key_of(work.message) if handler.key_of is not None else ""
-        # The subject of a timer: <actor>.timer.<key>.<name>.
-        tokens = failure.subject.removeprefix(self.names.prefix).split(".")
-        return timer_key(handler, work.message, tokens[2:3])
+        tokens = failure.subject.split(".")  # <actor>.timer.<key>.<name>
+        return timer_key(handler, work.message, tokens[-2:-1])
 
     async def _unknown_reaction(self, delivery: Delivery, failure: Failure) -> None:
         """Make a message a dead letter again if this version of the actor does not have its handler."""
         reason = f"this version of {self.names.actor} has no reaction {failure.reaction!r}"
-        name = subject_of(delivery).rpartition(".")[2]
+        name = self.subject_of(delivery).split(".")[-2]
         if not await self.letters.store(self.stream, delivery, name, msgspec.structs.replace(failure, reason=reason)):
             delivery.nak(self.options.retry.longest)
             return

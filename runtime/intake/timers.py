@@ -11,7 +11,7 @@ from typing import Any
 from runtime.actor.handler import Handler
 from runtime.errors import CodecError, PublishError
 from runtime.intake.event_work import Completion, Trial
-from runtime.intake.reactions import Reactions, subject_of
+from runtime.intake.reactions import Reactions, stored_subject
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
@@ -43,11 +43,11 @@ class Timers(Reactions):
     def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a fired timer into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
         self._on_stored(delivery.stream_sequence)
-        tokens = subject_of(delivery)[len(self.names.prefix) :].split(".")  # <actor>.timer.<key>.<name>
+        tokens = self.subject_of(delivery)[len(self.names.own) + 1 :].split(".")[1:]  # <actor>.timer.<key>.<name>
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
         route = self._routes.get(command)
         if route is None:
-            self.turns.spawn(self._unknown_command(delivery, command, tokens[2:]))
+            self.turns.spawn(self._unknown_command(delivery, command, tokens))
             return
         route.consumed.value += 1
         work = self.make_work(route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), trial)
@@ -57,7 +57,7 @@ class Timers(Reactions):
             work.id_from_delivery = True
             timer_id = f"{timer_id or self.stream}:{delivery.stream_sequence}"
         work.id = timer_id
-        work.timer = "".join(map(readable_key, tokens[3:4]))
+        work.timer = "".join(map(readable_key, tokens[1:2]))
         # By the name that the timer was stored with, so that a renamed command is the same use of the id.
         work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
         if self.is_exhausted(work, trial):
@@ -65,12 +65,16 @@ class Timers(Reactions):
         try:
             work.payload = delivery.payload
             work.message = work.handler.codec.decode(delivery.payload)
-            work.key = timer_key(work.handler, work.message, tokens[2:3])
+            work.key = timer_key(work.handler, work.message, tokens[:1])
             self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
             self.unreadable(work, error)
+
+    def subject_of(self, delivery: Delivery) -> str:
+        """Return the subject of a timer, under which it is stored."""
+        return stored_subject(delivery)
 
     def add_command(self, handler: Handler) -> None:
         """Handle the timers that send the command of `handler`."""

@@ -22,7 +22,7 @@ from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.dead_parts import PARTS, DeadParts
 from runtime.wire import header_block
-from runtime.wire.subjects import Names, snake_case, valid_name
+from runtime.wire.subjects import NO_KEY, Names, is_token, snake_case, valid_name
 
 logger = logging.getLogger("actorloom.storage")
 
@@ -179,7 +179,8 @@ class DeadLetters:
         ]
         if (parts := header_block.get(stored.headers, PARTS)) is not None:
             headers.append((PARTS.decode(), parts))  # the message on its way back takes them over
-        subject = self._names.redrive(stored.subject.removeprefix(self._names.dead("")))
+        name = stored.subject.removeprefix(self._names.dead(""))
+        subject = self._names.redrive(name, _key_token(read_failure(stored.headers).subject))
         await self._jetstream.publish(subject, stored.payload, headers=header_block.encode(headers))
         await self._jetstream.delete_message(self._names.dead_stream, sequence)
         return True
@@ -247,6 +248,15 @@ def read_failure(block: bytes | None) -> Failure:
         return header_block.number(text) or 0
 
     return Failure(*(value(field) for field in Failure.__struct_fields__))
+
+
+def _key_token(subject: str) -> str:
+    """Return the token of the key in the subject of an event or timer; that of no key if it is neither."""
+    match subject.split("."):
+        case [*_, "event", _, token] | [*_, "timer", token, _]:
+            return token if is_token(token) else NO_KEY
+        case _:
+            return NO_KEY
 
 
 def _failure_headers(failure: Failure) -> list[tuple[str, str]]:

@@ -16,10 +16,11 @@ from typing import Final, TypeVar
 
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import SECOND, StreamConfig, widen_stream
+from runtime.nats.jetstream.configs import SECOND, StreamConfig, SubjectTransform, widen_stream
 from runtime.nats.jetstream.domains import count_streams, name_domains, two_domains
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StreamInfo
+from runtime.wire.buckets import BUCKETS
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 
@@ -27,13 +28,15 @@ logger = logging.getLogger("actorloom.storage")
 
 TIMERS: Final = "timers"
 """The consumer of due timers, on the turns stream."""
-REDRIVE: Final = "redrive"
-"""The consumer of redriven dead letters, on the dead-letter stream."""
 
 _EVENTS_MAX_AGE = 30 * 86_400.0
 """Seconds for which events are kept."""
 _DUPLICATE_WINDOW = 120.0
 """Seconds for which the server drops a message whose id it has seen. Receivers recognize later repetitions themselves."""
+_MAX_CONSUMERS = 10_000
+"""Consumers that a stream of events may have. By default, the server refuses the 1,001st."""
+_BUCKET = f"{{{{partition({BUCKETS},2)}}}}"
+"""The place of the bucket in a subject under which the server stores a message: a hash of the token of the key."""
 _RECORDS_KEPT = 1
 """Messages kept of each subject of the turns stream: the newest only.
 
@@ -60,11 +63,12 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
     The stream has no limits of its own. A full stream would have to drop states to make room, since the server allows
     message schedules only with the policy that discards old messages. The limits of the account apply.
     """
-    own = f"{names.prefix}{names.actor}"
     return StreamConfig(
         name=names.turns_stream,
         description=f"Actorloom: states, dedup entries and timers of {names.actor}",
-        subjects=tuple(f"{own}.{kind}.>" for kind in ("turn", "dedup", "relay", "positions", "timer", "schedule")),
+        subjects=tuple(
+            f"{names.own}.{kind}.>" for kind in ("turn", "dedup", "relay", "positions", "timer", "schedule")
+        ),
         max_age=0,
         max_bytes=-1,
         max_msgs=-1,
@@ -84,7 +88,12 @@ def events_config(names: Names, replicas: int = 1) -> StreamConfig:
     return StreamConfig(
         name=names.events_stream,
         description=f"Actorloom: events of {names.actor}",
-        subjects=(f"{names.prefix}{names.actor}.event.>",),
+        # A subject that the transform does not cover is refused, and so is a forged bucket.
+        subjects=(names.event("*", "*"),),
+        subject_transform=SubjectTransform(
+            names.event("*", "*"), names.stored_event("{{wildcard(1)}}", _BUCKET, "{{wildcard(2)}}")
+        ),
+        max_consumers=_MAX_CONSUMERS,
         max_age=int(_EVENTS_MAX_AGE * SECOND),
         discard="new",
         duplicate_window=int(_DUPLICATE_WINDOW * SECOND),
@@ -94,11 +103,15 @@ def events_config(names: Names, replicas: int = 1) -> StreamConfig:
 
 def dead_config(names: Names, replicas: int = 1) -> StreamConfig:
     """Return the configuration of the dead-letter stream, which also holds redriven dead letters."""
-    own = f"{names.prefix}{names.actor}"
+    redriven = names.redrive("*", "*")
     return StreamConfig(
         name=names.dead_stream,
         description=f"Actorloom: dead letters of {names.actor}",
-        subjects=(f"{own}.dead.>", f"{own}.redrive.>"),
+        subjects=(names.dead(">"), redriven),
+        subject_transform=SubjectTransform(
+            redriven, f"{names.redriven('{{wildcard(1)}}')}.{_BUCKET}.{{{{wildcard(2)}}}}"
+        ),
+        max_consumers=_MAX_CONSUMERS,
         discard="new",
         replicas=replicas,
     )

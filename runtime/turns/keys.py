@@ -18,6 +18,7 @@ from runtime.storage.relay import Relay
 from runtime.turns.held import HeldKeys
 from runtime.turns.key import Key
 from runtime.turns.work import Work
+from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import Names, key_token, token_key
 
 _STEPS = 16
@@ -63,10 +64,20 @@ class Keys(dict[str, Key[Work]]):
         """Time of the last eviction. All keys used since share this one object as their time of use."""
 
     def use(self, key: str) -> Key[Work]:
-        """Return the key named `key`, made if it is not in memory. Raises `CodecError` if no subject can hold it."""
+        """Return the key named `key`, made if it is not in memory.
+
+        Raises:
+            CodecError: No subject can hold it.
+            NotDelivered: It is in another partition.
+        """
         token = key_token(key)
         entry = self.pop(token, None)
         if entry is None:
+            partition = self._names.partition
+            if (owning := partition_of(token, partition.total)) != partition.number:
+                raise NotDelivered(
+                    f"{self._names.actor}: the key {key!r} is in partition {owning}, not {partition.number}"
+                )
             if len(self) >= self._resident:
                 self.evict(0.0, 1 + len(self) - self._resident + len(self) // 100)
             entry = Key(key, token)

@@ -42,6 +42,9 @@ SERVICE_ERROR_CODE = b"Nats-Service-Error-Code"
 EVENT_ID = b"ce-id"
 """The id of an event (CloudEvents)."""
 
+PARTITIONS = b"Actorloom-Partitions"
+"""In a relayed reply: the number of partitions of the actor's keys."""
+
 TIMER_COMMAND = b"Actorloom-Command"
 TIMER_RECURRING = b"Actorloom-Recurring"
 TIMER_TURN = b"Actorloom-Turn"

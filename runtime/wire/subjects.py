@@ -8,12 +8,16 @@ from functools import lru_cache
 from typing import Final
 
 from runtime.errors import CodecError, ConfigurationError
+from runtime.wire.buckets import WHOLE, Partition
 
 NO_KEY: Final = "_"
 """The key token of a message that has no key."""
 
 QUEUE: Final = "q"
 """The queue group of all endpoints (the default of NATS ADR-32)."""
+
+REDRIVE: Final = "redrive"
+"""The consumer of redriven dead letters, on the dead-letter stream."""
 
 MAX_TOKEN: Final = 1024
 """The longest key token, in bytes. A subject holds two at most; the server ends a connection for a line above 4096."""
@@ -37,7 +41,7 @@ KINDS: Final = frozenset({"query", "command", "event", "dead", "redrive"})
 With an actor ``query`` in a namespace, a permission on ``*.query.>`` would permit all commands of that actor.
 """
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
+_NAME = re.compile(r"(?!p\d+-\d+\Z)[a-z][a-z0-9_-]*\Z")
 _VERSION = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
@@ -47,6 +51,7 @@ _VERSION = re.compile(
 _NAMESPACE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _PLAIN = re.compile(_CLASS + r"+\Z").match
+_TOKEN = re.compile(r"[A-Za-z0-9_\-=+@,;:%]+\Z").match
 _KEEP: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-=+@,;:")
 
 
@@ -57,7 +62,10 @@ def snake_case(name: str) -> str:
 
 
 def valid_name(name: str) -> bool:
-    """Return whether `name` can be the name of an actor: a lower-case token that is also a service name by ADR-32."""
+    """Return whether `name` can be the name of an actor: a lower-case token that is also a service name by ADR-32.
+
+    The names of partitions are reserved: ``orders.p8-3.turn.…`` belongs to the actor ``orders``.
+    """
     return _NAME.match(name) is not None
 
 
@@ -159,6 +167,11 @@ def token_key(token: str) -> str:
         raise CodecError(f"{token[:80]!r} is not the token of a key") from None
 
 
+def is_token(text: str) -> bool:
+    """Return whether a text can be the token of a key."""
+    return 0 < len(text) <= MAX_TOKEN and _TOKEN(text) is not None
+
+
 def readable_key(token: str) -> str:
     """Return the key of a token for a log line; the token itself if it is not one of `key_token`."""
     try:
@@ -168,62 +181,122 @@ def readable_key(token: str) -> str:
 
 
 class Names:
-    """All subjects and streams of one actor, under an optional namespace.
+    """All subjects and streams of one actor, or of one partition of its keys, under an optional namespace.
 
     The prefix of subjects is empty or ends with a dot. The names of streams cannot contain dots, so a dash joins namespace
-    and actor there.
+    and actor there. What an owner alone writes has the name of its partition in it (``orders.p8-3.turn.<key>``), unless the
+    actor is one whole (``orders.turn.<key>``).
+
+    Args:
+        actor: The name of the actor.
+        namespace: The namespace; empty for none.
+        partition: The partition of the keys.
 
     Raises:
         ConfigurationError: The namespace is not valid.
     """
 
-    __slots__ = ("actor", "dead_stream", "events_stream", "lease_bucket", "prefix", "stream_prefix", "turns_stream")
+    __slots__ = (
+        "actor",
+        "dead_stream",
+        "durable",
+        "events_stream",
+        "layout_stream",
+        "lease_bucket",
+        "namespace",
+        "own",
+        "partition",
+        "prefix",
+        "redrive_durable",
+        "stream_prefix",
+        "turns_stream",
+    )  # fmt: skip
 
-    def __init__(self, actor: str, namespace: str = "") -> None:
+    def __init__(self, actor: str, namespace: str = "", partition: Partition = WHOLE) -> None:
         check_namespace(namespace)
         self.actor = actor
+        self.namespace = namespace
+        self.partition = partition
         self.prefix = f"{namespace}." if namespace else ""
         self.stream_prefix = f"{namespace}-" if namespace else ""
         self.lease_bucket = f"{self.stream_prefix}leases"
         self.events_stream = f"{self.stream_prefix}{actor}-events"
-        self.turns_stream = f"{self.stream_prefix}{actor}-turns"
+        self.layout_stream = self.turns_stream = f"{self.stream_prefix}{actor}-turns"
         self.dead_stream = f"{self.stream_prefix}{actor}-dead"
+        self.own = f"{self.prefix}{actor}"
+        self.durable = actor
+        self.redrive_durable = REDRIVE
+        if partition.total > 1:
+            part = f"p{partition.total}-{partition.number}"
+            self.turns_stream += f"-{part}"
+            self.own += f".{part}"
+            self.durable += f"@{part}"
+            self.redrive_durable += f"@{part}"
+
+    def of(self, partition: Partition) -> "Names":
+        """Return the names of a partition of this actor."""
+        return Names(self.actor, self.namespace, partition)
 
     def request(self, op: str, name: str) -> str:
-        """``orders.query.get_order``."""
+        """``orders.query.get_order``: the subject on which anybody sends a request."""
         return f"{self.prefix}{self.actor}.{op}.{name}"
+
+    def owner(self, kind: str, name: str = "") -> str:
+        """``orders.query.get_order.3``: the subject on which the owner of this partition receives, if there are several."""
+        subject = f"{self.prefix}{self.actor}.{kind}" + (f".{name}" if name else "")
+        return subject if self.partition.total == 1 else f"{subject}.{self.partition.number}"
 
     def standby(self) -> str:
         """``orders.standby``: the subject on which a standby process answers the owner of the keys."""
-        return f"{self.prefix}{self.actor}.standby"
+        return self.owner("standby")
 
     def handover(self, holder: str) -> str:
         """``orders.handover.<holder>``: the subject on which a former owner reports the keys that it has finished."""
-        return f"{self.prefix}{self.actor}.handover.{token_of(holder)}"
+        return self.owner("handover", token_of(holder))
+
+    def events(self, name: str) -> str:
+        """``orders.event.order_created``: the beginning of the subjects of an event."""
+        return f"{self.prefix}{self.actor}.event.{name}"
 
     def event(self, name: str, token: str) -> str:
-        """``orders.event.order_created.<key token>``."""
+        """``orders.event.order_created.<key token>``: the subject on which an event is published."""
         return f"{self.prefix}{self.actor}.event.{name}.{token}"
+
+    def stored_event(self, name: str, bucket: int | str = "*", token: str = "*") -> str:
+        """``orders.event.order_created.<bucket>.<key token>``: the subject under which the server stores an event."""
+        return f"{self.prefix}{self.actor}.event.{name}.{bucket}.{token}"
+
+    def filters(self, subject: str) -> tuple[str, ...]:
+        """Return the filters of a consumer of what is published on ``<subject>.<key token>`` for keys of this partition.
+
+        The stream stores it under ``<subject>.<bucket>.<key token>``.
+        """
+        buckets = self.partition.buckets if self.partition.total > 1 else "*"
+        return tuple(f"{subject}.{bucket}.*" for bucket in buckets)
 
     def turn(self, token: str) -> str:
         """``orders.turn.<key token>``: the record of a key."""
-        return f"{self.prefix}{self.actor}.turn.{token}"
+        return f"{self.own}.turn.{token}"
 
     def dedup_entry(self, token: str, message_id: str) -> str:
         """``orders.dedup.<key token>.<id token>``: the dedup entry of a handled message that has left its record."""
-        return f"{self.prefix}{self.actor}.dedup.{token}.{token_of(message_id)}"
+        return f"{self.own}.dedup.{token}.{token_of(message_id)}"
 
     def dedup_bucket(self, token: str, bucket: int, part: int) -> str:
         """``orders.dedup.<key token>.<bucket>.<part>``: one dedup entry of several messages with ids of one time bucket."""
-        return f"{self.prefix}{self.actor}.dedup.{token}.{bucket:x}.{part}"
+        return f"{self.own}.dedup.{token}.{bucket:x}.{part}"
+
+    def layout(self) -> str:
+        """``orders.relay.layout``: the number of partitions, in the layout stream. Nothing is stored for one whole."""
+        return f"{self.prefix}{self.actor}.relay.layout"
 
     def checkpoint(self) -> str:
         """``orders.relay.checkpoint``: the sequence up to which all events of this actor are published."""
-        return f"{self.prefix}{self.actor}.relay.checkpoint"
+        return f"{self.own}.relay.checkpoint"
 
     def position(self, stream: str, durable: str) -> str:
         """``orders.positions.<stream>.<consumer>``: the position of a consumer."""
-        return f"{self.prefix}{self.actor}.positions.{stream}.{durable}"
+        return f"{self.own}.positions.{stream}.{durable}"
 
     def attempts(self, stream: str, durable: str, sequence: int) -> str:
         """``orders.positions.<stream>.<consumer>.<sequence>``: the attempts of one poison-message candidate."""
@@ -235,15 +308,15 @@ class Names:
 
     def survival(self, holder: str) -> str:
         """``orders.positions.<process>``: the last ownership that a process has survived."""
-        return f"{self.prefix}{self.actor}.positions.{key_token(holder)}"
+        return f"{self.own}.positions.{key_token(holder)}"
 
     def timer(self, token: str, timer_id: str) -> str:
         """``orders.timer.<key token>.<id>``: a timer that is due."""
-        return f"{self.prefix}{self.actor}.timer.{token}.{timer_id}"
+        return f"{self.own}.timer.{token}.{timer_id}"
 
     def schedule(self, token: str, timer_id: str) -> str:
         """``orders.schedule.<key token>.<id>``: a timer that is not due yet."""
-        return f"{self.prefix}{self.actor}.schedule.{token}.{timer_id}"
+        return f"{self.own}.schedule.{token}.{timer_id}"
 
     def dead(self, name: str) -> str:
         """``orders.dead.<event or command>``."""
@@ -253,6 +326,16 @@ class Names:
         """``orders.dead.<event or command>.part``: a part of the body of a dead letter that is too large for one message."""
         return f"{self.dead(name)}.part"
 
-    def redrive(self, name: str) -> str:
-        """``orders.redrive.<event or command>``: a dead letter on its way back to the reaction that gave it up."""
+    def redrive(self, name: str, token: str) -> str:
+        """``orders.redrive.<event or command>.<key token>``: a dead letter, published to the reaction that gave it up."""
+        return f"{self.redriven(name)}.{token}"
+
+    def redriven(self, name: str = "*") -> str:
+        """``orders.redrive.<event or command>``: the beginning of the subjects of redriven dead letters."""
         return f"{self.prefix}{self.actor}.redrive.{name}"
+
+
+def published(subject: str) -> str:
+    """Return the subject on which a message was published, given the one under which a stream stores it with a bucket."""
+    head, _, token = subject.rpartition(".")
+    return f"{head.rpartition('.')[0]}.{token}"

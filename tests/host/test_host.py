@@ -315,7 +315,7 @@ async def test_lost_leases_do_not_count_as_failures_of_the_host(
     async with connected(nats_server, namespace) as bus, process(nats_server, namespace, Counter) as (runner, work):
         host: Host = runner.hosts[0]
         bounded = deque[float](maxlen=1)
-        monkeypatch.setattr(host._restarts, "_counted", bounded)
+        monkeypatch.setattr(host.owners[0].restarts, "_counted", bounded)
         monkeypatch.setattr("runtime.host.restarts._RESTARTS", 1)  # The second failure would end the host.
         for number in range(3):
             await until(host.ready.is_set)

@@ -41,7 +41,7 @@ async def test_a_process_that_starts_on_an_unsettled_cluster_waits_for_it(tmp_pa
             async with asyncio.timeout(60):
                 await early.wait_serving()
             assert (await Probe.of(early).bus.command(Add("a"), timeout=10)).value == 1
-            assert all(not host._restarts._counted for host in early.hosts)
+            assert all(not each.restarts._counted for host in early.hosts for each in host.owners)
     finally:
         for node in servers.nodes:
             node.kill()

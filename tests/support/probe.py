@@ -15,6 +15,7 @@ from runtime.actor.base import Actor
 from runtime.client.bus import Bus
 from runtime.errors import ActorError
 from runtime.host.host import Host
+from runtime.host.owner import Owner
 from runtime.host.process import Runner
 from runtime.host.serving import Serving
 from runtime.intake.consumers import Consumers
@@ -64,7 +65,7 @@ class Probe(testing.System):
 
     def is_serving(self, actor: str) -> bool:
         """Return whether the parts of `actor` run here. During a drain they do, though the actor is not ready any more."""
-        return self._host(actor).serving is not None
+        return bool(self._host(actor).serving)
 
     async def until_ready(self, actor: str, timeout: float = 20.0) -> None:
         """Return when this process serves `actor`."""
@@ -72,11 +73,11 @@ class Probe(testing.System):
 
     def crash(self, actor: str, error: BaseException | None = None) -> None:
         """Report the failure of a part, which takes the host back to standby."""
-        self._host(actor).crashed(error or ActorError("crashed on purpose"))
+        self._owner(actor).crashed(error or ActorError("crashed on purpose"))
 
     def fail_for_good(self, actor: str) -> None:
         """Report a failure that exceeds the restart limit of the host, which then ends its process."""
-        restarts = self._host(actor)._restarts._counted
+        restarts = self._owner(actor).restarts._counted
         restarts.extend([time.monotonic()] * (restarts.maxlen or 0))
         self.crash(actor)
 
@@ -86,15 +87,15 @@ class Probe(testing.System):
 
     def restarts(self, actor: str) -> int:
         """Return how many failures the host counts toward its restart limit."""
-        return len(self._host(actor)._restarts._counted)
+        return len(self._owner(actor).restarts._counted)
 
     def ownership(self, actor: str) -> object:
         """Return an object that stays the same for one ownership; None in standby."""
-        return self._host(actor).serving
+        return self._owner(actor).serving
 
     def expire(self, actor: str) -> None:
         """Let the lease of `actor` be over by the clock of this process, as after a pause."""
-        lease = self._host(actor)._lease
+        lease = self._owner(actor)._lease
         assert lease is not None
         lease._valid_until = 0.0
 
@@ -107,7 +108,7 @@ class Probe(testing.System):
 
     def lease(self, actor: str) -> Lease:
         """Return the lease of the keys of `actor` in its newest ownership, or the one that this process waits for."""
-        lease = self._host(actor)._lease
+        lease = self._owner(actor)._lease
         assert lease is not None, f"{actor} has no state, or no ownership has begun"
         return lease
 
@@ -175,7 +176,7 @@ class Probe(testing.System):
 
     def resident(self, actor: str) -> int:
         """Return how many keys are in memory; 0 in standby."""
-        serving = self._host(actor).serving
+        serving = self._owner(actor).serving
         return 0 if serving is None else len(serving.turns.keys)
 
     def is_resident(self, actor: str, key: str) -> bool:
@@ -256,7 +257,7 @@ class Probe(testing.System):
 
     def served(self, actor: str) -> Served:
         """Return the names and clients that the parts of `actor` share."""
-        return self._host(actor).served
+        return self._owner(actor).served
 
     def journal(self, actor: str) -> Journal:
         """Return the journal of `actor`."""
@@ -283,8 +284,12 @@ class Probe(testing.System):
     def _host(self, actor: str) -> Host:
         return next(host for host in self.runner.hosts if host.name == actor)
 
+    def _owner(self, actor: str) -> Owner:
+        """Return the owner of the first partition; of all keys, unless the actor has several."""
+        return self._host(actor).owners[0]
+
     def _serving(self, actor: str) -> Serving:
-        serving = self._host(actor).serving
+        serving = self._owner(actor).serving
         assert serving is not None, f"{actor} is not served by this process"
         return serving
 

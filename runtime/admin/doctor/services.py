@@ -14,7 +14,7 @@ from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage, Stream
 from runtime.nats.lease_value import Kind, fault, holder_of, kind_of
 from runtime.storage.dead_letters import known_services
 from runtime.storage.status import ProcessStatus, read_statuses
-from runtime.storage.streams import REDRIVE, TIMERS, dead_config, events_config, turns_config
+from runtime.storage.streams import TIMERS, dead_config, events_config, turns_config
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names, readable_key
@@ -46,7 +46,7 @@ class RunningService(msgspec.Struct, frozen=True):
         if self.commands:
             found.append((f"{self.name}-turns", TIMERS))
         if self.commands or self.sources:
-            found.append((f"{self.name}-dead", REDRIVE))
+            found.append((f"{self.name}-dead", Names(self.name).redrive_durable))
         return found
 
 

@@ -17,10 +17,19 @@ _UNLIMITED: Final = frozenset({"max_age", "max_msgs", "max_bytes", "max_msgs_per
 """Limits for which a larger number is wider, and zero or a negative number means no limit."""
 _PERMISSIONS: Final = frozenset({"allow_direct", "allow_msg_ttl", "allow_msg_schedules", "allow_rollup_hdrs"})
 """Flags for which true is wider."""
+_CREATED: Final = frozenset({"max_consumers"})
+"""Stream fields that count at the creation only."""
 _START: Final = frozenset({"deliver_policy", "opt_start_seq", "opt_start_time"})
 """Consumer fields that count at the creation only: an existing consumer keeps its start, and the server cannot change it."""
 _FIXED: Final = frozenset({"ack_policy"})
 """Consumer fields that the server does not change after the creation, and that must be as wanted."""
+
+
+class SubjectTransform(msgspec.Struct, frozen=True, rename={"source": "src", "destination": "dest"}):
+    """The subject under which the server stores a message that it receives on another one."""
+
+    source: str
+    destination: str
 
 
 class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"replicas": "num_replicas"}):
@@ -49,6 +58,9 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"replicas"
     allow_msg_schedules: bool | UnsetType = UNSET
     allow_rollup_hdrs: bool | UnsetType = UNSET
     deny_delete: bool | UnsetType = UNSET
+    max_consumers: int | UnsetType = UNSET
+    """It counts at the creation only."""
+    subject_transform: SubjectTransform | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
 
 
@@ -82,7 +94,7 @@ def widen_stream(want: StreamConfig, have: Mapping[str, Any]) -> dict[str, Any] 
     changes: dict[str, Any] = {}
     for field, value in _fields(want):
         current = have.get(field)
-        if field == "description":
+        if field == "description" or field in _CREATED:
             continue
         if field == "metadata":
             value = {**(current or {}), **value}

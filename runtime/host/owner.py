@@ -1,0 +1,218 @@
+"""The owner of one partition of an actor in one process: standby, ownership, restart after a failure, drain.
+
+An actor that is one whole has one owner in each process. An owner repeats *ownerships* while its process is wanted to have
+the partition, until its host drains:
+
+1. **Standby.** The keys of a partition have one owner at a time, the holder of their lease. This waits for the lease. An actor
+   without state has no keys: every process serves it, and skips this step.
+2. **Serving.** A `Serving` is created. It catches up, starts to receive messages, and runs until the end of the ownership. It
+   is not reused: after a failure, nothing in memory can be trusted.
+3. **End.** A drain finishes the work in hand first. After a lost lease or a failure, the work in hand is abandoned; the
+   next owner gets it again from JetStream. In all cases the lease is released last.
+
+`runtime.host.restarts` decides what follows a failure.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from runtime.errors import ActorError
+from runtime.faults import error_text, log_fault
+from runtime.host.ending import end_ownership
+from runtime.host.restarts import LeaseLost, Restarts
+from runtime.host.serving import Serving, make_lease
+from runtime.host.standby import acquire_in_standby
+from runtime.nats.lease import Lease
+from runtime.storage.layout import WrongLayout
+from runtime.storage.streams import StateLost, Streams
+from runtime.telemetry.bursts import Bursts
+from runtime.turns.served import Served
+from runtime.wire.buckets import Partition
+
+logger = logging.getLogger("actorloom.host")
+
+
+class Owner:
+    """Owns one partition of an actor, from `run` to `drain`.
+
+    Args:
+        served: The actor of the host, as one whole.
+        partition: The partition.
+        check: Called with the lease held, before anything is read. Raises if the keys are not stored in such partitions.
+        wait_idle: Waits until a drain may give up the keys: `Host.wait_idle`.
+        on_change: Called after `ready` or `standby` has changed.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        partition: Partition,
+        check: Callable[[], Awaitable[None]],
+        wait_idle: Callable[["Owner", bool], Awaitable[None]],
+        on_change: Callable[[], None],
+    ) -> None:
+        names = served.names.of(partition)
+        self.served = msgspec.structs.replace(
+            served,
+            names=names,
+            streams=Streams(served.jetstream, names, served.replicas),
+            crashed=self.crashed,
+            bursts=Bursts(),
+        )
+        self.partition = partition
+        self.ready = asyncio.Event()
+        """Set while this process serves the partition."""
+        self.restarts = Restarts(served.name)
+        self._check = check
+        self._wait_idle = wait_idle
+        self._on_change = on_change
+        self._wanted = asyncio.Event()
+        self._unwanted = asyncio.Event()
+        self._drain = asyncio.Event()
+        self._failure: asyncio.Future[BaseException] | None = None
+        """Ends with the first failure of the current ownership."""
+        self._serving: Serving | None = None
+        self._lease: Lease | None = None
+        self._left: list[asyncio.Future[None]] = []
+        """Wait for the handlers that former ownerships have left alone."""
+        self.want(True)
+
+    async def run(self) -> None:
+        """Own the partition whenever it is wanted, until `drain`.
+
+        Raises:
+            HostFailed: It failed more often than the restart intensity allows.
+            StateLost: The stream with the state was deleted or replaced.
+            WrongLayout: The keys are stored in another number of partitions.
+            ConfigurationError: A setting or a stream on the server cannot be used.
+        """
+        while not self._drain.is_set():
+            if not await run_unless(self._wanted.wait(), self._drain):
+                return
+            try:
+                await self._serve_once()
+            except (StateLost, WrongLayout):
+                raise
+            except (ActorError, TimeoutError, OSError) as error:
+                if seconds := self.restarts.note(error):
+                    await run_unless(asyncio.sleep(seconds), self._drain)
+
+    def want(self, wanted: bool) -> None:
+        """Say whether this process is to own the partition. If it does and is not to, it hands the keys over."""
+        (self._wanted if wanted else self._unwanted).set()
+        (self._unwanted if wanted else self._wanted).clear()
+
+    def drain(self) -> None:
+        """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns."""
+        self._drain.set()
+
+    async def end_left(self) -> None:
+        """Wait for the handlers that former ownerships have left alone."""
+        await asyncio.gather(*self._left, return_exceptions=True)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process is to own the partition."""
+        return self._wanted.is_set()
+
+    @property
+    def draining(self) -> bool:
+        """Whether the keys are being given up."""
+        return self._drain.is_set() or not self.wanted
+
+    @property
+    def standby(self) -> bool:
+        """Whether another process has the keys, and this one waits for the lease."""
+        return self._lease is not None and self._lease.waiting
+
+    @property
+    def serving(self) -> Serving | None:
+        """The parts that run during the current ownership; None without one."""
+        return self._serving
+
+    def crashed(self, error: BaseException) -> None:
+        """Report the failure of a part. The ownership ends, and another one follows."""
+        if isinstance(error, ActorError):
+            logger.error("%s: a part failed: %s", self.served.name, error)
+        else:
+            log_fault(logger, "%s: a part failed: %s", self.served.name, error_text(error), error=error)
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_result(error)
+
+    async def _serve_once(self) -> None:
+        """Run one ownership, from standby to its end. Raises the failure that ended it, unless a drain did."""
+        keyed = self.served.keyed
+        lease = make_lease(self.served, str(self.partition.number))
+        serving: Serving | None = None
+        try:
+            if keyed:
+                self._lease = lease
+                if not await self._unless_draining(acquire_in_standby(self.served, lease)):
+                    return
+                await self._check()
+            serving = Serving(self.served, lease if keyed else None, lambda standby: self._wait_idle(self, standby))
+            self._failure = asyncio.get_running_loop().create_future()
+            if not await self._unless_draining(serving.start()):
+                return
+            self._serving = serving
+            self.restarts.forget()
+            self.ready.set()
+            self._on_change()
+            error = await self._wait_for_end(lease)
+            self.ready.clear()
+            self._on_change()
+            if error is not None:
+                raise error
+            await serving.drain()
+        finally:
+            self.ready.clear()
+            self._serving = None
+            try:
+                await end_ownership(self.served.name, serving, lease if keyed else None)
+            finally:
+                self._on_change()
+                if serving is not None:
+                    self._left = [each for each in self._left if not each.done()]
+                    self._left.append(asyncio.ensure_future(serving.end_left()))
+
+    async def _wait_for_end(self, lease: Lease) -> ActorError | TimeoutError | None:
+        """Wait for the end of the ownership. Return the failure, or None for a drain."""
+        assert self._failure is not None
+        waits = [asyncio.ensure_future(each.wait()) for each in (self._drain, self._unwanted, lease.lost)]
+        try:
+            await asyncio.wait({*waits, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        if self.draining:
+            return None
+        if self._failure.done():
+            error = self._failure.result()
+            if isinstance(error, (ActorError, TimeoutError)):
+                return error
+            return ActorError(f"{self.served.name}: a part failed: {type(error).__name__}: {error_text(error)}")
+        return LeaseLost(f"{self.served.name}: the lease was lost")
+
+    async def _unless_draining(self, work: Coroutine[Any, Any, object]) -> bool:
+        """Run `work` to its end, or cancel it as soon as the keys are given up. Return whether it ended."""
+        return await run_unless(work, self._drain, self._unwanted)
+
+
+async def run_unless(work: Coroutine[Any, Any, object], *events: asyncio.Event) -> bool:
+    """Run `work` to its end, or cancel it as soon as one of the events is set. Return whether it ended."""
+    task = asyncio.ensure_future(work)
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait({task, *waits}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+            return True
+        return False
+    finally:
+        for each in (*waits, task):
+            each.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,148 @@
+"""The layout of an actor: in how many partitions its keys are stored.
+
+An actor that is one whole has no layout, unless it had several partitions before. Else the layout is a message in the stream
+``<actor>-turns``, stored under a sequence check. A process that is configured for another number of partitions than the
+stored one does not start.
+
+The first layout is stored by a process that holds the lease of partition 0, which is also the lease of an actor that is one
+whole. So no process can serve the actor as one whole meanwhile. The streams of all partitions are created after that, and
+before the dead-letter stream of the actor. So if the dead-letter stream exists, a missing stream means that state is lost.
+"""
+
+from typing import Final
+
+import msgspec
+
+from runtime.errors import ConfigurationError
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import StreamConfig
+from runtime.nats.jetstream.errors import ApiError, ErrorCode, WrongSequence
+from runtime.storage.streams import turns_config
+from runtime.wire import header_block
+from runtime.wire.buckets import Partition
+from runtime.wire.subjects import Names
+
+_FORMAT: Final = 1
+"""The newest format of a layout that this version reads."""
+
+
+class WrongLayout(ConfigurationError):
+    """The keys of an actor are stored in another number of partitions than its process is configured for."""
+
+
+class Layout(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the keys of an actor are stored."""
+
+    partitions: int = 1
+    """The number of partitions."""
+    before: int = 0
+    """The number of partitions before, as long as something in their streams is still to be moved; 0 if there is nothing."""
+    format: int = _FORMAT
+
+
+WHOLE_LAYOUT: Final = Layout()
+"""The layout of an actor for which none is stored."""
+
+
+class Layouts:
+    """Reads and stores the layout of one actor.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor, as one whole.
+        replicas: The number of replicas of streams that are created.
+    """
+
+    def __init__(self, jetstream: JetStream, names: Names, replicas: int = 1) -> None:
+        self._jetstream = jetstream
+        self._names = names
+        self._replicas = replicas
+
+    async def read(self) -> tuple[Layout, int]:
+        """Return the stored layout and its sequence; `WHOLE_LAYOUT` and 0 if none is stored.
+
+        Raises:
+            WrongLayout: A newer version of this package has stored it.
+            ApiError, PublishError, TimeoutError: The stream cannot be read now.
+        """
+        try:
+            stored = await self._jetstream.get_last(self._names.layout_stream, self._names.layout())
+        except ApiError as error:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                raise
+            stored = None
+        if stored is None:
+            return WHOLE_LAYOUT, 0
+        try:
+            layout = msgspec.json.decode(stored.payload, type=Layout)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise WrongLayout(f"{self._names.layout()}: the stored layout is unreadable: {error}") from None
+        if layout.format > _FORMAT:
+            raise WrongLayout(f"{self._names.layout()}: a newer version of this package has stored the layout")
+        return layout, stored.sequence
+
+    async def require(self, partitions: int) -> Layout:
+        """Return the stored layout. Raises `WrongLayout` if it has another number of partitions, or the errors of `read`."""
+        layout, _ = await self.read()
+        if layout.partitions != partitions:
+            actor, stored = self._names.actor, layout.partitions
+            raise WrongLayout(
+                f"{actor}: its keys are stored in {_number(stored)}, and this process is configured for {partitions}: set "
+                f"partitions = {stored}, or stop all processes of it and run `actorloom repartition {actor} {partitions}`"
+            )
+        return layout
+
+    async def begin(self, partitions: int) -> None:
+        """Store the layout of an actor that has never run. The caller holds the lease of partition 0.
+
+        Raises:
+            WrongLayout: The actor has run, as one whole or with another number of partitions.
+            ApiError, PublishError, TimeoutError: The stream cannot be used now.
+        """
+        _, sequence = await self.read()
+        if sequence == 0:
+            info = await self._jetstream.ensure_stream(self._config())
+            if info.state.last_seq == 0:
+                await self.store(Layout(partitions), 0)
+        await self.require(partitions)
+
+    async def store(self, layout: Layout, sequence: int) -> None:
+        """Store a layout, if the stored one still has the given sequence.
+
+        Raises:
+            WrongLayout: Another process has stored a layout meanwhile.
+            PublishError, TimeoutError: It is not stored, or nobody knows.
+        """
+        headers = (
+            header_block.START + header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % sequence) + header_block.END
+        )
+        try:
+            await self._jetstream.publish(self._names.layout(), msgspec.json.encode(layout), headers=headers)
+        except WrongSequence:
+            raise WrongLayout(f"{self._names.actor}: another process has changed the layout") from None
+
+    async def create_streams(self, partitions: int) -> None:
+        """Create the streams of all partitions, unless the actor has run. Raises the errors of `ensure_stream`."""
+        try:
+            await self._jetstream.stream_info(self._names.dead_stream)
+        except ApiError as error:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                raise
+            for number in range(partitions):
+                config = turns_config(self._names.of(Partition(partitions, number)), self._replicas)
+                await self._jetstream.ensure_stream(config)
+
+    def _config(self) -> StreamConfig:
+        """Return the configuration of the stream that holds the layout and no records."""
+        return StreamConfig(
+            name=self._names.layout_stream,
+            description=f"Actorloom: the layout of {self._names.actor}",
+            subjects=(self._names.layout(),),
+            discard="old",
+            max_msgs_per_subject=1,
+            replicas=self._replicas,
+        )
+
+
+def _number(partitions: int) -> str:
+    return "one whole" if partitions == 1 else f"{partitions} partitions"
