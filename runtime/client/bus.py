@@ -17,7 +17,7 @@ from runtime.actor.call import Call
 from runtime.actor.message import Command, Event, Message, Query, contract_of, message_token
 from runtime.bounds import check_timeout
 from runtime.client.breaker import BreakerPolicy
-from runtime.client.route import Route, make_route
+from runtime.client.route import Owners, Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
 from runtime.clocks import YEAR, elapsed, is_duration
 from runtime.errors import (
@@ -87,6 +87,8 @@ class Bus:
         self._jetstream = JetStream(connection)
         self._breaker_policy = breaker
         self._routes: dict[type, Route] = {}
+        self._owners: dict[str, Owners] = {}
+        """Where the owners of each actor's keys receive requests."""
         self._clock = connection.clock
         self._sender = Sender(connection, tracer)
         self._send = self._sender.send
@@ -280,7 +282,8 @@ class Bus:
         contract = contract_of(message)
         route = self._routes.get(contract.type)
         if route is None:
-            route = make_route(contract, self.namespace, self.connection, self._tracer, self._breaker_policy)
+            owners = self._owners.setdefault(contract.actor, Owners())
+            route = make_route(contract, self.namespace, self.connection, self._tracer, self._breaker_policy, owners)
             self._routes[contract.type] = route
         return route
 

@@ -88,6 +88,7 @@ class Sender:
         command_id: str | None,
         call: Call | None,
         retryable: tuple[type[Exception], ...] = UNSERVED,
+        to_owner: bool = True,
     ) -> Any:
         """Send a request and return the value of its reply.
 
@@ -98,6 +99,8 @@ class Sender:
             command_id: The id of a command; None for a query.
             call: The call of the handler that sends the request; None for a plain program.
             retryable: The exact types of the failures after which the request is repeated.
+            to_owner: Whether it goes to the owner of the key itself, if the actor is known to have several. If not, any
+                process of the actor passes it on.
 
         Raises:
             RequestError: The service has replied with an error, or there is no reply.
@@ -119,11 +122,14 @@ class Sender:
             deadline = int((elapsed() + self._clock.offset + timeout) * 1000)
             block = write(trace, deadline, command_id, chain)
             payload, expires_at = route.encode(message, route.op), self._time() + timeout
+            subject = route.subject
+            if to_owner and route.owners.partitions > 1:
+                subject = route.owner_subject(message, command_id)
             try:
-                reply = self._request(route.subject, payload, block, expires_at)
+                reply = self._request(subject, payload, block, expires_at)
             except NotConnected:
                 await self._connection.wait_connected(timeout)
-                reply = self._request(route.subject, payload, block, expires_at)
+                reply = self._request(subject, payload, block, expires_at)
             response = await reply
             if breaker.failures:
                 breaker.record_reply()
@@ -172,7 +178,7 @@ class Sender:
             self.retries.value += 1
             await asyncio.sleep(pause)
             try:
-                return await self.send(route, message, expires_at - self._time(), command_id, call, ())
+                return await self.send(route, message, expires_at - self._time(), command_id, call, (), False)
             except RequestError as error:
                 outcome = keep_outcome(error, outcome)
                 if not isinstance(error, NotDelivered) or isinstance(error, CircuitOpen):

@@ -101,12 +101,13 @@ class Router:
             block, payload = answer.result()
             self._respond(reply, payload, block)
         elif isinstance(error, NoResponders):
-            self._refuse(reply, NotDelivered(f"{route.subject}: no process owns partition {number}"))
+            unserved = header_block.line(header_block.UNSERVED, b"%d" % number)
+            self._refuse(reply, NotDelivered(f"{route.subject}: no process owns partition {number}"), unserved)
         elif not isinstance(error, TimeoutError):
             self._refuse(reply, DeadlineExceeded(f"{route.subject}: the outcome is unknown: {error}"))
 
-    def _refuse(self, reply: bytes, error: RequestError) -> None:
-        block, payload = error_reply(error_body(error, ""))
+    def _refuse(self, reply: bytes, error: RequestError, lines: bytes = b"") -> None:
+        block, payload = error_reply(error_body(error, ""), lines)
         self._respond(reply, payload, block)
 
     def _respond(self, reply: bytes, payload: bytes, block: bytes | None) -> None:
