@@ -5,7 +5,7 @@ in a flag. NaN, the infinities and booleans are in no bounds.
 """
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -27,6 +27,10 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 """A port, or 0 for any free one."""
 LeaseTtl = Annotated[float, msgspec.Meta(ge=0.5, le=86_400)]
 """Seconds of a lease. Its renewals need a part of them."""
+MOST_PARTITIONS: Final = 64
+"""Partitions of an actor's keys at most: a key stays in one of so many buckets for ever."""
+Partitions = Annotated[int, msgspec.Meta(ge=1, le=MOST_PARTITIONS)]
+"""Parts of an actor's keys; a power of two."""
 Replicas = Annotated[int, msgspec.Meta(ge=1, le=5)]
 """Copies of a stream: NATS allows five."""
 

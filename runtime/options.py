@@ -5,9 +5,17 @@ from typing import Annotated
 import msgspec
 
 from runtime.backoff import Backoff
-from runtime.bounds import Bounded, Count, CountOrNone, Seconds, SecondsOrForever, SecondsOrNone
+from runtime.bounds import (
+    MOST_PARTITIONS,
+    Bounded,
+    Count,
+    CountOrNone,
+    Partitions,
+    Seconds,
+    SecondsOrForever,
+    SecondsOrNone,
+)
 from runtime.errors import ConfigurationError
-from runtime.wire.buckets import BUCKETS
 
 
 class RetryPolicy(Bounded, frozen=True, forbid_unknown_fields=True):
@@ -102,11 +110,13 @@ class Options(Bounded, frozen=True, forbid_unknown_fields=True):
     times and so on."""
     retry: RetryPolicy = RetryPolicy()
     """The retry policy of failing reactions."""
-    partitions: Annotated[int, msgspec.Meta(ge=1, le=BUCKETS)] = 1
+    partitions: Partitions = 1
     """Parts of the keys, each of which another process can own: a power of two, 64 at most. All processes of the actor have
     the same number; it changes by `actorloom repartition`. The other limits of this class hold for each partition."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.partitions & (self.partitions - 1):
-            raise ConfigurationError(f"Options.partitions = {self.partitions}: use a power of two, {BUCKETS} at most")
+            raise ConfigurationError(
+                f"Options.partitions = {self.partitions}: use a power of two, {MOST_PARTITIONS} at most"
+            )

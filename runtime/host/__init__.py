@@ -8,7 +8,8 @@ Used from outside:
 - `config`: the settings of a process, merged from flags, environment and file.
 - `signals`: the first signal drains, the second ends the process.
 
-The other modules are internal: `standby`, `serving` (the parts of one ownership), `checks` (of these parts, from time to
+The other modules are internal: `owner` (one partition in this process), `members`, `view` and `placement` (who owns which
+partition), `announcement` (discovery), `standby`, `serving` (the parts of one ownership), `checks` (of these parts, from time to
 time), `drain`, `handover` (keys that are busy in a drain), `ending`, `restarts` (what follows a failure), `hooks` (`on_start`
 and `on_stop`), `health` (the HTTP port), `refusals` (missing permissions) and `reports` (what does not work, for the doctor).
 """

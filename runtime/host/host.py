@@ -15,6 +15,7 @@ from runtime.errors import ActorError, ConfigurationError
 from runtime.host.announcement import announcement
 from runtime.host.ending import release
 from runtime.host.hooks import Hooks
+from runtime.host.members import Members
 from runtime.host.owner import Owner, run_unless
 from runtime.host.restarts import Restarts
 from runtime.host.serving import Serving, make_lease
@@ -114,6 +115,7 @@ class Host:
             for number in range(options.partitions)
         ]
         """The owners of all partitions."""
+        self._members = Members(self.served, self.owners) if len(self.owners) > 1 else None
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
         self._drain = asyncio.Event()
@@ -150,8 +152,8 @@ class Host:
         """
         self.hooks.cancel_start()
         self._drain.set()
-        for owner in self.owners:
-            owner.drain()
+        if self._members is None:
+            self.owners[0].drain()
 
     async def _wait_idle(self, owner: Owner, standby: bool) -> None:
         """Wait until a drain may give up the keys of `owner`. After this, the caller must not await before it does.
@@ -181,6 +183,8 @@ class Host:
     @property
     def standby(self) -> bool:
         """Whether other processes serve the actor, and this one waits for a lease."""
+        if self._members is not None and not self._members.decided.is_set():
+            return False
         return not self.ready.is_set() and all(owner.standby or not owner.wanted for owner in self.owners)
 
     @property
@@ -292,8 +296,8 @@ class Host:
     async def _run_owners(self) -> None:
         """Run all owners until they have drained, or the first one has failed for good."""
         running = [asyncio.ensure_future(owner.run()) for owner in self.owners]
-        if len(self.owners) > 1:
-            running.append(asyncio.ensure_future(self._route()))
+        if self._members is not None:
+            running.append(asyncio.ensure_future(self._take_part(self._members)))
         try:
             await asyncio.gather(*running)
         finally:
@@ -301,20 +305,25 @@ class Host:
                 each.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _route(self) -> None:
-        """Receive requests on the plain subjects of a partitioned actor, and pass them to the owners, until `drain`."""
+    async def _take_part(self, members: Members) -> None:
+        """Be a member of a partitioned actor until `drain`: own partitions, and pass requests to the other owners."""
         handlers = self.served.actor.handlers
         statistics = (
             (handler, EndpointStats()) for group in (handlers.queries, handlers.commands) for handler in group.values()
         )
         router, discovery = Router(self.served, self._endpoint), announcement(self.served, statistics)
+        running = asyncio.ensure_future(members.run())
         try:
             await router.start()
             await discovery.start()
             await self._drain.wait()
+            await members.leave()
         finally:
+            running.cancel()
+            for owner in self.owners:
+                owner.drain()
             discovery.stop()
-            await router.stop()
+            await asyncio.gather(router.stop(), running, return_exceptions=True)
 
     def _endpoint(self, number: int, subject: str) -> QueryEndpoint | CommandEndpoint | None:
         """Return the endpoint of a plain subject for a partition that this process owns; None if it does not."""

@@ -79,7 +79,7 @@ class Owner:
         self._lease: Lease | None = None
         self._left: list[asyncio.Future[None]] = []
         """Wait for the handlers that former ownerships have left alone."""
-        self.want(True)
+        self.want(partition.total == 1)
 
     async def run(self) -> None:
         """Own the partition whenever it is wanted, until `drain`.

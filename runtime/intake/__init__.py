@@ -3,6 +3,7 @@
 Used from outside:
 
 - `queries` and `commands`: the endpoints of an actor.
+- `router`: the plain subjects of a partitioned actor.
 - `context`: the parts of a running actor that its endpoints share.
 - `consumers`: the durable consumers of an actor, which deliver events, timers and redriven dead letters.
 

@@ -114,6 +114,14 @@ def holder_of(stored: StoredMessage) -> Holder | None:
         return None
 
 
+def value_holder(payload: bytes) -> str | None:
+    """Return the name of the holder in the value of a lease, or None if it cannot be read."""
+    try:
+        return msgspec.json.decode(payload, type=Holder).holder
+    except UNDECODABLE:
+        return None
+
+
 def released_by(stored: StoredMessage) -> Released | None:
     """Return what the marker of a release says, or None if the message is none."""
     try:

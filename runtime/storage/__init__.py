@@ -3,6 +3,7 @@
 Used from outside:
 
 - `streams`: the configuration of an actor's streams, their creation and check, and the names of consumers.
+- `layout`: in how many partitions the keys of an actor are stored.
 - `record` and `state`: the stored form of a key, and the decoder of its state.
 - `unreadable`: logs the stored messages that cannot be read.
 - `key`: `StoredKey`, the stored half of a key in memory.
@@ -10,6 +11,7 @@ Used from outside:
 - `journal`: loads and commits records, and looks up handled messages.
 - `relay`: publishes the events and timers of committed turns.
 - `positions`: the positions of consumers.
+- `membership`: the processes that run a partitioned actor, as they announce themselves.
 - `status`: what does not work in a process, as it reports to the doctor.
 - `dead_letters`: stores, lists, redrives and drops dead letters.
 - `index`: the indexes that list queries read.

@@ -3,6 +3,7 @@
 Used from outside:
 
 - `subjects`: the subjects and streams of an actor, and the tokens of keys.
+- `buckets`: the bucket and the partition of a key.
 - `header_block`: the names of the headers, and the functions that read and write a block.
 - `envelope`: the header block of a request.
 - `cloudevents`: the header block of an event.

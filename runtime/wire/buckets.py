@@ -8,7 +8,9 @@ partition of a key is its bucket modulo the number of partitions, which is a pow
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-BUCKETS: Final = 64
+from runtime.bounds import MOST_PARTITIONS
+
+BUCKETS: Final = MOST_PARTITIONS
 """Buckets of the keys of each actor: the most partitions that an actor can have."""
 
 _OFFSET: Final = 0x811C9DC5
