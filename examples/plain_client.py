@@ -91,7 +91,7 @@ async def main() -> None:
 
     # Without a key the service assigns an id, so a repeated command takes effect again.
     await ask(client, "counter.command.add", {"name": "figs", "by": 3})
-    await events(client, "counter-events", "counter.event.count_changed.figs", count=2)
+    await events(client, "counter-events", "counter.event.count_changed.*.figs", count=2)
     await client.drain()
 
 

@@ -56,7 +56,7 @@ class Drain:
         save: Stores what the next owner reads at its start.
         fence: Knows the keys with a commit whose outcome is unknown.
         follow: Makes lists contain what a successor stores from now on, or no longer does so.
-        wait_idle: Waits until the keys may be given up, given whether a standby waits for them: `Host.wait_idle`.
+        wait_idle: Waits until the keys may be given up, given whether a standby waits for them: `Host._wait_idle`.
     """
 
     def __init__(

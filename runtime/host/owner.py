@@ -43,7 +43,7 @@ class Owner:
         served: The actor of the host, as one whole.
         partition: The partition.
         check: Called with the lease held, before anything is read. Raises if the keys are not stored in such partitions.
-        wait_idle: Waits until a drain may give up the keys: `Host.wait_idle`.
+        wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
         on_change: Called after `ready` or `standby` has changed.
     """
 

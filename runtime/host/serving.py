@@ -17,7 +17,7 @@ The parts depend on each other, so their order is fixed. **Start**:
 2. The endpoints leave NATS. Requests that the server has already routed here still run. Later ones go to another
    process, or NATS answers at once that no process serves them. Handlers of this process can still ask this actor,
    within the process (ADR 010).
-3. Everything in hand runs to its end. `Host.wait_idle` explains why hosts may wait for each other here. If another process
+3. Everything in hand runs to its end. `Host._wait_idle` explains why hosts may wait for each other here. If another process
    waits for the keys, it gets them after a moment, and the keys that are still busy later: see `runtime.host.drain`. Steps 5
    and 6 then precede the hand-over.
 4. The relay publishes the events of the last turns.
@@ -76,7 +76,7 @@ class Serving:
     Args:
         served: The actor, its names and clients.
         lease: The lease of the keys, held; None for an actor without state.
-        wait_idle: Waits until a drain may give up the keys: `Host.wait_idle`.
+        wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
     """
 
     def __init__(self, served: Served, lease: Lease | None, wait_idle: Callable[[bool], Awaitable[None]]) -> None:

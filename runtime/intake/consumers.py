@@ -118,7 +118,7 @@ class Consumers:
             timers = Timers(served, turns, self._on_stored)
             for handler in commands:
                 timers.add_command(handler)
-            await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(names.timer("*", "*"),)))
+            await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(f"{names.own}.timer.>",)))
         reacting = served.actor.handlers.all_reactions()
         if commands or reacting:
             redrives = Redrives(served, turns, [*reacting, *commands])

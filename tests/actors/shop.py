@@ -152,7 +152,7 @@ class Shop:
 
     async def events(self, service: str, name: str = "*") -> list[StoredMessage]:
         """Return the events that a service has emitted so far."""
-        stream, subject = f"{self.namespace}-{service}-events", f"{self.namespace}.{service}.event.{name}.*"
+        stream, subject = f"{self.namespace}-{service}-events", f"{self.namespace}.{service}.event.{name}.*.*"
         return [stored async for stored in self.jetstream.read(stream, subject)]
 
     async def event(self, service: str, name: str, order_id: str) -> Any:

@@ -107,7 +107,7 @@ async def test_storage_that_runs_out_is_reported(tmp_path: Path, namespace: str)
             jetstream = JetStream(system.connection)
             for used, status in ((0.75, "warn"), (0.95, "fail")):
                 while (await jetstream.account()).storage < used * 1_000_000:
-                    await jetstream.publish(f"{namespace}.books.event.filler", b"x" * 20_000)
+                    await jetstream.publish(f"{namespace}.books.event.filler.x", b"x" * 20_000)
                 finding = finding_of(await diagnose(server.url, namespace), "storage")
                 assert finding.status == status and "of the account used" in finding.text
 

@@ -86,7 +86,7 @@ class StoreReader:
         """Return the stored `Added` events by key, each with its id, in the order of the stream."""
         names = Names("counter", self.namespace)
         found: dict[str, list[tuple[str, Emitted]]] = defaultdict(list)
-        async for stored in self.jetstream.read(names.events_stream, names.event("added", "*")):
+        async for stored in self.jetstream.read(names.events_stream, names.stored_event("added")):
             event = msgspec.json.decode(stored.payload, type=Emitted)
             found[event.key].append((header_block.get(stored.headers, b"ce-id") or "", event))
         return found

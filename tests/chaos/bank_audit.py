@@ -141,7 +141,7 @@ async def _movements(reader: StoreReader, since: int) -> dict[str, list[tuple[st
     """Return the stored `Moved` events by account, each with its id."""
     names = Names("bank", reader.namespace)
     found: dict[str, list[tuple[str, Movement]]] = defaultdict(list)
-    async for stored in reader.jetstream.read(names.events_stream, names.event("moved", "*")):
+    async for stored in reader.jetstream.read(names.events_stream, names.stored_event("moved")):
         if stored.sequence > since:
             movement = msgspec.json.decode(stored.payload, type=Movement)
             found[movement.account].append((header_block.get(stored.headers, b"ce-id") or "", movement))

@@ -151,7 +151,7 @@ class Fuzzer:
     def _returned(self) -> Frame:
         """Return a frame that imitates a redriven dead letter or a due timer."""
         tail, names = self._rng.choice((
-            (b"passer.redrive.stored", _DEAD), (b"mirror.redrive.put", _DEAD), (b"mirror.redrive.\xff", _DEAD), (b"mirror.timer.a.x", _TIMER),
+            (b"passer.redrive.stored.a", _DEAD), (b"mirror.redrive.put.a", _DEAD), (b"mirror.redrive.\xff.a", _DEAD), (b"mirror.timer.a.x", _TIMER),
             (b"mirror.timer.%ZZ.x", _TIMER), (b"mirror.timer.%FF.\xff", _TIMER), (b"mirror.timer.%s.x" % (b"k" * 1500), _TIMER),
         ))  # fmt: skip
         lines = b"".join(

@@ -34,7 +34,6 @@ from runtime.host.process import Runner
 from runtime.host.restarts import HostFailed
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from runtime.testing import worker
@@ -164,9 +163,6 @@ async def test_a_request_in_transit_to_an_owner_that_fails_is_answered(
 
 async def test_events_are_handled_once_during_a_hand_over(nats_server: EmbeddedServer, namespace: str) -> None:
     async with connected(nats_server, namespace) as bus, running(Counter, url=nats_server.url, namespace=namespace):
-        await JetStream(bus.connection).ensure_stream(
-            StreamConfig(name=f"{namespace}-counter-events", subjects=(f"{namespace}.counter.event.>",))
-        )
         async with process(nats_server, namespace, Watcher) as (first, work):
             await first.wait_serving()
             adding = asyncio.ensure_future(asyncio.gather(*(bus.command(Add(f"k{n % 3}", n + 1)) for n in range(150))))

@@ -127,7 +127,7 @@ async def test_a_redriven_event_in_structured_mode_is_read(nats_server: Embedded
         headers = header_block.encode(
             [("content-type", JSON), ("Dead-Reaction", "on_sample_taken"), ("Dead-Id", "id-5.on_sample_taken")]
         )
-        subject = f"{namespace}.samples.redrive.sample_taken"
+        subject = f"{namespace}.samples.redrive.sample_taken.n5"
         await system.jetstream.publish(subject, json.dumps(envelope(5)).encode(), headers=headers)
         await system.until(lambda: bool(SEEN))
         assert SEEN[0][:3] == ("n5", 5, "id-5.on_sample_taken")

@@ -267,7 +267,7 @@ async def test_a_job_is_redriven_with_its_bytes_and_takes_effect_once(
                   if not name.startswith("Nats-")),
                 header_block.line(b"Nats-Msg-Id", b"copy %d" % number),
             )  # fmt: skip
-            await system.jetstream.publish(f"{namespace}.vault.redrive.deposit_later", body, headers=block)
+            await system.jetstream.publish(f"{namespace}.vault.redrive.deposit_later.k", body, headers=block)
 
         async def empty() -> bool:
             return (await system.jetstream.stream_info(f"{namespace}-vault-dead")).state.messages == 0

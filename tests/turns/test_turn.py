@@ -18,7 +18,7 @@ from runtime.storage.streams import StateLost
 from runtime.turns.served import Served
 from runtime.wire import header_block
 from runtime.wire.ids import derived_id, key_for, new_id
-from runtime.wire.subjects import key_token
+from runtime.wire.subjects import key_token, published
 from tests.support.calling import Forward, Gateway
 from tests.support.clocks import uuid7
 from tests.support.counting import (
@@ -54,7 +54,7 @@ async def value(system: Probe, name: str) -> int:
 
 async def events(system: Probe) -> list[str]:
     """Return the subjects of all counter events, after the outboxes are empty."""
-    return [stored.subject for stored in await system.stored_events("counter")]
+    return [published(stored.subject) for stored in await system.stored_events("counter")]
 
 
 async def test_the_same_id_takes_effect_once_and_gets_the_same_reply(system: Probe) -> None:
@@ -380,7 +380,7 @@ async def two_owners(
         bucket = f"{namespace}-{served.holder}".replace(".", "-")
         return Lease(served.jetstream, bucket=bucket, key=f"{served.name}.{partition}", holder=served.holder, ttl=4.0)
 
-    monkeypatch.setattr("runtime.host.host.make_lease", own_lease)
+    monkeypatch.setattr("runtime.host.owner.make_lease", own_lease)
     return running(Counter, Gateway, url=nats_server.url, namespace=namespace, options={"counter": options})
 
 

@@ -83,7 +83,7 @@ async def _lateness(jetstream: JetStream, names: Names, deadlines: dict[str, flo
         wrong: Seconds by which the times in the events are behind.
     """
     lateness: list[float] = []
-    async for stored in jetstream.read(names.events_stream, names.event("added", "*")):
+    async for stored in jetstream.read(names.events_stream, names.stored_event("added")):
         emitted = datetime.fromisoformat(header_block.get(stored.headers, b"ce-time") or "").timestamp()
         lateness.append(emitted + wrong - deadlines[stored.subject.rpartition(".")[2]])
     return lateness

@@ -130,7 +130,7 @@ async def _read(cell: Cell, actor: str, event: str, reacting: str) -> tuple[set[
     jetstream = JetStream(cell.connection, timeout=5.0)
     own, other = Names(actor, cell.namespace), Names(reacting, cell.namespace)
     committed = {_key(stored.subject) async for stored in jetstream.read(own.turns_stream, own.turn("*"))}
-    events = Tally([_key(each.subject) async for each in jetstream.read(own.events_stream, own.event(event, "*"))])
+    events = Tally([_key(each.subject) async for each in jetstream.read(own.events_stream, own.stored_event(event))])
     counted: Tally[str] = Tally()
     async for stored in jetstream.read(other.turns_stream, other.turn("*")):
         state = decode_record(stored.payload, stored.subject).state

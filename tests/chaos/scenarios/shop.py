@@ -205,7 +205,7 @@ class _Comparison:
         names = Names(service, NAMESPACE)
         ids: Tally[str] = Tally()
         if service != "payment-3p":  # it emits no events and has no stream for them
-            async for stored in jetstream.read(names.events_stream, names.event("*", "*")):
+            async for stored in jetstream.read(names.events_stream, names.stored_event("*")):
                 ids[header_block.get(stored.headers, b"ce-id") or ""] += 1
                 _, _, _, name, key = stored.subject.split(".")
                 events[service, name, key] += 1

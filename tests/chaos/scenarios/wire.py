@@ -214,7 +214,7 @@ class EventAudit:
     async def read(self) -> None:
         """Read the events and the dead letters of the watcher."""
         stream = self._mirror.events_stream
-        async for stored in self._jetstream.read(stream, self._mirror.event("stored", "*")):
+        async for stored in self._jetstream.read(stream, self._mirror.stored_event("stored")):
             if (header_block.get(stored.headers, b"Content-Type") or "").startswith("application/cloudevents"):
                 self.undecodable.add(stored.sequence)  # the fuzzer makes no event whose attributes are in its body
                 continue
