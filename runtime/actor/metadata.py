@@ -41,9 +41,11 @@ class EventMetadata(msgspec.Struct, frozen=True, omit_defaults=True):
     """The description of an event without its schema."""
 
     subject: str
-    """The subjects of the events, with ``*`` for the token of the key: ``orders.event.order_created.*``."""
+    """The subjects on which they are published, for a subscriber: ``orders.event.order_created.*``, ``*`` for the key."""
     stream: str
     """The stream that stores them: ``orders-events``."""
+    filter: str = ""
+    """The subjects under which it stores them, for a consumer: ``orders.event.order_created.*.*``, for bucket and key."""
     key: str = ""
     """The path of the key in the event, as on the wire; empty if the event has no key."""
     description: str = ""
@@ -58,9 +60,11 @@ class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
     where: dict[str, Any] | None = None
     """The content pattern; None if the actor reacts to each event of the type. See `runtime.actor.patterns`."""
     subject: str = ""
-    """The subjects of the events: ``orders.event.order_modified.*``."""
+    """The subjects on which the events are published: ``orders.event.order_modified.*``."""
     stream: str = ""
     """The stream of the events: ``orders-events``."""
+    filter: str = ""
+    """The subjects under which it stores them: ``orders.event.order_modified.*.*``."""
     description: str = ""
     """The first line of the handler's docstring."""
 
@@ -148,10 +152,10 @@ def _summary(handler: Handler) -> str:
     return first_line(handler.doc) or first_line(handler.contract.type.__doc__)
 
 
-def _places(contract: Contract, namespace: str) -> tuple[str, str]:
-    """Return the subjects and the stream of an event."""
+def _places(contract: Contract, namespace: str) -> tuple[str, str, str]:
+    """Return the subjects of an event, its stream, and its subjects there."""
     names = Names(contract.actor, namespace)
-    return names.event(contract.name, "*"), names.events_stream
+    return names.event(contract.name, "*"), names.events_stream, names.stored_event(contract.name)
 
 
 def _with_key(contract: Contract) -> Schema:

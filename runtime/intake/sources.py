@@ -13,6 +13,7 @@ from runtime.actor.handler import Handler
 from runtime.backoff import Backoff
 from runtime.errors import ActorError, ConfigurationError
 from runtime.nats.jetstream.responses import StreamInfo
+from runtime.storage.streams import OldStream
 from runtime.turns.served import Served
 from runtime.wire.subjects import Names
 
@@ -82,13 +83,15 @@ class Sources:
     async def _try(self, stream: str) -> None:
         """Start the reactions to a stream, or note why they wait."""
         try:
-            found = await self._served.streams.find(stream)
+            found = await self._served.streams.find(self._actors[stream])
             if found is not None:
                 await self._begin(found, self._handlers[stream], self._waiting_since.get(stream))
                 if self.waiting.pop(stream, None) is not None:
                     logger.info("%s: %s: %s is there", self._served.name, self._names(stream), stream)
                 return
             reason = f"there is no stream {stream}, which {self._actors[stream]} creates when it starts"
+        except OldStream as error:
+            reason = str(error)
         except ConfigurationError:
             raise
         except (ActorError, TimeoutError) as error:

@@ -11,14 +11,14 @@ them apart. It is created after the turns stream, so if it exists alone, the act
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND, StreamConfig, SubjectTransform, widen_stream
 from runtime.nats.jetstream.domains import count_streams, name_domains, two_domains
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
+from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.jetstream.responses import StreamInfo
 from runtime.wire.buckets import BUCKETS
 from runtime.wire.ids import new_id
@@ -47,6 +47,10 @@ _MISSING_PAUSES = (0.2, 0.5, 1.0)
 """Seconds between attempts to find a missing stream or consumer. A server that has just become leader may not know it yet."""
 
 T = TypeVar("T")
+
+
+class OldStream(ConfigurationError):
+    """A stream was created by a version that stored its messages without buckets. Its reactions would find nothing."""
 
 
 class StreamChanged(ConfigurationError):
@@ -160,26 +164,30 @@ class Streams:
 
         Raises:
             StateLost: The turns stream was deleted or replaced.
+            OldStream: An existing stream stores its messages without buckets.
             StreamConflict: An existing stream has a setting that cannot be widened.
             ApiError, TimeoutError: The streams cannot be asked or created now.
         """
         self._sources.clear()
         await self._refuse_lost_state()
         for config in self._configs:
-            self._found(config.name, await self._jetstream.ensure_stream(config))
+            self._found(config.name, await self._ensure(config))
 
-    async def find(self, stream: str) -> StreamInfo | None:
-        """Return the events stream of another actor, which is never created here; None if there is none.
+    async def find(self, actor: str) -> StreamInfo | None:
+        """Return the events stream of an actor, which is never created here; None if there is none.
 
         Raises:
+            OldStream: It stores its messages without buckets.
             ApiError, PermissionDenied, TimeoutError: The stream cannot be asked for.
         """
+        stream = Names(actor, self._names.namespace).events_stream
         try:
             info = await self._jetstream.stream_info(stream)
         except ApiError as error:
             if error.err_code == ErrorCode.STREAM_NOT_FOUND:
                 return None
             raise
+        refuse_old(info.config, actor)
         self._found(stream, info)
         self._sources.add(stream)
         return info
@@ -212,6 +220,14 @@ class Streams:
     def created(self, stream: str) -> str:
         """Return the creation time of a stream, as the server prints it; "" if the stream is not one of these."""
         return self._created.get(stream, "")
+
+    async def _ensure(self, config: StreamConfig) -> StreamInfo:
+        try:
+            return await self._jetstream.ensure_stream(config)
+        except StreamConflict:
+            if config.subject_transform:
+                refuse_old((await self._jetstream.stream_info(config.name)).config, self._names.actor)
+            raise
 
     async def _refuse_lost_state(self) -> None:
         name = self._turns.name
@@ -254,6 +270,15 @@ class Streams:
                 return False
             raise
         return True
+
+
+def refuse_old(found: Mapping[str, Any], actor: str) -> None:
+    """Raise `OldStream` if a stream of events or dead letters with the configuration `found` has no subject transform."""
+    if not found.get("subject_transform"):
+        raise OldStream(
+            f"stream {found.get('name')}: an earlier version has created it, and its messages are stored without the bucket "
+            f"of their key: stop all processes of {actor} and run `actorloom upgrade {actor}`"
+        )
 
 
 async def unless_missing(request: Callable[[], Awaitable[T]]) -> T | None:

@@ -99,13 +99,14 @@ def test_a_service_is_described() -> None:
     assert list(described.emits) == ["parcels.ParcelSent", "parcels.ParcelsCounted", "parcels.ParcelLost"]
     sent = described.events["parcels.ParcelSent"]
     assert (sent.subject, sent.stream) == ("shop.parcels.event.parcel_sent.*", "shop-parcels-events")
+    assert sent.filter == "shop.parcels.event.parcel_sent.*.*"
     assert (sent.key, sent.description) == ("parcel.parcelId", "A parcel has left.")
     assert described.events["parcels.ParcelsCounted"].key == ""
     assert described.streams == {"events": "shop-parcels-events", "dead letters": "shop-parcels-dead"}
     assert [each.code for each in described.errors] == [400, 408, 429, 500, 503, 508]
     assert [str(reaction) for reaction in described.reacts] == REACTIONS
-    assert {(each.subject, each.stream) for each in described.reacts} == {
-        ("shop.parcels.event.parcel_lost.*", "shop-parcels-events")
+    assert {(each.subject, each.stream, each.filter) for each in described.reacts} == {
+        ("shop.parcels.event.parcel_lost.*", "shop-parcels-events", "shop.parcels.event.parcel_lost.*.*")
     }
     assert [each.description for each in described.reacts] == ["", "Search for it."]
 
@@ -152,9 +153,10 @@ REACTION = st.builds(
     TEXT,
     TEXT,
     TEXT,
+    TEXT,
 )
 ERRORS = st.lists(st.builds(ErrorKind, TEXT, st.integers(0, 999), TEXT), max_size=3)
-EVENTS = st.dictionaries(TEXT, st.builds(EventMetadata, TEXT, TEXT, TEXT, TEXT), max_size=3)
+EVENTS = st.dictionaries(TEXT, st.builds(EventMetadata, TEXT, TEXT, TEXT, TEXT, TEXT), max_size=3)
 SERVICES = st.builds(
     ServiceMetadata,
     TEXT,

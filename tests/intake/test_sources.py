@@ -9,7 +9,9 @@ import pytest
 from runtime import Actor, Command, Event, command, react
 from runtime.admin.doctor import Finding, RunningService, examine
 from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.server import EmbeddedServer
+from runtime.wire.subjects import Names
 from tests.support.probe import running
 
 SEEN: Tally[str] = Tally()
@@ -104,6 +106,26 @@ async def test_a_reaction_waits_until_its_source_has_created_its_stream(
             assert valley.runner.warnings() == []
             await valley.until(lambda: _clear(nats_server.url, namespace))
     assert (SEEN["tolled a"], SEEN["answered a"]) == (1, 1)
+
+
+async def test_a_reaction_waits_for_a_source_whose_stream_an_earlier_version_has_created(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    names = Names("tower", namespace)
+    old = StreamConfig(name=names.events_stream, subjects=(names.event("*", "*"),))
+    async with running(Valley, url=nats_server.url, namespace=namespace, sources=()) as valley:
+        await valley.jetstream.ensure_stream(old)
+        await valley.until(lambda: any("`actorloom upgrade tower`" in text for text in valley.runner.warnings()))
+        async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+            service = RunningService("tower", commands=False)
+            found = [each async for each in examine(connection, namespace=namespace, running=[service], probe=False)]
+        [failed] = [each.text for each in found if each.subject == "tower" and "upgrade tower" in each.text]
+        assert names.events_stream in failed
+        await valley.jetstream.delete_stream(old.name)
+        async with running(Tower, url=nats_server.url, namespace=namespace, sources=()) as tower:
+            await tower.bus.command(Ring("old"))
+            await tower.until(lambda: SEEN["answered old"])
+    assert SEEN["tolled old"] == 1
 
 
 async def _clear(url: str, namespace: str) -> bool:

@@ -24,7 +24,7 @@ from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
 from runtime.nats.server import EmbeddedServer
 from runtime.storage import streams
-from runtime.storage.streams import StateLost
+from runtime.storage.streams import OldStream, StateLost
 from runtime.wire.subjects import Names
 from tests.support.probe import Probe, running
 
@@ -292,6 +292,21 @@ async def test_a_setting_that_cannot_be_restored_stops_the_actor(
     with pytest.raises(StreamConflict):
         async with running(Till, url=nats_server.url, namespace=namespace):
             pass
+
+
+@pytest.mark.parametrize("kind", ["event", "dead"])
+async def test_a_stream_of_an_earlier_version_is_refused_with_the_command_that_copies_it(
+    nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, kind: str
+) -> None:
+    names = Names("till", namespace)
+    stream = names.events_stream if kind == "event" else names.dead_stream
+    subjects = (names.event("*", "*") if kind == "event" else names.dead(">"), names.redrive("*", "*"))
+    await jetstream.ensure_stream(streams.turns_config(names))
+    await jetstream.ensure_stream(StreamConfig(name=stream, subjects=subjects[: 1 + (kind == "dead")]))
+    with pytest.raises(OldStream, match=f"{stream}.*`actorloom upgrade till`"):
+        async with running(Till, url=nats_server.url, namespace=namespace):
+            pass
+    assert (await jetstream.stream_info(stream)).config.get("subject_transform") is None
 
 
 async def test_events_wait_while_their_stream_is_full(

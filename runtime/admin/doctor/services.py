@@ -14,7 +14,7 @@ from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage, Stream
 from runtime.nats.lease_value import Kind, fault, holder_of, kind_of
 from runtime.storage.dead_letters import known_services
 from runtime.storage.status import ProcessStatus, read_statuses
-from runtime.storage.streams import TIMERS, dead_config, events_config, turns_config
+from runtime.storage.streams import TIMERS, OldStream, dead_config, events_config, refuse_old, turns_config
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names, readable_key
@@ -118,7 +118,7 @@ class _ServiceCheck:
         try:
             changes = widen_stream(config, info.config)
         except StreamConflict as conflict:
-            yield fail(self._name, str(conflict))
+            yield self._conflict(config, info, conflict)
         else:
             if changes is not None:
                 fields = {key: info.config.get(key) for key in changes if changes[key] != info.config.get(key)}
@@ -126,6 +126,14 @@ class _ServiceCheck:
                 yield warn(self._name, f"stream {config.name} was changed: it has {fields}", todo)
         for finding in (*self._room(config.name, info), *self._copies(config.name, info)):
             yield finding
+
+    def _conflict(self, config: StreamConfig, info: StreamInfo, conflict: StreamConflict) -> Finding:
+        if config.subject_transform:
+            try:
+                refuse_old(info.config, self._name)
+            except OldStream as old:
+                return fail(self._name, str(old))
+        return fail(self._name, str(conflict))
 
     def _room(self, stream: str, info: StreamInfo) -> list[Finding]:
         most = info.config.get("max_bytes", -1)
