@@ -15,6 +15,7 @@ from runtime.nats.connection import Connection
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.record import decode_record
 from runtime.wire import header_block
+from runtime.wire.buckets import Partition, partition_of
 from runtime.wire.subjects import Names, key_token
 from tests.chaos.actors import RECEIPT_EVERY, TICK_EVERY, Count, GetCount, GetReceipts, GetTotal, Receipt, Total
 from tests.chaos.load import Outcomes
@@ -55,17 +56,19 @@ class Emitted(msgspec.Struct):
 class StoreReader:
     """Reads the stored records and events of one namespace from the streams' leaders, without asking an actor."""
 
-    def __init__(self, connection: Connection, namespace: str) -> None:
+    def __init__(self, connection: Connection, namespace: str, partitions: int = 1) -> None:
         self.jetstream = JetStream(connection, timeout=3.0)
         self.namespace = namespace
+        self.partitions = partitions
 
     async def state(self, actor: str, kind: type[T], key: str) -> T:
         """Return the state in the newest record of a key, or an empty state if there is none."""
-        names = Names(actor, self.namespace)
+        token, total = key_token(key), self.partitions
+        names = Names(actor, self.namespace, Partition(total, partition_of(token, total)))
         until = time.monotonic() + 30
         while True:
             try:
-                stored = await self.jetstream.get_last(names.turns_stream, names.turn(key_token(key)))
+                stored = await self.jetstream.get_last(names.turns_stream, names.turn(token))
                 break
             except (PublishError, ActorError, TimeoutError):
                 if time.monotonic() > until:
@@ -100,6 +103,7 @@ async def audit(
     *,
     one_owner: bool = True,
     patience: float = PATIENCE,
+    partitions: int = 1,
 ) -> Verdict:
     """Wait until all effects have arrived, and compare them with the outcomes. Faults must be over.
 
@@ -111,9 +115,10 @@ async def audit(
         one_owner: False if several processes owned a key at once. Sums are exact even then, but the order in which events
             were handled is not, nor are answers from the memory of the slower owner; these are not compared.
         patience: Seconds without progress after which missing effects count as lost.
+        partitions: Partitions of the keys of each actor.
     """
     verdict = Verdict()
-    reader = StoreReader(connection, namespace)
+    reader = StoreReader(connection, namespace, partitions)
     await _wait_for_effects(reader, outcomes, patience)
     events = await reader.events()
     for key in sorted(outcomes.done.keys() | outcomes.without_effect.keys() | events.keys()):

@@ -63,7 +63,13 @@ class BankVerdict:
 
 
 async def audit_bank(
-    connection: Connection, namespace: str, history: History, *, since: int = 0, patience: float = PATIENCE
+    connection: Connection,
+    namespace: str,
+    history: History,
+    *,
+    since: int = 0,
+    patience: float = PATIENCE,
+    partitions: int = 1,
 ) -> BankVerdict:
     """Wait until all movements have arrived, and compare them with the history. Faults must be over.
 
@@ -73,9 +79,10 @@ async def audit_bank(
         history: The history of the customers.
         since: Sequence in the stream of events before which the history begins.
         patience: Seconds without progress after which missing movements count as lost.
+        partitions: Partitions of the keys.
     """
     verdict = BankVerdict()
-    reader = StoreReader(connection, namespace)
+    reader = StoreReader(connection, namespace, partitions)
     movements = await _settled(reader, history, since, patience)
     accounts = sorted({one.account for one in (*history.commands, *history.reads)} | movements.keys())
     total = 0

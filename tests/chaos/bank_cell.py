@@ -62,8 +62,8 @@ class BankCell:
         movement = msgspec.json.decode(payload, type=Movement)
         self.history.show(movement.account, movement.version)
 
-    async def owner(self) -> Worker:
-        """Return the process that the lease names, once it names a living one.
+    async def owner(self, partition: int = 0) -> Worker:
+        """Return the process that the lease of a partition names, once it names a living one.
 
         Raises:
             TimeoutError: It names none for 30 seconds.
@@ -72,7 +72,7 @@ class BankCell:
         async with asyncio.timeout(30):
             while True:
                 try:
-                    stored = await self.jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.bank.0")
+                    stored = await self.jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.bank.{partition}")
                     pid = msgspec.json.decode(stored.payload)["pid"] if stored is not None and stored.payload else 0
                 except (ActorError, PublishError, TimeoutError):
                     pid = 0
@@ -90,7 +90,10 @@ class BankCell:
             since: See `audit_bank`.
         """
         await self.depositors.stop()
-        verdict = await audit_bank(self.cell.connection, self.cell.namespace, self.history, since=since)
+        cell = self.cell
+        verdict = await audit_bank(
+            cell.connection, cell.namespace, self.history, since=since, partitions=cell.partitions
+        )
         for account, chain in verdict.chains.items():
             self.history.show(account, max(chain, default=0))
         await self.depositors.read_all()  # nobody writes any more, so a copy that is stale would stay so
@@ -157,6 +160,7 @@ async def open_bank(
     banks: Sequence[dict[str, Any]] = ({}, {}),
     without: Iterable[str] = (),
     servers: Servers | None = None,
+    partitions: int = 1,
     **options: Any,
 ) -> AsyncIterator[BankCell]:
     """Run a bank on servers of its own for the duration of the block, under load.
@@ -169,16 +173,17 @@ async def open_bank(
         banks: Options of `Cell.start` for each process of the bank.
         without: Safeguards of the bank that are switched off.
         servers: Servers that run already.
+        partitions: Partitions of the keys of the bank and of its books.
         options: Options of `Cell.start` for all of them.
     """
     async with timed(result):
         if servers is not None:
-            async with _on(servers, setting, namespace, crowd, banks, without, options) as bank:
+            async with _on(servers, setting, namespace, crowd, banks, without, partitions, options) as bank:
                 yield bank
             return
         async with (
             Servers(setting.directory, setting.nodes) as own,
-            _on(own, setting, namespace, crowd, banks, without, options) as bank,
+            _on(own, setting, namespace, crowd, banks, without, partitions, options) as bank,
         ):
             yield bank
 
@@ -191,13 +196,15 @@ async def _on(
     crowd: Crowd | None,
     banks: Sequence[dict[str, Any]],
     without: Iterable[str],
+    partitions: int,
     options: dict[str, Any],
 ) -> AsyncIterator[BankCell]:
     async with open_cell(setting, servers, namespace) as cell:
+        cell.partitions = partitions
         bank = BankCell(cell, setting, crowd or Crowd())
         await bank.watch_events()
         for own in banks:
-            bank.start_bank(without=without, **options, **own)
+            bank.start_bank(**{"without": without, **options, **own})
         books = cell.start(BOOKS, lease_ttl=options.get("lease_ttl", 1.0))
         bank.depositors.start()
         await bank.depositors.wait_for_more(100)

@@ -84,6 +84,8 @@ class Cell:
         self.bus = bus
         self.fleet = fleet
         self.load = load
+        self.partitions = 1
+        """Partitions of the keys of each actor."""
 
     def start(
         self,
@@ -99,6 +101,7 @@ class Cell:
         inside: Iterable[str] = (),
         skew: float = 0.0,
         drain: float = 20.0,
+        partitions: int = 0,
     ) -> Worker:
         """Start a process, and start it again each time it ends.
 
@@ -115,6 +118,7 @@ class Cell:
             inside: The beginning of the command line, for a process in a network namespace.
             skew: Seconds by which the clock of the process is ahead.
             drain: Seconds that a drain may take.
+            partitions: Partitions of the keys; by default those of the cell.
         """
         arguments = [
             "-m",
@@ -128,6 +132,7 @@ class Cell:
         ]
         arguments += ["--lease-ttl", str(lease_ttl), "--replicas", str(self.servers.replicas)]
         arguments += ["--ping", str(ping), "--tick", str(tick), "--drain", str(drain)]
+        arguments += ["--partitions", str(partitions or self.partitions)]
         if suspendable:
             arguments.append("--suspendable")
         for safeguard in without:
@@ -146,7 +151,9 @@ class Cell:
     async def verdict(self, **options: Any) -> Verdict:
         """Stop the load, wait until all effects have arrived, and compare them with the outcomes; see `audit`."""
         await self.load.stop()
-        return await audit(self.connection, self.bus, self.namespace, self.load.outcomes, **options)
+        return await audit(
+            self.connection, self.bus, self.namespace, self.load.outcomes, partitions=self.partitions, **options
+        )
 
     def report(self, result: Result, verdict: Verdict) -> None:
         """Add this cell's outcomes to the result. Lost or double effects, and effects out of order, are problems."""

@@ -9,6 +9,8 @@ import signal
 import sys
 from typing import Any
 
+import msgspec
+
 from runtime.actor.base import Actor
 from runtime.errors import ActorError
 from runtime.host import checks, drain
@@ -38,6 +40,7 @@ def main() -> int:
     parser.add_argument("--ping", type=float, default=1.0, help="seconds between pings to the server")
     parser.add_argument("--tick", type=float, default=5.0, help="seconds between checks of the relay")
     parser.add_argument("--suspendable", action="store_true", help="see tests.chaos.suspension")
+    parser.add_argument("--partitions", type=int, default=1, help="partitions of the keys of each actor")
     parser.add_argument("--drain", type=float, default=20.0, help="seconds that a drain may take")
     arguments = parser.parse_args()
 
@@ -58,6 +61,9 @@ def main() -> int:
         actors,
         ConnectionOptions(url=arguments.nats, ping_interval=arguments.ping),
         Deployment(namespace=arguments.namespace, lease_ttl=arguments.lease_ttl, replicas=arguments.replicas),
+        options={
+            actor.name: msgspec.structs.replace(actor.options, partitions=arguments.partitions) for actor in actors
+        },
         on_ready=lambda _: logger.info("ready"),
     )
     try:

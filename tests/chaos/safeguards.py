@@ -11,6 +11,7 @@ from typing import Any
 
 from runtime import clocks
 from runtime.host.drain import Drain
+from runtime.host.members import Members
 from runtime.intake.durables import Durables
 from runtime.intake.event_work import EventWork
 from runtime.nats.jetstream.client import JetStream
@@ -126,6 +127,15 @@ def _owns() -> None:
         return True
 
     _replace(Lease, "held", held)
+
+
+def _membership() -> None:
+    """A process believes that it is the only member of a partitioned actor, and wants all partitions."""
+
+    def alive(self: Members) -> list[str]:
+        return []
+
+    _replace(Members, "_alive", alive)
 
 
 def _timer_check() -> None:
@@ -267,6 +277,7 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "fence": _fence,
     "copies": _copies,
     "owns": _owns,
+    "membership": _membership,
     "timer-check": _timer_check,
     "recovery": _recovery,
     "sweep": _sweep,

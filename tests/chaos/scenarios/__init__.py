@@ -41,6 +41,14 @@ from tests.chaos.scenarios.handovers import control_handover, control_held_keys,
 from tests.chaos.scenarios.kills import random_kills, steps
 from tests.chaos.scenarios.overloads import overload
 from tests.chaos.scenarios.owners import race, zombie
+from tests.chaos.scenarios.partitions import (
+    control_placement,
+    partitions,
+    partitions_churn,
+    partitions_cuts,
+    partitions_rolling,
+    partitions_views,
+)
 from tests.chaos.scenarios.poisons import dead_letters, pauses_failing, poison
 from tests.chaos.scenarios.recoveries import recovery, sweep
 from tests.chaos.scenarios.shop import shop, shop_steps
@@ -99,6 +107,12 @@ ALL: dict[str, Scenario] = {
     "bank-rollback": bank_rollback,
     "bank-handovers": bank_handovers,
     "bank-mix": bank_mix,
+    "partitions": partitions,
+    "partitions-churn": partitions_churn,
+    "partitions-rolling": partitions_rolling,
+    "partitions-views": partitions_views,
+    "partitions-cuts": partitions_cuts,
+    "control-placement": control_placement,
     "control-bank-fence": control_bank_fence,
     "control-bank-owns": control_bank_owns,
     "control-bank-clock": control_bank_clock,
@@ -114,5 +128,7 @@ ALL: dict[str, Scenario] = {
     "cluster-dead-letters": on_three_nodes(dead_letters),
     "cluster-handover": on_three_nodes(handover),
     "cluster-bank": cluster_bank,
+    "cluster-partitions": on_three_nodes(partitions),
+    "cluster-partitions-churn": on_three_nodes(partitions_churn),
     "soak": soak,
 }
