@@ -37,6 +37,9 @@ from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.host")
 
+_LAYOUT_LOOK = 0.05
+"""Seconds between two looks whether another process has stored the layout, in a process that waits to do so."""
+
 
 class Deployment(Bounded, frozen=True, kw_only=True):
     """The settings that all hosts of a process share."""
@@ -279,15 +282,25 @@ class Host:
         await self.owners[0].served.streams.ensure()
 
     async def _begin_layout(self, partitions: int) -> None:
-        """Store the layout if there is none, and create the streams of all partitions if the actor has never run."""
-        _, sequence = await self._layouts.read()
-        if sequence == 0:
+        """Store the layout if there is none, and create the streams of all partitions if the actor has never run.
+
+        A process that comes second does not wait for the lease: the first one stores the layout, and may keep the lease
+        as the owner of partition 0.
+        """
+        if not await self._layouts.begun(partitions):
             lease = make_lease(self.served, "0")
-            await lease.acquire()
+            acquiring = asyncio.ensure_future(lease.acquire())
             try:
-                await self._layouts.begin(partitions)
+                while not acquiring.done() and not await self._layouts.begun(partitions):
+                    await asyncio.wait({acquiring}, timeout=_LAYOUT_LOOK)
+                if acquiring.done():
+                    await acquiring
+                    await self._layouts.begin(partitions)
             finally:
-                await release(lease, settled=True)
+                acquiring.cancel()
+                await asyncio.gather(acquiring, return_exceptions=True)
+                if lease.held():
+                    await release(lease, settled=True)
         await self._layouts.create_streams(partitions)
 
     async def _check_layout(self) -> None:

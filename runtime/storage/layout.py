@@ -92,6 +92,25 @@ class Layouts:
             )
         return layout
 
+    async def begun(self, partitions: int) -> bool:
+        """Return whether a layout is stored.
+
+        Raises:
+            WrongLayout: None is, because the actor has run as one whole.
+            ApiError, PublishError, TimeoutError: The stream cannot be used now.
+        """
+        _, sequence = await self.read()
+        if sequence == 0:
+            try:
+                info = await self._jetstream.stream_info(self._names.layout_stream)
+            except ApiError as error:
+                if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                    raise
+                return False
+            if info.state.last_seq > 0:
+                await self.require(partitions)
+        return sequence > 0
+
     async def begin(self, partitions: int) -> None:
         """Store the layout of an actor that has never run. The caller holds the lease of partition 0.
 
