@@ -33,6 +33,8 @@ Partitions = Annotated[int, msgspec.Meta(ge=1, le=MOST_PARTITIONS)]
 """Parts of an actor's keys; a power of two."""
 Replicas = Annotated[int, msgspec.Meta(ge=1, le=5)]
 """Copies of a stream: NATS allows five."""
+Processes = Annotated[int, msgspec.Meta(ge=1, le=256)]
+"""Processes of one machine, at least one."""
 
 
 class Bounded(msgspec.Struct, frozen=True):

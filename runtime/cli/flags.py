@@ -33,6 +33,10 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": float, "metavar": "SECONDS", "help": "Time after which another process takes over from a lost one."},
     ),
     "replicas": ("--replicas", {"type": int, "metavar": "N", "help": "Copies of each stream in a cluster."}),
+    "workers": (
+        "--workers",
+        {"type": int, "metavar": "N", "help": "Processes that run the actors (default 1: the command itself)."},
+    ),
     "health_port": (
         "--health-port",
         {"type": int, "metavar": "PORT", "help": "Serve /livez, /readyz and /metrics (0: any free port)."},

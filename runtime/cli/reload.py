@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import os
-import sys
 from asyncio.subprocess import Process
 from collections.abc import Mapping
 from pathlib import Path
 
+from runtime.cli.again import again
 from runtime.cli.serving import connection_options
 from runtime.errors import ConfigurationError
 from runtime.host.config import Configuration
@@ -54,13 +54,8 @@ async def _serve(configuration: Configuration) -> None:
 
 
 async def _start(environ: Mapping[str, str]) -> Process:
-    arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
     return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # a runtime.py of the working directory does not replace this library
-        "-m",
-        "runtime",
-        *arguments,
+        *again(without=("--reload",)),
         env=environ,
         process_group=0,  # Ctrl-C reaches this process only, which sends SIGTERM to the child
     )

@@ -9,8 +9,10 @@ from typing import Any
 from runtime.actor.base import Actor
 from runtime.cli.event_loop import run_loop
 from runtime.cli.failures import INTERRUPTED
+from runtime.cli.link import Link
 from runtime.host import process
 from runtime.host.config import Configuration
+from runtime.host.health import Health, HealthServer
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.options import ConnectionOptions
@@ -20,15 +22,29 @@ from runtime.telemetry import setup_logging
 logger = logging.getLogger("actorloom.cli")
 
 
-def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> None:
-    """Serve `actors` until a signal. Raises `ActorError` if they cannot be served, or not any more."""
+def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]], link: Link | None = None) -> None:
+    """Serve `actors` until a signal.
+
+    Args:
+        configuration: The settings.
+        actors: The classes of the actors.
+        link: The link to the parent, if this process is a worker. The parent then has the health port.
+
+    Raises:
+        ActorError: The actors cannot be served, or not any more.
+    """
     settings = configuration.settings
-    setup_logging(settings.log_level, settings.log_format)
+    setup_logging(settings.log_level, settings.log_format, worker=None if link is None else link.number)
     options = {actor.name: configuration.options(actor) for actor in actors}
     for name in sorted(configuration.actors - options.keys()):
         logger.info("the settings of %s are not used: the actor does not run in this process", name)
 
     deployment = Deployment(namespace=settings.namespace, lease_ttl=settings.lease_ttl, replicas=settings.replicas)
+    port, host = settings.health_port, settings.health_host
+
+    def open_port(_: Runner, health: Health) -> HealthServer:
+        assert port is not None
+        return HealthServer(host, port, health)
 
     async def main() -> None:
         async with connection_options(configuration) as connection:
@@ -37,8 +53,9 @@ def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]]) -> N
                 connection,
                 deployment,
                 options=options,
-                on_ready=_announce,
-                health=None if settings.health_port is None else (settings.health_host, settings.health_port),
+                on_ready=_announce if link is None else link.ready,
+                report=link.reporting if link is not None else open_port if port is not None else None,
+                scraped=port is not None,
             )
             logger.info("stopped")
 

@@ -6,10 +6,11 @@ Used from outside:
 - `host`: `Deployment`, the settings that the hosts of a process share.
 - `local`: actors and a nats-server in one process.
 - `config`: the settings of a process, merged from flags, environment and file.
+- `health`: the HTTP port with the health and the metrics of a process.
 - `signals`: the first signal drains, the second ends the process.
 
 The other modules are internal: `owner` (one partition in this process), `members`, `view` and `placement` (who owns which
 partition), `announcement` (discovery), `standby`, `serving` (the parts of one ownership), `checks` (of these parts, from time to
 time), `drain`, `handover` (keys that are busy in a drain), `ending`, `restarts` (what follows a failure), `hooks` (`on_start`
-and `on_stop`), `health` (the HTTP port), `refusals` (missing permissions) and `reports` (what does not work, for the doctor).
+and `on_stop`), `refusals` (missing permissions) and `reports` (what does not work, for the doctor).
 """

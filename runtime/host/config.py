@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import msgspec
 
 from runtime.actor.base import Actor
-from runtime.bounds import Bounded, LeaseTtl, Port, Replicas, Seconds
+from runtime.bounds import Bounded, LeaseTtl, Port, Processes, Replicas, Seconds
 from runtime.errors import ConfigurationError
 from runtime.nats.options import DATA_DIRECTORY, IDENTITY, SECRETS, ConnectionOptions, environment
 from runtime.options import Options
@@ -47,6 +47,8 @@ class Settings(Bounded, frozen=True, kw_only=True):
     """Seconds after which another process takes over from an owner that died."""
     replicas: Replicas = 1
     """Copies of each stream in a cluster."""
+    workers: Processes = 1
+    """The number of processes by which `actorloom run` runs its actors. With 1, it runs them itself."""
     health_port: Port | None = None
     """The HTTP port of /livez, /readyz and /metrics. 0 takes any free port; None opens no port."""
     health_host: str = "127.0.0.1"

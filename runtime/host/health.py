@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -39,39 +39,101 @@ request. So idle connections, however many, do not keep a probe of an orchestrat
 _JSON = "application/json"
 
 
+class Answer(NamedTuple):
+    """The answer to one request."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class Answering(Protocol):
+    """What a `HealthServer` asks."""
+
+    async def answer(self, path: str) -> Answer:
+        """Return the answer for a path. An unknown path has the status 404."""
+        ...
+
+
+class Health:
+    """The health of this process. It measures the lag of the event loop for the duration of its ``async with`` block.
+
+    Args:
+        reasons: Returns the reasons why the process is not ready; an empty list if it is.
+        warnings: Returns what does not work although the process may be ready.
+        metrics: Returns the content type and the text of the metrics.
+    """
+
+    def __init__(
+        self,
+        *,
+        reasons: Callable[[], list[str]],
+        warnings: Callable[[], list[str]] = list,
+        metrics: Callable[[], tuple[str, str]],
+    ) -> None:
+        self._reasons = reasons
+        self._warnings = warnings
+        self._metrics = metrics
+        self._lags: deque[float] = deque(maxlen=_TICKS)
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._ticking = asyncio.create_task(self._tick(), name="actorloom health")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._ticking is not None
+        self._ticking.cancel()
+        await asyncio.wait({self._ticking})
+
+    @property
+    def lag(self) -> float:
+        """The largest lag of the event loop in the last ten seconds, in seconds."""
+        return max(self._lags, default=0.0)
+
+    async def answer(self, path: str) -> Answer:
+        """Return the answer for a path. An unknown path has the status 404."""
+        match path:
+            case "/livez":
+                lag = self.lag
+                return answer_json(lag < MAX_LAG, {"lag": round(lag, 4)})
+            case "/readyz":
+                reasons, warnings = self._reasons(), self._warnings()
+                return answer_json(not reasons, {"reasons": reasons, **({"warnings": warnings} if warnings else {})})
+            case "/metrics":
+                content_type, text = self._metrics()
+                return Answer(HTTPStatus.OK, content_type, text.encode())
+            case _:
+                return _error(HTTPStatus.NOT_FOUND, "not found: use /livez, /readyz or /metrics")
+
+    async def _tick(self) -> None:
+        """Measure by how much the event loop is late."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK
+            await asyncio.sleep(_TICK)
+            self._lags.append(max(loop.time() - due, 0.0))
+
+
 class HealthServer:
     """An HTTP server that runs for the duration of its ``async with`` block.
 
     Args:
         host: The address to listen on.
         port: The port; 0 takes any free one. The attribute `port` is the real one, once the block has begun.
-        reasons: Returns the reasons why the process is not ready; an empty list if it is.
-        warnings: Returns what does not work although the process may be ready.
-        metrics: Returns the content type and the text of the metrics.
+        health: Has the answers.
 
     Raises:
         ConfigurationError: The port is taken, or the address is not one of this machine.
     """
 
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        *,
-        reasons: Callable[[], list[str]],
-        warnings: Callable[[], list[str]] = list,
-        metrics: Callable[[], tuple[str, str]],
-    ) -> None:
+    def __init__(self, host: str, port: int, health: Answering) -> None:
         self.host = host
         self.port = port
-        self._reasons = reasons
-        self._warnings = warnings
-        self._metrics = metrics
-        self._lags: deque[float] = deque(maxlen=_TICKS)
+        self._health = health
         self._open: dict[asyncio.StreamWriter, None] = {}
         """The open connections, oldest first."""
         self._server: asyncio.Server | None = None
-        self._ticking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         close_in_children(self)
@@ -82,30 +144,19 @@ class HealthServer:
             reason = "the port is taken; choose another one, or 0 for any" if taken else str(error)
             raise ConfigurationError(f"health port {self.port} of {self.host}: {reason}") from None
         self.port = self._server.sockets[0].getsockname()[1]
-        self._ticking = asyncio.create_task(self._tick(), name="actorloom health")
         logger.info("health on http://%s:%d (/livez, /readyz, /metrics)", self.host, self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None and self._ticking is not None
+        assert self._server is not None
         self._server.close()
-        self._ticking.cancel()
         for writer in self._open:
             writer.transport.abort()
-        await asyncio.wait({self._ticking})
 
     def descriptors(self) -> Iterator[int]:
         """Return the descriptors of the listening sockets."""
         for listening in self._server.sockets if self._server is not None else ():
             yield listening.fileno()
-
-    async def _tick(self) -> None:
-        """Measure by how much the event loop is late."""
-        loop = asyncio.get_running_loop()
-        while True:
-            due = loop.time() + _TICK
-            await asyncio.sleep(_TICK)
-            self._lags.append(max(loop.time() - due, 0.0))
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._open) >= _MAX_CONNECTIONS:
@@ -116,7 +167,7 @@ class HealthServer:
         try:
             async with asyncio.timeout(_DEADLINE):
                 head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(self._response(head))
+                writer.write(await self._response(head))
                 await writer.drain()
         except (OSError, EOFError, asyncio.LimitOverrunError, TimeoutError) as error:
             logger.debug("a health request was cut short: %r", error)
@@ -124,41 +175,26 @@ class HealthServer:
             self._open.pop(writer, None)
             writer.close()
 
-    def _response(self, head: bytes) -> bytes:
+    async def _response(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
-        status, content_type, body = self._route(method, path)
+        allowed = method in ("GET", "HEAD")
+        answer = await self._health.answer(path) if allowed else _error(HTTPStatus.METHOD_NOT_ALLOWED, _METHODS)
         lines = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: {content_type}\r\n"
-            f"Content-Length: {len(body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+            f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\nContent-Type: {answer.content_type}\r\n"
+            f"Content-Length: {len(answer.body)}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
         )
-        return lines.encode() + (b"" if method == "HEAD" else body)
-
-    def _route(self, method: str, path: str) -> tuple[HTTPStatus, str, bytes]:
-        if method not in ("GET", "HEAD"):
-            return HTTPStatus.METHOD_NOT_ALLOWED, _JSON, _json({"error": "only GET and HEAD"})
-        match path:
-            case "/livez":
-                lag = max(self._lags, default=0.0)
-                return _status(lag < MAX_LAG), _JSON, _json({"status": _word(lag < MAX_LAG), "lag": round(lag, 4)})
-            case "/readyz":
-                reasons, warnings = self._reasons(), self._warnings()
-                answer = {"status": _word(not reasons), "reasons": reasons}
-                return _status(not reasons), _JSON, _json({**answer, "warnings": warnings} if warnings else answer)
-            case "/metrics":
-                content_type, text = self._metrics()
-                return HTTPStatus.OK, content_type, text.encode()
-            case _:
-                return HTTPStatus.NOT_FOUND, _JSON, _json({"error": "not found: use /livez, /readyz or /metrics"})
+        return lines.encode() + (b"" if method == "HEAD" else answer.body)
 
 
-def _status(good: bool) -> HTTPStatus:
-    return HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+_METHODS = "only GET and HEAD"
 
 
-def _word(good: bool) -> str:
-    return "ok" if good else "unavailable"
+def answer_json(good: bool, more: dict[str, Any]) -> Answer:
+    """Return the answer of a process that is, or is not, alive or ready."""
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return Answer(status, _JSON, msgspec.json.encode({"status": "ok" if good else "unavailable", **more}))
 
 
-def _json(value: dict[str, Any]) -> bytes:
-    return msgspec.json.encode(value)
+def _error(status: HTTPStatus, text: str) -> Answer:
+    return Answer(status, _JSON, msgspec.json.encode({"error": text}))

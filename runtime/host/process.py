@@ -10,13 +10,13 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 from runtime.actor.base import Actor, require_actor
 from runtime.errors import ActorError, ConfigurationError
 from runtime.faults import error_text, log_fault
-from runtime.host.health import HealthServer
+from runtime.host.health import Health
 from runtime.host.host import Deployment, Host
 from runtime.host.refusals import Refusals
 from runtime.host.reports import Reports
@@ -235,7 +235,8 @@ async def run(
     *,
     options: Mapping[str, Options] | None = None,
     on_ready: Callable[[Runner], object] | None = None,
-    health: tuple[str, int] | None = None,
+    report: Callable[[Runner, Health], AbstractAsyncContextManager[object]] | None = None,
+    scraped: bool = False,
 ) -> None:
     """Connect, and serve `actors` until SIGTERM or SIGINT. A second signal ends the process at once.
 
@@ -245,14 +246,15 @@ async def run(
         deployment: The settings that all actors share.
         options: Options by actor name.
         on_ready: Called once, when each actor is served by this process or in standby.
-        health: The host and port of `/livez`, `/readyz` and `/metrics`; None for no such port.
+        report: Returns a block that is open while the process serves: what lets others see its health.
+        scraped: Whether others read the metrics there.
 
     Raises:
         ActorError: The actors cannot be served, or no longer. The process should exit non-zero.
         SystemExit: A handler has raised it, and the actors have drained. The same holds for `KeyboardInterrupt`.
     """
     tracing = Tracing.from_env()
-    tracing.install(scraped=health is not None)
+    tracing.install(scraped=scraped)
     connection = await Connection.connect(connection_options, name="+".join(actor.name for actor in actors))
     try:
         runner = Runner(actors, connection, tracing, deployment, options=options)
@@ -266,7 +268,7 @@ async def run(
 
     with drain_on_signals(stop):
         try:
-            async with _call_when_ready(runner, on_ready), _health_server(runner, health):
+            async with _call_when_ready(runner, on_ready), _reported(runner, report):
                 await runner.run()
         finally:
             await connection.close()
@@ -336,8 +338,10 @@ async def _call_when_ready(runner: Runner, on_ready: Callable[[Runner], object] 
 
 
 @asynccontextmanager
-async def _health_server(runner: Runner, address: tuple[str, int] | None) -> AsyncGenerator[None]:
-    if address is None:
+async def _reported(
+    runner: Runner, report: Callable[[Runner, Health], AbstractAsyncContextManager[object]] | None
+) -> AsyncGenerator[None]:
+    if report is None:
         yield
         return
     metrics = runner.tracing.metrics
@@ -345,5 +349,8 @@ async def _health_server(runner: Runner, address: tuple[str, int] | None) -> Asy
     def text() -> tuple[str, str]:
         return prometheus.CONTENT_TYPE, prometheus.render(metrics.collect())
 
-    async with HealthServer(*address, reasons=runner.unready_reasons, warnings=runner.warnings, metrics=text):
+    async with (
+        Health(reasons=runner.unready_reasons, warnings=runner.warnings, metrics=text) as health,
+        report(runner, health),
+    ):
         yield

@@ -2,7 +2,7 @@
 
 An owner that drains asks on ``<actor>.standby`` whether another process waits for its keys. A waiting process answers.
 If no process waits, NATS itself answers at once that the subject has no subscriber. The owner uses the answer to decide
-when it may give its keys up: see `runtime.host.host.Host.wait_idle`.
+when it may give its keys up: see `runtime.host.host`.
 """
 
 from runtime.nats.lease import Lease

@@ -22,13 +22,16 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _COLORS = {"DEBUG": "2", "INFO": "32", "WARNING": "33", "ERROR": "31", "CRITICAL": "1;31"}
 
 
-def setup_logging(level: str | int = "INFO", format: Format = "auto", stream: TextIO | None = None) -> None:
+def setup_logging(
+    level: str | int = "INFO", format: Format = "auto", stream: TextIO | None = None, *, worker: int | None = None
+) -> None:
     """Send all logging to one stream. The present handlers of the root logger are removed.
 
     Args:
         level: The lowest level that is logged.
         format: "json", "text", or "auto", which is text on a terminal and JSON elsewhere.
         stream: The stream; stderr by default.
+        worker: The number of this process among several that share the stream. Each line then has it as `worker`.
 
     Raises:
         ValueError: The level is unknown.
@@ -37,6 +40,13 @@ def setup_logging(level: str | int = "INFO", format: Format = "auto", stream: Te
     text = format == "text" or (format == "auto" and out.isatty())
     handler = logging.StreamHandler(out)
     handler.setFormatter(TextFormatter(color=out.isatty()) if text else JsonFormatter())
+    if worker is not None:
+
+        def name_worker(record: logging.LogRecord) -> bool:
+            record.worker = worker
+            return True
+
+        handler.addFilter(name_worker)
     root = logging.getLogger()
     root.setLevel(level.upper() if isinstance(level, str) else level)
     for present in tuple(root.handlers):

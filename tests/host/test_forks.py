@@ -15,7 +15,7 @@ from runtime.nats.server import EmbeddedServer
 ACTOR = """
 import asyncio, concurrent.futures, multiprocessing, os, signal, socket, sys
 from runtime import Actor, Query, query
-from runtime.host.health import HealthServer
+from runtime.host.health import Health, HealthServer
 from runtime.host.local import local
 from runtime.host.signals import drain_on_signals
 
@@ -90,7 +90,7 @@ LOCAL = f"""{ACTOR}
 async def use():
     stopped = []
     with drain_on_signals(stopped.append):
-        health = HealthServer("127.0.0.1", 0, reasons=list, metrics=lambda: ("", ""))
+        health = HealthServer("127.0.0.1", 0, Health(reasons=list, metrics=lambda: ("", "")))
         async with health, local(Forking, url=sys.argv[1], namespace=sys.argv[2]) as bus:
             for how in ("pool", "process", "fork", "in a thread", "descriptors", "terminate"):
                 print(how, await bus.query(Ask(how), timeout=10), sep=": ", flush=True)

@@ -10,14 +10,15 @@ import pytest
 
 from runtime.errors import ConfigurationError
 from runtime.host import health
-from runtime.host.health import HealthServer
+from runtime.host.health import Health, HealthServer
 
 
 @asynccontextmanager
 async def served(*reasons: str) -> AsyncIterator[HealthServer]:
-    async with HealthServer(
-        "127.0.0.1", 0, reasons=lambda: list(reasons), metrics=lambda: ("text/plain", "up 1\n")
-    ) as server:
+    async with (
+        Health(reasons=lambda: list(reasons), metrics=lambda: ("text/plain", "up 1\n")) as asked,
+        HealthServer("127.0.0.1", 0, asked) as server,
+    ):
         yield server
 
 
@@ -49,9 +50,8 @@ async def test_a_process_that_is_not_ready_answers_503_with_the_reasons() -> Non
 
 
 async def test_warnings_do_not_make_a_process_unready() -> None:
-    async with HealthServer(
-        "127.0.0.1", 0, reasons=list, warnings=lambda: ["orders: on_paid waits"], metrics=lambda: ("text/plain", "")
-    ) as server:
+    asked = Health(reasons=list, warnings=lambda: ["orders: on_paid waits"], metrics=lambda: ("text/plain", ""))
+    async with HealthServer("127.0.0.1", 0, asked) as server:
         status, _, body = await ask(server, "GET /readyz")
         assert (status, body) == (200, '{"status":"ok","reasons":[],"warnings":["orders: on_paid waits"]}')
 
@@ -99,7 +99,7 @@ async def test_a_request_without_an_end_is_cut_off(monkeypatch: pytest.MonkeyPat
 async def test_a_taken_port_is_an_error() -> None:
     async with served() as server:
         with pytest.raises(ConfigurationError, match="the port is taken"):
-            async with HealthServer("127.0.0.1", server.port, reasons=list, metrics=lambda: ("", "")):
+            async with HealthServer("127.0.0.1", server.port, Health(reasons=list, metrics=lambda: ("", ""))):
                 pass
 
 
@@ -121,7 +121,7 @@ async def test_idle_connections_keep_no_probe_from_its_answer(sent: bytes) -> No
 
 async def test_a_client_that_reads_nothing_keeps_no_probe_from_its_answer() -> None:
     large = "x" * 10_000_000
-    async with HealthServer("127.0.0.1", 0, reasons=list, metrics=lambda: ("text/plain", large)) as server:
+    async with HealthServer("127.0.0.1", 0, Health(reasons=list, metrics=lambda: ("text/plain", large))) as server:
         clients = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(health._MAX_CONNECTIONS)]
         for reader, writer in clients[:8]:
             reader._transport.pause_reading()  # type: ignore[attr-defined]

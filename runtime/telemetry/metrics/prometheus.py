@@ -42,6 +42,35 @@ def render(data: "MetricsData") -> str:
     return "\n".join([*text, ""])
 
 
+def merge(texts: Mapping[str, str]) -> str:
+    """Return the text of several processes as one. Each series gets the label `worker`.
+
+    Args:
+        texts: The text that `render` returned in each process, by the value of its label.
+    """
+    families: dict[str, tuple[dict[str, str], list[str]]] = {}
+    for worker, text in texts.items():
+        label = f'worker="{worker.translate(_ESCAPES)}"'
+        comments, series = families.setdefault("", ({}, []))
+        for line in text.splitlines():
+            if line.startswith("# "):
+                _, kind, family, _ = line.split(" ", 3)
+                comments, series = families.setdefault(family, ({}, []))
+                comments.setdefault(kind, line)
+            else:
+                name, _, rest = line.partition("{")
+                series.append(f"{name}{{{label},{rest}")
+    lines = [line for comments, series in families.values() for line in (*comments.values(), *series)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def of_workers(kind: str, name: str, description: str, values: Mapping[str, int]) -> str:
+    """Return the text of a counter or gauge with one series for each worker."""
+    lines = [f"# HELP {name} {description.translate(_HELP)}", f"# TYPE {name} {kind}"]
+    lines += [f'{name}{{worker="{worker.translate(_ESCAPES)}"}} {value}' for worker, value in values.items()]
+    return "\n".join([*lines, ""])
+
+
 def _family(metric: "Metric") -> tuple[str, str]:
     """Return the Prometheus type and name of a metric; the type is "" if Prometheus has none for it."""
     from opentelemetry.sdk.metrics.export import Gauge, Histogram, Sum
