@@ -23,6 +23,7 @@ class Goal(msgspec.Struct, frozen=True):
     at_least: bool = True
 
 
+_ONE, _TWO = "1 process, 1 partition", "2 processes, 8 partitions"
 RAW = "raw nats-py"
 HAND = "raw nats-py by hand"
 CAS = "raw nats-py CAS publish"
@@ -63,6 +64,14 @@ GOALS = [
     Goal("instructions of a query, 10,000 endpoints", "instructions", "endpoints", "10000 endpoints", "10 endpoints", 1.15, "thousands", False),
     Goal("CPU of a query, 10,000 endpoints", "growth", "endpoints", "10000 endpoints", "10 endpoints", 1.15, "actor", False),
     Goal("CPU of a turn, 100,000 stored keys", "growth", "stored keys", "100000 stored keys", "1000 stored keys", 1.15, "actor", False),
+    Goal("turns of 1 ms CPU, two processes", "scale", "turns, handlers of 1 ms", _TWO, "1 process, 8 partitions", 1.7),
+    Goal("small turns, two processes", "scale", "turns, cheap handlers", _TWO, _ONE, 0.95),
+    Goal("CPU of actor and server of a small turn, two processes", "scale", "turns, cheap handlers", _TWO, _ONE, 1.05, "both", False),
+    Goal("all partitions moved, a process joins", "scale", "a process joins", "8 partitions", "the bound", 1.0, "moved_ms", False),
+    Goal("longest wait, a process joins", "scale", "a process joins", "8 partitions", "the bound", 1.0, "longest_ms", False),
+    Goal("all partitions moved, a process leaves", "scale", "a process leaves", "8 partitions", "the bound", 1.0, "moved_ms", False),
+    Goal("longest wait, a process leaves", "scale", "a process leaves", "8 partitions", "the bound", 1.0, "longest_ms", False),
+    Goal("longest wait, kill -9 of one of two, lease of 2 s", "scale", "kill -9 of one of two", "8 partitions", "the bound", 1.0, "longest_ms", False),
     Goal("CPU of a turn, 1,000,000 stored keys", "growth", "stored keys", "1000000 stored keys", "1000 stored keys", 1.15, "actor", False),
 ]
 # fmt: on

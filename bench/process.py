@@ -106,8 +106,7 @@ class Child:
 
     def cpu(self) -> float:
         """Return the seconds of CPU time that all threads of the process have used, as the kernel counts them."""
-        # The clock id of another process on Linux (clock_getcpuclockid(3)) has nanoseconds; /proc/<pid>/stat has 10 ms.
-        return time.clock_gettime((~self.pid << 3) | 2)
+        return cpu_of(self.pid)
 
     def resident(self) -> int:
         """Return the bytes of memory that the process does not share with others."""
@@ -144,3 +143,9 @@ class Child:
 
     def _log_tail(self) -> str:
         return "".join(f"\n  {line}" for line in self.log.read_text(errors="replace").splitlines()[-15:])
+
+
+def cpu_of(pid: int) -> float:
+    """Return the seconds of CPU time that all threads of a process have used, as the kernel counts them."""
+    # The clock id of another process on Linux (clock_getcpuclockid(3)) has nanoseconds; /proc/<pid>/stat has 10 ms.
+    return time.clock_gettime((~pid << 3) | 2)

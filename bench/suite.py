@@ -50,6 +50,8 @@ class Suite:
         self.seconds = 0.25 if report.quick else 0.5
         self._stack: AsyncExitStack | None = None
         self._sink: Child | None = None
+        self.server_pid = 0
+        """The process id of the nats-server that was started last."""
 
     @asynccontextmanager
     async def question(self) -> AsyncIterator[None]:
@@ -69,6 +71,7 @@ class Suite:
         )
         server = EmbeddedServer(port=0, store_dir=store, config=config)
         await self._stack.enter_async_context(server)
+        self.server_pid = server.pid
         return server.url
 
     async def side(self, target: str, *, trace: float | None = None, **spec: Any) -> Child:

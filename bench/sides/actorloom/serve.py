@@ -48,7 +48,7 @@ class ActorSide(SpanExport):
         return len(self._serving(name).turns.keys)
 
     def _serving(self, name: str) -> Any:
-        return next(host for host in self.system.runner.hosts if host.name == name).serving
+        return next(host for host in self.system.runner.hosts if host.name == name).serving[0]
 
 
 @asynccontextmanager
