@@ -46,7 +46,7 @@ class Checks:
             except ConfigurationError:
                 raise
             except (ActorError, TimeoutError) as error:
-                logger.warning("%s: the checkpoint could not be saved: %s", self._served.name, error)
+                logger.warning("%s: the checkpoint could not be saved: %s", self._served.label, error)
 
     async def follow(self) -> None:
         """Learn of commits of a former owner that are stored after the take-over, as long as there may be any.
@@ -68,4 +68,4 @@ class Checks:
             except ConfigurationError:
                 raise
             except (ActorError, TimeoutError) as error:
-                logger.debug("%s: the turns stream could not be followed: %s", self._served.name, error)
+                logger.debug("%s: the turns stream could not be followed: %s", self._served.label, error)

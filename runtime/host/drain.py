@@ -110,9 +110,9 @@ class Drain:
                     await self._reports.wait_answered()
         except TimeoutError:
             text = "%s: the drain was cut short after %.0f s, it left %s"
-            logger.warning(text, self._served.name, _DRAIN_TIMEOUT, self._unfinished())
+            logger.warning(text, self._served.label, _DRAIN_TIMEOUT, self._unfinished())
         except PublishError as error:
-            logger.warning("%s: the drain was cut short: %s", self._served.name, error)
+            logger.warning("%s: the drain was cut short: %s", self._served.label, error)
 
     async def wait_own(self) -> None:
         """Wait until the messages in hand are finished."""
@@ -187,7 +187,7 @@ class Drain:
                 if await lease.hand_over(sorted(busy), end - time.monotonic(), settled):
                     self._reports = reports
         except (ActorError, TimeoutError) as error:
-            logger.warning("%s: the keys are not handed over yet: %s", served.name, error)
+            logger.warning("%s: the keys are not handed over yet: %s", served.label, error)
         if self._reports is None or busy is None:
             await reports.stop()
             self._follow(False)
@@ -195,7 +195,7 @@ class Drain:
             return False
         self._turns.hand_over(busy, lease.end)
         reports.begin(busy)
-        logger.info("%s: handed over before %d keys are finished: %s", served.name, len(busy), self._unfinished())
+        logger.info("%s: handed over before %d keys are finished: %s", served.label, len(busy), self._unfinished())
         return True
 
     def _busy_keys(self) -> set[str]:

@@ -86,7 +86,7 @@ class Reports:
             try:
                 self._question = reply, _decode_tokens(payload)
             except UNDECODABLE:
-                logger.warning("%s: an unreadable question about a hand-over", self._served.name)
+                logger.warning("%s: an unreadable question about a hand-over", self._served.label)
 
     async def _look(self) -> None:
         while self._held:
@@ -114,7 +114,7 @@ def hold(
     held = turns.keys.hold(lease.left.tokens)
     if indexes is not None:
         indexes.refresh = held.refresh
-    logger.info("%s: %s still finishes %d keys", served.name, lease.left.holder, len(lease.left.tokens))
+    logger.info("%s: %s still finishes %d keys", served.label, lease.left.holder, len(lease.left.tokens))
     return _end_all_holds(served, lease, turns, indexes)
 
 
@@ -150,7 +150,7 @@ async def _follow(served: Served, left: Finishing, turns: Turns) -> None:
         held -= finished
         await asyncio.gather(*(_end_hold(turns, token, gone=False) for token in finished))
     if held:
-        logger.warning("%s: %s is gone, it left %d keys unfinished", served.name, left.holder, len(held))
+        logger.warning("%s: %s is gone, it left %d keys unfinished", served.label, left.holder, len(held))
     await asyncio.gather(*(_end_hold(turns, token, gone=True) for token in held))
 
 

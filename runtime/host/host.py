@@ -39,6 +39,8 @@ logger = logging.getLogger("actorloom.host")
 
 _LAYOUT_LOOK = 0.05
 """Seconds between two looks whether another process has stored the layout, in a process that waits to do so."""
+_QUIET = 0.5
+"""Seconds without a change after which the partitions of this process are logged, although it waits for others."""
 
 
 class Deployment(Bounded, frozen=True, kw_only=True):
@@ -103,7 +105,7 @@ class Host:
         )
         self.name = actor.name
         self.ready = asyncio.Event()
-        """Set while this process serves the actor: each partition that it is to own."""
+        """Set while this process serves the actor: each partition that it is to own, and at least one."""
         self.siblings: Sequence[Host] = (self,)
         """All hosts of this process, this one included."""
         self.on_exit: Callable[[BaseException], None] = lambda error: None
@@ -119,6 +121,9 @@ class Host:
         ]
         """The owners of all partitions."""
         self._members = Members(self.served, self.owners) if len(self.owners) > 1 else None
+        self._owned: list[int] | None = None
+        """The partitions of this process as the log has them; None before it has any."""
+        self._logging: asyncio.TimerHandle | None = None
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
         self._drain = asyncio.Event()
@@ -185,10 +190,11 @@ class Host:
 
     @property
     def standby(self) -> bool:
-        """Whether other processes serve the actor, and this one waits for a lease."""
+        """Whether other processes serve the actor, or some of its partitions, and this one waits for a lease."""
         if self._members is not None and not self._members.decided.is_set():
             return False
-        return not self.ready.is_set() and all(owner.standby or not owner.wanted for owner in self.owners)
+        waiting = (owner.standby or owner.ready.is_set() or not owner.wanted for owner in self.owners)
+        return not self.ready.is_set() and all(waiting)
 
     @property
     def names(self) -> Names:
@@ -203,7 +209,10 @@ class Host:
     @property
     def failure(self) -> str:
         """The failure after which the host begins again; empty if there was none since it served last."""
-        return next((each.failure for each in (self._restarts, *(o.restarts for o in self.owners)) if each.failure), "")
+        found = [self._restarts.failure, *self._failures()]
+        if self._members is not None and not self._members.decided.is_set():
+            found.append(self._members.failure)
+        return next(filter(None, found), "")
 
     @property
     def problems(self) -> list[str]:
@@ -218,12 +227,19 @@ class Host:
         """What does not work although the actor serves: reactions that wait, records that are unreadable, and a wrong clock."""
         clock = self.served.connection.clock_fault
         served = (text for each in self.serving for text in each.warnings)
-        return [*([clock] if clock else []), *dict.fromkeys(served)]
+        given_up = self._failures() if len(self.owners) > 1 and self.ready.is_set() else ()
+        return [*([clock] if clock else []), *dict.fromkeys(served), *given_up]
 
     @property
     def serving(self) -> list[Serving]:
         """The parts that run during the current ownerships."""
         return [owner.serving for owner in self.owners if owner.serving is not None]
+
+    def _failures(self) -> list[str]:
+        """Return what has failed in each partition since this process served it last."""
+        many = len(self.owners) > 1
+        failed = ((owner.partition.number, owner.restarts.failure) for owner in self.owners)
+        return [f"partition {number}: {failure}" if many else failure for number, failure in failed if failure]
 
     def crashed(self, error: BaseException) -> None:
         """Report the failure of a part. Each ownership ends, and another one follows."""
@@ -325,14 +341,18 @@ class Host:
             (handler, EndpointStats()) for group in (handlers.queries, handlers.commands) for handler in group.values()
         )
         router, discovery = Router(self.served, self._endpoint), announcement(self.served, statistics)
-        running = asyncio.ensure_future(members.run())
+        running, drain = asyncio.ensure_future(members.run()), asyncio.ensure_future(self._drain.wait())
         try:
             await router.start()
             await discovery.start()
-            await self._drain.wait()
+            await asyncio.wait({running, drain}, return_when=asyncio.FIRST_COMPLETED)
+            if not drain.done():
+                await running  # It raises its error.
             await members.leave()
         finally:
+            members.end()
             running.cancel()
+            drain.cancel()
             for owner in self.owners:
                 owner.drain()
             discovery.stop()
@@ -347,11 +367,31 @@ class Host:
         """Take note that an owner serves now, or no longer."""
         wanted = [owner for owner in self.owners if owner.wanted]
         ready = bool(wanted) and all(owner.ready.is_set() for owner in wanted)
-        if ready and not self.ready.is_set():
+        if self._members is not None:
+            self._log_owned_soon()
+        elif ready and not self.ready.is_set():
             logger.info("%s: %s", self.name, self._summary())
+        if ready:
             self.ready.set()
-        elif not ready:
+        else:
             self.ready.clear()
+
+    def _log_owned_soon(self) -> None:
+        """Log which partitions this process owns, as soon as it has all that it wants, or none has come or gone for a moment."""
+        if self._logging is not None:
+            self._logging.cancel()
+        settled = all(owner.ready.is_set() if owner.wanted else not owner.giving_up for owner in self.owners)
+        self._logging = asyncio.get_running_loop().call_later(0.0 if settled else _QUIET, self._log_owned)
+
+    def _log_owned(self) -> None:
+        owned, total = [owner.partition.number for owner in self.owners if owner.ready.is_set()], len(self.owners)
+        if self.draining or owned == (self._owned or []):
+            return
+        if self._owned is None:
+            logger.info("%s: %s", self.name, self._summary())
+        numbers = "no partition" if not owned else f"partition{'s' * (len(owned) > 1)} {', '.join(map(str, owned))}"
+        logger.info("%s: owns %s of %d", self.name, numbers, total)
+        self._owned = owned
 
     async def _unless_draining(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run `work` to its end, or cancel it as soon as the host drains. Return whether it ended."""

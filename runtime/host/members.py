@@ -3,36 +3,56 @@
 A member stores ``<actor>.member.<name>`` with a time to live in the bucket of leases, and repeats it as it renews a lease. All
 members read these keys and the leases as they are written, so a member that comes or goes is known within milliseconds, and
 one that was killed after the time to live. Nothing of this protects data: the leases do.
+
+A message can be missed: the connection was lost, or this process was stopped for a while. Then the member reads all entries
+anew before it decides anything.
 """
 
 import asyncio
 import logging
 import math
+import os
+import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from runtime import clocks
 from runtime.errors import ActorError
 from runtime.host.owner import Owner
-from runtime.host.placement import place
+from runtime.host.placement import Decision, decide
 from runtime.host.standby import has_standby
+from runtime.host.view import MEMBER, View
 from runtime.nats.connection import Subscription
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.lease import bucket_config
-from runtime.nats.lease_value import is_removal, value_holder
+from runtime.storage.membership import Member, remove_member, write_member
 from runtime.turns.served import Served
-from runtime.wire import header_block
-from runtime.wire.subjects import readable_key, token_of
 
 logger = logging.getLogger("actorloom.host")
 
 _TICK: Final = 0.25
-"""Seconds between two looks for what has expired, and for members that wait for a partition."""
-_REMOVED: Final = ("KV-Operation", "DEL")
-_MARKER_TTL: Final = 1
-"""Seconds for which the server keeps the marker of a member that has left."""
+"""Seconds between two looks for what has expired."""
+_SOON: Final = 0.05
+"""Seconds between the first looks for a member that waits for an offered partition."""
+_SOON_LOOKS: Final = 20
+"""The number of these looks. Later ones follow every `_TICK`: the member does not come."""
 _LEAVE: Final = 0.5
 """Seconds for which a member that leaves waits until others wait for its partitions."""
+_FAILURES: Final = 2
+"""Failures in a row after which other members are to serve a partition."""
+_UNABLE: Final = 60.0
+"""Seconds after them in which this process owns the partition only if no other member can."""
+_READS: Final = 64
+"""Entries of the bucket that are read at the same time."""
+
+
+class _Failed(NamedTuple):
+    """A partition that this process has failed to serve."""
+
+    failures: int
+    """Failures in a row."""
+    until: float
+    """The time until which others are to serve it, by `clocks.elapsed`."""
 
 
 class Members:
@@ -46,137 +66,176 @@ class Members:
     def __init__(self, served: Served, owners: Sequence[Owner]) -> None:
         self._served = served
         self._owners = owners
-        self._name = served.holder
         self._prefix = f"$KV.{served.names.lease_bucket}.{served.name}."
-        self._members: dict[str, float] = {}
-        """For each other member, the time at which it counts as gone, by `clocks.elapsed`."""
-        self._holders: dict[int, tuple[str, float]] = {}
-        """For each partition with a holder, its name and the time at which its lease expires."""
-        self._free_since: dict[int, float] = {}
-        """For each partition without a holder, the time since when."""
+        self._stream = bucket_config(served.names.lease_bucket, served.replicas)
+        self._view = View(served.name, served.holder, len(owners), math.ceil(served.lease_ttl))
+        self._announced: Member | None = None
+        """What this process has said last; None before it said anything, and after it has left."""
+        self._announced_at = 0.0
+        self._looked_at = -math.inf
+        """The time of the last look, by `clocks.elapsed`."""
+        self._stale = True
+        """Whether messages may have been missed, so that all entries are to be read."""
+        self._failed: dict[int, _Failed] = {}
+        self._asked = 0
+        """Looks in a row at which nobody waited for an offered partition."""
         self._changed = asyncio.Event()
         self._left = False
+        self.failure = ""
+        """Why this process does not know the members now; empty if it does."""
         self.decided = asyncio.Event()
         """Set as soon as the owners know whether their partitions are wanted."""
 
     async def run(self) -> None:
-        """Announce this process, and have its owners take and give back partitions, until the task is cancelled."""
+        """Announce this process, and have its owners take and give back partitions, until `leave`."""
+        connection = self._served.connection
         subscription: Subscription | None = None
-        announced = 0.0
+        connection.on_reconnect.append(self._reconnected)
         try:
             while not self._left:
                 try:
                     if subscription is None:
-                        subscription = await self._watch()
-                    if clocks.elapsed() - announced >= self._served.lease_ttl / 4:
-                        self._announce()
-                        announced = clocks.elapsed()
-                    await self._decide()
+                        await self._served.jetstream.ensure_stream(self._stream)
+                        subscription = await connection.subscribe(f"{self._prefix}>", self._note)
+                    await self._look()
+                    self.failure = ""
                 except (ActorError, TimeoutError) as error:
-                    logger.debug("%s: its members are not known now: %s", self._served.name, error)
+                    self._warn(f"its members are not known now: {error or 'no answer'}")
                 await self._wait()
         finally:
+            connection.on_reconnect.remove(self._reconnected)
             if subscription is not None:
                 subscription.unsubscribe()
 
     async def leave(self) -> None:
-        """Announce that this process owns no partition soon, and wait for a moment until others wait for its partitions."""
+        """Say that this process owns no partition soon, and wait for a moment until others wait for its partitions."""
         self._left = True
-        others = bool(self._alive())
-        try:
-            headers = [_REMOVED, (header_block.TTL.decode(), f"{_MARKER_TTL}s")]
-            self._served.connection.publish(self._subject(self._name), headers=header_block.encode(headers))
-        except ActorError:
-            return  # It expires.
+        others = self._view.members()
+        self.end()
         if not others:
             return
         try:
             async with asyncio.timeout(_LEAVE):
-                for owner in self._owners:
-                    while owner.ready.is_set() and not await has_standby(owner.served):
-                        await asyncio.sleep(0.01)
+                await asyncio.gather(*(self._until_awaited(owner) for owner in self._owners))
         except TimeoutError:
-            pass
+            logger.debug("%s: nobody waits for some partitions of this process", self._served.name)
 
-    async def _watch(self) -> Subscription:
-        """Follow the members and leases as they are written, and read those that were."""
+    def end(self) -> None:
+        """Say that this process is no member any more, if it ever was one."""
+        self._left = True
+        announced, self._announced = self._announced, None
+        if announced is not None:
+            try:
+                remove_member(self._served.jetstream, self._served.names, self._served.holder)
+            except ActorError as error:
+                logger.debug("%s: the entry of this process expires: %s", self._served.name, error)
+
+    async def _look(self) -> None:
+        """Learn what was missed, say that this process is there, and have the owners follow the placement."""
+        now, before = clocks.elapsed(), self._looked_at
+        if now - before > self._served.lease_ttl / 2:
+            self._stale = True  # This process was stopped, or its machine was suspended.
+        self._looked_at = now
+        self._announce()
+        if self._stale:
+            self._stale = False
+            try:
+                await self._read()
+            except BaseException:
+                self._stale = True
+                raise
+        await self._decide()
+
+    def _announce(self) -> None:
+        """Say that this process is there, from time to time and if something has changed."""
+        now, served = clocks.elapsed(), self._served
+        member = Member(served.holder, len(self._owners), socket.gethostname(), os.getpid(), self._unable(now))
+        if not self._left and (member != self._announced or now - self._announced_at >= served.lease_ttl / 4):
+            write_member(served.jetstream, served.names, member, served.lease_ttl)
+            self._announced, self._announced_at = member, now
+
+    def _unable(self, now: float) -> tuple[int, ...]:
+        """Return the partitions that this process has failed to serve lately."""
+        for owner in self._owners:
+            number, failures = owner.partition.number, owner.restarts.in_a_row
+            before = self._failed.get(number)
+            if failures < _FAILURES:
+                self._failed.pop(number, None)
+            elif before is None or before.failures < failures:
+                self._failed[number] = _Failed(failures, now + _UNABLE)
+        return tuple(number for number, failed in sorted(self._failed.items()) if failed.until > now)
+
+    async def _read(self) -> None:
+        """Read the entries of all members and leases."""
         served = self._served
-        stream = bucket_config(served.names.lease_bucket, served.replicas)
-        await served.jetstream.ensure_stream(stream)
-        subscription = await served.connection.subscribe(f"{self._prefix}>", self._note)
+        self._view.noted.clear()
         try:
-            info = await served.jetstream.stream_info(stream.name, subjects=f"{self._prefix}>")
-            for subject in info.state.subjects:
-                stored = await served.jetstream.get_last(stream.name, subject)
-                if stored is not None:
-                    self._note(subject.encode(), b"", stored.headers, stored.payload)
+            info = await served.jetstream.stream_info(self._stream.name, subjects=f"{self._prefix}>")
         except ApiError as error:
             if error.err_code != ErrorCode.STREAM_NOT_FOUND:
                 raise
-        return subscription
-
-    def _note(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
-        """Take note of a member or of a lease that was written or removed. Called from the read loop."""
-        tokens = subject.decode("utf-8", "replace").removeprefix(self._prefix).split(".")
-        gone = is_removal(headers) or not payload
-        expires = clocks.elapsed() + math.ceil(self._served.lease_ttl)
-        match tokens:
-            case ["member", token]:
-                name = readable_key(token)
-                known = self._members.get(name, 0.0) > clocks.elapsed()
-                if gone:
-                    self._members.pop(name, None)
-                elif name != self._name:
-                    self._members[name] = expires
-                if known == gone:
-                    self._changed.set()
-            case [number] if number.isdigit() and int(number) < len(self._owners):
-                partition, before = int(number), self._holders.get(int(number))
-                holder = None if gone else value_holder(payload)
-                if holder is None:
-                    self._holders.pop(partition, None)
-                else:
-                    self._holders[partition] = holder, expires
-                if (before and before[0]) != holder:
-                    self._changed.set()
-            case _:
-                pass
-
-    def _announce(self) -> None:
-        headers = [(header_block.TTL.decode(), f"{math.ceil(self._served.lease_ttl)}s")]
-        self._served.connection.publish(self._subject(self._name), b"{}", headers=header_block.encode(headers))
+            return  # Somebody has deleted the bucket. The next owner of a partition creates it.
+        keys = [subject.removeprefix(self._prefix) for subject in info.state.subjects]
+        wanted = [key for key in keys if key.isdecimal() or key.startswith(f"{MEMBER}.")]
+        for start in range(0, len(wanted), _READS):
+            some = wanted[start : start + _READS]
+            reads = (served.jetstream.get_last(self._stream.name, self._prefix + key) for key in some)
+            for key, stored in zip(some, await asyncio.gather(*reads), strict=True):
+                if stored is not None and key not in self._view.noted:
+                    self._view.note(key, stored.headers, stored.payload)
 
     async def _decide(self) -> None:
-        """Have the owners take the partitions that this process is to own, and give back the others if somebody waits for them."""
-        now = clocks.elapsed()
-        holders = {each: holder for each, (holder, expires) in self._holders.items() if expires > now}
-        placed = place({*self._alive(), self._name}, holders, len(self._owners))
-        patience = 2 * self._served.lease_ttl
-        for owner in self._owners:
+        """Have the owners take the partitions that this process is to own, and give back those that others wait for."""
+        owners, served = self._owners, self._served
+        holders = self._view.holders({owner.partition.number for owner in owners if owner.holds})
+        unable = {**self._view.unable(), served.holder: self._announced.unable if self._announced else ()}
+        decision = decide(
+            served.holder, self._view.members(), holders, len(owners), self._view.free_for(2 * served.lease_ttl), unable
+        )
+        for owner in owners:
             number = owner.partition.number
-            if number in holders:
-                self._free_since.pop(number, None)
-            forsaken = now - self._free_since.setdefault(number, now) > patience if number not in holders else False
-            if placed[number] == self._name or forsaken:
+            if number in decision.take:
                 owner.want(True)
-            elif owner.wanted and (holders.get(number) != self._name or await has_standby(owner.served)):
+            elif number not in decision.offer:
                 owner.want(False)
         self.decided.set()
+        await self._offer(decision)
+
+    async def _offer(self, decision: Decision) -> None:
+        """Give back the partitions that are placed elsewhere and for which somebody waits."""
+        offered = [self._owners[number] for number in sorted(decision.offer) if self._owners[number].wanted]
+        waiting = await asyncio.gather(*(has_standby(owner.served) for owner in offered))
+        for owner, awaited in zip(offered, waiting, strict=True):
+            if awaited:
+                owner.want(False)
+        self._asked = self._asked + 1 if offered and not any(waiting) else 0
 
     async def _wait(self) -> None:
         """Wait until something has changed, or may have expired."""
+        soon = 0 < self._asked <= _SOON_LOOKS
         try:
-            async with asyncio.timeout(_TICK):
+            async with asyncio.timeout(_SOON if soon else _TICK):
                 await self._changed.wait()
         except TimeoutError:
             return
         self._changed.clear()
 
-    def _alive(self) -> list[str]:
-        """Return the other members."""
-        now = clocks.elapsed()
-        self._members = {name: expires for name, expires in self._members.items() if expires > now}
-        return list(self._members)
+    async def _until_awaited(self, owner: Owner) -> None:
+        """Wait until another member waits for a partition, if this process serves it."""
+        while owner.ready.is_set() and not await has_standby(owner.served):
+            await asyncio.sleep(0.01)
 
-    def _subject(self, name: str) -> str:
-        return f"{self._prefix}member.{token_of(name)}"
+    def _note(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        """Take note of an entry that was written or removed. Called from the read loop."""
+        key = subject.decode("utf-8", "replace").removeprefix(self._prefix)
+        if self._view.note(key, headers, payload):
+            self._changed.set()
+
+    def _reconnected(self) -> None:
+        self._stale = True
+        self._changed.set()
+
+    def _warn(self, text: str) -> None:
+        if text != self.failure:
+            self.failure = text
+            logger.warning("%s: %s", self._served.name, text)

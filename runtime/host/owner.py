@@ -44,7 +44,7 @@ class Owner:
         partition: The partition.
         check: Called with the lease held, before anything is read. Raises if the keys are not stored in such partitions.
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
-        on_change: Called after `ready` or `standby` has changed.
+        on_change: Called after `ready`, `standby` or `wanted` has changed.
     """
 
     def __init__(
@@ -66,20 +66,24 @@ class Owner:
         self.partition = partition
         self.ready = asyncio.Event()
         """Set while this process serves the partition."""
-        self.restarts = Restarts(served.name)
+        self.holds = False
+        """Whether this process has the lease, and has not begun to give the partition up."""
+        self.restarts = Restarts(self.served.label)
         self._check = check
         self._wait_idle = wait_idle
         self._on_change = on_change
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
         self._drain = asyncio.Event()
+        self.giving_up = False
+        """Whether the current ownership drains. It does so to its end, even if the partition is wanted again meanwhile."""
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
         self._serving: Serving | None = None
         self._lease: Lease | None = None
         self._left: list[asyncio.Future[None]] = []
         """Wait for the handlers that former ownerships have left alone."""
-        self.want(partition.total == 1)
+        (self._wanted if partition.total == 1 else self._unwanted).set()
 
     async def run(self) -> None:
         """Own the partition whenever it is wanted, until `drain`.
@@ -103,8 +107,10 @@ class Owner:
 
     def want(self, wanted: bool) -> None:
         """Say whether this process is to own the partition. If it does and is not to, it hands the keys over."""
-        (self._wanted if wanted else self._unwanted).set()
-        (self._unwanted if wanted else self._wanted).clear()
+        if wanted != self.wanted:
+            (self._wanted if wanted else self._unwanted).set()
+            (self._unwanted if wanted else self._wanted).clear()
+            self._on_change()
 
     def drain(self) -> None:
         """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns."""
@@ -122,7 +128,7 @@ class Owner:
     @property
     def draining(self) -> bool:
         """Whether the keys are being given up."""
-        return self._drain.is_set() or not self.wanted
+        return self._drain.is_set() or self.giving_up or not self.wanted
 
     @property
     def standby(self) -> bool:
@@ -137,9 +143,9 @@ class Owner:
     def crashed(self, error: BaseException) -> None:
         """Report the failure of a part. The ownership ends, and another one follows."""
         if isinstance(error, ActorError):
-            logger.error("%s: a part failed: %s", self.served.name, error)
+            logger.error("%s: a part failed: %s", self.served.label, error)
         else:
-            log_fault(logger, "%s: a part failed: %s", self.served.name, error_text(error), error=error)
+            log_fault(logger, "%s: a part failed: %s", self.served.label, error_text(error), error=error)
         if self._failure is not None and not self._failure.done():
             self._failure.set_result(error)
 
@@ -153,6 +159,7 @@ class Owner:
                 self._lease = lease
                 if not await self._unless_draining(acquire_in_standby(self.served, lease)):
                     return
+                self.holds = True
                 await self._check()
             serving = Serving(self.served, lease if keyed else None, lambda standby: self._wait_idle(self, standby))
             self._failure = asyncio.get_running_loop().create_future()
@@ -163,17 +170,20 @@ class Owner:
             self.ready.set()
             self._on_change()
             error = await self._wait_for_end(lease)
+            self.holds = False
             self.ready.clear()
             self._on_change()
             if error is not None:
                 raise error
             await serving.drain()
         finally:
+            self.holds = False
             self.ready.clear()
             self._serving = None
             try:
-                await end_ownership(self.served.name, serving, lease if keyed else None)
+                await end_ownership(self.served.label, serving, lease if keyed else None)
             finally:
+                self.giving_up = False
                 self._on_change()
                 if serving is not None:
                     self._left = [each for each in self._left if not each.done()]
@@ -184,18 +194,19 @@ class Owner:
         assert self._failure is not None
         waits = [asyncio.ensure_future(each.wait()) for each in (self._drain, self._unwanted, lease.lost)]
         try:
-            await asyncio.wait({*waits, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({*waits, self._failure}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-        if self.draining:
+        if done.intersection(waits[:2]):  # The events themselves may be clear again.
+            self.giving_up = True
             return None
         if self._failure.done():
             error = self._failure.result()
             if isinstance(error, (ActorError, TimeoutError)):
                 return error
-            return ActorError(f"{self.served.name}: a part failed: {type(error).__name__}: {error_text(error)}")
-        return LeaseLost(f"{self.served.name}: the lease was lost")
+            return ActorError(f"{self.served.label}: a part failed: {type(error).__name__}: {error_text(error)}")
+        return LeaseLost(f"{self.served.label}: the lease was lost")
 
     async def _unless_draining(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run `work` to its end, or cancel it as soon as the keys are given up. Return whether it ended."""

@@ -47,12 +47,14 @@ class Restarts:
     """Logs and counts the failures of one host.
 
     Args:
-        name: The name of its actor.
+        name: The name of its actor, for the log.
     """
 
     def __init__(self, name: str) -> None:
         self.failure = ""
         """The failure after which the host begins again; empty if there was none since it served last."""
+        self.in_a_row = 0
+        """The failures since the host served, lost leases excepted."""
         self._name = name
         self._refused_subject = ""
         """The subject that the server has refused last; empty since the host served."""
@@ -64,7 +66,7 @@ class Restarts:
     def forget(self) -> None:
         """Take note that the host serves. The failures of parts still count."""
         self.failure = self._refused_subject = ""
-        self._passing = 0
+        self._passing = self.in_a_row = 0
 
     def note(self, error: Exception) -> float:
         """Take note of a failure.
@@ -79,6 +81,7 @@ class Restarts:
             self.failure = str(error)
             logger.warning("%s: back to standby: %s", self._name, error)
             return 0.0
+        self.in_a_row += 1
         if isinstance(error, PermissionDenied):
             return self._after_refusal(error)
         return self._after_silence(error) if is_passing(error) else self._count(error)

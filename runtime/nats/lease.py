@@ -129,7 +129,7 @@ class Lease:
     async def acquire(self) -> None:
         """Wait until the lease is held. Failures of the server are logged, and the wait continues.
 
-        If the call is cancelled, the lease may have been taken at that moment; it then expires.
+        If the call is cancelled at the moment at which the lease is taken, it releases the lease.
 
         Raises:
             StreamConflict: The bucket exists as another kind of stream.
@@ -149,7 +149,7 @@ class Lease:
                         bucket_exists = True
                     if watch is None:
                         watch = await self._jetstream.connection.subscribe(self._subject, self._on_change)
-                    if await self._take():
+                    if await self._take_or_release():
                         break
                     self.waiting = True
                 except ConfigurationError:
@@ -254,6 +254,27 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.release()
+
+    async def _take_or_release(self) -> bool:
+        """Do the same as `_take`. If this is cancelled, the lease is not held, whether the attempt was stored or not."""
+        attempt = asyncio.ensure_future(self._take())
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if self._taking is not None:
+                await self._undo(attempt)
+            raise
+        finally:
+            attempt.cancel()
+
+    async def _undo(self, attempt: "asyncio.Future[bool]") -> None:
+        """Wait for the outcome of an attempt to take the lease, and release it if it was taken."""
+        try:
+            async with asyncio.timeout(self._ttl / 2):
+                if await attempt:
+                    await self._put_release(True, self.left)
+        except (ActorError, TimeoutError) as error:
+            self._warn(f"was perhaps taken and not released, and expires in {self._server_ttl} s: {error}")
 
     async def _take(self) -> bool:
         last = await self._jetstream.get_last(self._stream, self._subject)

@@ -140,7 +140,12 @@ def left_in(stored: StoredMessage | None) -> Finishing | None:
 
 def lifetime(stored: StoredMessage) -> float | None:
     """Return the seconds that the server keeps a value, or None if it has no lifetime of at most an hour."""
-    found = _SECONDS.fullmatch(header_block.get(stored.headers, header_block.TTL) or "")
+    return lifetime_in(stored.headers)
+
+
+def lifetime_in(headers: bytes | None) -> float | None:
+    """Return the seconds that the server keeps a value with these headers, or None if it has no lifetime of at most an hour."""
+    found = _SECONDS.fullmatch(header_block.get(headers, header_block.TTL) or "")
     seconds = float(found[1]) if found is not None else 0.0
     return seconds if 0 < seconds <= MAX_TTL else None
 

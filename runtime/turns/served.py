@@ -52,6 +52,12 @@ class Served(msgspec.Struct, frozen=True, eq=False):
         return self.names.actor
 
     @property
+    def label(self) -> str:
+        """The actor's name for a log line, with the partition if this is one of several."""
+        partition = self.names.partition
+        return self.name if partition.total == 1 else f"{self.name}, partition {partition.number}"
+
+    @property
     def keyed(self) -> bool:
         """Whether the actor has a state for each key, and so one owner."""
         return self.actor.state_type is not None
