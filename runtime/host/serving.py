@@ -45,6 +45,7 @@ from runtime.host.handover import hold
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
+from runtime.intake.handed_on import HandedOnEvents
 from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
@@ -107,6 +108,9 @@ class Serving:
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
         ]
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
+        whole = served.names.partition.total == 1
+        self.handed_on = None if whole else HandedOnEvents(served, self.turns)
+        """Receives the events of other partitions; None if the keys are one whole."""
         self._drain = Drain(
             served, lease, self.endpoints, self.turns, self.workers, self.relay,
             stop=self._stop, save=self._save, fence=self.fence, follow=self._follow_successor,
@@ -135,6 +139,9 @@ class Serving:
         following = hold(served, self._lease, self.turns, self.indexes)
         for endpoint in self.endpoints:
             subscription = await served.connection.subscribe(endpoint.own_subject, endpoint.receive, queue=QUEUE)
+            self._subscriptions.append(subscription)
+        if (events := self.handed_on) is not None:
+            subscription = await served.connection.subscribe(served.names.hand_on(), events.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
         await self.consumers.start()
         if following is not None:
@@ -172,6 +179,8 @@ class Serving:
 
     async def drain(self) -> None:
         """Receive no more messages, finish those in hand, and save the state for the next owner, in the order above."""
+        if self.handed_on is not None:
+            self.handed_on.leaving = True
         await self._drain.run(self._subscriptions)
 
     async def close(self) -> None:

@@ -6,9 +6,10 @@ Used from outside:
 - `router`: the plain subjects of a partitioned actor.
 - `context`: the parts of a running actor that its endpoints share.
 - `consumers`: the durable consumers of an actor, which deliver events, timers and redriven dead letters.
+- `handed_on`: events of other partitions that act on a key of this one.
 
 The other modules are internal: `endpoint` (the answers of queries and commands), `reactions`, `timers` and `redrive`
-(the receivers of the consumers), `sources` (the streams of other actors), `assignment` (the
+(the receivers of the consumers), `hand_on` (events that act on keys of other partitions), `sources` (the streams of other actors), `assignment` (the
 consumer of each reaction), `durables` (the consumers on the server),
 `event_work` (a delivery in a turn), `blame`, `watch` and `alone` (events that may have ended their process), and `poison`
 (those of actors without state).

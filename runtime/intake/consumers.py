@@ -26,6 +26,7 @@ from runtime.errors import ActorError
 from runtime.intake.assignment import Assignment
 from runtime.intake.blame import used_attempts
 from runtime.intake.durables import Durables
+from runtime.intake.hand_on import HandOn
 from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
 from runtime.intake.redrive import Redrives
@@ -88,6 +89,8 @@ class Consumers:
         self._since_warnings: list[str] = []
         self._durables = Durables(served, on_stored)
         self.positions = self._durables.positions
+        whole = served.names.partition.total == 1
+        self._hand_on = None if whole else HandOn(served, turns, self._durables.charge)
         self.sources = Sources(served, self._react)
         """The streams of the actors whose events this one reacts to."""
         self.reactions: list[Reactions] = []
@@ -127,6 +130,8 @@ class Consumers:
 
     async def stop(self) -> None:
         """Stop pulling. Deliveries in hand stay in hand until their turns end."""
+        if self._hand_on is not None:
+            self._hand_on.stop()
         await self.sources.stop()
         await asyncio.gather(*(active.puller.stop() for active in self._active))
         for receiver in (*self._candidates, *self._watches.values()):
@@ -210,6 +215,7 @@ class Consumers:
             config, ack_wait=_ACK_WAIT * SECOND, max_ack_pending=served.options.in_hand + served.options.parked
         )
         self._left = False
+        reactions.hand_on = self._hand_on
         position = await self._durables.ensure(stream, config, reactions.attempts()[0])
         expires = served.lease_ttl * _REQUEST_EXPIRY if served.keyed else _SHARED_REQUEST_EXPIRY
         puller = Puller(
@@ -223,7 +229,7 @@ class Consumers:
             expires=expires,
             heartbeat=expires / 3,
             on_error=self._on_error,
-            on_scarce=self._turns.park_slow_lanes,
+            on_scarce=self._park_slow_lanes,
             on_full=partial(self._on_full, stream),
         )
         await puller.start()
@@ -256,6 +262,11 @@ class Consumers:
             )  # fmt: skip
         watch = self._watches[reactions.stream, durable] = Watch(reactions, self.positions, durable, position)
         return watch.deliver
+
+    def _park_slow_lanes(self) -> None:
+        self._turns.park_slow_lanes()
+        if self._hand_on is not None:
+            self._hand_on.park()
 
     def _on_full(self, stream: str) -> None:
         served = self._served

@@ -121,6 +121,12 @@ class Durables:
                 position = pruned(take_back(position, await self._survivals(position)))
             await self._save(stream, config.durable, position)
 
+    async def charge(self, stream: str, durable: str, sequence: int, used: int) -> None:
+        """Store the attempts that an event has used which was handed on. Raises the errors of `JetStream`."""
+        known = self.positions.get(stream, durable)
+        if known is not None:
+            await self.positions.save(stream, durable, exited(known, {sequence: used}))
+
     async def save_without_owner(self, stream: str, durable: str, exits: dict[int, int]) -> None:
         """Save the position of a consumer that its owner leaves by a drain. Raises the errors of `JetStream`.
 

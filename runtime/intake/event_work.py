@@ -128,6 +128,8 @@ class Reacts(Protocol):
 
     names: Names
     options: Options
+    stream: str
+    durable: str
     keyed: bool
     handled: int
     """The number of messages that were handled successfully."""

@@ -9,6 +9,7 @@ event is lost.
 
 import logging
 import time
+from typing import Protocol
 
 import msgspec
 from opentelemetry.trace import Span, SpanKind
@@ -43,6 +44,14 @@ class ProcessEnded(ActorError):
     """A process crashed in every attempt that an event has."""
 
 
+class HandsOn(Protocol):
+    """Takes events whose key is in another partition: `HandOn`, which imports this module."""
+
+    def take(self, work: EventWork) -> bool:
+        """Take an event, unless its key is in the own partition. Return whether it is taken."""
+        ...
+
+
 class Reactions:
     """Receives the deliveries of one consumer, and puts each into the lanes of its handlers.
 
@@ -59,7 +68,9 @@ class Reactions:
         self.options = served.options
         self.keyed = served.keyed
         self.stream = stream
-        self._durable = durable
+        self.durable = durable
+        self.hand_on: HandsOn | None = None
+        """Takes the events whose key is in another partition; None if the keys are one whole."""
         self.handled = 0
         """The number of messages that were handled successfully."""
         self.dead_lettered = 0
@@ -76,7 +87,7 @@ class Reactions:
 
     def add(self, subject: str, name: str, handlers: list[Handler]) -> None:
         """Handle messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call these messages `name`."""
-        self._routes[subject.encode()] = self.make_route(name, handlers, f"{subject}.{{key}}", self._durable)
+        self._routes[subject.encode()] = self.make_route(name, handlers, f"{subject}.{{key}}", self.durable)
 
     def make_route(
         self, name: str, handlers: list[Handler], template: str, durable: str, command: str | None = None
@@ -189,7 +200,8 @@ class Reactions:
         try:
             if work.handler.key_of is not None and not work.key:
                 work.key = work.handler.key_of(work.message)
-            self.turns.admit(work, forced=True)
+            if self.hand_on is None or not self.hand_on.take(work):
+                self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
 

@@ -12,7 +12,7 @@ import msgspec
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
-from runtime.intake.event_work import Completion, EventWork, Trial
+from runtime.intake.event_work import Completion, EventRoute, EventWork, Trial
 from runtime.intake.reactions import Reactions, opened
 from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
@@ -43,12 +43,16 @@ class Redrives(Reactions):
         handlers: Iterable[Handler],
     ) -> None:
         names = served.names
-        super().__init__(served, turns, names.dead_stream)
+        super().__init__(served, turns, names.dead_stream, names.redrive_durable)
         for handler in handlers:
             name = handler.contract.name
             route = self.make_route(name, [handler], names.redrive(name, "{key}"), names.redrive_durable)
             for former in (handler.name, *map(snake_case, handler.contract.formerly)):
                 self._routes[former] = route
+
+    def route_of(self, handler: Handler) -> EventRoute:
+        """Return the route of the redriven dead letters of a handler."""
+        return self._routes[handler.name]
 
     def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a redriven dead letter into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""

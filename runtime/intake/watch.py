@@ -102,6 +102,14 @@ class Watch:
             raise
         await self._turns.run(key, work)
 
+    def used(self, sequence: int) -> int:
+        """Return the attempts that deaths have used of a suspect; -1 for another event."""
+        return self._suspects.get(sequence, -1)
+
+    async def begin(self, work: EventWork) -> None:
+        """Return when an event is stored as running that runs in another partition of this process."""
+        await self._marks.begin(work, (work.completion.delivery.stream_sequence,))
+
     def ended(self, work: EventWork) -> None:
         """The turn of an event has ended, or the event was given back."""
         self._marks.end(work)

@@ -76,6 +76,7 @@ CLIENT_RETRIES: Final = "actorloom.client.retries"
 CIRCUITS_OPENED: Final = "actorloom.client.circuits.opened"
 COMMANDS_CHANGED: Final = "actorloom.commands.changed"
 REACTIONS_STALLED: Final = "actorloom.reactions.stalled"
+REACTIONS_HANDED_ON: Final = "actorloom.reactions.handed_on"
 HANDLERS_SLOW: Final = "actorloom.handlers.slow"
 HANDLERS_CUT: Final = "actorloom.handlers.cut"
 HANDLERS_ABANDONED: Final = "actorloom.handlers.abandoned"
@@ -124,6 +125,7 @@ METRICS: Final = {
     REACTIONS_STALLED: MetricSpec(
         "{stall}", "Times at which the limit of parked events was reached.", frozenset({STREAM_NAME})
     ),
+    REACTIONS_HANDED_ON: MetricSpec("{event}", "Events whose key is in another partition, which were handed on."),
 }
 """The metrics of the runtime, by name."""
 

@@ -250,6 +250,10 @@ class Names:
         """``orders.standby``: the subject on which a standby process answers the owner of the keys."""
         return self.owner("standby")
 
+    def hand_on(self) -> str:
+        """``orders.handon.3``: the subject on which the owner of this partition receives events of others for its keys."""
+        return self.owner("handon")
+
     def handover(self, holder: str) -> str:
         """``orders.handover.<holder>``: the subject on which a former owner reports the keys that it has finished."""
         return self.owner("handover", token_of(holder))
