@@ -125,7 +125,7 @@ async def test_7_sources_and_field_names_are_as_documented(shop: Shop) -> None:
     seen: set[str] = set()
     for service in ("products", "orders", "warehouse", "delivery", "payment"):
         for stored in await shop.events(service):
-            _, source, _, name, key = stored.subject.split(".")
+            _, source, _, name, _, key = stored.subject.split(".")
             headers = header_block.parse(stored.headers or b"")
             attributes = {
                 header.lower(): value for header, value in headers.items() if header.lower().startswith("ce-")
