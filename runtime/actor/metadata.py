@@ -90,6 +90,8 @@ class ServiceMetadata(msgspec.Struct, frozen=True):
     keyed: bool = False
     """Whether the actor has state, and so a record per key."""
     namespace: str = ""
+    partitions: int = 1
+    """The number of partitions for which the process is configured."""
     emits: dict[str, Schema] = {}
     """The schemas of the events by CloudEvents type."""
     events: dict[str, EventMetadata] = {}
@@ -102,8 +104,8 @@ class ServiceMetadata(msgspec.Struct, frozen=True):
     """The errors with which every operation may answer."""
 
 
-def describe_service(actor: type[Actor[Any]], namespace: str = "") -> ServiceMetadata:
-    """Return the description of an actor in a namespace."""
+def describe_service(actor: type[Actor[Any]], namespace: str = "", partitions: int = 1) -> ServiceMetadata:
+    """Return the description of an actor in a namespace, with a number of partitions."""
     contracts = [contract for contract in declared.get(actor.name, {}).values() if contract.op == "event"]
     reactions = [
         Reaction(
@@ -116,6 +118,7 @@ def describe_service(actor: type[Actor[Any]], namespace: str = "") -> ServiceMet
     return ServiceMetadata(
         keyed=actor.state_type is not None,
         namespace=namespace,
+        partitions=partitions,
         emits={contract.type_name: _with_key(contract) for contract in contracts},
         events={
             each.type_name: EventMetadata(*_places(each, namespace), _wire_key(each), first_line(each.type.__doc__))

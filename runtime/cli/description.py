@@ -6,7 +6,9 @@ from typing import Any, cast
 import msgspec
 
 from runtime.admin.discovery import Endpoint, Service
+from runtime.admin.ownership import Ownership
 from runtime.cli.output import style
+from runtime.cli.owners import ownership_data, ownership_lines
 from runtime.wire.printable import printable
 
 Schema = Mapping[str, Any]
@@ -15,7 +17,7 @@ _WIDTH = 90
 """Characters of a type on one line; a longer one has a line per field."""
 
 
-def as_data(instances: Sequence[Service]) -> dict[str, Any]:
+def as_data(instances: Sequence[Service], ownership: Ownership | None) -> dict[str, Any]:
     """Return the description of the instances of one service, for JSON."""
     service = instances[0]
     return {
@@ -24,6 +26,7 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
         "version": service.version,
         "description": service.description,
         "instances": [each.id for each in instances],
+        "partitions": ownership_data(ownership),
         "endpoints": [
             {
                 "name": each.name,
@@ -45,13 +48,15 @@ def as_data(instances: Sequence[Service]) -> dict[str, Any]:
     }
 
 
-def as_text(instances: Sequence[Service]) -> str:
+def as_text(instances: Sequence[Service], ownership: Ownership | None) -> str:
     """Return the description of the instances of one service, as text for `echo`."""
     service = _in_lines(instances[0])
     count = f"{len(instances)} instance{'s' * (len(instances) > 1)}"
     lines = [f"{style(service.name, bold=True)} {service.version} ({count})"]
     if service.description:
         lines.append(service.description)
+    if ownership is not None and ownership.layout.partitions > 1:
+        lines += ["", style("Partitions", bold=True), *ownership_lines(ownership)]
     types: dict[str, Schema] = {}
     for op, title in (("query", "Queries"), ("command", "Commands"), ("", "Endpoints")):
         found = [each for each in service.endpoints if each.metadata.op == op]

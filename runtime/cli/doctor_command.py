@@ -1,6 +1,7 @@
 """`doctor`: checks the NATS server and the services on it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -45,11 +46,7 @@ async def _examine(configuration: Configuration, as_json: bool, monitor: str, pr
             connection,
             namespace=settings.namespace,
             replicas=settings.replicas,
-            running=[
-                _running(service)
-                for service in found
-                if service.metadata.namespace == settings.namespace and _ours(service)
-            ],
+            running=_running([each for each in found if each.metadata.namespace == settings.namespace and _ours(each)]),
             monitor=monitor,
             probe=probe,
             timeout=settings.timeout,
@@ -77,18 +74,24 @@ def _ours(service: "Service") -> bool:
     return service.metadata.runtime == RUNTIME
 
 
-def _running(service: "Service") -> "RunningService":
+def _running(instances: "Sequence[Service]") -> "list[RunningService]":
+    """Return the services to which running instances belong."""
     from runtime.admin.doctor import RunningService
 
-    return RunningService(
-        service.name,
-        keyed=service.metadata.keyed,
-        commands=any(endpoint.metadata.op == "command" for endpoint in service.endpoints),
-        command_types=frozenset(
-            name
-            for endpoint in service.endpoints
-            if endpoint.metadata.op == "command"
-            for name in endpoint.metadata.types
-        ),
-        sources=frozenset(reaction.source for reaction in service.metadata.reacts),
-    )
+    services = {service.name: service for service in instances}
+    return [
+        RunningService(
+            service.name,
+            keyed=service.metadata.keyed,
+            commands=any(endpoint.metadata.op == "command" for endpoint in service.endpoints),
+            command_types=frozenset(
+                name
+                for endpoint in service.endpoints
+                if endpoint.metadata.op == "command"
+                for name in endpoint.metadata.types
+            ),
+            sources=frozenset(reaction.source for reaction in service.metadata.reacts),
+            partitions=frozenset(each.metadata.partitions for each in instances if each.name == service.name),
+        )
+        for service in services.values()
+    ]

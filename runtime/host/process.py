@@ -80,7 +80,7 @@ class Runner:
         """The exception of a handler that has asked for the end of the process; None if there is none."""
         self._expired: str | None = None
         """Why the connection cannot be kept; None while it can."""
-        self._refusals = Refusals(connection, [host.names for host in self.hosts])
+        self._refusals = Refusals(connection, [owner.served.names for host in self.hosts for owner in host.owners])
         for host in self.hosts:
             host.siblings = self.hosts
             host.refusals = self._refusals.reasons

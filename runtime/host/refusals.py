@@ -65,7 +65,7 @@ class Refusals:
 
     Args:
         connection: The connection.
-        names: The names of the actors.
+        names: The names of all partitions of the actors.
     """
 
     def __init__(self, connection: Connection, names: Sequence[Names]) -> None:
@@ -76,7 +76,7 @@ class Refusals:
         self._streams = {
             stream.lower(): each.actor
             for each in names
-            for stream in (each.turns_stream, each.events_stream, each.dead_stream)
+            for stream in (each.turns_stream, each.layout_stream, each.events_stream, each.dead_stream)
         }
         self._leases = {f"kv_{each.lease_bucket}".lower() for each in names}
         self._refused: dict[str, _Refused] = {}

@@ -120,7 +120,7 @@ class Layouts:
         """
         _, sequence = await self.read()
         if sequence == 0:
-            info = await self._jetstream.ensure_stream(self._config())
+            info = await self._jetstream.ensure_stream(layout_config(self._names, self._replicas))
             if info.state.last_seq == 0:
                 await self.store(Layout(partitions), 0)
         await self.require(partitions)
@@ -151,16 +151,17 @@ class Layouts:
                 config = turns_config(self._names.of(Partition(partitions, number)), self._replicas)
                 await self._jetstream.ensure_stream(config)
 
-    def _config(self) -> StreamConfig:
-        """Return the configuration of the stream that holds the layout and no records."""
-        return StreamConfig(
-            name=self._names.layout_stream,
-            description=f"Actorloom: the layout of {self._names.actor}",
-            subjects=(self._names.layout(),),
-            discard="old",
-            max_msgs_per_subject=1,
-            replicas=self._replicas,
-        )
+
+def layout_config(names: Names, replicas: int = 1) -> StreamConfig:
+    """Return the configuration of the stream that holds the layout of a partitioned actor, and no records."""
+    return StreamConfig(
+        name=names.layout_stream,
+        description=f"Actorloom: the layout of {names.actor}",
+        subjects=(names.layout(),),
+        discard="old",
+        max_msgs_per_subject=1,
+        replicas=replicas,
+    )
 
 
 def _number(partitions: int) -> str:

@@ -41,6 +41,7 @@ KINDS: Final = frozenset({"query", "command", "event", "dead", "redrive"})
 With an actor ``query`` in a namespace, a permission on ``*.query.>`` would permit all commands of that actor.
 """
 
+_PARTITION = re.compile(r"p(\d{1,2})-(\d{1,2})")
 _NAME = re.compile(r"(?!p\d+-\d+\Z)[a-z][a-z0-9_-]*\Z")
 _VERSION = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
@@ -237,6 +238,10 @@ class Names:
         """Return the names of a partition of this actor."""
         return Names(self.actor, self.namespace, partition)
 
+    def partitions(self, total: int) -> "list[Names]":
+        """Return the names of all partitions of this actor; its own ones if it is one whole."""
+        return [self.of(Partition(total, number)) for number in range(total)]
+
     def request(self, op: str, name: str) -> str:
         """``orders.query.get_order``: the subject on which anybody sends a request."""
         return f"{self.prefix}{self.actor}.{op}.{name}"
@@ -337,6 +342,12 @@ class Names:
     def redriven(self, name: str = "*") -> str:
         """``orders.redrive.<event or command>``: the beginning of the subjects of redriven dead letters."""
         return f"{self.prefix}{self.actor}.redrive.{name}"
+
+
+def partition_in(name: str) -> Partition | None:
+    """Return the partition that a token of a subject or a part of a name tells, such as ``p8-3``; None if it tells none."""
+    found = _PARTITION.fullmatch(name)
+    return None if found is None else Partition(int(found[1]), int(found[2]))
 
 
 def published(subject: str) -> str:

@@ -162,6 +162,7 @@ SERVICES = st.builds(
     TEXT,
     st.booleans(),
     TEXT,
+    st.integers(1, 64),
     st.dictionaries(TEXT, SCHEMAS),
     EVENTS,
     st.lists(REACTION),

@@ -15,14 +15,20 @@ import pytest
 
 from runtime.admin.doctor import Finding, RunningService, examine
 from runtime.admin.doctor.server import _leader
+from runtime.admin.ownership import read_ownership
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import SECOND
+from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
+from runtime.nats.lease_value import Holder
 from runtime.nats.server import EmbeddedServer, find_nats_server
-from runtime.storage.streams import events_config
+from runtime.storage.layout import Layout, Layouts
+from runtime.storage.membership import Member, write_member
+from runtime.storage.streams import events_config, turns_config
 from runtime.telemetry import Tracing
+from runtime.wire import header_block
+from runtime.wire.buckets import Partition, partition_of
 from runtime.wire.subjects import Names
 from tests.storage.test_dead_letters import FAILING, RUNS, Books, NoteLater, Paid, Post
 from tests.support.machines import machine
@@ -255,6 +261,90 @@ async def test_deleted_streams_and_consumers_are_reported(nats_server: EmbeddedS
         assert finding_of(findings, "books").text == f"stream {names.turns_stream} is missing"
 
 
+PARTS = {"books": msgspec.structs.replace(Books.options, partitions=4)}
+PARTED = RunningService("books", sources=frozenset({"shop"}), partitions=frozenset({4}))
+
+
+async def test_a_partitioned_service_is_shown_and_checked_by_partition(
+    nats_server: EmbeddedServer, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ("--nats", nats_server.url, "--namespace", namespace)
+    async with running(Books, url=nats_server.url, namespace=namespace, options=PARTS) as system:
+        findings = await diagnose(nats_server.url, namespace, running=[PARTED], probe=False)
+        assert [subject for _, subject, _ in problems(findings)] == ["disk"]
+        text = f"its 4 partitions are owned by process {os.getpid()} on {socket.gethostname()} (0 1 2 3)"
+        assert finding_of(findings, "books").text == text
+        listed, described, table, shown, checked = await asyncio.gather(
+            run_command("ls", *where, "--json", cwd=tmp_path),
+            run_command("describe", "books", *where, "--json", cwd=tmp_path),
+            run_command("ls", *where, cwd=tmp_path),
+            run_command("describe", "books", *where, cwd=tmp_path),
+            run_command("doctor", *where, "--no-probe", cwd=tmp_path),
+        )
+        (service,) = msgspec.json.decode(listed.out)
+        holder = system.runner.hosts[0].holder
+        partitions = {
+            "count": 4, "owners": {holder: [0, 1, 2, 3]}, "unowned": [], "members": [holder], "standbys": []
+        }  # fmt: skip
+        assert service["partitions"] == msgspec.json.decode(described.out)["partitions"] == partitions
+        assert table.out.splitlines()[1].split()[4:6] == ["4", "(4)"]
+        assert f"Partitions\n  {holder}: 0 1 2 3\n" in shown.out
+        assert checked.code == 0 and text in checked.out
+
+        jetstream, names = system.jetstream, Names("books", namespace)
+        third, events = names.of(Partition(4, 3)), Names("shop", namespace).events_stream
+        monkeypatch.setattr("runtime.admin.doctor.services._LAG", 0)
+        await jetstream.delete_consumer(third.turns_stream, "timers")
+        await jetstream.ensure_consumer(events, ConsumerConfig(durable="books@p8-1", filter_subjects=("*.>",)))
+        await jetstream.ensure_stream(turns_config(names.of(Partition(8, 0))))
+        wrong = msgspec.structs.replace(PARTED, partitions=frozenset({2, 4}))
+        found = problems(await diagnose(nats_server.url, namespace, running=[wrong], probe=False))
+        texts = "\n".join(f"{status} {text}" for status, _, text in found)
+        assert f"fail consumer {third.turns_stream}/timers is missing" in texts
+        assert f"warn consumers of {events} belong to another number of partitions: books@p8-1" in texts
+        assert f"warn a repartition that was broken off has left stream {names.turns_stream}-p8-0" in texts
+        assert "fail a process is configured for 2 partitions, but the keys are stored in 4 partitions" in texts
+
+
+async def test_a_partition_without_an_owner_fails(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.admin.doctor.services._LAG", 0)
+    async with running(Books, url=nats_server.url, namespace=namespace, options=PARTS):
+        pass
+    stopped = await diagnose(nats_server.url, namespace, probe=False)
+    assert finding_of(stopped, "books").text == "not running; its streams are in order"
+    names = Names("books", namespace)
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        jetstream, bucket = JetStream(connection), f"$KV.{names.lease_bucket}.books"
+        holder = Holder("far-7-abcdef", 0.0, "far", 7)
+        for number in (0, 1):
+            headers = header_block.encode([(header_block.TTL.decode(), "60s")])
+            await jetstream.publish(f"{bucket}.{number}", msgspec.json.encode(holder), headers=headers)
+        write_member(jetstream, names, Member("near-8-abcdef", 2, "near", 8, (3,)), 60.0)
+        layouts = Layouts(jetstream, names)
+        _, sequence = await layouts.read()
+        await layouts.store(Layout(4, before=1), sequence)
+        await jetstream.publish(f"{namespace}.shop.event.paid.1", b"{}")
+        found = problems(await diagnose(nats_server.url, namespace, running=[PARTED], probe=False))
+        texts = "\n".join(f"{status} {text}" for status, _, text in found)
+        assert "fail it answers, but no process owns 2 of its 4 partitions: 2 3" in texts
+        assert "warn the repartition from 1 partition to 4 partitions has not ended" in texts
+        behind = f"{namespace}-shop-events/books@p4-{partition_of('1', 4)} is behind: 1 messages wait"
+        assert f"warn consumer {behind}" in texts
+        ownership = await read_ownership(jetstream, names)
+        assert (ownership.owners, ownership.unowned) == ({"far-7-abcdef": [0, 1]}, [2, 3])
+        assert [member.holder for member in ownership.standbys] == ["near-8-abcdef"]
+        assert "warn process 8 on near has failed to serve partition 3" in texts
+        assert "fail a process is configured for 2 partitions, but the keys are stored in 4 partitions" in texts
+        stopped = await diagnose(nats_server.url, namespace, probe=False)
+        owned = "its 4 partitions are owned by process 7 on far (0 1); on standby: process 8 on near"
+        assert owned in [each.text for each in stopped]
+        await jetstream.delete_stream(names.of(Partition(4, 2)).turns_stream)
+        found = problems(await diagnose(nats_server.url, namespace, running=[PARTED], probe=False))
+        assert any(f"stream {names.turns_stream}-p4-2 is missing" in text for _, _, text in found)
+
+
 async def test_the_command_line(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
     arguments = ("doctor", "--nats", nats_server.url, "--namespace", namespace)
     async with running(Books, Post, url=nats_server.url, namespace=namespace):
@@ -271,7 +361,8 @@ async def test_the_command_line(nats_server: EmbeddedServer, namespace: str, tmp
     assert ended.code == 4 and "Traceback" not in ended.err
 
 
-async def test_the_permissions_of_the_documentation_are_enough(tmp_path: Path) -> None:
+@pytest.mark.parametrize("partitions", [1, 4])
+async def test_the_permissions_of_the_documentation_are_enough(tmp_path: Path, partitions: int) -> None:
     shown = re.search(
         r"(?s)```\n(\{ user: orders.*?)```", (PROFILES.parent.parent / "docs" / "operations.md").read_text()
     )
@@ -280,14 +371,16 @@ async def test_the_permissions_of_the_documentation_are_enough(tmp_path: Path) -
     config = f"authorization {{ users: [{{ user: admin, password: admin }}, {user}] }}\nno_auth_user: admin"
     async with EmbeddedServer(port=0, store_dir=tmp_path, config=config) as server:
         url = f"nats://books:secret@127.0.0.1:{server.port}"
-        async with running(Books, url=url) as system:
+        options = {"books": msgspec.structs.replace(Books.options, partitions=partitions)}
+        service = msgspec.structs.replace(BOOKS, partitions=frozenset({partitions}))
+        async with running(Books, url=url, options=options) as system:
             refused: list[Exception] = []
             system.connection.on_error.append(refused.append)
             async with await Connection.connect(ConnectionOptions(url=server.url)) as admin:
                 await JetStream(admin).publish("shop.event.paid.1", b'{"order": "1"}')
             await system.bus.command(NoteLater("1"))
             await system.until(lambda: RUNS["on_paid"] == 1 and RUNS["note"] == 1)
-            assert problems(await diagnose(server.url, running=[BOOKS]))[1:] == [] and not refused
+            assert problems(await diagnose(server.url, running=[service]))[1:] == [] and not refused
         assert not refused
 
 

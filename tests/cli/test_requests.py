@@ -240,7 +240,7 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
     listed = json.loads((await desk("ls", "--json")).out)
     assert [(each["name"], len(each["instances"])) for each in listed] == [("notes", 1), ("plain", 1)]
     table = (await desk("ls")).out.splitlines()
-    assert table[0].split() == ["service", "namespace", "version", "instances", "operations"]
+    assert table[0].split() == ["service", "namespace", "version", "instances", "partitions", "operations"]
     assert table[1].split()[0] == "notes"
     described = json.loads((await desk("describe", "notes", "--json")).out)
     operations = {each["name"]: (each["op"], each["key"]) for each in described["endpoints"]}

@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime import Actor, Bus, Command, Event, Query, RequestError, command, connect, query, react
+from runtime import Actor, Bus, Command, Event, Options, Query, RequestError, command, connect, query, react
 from runtime.admin.doctor import examine
 from runtime.backoff import Backoff
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
+from runtime.wire.buckets import partition_of
 from tests.support.probe import running
 from tests.support.process import running_command
 from tests.support.waiting import until
@@ -197,6 +198,30 @@ async def test_each_refusal_is_seen_and_heals(guarded: Guarded) -> None:
             await system.until(lambda name=name: name in SEEN)
             assert await bus.query(GetItems("a")) > 0
             await system.until(lambda: _reports_nothing(guarded.admin))
+
+
+async def test_a_refusal_of_one_partition_is_seen_and_heals(guarded: Guarded) -> None:
+    part = partition_of("a", 4)
+    options = {"shelf": Options(partitions=4)}
+    async with (
+        running(Shelf_, url=guarded.url, options=options, lease_ttl=2.0) as system,
+        connect(guarded.admin) as bus,
+    ):
+        await system.until(lambda: put(bus, "first"))
+        for subject in (
+            f"shelf.p4-{part}.turn.a",
+            f"$JS.API.CONSUMER.MSG.NEXT.shelf-turns-p4-{part}.timers",
+            f"$JS.API.STREAM.INFO.shelf-turns-p4-{part}",
+            "$KV.leases.shelf.member.",
+        ):
+            await guarded.deny(publish=f"{subject}>" if subject.endswith(".") else subject)
+            async with asking(lambda: put(bus, "refused")):
+                await system.until(
+                    lambda subject=subject: any(subject in each for each in system.runner.unready_reasons())
+                )
+            await guarded.deny()
+            await system.until(lambda: not system.runner.unready_reasons())
+            await system.until(lambda subject=subject: put(bus, subject))
 
 
 async def _reports_nothing(url: str) -> bool:

@@ -1,8 +1,11 @@
 """The doctor's check of stored records: which keys of a service cannot be read."""
 
+from collections.abc import Sequence
+
 from runtime.admin.doctor.finding import Finding, fail, warn
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.storage.record import Unreadable, check_subject, decode_record
 from runtime.wire.subjects import Names
 
@@ -12,37 +15,48 @@ _NAMED = 3
 """Unreadable records that are named."""
 
 
-async def check_records(jetstream: JetStream, names: Names) -> list[Finding]:
-    """Read the records of a service, and return a finding for those that cannot be read and for a check that ended early.
+async def check_records(jetstream: JetStream, parts: Sequence[Names]) -> list[Finding]:
+    """Read the records of all partitions of a service, and return a finding for those that cannot be read and for a check that ended early.
 
     The type of the states is known to the service only. A state that does not fit it is in the service's log.
     """
     unreadable: list[Unreadable] = []
-    count = 0
+    actor, most = parts[0].actor, max(_MOST // len(parts), 1)
     found: list[Finding] = []
+    try:
+        for names in parts:
+            if not await _read(jetstream, names, most, unreadable):
+                text = f"only the {most} oldest records of {names.turns_stream} were read, to see if they can be read"
+                found.append(warn(actor, text))
+    except (ActorError, TimeoutError) as error:
+        found.append(warn(actor, f"its records cannot be read: {error}", "is a permission missing?"))
+    newer = [error for error in unreadable if error.newer_format]
+    damaged = [error for error in unreadable if not error.newer_format]
+    if damaged:
+        todo = "restore these subjects from a backup, or purge them to begin these keys without state"
+        found.append(fail(actor, _text(damaged), todo))
+    if newer:
+        found.append(warn(actor, _text(newer), "a process of that version serves these keys"))
+    return found
+
+
+async def _read(jetstream: JetStream, names: Names, most: int, unreadable: list[Unreadable]) -> bool:
+    """Read the records of one stream. Return whether that were all. An unreadable one is added to the list."""
+    count = 0
     try:
         async for stored in jetstream.read(names.turns_stream, names.turn(">")):
             count += 1
-            if count > _MOST:
-                found.append(
-                    warn(names.actor, f"only the {_MOST} oldest records were read, to see if they can be read")
-                )
-                break
+            if count > most:
+                return False
             try:
                 check_subject(stored.subject, names.turn(""))
                 decode_record(stored.payload, stored.subject)
             except Unreadable as error:
                 unreadable.append(error)
-    except (ActorError, TimeoutError) as error:
-        found.append(warn(names.actor, f"its records cannot be read: {error}", "is a permission missing?"))
-    newer = [error for error in unreadable if error.newer_format]
-    damaged = [error for error in unreadable if not error.newer_format]
-    if damaged:
-        todo = "restore these subjects from a backup, or purge them to begin these keys without state"
-        found.append(fail(names.actor, _text(damaged), todo))
-    if newer:
-        found.append(warn(names.actor, _text(newer), "a process of that version serves these keys"))
-    return found
+    except ApiError as error:
+        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+            raise
+    return True
 
 
 def _text(errors: list[Unreadable]) -> str:

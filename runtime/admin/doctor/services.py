@@ -1,23 +1,24 @@
 """The doctor's checks of services: their streams, consumers, dead letters and leases."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import msgspec
 
 from runtime.admin.doctor.finding import Finding, fail, ok, warn
+from runtime.admin.doctor.owners import check_owners
 from runtime.admin.doctor.records import check_records
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig, widen_stream
 from runtime.nats.jetstream.domains import count_streams, name_domains, two_domains
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, StreamConflict
-from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage, StreamInfo
-from runtime.nats.lease_value import Kind, fault, holder_of, kind_of
+from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.storage.dead_letters import known_services
+from runtime.storage.layout import Layouts, WrongLayout, layout_config
 from runtime.storage.status import ProcessStatus, read_statuses
 from runtime.storage.streams import TIMERS, OldStream, dead_config, events_config, refuse_old, turns_config
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
-from runtime.wire.subjects import Names, readable_key
+from runtime.wire.subjects import Names, partition_in, readable_key
 
 _LAG = 1000
 """Number of waiting messages from which on a consumer is reported as behind."""
@@ -39,14 +40,16 @@ class RunningService(msgspec.Struct, frozen=True):
     sources: frozenset[str] = frozenset()
     """The services to whose events it reacts."""
 
-    @property
-    def consumers(self) -> list[tuple[str, str]]:
-        """The consumers of the service: the stream without its prefix (``orders-events``), and the name."""
-        found = [(f"{source}-events", self.name) for source in sorted(self.sources)]
+    partitions: frozenset[int] = frozenset({1})
+    """The numbers of partitions for which its processes are configured: one, if all agree."""
+
+    def consumers(self, parts: Sequence[Names]) -> dict[str, list[str]]:
+        """Return the names of the consumers of all partitions, by the stream without its prefix: ``orders-events``."""
+        found = {f"{source}-events": [each.durable for each in parts] for source in sorted(self.sources)}
         if self.commands:
-            found.append((f"{self.name}-turns", TIMERS))
+            found |= {each.turns_stream.removeprefix(each.stream_prefix): [TIMERS] for each in parts}
         if self.commands or self.sources:
-            found.append((f"{self.name}-dead", Names(self.name).redrive_durable))
+            found[f"{self.name}-dead"] = [each.redrive_durable for each in parts]
         return found
 
 
@@ -76,15 +79,27 @@ class _ServiceCheck:
         self._running = running
         self._probe = probe
         self._name = names.actor
+        self._parts = [names]
+        """The names of all partitions."""
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Yield the findings about streams, records, consumers, dead letters and the owner of the keys."""
         healthy = True
-        for config in (turns_config, events_config, dead_config):
-            async for finding in self._stream(config(self._names, self._replicas)):
+        try:
+            layout, _ = await Layouts(self._jetstream, self._names).read()
+        except WrongLayout as error:
+            yield fail(self._name, str(error))
+            return
+        self._parts = self._names.partitions(layout.partitions)
+        configs = [turns_config(each, self._replicas) for each in self._parts]
+        if layout.partitions > 1:
+            configs.append(layout_config(self._names, self._replicas))
+        configs += [events_config(self._names, self._replicas), dead_config(self._names, self._replicas)]
+        for config in configs:
+            async for finding in self._stream(config):
                 healthy = False
                 yield finding
-        for finding in await self._records():
+        for finding in await check_records(self._jetstream, self._parts):
             healthy = False
             yield finding
         statuses = await read_statuses(self._jetstream, self._names)
@@ -101,10 +116,11 @@ class _ServiceCheck:
         if (finding := await self._domains()) is not None:
             healthy = False
             yield finding
-        owner = await self._owner()
-        if owner is not None:
-            yield owner
-        elif healthy:
+        owned = False
+        async for finding in self._owners():
+            owned = True
+            yield finding
+        if healthy and not owned:
             yield ok(self._name, "not running; its streams are in order")
 
     async def _stream(self, config: StreamConfig) -> AsyncIterator[Finding]:
@@ -112,7 +128,7 @@ class _ServiceCheck:
         if info is None:
             if self._running is not None:
                 yield fail(self._name, f"stream {config.name} is missing", "it was deleted: see docs/operations.md")
-            elif config.name == self._names.turns_stream:
+            elif config.name in (each.turns_stream for each in self._parts):
                 yield fail(self._name, f"stream {config.name} is missing", "its state was deleted: restore it")
             return
         try:
@@ -158,11 +174,6 @@ class _ServiceCheck:
             found.append(warn(self._name, f"stream {stream} has one copy in a cluster", todo))
         return found
 
-    async def _records(self) -> list[Finding]:
-        if await _info(self._jetstream, self._names.turns_stream) is None:
-            return []
-        return await check_records(self._jetstream, self._names)
-
     def _reports(self, statuses: list[ProcessStatus]) -> list[Finding]:
         """Return what the processes of the service have reported themselves."""
         found: list[Finding] = []
@@ -176,7 +187,7 @@ class _ServiceCheck:
         running = self._running
         if running is None:
             return
-        for stream, durable in running.consumers:
+        for stream, durables in running.consumers(self._parts).items():
             full = f"{self._names.stream_prefix}{stream}"
             try:
                 found = await self._jetstream.consumers(full)
@@ -187,19 +198,22 @@ class _ServiceCheck:
                     todo = "start the service that creates it, or compare the namespaces and accounts"
                     yield warn(self._name, f"its reactions wait: there is no stream {full}", todo)
                 continue
-            # A reaction that was added later, or that does not begin with the first event, has a consumer of its own.
-            own = [info for info in found if info.name == durable or info.name.startswith(f"{durable}@")]
-            if not own:
-                yield fail(self._name, f"consumer {full}/{durable} is missing", f"restart {self._name}")
-            for info in own:
-                for finding in self._consumer(full, info):
-                    yield finding
+            for durable in durables:
+                # A reaction that was added later, or that does not begin with the first event, has a consumer of its own.
+                own = [each for each in found if _reaction_of(each.name, durable) is not None]
+                if not own:
+                    yield fail(self._name, f"consumer {full}/{durable} is missing", f"restart {self._name}")
+                for info in own:
+                    for finding in self._consumer(full, info, durable):
+                        yield finding
+            for finding in self._left_consumers(full, found, durables):
+                yield finding
 
-    def _consumer(self, stream: str, info: ConsumerInfo) -> list[Finding]:
+    def _consumer(self, stream: str, info: ConsumerInfo, durable: str) -> list[Finding]:
         label = f"consumer {stream}/{info.name}"
         if info.paused:
             return [warn(self._name, f"{label} is paused", f"`nats consumer resume {stream} {info.name}`")]
-        if "@" in info.name and info.num_pending and not info.num_waiting:
+        if info.name != durable and info.num_pending and not info.num_waiting:
             text = f"{label} is not read: {info.num_pending} events wait for a reaction that was removed"
             return [warn(self._name, text, f"if it does not come back: `nats consumer rm {stream} {info.name}`")]
         if info.num_pending > _LAG:
@@ -207,22 +221,40 @@ class _ServiceCheck:
             return [warn(self._name, text, "the service is slow or fails: see its log and /metrics")]
         return []
 
+    def _left_consumers(self, stream: str, found: list[ConsumerInfo], durables: list[str]) -> list[Finding]:
+        """Return a warning for the consumers of partitions that the service no longer has."""
+        base = durables[0].partition("@")[0]
+        left = [
+            each.name
+            for each in found
+            if each.name.partition("@")[0] == base
+            and all(_reaction_of(each.name, durable) is None for durable in durables)
+        ]
+        if not left:
+            return []
+        text = f"consumers of {stream} belong to another number of partitions: {', '.join(left[:3])}"
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        return [
+            warn(self._name, text + more, f"once no repartition is under way: `nats consumer rm {stream} {left[0]}`")
+        ]
+
     async def _timers(self) -> AsyncIterator[Finding]:
         """Yield a warning for each command that timers send and the running service does not handle."""
         known = self._running.command_types if self._running is not None else frozenset[str]()
         if not known:
             return
         found: dict[str, list[str]] = {}
-        for subjects in (self._names.timer("*", "*"), self._names.schedule("*", "*")):
-            remaining = _TIMERS
-            async for stored in self._jetstream.read(self._names.turns_stream, subjects):
-                remaining -= 1
-                if remaining < 0:
-                    break
-                command = header_block.get(stored.headers, header_block.TIMER_COMMAND)
-                if command is not None and command not in known:
-                    key, name = map(readable_key, stored.subject.rsplit(".", 2)[1:])
-                    found.setdefault(command, []).append(f"{name!r} of key {key!r}")
+        for names in self._parts:
+            for subjects in (names.timer("*", "*"), names.schedule("*", "*")):
+                remaining = _TIMERS // len(self._parts)
+                async for stored in self._jetstream.read(names.turns_stream, subjects):
+                    remaining -= 1
+                    if remaining < 0:
+                        break
+                    command = header_block.get(stored.headers, header_block.TIMER_COMMAND)
+                    if command is not None and command not in known:
+                        key, name = map(readable_key, stored.subject.rsplit(".", 2)[1:])
+                        found.setdefault(command, []).append(f"{name!r} of key {key!r}")
         for command, timers in found.items():
             text = f"{len(timers)} timers send {command!r}, which it does not handle; the first one is {timers[0]}"
             todo = f'if the command was renamed: formerly="{command}" in the class line of the new one'
@@ -238,43 +270,34 @@ class _ServiceCheck:
             yield warn(self._name, f"dead letters: {letters}", todo)
 
     async def _domains(self) -> Finding | None:
-        connection = self._jetstream.connection
-        if await count_streams(connection, self._names.turn("probe")) < 2:
+        connection, names = self._jetstream.connection, self._parts[0]
+        if await count_streams(connection, names.turn("probe")) < 2:
             return None
         domains: list[str] = []
         if self._probe:
-            domains = await name_domains(connection, self._names.dedup_entry("probe", new_id()))
+            domains = await name_domains(connection, names.dedup_entry("probe", new_id()))
         todo = f"delete the streams of {self._name} in the wrong domain (`nats --js-domain`)"
-        return fail(self._name, two_domains(self._names.turn("*"), domains), todo)
+        return fail(self._name, two_domains(names.turn("*"), domains), todo)
 
-    async def _owner(self) -> Finding | None:
+    async def _owners(self) -> AsyncIterator[Finding]:
         running = self._running
         if running is not None and not running.keyed:
-            return ok(self._name, "running; it has no state, so its keys need no owner")
-        stored = await self._lease()
-        if stored is not None:
-            holder, wrong = holder_of(stored), fault(stored)
-            if holder is None or wrong:
-                age = _duration(self._jetstream.connection.clock.now() - stored.time)
-                todo = (
-                    "no actor wrote it: find out who may publish on that subject; an actor takes it over when it starts"
-                )
-                return fail(self._name, f"the value of its lease ({stored.subject}), {age} old, {wrong}", todo)
-            age = _duration(self._jetstream.connection.clock.now() - holder.since)
-            return ok(self._name, f"its keys are owned by process {holder.pid} on {holder.host}, for {age}")
-        if running is None:
-            return None
-        return fail(self._name, "it answers, but no process owns its keys", "see its log")
+            yield ok(self._name, "running; it has no state, so its keys need no owner")
+            return
+        configured = running.partitions if running is not None else frozenset[int]()
+        async for finding in check_owners(self._jetstream, self._names, configured):
+            yield finding
 
-    async def _lease(self) -> StoredMessage | None:
-        bucket = self._names.lease_bucket
-        try:
-            last = await self._jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.{self._name}.0")
-        except ApiError as error:
-            if error.err_code == ErrorCode.STREAM_NOT_FOUND:
-                return None
-            raise
-        return last if kind_of(last) is Kind.VALUE else None
+
+def _reaction_of(consumer: str, durable: str) -> str | None:
+    """Return the reaction that has a consumer of its own, "" for the consumer `durable` itself, or None for another one.
+
+    ``orders@on_paid`` is that of a reaction of ``orders``; ``orders@p8-3`` is that of a partition.
+    """
+    if consumer == durable:
+        return ""
+    name = consumer.removeprefix(f"{durable}@")
+    return None if name == consumer or partition_in(name.partition("@")[0]) is not None else name
 
 
 async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> StreamInfo | None:
@@ -284,10 +307,3 @@ async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> Stream
         if error.err_code == ErrorCode.STREAM_NOT_FOUND:
             return None
         raise
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.3g} {name}"
-    return f"{max(seconds, 0):.0f} s"
