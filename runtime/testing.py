@@ -25,6 +25,7 @@ import msgspec
 from runtime.actor.base import Actor, require_actor
 from runtime.actor.call import Call, CallScope, TurnCall
 from runtime.actor.handler import Handler
+from runtime.actor.index_values import Scale
 from runtime.actor.indexes import Page
 from runtime.actor.invoke import make_view
 from runtime.actor.message import Event, Message, encode_message
@@ -147,7 +148,7 @@ def worker(
         (actor,),
         {**handlers, **_VIEWS, "__module__": actor.__module__, "name": actor.name},
     )
-    scope = CallScope(actor.name, requests, _Lists(states or []), "test")
+    scope = CallScope(actor.name, requests, _Lists(states or [], actor.scales), "test")
     call = TurnCall(
         scope=scope,
         key=key,
@@ -311,15 +312,28 @@ class _Requests:
 class _Lists:
     """Answers `list` from fixed states."""
 
-    def __init__(self, states: list[Any]) -> None:
+    def __init__(self, states: list[Any], scales: Mapping[str, Scale]) -> None:
         self.states = states
+        self._scales = scales
 
-    async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Page[Any]:
+    async def page(
+        self, filters: dict[str, Any], order: str | None, limit: int, after: str | None, deadline: float = 0.0
+    ) -> Page[Any]:
         """Return the states whose fields equal the filters, as one page."""
-        found = [state for state in self.states if all(getattr(state, k) == v for k, v in filters.items())]
+        found = [
+            state
+            for state in self.states
+            if all(self._place(k, getattr(state, k)) == self._place(k, v) for k, v in filters.items())
+        ]
         if order:
-            found.sort(key=lambda state: getattr(state, order.lstrip("-")), reverse=order.startswith("-"))
+            field = order.lstrip("-")
+            found.sort(key=lambda state: self._place(field, getattr(state, field)), reverse=order.startswith("-"))
         return Page(found[:limit])
+
+    def _place(self, field: str, value: Any) -> tuple[bool, Any]:
+        """Return a value in the order of an index: None comes first."""
+        scale = self._scales.get(field)
+        return value is not None, value if value is None or scale is None else scale.place(value)
 
 
 def _turn(view: Any) -> TurnCall:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from runtime.actor.call import Call, TurnCall
 from runtime.actor.declaration import check_attributes, check_index_list
 from runtime.actor.handler import HandlerTable, has_handlers
-from runtime.actor.indexes import Index, Page, check_indexes
+from runtime.actor.index_values import Scale
+from runtime.actor.indexes import Index, Page, check_states, scales_of
 from runtime.actor.message import Command, Event, Query, contract_of, message_token
 from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
@@ -70,6 +71,8 @@ class Actor(Generic[S]):
     """The codec of the states; None for an actor without state."""
     indexes: ClassVar[tuple[Index, ...]] = ()
     """The declared indexes."""
+    scales: ClassVar[dict[str, Scale]] = {}
+    """How the values of each field are ordered that an index names."""
 
     __slots__ = ("_call",)
 
@@ -82,7 +85,9 @@ class Actor(Generic[S]):
         cls.state_type = find_state_type(cls, Actor)
         cls.state_codec = StateCodec(cls.state_type) if cls.state_type is not None else None
         cls.indexes = tuple(indexes) or cls.indexes
-        check_indexes(cls.__name__, cls.indexes, cls.state_type)
+        cls.scales = scales_of(cls.__name__, cls.indexes, cls.state_type)
+        if cls.state_codec is not None:
+            cls.state_codec.check = check_states(cls.state_type, cls.scales)
         cls.handlers = HandlerTable(cls.name, cls, cls.state_type is not None)
 
     async def on_start(self) -> None:
@@ -294,26 +299,29 @@ class Actor(Generic[S]):
     ) -> Page[S]:
         """Return one page of the states of all keys, by a declared `Index`.
 
-        The list includes every turn that committed before the call.
+        The list includes every turn that committed before the call, in all partitions of the keys.
 
         Args:
             order: The field that orders the list, descending with a ``-`` in front: ``"-created_date"``. It must be the
                 `order` of the index.
             limit: Upper limit of states on the page, from 1 to 1000.
             after: The `next` of the preceding page; None for the first page.
-            filters: At most one field and its value, which the listed states have: ``user_id="1"``.
+            filters: At most one field and its value, which the listed states have: ``user_id="1"``. The value is of the
+                field's type, or None; for an enum, its values are allowed, too.
 
         Raises:
-            DeclarationError: No declared index has this filter and order.
+            DeclarationError: No declared index has this filter and order, or the value of the filter has another type.
             InvalidMessage: `after` is not a token of this list.
+            NotDelivered: The keys are in several partitions, and one of them has no owner, or its owner does not answer.
 
         Example:
             page = await self.list(user_id=message.user_id, order="-created_date", after=message.page)
         """
-        lists = self._running.usable("list").scope.lists
+        call = self._running.usable("list")
+        lists = call.scope.lists
         if lists is None:
             raise DeclarationError(f"{self.name}: self.list needs an index: declare indexes=[Index(…)] on the class")
-        return cast("Page[S]", await lists.page(filters, order, limit, after))
+        return cast("Page[S]", await lists.page(filters, order, limit, after, call.deadline))
 
     def _set_timer(self, call: TurnCall, timer: Timer) -> None:
         """Leave a timer. Its command runs under the key of this call, so it must be a command of that key."""

@@ -40,8 +40,10 @@ class Requests(Protocol):
 class Lists(Protocol):
     """Answers list queries over all keys of an actor."""
 
-    async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Any:
-        """Return a `Page`. The arguments are those of `Actor.list`."""
+    async def page(
+        self, filters: dict[str, Any], order: str | None, limit: int, after: str | None, deadline: float = 0.0
+    ) -> Any:
+        """Return a `Page`. The arguments are those of `Actor.list`, and the deadline of the call, as in `Call`."""
         ...
 
 

@@ -1,11 +1,12 @@
 """Indexes over the states of an actor, and the pages that its lists return."""
 
-from types import UnionType
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from runtime.errors import DeclarationError
+from runtime.actor.index_values import Scale, may_be_naive, scale_of
+from runtime.errors import DeclarationError, InvalidValue
 
 T = TypeVar("T")
 
@@ -13,7 +14,9 @@ T = TypeVar("T")
 class Index(msgspec.Struct, frozen=True):
     """An index over the states of an actor, for `Actor.list`.
 
-    The values of both fields must be strings or numbers; None is allowed as well.
+    The values of both fields are of str, int, float, bool, date, Decimal, UUID, an enum of str or of int (by its values), or
+    aware datetimes (``Annotated[datetime, msgspec.Meta(tz=True)]``, by their instants). None is allowed as well, and comes first.
+    A turn fails with `InvalidValue` if it leaves a value that has no order, such as ``Decimal("NaN")``.
 
     Example:
         class Orders(Actor[Order], indexes=[Index("user_id", order="created_date")]):
@@ -40,8 +43,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     """The token of the following page, for `after` of `Actor.list`; None if this page is the last."""
 
 
-def check_indexes(label: str, indexes: tuple[Index, ...], state_type: type[msgspec.Struct] | None) -> None:
-    """Check the indexes of an actor.
+def scales_of(label: str, indexes: tuple[Index, ...], state_type: type[msgspec.Struct] | None) -> dict[str, Scale]:
+    """Check the indexes of an actor, and return the scale of each field that they name.
 
     Args:
         label: The name of the actor's class in error texts.
@@ -51,8 +54,9 @@ def check_indexes(label: str, indexes: tuple[Index, ...], state_type: type[msgsp
     Raises:
         DeclarationError: An index names a field that the state does not have, or whose values have no order.
     """
+    scales: dict[str, Scale] = {}
     if not indexes:
-        return
+        return scales
     if state_type is None:
         raise DeclarationError(f"{label}: an actor without state cannot have indexes: subclass Actor[State]")
     kinds = {field.name: field.type for field in msgspec.structs.fields(state_type)}
@@ -61,24 +65,39 @@ def check_indexes(label: str, indexes: tuple[Index, ...], state_type: type[msgsp
             raise DeclarationError(
                 f"{label}: an index names the field {name!r}, which {state_type.__name__} does not have"
             )
-        if _ordered_type(kinds[name]) is None:
-            raise DeclarationError(
-                f"{label}: an index names {state_type.__name__}.{name}, whose values have no order: "
-                "index a field of strings or of numbers (None is allowed as well)"
-            )
+        scale = scale_of(kinds[name])
+        if scale is None:
+            raise DeclarationError(f"{label}: an index names {state_type.__name__}.{name}, {_fault(kinds[name])}")
+        scales[name] = scale
+    return scales
 
 
-def _ordered_type(kind: Any) -> type | None:
-    """Return the type by which the values of `kind` are ordered: ``str`` or ``float``, or None for mixed or other values."""
-    origin = get_origin(kind)
-    if origin is Annotated:
-        return _ordered_type(get_args(kind)[0])
-    if origin is Literal:
-        found = {_ordered_type(type(value)) for value in get_args(kind)}
-    elif origin is Union or origin is UnionType:
-        found = {_ordered_type(part) for part in get_args(kind) if part is not type(None)}
-    elif not isinstance(kind, type):
+def _fault(kind: Any) -> str:
+    if may_be_naive(kind):
+        return "which may have datetimes without a time zone: declare it as Annotated[datetime, msgspec.Meta(tz=True)]"
+    return (
+        "whose values have no order: index a field of str, int, float, bool, date, aware datetime, Decimal, UUID, or of an "
+        "enum of str or of int (None is allowed as well)"
+    )
+
+
+def check_states(state_type: Any, scales: dict[str, Scale]) -> Callable[[Any], None] | None:
+    """Return the check whether the indexes can hold a state; None if they can hold each one of its type.
+
+    The check raises `InvalidValue`, which names the field: the turn fails before its commit.
+    """
+    checked = [(name, scale.place) for name, scale in scales.items() if not scale.always]
+    if not checked:
         return None
-    else:
-        return str if issubclass(kind, str) else float if issubclass(kind, int | float) else None
-    return found.pop() if len(found) == 1 else None
+
+    def check(state: Any) -> None:
+        for name, place in checked:
+            value = getattr(state, name)
+            if value is not None:
+                try:
+                    place(value)
+                except ValueError as error:
+                    field = f"{state_type.__name__}.{name}"
+                    raise InvalidValue(f"the state has no place in an index: {field} = {value!r} {error}") from None
+
+    return check

@@ -87,6 +87,8 @@ def _settle_state(call: TurnCall, before: Any, states: StateCodec) -> tuple[Any,
             return None, _NULL
         if state is not before:
             body, state = states.read_back(state, "state")
+            if states.check is not None:
+                states.check(state)
             if before is None or (states.comparable and state != before) or body != encode(before):
                 return state, body
             return before, body

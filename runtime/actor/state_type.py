@@ -1,5 +1,6 @@
 """The type of the states of an actor, read from its class line: ``class Orders(Actor[Order])``."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
@@ -23,7 +24,7 @@ class StateCodec(Codec[Any]):
         DeclarationError: The type is dangerous on the wire, or has a part that JSON cannot be read as.
     """
 
-    __slots__ = ("_has_sets", "comparable", "mutable")
+    __slots__ = ("_has_sets", "check", "comparable", "mutable")
 
     def __init__(self, kind: Any) -> None:
         super().__init__(kind)
@@ -37,6 +38,8 @@ class StateCodec(Codec[Any]):
         """Whether a state has a part that can be changed in place, such as a list. Other states need no copies."""
         self.comparable = all(map(_is_comparable, parts_of(kind)))
         """Whether states that are read from the same JSON are equal. Unlike states then have unlike JSON."""
+        self.check: Callable[[Any], None] | None = None
+        """Raises `InvalidValue` for a state that an index cannot hold; None if each state has a place in all indexes."""
 
     def copy(self, state: Any) -> Any:
         """Return the state that one handler gets: a copy if the type has mutable parts."""

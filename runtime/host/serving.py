@@ -53,6 +53,7 @@ from runtime.nats.micro import MicroService
 from runtime.storage.fence import FENCED_FOR, Fence
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
+from runtime.storage.listing import Declared
 from runtime.storage.record import Unreadable
 from runtime.storage.relay import Relay
 from runtime.storage.state import States
@@ -94,7 +95,9 @@ class Serving:
         self.journal = Journal(
             served.jetstream, served.names, states, served.options, mark_done, unreadable, self.fence
         )
-        self.indexes = Indexes(served.name, actor.indexes, self._states) if actor.indexes else None
+        self.indexes: Indexes | None = None
+        if actor.indexes:
+            self.indexes = Indexes(Declared(served.name, actor.indexes, actor.scales), self._states)
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update
         self.journal.on_loss = self._on_loss

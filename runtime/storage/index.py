@@ -5,51 +5,39 @@ updated by each commit before its reply is sent. A list therefore includes every
 was requested. Records that another writer stores are learned later (ADR 016).
 """
 
-import base64
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from itertools import islice
 from typing import Any
 
-import msgspec
-
-from runtime.actor.indexes import Index, Page
-from runtime.errors import DeclarationError, InvalidMessage
+from runtime.actor.indexes import Page
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.journal import Journal
+from runtime.storage.listing import Declared, Position, Selection
 from runtime.storage.ordered import Ordered
 from runtime.storage.record import Unreadable, check_subject, decode_record
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
 
-_MAX_PAGE = 1000
-"""Items of one page at most."""
 _PROGRESS = 50_000
 """Keys after which a rebuild logs its progress."""
-_INVALID_TOKEN = "the page token is not one that a list gave out"
-
-Position = tuple[bool, Any, str]
-"""The position of a key in an index: whether it has a value to order by, that value, and its token, which breaks ties."""
 
 
 class Indexes:
-    """All declared indexes of one actor type.
+    """All declared indexes of one actor type, over the keys of one owner.
 
     Args:
-        actor: The name of the actor.
-        indexes: The declared indexes.
+        declared: The declared indexes.
         read_states: Returns the states of keys, given their tokens; None for a key without a state or an unreadable one.
     """
 
-    def __init__(
-        self, actor: str, indexes: tuple[Index, ...], read_states: Callable[[list[str]], Awaitable[list[Any]]]
-    ) -> None:
-        self._actor = actor
-        self._indexes = indexes
+    def __init__(self, declared: Declared, read_states: Callable[[list[str]], Awaitable[list[Any]]]) -> None:
+        self.declared = declared
         self._read_states = read_states
-        self._groups: list[dict[Any, Ordered[Position]]] = [{} for _ in indexes]
+        self._numbers = range(len(declared.indexes))
+        self._groups: list[dict[Any, Ordered[Position]]] = [{} for _ in self._numbers]
         """For each index, the ordered positions of the keys that share a value of its field."""
         self._known: dict[str, tuple[tuple[Any, Position], ...]] = {}
         """For each key token, its group and its position in each index."""
@@ -63,7 +51,7 @@ class Indexes:
     def update(self, token: str, state: Any) -> None:
         """Move a key to the positions of its new state; None removes the key."""
         before = self._known.get(token)
-        after = None if state is None else tuple(self._position(index, state, token) for index in self._indexes)
+        after = None if state is None else tuple(self.declared.place(number, state, token) for number in self._numbers)
         for number, groups in enumerate(self._groups):
             old = None if before is None else before[number]
             new = None if after is None else after[number]
@@ -78,32 +66,32 @@ class Indexes:
         elif before is not None:
             del self._known[token]
 
-    async def page(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Page[Any]:
-        """Return one page of a list; see `Actor.list`.
+    async def page(
+        self, filters: dict[str, Any], order: str | None, limit: int, after: str | None, deadline: float = 0.0
+    ) -> Page[Any]:
+        """Return one page of a list; see `Actor.list`. The deadline is not used: all keys are here.
 
         Raises:
             DeclarationError: No declared index serves this filter and order.
             InvalidMessage: The page token is invalid.
         """
-        if self.refresh is not None:
-            await self.refresh()
-        descending = order is not None and order.startswith("-")
-        number = self._choose(filters, order.lstrip("-") if order else None)
-        members = self._groups[number].get(next(iter(filters.values()), None), Ordered())
-        if type(limit) is not int:
-            raise DeclarationError(f"list: limit = {limit!r} is no whole number")
-        limit = max(1, min(limit, _MAX_PAGE))
-        start = _read_token(after) if after else None
-        try:
-            chosen = list(islice(members.descending(start) if descending else members.ascending(start), limit + 1))
-        except TypeError:  # the value has another type: the token is that of another list
-            raise InvalidMessage(_INVALID_TOKEN) from None
-        has_more = len(chosen) > limit
-        del chosen[limit:]
+        selection = self.declared.select(filters, order, limit, after)
+        chosen = await self.positions(selection, selection.limit + 1)
+        has_more = len(chosen) > selection.limit
+        del chosen[selection.limit :]
         states = await self._read_states([position[2] for position in chosen])
         # A key that was deleted while the page was read has no state any more, and an unreadable one is logged.
         items = [state for state in states if state is not None]
-        return Page(items, _token(chosen[-1]) if has_more else None)
+        return Page(items, self.declared.token(selection.number, chosen[-1]) if has_more else None)
+
+    async def positions(self, selection: Selection, count: int) -> list[Position]:
+        """Return the first positions of a selection, at most `count`, as they are at one moment after the call."""
+        if self.refresh is not None:
+            await self.refresh()
+        members = self._groups[selection.number].get(selection.group, Ordered())
+        if selection.descending:
+            return list(islice(members.descending(selection.after), count))
+        return list(islice(members.ascending(selection.after), count))
 
     async def rebuild(self, jetstream: JetStream, names: Names, journal: Journal) -> None:
         """Read the newest record of each key.
@@ -126,33 +114,14 @@ class Indexes:
                 continue
             self.update(token, state)
             if count % _PROGRESS == 0:
-                logger.info("%s: indexing, %d keys so far", self._actor, count)
+                logger.info("%s: indexing, %d keys so far", self.declared.actor, count)
         seconds = time.monotonic() - start
         if unreadable:
             logger.error(
-                "%s: %d of %d keys are not listed: their records cannot be read", self._actor, unreadable, count
+                "%s: %d of %d keys are not listed: their records cannot be read", self.declared.actor, unreadable, count
             )
         if count:
-            logger.info("%s: indexed %d keys in %.2f s", self._actor, count, seconds)
-
-    def _position(self, index: Index, state: Any, token: str) -> tuple[Any, Position]:
-        group = getattr(state, index.field) if index.field is not None else None
-        value = getattr(state, index.order) if index.order is not None else None
-        return group, (value is not None, value, token)
-
-    def _choose(self, filters: dict[str, Any], order: str | None) -> int:
-        """Return the number of the index that serves a filter and an order."""
-        if len(filters) > 1:
-            raise DeclarationError(f"{self._actor}: list() filters by one attribute, not by {', '.join(filters)}")
-        field = next(iter(filters), None)
-        for number, index in enumerate(self._indexes):
-            if index.field == field and (order is None or index.order == order):
-                return number
-        wanted = f"Index({field!r}, order={order!r})" if order else f"Index({field!r})"
-        raise DeclarationError(f"{self._actor}: this list needs a declared {wanted}")
-
-
-_decode_position = msgspec.json.Decoder(tuple[bool, str | int | float | None, str]).decode
+            logger.info("%s: indexed %d keys in %.2f s", self.declared.actor, count, seconds)
 
 
 def _add(groups: dict[Any, Ordered[Position]], group: Any, position: Position) -> None:
@@ -167,18 +136,3 @@ def _remove(groups: dict[Any, Ordered[Position]], group: Any, position: Position
     members.remove(position)
     if not members:
         del groups[group]
-
-
-def _token(position: Position) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
-
-
-def _read_token(text: str) -> Position:
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        position = _decode_position(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except (ValueError, msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidMessage(_INVALID_TOKEN) from None
-    if position[0] != (position[1] is not None):
-        raise InvalidMessage(_INVALID_TOKEN)
-    return position

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import Actor, Command, DeclarationError, Index, InvalidMessage, Page, Query, command, query
+from runtime.actor.indexes import scales_of
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.index import Indexes
+from runtime.storage.listing import Declared
 from runtime.testing import running
 
 COLORS = ("red", "green", None)
@@ -35,7 +37,7 @@ def indexes_of(states: dict[str, Card]) -> Indexes:
     async def read(tokens: list[str]) -> list[Any]:
         return [states.get(token) for token in tokens]
 
-    return Indexes("cards", INDEXES, read)
+    return Indexes(Declared("cards", INDEXES, scales_of("Cards", INDEXES, Card)), read)
 
 
 async def pages(indexes: Indexes, filters: dict[str, Any], order: str | None, limit: int) -> list[Any]:
