@@ -14,6 +14,7 @@ Used from outside by other rooms:
 - `outcome`: what a handler leaves, encoded and read back before the commit.
 - `timer`: timers and schedules.
 - `indexes`: `Index` and `Page`.
+- `index_values`: the order of the values by which an index finds and orders states.
 - `raised_at`: the line of an application that an error comes from.
 - `error_kinds`: the errors that an operation may answer with.
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.

@@ -20,6 +20,8 @@ from runtime.host.owner import Owner, run_unless
 from runtime.host.restarts import Restarts
 from runtime.host.serving import Serving, make_lease
 from runtime.intake.commands import CommandEndpoint
+from runtime.intake.list_endpoint import ListEndpoint
+from runtime.intake.lists import MergedLists
 from runtime.intake.queries import QueryEndpoint
 from runtime.intake.router import Router
 from runtime.nats.connection import Connection, PermissionDenied
@@ -115,8 +117,17 @@ class Host:
         self.refusals: Callable[[str], list[str]] = lambda actor: []
         """Returns what the server refuses to an actor of this process."""
         self._layouts = Layouts(jetstream, names, replicas)
+        split = options.partitions > 1 and bool(actor.indexes)
+        lists = MergedLists(self.served, self._list_endpoint) if split else None
         self.owners = [
-            Owner(self.served, Partition(options.partitions, number), self._check_layout, self._wait_idle, self._note)
+            Owner(
+                self.served,
+                Partition(options.partitions, number),
+                self._check_layout,
+                self._wait_idle,
+                self._note,
+                lists,
+            )
             for number in range(options.partitions)
         ]
         """The owners of all partitions."""
@@ -362,6 +373,11 @@ class Host:
         """Return the endpoint of a plain subject for a partition that this process owns; None if it does not."""
         serving = self.owners[number].serving
         return None if serving is None else next(each for each in serving.endpoints if each.subject == subject)
+
+    def _list_endpoint(self, number: int) -> ListEndpoint | None:
+        """Return the lists of a partition that this process owns; None if it does not."""
+        serving = self.owners[number].serving
+        return None if serving is None else serving.lists
 
     def _note(self) -> None:
         """Take note that an owner serves now, or no longer."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from runtime.actor.call import Lists
 from runtime.errors import ActorError
 from runtime.faults import error_text, log_fault
 from runtime.host.ending import end_ownership
@@ -45,6 +46,7 @@ class Owner:
         check: Called with the lease held, before anything is read. Raises if the keys are not stored in such partitions.
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
         on_change: Called after `ready`, `standby` or `wanted` has changed.
+        lists: The lists over all partitions of the actor; None if it has one, or declares no index.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Owner:
         check: Callable[[], Awaitable[None]],
         wait_idle: Callable[["Owner", bool], Awaitable[None]],
         on_change: Callable[[], None],
+        lists: Lists | None = None,
     ) -> None:
         names = served.names.of(partition)
         self.served = msgspec.structs.replace(
@@ -72,6 +75,7 @@ class Owner:
         self._check = check
         self._wait_idle = wait_idle
         self._on_change = on_change
+        self._lists = lists
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
         self._drain = asyncio.Event()
@@ -161,7 +165,9 @@ class Owner:
                     return
                 self.holds = True
                 await self._check()
-            serving = Serving(self.served, lease if keyed else None, lambda standby: self._wait_idle(self, standby))
+            serving = Serving(
+                self.served, lease if keyed else None, lambda standby: self._wait_idle(self, standby), self._lists
+            )
             self._failure = asyncio.get_running_loop().create_future()
             if not await self._unless_draining(serving.start()):
                 return

@@ -36,6 +36,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from runtime.actor.call import Lists
 from runtime.client.bus import Bus
 from runtime.host.announcement import announcement
 from runtime.host.checks import Checks
@@ -46,6 +47,7 @@ from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
 from runtime.intake.handed_on import HandedOnEvents
+from runtime.intake.list_endpoint import ListEndpoint, latest_states
 from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
@@ -54,7 +56,6 @@ from runtime.storage.fence import FENCED_FOR, Fence
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
 from runtime.storage.listing import Declared
-from runtime.storage.record import Unreadable
 from runtime.storage.relay import Relay
 from runtime.storage.state import States
 from runtime.storage.streams import StreamChanged
@@ -64,7 +65,7 @@ from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
 from runtime.wire.server_clock import ServerClock
-from runtime.wire.subjects import QUEUE, token_key
+from runtime.wire.subjects import QUEUE
 
 logger = logging.getLogger("actorloom.host")
 
@@ -79,9 +80,16 @@ class Serving:
         served: The actor, its names and clients.
         lease: The lease of the keys, held; None for an actor without state.
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
+        lists: The lists over all partitions of the actor; None if it has one, or declares no index.
     """
 
-    def __init__(self, served: Served, lease: Lease | None, wait_idle: Callable[[bool], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        served: Served,
+        lease: Lease | None,
+        wait_idle: Callable[[bool], Awaitable[None]],
+        lists: Lists | None = None,
+    ) -> None:
         self.served = served
         self._lease = lease
         bus = Bus(served.connection, served.tracer, namespace=served.namespace, timeout=served.options.timeout)
@@ -101,11 +109,16 @@ class Serving:
         if self.indexes is not None:
             self.journal.on_change = self.indexes.update
         self.journal.on_loss = self._on_loss
-        self.turns = Turns(served, self.journal, self.relay, bus, self.indexes, owns)
+        lists = lists or self.indexes
+        self.turns = Turns(served, self.journal, self.relay, bus, lists, owns)
+        self.lists: ListEndpoint | None = None
+        """The lists of a partition, for those over all partitions."""
+        if self.indexes is not None and served.names.partition.total > 1:
+            self.lists = ListEndpoint(served, self.turns, self.indexes)
         self.relay.foreign.learn = Copies(self.turns.keys, self.indexes).learn
         self.workers = Workers(served.options.concurrency, served.crashed, served.overruns())
         """They run the queries; commands and events run in the turns."""
-        context = Context(served, bus, self.turns, self.workers, self.indexes)
+        context = Context(served, bus, self.turns, self.workers, lists)
         self.endpoints: list[QueryEndpoint | CommandEndpoint] = [
             *(QueryEndpoint(context, handler) for handler in actor.handlers.queries.values()),
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
@@ -146,6 +159,8 @@ class Serving:
         if (events := self.handed_on) is not None:
             subscription = await served.connection.subscribe(served.names.hand_on(), events.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
+        if self.lists is not None:
+            self._subscriptions.append(await self.lists.start())
         await self.consumers.start()
         if following is not None:
             self._spawn(following)
@@ -197,6 +212,8 @@ class Serving:
             await asyncio.gather(*self._background, return_exceptions=True)
             # A request that was already routed here is answered with `NotDelivered` at once, and does not time out.
             await asyncio.gather(*(subscription.drain(_UNSUBSCRIBE_TIMEOUT) for subscription in self._subscriptions))
+            if self.lists is not None:
+                await self.lists.stop()
             await self._stop()
             self.relay.stop()
         finally:
@@ -226,22 +243,10 @@ class Serving:
         await self.relay.save()
 
     async def _states(self, tokens: list[str]) -> list[Any]:
-        """Return the committed state of each key token, for a page of a list query; None for an unreadable record."""
+        """Return the committed state of each key token, for a page of a list; None for an unreadable record."""
         codec = self.served.actor.state_codec
         assert codec is not None, "an actor with indexes has a state"
-
-        async def state(token: str) -> Any:
-            entry = self.turns.keys.use(token_key(token))
-            entry.queries += 1
-            try:
-                return codec.copy(await self.turns.keys.latest(entry))
-            except Unreadable:
-                return None  # the journal has logged it
-            finally:
-                entry.queries -= 1
-                self.turns.keys.release(entry)
-
-        return list(await asyncio.gather(*(state(token) for token in tokens)))
+        return [codec.copy(state) for state in await latest_states(self.turns.keys, tokens)]
 
     def _follow_successor(self, follow: bool) -> None:
         """Make lists contain what a successor stores from now on, or no longer do so."""

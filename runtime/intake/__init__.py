@@ -4,6 +4,7 @@ Used from outside:
 
 - `queries` and `commands`: the endpoints of an actor.
 - `router`: the plain subjects of a partitioned actor.
+- `lists` and `list_endpoint`: lists over all partitions of an actor, and the part of one partition.
 - `context`: the parts of a running actor that its endpoints share.
 - `consumers`: the durable consumers of an actor, which deliver events, timers and redriven dead letters.
 - `handed_on`: events of other partitions that act on a key of this one.

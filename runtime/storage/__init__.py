@@ -15,6 +15,7 @@ Used from outside:
 - `status`: what does not work in a process, as it reports to the doctor.
 - `dead_letters`: stores, lists, redrives and drops dead letters.
 - `index`: the indexes that list queries read.
+- `listing`: what one page of a list asks for, and the form of page tokens.
 
 The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `dead_parts`
 (large bodies of dead letters), `checkpoint`, `foreign` (records of other

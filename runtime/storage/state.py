@@ -46,27 +46,31 @@ class States:
             Unreadable: A newer version of the actor wrote the state; or the state is not valid JSON of its type, or no
                 upgrade leads to the newest version.
         """
-        if self._decode is None or is_null(record.state):
+        return self.read(record.state_version, record.state, subject)
+
+    def read(self, version: int, state: msgspec.Raw, subject: str) -> Any:
+        """Return a state, given its JSON and its version; see `decode`."""
+        if self._decode is None or is_null(state):
             return None
-        if record.state_version > self.version:
+        if version > self.version:
             key = token_key(subject.rpartition(".")[2])
             raise Unreadable(
                 subject,
                 f"{self._actor}: the state of key {key!r} was written by a newer version of this service "
-                f"(state version {record.state_version}; this process knows {self.version})",
+                f"(state version {version}; this process knows {self.version})",
             )
         try:
-            if record.state_version == self.version:
-                return self._decode(record.state)
+            if version == self.version:
+                return self._decode(state)
             # The same decoder: `msgspec.convert` refuses a dict whose keys are integers, and `Raw`.
-            return self._decode(self._upgraded(record, subject))
+            return self._decode(self._upgraded(version, state, subject))
         except UNDECODABLE as error:
             raise unreadable(subject, f"the stored state does not fit {self._type.__name__}: {error}") from None
 
-    def _upgraded(self, record: Record, subject: str) -> bytes:
-        """Return the JSON of a state after all upgrades."""
-        value = msgspec.json.decode(record.state)
-        for version in range(record.state_version, self.version):
+    def _upgraded(self, first: int, state: msgspec.Raw, subject: str) -> bytes:
+        """Return the JSON of a state of the version `first` after all upgrades."""
+        value = msgspec.json.decode(state)
+        for version in range(first, self.version):
             upgrade = self._upgrades.get(version)
             if upgrade is None:
                 raise unreadable(subject, f"no upgrade leads from state version {version} to {version + 1}")
