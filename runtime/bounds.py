@@ -62,6 +62,11 @@ def fault(value: object, kind: Any) -> str | None:
     return None if type(converted) is type(value) or isinstance(converted, float) else "Expected `int`, got `float`"
 
 
+def is_number(kind: Any) -> bool:
+    """Return whether a type is that of a number, or of a number or None."""
+    return _is_number(msgspec.inspect.type_info(kind))
+
+
 def check(name: str, value: object, kind: Any) -> None:
     """Raise `ConfigurationError` if a value is not a number of the type `kind`. The text has its name."""
     if (reason := fault(value, kind)) is not None:
@@ -77,7 +82,7 @@ def check_timeout(timeout: object) -> None:
 def _numbers(options: type[msgspec.Struct]) -> tuple[tuple[str, Any], ...]:
     """Return the names and types of the fields that are numbers."""
     fields = msgspec.structs.fields(options)
-    return tuple((field.name, field.type) for field in fields if _is_number(msgspec.inspect.type_info(field.type)))
+    return tuple((field.name, field.type) for field in fields if is_number(field.type))
 
 
 def _is_number(info: msgspec.inspect.Type) -> bool:

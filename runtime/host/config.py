@@ -19,10 +19,10 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import msgspec
 
 from runtime.actor.base import Actor
-from runtime.bounds import Bounded, LeaseTtl, Port, Processes, Replicas, Seconds
+from runtime.bounds import Bounded, LeaseTtl, Port, Processes, Replicas, Seconds, fault, is_number
 from runtime.errors import ConfigurationError
 from runtime.nats.options import DATA_DIRECTORY, IDENTITY, SECRETS, ConnectionOptions, environment
-from runtime.options import Options
+from runtime.options import Options, RetryPolicy
 from runtime.wire.subjects import NAMESPACE_RULE, valid_namespace
 
 FILE: Final = "actorloom.toml"
@@ -193,6 +193,8 @@ _SETTINGS: Final = {field.name: field.type for field in msgspec.structs.fields(S
 _OTHER_VARIABLES: Final = ("CONFIG", "DEBUG", "NATS_PUBLIC_API")
 """Variables with the prefix that are not of `Settings`."""
 _NATS: Final = {field.name: field.type for field in msgspec.structs.fields(ConnectionOptions)}
+_OPTIONS: Final = {field.name: field.type for field in msgspec.structs.fields(Options)}
+_RETRY: Final = {field.name: field.type for field in msgspec.structs.fields(RetryPolicy)}
 
 
 def _read_file(path: Path) -> dict[str, Setting]:
@@ -214,7 +216,27 @@ def _read_file(path: Path) -> dict[str, Setting]:
         options = _table(origin, f"actors.{actor}", table)
         _check_known(origin, f"actors.{actor}.", options, Options.__struct_fields__)
         values |= {f"actors.{actor}.{key}": Setting(value, origin) for key, value in _flattened(options).items()}
+    for key, (value, _) in values.items():
+        # The file has types: a text or a fraction is no count there, as it is none in code.
+        kind = _kind_of(key)
+        if kind is not None and is_number(kind) and (reason := fault(value, kind)) is not None:
+            raise ConfigurationError(f"{origin}: {key} = {value!r}: {reason}")
     return values
+
+
+def _kind_of(key: str) -> Any:
+    """Return the type of the setting with a dotted key; None if there is no such setting."""
+    match key.split("."):
+        case [name]:
+            return _SETTINGS.get(name)
+        case ["nats", name]:
+            return _NATS.get(name)
+        case ["actors", _, name]:
+            return _OPTIONS.get(name)
+        case ["actors", _, "retry", name]:
+            return _RETRY.get(name)
+        case _:
+            return None
 
 
 def _check_variables(environ: Mapping[str, str]) -> None:

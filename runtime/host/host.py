@@ -82,7 +82,7 @@ class Host:
         options = options or actor.options
         if options.partitions > 1 and actor.state_type is None:
             raise ConfigurationError(
-                f"{actor.name}: partitions = {options.partitions}: an actor without state has no keys"
+                f"{actor.name}: Options.partitions = {options.partitions}: an actor without state has no keys to divide"
             )
         names, jetstream = Names(actor.name, namespace), JetStream(connection)
         self.served = Served(

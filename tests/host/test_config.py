@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from actorloom_shop.orders.actor import Orders
 from actorloom_shop.products.actor import Products
-from runtime import ConfigurationError, Options, RetryPolicy
+from runtime import Actor, ConfigurationError, Options, RetryPolicy
 from runtime.host.config import Configuration, Setting, load
+from runtime.nats.server import EmbeddedServer
+from runtime.testing import running
+
+
+class Item(msgspec.Struct, frozen=True):
+    size: int = 0
 
 
 def loaded(tmp_path: Path, toml: str = "", flags: dict[str, Setting] | None = None, **environ: str) -> Configuration:
@@ -123,7 +130,11 @@ def test_the_file_overrides_the_options_of_an_actor_class(tmp_path: Path) -> Non
         ("[nats]\nurll = 'a'", "unknown key 'nats.urll': did you mean 'url'?"),
         ("[actors.orders]\nlanes = 1", "unknown key 'actors.orders.lanes': did you mean 'lane'?"),
         ("[actors.orders.retry]\nattempt = 1", "actors.orders.retry.attempt: Object contains unknown field `attempt`"),
-        ("[actors.orders]\nlane = 'many'", "actors.orders.lane: Expected `int`, got `str`"),
+        ("[actors.orders]\nlane = 'many'", "actors.orders.lane = 'many': Expected `int`, got `str`"),
+        ("[actors.orders]\nlane = '7'", "actors.orders.lane = '7': Expected `int`, got `str`"),
+        ("[actors.orders.retry]\nattempts = 2.0", "actors.orders.retry.attempts = 2.0: Expected `int`, got `float`"),
+        ("workers = '2'", "workers = '2': Expected `int`, got `str`"),
+        ("[nats]\nconnect_timeout = '2'", "nats.connect_timeout = '2': Expected `float`, got `str`"),
         ("[actors]\norders = 1", "actors.orders is a table"),
         ("nats = 'nats://host'", "nats is a table"),
         ("replicas = 9", "replicas = 9: Expected `int` <= 5"),
@@ -155,3 +166,33 @@ def test_the_file_of_the_directory_is_read_unless_another_is_named(
     assert load(environ={"ACTORLOOM_CONFIG": "other.toml"}).settings.namespace == "there"
     with pytest.raises(ConfigurationError, match=r"cannot read nowhere\.toml"):
         load(file="nowhere.toml", environ={})
+
+
+@pytest.mark.parametrize("value", [0, 3, 65, 128, -8, True, "8", 2.0, 8.5])
+def test_a_wrong_number_of_partitions_is_refused_and_named(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^Options\.partitions = {value!r}: "):
+        Options(partitions=value)
+    with pytest.raises(ConfigurationError, match=r"settings\.toml: actors\.orders\.partitions") as caught:
+        loaded(tmp_path, f"[actors.orders]\npartitions = {str(value).lower() if value is True else repr(value)}\n")
+    assert f"= {value!r}: " in str(caught.value)
+
+
+def test_partitions_of_the_file_override_those_of_the_class(tmp_path: Path) -> None:
+    class Parted(Actor[Item]):
+        name = "parted"
+        options = Options(partitions=4, lane=7)
+
+    assert loaded(tmp_path, "[actors.other]\npartitions = 8\n").options(Parted) == Options(partitions=4, lane=7)
+    assert loaded(tmp_path, "[actors.parted]\npartitions = 64\n").options(Parted) == Options(partitions=64, lane=7)
+
+
+async def test_an_actor_without_state_has_no_partitions(nats_server: EmbeddedServer, namespace: str) -> None:
+    class Keyless(Actor):
+        name = "keyless"
+        options = Options(partitions=4)
+
+    with pytest.raises(
+        ConfigurationError, match=r"keyless: Options\.partitions = 4: an actor without state has no keys"
+    ):
+        async with running(Keyless, url=nats_server.url, namespace=namespace):
+            pass
