@@ -1,16 +1,20 @@
 """Events whose key is in another partition: handed on in order, and with effect once."""
 
 import asyncio
+import contextlib
 import random
+import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 
+from runtime import DeadlineExceeded, NotDelivered
 from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.lease_value import Kind, holder_of, kind_of
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.dead_letters import DeadLetter, DeadLetters
 from runtime.storage.streams import events_config
@@ -19,7 +23,7 @@ from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import Names, key_token
 from tests.host.test_host import process
 from tests.support.handed import ATTEMPTS, GetSeen, Ledgers, Posted
-from tests.support.handlers import RUN_COUNTS
+from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.process import ROOT, Process, running_command
 from tests.support.waiting import until
 
@@ -47,7 +51,9 @@ class Scene:
         await self.bus.emit(Posted(source, target, number, does, body))
 
     async def seen(self, target: str) -> tuple[tuple[str, int], ...]:
-        return (await self.bus.query(GetSeen(target), timeout=20)).posts
+        while True:
+            with contextlib.suppress(NotDelivered, DeadlineExceeded):  # Its owner ends just now.
+                return (await self.bus.query(GetSeen(target))).posts
 
     async def until_seen(self, target: str, *posts: tuple[str, int], timeout: float = 20.0) -> None:
         seen: tuple[tuple[str, int], ...] = ()
@@ -60,6 +66,22 @@ class Scene:
 
     async def dead_letters(self) -> list[DeadLetter]:
         return [each async for each in self.letters.read()]
+
+    async def settled(self, alive: list[Process]) -> None:
+        """Return when both processes own partitions, and all are owned."""
+
+        async def holders() -> set[str]:
+            found: set[str] = set()
+            for number in range(PARTITIONS):
+                bucket = self.names.lease_bucket
+                last = await self.jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.ledgers.{number}")
+                holder = None if last is None or kind_of(last) is not Kind.VALUE else holder_of(last)
+                found.add("" if holder is None else str(holder.pid))
+            return found
+
+        async with asyncio.timeout(20):
+            while await holders() != {str(each.pid) for each in alive}:
+                pass
 
     @asynccontextmanager
     async def command(self, ttl: float = 1.0, **env: str) -> AsyncIterator[Process]:
@@ -75,6 +97,11 @@ async def scene(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Sc
         here = Scene(connection, namespace, nats_server.url)
         await here.jetstream.ensure_stream(events_config(Names("posts", namespace)))
         yield here
+
+
+def owned(runner: Any) -> list[int]:
+    """Return the partitions that a runner owns."""
+    return [each.partition.number for each in runner.hosts[0].owners if each.ready.is_set()]
 
 
 @asynccontextmanager
@@ -185,3 +212,121 @@ async def test_an_event_that_runs_for_longer_than_a_lease_runs_once(
         for target in targets:
             await here.until_seen(target, (source, 1), (source, 2))
         assert RUN_COUNTS[f"post {source} 1"] == PARTITIONS
+
+
+async def test_events_are_handled_once_and_in_order_while_processes_are_killed(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    order = random.Random(namespace)
+    async with scene(nats_server, namespace) as here, AsyncExitStack() as stack:
+        sources = [here.key(number, "source") for number in range(PARTITIONS)]
+        targets = [here.key(number, "target") for number in range(PARTITIONS)]
+        expected: dict[str, dict[str, list[int]]] = {target: {source: [] for source in sources} for target in targets}
+        ended = asyncio.Event()
+
+        async def post() -> None:
+            number = 0
+            while not ended.is_set():
+                number += 1
+                source, target = order.choice(sources), order.choice(targets)
+                expected[target][source].append(number)
+                await here.post(source, target, number, "slow", "0.01")
+                await asyncio.sleep(0.003)  # A load that the processes can carry.
+
+        alive = [await stack.enter_async_context(here.command()) for _ in range(2)]
+        posting = asyncio.ensure_future(post())
+        for _ in range(2):
+            await here.settled(alive)
+            victim = alive.pop(order.randrange(2))
+            before = len(await here.seen(order.choice(targets)))
+            victim.signal(signal.SIGKILL)
+            await victim.wait()
+            alive.append(await stack.enter_async_context(here.command()))
+            async with asyncio.timeout(20):
+                while len(await here.seen(order.choice(targets))) <= before:
+                    pass
+        ended.set()
+        await posting
+        for target in targets:
+            count = sum(map(len, expected[target].values()))
+            async with asyncio.timeout(30):
+                while len(seen := await here.seen(target)) < count:
+                    pass
+            for source in sources:
+                assert [number for each, number in seen if each == source] == expected[target][source]
+        assert not await here.dead_letters()
+
+
+async def test_an_event_runs_once_while_its_sender_or_its_receiver_drains(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with pair(nats_server, namespace) as here:
+        one, two = here.runners
+        source, target = here.key(owned(one)[0], "source"), here.key(owned(two)[0], "target")
+        back, fro = here.key(owned(two)[1], "source"), here.key(owned(one)[1], "target")
+        for number in (1, 2):
+            await here.post(source, target, number, "wait" if number == 1 else "", namespace)
+            await here.post(back, fro, number, "wait" if number == 1 else "", namespace)
+        await until(lambda: RUN_COUNTS[f"post {source} 1"] and RUN_COUNTS[f"post {back} 1"])
+        two.stop()
+        await until(lambda: len(owned(one)) == PARTITIONS)
+        await here.post(source, target, 3)
+        await here.post(back, fro, 3)
+        gate(namespace).set()
+        await here.until_seen(target, (source, 1), (source, 2), (source, 3))
+        await here.until_seen(fro, (back, 1), (back, 2), (back, 3))
+        assert RUN_COUNTS[f"post {source} 1"] == RUN_COUNTS[f"post {back} 1"] == 1
+
+
+async def test_other_keys_go_on_while_a_partition_has_no_owner(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with (
+        scene(nats_server, namespace) as here,
+        here.command(ttl=60) as lost,
+        process(nats_server, namespace, Ledgers, ttl=60) as (one, _),
+    ):
+        await until(lambda: len(owned(one)) == PARTITIONS // 2)
+        served = owned(one)
+        source, target = here.key(served[0], "source"), here.key(served[1], "target")
+        lost.signal(signal.SIGKILL)
+        await lost.wait()
+        unserved = [number for number in range(PARTITIONS) if number not in served]
+        for number in range(4 * Ledgers.options.in_hand):
+            await here.post(source, here.key(unserved[number % len(unserved)], f"target-{number}"), number)
+        await here.post(source, target, 1)
+        await here.until_seen(target, (source, 1))
+        one.stop()
+        await until(lambda: not owned(one), timeout=5)
+
+
+async def test_an_event_that_ends_its_processes_becomes_a_dead_letter_and_no_other_one_does(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with scene(nats_server, namespace) as here, AsyncExitStack() as stack:
+        source = here.key(0, "source")
+        targets = [here.key(number, "target") for number in range(PARTITIONS)]
+        alive = [await stack.enter_async_context(here.command()) for _ in range(2)]
+        await here.settled(alive)
+        for target in targets:
+            await here.post(source, target, 1)
+            await here.post(source, target, 2, "exit" if target == targets[5] else "")
+            await here.post(source, target, 3)
+        deaths = 0
+
+        async def restart() -> None:
+            nonlocal alive, deaths
+            while True:
+                for each in [each for each in alive if each.ended]:
+                    deaths += 1
+                    alive = [other for other in alive if other is not each]
+                    alive.append(await stack.enter_async_context(here.command()))
+                await asyncio.sleep(0.05)
+
+        restarting = asyncio.ensure_future(restart())
+        for target in targets:
+            numbers = (1, 3) if target == targets[5] else (1, 2, 3)
+            await here.until_seen(target, *((source, number) for number in numbers), timeout=60)
+        (letter,) = await here.dead_letters()
+        assert ATTEMPTS <= deaths <= ATTEMPTS + 3
+        assert letter.failure.attempts == ATTEMPTS
+        restarting.cancel()
+        await asyncio.gather(restarting, return_exceptions=True)

@@ -51,6 +51,11 @@ class Process:
                 self._new_output.clear()
                 await self._new_output.wait()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._child.returncode is not None
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to this process only, not to its group."""
         os.kill(self.pid, number)
