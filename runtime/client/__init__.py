@@ -4,7 +4,8 @@ Used from outside:
 
 - `bus`: `Bus`, the client with message classes, and `connect` for plain programs.
 - `raw`: `RawClient`, which sends names and bytes, for tools and gateways.
+- `no_reply`: the error for a missing reply.
 
-The other modules are internal: `sender` (the attempts at one request), `route` (a prepared message type), `breaker` (circuit
-breaker and retry budget) and `no_reply` (the error for a missing reply).
+The other modules are internal: `sender` (the attempts at one request), `route` (a prepared message type) and `breaker` (circuit
+breaker and retry budget).
 """

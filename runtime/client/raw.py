@@ -49,7 +49,8 @@ class RawReply(NamedTuple):
 class RawClient:
     """Sends queries, commands and events over a connection that its creator closes.
 
-    Names are those of the message classes in either form, ``GetOrder`` or ``get_order``. A request is sent once.
+    Names are those of the message classes in either form, ``GetOrder`` or ``get_order``. A request is sent once. So it fails
+    with `NotDelivered` while its key changes owners, and the caller may send it again.
 
     Args:
         connection: The connection.
@@ -75,7 +76,7 @@ class RawClient:
             headers: More headers, such as ``traceparent``.
 
         Raises:
-            NotDelivered: No process serves the query, or there is no connection.
+            NotDelivered: No process serves the query, or owns its key, or there is no connection.
             DeadlineExceeded: No reply came in time.
             CodecError: The name of the service or query, or a header is invalid.
         """
@@ -94,7 +95,7 @@ class RawClient:
             headers: More headers, such as ``traceparent``.
 
         Raises:
-            NotDelivered: No process serves the command, or there is no connection.
+            NotDelivered: No process serves the command, or owns its key, or there is no connection.
             DeadlineExceeded: No reply came in time. The command may have taken effect: send it again under the same id.
             CodecError: The name of the service or command, the id, or a header is invalid.
         """
@@ -145,6 +146,8 @@ class RawClient:
             response = await self.connection.request(subject, payload, headers=block, timeout=self.timeout)
         except (NoResponders, PublishError, TimeoutError) as error:
             raise no_reply_error(subject, error) from error
+        if header_block.get(response.headers, header_block.UNSERVED) is not None:
+            raise no_reply_error(subject, NoResponders(subject))
         return RawReply(response.payload, response.headers)
 
 

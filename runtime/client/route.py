@@ -19,13 +19,29 @@ from runtime.wire.subjects import Names, key_token
 
 
 class Owners:
-    """Where the owners of an actor's keys receive requests. The routes of all messages of the actor share it."""
+    """Where the owners of an actor's keys receive requests. The routes of all messages of the actor share it.
 
-    __slots__ = ("partitions",)
+    A request goes to the owner of its key itself once a reply has told the number of partitions. The number may change, and the
+    server may refuse the subjects of owners to this client. So a request that reaches no owner goes to the plain subject, which
+    is always right, and the reply to it counts.
+    """
+
+    __slots__ = ("_refused", "partitions")
 
     def __init__(self) -> None:
         self.partitions = 1
-        """The number of partitions of the keys, as far as a reply has told."""
+        """The number of partitions of the keys, as far as it is known."""
+        self._refused = False
+
+    def learn(self, block: bytes | None) -> None:
+        """Take note of the number of partitions in the reply to a request on the plain subject; it is unknown if there is none."""
+        number = header_block.number(header_block.get(block, header_block.PARTITIONS)) or 1
+        self.partitions = number if number <= BUCKETS and not self._refused else 1
+
+    def refuse(self) -> None:
+        """Use the plain subjects only: the server does not let this client publish to those of owners."""
+        self._refused = True
+        self.partitions = 1
 
 
 class Route:
@@ -41,7 +57,8 @@ class Route:
     """
 
     __slots__ = (
-        "breaker", "contract", "durations", "encode", "op", "owners", "reply", "subject", "subject_text", "template"
+        "_breakers", "_makes_key", "_policy", "breaker", "contract", "durations", "encode", "op", "owners", "reply", "subject",
+        "subject_text", "template",
     )  # fmt: skip
 
     def __init__(
@@ -62,6 +79,9 @@ class Route:
         self.template = template
         self.durations = durations
         self.breaker = Breaker(policy)
+        self._policy = policy
+        self._makes_key = isinstance(contract.key, NewKey)
+        self._breakers: dict[int, Breaker] = {}
         self.owners = owners
         self.reply: Codec[Any] | None = Codec(contract.reply) if contract.reply not in (None, type(None)) else None
 
@@ -76,8 +96,10 @@ class Route:
         reply_format = JSON
         if block is not None:
             if header_block.PARTITIONS in block:
-                self._learn(block)
+                self.owners.learn(block)
             if header_block.SERVICE_ERROR_CODE in block:
+                if header_block.get(block, header_block.UNSERVED) is not None:
+                    raise NoResponders(self.subject_text)
                 raise read_error(block, payload)
             reply_format = format_in(block)
         if self.reply is None:
@@ -89,28 +111,24 @@ class Route:
             failed.executed = self.op == "command"
             raise failed from error
 
-    def owner_subject(self, message: Message, command_id: str | None) -> bytes:
-        """Return the subject on which the owner of a message's key receives it, if there are several partitions.
+    def to_owner(self, message: Message, command_id: str | None) -> tuple[bytes, Breaker]:
+        """Return the subject on which the owner of a message's key receives it, and the circuit breaker of its partition.
 
-        Raises:
-            InvalidValue, CodecError: The key cannot be part of a subject.
+        A message without a key, or with one that no subject can hold, goes to the plain subject. A partition has a circuit of
+        its own, so that one without an owner does not hold up the requests to the others.
         """
-        contract, partitions = self.contract, self.owners.partitions
-        if isinstance(contract.key, NewKey):
-            token = key_token(key_for(command_id or ""))
-        elif contract.key_of is None:
-            return self.subject
-        else:
-            token = token_by(contract, message)
-        return b"%b.%d" % (self.subject, partition_of(token, partitions))
-
-    def _learn(self, block: bytes) -> None:
-        """Take note of the number of partitions in a reply. Raises `NoResponders` if no process owns the key."""
-        partitions = header_block.number(header_block.get(block, header_block.PARTITIONS)) or 1
-        if partitions <= BUCKETS:
-            self.owners.partitions = partitions
-        if header_block.UNSERVED in block:
-            raise NoResponders(self.subject_text)
+        contract = self.contract
+        try:
+            token = key_token(key_for(command_id or "")) if self._makes_key else token_by(contract, message)
+        except CodecError:
+            token = ""  # The service refuses it.
+        if not token:
+            return self.subject, self.breaker
+        number = partition_of(token, self.owners.partitions)
+        breaker = self._breakers.get(number)
+        if breaker is None:
+            breaker = self._breakers[number] = Breaker(self._policy)
+        return b"%b.%d" % (self.subject, number), breaker
 
 
 def make_route(

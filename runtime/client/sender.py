@@ -25,13 +25,13 @@ from opentelemetry.trace import Span
 from runtime.actor.call import Call
 from runtime.actor.message import Message
 from runtime.backoff import Backoff
-from runtime.client.breaker import RetryBudget
+from runtime.client.breaker import Breaker, RetryBudget
 from runtime.client.no_reply import no_reply_error
 from runtime.client.route import Route
 from runtime.clocks import elapsed
 from runtime.errors import CircuitOpen, NotDelivered, PublishError, RequestError
 from runtime.faults import error_text
-from runtime.nats.connection import Connection, NoResponders, NotConnected
+from runtime.nats.connection import Connection, NoResponders, NotConnected, PermissionDenied
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, finish, get_context, inject, semconv
 from runtime.wire.envelope import write
 
@@ -106,13 +106,16 @@ class Sender:
             RequestError: The service has replied with an error, or there is no reply.
             CodecError: The message or the id cannot be encoded.
         """
-        breaker = route.breaker
+        breaker, subject = route.breaker, route.subject
         span, trace = NO_SPAN, b""
         if self._traced or get_context():
             span = route.template.child()
             trace = inject(span)
         started = span.started if type(span) is LeanSpan else _now()
         try:
+            if route.owners.partitions > 1:
+                owner, breaker = route.to_owner(message, command_id)
+                subject = owner if to_owner else subject
             if breaker.failures and not breaker.allows():
                 reason = breaker.reason
                 raise CircuitOpen(
@@ -122,26 +125,29 @@ class Sender:
             deadline = int((elapsed() + self._clock.offset + timeout) * 1000)
             block = write(trace, deadline, command_id, chain)
             payload, expires_at = route.encode(message, route.op), self._time() + timeout
-            subject = route.subject
-            if to_owner and route.owners.partitions > 1:
-                subject = route.owner_subject(message, command_id)
             try:
                 reply = self._request(subject, payload, block, expires_at)
             except NotConnected:
                 await self._connection.wait_connected(timeout)
                 reply = self._request(subject, payload, block, expires_at)
             response = await reply
+            if not to_owner:
+                route.owners.learn(response.headers)
+            value = route.read(response)
             if breaker.failures:
                 breaker.record_reply()
-            value = route.read(response)
-        except (NoResponders, TimeoutError, PublishError, RequestError) as error:
-            failure = self._record_failure(route, span, started, error)
+        except (NoResponders, TimeoutError, PublishError, RequestError) as raised:
+            error: Exception = raised
+            if subject is not route.subject and isinstance(raised, PermissionDenied):
+                route.owners.refuse()
+                error = NoResponders(str(raised))
+            failure = self._record_failure(route, breaker, span, started, error)
             if type(error) not in retryable:
                 if failure is error:
                     raise
                 raise failure from error
-        except BaseException as error:
-            finish(span, None, type(error).__name__)
+        except BaseException as raised:
+            finish(span, None, type(raised).__name__)
             raise
         else:
             ended = _now()
@@ -149,7 +155,8 @@ class Sender:
             route.durations.record(ended - started)
             return value
         expires_at = self._time() + timeout - (_now() - started) / 1e9
-        return await self._resend(route, message, expires_at, command_id, call, retryable, failure)
+        by_owner = subject is not route.subject
+        return await self._resend(route, message, expires_at, command_id, call, retryable, failure, by_owner)
 
     def may_retry(self, error: RequestError) -> bool:
         """Return whether the budget allows another attempt after `error`, and charge it. The module's docstring has the rule."""
@@ -164,19 +171,27 @@ class Sender:
         call: Call | None,
         retryable: tuple[type[Exception], ...],
         failure: RequestError,
+        by_owner: bool,
     ) -> Any:
-        """Repeat a request that failed with `failure`, after growing pauses, for up to `RESEND_PERIOD` seconds."""
+        """Repeat a request that failed with `failure`, after growing pauses, for up to `RESEND_PERIOD` seconds.
+
+        If it went to the owner of its key itself (`by_owner`), it is sent to the plain subject at once: who owns the key, or the
+        number of partitions, may have changed.
+        """
         now, outcome = self._time(), failure.executed
         end = now + RESEND_PERIOD
-        for failures in itertools.count(1):
+        for failures in itertools.count(0 if by_owner else 1):
             # The last attempt is made at the end of the period, even if that shortens its pause.
-            pause = min(_BACKOFF.delay(failures), end - now)
+            pause = min(_BACKOFF.delay(failures), end - now) if failures else 0.0
             # An attempt shortly before the deadline may leave no time for the reply. Its outcome would then be unknown, while
             # so far the request certainly was not executed.
-            if pause <= 0 or now + pause + _BACKOFF.longest >= expires_at or not self.may_retry(failure):
+            if (failures and (pause <= 0 or now + pause + _BACKOFF.longest >= expires_at)) or not self.may_retry(
+                failure
+            ):
                 raise failure
             self.retries.value += 1
-            await asyncio.sleep(pause)
+            if failures:
+                await asyncio.sleep(pause)
             try:
                 return await self.send(route, message, expires_at - self._time(), command_id, call, (), False)
             except RequestError as error:
@@ -189,15 +204,17 @@ class Sender:
             now = self._time()
         raise AssertionError("unreachable: the loop has no end")
 
-    def _record_failure(self, route: Route, span: Span, started: int, error: Exception) -> RequestError:
+    def _record_failure(
+        self, route: Route, breaker: Breaker, span: Span, started: int, error: Exception
+    ) -> RequestError:
         """Record a failed attempt in its circuit breaker, span and histogram, and return the error for the caller."""
         if isinstance(error, RequestError):
             failure = error
             if not isinstance(error, CircuitOpen):
-                route.breaker.record_reply()
+                breaker.record_reply()
         else:
             failure = no_reply_error(route.subject_text, error)
-            if route.breaker.record_failure(failure):
+            if breaker.record_failure(failure):
                 self._circuits.value += 1
                 span.add_event("circuit.opened")
         kind = type(failure).__name__

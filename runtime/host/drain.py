@@ -14,6 +14,7 @@ from runtime.host.handover import Reports
 from runtime.host.standby import has_standby
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.queries import QueryEndpoint
+from runtime.intake.router import Router
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
 from runtime.storage.fence import Fence
@@ -57,6 +58,7 @@ class Drain:
         fence: Knows the keys with a commit whose outcome is unknown.
         follow: Makes lists contain what a successor stores from now on, or no longer does so.
         wait_idle: Waits until the keys may be given up, given whether a standby waits for them: `Host._wait_idle`.
+        router: Receives the requests of a partitioned actor; None for an actor that is one whole.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Drain:
         fence: Fence,
         follow: Callable[[bool], None],
         wait_idle: Callable[[bool], Awaitable[None]],
+        router: Router | None,
     ) -> None:
         self._served = served
         self._lease = lease
@@ -85,6 +88,9 @@ class Drain:
         self._fence = fence
         self._follow = follow
         self._wait_idle = wait_idle
+        self._router = router
+        self.begun = False
+        """Whether the endpoints have left NATS, and receive no more requests from other processes."""
         self._in_process: list[Callable[[], None]] = []
         """Each ends the direct way from handlers of this process to one endpoint."""
         self._reports: Reports | None = None
@@ -113,6 +119,11 @@ class Drain:
             logger.warning(text, self._served.label, _DRAIN_TIMEOUT, self._unfinished())
         except PublishError as error:
             logger.warning("%s: the drain was cut short: %s", self._served.label, error)
+
+    @property
+    def in_process(self) -> bool:
+        """Whether the endpoints still receive the requests of this process."""
+        return bool(self._in_process)
 
     async def wait_own(self) -> None:
         """Wait until the messages in hand are finished."""
@@ -145,6 +156,7 @@ class Drain:
         """
         # A drained subscription ends its loopback too, if there is one. This replaces it, so it must come first.
         self._serve_in_process()
+        self.begun = True
         try:
             for subscription in subscriptions:
                 await subscription.drain()
@@ -210,8 +222,10 @@ class Drain:
     def _serve_in_process(self) -> None:
         """Receive the requests from handlers of this process directly."""
         self._leave_in_process()
-        connection = self._served.connection
-        self._in_process = [connection.serve_in_process(each.subject, each.receive) for each in self._endpoints]
+        serve = self._served.connection.serve_in_process
+        self._in_process = [serve(each.own_subject, each.receive) for each in self._endpoints]
+        if self._router is not None:
+            self._in_process += [serve(subject, receive) for subject, receive in self._router.receivers()]
 
     def _leave_in_process(self) -> None:
         """Receive no more requests from handlers of this process, except through NATS."""

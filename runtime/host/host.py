@@ -27,7 +27,6 @@ from runtime.intake.router import Router
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import is_passing
-from runtime.nats.micro import EndpointStats
 from runtime.options import Options
 from runtime.storage.layout import Layouts
 from runtime.storage.streams import Streams
@@ -119,16 +118,10 @@ class Host:
         self._layouts = Layouts(jetstream, names, replicas)
         split = options.partitions > 1 and bool(actor.indexes)
         lists = MergedLists(self.served, self._list_endpoint) if split else None
+        self._router = Router(self.served, self._endpoint) if options.partitions > 1 else None
         self.owners = [
-            Owner(
-                self.served,
-                Partition(options.partitions, number),
-                self._check_layout,
-                self._wait_idle,
-                self._note,
-                lists,
-            )
-            for number in range(options.partitions)
+            Owner(self.served, each, self._check_layout, self._wait_idle, self._note, lists, self._router)
+            for each in (Partition(options.partitions, number) for number in range(options.partitions))
         ]
         """The owners of all partitions."""
         self._members = Members(self.served, self.owners) if len(self.owners) > 1 else None
@@ -336,8 +329,8 @@ class Host:
     async def _run_owners(self) -> None:
         """Run all owners until they have drained, or the first one has failed for good."""
         running = [asyncio.ensure_future(owner.run()) for owner in self.owners]
-        if self._members is not None:
-            running.append(asyncio.ensure_future(self._take_part(self._members)))
+        if self._members is not None and self._router is not None:
+            running.append(asyncio.ensure_future(self._take_part(self._members, self._router)))
         try:
             await asyncio.gather(*running)
         finally:
@@ -345,13 +338,9 @@ class Host:
                 each.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _take_part(self, members: Members) -> None:
+    async def _take_part(self, members: Members, router: Router) -> None:
         """Be a member of a partitioned actor until `drain`: own partitions, and pass requests to the other owners."""
-        handlers = self.served.actor.handlers
-        statistics = (
-            (handler, EndpointStats()) for group in (handlers.queries, handlers.commands) for handler in group.values()
-        )
-        router, discovery = Router(self.served, self._endpoint), announcement(self.served, statistics)
+        discovery = announcement(self.served, router.statistics())
         running, drain = asyncio.ensure_future(members.run()), asyncio.ensure_future(self._drain.wait())
         try:
             await router.start()
@@ -369,10 +358,10 @@ class Host:
             discovery.stop()
             await asyncio.gather(router.stop(), running, return_exceptions=True)
 
-    def _endpoint(self, number: int, subject: str) -> QueryEndpoint | CommandEndpoint | None:
-        """Return the endpoint of a plain subject for a partition that this process owns; None if it does not."""
+    def _endpoint(self, number: int, subject: str, inside: bool) -> QueryEndpoint | CommandEndpoint | None:
+        """Return the endpoint of a plain subject for a partition of this process; see `Router`."""
         serving = self.owners[number].serving
-        return None if serving is None else next(each for each in serving.endpoints if each.subject == subject)
+        return None if serving is None else serving.endpoint(subject, inside)
 
     def _list_endpoint(self, number: int) -> ListEndpoint | None:
         """Return the lists of a partition that this process owns; None if it does not."""

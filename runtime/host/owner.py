@@ -27,6 +27,7 @@ from runtime.host.ending import end_ownership
 from runtime.host.restarts import LeaseLost, Restarts
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby
+from runtime.intake.router import Router
 from runtime.nats.lease import Lease
 from runtime.storage.layout import WrongLayout
 from runtime.storage.streams import StateLost, Streams
@@ -47,6 +48,7 @@ class Owner:
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
         on_change: Called after `ready`, `standby` or `wanted` has changed.
         lists: The lists over all partitions of the actor; None if it has one, or declares no index.
+        router: Receives the requests of a partitioned actor; None for an actor that is one whole.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Owner:
         wait_idle: Callable[["Owner", bool], Awaitable[None]],
         on_change: Callable[[], None],
         lists: Lists | None = None,
+        router: Router | None = None,
     ) -> None:
         names = served.names.of(partition)
         self.served = msgspec.structs.replace(
@@ -76,6 +79,7 @@ class Owner:
         self._wait_idle = wait_idle
         self._on_change = on_change
         self._lists = lists
+        self._router = router
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
         self._drain = asyncio.Event()
@@ -166,7 +170,11 @@ class Owner:
                 self.holds = True
                 await self._check()
             serving = Serving(
-                self.served, lease if keyed else None, lambda standby: self._wait_idle(self, standby), self._lists
+                self.served,
+                lease if keyed else None,
+                lambda standby: self._wait_idle(self, standby),
+                self._lists,
+                self._router,
             )
             self._failure = asyncio.get_running_loop().create_future()
             if not await self._unless_draining(serving.start()):

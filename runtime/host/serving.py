@@ -49,6 +49,7 @@ from runtime.intake.context import Context
 from runtime.intake.handed_on import HandedOnEvents
 from runtime.intake.list_endpoint import ListEndpoint, latest_states
 from runtime.intake.queries import QueryEndpoint
+from runtime.intake.router import Router
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
 from runtime.nats.micro import MicroService
@@ -81,6 +82,7 @@ class Serving:
         lease: The lease of the keys, held; None for an actor without state.
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
         lists: The lists over all partitions of the actor; None if it has one, or declares no index.
+        router: Receives the requests of a partitioned actor; None for an actor that is one whole.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Serving:
         lease: Lease | None,
         wait_idle: Callable[[bool], Awaitable[None]],
         lists: Lists | None = None,
+        router: Router | None = None,
     ) -> None:
         self.served = served
         self._lease = lease
@@ -123,6 +126,9 @@ class Serving:
             *(QueryEndpoint(context, handler) for handler in actor.handlers.queries.values()),
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
         ]
+        self._by_subject = {each.subject: each for each in self.endpoints}
+        if router is not None:
+            router.share_statistics(self.endpoints)
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
         whole = served.names.partition.total == 1
         self.handed_on = None if whole else HandedOnEvents(served, self.turns)
@@ -130,7 +136,7 @@ class Serving:
         self._drain = Drain(
             served, lease, self.endpoints, self.turns, self.workers, self.relay,
             stop=self._stop, save=self._save, fence=self.fence, follow=self._follow_successor,
-            wait_idle=wait_idle,
+            wait_idle=wait_idle, router=router,
         )  # fmt: skip
         self._subscriptions: list[Subscription] = []
         self._discovery: MicroService | None = None
@@ -180,6 +186,12 @@ class Serving:
     def warnings(self) -> list[str]:
         """What does not work although the actor serves: reactions without a stream, and unreadable records."""
         return [*self.consumers.warnings, *self._unreadable.warnings]
+
+    def endpoint(self, subject: str, inside: bool) -> QueryEndpoint | CommandEndpoint | None:
+        """Return the endpoint of a plain subject, if it receives requests of this process (`inside`), or of others."""
+        if self._drain.begun and not (inside and self._drain.in_process):
+            return None
+        return self._by_subject[subject]
 
     @property
     def busy(self) -> bool:

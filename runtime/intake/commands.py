@@ -17,6 +17,7 @@ from runtime.intake.endpoint import Endpoint, logger
 from runtime.storage.record import Handled
 from runtime.telemetry import LeanSpan, semconv
 from runtime.turns.work import Work
+from runtime.wire.buckets import partition_of
 from runtime.wire.codec import JSON, Codec, Format, encode, format_of
 from runtime.wire.envelope import read
 from runtime.wire.fingerprint import changed_fields, derived_fingerprint, fingerprint, is_other_run
@@ -103,6 +104,8 @@ class CommandEndpoint(Endpoint):
         """The handler that runs in the turn. For a long job, it is the one that accepts the job."""
         self._clock = context.served.connection.clock
         self._changed = context.served.tracer.counter(semconv.COMMANDS_CHANGED, {})
+        partitioned = context.served.names.partition.total > 1
+        self._makes_own_key = partitioned and isinstance(handler.contract.key, NewKey)
 
     def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
         """Decode a command and put it into the lane of its key. Called from the read loop; never raises."""
@@ -121,7 +124,7 @@ class CommandEndpoint(Endpoint):
                     work.deadline -= self._clock.offset
                 work.format = format_of(content_type)
             if not work.id:
-                work.id = new_id(self._clock.now())
+                work.id = self._new_id()
                 work.remembered = False
             elif accept_id(work.id) is None:
                 raise InvalidMessage(f"{self.subject}: Idempotency-Key: at most {MAX_ID} bytes of printable text")
@@ -134,6 +137,15 @@ class CommandEndpoint(Endpoint):
             self.answer_error(work, error)
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
             self.fail(work, error)
+
+    def _new_id(self) -> str:
+        """Return the id of a command that has none. A key that is made from it is in the partition of this owner."""
+        made = new_id(self._clock.now())
+        if self._makes_own_key:
+            partition = self.context.served.names.partition
+            while partition_of(key_token(key_for(made)), partition.total) != partition.number:
+                made = new_id(self._clock.now())
+        return made
 
     def _take_fingerprint(self, work: CommandWork, payload: bytes) -> None:
         """Set the fingerprint of a command.

@@ -14,9 +14,14 @@ from runtime.actor.handler import Handler
 from runtime.errors import HandlerFailed, NotDelivered, Overloaded, PublishError, TooLarge
 from runtime.faults import error_text, log_fault
 from runtime.intake.context import Context
+from runtime.nats.connection import Connection
+from runtime.options import Options
 from runtime.storage.record import Unreadable
 from runtime.telemetry import NO_SPAN, Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
+from runtime.telemetry.bursts import Bursts
+from runtime.turns.elsewhere import Elsewhere
 from runtime.turns.failures import failure_of
+from runtime.wire import header_block
 from runtime.wire.codec import JSON, Format
 from runtime.wire.header_block import END, START
 from runtime.wire.replies import error_body, error_reply, is_internal
@@ -29,6 +34,12 @@ INBOXES = (b"_INBOX.", b"_R_.", b"_GR_.")
 A request with another reply subject is dropped. Its reply would let the caller publish with the permissions of this
 process, for example into a stream or to the JetStream API (ADR 009).
 """
+
+
+def inboxes(connection: Connection) -> tuple[bytes, ...]:
+    """Return the prefixes of reply subjects that a process accepts: its own inboxes may have another prefix."""
+    return (*INBOXES, connection.options.inbox_prefix.encode() + b".")
+
 
 _now = time.time_ns
 _SILENT = frozenset((PropagatedSpan, UnsampledSpan))
@@ -43,7 +54,7 @@ class RequestStats:
     """
 
     def __init__(self, durations: Durations) -> None:
-        self._durations = durations
+        self.durations = durations
         self._count_before = sum(durations.counts)
         self._seconds_before = durations.sum
         self._failed = 0
@@ -54,12 +65,12 @@ class RequestStats:
     @property
     def requests(self) -> int:
         """The number of answered requests, with or without an error."""
-        return sum(self._durations.counts) - self._count_before + self._failed
+        return sum(self.durations.counts) - self._count_before + self._failed
 
     @property
     def processing_ns(self) -> int:
         """The nanoseconds from receipt to answer, of all requests."""
-        return int((self._durations.sum - self._seconds_before) * 1e9) + self._failed_ns
+        return int((self.durations.sum - self._seconds_before) * 1e9) + self._failed_ns
 
     def add_error(self, taken: int, text: str) -> None:
         """Count a request that was answered with the error `text`, after `taken` nanoseconds."""
@@ -107,7 +118,7 @@ class Endpoint:
         self.respond = served.connection.respond
         self.silent = handler.contract.reply in (None, type(None))
         """Whether the reply is empty: that of a ``Command[None]`` or a ``Query[None]``."""
-        self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
+        self._inboxes = inboxes(served.connection)
 
     def answer(self, request: Request, payload: bytes) -> None:
         """Send the body of a reply, which is in the format of the request, end the span and record the duration."""
@@ -151,7 +162,10 @@ class Endpoint:
         elif isinstance(error, Overloaded | TooLarge) or (body.code >= 500 and not isinstance(error, Unreadable)):
             # The journal logs an unreadable record, once.
             self._log(logging.WARNING, body.kind, error_text(error), "requests were refused")
-        block, payload = error_reply(body, response_line(span), request.format)
+        lines = response_line(span)
+        if isinstance(error, Elsewhere) and body.executed is False:
+            body.kind, lines = NotDelivered.__name__, lines + elsewhere_lines(error.owning, self.context.served.options)
+        block, payload = error_reply(body, lines, request.format)
         kind = type(error).__name__ if body.code == 500 else body.kind
         finish(span, body.code, kind, body.message)
         taken = _now() - request.received_ns
@@ -174,11 +188,25 @@ class Endpoint:
 
     def drop(self, reply: bytes) -> None:
         """Count and log a request without a reply subject, or with one that is no inbox. It is not run or answered."""
-        self.stats.errors += 1
-        self.stats.last_error = "the reply subject is no inbox" if reply else "no reply subject"
-        text = f"a request was dropped: {self.stats.last_error}"
-        self._log(logging.WARNING, self.stats.last_error, text, "requests were dropped")
+        drop(self.stats, self.context.served.bursts, self.subject, reply)
 
     def _log(self, level: int, kind: str, text: str, what: str) -> None:
         """Log a request that failed; see `Bursts.log`. A burst of them is one line."""
         self.context.served.bursts.log(logger, level, self.subject, kind, text, what)
+
+
+def drop(stats: RequestStats, bursts: Bursts, subject: str, reply: bytes) -> None:
+    """Count and log a request with a reply subject that is no inbox, as `Endpoint.drop` does."""
+    stats.errors += 1
+    stats.last_error = "the reply subject is no inbox" if reply else "no reply subject"
+    text = f"a request was dropped: {stats.last_error}"
+    bursts.log(logger, logging.WARNING, subject, stats.last_error, text, "requests were dropped")
+
+
+def elsewhere_lines(number: int, options: Options) -> bytes:
+    """Return the header lines of an error for a request that certainly reached no owner of its partition.
+
+    They let the caller send it again, to the right owner.
+    """
+    partitions = header_block.line(header_block.PARTITIONS, b"%d" % options.partitions)
+    return partitions + header_block.line(header_block.UNSERVED, b"%d" % number)

@@ -1,38 +1,40 @@
 """The router of a partitioned actor: receives requests on the plain subjects, and passes each to the owner of its key.
 
 Anybody may send a request to ``orders.command.create_order``. One of the processes of the actor receives it, decodes it as far
-as the key, and handles it if it owns the partition of the key. If not, it sends the request on to
-``orders.command.create_order.<partition>`` with an inbox of its own, and relays the reply. So a caller is answered at once if
-no process owns the partition: nothing was executed. (With the reply subject of the caller, it would get no answer.)
+as the key, and handles it if it owns the partition of the key. If not, `Relays` sends it on to the owner. Requests to the
+subject of a partition go to its owner only, so no request is passed on twice.
 
-The reply says in how many partitions the keys are. A bus then sends to the subject of the partition itself.
+A request without a usable key may run in any partition: a query of all keys, a command whose key is made from its id, and a
+request that its endpoint will refuse. It is handled here if this process owns a partition.
 """
 
-import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from runtime.actor.handler import Handler
 from runtime.actor.message import NewKey
-from runtime.errors import CodecError, DeadlineExceeded, NotDelivered, PublishError, RequestError
 from runtime.intake.commands import CommandEndpoint
-from runtime.intake.endpoint import INBOXES
+from runtime.intake.endpoint import RequestStats, drop, inboxes
 from runtime.intake.queries import QueryEndpoint
-from runtime.nats.connection import NoResponders, Response, Subscription
+from runtime.intake.relays import Relays
+from runtime.nats.connection import Subscription
+from runtime.nats.receive import Receiver
+from runtime.telemetry import semconv
 from runtime.turns.served import Served
-from runtime.wire import header_block
 from runtime.wire.buckets import partition_of
-from runtime.wire.codec import UNDECODABLE, format_of
+from runtime.wire.codec import format_of
 from runtime.wire.envelope import read
-from runtime.wire.ids import key_for, new_id
-from runtime.wire.replies import error_body, error_reply
+from runtime.wire.ids import key_for
 from runtime.wire.subjects import QUEUE, key_token
 
 logger = logging.getLogger("actorloom.intake")
 
-_TIMEOUT = 60.0
-"""Seconds for which the reply to a request without a deadline is awaited."""
+Local = Callable[[int, str, bool], QueryEndpoint | CommandEndpoint | None]
+"""Returns the endpoint of a plain subject for the owner of a partition in this process; None if there is none that receives.
+
+The flag tells whether the request is from this process: an owner that drains still receives such requests.
+"""
 
 
 class Router:
@@ -40,83 +42,70 @@ class Router:
 
     Args:
         served: The actor, as one whole.
-        local: Returns the endpoint of a subject for the owner of a partition in this process; None if that is elsewhere.
+        local: Finds the endpoints of the owners in this process.
     """
 
-    def __init__(self, served: Served, local: Callable[[int, str], QueryEndpoint | CommandEndpoint | None]) -> None:
+    def __init__(self, served: Served, local: Local) -> None:
         self._served = served
         self._local = local
         self._subscriptions: list[Subscription] = []
+        self._inboxes = inboxes(served.connection)
+        self._numbers = range(served.options.partitions)
+        self._next = 0
+        """The partition with which the search for any owner begins, so that all of them get such requests."""
+        self.relays = Relays(served)
+        """The requests that were passed on."""
         handlers = served.actor.handlers
-        self._routes = [
-            _Route(served, handler) for group in (handlers.queries, handlers.commands) for handler in group.values()
-        ]
+        self._routes = {
+            route.subject: route
+            for group in (handlers.queries, handlers.commands)
+            for route in (_Route(served, handler) for handler in group.values())
+        }
 
     async def start(self) -> None:
-        """Receive requests. Raises the errors of `Connection.subscribe`."""
-        connection = self._served.connection
-        for route in self._routes:
-            receive = partial(self._receive, route)
-            self._subscriptions.append(await connection.subscribe(route.subject, receive, queue=QUEUE))
-        await connection.flush()
+        """Receive requests. A refused subscription is reported, and tried again, by the connection.
+
+        Raises:
+            PublishError: The connection is closed for good.
+        """
+        for subject, receiver in self.receivers():
+            self._subscriptions.append(await self._served.connection.subscribe(subject, receiver, queue=QUEUE))
 
     async def stop(self) -> None:
-        """Receive no more requests. Those that the server has already sent here are still passed on."""
+        """Receive no more requests, and wait until those that were passed on are answered."""
         for subscription in self._subscriptions:
             await subscription.drain()
         self._subscriptions.clear()
+        await self.relays.drain()
+
+    def receivers(self) -> list[tuple[str, Receiver]]:
+        """Return the receivers of requests, each with its plain subject."""
+        return [(subject, partial(self._receive, route)) for subject, route in self._routes.items()]
+
+    def statistics(self) -> list[tuple[Handler, RequestStats]]:
+        """Return the handlers of all queries and commands, each with the counters of its endpoint for discovery."""
+        return [(route.handler, route.stats) for route in self._routes.values()]
+
+    def share_statistics(self, endpoints: Sequence[QueryEndpoint | CommandEndpoint]) -> None:
+        """Have the endpoints of an owner of this process add to the counters of the plain subjects."""
+        for endpoint in endpoints:
+            endpoint.stats = self._routes[endpoint.subject].stats
 
     def _receive(self, route: "_Route", subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
-        if not reply.startswith(INBOXES):
+        """Pass a request to the owner of its key. Called from the read loop; never raises."""
+        if not reply.startswith(self._inboxes):
+            drop(route.stats, self._served.bursts, route.subject, reply)
             return
-        try:
-            number, block, deadline = route.read(block, payload)
-        except (CodecError, *UNDECODABLE):
-            number, deadline = 0, 0.0  # The owner of a partition answers with the error.
-        endpoint = self._local(number, route.subject)
-        if endpoint is not None:
-            endpoint.receive(subject, reply, block, payload)
-            return
-        self._pass_on(route, number, reply, block, payload, deadline)
-
-    def _pass_on(
-        self, route: "_Route", number: int, reply: bytes, block: bytes | None, payload: bytes, deadline: float
-    ) -> None:
-        """Send a request to the owner of a partition elsewhere, and relay its reply."""
-        connection = self._served.connection
-        timeout = deadline - connection.clock.now() if deadline else _TIMEOUT
-        expires_at = asyncio.get_running_loop().time() + timeout
-        try:
-            answer = connection.request_nowait(route.subjects[number], payload, block, expires_at)
-        except PublishError as error:
-            self._refuse(reply, NotDelivered(f"{route.subject}: partition {number} cannot be reached: {error}"))
-            return
-        answer.add_done_callback(partial(self._relay, route, number, reply))
-
-    def _relay(self, route: "_Route", number: int, reply: bytes, answer: "asyncio.Future[Response]") -> None:
-        if answer.cancelled():
-            return
-        error = answer.exception()
-        if error is None:
-            block, payload = answer.result()
-            self._respond(reply, payload, block)
-        elif isinstance(error, NoResponders):
-            unserved = header_block.line(header_block.UNSERVED, b"%d" % number)
-            self._refuse(reply, NotDelivered(f"{route.subject}: no process owns partition {number}"), unserved)
-        elif not isinstance(error, TimeoutError):
-            self._refuse(reply, DeadlineExceeded(f"{route.subject}: the outcome is unknown: {error}"))
-
-    def _refuse(self, reply: bytes, error: RequestError, lines: bytes = b"") -> None:
-        block, payload = error_reply(error_body(error, ""), lines)
-        self._respond(reply, payload, block)
-
-    def _respond(self, reply: bytes, payload: bytes, block: bytes | None) -> None:
-        line = header_block.line(header_block.PARTITIONS, b"%d" % self._served.options.partitions)
-        head = header_block.START if block is None else block[: -len(header_block.END)]
-        try:
-            self._served.connection.respond(reply, payload, head + line + header_block.END)
-        except PublishError as error:
-            logger.warning("%s: a reply could not be relayed: %s", self._served.name, error)
+        number, deadline = route.read(block, payload)
+        inside = self._served.connection.is_own(reply)
+        self._next = first = self._next + 1
+        numbers = [(first + each) % len(self._numbers) for each in self._numbers] if number is None else [number]
+        for each in numbers:
+            endpoint = self._local(each, route.subject, inside)
+            if endpoint is not None:
+                endpoint.receive(subject, reply, block, payload)
+                return
+        self.relays.send(route.subject, route.stats, numbers, reply, block, payload, deadline)
 
 
 class _Route:
@@ -124,31 +113,27 @@ class _Route:
 
     def __init__(self, served: Served, handler: Handler) -> None:
         names, contract = served.names, handler.contract
-        total = served.options.partitions
+        self.handler = handler
         self.subject = names.request(contract.op, contract.name)
-        self.subjects = [f"{self.subject}.{number}".encode() for number in range(total)]
-        self._handler = handler
-        self._partitions = total
+        attributes = semconv.rpc_attributes(f"{names.actor}/{contract.name}", served.connection.server_address)
+        self.stats = RequestStats(served.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes))
+        """The counters of all owners in this process, which record their durations in one histogram."""
+        self._partitions = served.options.partitions
         self._makes_key = isinstance(contract.key, NewKey)
-        self._clock = served.connection.clock
 
-    def read(self, block: bytes | None, payload: bytes) -> tuple[int, bytes | None, float]:
-        """Return the partition of a request, its header block, which gets an id if the key depends on it, and its deadline.
-
-        Raises:
-            CodecError: The request cannot be decoded.
-        """
-        deadline, _, message_id, content_type = (0.0, "", "", None) if block is None else read(block)
-        if self._makes_key:
-            if not message_id:
-                message_id = new_id(self._clock.now())
-                line = header_block.line(header_block.IDEMPOTENCY_KEY, message_id.encode())
-                head = header_block.START if block is None else block[: -len(header_block.END)]
-                block = head + line + header_block.END
-            token = key_token(key_for(message_id))
-        elif self._handler.key_of is None:
-            token = key_token("")  # A query without a key may run in any partition.
-        else:
-            message = self._handler.codec.decode(payload, format_of(content_type))
-            token = key_token(self._handler.key_of(message))
-        return partition_of(token, self._partitions), block, deadline
+    def read(self, block: bytes | None, payload: bytes) -> tuple[int | None, float]:
+        """Return the partition of a request, None if it may run in any, and its deadline in Unix seconds, 0.0 without one."""
+        deadline = 0.0
+        try:
+            deadline, _, message_id, content_type = (0.0, "", "", None) if block is None else read(block)
+            if self._makes_key:
+                # Without an id, the owner that receives it makes an id whose key is in its partition.
+                return (
+                    partition_of(key_token(key_for(message_id)), self._partitions) if message_id else None
+                ), deadline
+            if self.handler.key_of is None:
+                return None, deadline
+            message = self.handler.codec.decode(payload, format_of(content_type))
+            return partition_of(key_token(self.handler.key_of(message)), self._partitions), deadline
+        except BaseException:  # noqa: BLE001 - the endpoint fails in the same way, and answers with the error
+            return None, deadline

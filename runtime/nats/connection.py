@@ -195,6 +195,10 @@ class Connection:
             return False
         return True
 
+    def is_own(self, reply: bytes) -> bool:
+        """Return whether a reply subject is that of a request of this connection."""
+        return self._replies.is_own(reply)
+
     def request_nowait(
         self,
         subject: bytes,
@@ -235,7 +239,8 @@ class Connection:
     ) -> None:
         """Send a request; call `callback(response, None)` or `callback(None, error)` when its outcome is known.
 
-        This needs neither a task nor a future. The arguments and errors are those of `request_nowait`.
+        This needs neither a task nor a future. The arguments and errors are those of `request_nowait`. The request goes to the
+        server, also if this process serves the subject itself.
         """
         reply = self._replies.expect_callback(subject, expires_at, callback)
         try:
@@ -281,7 +286,7 @@ class Connection:
     def serve_in_process(self, subject: str, receiver: Receiver) -> Callable[[], None]:
         """Pass this process's own requests for `subject` to `receiver` directly; return a function that ends this.
 
-        An earlier receiver of the subject is replaced.
+        It replaces an earlier receiver of the subject until then.
         """
         return self._loopback.serve(subject, receiver)
 

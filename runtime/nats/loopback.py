@@ -22,19 +22,32 @@ class Loopback:
     def __init__(self, replies: ReplyTable, transport: Transport, max_payload: Callable[[], int]) -> None:
         self.receivers: dict[bytes, Receiver] = {}
         """The receivers by subject."""
+        self._registered: dict[bytes, list[Receiver]] = {}
+        """All receivers that have not ended, the newest last."""
         self._replies = replies
         self._transport = transport
         self._max_payload = max_payload
 
     def serve(self, subject: str, receiver: Receiver) -> Callable[[], None]:
-        """Register the receiver of `subject` in place of an earlier one; return a function that removes it."""
+        """Register the receiver of `subject`, in place of an earlier one until it ends; return a function that ends it."""
         key = subject.encode()
+        registered = self._registered.setdefault(key, [])
+        registered.append(receiver)
         self.receivers[key] = receiver
 
         def end() -> None:
-            if self.receivers.get(key) is receiver:
-                del self.receivers[key]
+            """End the receiver. Further calls do nothing."""
+            nonlocal ended
+            if ended:
+                return
+            ended = True
+            registered.remove(receiver)
+            if registered:
+                self.receivers[key] = registered[-1]
+            else:
+                del self.receivers[key], self._registered[key]
 
+        ended = False
         return end
 
     def request(self, receiver: Receiver, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:

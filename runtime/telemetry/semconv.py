@@ -74,6 +74,7 @@ MESSAGING_CLIENT_CONSUMED_MESSAGES: Final = "messaging.client.consumed.messages"
 MESSAGING_PROCESS_DURATION: Final = "messaging.process.duration"
 CLIENT_RETRIES: Final = "actorloom.client.retries"
 CIRCUITS_OPENED: Final = "actorloom.client.circuits.opened"
+REQUESTS_RELAYED: Final = "actorloom.requests.relayed"
 COMMANDS_CHANGED: Final = "actorloom.commands.changed"
 REACTIONS_STALLED: Final = "actorloom.reactions.stalled"
 REACTIONS_HANDED_ON: Final = "actorloom.reactions.handed_on"
@@ -112,6 +113,9 @@ METRICS: Final = {
     MESSAGING_PROCESS_DURATION: MetricSpec("s", "Duration of handling an event or a timer.", _CONSUMER),
     CLIENT_RETRIES: MetricSpec("{request}", "Queries and commands that were sent again."),
     CIRCUITS_OPENED: MetricSpec("{circuit}", "Circuit breakers that opened."),
+    REQUESTS_RELAYED: MetricSpec(
+        "{request}", "Queries and commands that were passed on to the owner of their partition."
+    ),
     COMMANDS_CHANGED: MetricSpec(
         "{command}", "Nested commands whose body differs from that of an earlier run of their sender."
     ),

@@ -7,6 +7,7 @@ Used from outside:
 - `copies`: lets the copies in memory follow the records of other writers.
 - `workers`: the mailbox and its worker tasks.
 - `admission`: the limits of waiting messages, and the errors beyond them.
+- `elsewhere`: the error for a message whose key is in another partition.
 - `failures`: the failure of a message, for whatever its handler has raised.
 - `overrun`: how long a handler may go on after it was cancelled, and where a task waits.
 - `served`: the parts of an actor that its components share.

@@ -15,6 +15,7 @@ from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
 from runtime.storage.record import Record
 from runtime.storage.relay import Relay
+from runtime.turns.elsewhere import Elsewhere
 from runtime.turns.held import HeldKeys
 from runtime.turns.key import Key
 from runtime.turns.work import Work
@@ -68,15 +69,15 @@ class Keys(dict[str, Key[Work]]):
 
         Raises:
             CodecError: No subject can hold it.
-            NotDelivered: It is in another partition.
+            Elsewhere: It is in another partition.
         """
         token = key_token(key)
         entry = self.pop(token, None)
         if entry is None:
             partition = self._names.partition
             if (owning := partition_of(token, partition.total)) != partition.number:
-                raise NotDelivered(
-                    f"{self._names.actor}: the key {key!r} is in partition {owning}, not {partition.number}"
+                raise Elsewhere(
+                    f"{self._names.actor}: the key is in partition {owning}, not {partition.number}", owning
                 )
             if len(self) >= self._resident:
                 self.evict(0.0, 1 + len(self) - self._resident + len(self) // 100)

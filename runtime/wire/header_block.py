@@ -43,10 +43,11 @@ EVENT_ID = b"ce-id"
 """The id of an event (CloudEvents)."""
 
 PARTITIONS = b"Actorloom-Partitions"
-"""In a reply that one process of an actor relays from another one: the number of partitions of the actor's keys."""
+"""In a reply that one process of an actor relays from another one, or to a request that reached the owner of other keys: the
+number of partitions of the actor's keys."""
 
 UNSERVED = b"Actorloom-Unserved"
-"""In a reply with code 503: the partition that no process owns now."""
+"""In a reply with code 503: the partition of the key, whose owner the request has not reached. Nothing was executed."""
 
 TIMER_COMMAND = b"Actorloom-Command"
 TIMER_RECURRING = b"Actorloom-Recurring"

@@ -30,6 +30,7 @@ from runtime.storage.record import Record, decode_record
 from runtime.storage.relay import Relay
 from runtime.turns.key import Key
 from runtime.turns.served import Served
+from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import key_token
 
 
@@ -139,7 +140,7 @@ class Probe(testing.System):
 
     async def stored_turn(self, actor: str, key: str) -> StoredMessage | None:
         """Return the message that holds the newest record of `key`."""
-        names = self.served(actor).names
+        names = self._owner(actor, key).served.names
         return await self.jetstream.get_last(names.turns_stream, names.turn(key_token(key)))
 
     async def record(self, actor: str, key: str) -> Record | None:
@@ -181,7 +182,7 @@ class Probe(testing.System):
 
     def is_resident(self, actor: str, key: str) -> bool:
         """Return whether `key` is in memory."""
-        return key_token(key) in self._serving(actor).turns.keys
+        return key_token(key) in self._serving(actor, key).turns.keys
 
     def is_running(self, actor: str, key: str) -> bool:
         """Return whether a message of `key` is running."""
@@ -284,17 +285,18 @@ class Probe(testing.System):
     def _host(self, actor: str) -> Host:
         return next(host for host in self.runner.hosts if host.name == actor)
 
-    def _owner(self, actor: str) -> Owner:
-        """Return the owner of the first partition; of all keys, unless the actor has several."""
-        return self._host(actor).owners[0]
+    def _owner(self, actor: str, key: str | None = None) -> Owner:
+        """Return the owner of the partition of `key`; without a key the first one, which has all keys unless there are several."""
+        owners = self._host(actor).owners
+        return owners[0 if key is None else partition_of(key_token(key), len(owners))]
 
-    def _serving(self, actor: str) -> Serving:
-        serving = self._owner(actor).serving
+    def _serving(self, actor: str, key: str | None = None) -> Serving:
+        serving = self._owner(actor, key).serving
         assert serving is not None, f"{actor} is not served by this process"
         return serving
 
     def _key(self, actor: str, key: str) -> Key[Any]:
-        return self._serving(actor).turns.keys[key_token(key)]
+        return self._serving(actor, key).turns.keys[key_token(key)]
 
     def _puller(self, actor: str) -> Puller:
         return self.consumers(actor).pullers[0]

@@ -1,0 +1,199 @@
+"""The relays of a router: requests that it has passed on to owners elsewhere, until their replies are relayed.
+
+A request goes to ``orders.command.create_order.<partition>`` with an inbox of this process, and its reply from there to the
+caller. So the caller is answered at once if no process owns the partition: nothing was executed. (With the reply subject of the
+caller, it would get no answer, and a certain outcome would become an unknown one.)
+
+The reply says in how many partitions the keys are. A bus then sends to the subject of the partition itself.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+from runtime.client.no_reply import no_reply_error
+from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
+from runtime.intake.endpoint import RequestStats
+from runtime.nats.connection import NoResponders, Response
+from runtime.telemetry import semconv
+from runtime.turns.admission import TURNS_PER_SECOND, retry_after
+from runtime.turns.served import Served
+from runtime.wire import header_block
+from runtime.wire.replies import error_body, error_reply
+
+logger = logging.getLogger("actorloom.intake")
+
+_LONGEST: Final = 3600.0
+"""Seconds for which a reply is awaited at most."""
+_GRACE: Final = 1.0
+"""Seconds after the deadline of a request for which its reply is awaited: its owner answers that the deadline has passed."""
+_DRAIN: Final = 20.0
+"""Seconds for which a router that stops waits for replies, as long as an owner drains."""
+
+
+class _Relay:
+    """One request that was passed on."""
+
+    __slots__ = ("block", "expires_at", "numbers", "payload", "received_ns", "reply", "stats", "subject")
+
+    def __init__(
+        self, subject: str, stats: RequestStats, numbers: list[int], reply: bytes, block: bytes | None, payload: bytes
+    ) -> None:
+        self.subject = subject
+        self.stats = stats
+        self.numbers = numbers
+        """The partitions whose owners may answer it. The first one is asked now."""
+        self.reply = reply
+        self.block = block
+        self.payload = payload
+        self.expires_at = 0.0
+        """The time at which the reply is no longer awaited, by the clock of the event loop."""
+        self.received_ns = time.time_ns()
+
+
+class Relays:
+    """The requests in flight to owners elsewhere.
+
+    The number of requests in flight to one partition has the limit of a mailbox and the handlers that run: more than an owner
+    takes. So an owner that does not answer cannot fill the memory of the processes that pass requests on.
+
+    Args:
+        served: The actor, as one whole.
+    """
+
+    def __init__(self, served: Served) -> None:
+        options = served.options
+        self._served = served
+        self._loop = asyncio.get_running_loop()
+        self._limit = options.mailbox + options.concurrency
+        self._in_flight: list[set[_Relay]] = [set() for _ in range(options.partitions)]
+        self._relayed = served.tracer.counter(semconv.REQUESTS_RELAYED, {})
+        self._line = header_block.line(header_block.PARTITIONS, b"%d" % options.partitions)
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """Return how many requests are in flight."""
+        return sum(map(len, self._in_flight))
+
+    def send(
+        self,
+        subject: str,
+        stats: RequestStats,
+        numbers: list[int],
+        reply: bytes,
+        block: bytes | None,
+        payload: bytes,
+        deadline: float,
+    ) -> None:
+        """Send a request on, and relay its reply. Never raises.
+
+        Args:
+            subject: The plain subject of the request.
+            stats: The counters of the requests that are answered here with an error.
+            numbers: The partitions whose owners may answer it. The next one is asked if a partition has no owner.
+            reply: The reply subject of the caller.
+            block: The header block.
+            payload: The body.
+            deadline: Unix seconds; 0.0 for none.
+        """
+        relay = _Relay(subject, stats, numbers, reply, block, payload)
+        wait = max(deadline - self._served.connection.clock.now(), 0.0) + _GRACE if deadline else _LONGEST
+        relay.expires_at = self._loop.time() + min(wait, _LONGEST)
+        self._relayed.value += 1
+        self._ask(relay)
+
+    async def drain(self) -> None:
+        """Wait until all requests are answered. Those that are not in time have an unknown outcome."""
+        try:
+            async with asyncio.timeout(_DRAIN):
+                await self._idle.wait()
+        except TimeoutError:
+            for number in range(len(self._in_flight)):
+                self.fail(number, "the service is stopping")
+
+    def fail(self, number: int, reason: str) -> None:
+        """Answer the requests to a partition whose owner has ended: their outcome is unknown."""
+        for relay in list(self._in_flight[number]):
+            self._end(relay, number)
+            self._refuse(relay, DeadlineExceeded(f"{relay.subject}: the outcome is unknown: {reason}"))
+
+    def _ask(self, relay: _Relay) -> None:
+        """Send a request to the owner of the first of its partitions."""
+        number = relay.numbers[0]
+        waiting = self._in_flight[number]
+        if len(waiting) >= self._limit:
+            text = f"{relay.subject}: {len(waiting)} requests wait for the owner of partition {number}"
+            self._refuse(relay, Overloaded(text, retry_after(len(waiting), TURNS_PER_SECOND)))
+            return
+        payload, block = relay.payload, relay.block
+        if len(relay.numbers) == 1:
+            relay.payload, relay.block = b"", None  # It is not sent again.
+        waiting.add(relay)
+        self._idle.clear()
+
+        def answered(response: Response | None, error: Exception | None) -> None:
+            if relay in waiting:
+                self._end(relay, number)
+                self._relay(relay, number, response, error)
+
+        try:
+            # Not through the loopback: an owner of this process that drains receives its own requests only.
+            subject = f"{relay.subject}.{number}".encode()
+            self._served.connection.request_callback(subject, payload, block, relay.expires_at, answered)
+        except PublishError as error:
+            answered(None, error)
+
+    def _end(self, relay: _Relay, number: int) -> None:
+        self._in_flight[number].discard(relay)
+        if not any(self._in_flight):
+            self._idle.set()
+
+    def _relay(self, relay: _Relay, number: int, response: Response | None, error: Exception | None) -> None:
+        """Relay a reply, or answer that there is none."""
+        if response is not None:
+            self._respond(relay, response.payload, response.headers)
+        elif not isinstance(error, NoResponders):
+            self._refuse(relay, self._failure(relay, number, error))
+        elif len(relay.numbers) > 1:
+            del relay.numbers[0]
+            self._ask(relay)
+        else:
+            unserved = header_block.line(header_block.UNSERVED, b"%d" % number)
+            self._refuse(relay, NotDelivered(f"{relay.subject}: no process owns partition {number}"), unserved)
+
+    def _failure(self, relay: _Relay, number: int, error: Exception | None) -> RequestError:
+        """Return the error for the caller of a request that failed without a reply."""
+        if isinstance(error, PublishError):
+            logger.warning("%s: a request was not passed on: %s", relay.subject, error)
+            return NotDelivered(f"{relay.subject}: the owner of partition {number} cannot be reached")
+        assert error is not None
+        return no_reply_error(relay.subject, error)
+
+    def _refuse(self, relay: _Relay, error: RequestError, lines: bytes = b"") -> None:
+        """Answer a request with an error."""
+        body = error_body(error, relay.subject)
+        taken = time.time_ns() - relay.received_ns
+        relay.stats.add_error(taken, body.message)
+        relay.stats.durations.record_error(taken, body.code, body.kind)
+        self._log(relay.subject, body.kind, body.message, "requests were refused")
+        block, payload = error_reply(body, lines)
+        self._respond(relay, payload, block)
+
+    def _respond(self, relay: _Relay, payload: bytes, block: bytes | None) -> None:
+        head = header_block.START if block is None else block[: -len(header_block.END)]
+        respond = self._served.connection.respond
+        try:
+            try:
+                respond(relay.reply, payload, head + self._line + header_block.END)
+            except PublishError:
+                respond(relay.reply, payload, block)  # The header has made it too large for a message.
+        except PublishError as error:
+            # The caller waits until its deadline: this was the only way to reach it.
+            self._log(
+                relay.subject, type(error).__name__, f"a reply could not be relayed: {error}", "replies were lost"
+            )
+
+    def _log(self, subject: str, kind: str, text: str, what: str) -> None:
+        self._served.bursts.log(logger, logging.WARNING, subject, kind, text, what)
