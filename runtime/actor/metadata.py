@@ -102,8 +102,6 @@ class ServiceMetadata(msgspec.Struct, frozen=True):
     """The streams that other programs may read: of ``events`` and of ``dead letters``."""
     errors: list[ErrorKind] = []
     """The errors with which every operation may answer."""
-    partitions: int = 1
-    """The number of partitions of the keys."""
 
 
 def describe_service(actor: type[Actor[Any]], namespace: str = "", partitions: int = 1) -> ServiceMetadata:
@@ -129,7 +127,6 @@ def describe_service(actor: type[Actor[Any]], namespace: str = "", partitions: i
         reacts=sorted(reactions, key=str),
         streams={"events": names.events_stream, "dead letters": names.dead_stream},
         errors=COMMON_ERRORS,
-        partitions=partitions,
     )
 
 

@@ -5,9 +5,9 @@ any service: a missing or malformed text leaves the default of its field.
 
 Texts of a service: ``runtime``, ``keyed`` (``true`` or ``false``), ``namespace``, ``partitions`` (if there are several), and as JSON ``emits`` (schemas by
 CloudEvents type), ``events`` (subject, stream, key and description by type), ``reacts`` (a list of reactions), ``streams``
-(names by content) and ``errors`` (a list of kind, code and description); ``partitions`` if there are several. Texts of an
-endpoint: ``op``, ``request`` and ``response`` (JSON Schemas), ``key``, ``types`` (JSON: list of class names), ``description``
-and ``errors`` (JSON). Empty texts are omitted.
+(names by content) and ``errors`` (a list of kind, code and description). Texts of an endpoint: ``op``, ``request`` and
+``response`` (JSON Schemas), ``key``, ``types`` (JSON: list of class names), ``description`` and ``errors`` (JSON). Empty texts
+are omitted.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,6 @@ def write_service(metadata: ServiceMetadata) -> dict[str, str]:
         "reacts": _json(metadata.reacts) if metadata.reacts else "",
         "streams": _json(metadata.streams) if metadata.streams else "",
         "errors": _json(metadata.errors) if metadata.errors else "",
-        "partitions": str(metadata.partitions) if metadata.partitions != 1 else "",
     }
     return _without_empty(texts)
 
@@ -51,7 +50,6 @@ def read_service(texts: Mapping[str, str]) -> ServiceMetadata:
         reacts=_decode(texts.get("reacts", ""), list[Reaction]) or [],
         streams=_decode(texts.get("streams", ""), dict[str, str]) or {},
         errors=_decode(texts.get("errors", ""), list[ErrorKind]) or [],
-        partitions=1 if (number := _decode(texts.get("partitions", ""), int)) is None else number,
     )
 
 
