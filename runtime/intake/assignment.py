@@ -10,7 +10,7 @@ of the shared one. If the reaction comes back, for example with an older version
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -30,6 +30,10 @@ SHARED = "actorloom.reactions"
 """The metadata of a shared consumer: the subject of each reaction that shares it, by name."""
 SINCE = "actorloom.since"
 """The metadata of a reaction's own consumer: the `since` with which it was created."""
+
+
+_MOST_FILTERS = 512
+"""Filters of a consumer. The server compares each with all others: it takes 0.2 s for so many, and 1.1 s for 1,280."""
 
 
 class Assigned(NamedTuple):
@@ -119,12 +123,20 @@ class Assignment:
     def _shared(self, shared: ConsumerInfo | None, sharing: list[str]) -> Assigned:
         handlers = [self._handlers[name] for name in sharing]
         subjects = dict.fromkeys(self._subjects[name] for name in sharing)
-        filters = tuple(each for subject in subjects for each in self._served.names.filters(subject))
-        config = ConsumerConfig(durable=self._served.names.durable, filter_subjects=filters)
+        config = ConsumerConfig(durable=self._served.names.durable, filter_subjects=self._filters(subjects))
         if shared is None or SHARED in shared.config.get("metadata", {}):
             names = msgspec.json.encode({name: self._subjects[name] for name in sorted(sharing)}).decode()
             config = msgspec.structs.replace(config, metadata={SHARED: names})
         return Assigned(config, handlers)
+
+    def _filters(self, subjects: Iterable[str]) -> tuple[str, ...]:
+        """Return the filters for the events of some subjects. If they are too many, the consumer gets events of all types."""
+        names = self._served.names
+        filters = tuple(each for subject in subjects for each in names.filters(subject))
+        if len(filters) <= _MOST_FILTERS:
+            return filters
+        head, _, _ = filters[0].rpartition(".event.")
+        return names.filters(f"{head}.event.*")
 
     async def _separate(self, handler: Handler, found: StreamInfo, waited_since: float | None) -> Assigned:
         own = await self._find(self._own(handler.name))

@@ -15,6 +15,7 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.streams import events_config
+from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import Names
 from tests.support.probe import Probe, running
 
@@ -49,10 +50,10 @@ def reaction(event: type[Any], note: str, **options: Any) -> Any:
     return react(**options)(handle)
 
 
-def version(keyed: bool, **reactions: Any) -> type[Actor[Any]]:
-    """Return a version of the actor `guest` with these reactions."""
-    base = Actor[Keyed] if keyed else Actor
-    options = Options(retry=RetryPolicy(attempts=2, first=0.01))
+def version(partitions: int, **reactions: Any) -> type[Actor[Any]]:
+    """Return a version of the actor `guest` with these reactions. Without partitions, it has no state."""
+    base = Actor[Keyed] if partitions else Actor
+    options = Options(retry=RetryPolicy(attempts=2, first=0.01), partitions=partitions or 1)
     body = {"name": "guest", "options": options, "__module__": __name__, **reactions}
     return types.new_class("Guest", (base,), exec_body=lambda names: names.update(body))
 
@@ -63,8 +64,9 @@ def _clean() -> None:
     FAILING.clear()
 
 
-@pytest.fixture(params=[True, False], ids=["keyed", "stateless"])
-def keyed(request: pytest.FixtureRequest) -> bool:
+@pytest.fixture(params=[1, 4, 0], ids=["keyed", "partitioned", "stateless"])
+def partitions(request: pytest.FixtureRequest) -> int:
+    """The partitions of the actor; 0 for an actor without state."""
     return request.param
 
 
@@ -80,9 +82,9 @@ async def until_seen(system: Probe, name: str, *expected: str) -> None:
 
 @pytest.mark.parametrize("since", ["first", "new", "time"])
 async def test_a_reaction_that_is_added_later_begins_where_its_since_says(
-    nats_server: EmbeddedServer, namespace: str, keyed: bool, since: str
+    nats_server: EmbeddedServer, namespace: str, partitions: int, since: str
 ) -> None:
-    first = version(keyed, on_opened=reaction(Opened, "old"))
+    first = version(partitions, on_opened=reaction(Opened, "old"))
     async with serve(first, nats_server, namespace) as system:
         for number in range(3):
             await system.bus.emit(Closed("a", number))
@@ -94,7 +96,7 @@ async def test_a_reaction_that_is_added_later_begins_where_its_since_says(
     begin = time if since == "time" else since
     expected = {"first": ["a0", "a1", "a2"], "new": [], "time": ["a1", "a2"]}[since]
     later = version(
-        keyed,
+        partitions,
         on_opened=reaction(Opened, "old"),
         on_closed=reaction(Closed, "closed", since=begin),
         on_opened_too=reaction(Opened, "too", since=begin),
@@ -110,18 +112,18 @@ async def test_a_reaction_that_is_added_later_begins_where_its_since_says(
     assert SEEN["old"] == ["a0", "a1", "a2", "a3", "a4"]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_each_reaction_receives_each_event_once_whatever_versions_run(
     nats_server: EmbeddedServer, namespace: str, seed: int
 ) -> None:
     rng = random.Random(seed)
-    keyed = seed % 2 == 1
+    partitions = (0, 1, 4)[seed % 3]
     kinds = {"one": Opened, "two": Closed, "three": Opened, "four": Closed}
     emitted: dict[type[Any], list[str]] = {Opened: [], Closed: []}
     received: dict[str, list[str]] = {}
     for number in range(6):
         active = rng.sample(sorted(kinds), rng.randint(1, 4))
-        actor = version(keyed, **{f"on_{name}": reaction(kinds[name], name) for name in active})
+        actor = version(partitions, **{f"on_{name}": reaction(kinds[name], name) for name in active})
         async with serve(actor, nats_server, namespace) as system:
             for event in rng.choices([Opened, Closed], k=rng.randint(1, 4)):
                 key = rng.choice("ab")
@@ -139,30 +141,30 @@ async def test_each_reaction_receives_each_event_once_whatever_versions_run(
 
 
 async def test_a_renamed_method_keeps_its_place_under_the_former_name(
-    nats_server: EmbeddedServer, namespace: str, keyed: bool
+    nats_server: EmbeddedServer, namespace: str, partitions: int
 ) -> None:
-    async with serve(version(keyed, on_opened=reaction(Opened, "seen")), nats_server, namespace) as system:
+    async with serve(version(partitions, on_opened=reaction(Opened, "seen")), nats_server, namespace) as system:
         await system.bus.emit(Opened("a", 1))
         await until_seen(system, "seen", "a1")
-    renamed = version(keyed, greet=reaction(Opened, "seen", name="on_opened"))
+    renamed = version(partitions, greet=reaction(Opened, "seen", name="on_opened"))
     async with serve(renamed, nats_server, namespace) as system:
         await system.bus.emit(Opened("a", 2))
         await until_seen(system, "seen", "a1", "a2")
     with pytest.raises(DeclarationError, match="another reaction of 'guest' has the name 'on_opened'"):
-        version(keyed, greet=reaction(Opened, "x", name="on_opened"), on_opened=reaction(Closed, "y"))
+        version(partitions, greet=reaction(Opened, "x", name="on_opened"), on_opened=reaction(Closed, "y"))
 
 
 async def test_a_changed_since_is_a_warning_without_effect(
     nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     reactions = {"on_opened": reaction(Opened, "shared"), "on_closed": reaction(Closed, "own", since="new")}
-    async with serve(version(True, **reactions), nats_server, namespace) as system:
+    async with serve(version(1, **reactions), nats_server, namespace) as system:
         await system.bus.emit(Opened("a", 1))
         await system.bus.emit(Closed("a", 1))
         await until_seen(system, "shared", "a1")
         await until_seen(system, "own", "a1")
     reactions = {"on_opened": reaction(Opened, "shared", since="new"), "on_closed": reaction(Closed, "own")}
-    async with serve(version(True, **reactions), nats_server, namespace) as system:
+    async with serve(version(1, **reactions), nats_server, namespace) as system:
         await system.bus.emit(Opened("a", 2))
         await system.bus.emit(Closed("a", 2))
         await until_seen(system, "shared", "a1", "a2")
@@ -186,11 +188,12 @@ async def test_a_changed_since_is_a_warning_without_effect(
 
 
 async def test_a_reaction_of_its_own_has_dead_letters_positions_and_its_order(
-    nats_server: EmbeddedServer, namespace: str, keyed: bool
+    nats_server: EmbeddedServer, namespace: str, partitions: int
 ) -> None:
-    stream, durable = f"{namespace}-door-events", "guest@on_closed"
+    part = f"@p4-{partition_of('a', 4)}" if partitions == 4 else ""
+    stream, durable = f"{namespace}-door-events", f"guest{part}@on_closed"
     reactions = {"on_opened": reaction(Opened, "shared"), "on_closed": reaction(Closed, "own", since="new")}
-    actor = version(keyed, **reactions)
+    actor = version(partitions, **reactions)
     async with serve(actor, nats_server, namespace) as system:
         FAILING.add("own")
         await system.bus.emit(Closed("a", 1))
@@ -219,9 +222,32 @@ async def test_a_reaction_that_begins_with_new_events_keeps_those_that_come_befo
 ) -> None:
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + skew)  # the clock of the machine is ahead
-    actor = version(False, on_opened=reaction(Opened, "new", since="new"))
+    actor = version(0, on_opened=reaction(Opened, "new", since="new"))
     async with running(actor, url=nats_server.url, namespace=namespace, sources=()) as system:
         assert len([text for text in system.runner.warnings() if "on_opened" in text]) == 1
         await system.jetstream.ensure_stream(events_config(Names("door", namespace)))
         await system.bus.emit(Opened("a", 1))
         await until_seen(system, "new", "a1")
+
+
+async def test_a_consumer_of_many_types_of_events_has_few_filters(nats_server: EmbeddedServer, namespace: str) -> None:
+    kinds = [
+        types.new_class(f"Kind{number}", (Opened,), {"actor": "door", "key": "key", "naming": False})
+        for number in range(20)
+    ]
+    reactions = {f"on_{number}": reaction(kind, f"kind {number}") for number, kind in enumerate(kinds)}
+    async with serve(version(2, **reactions), nats_server, namespace) as system:
+        for number, kind in enumerate(kinds):
+            for key in "ab":
+                await system.bus.emit(kind(key, number))
+        await system.bus.emit(Closed("a", 99))  # Nobody reacts to it.
+        await system.until(lambda: all(len(SEEN.get(f"kind {number}", [])) == 2 for number in range(len(kinds))))
+
+        async def idle() -> bool:
+            found = await system.jetstream.consumers(f"{namespace}-door-events")
+            assert {each.name for each in found} == {"guest@p2-0", "guest@p2-1"}
+            assert all(len(each.config["filter_subjects"]) == 32 for each in found)
+            return all(each.num_ack_pending == each.num_pending == 0 for each in found)
+
+        await system.until(idle)
+    assert len(SEEN) == len(kinds)
