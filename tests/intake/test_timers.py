@@ -2,8 +2,10 @@
 
 import asyncio
 import re
+import signal
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,7 +31,11 @@ from runtime.storage.record import Kind, Outgoing, decode_record, encode_record
 from runtime.storage.schedules import timer_headers, timer_subject
 from runtime.testing import worker
 from runtime.wire import header_block
+from runtime.wire.buckets import Partition
+from runtime.wire.subjects import Names
+from tests.host.test_host import connected
 from tests.support.probe import Probe, running
+from tests.support.process import ROOT, running_command
 
 RANG: dict[str, list[float]] = defaultdict(list)
 """The Unix seconds at which the alarms of a key rang."""
@@ -545,3 +551,42 @@ async def test_a_stored_timer_runs_under_the_key_of_its_command(nats_server: Emb
         assert await notes(system, "mine") == []
         await system.bus.command(Call("k", later=True))
         await system.until(lambda: len(RANG["called k"]) == 2)
+
+
+async def test_timers_of_all_partitions_ring_once_after_a_kill(
+    nats_server: EmbeddedServer, namespace: str, tmp_path: Path
+) -> None:
+    """Timers are set for the own key, so each is in the stream and in the consumer of its partition."""
+    partitioned = {"bell": msgspec.structs.replace(Bells.options, partitions=8)}
+    target = ["run", "tests.intake.test_timers:Bells", "--nats", nats_server.url, "--namespace", namespace]
+    keys = [f"bell-{number}" for number in range(16)]
+    settings = tmp_path / "actorloom.toml"
+    settings.write_text("[actors.bell]\npartitions = 8\n")
+    arguments = [*target, "--config", str(settings), "--lease-ttl", "1"]
+    async with running_command(*arguments, cwd=ROOT) as first, connected(nats_server, namespace) as bus:
+        for key in keys:
+            await bus.command(SetAlarm(key, 0.0, "at once"))
+            await bus.command(SetAlarm(key, 1.0, "late", "late"))
+            await bus.command(SetAlarm(key, 60.0, "never", "never"))
+            await bus.command(SetAlarm(key, 60.0, "replaced", "next"))
+            await bus.command(SetAlarm(key, 1.0, "next", "next"))
+            await bus.command(CancelAlarm(key, "never"))
+        await bus.command(Every(keys[0], "@every 1s"))
+        first.signal(signal.SIGKILL)
+        await first.wait()
+        async with running(Bells, url=nats_server.url, namespace=namespace, options=partitioned, lease_ttl=1) as system:
+            for key in keys[1:]:
+                await until_notes(system, key, "at once", "late", "next")
+            await system.until(lambda: len(RANG[keys[0]]) >= 2)
+            await bus.command(CancelAlarm(keys[0], "often"))
+
+            async def none_stored() -> bool:
+                for number in range(8):
+                    names = Names("bell", namespace, Partition(8, number))
+                    for subjects in (names.timer("*", "*"), names.schedule("*", "*")):
+                        info = await system.jetstream.stream_info(names.turns_stream, subjects=subjects)
+                        if info.state.subjects:
+                            return False
+                return True
+
+            await system.until(none_stored)
