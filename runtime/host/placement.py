@@ -81,9 +81,13 @@ def place(
             held[holder].append(partition)
     room = _shares(held, partitions)
     placed: dict[int, str] = {}
+    takers = [member for member, mine in held.items() if len(mine) < room[member]]
     for member, mine in held.items():
         if len(mine) > room[member]:
-            mine.sort(key=lambda partition: _weight(member, partition), reverse=True)
+            # It keeps those first that no member with room can serve.
+            mine.sort(
+                key=lambda partition: (not _able(takers, partition, unable), _weight(member, partition)), reverse=True
+            )
         for partition in mine[: room[member]]:
             placed[partition] = member
         room[member] -= min(len(mine), room[member])
@@ -106,14 +110,19 @@ def _shares(held: Mapping[str, list[int]], partitions: int) -> dict[str, int]:
 
 def _choose(partition: int, room: Mapping[str, int], holder: str | None, unable: Mapping[str, Collection[int]]) -> str:
     """Return the member for a partition that its holder is not to keep, or that has none."""
-    open_to = [member for member in room if room[member] > 0 and partition not in unable.get(member, ())]
+    open_to = _able([member for member in room if room[member] > 0], partition, unable)
     if not open_to:
-        able = [member for member in room if partition not in unable.get(member, ())]
-        if holder in able:
+        able = _able(room, partition, unable)
+        if holder is not None and holder in able:
             return holder
         most = max((room[member] for member in able), default=0)
         open_to = [member for member in able if room[member] == most] or [each for each in room if room[each] > 0]
     return max(open_to, key=lambda member: _weight(member, partition))
+
+
+def _able(members: Collection[str], partition: int, unable: Mapping[str, Collection[int]]) -> Collection[str]:
+    """Return those of the members that can serve a partition."""
+    return [each for each in members if partition not in unable.get(each, ())] if unable else members
 
 
 @lru_cache(maxsize=1 << 16)
