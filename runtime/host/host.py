@@ -124,7 +124,7 @@ class Host:
             for each in (Partition(options.partitions, number) for number in range(options.partitions))
         ]
         """The owners of all partitions."""
-        self._members = Members(self.served, self.owners) if len(self.owners) > 1 else None
+        self._members = None if self._router is None else Members(self.served, self.owners, self._router.relays.lost)
         self._owned: list[int] | None = None
         """The partitions of this process as the log has them; None before it has any."""
         self._logging: asyncio.TimerHandle | None = None

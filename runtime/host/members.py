@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from runtime import clocks
@@ -61,14 +61,16 @@ class Members:
     Args:
         served: The actor, as one whole.
         owners: The owners of all partitions in this process.
+        on_lost: Called with each partition whose owner may have died.
     """
 
-    def __init__(self, served: Served, owners: Sequence[Owner]) -> None:
+    def __init__(self, served: Served, owners: Sequence[Owner], on_lost: Callable[[int], None]) -> None:
         self._served = served
         self._owners = owners
         self._prefix = f"$KV.{served.names.lease_bucket}.{served.name}."
         self._stream = bucket_config(served.names.lease_bucket, served.replicas)
         self._view = View(served.name, served.holder, len(owners), math.ceil(served.lease_ttl))
+        self._view.on_lost = on_lost
         self._announced: Member | None = None
         """What this process has said last; None before it said anything, and after it has left."""
         self._announced_at = 0.0

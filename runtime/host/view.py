@@ -5,6 +5,7 @@ by the clock of this process, which goes on while the machine is suspended.
 """
 
 import logging
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from runtime import clocks
@@ -39,6 +40,8 @@ class View:
     def __init__(self, actor: str, name: str, partitions: int, ttl: float) -> None:
         self.noted: set[str] = set()
         """The keys of the entries that were noted since the caller has last cleared this."""
+        self.on_lost: Callable[[int], None] = lambda number: None
+        """Called with each partition whose holder has not released it and is its holder no more: it may have died."""
         self._actor = actor
         self._name = name
         self._partitions = partitions
@@ -76,7 +79,9 @@ class View:
     def holders(self, mine: set[int]) -> dict[int, str]:
         """Return the holder of each partition that has one. `mine` are those that this process holds now, as it knows best."""
         now = clocks.elapsed()
-        self._holders = {number: each for number, each in self._holders.items() if each.expires > now}
+        for number in [number for number, each in self._holders.items() if each.expires <= now]:
+            del self._holders[number]
+            self.on_lost(number)
         found = {number: each.name for number, each in self._holders.items() if each.name != self._name}
         found.update(dict.fromkeys(mine, self._name))
         for number in range(self._partitions):
@@ -116,6 +121,8 @@ class View:
     def _note_holder(self, number: int, headers: bytes | None, payload: bytes) -> bool:
         known = self._holders.get(number)
         holder = value_holder(payload) if payload else None
+        if known is not None and known.name != holder and not is_removal(headers):
+            self.on_lost(number)
         if holder is None:
             self._holders.pop(number, None)
         else:

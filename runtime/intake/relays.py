@@ -111,10 +111,13 @@ class Relays:
                 await self._idle.wait()
         except TimeoutError:
             for number in range(len(self._in_flight)):
-                self.fail(number, "the service is stopping")
+                self._abandon(number, "the service is stopping")
 
-    def fail(self, number: int, reason: str) -> None:
-        """Answer the requests to a partition whose owner has ended: their outcome is unknown."""
+    def lost(self, number: int) -> None:
+        """Answer the requests to a partition whose owner may have died: their outcome is unknown."""
+        self._abandon(number, "the owner of its partition may have died")
+
+    def _abandon(self, number: int, reason: str) -> None:
         for relay in list(self._in_flight[number]):
             self._end(relay, number)
             self._refuse(relay, DeadlineExceeded(f"{relay.subject}: the outcome is unknown: {reason}"))

@@ -3,18 +3,18 @@
 import asyncio
 import json
 import logging
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import msgspec
 import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from runtime import Accepted, Actor, Command, NotDelivered, Options, Query, command, new_key, query
+from runtime import NotDelivered, Options
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.bus import Bus
 from runtime.errors import CircuitOpen
@@ -23,89 +23,9 @@ from runtime.telemetry import semconv
 from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import key_token
 from tests.support.handlers import gate
+from tests.support.notes import PARTITIONS, CopyNote, Desk, Notes, WriteNote
 from tests.support.probe import Probe, running
-
-
-class Note(msgspec.Struct, frozen=True):
-    text: str
-
-
-class WriteNote(Command[int], actor="notes", key="name"):
-    name: str
-    text: str = ""
-
-
-class HoldNote(Command[str], actor="notes", key="name"):
-    name: str
-
-
-class OpenNote(Command[str], actor="notes", key=new_key):
-    text: str = ""
-
-
-class KeepNote(Command[Accepted], actor="notes", key=new_key):
-    text: str = ""
-
-
-class GetNote(Query[str], actor="notes", key="name"):
-    name: str
-    size: int = 0
-
-
-class AskSize(Query[int], actor="notes"):
-    text: str = ""
-
-
-class CopyNote(Command[str], actor="desk", key="name"):
-    name: str
-    by: str = "query"
-
-
-class Notes(Actor[Note]):
-    name = "notes"
-
-    @command
-    async def write_note(self, message: WriteNote) -> int:
-        self.state = Note(message.text)
-        return len(message.text)
-
-    @command
-    async def hold_note(self, message: HoldNote) -> str:
-        await gate(message.name).wait()
-        self.state = Note("held")
-        return self.key
-
-    @command
-    async def open_note(self, message: OpenNote) -> str:
-        self.state = Note(message.text)
-        return self.key
-
-    @command(accept=True)
-    async def keep_note(self, message: KeepNote) -> None:
-        self.state = Note(message.text)
-
-    @query
-    async def get_note(self, message: GetNote) -> str:
-        return (self.state.text if self.state else "") + "x" * message.size
-
-    @query
-    async def ask_size(self, message: AskSize) -> int:
-        return len(message.text)
-
-
-class Desk(Actor[Note]):
-    name = "desk"
-
-    @command
-    async def copy_note(self, message: CopyNote) -> str:
-        await gate(message.name).wait()
-        await self.query(AskSize())
-        self.state = Note(await self.query(GetNote(message.by)))
-        return self.state.text
-
-
-PARTITIONS = 4
-OPTIONS = {"notes": Options(partitions=PARTITIONS)}
+from tests.support.process import ROOT, running_command
 
 
 class Service:
@@ -135,19 +55,20 @@ def keys_of(numbers: set[int], word: str = "key", partitions: int = PARTITIONS) 
 
 
 @asynccontextmanager
-async def service(server: EmbeddedServer, namespace: str, count: int = 2, **options: Any) -> AsyncIterator[Service]:
+async def service(
+    server: EmbeddedServer, namespace: str, count: int = 2, share: int = 0, **options: Any
+) -> AsyncIterator[Service]:
     """Run members of the actor in this process, each with a connection of its own, and wait until each owns its share."""
-    settings: dict[str, Any] = {"options": OPTIONS, **options}
     async with AsyncExitStack() as stack:
         client = await nats.connect(server.url)
         stack.push_async_callback(client.close)
         members = [
-            await stack.enter_async_context(running(Notes, url=server.url, namespace=namespace, **settings))
+            await stack.enter_async_context(running(Notes, url=server.url, namespace=namespace, **options))
             for _ in range(count)
         ]
         found = Service(client, namespace, members)
-        partitions = settings["options"]["notes"].partitions
-        await members[0].until(lambda: all(len(found.owned(i)) == partitions // count for i in range(count)))
+        partitions = len(members[0]._host("notes").owners)
+        await members[0].until(lambda: all(len(found.owned(i)) == (share or partitions // count) for i in range(count)))
         yield found
 
 
@@ -323,10 +244,7 @@ async def test_handlers_of_a_process_that_drains_still_ask_their_own_actor(
     async with AsyncExitStack() as stack:
         client = await nats.connect(nats_server.url)
         stack.push_async_callback(client.close)
-        options = {**OPTIONS, "desk": Options(partitions=2)}
-        member = await stack.enter_async_context(
-            running(Notes, Desk, url=nats_server.url, namespace=namespace, options=options)
-        )
+        member = await stack.enter_async_context(running(Notes, Desk, url=nats_server.url, namespace=namespace))
         for name in names:
             await member.bus.command(WriteNote(name, "text"))
         copies = [asyncio.ensure_future(member.bus.command(CopyNote(name, name))) for name in names]
@@ -342,3 +260,27 @@ async def test_handlers_of_a_process_that_drains_still_ask_their_own_actor(
         for name in names:
             gate(name).set()
         assert await asyncio.gather(*copies) == ["text", "text"]
+
+
+async def test_the_outcome_is_unknown_as_soon_as_the_owner_is_known_to_be_dead(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    flags = ("--nats", nats_server.url, "--namespace", namespace, "--lease-ttl", "1")
+    async with (
+        running_command("run", "tests.support.notes:Notes", *flags, cwd=ROOT) as process,
+        service(nats_server, namespace, 1, lease_ttl=1.0, share=2) as found,
+    ):
+        [member] = found.members
+        mine, relays = found.owned(0), member._host("notes")._router.relays
+        keys = keys_of(set(range(PARTITIONS)) - mine, f"{namespace}-")
+        asked = [asyncio.ensure_future(found.ask("command.hold_note", name=key)) for key in keys]
+        await member.until(lambda: len(relays))
+        process.signal(signal.SIGKILL)
+        # No request had a deadline, and one that the dead process itself was to relay gets no answer.
+        await member.until(lambda: not len(relays))
+        await member.connection.flush()
+        done, _ = await asyncio.wait(asked, timeout=0.2)
+        assert done and {error_of(each.result()) for each in done} == {(408, "DeadlineExceeded", None)}
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
