@@ -11,7 +11,7 @@ from typing import Any
 
 from runtime import clocks
 from runtime.host.drain import Drain
-from runtime.host.members import Members
+from runtime.host.view import View
 from runtime.intake.durables import Durables
 from runtime.intake.event_work import EventWork
 from runtime.nats.jetstream.client import JetStream
@@ -132,10 +132,10 @@ def _owns() -> None:
 def _membership() -> None:
     """A process believes that it is the only member of a partitioned actor, and wants all partitions."""
 
-    def alive(self: Members) -> list[str]:
+    def members(self: View) -> list[str]:
         return []
 
-    _replace(Members, "_alive", alive)
+    _replace(View, "members", members)
 
 
 def _timer_check() -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from tests.chaos.bank_cell import BankCell, open_bank
 from tests.chaos.cell import Result, Setting, timed
+from tests.chaos.depositors import Crowd
 from tests.chaos.fleet import Worker, paused
 from tests.chaos.namespaces import Namespace, unavailable
 from tests.chaos.scenarios.bank import LOAD, observe
@@ -65,7 +66,8 @@ async def partitions_churn(setting: Setting) -> Result:
 async def partitions_rolling(setting: Setting) -> Result:
     """Each of four members is replaced in turn, twice: no command fails, and no moved partition waits for long."""
     result = Result("partitions-rolling", setting.seed)
-    async with open_bank(setting, result, "rolling", banks=[{}] * 4, partitions=PARTITIONS) as bank:
+    crowd = Crowd(hasty=0)  # who would give up after 0.3 s
+    async with open_bank(setting, result, "rolling", crowd=crowd, banks=[{}] * 4, partitions=PARTITIONS) as bank:
         for worker in list(bank.banks):
             await worker.ready()
         unknown = bank.history.unknown
