@@ -10,7 +10,7 @@ BENCH_STAMP := .venv/.set-up-bench
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 CODE := runtime actors examples bench tests
 PRESENT = $(wildcard $(CODE))
-TEXTS := docs deploy constraints/build.in .ci .github .pre-commit-config.yaml Makefile Dockerfile compose.yaml pyproject.toml $(wildcard *.md)
+TEXTS := docs deploy constraints/build.in constraints/manifests.in .ci .github .pre-commit-config.yaml Makefile Dockerfile compose.yaml pyproject.toml $(wildcard *.md)
 
 ##@ Start here
 .PHONY: help
@@ -45,7 +45,7 @@ chaos: $(STAMP) ## Kill, pause and disconnect processes, and account for every e
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: check
-check: check-format check-lint check-spelling check-types check-docker test ## Check format, lint, spelling, types and the Dockerfile, and run all tests; CI runs this target
+check: check-format check-lint check-spelling check-types check-docker check-manifests test ## Check format, lint, spelling, types, the Dockerfile and the manifests, and run all tests; CI runs this target
 
 .PHONY: check-format
 check-format: $(STAMP) ## Check the format
@@ -72,6 +72,18 @@ check-types: $(STAMP) ## Run basedpyright and mypy, both strict, over runtime (b
 check-docker: $(STAMP) ## Run hadolint
 	@echo '· Dockerfile'
 	@$(BIN)/hadolint Dockerfile
+
+# In an environment of its own: the schemas of Kubernetes take 140 MB.
+MANIFEST_STAMP := .cache/manifests/stamp
+$(MANIFEST_STAMP): constraints/manifests.txt
+	@$(find-python); echo '· packages of constraints/manifests.txt'; "$$python" -m venv .cache/manifests
+	@.cache/manifests/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: check-manifests
+check-manifests: $(MANIFEST_STAMP) ## Run kubernetes-validate over deploy/kubernetes, without the objects of KEDA
+	@echo '· manifests'
+	@.cache/manifests/bin/kubernetes-validate --quiet --strict deploy/kubernetes/actor.yaml
 
 .PHONY: format
 format: $(STAMP) ## Format the code and apply the automatic fixes of ruff
@@ -113,6 +125,7 @@ lock: ## Resolve the versions in constraints/ within the ranges of pyproject.tom
 	@$(call compile,run.txt,--extra uvloop --constraint constraints/dev.txt pyproject.toml)
 	@$(call compile,bench.txt,--extra bench --constraint constraints/dev.txt pyproject.toml)
 	@$(call compile,build.txt,--constraint constraints/dev.txt constraints/build.in)
+	@$(call compile,manifests.txt,--constraint constraints/dev.txt constraints/manifests.in)
 
 .PHONY: clean
 clean: ## Remove .venv, caches and build output

@@ -23,7 +23,7 @@ NATS = pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/driving.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 @pytest.mark.parametrize("stand_in", [True, pytest.param(False, marks=NATS)], ids=["stand-in", "nats"])
 async def test_the_commands_of_a_page_print_its_outputs(page: str, stand_in: bool, tmp_path: Path) -> None:
     home = tmp_path / "home"
