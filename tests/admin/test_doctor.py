@@ -282,7 +282,7 @@ async def test_a_partitioned_service_is_shown_and_checked_by_partition(
             run_command("doctor", *where, "--no-probe", cwd=tmp_path),
         )
         (service,) = msgspec.json.decode(listed.out)
-        holder = system.runner.hosts[0].holder
+        holder = system.holder("books")
         partitions = {
             "count": 4, "owners": {holder: [0, 1, 2, 3]}, "unowned": [], "members": [holder], "standbys": []
         }  # fmt: skip

@@ -82,6 +82,10 @@ class Probe(testing.System):
         restarts.extend([time.monotonic()] * (restarts.maxlen or 0))
         self.crash(actor)
 
+    def holder(self, actor: str) -> str:
+        """Return the name of this process as an owner of keys."""
+        return self._host(actor).holder
+
     def is_standby(self, actor: str) -> bool:
         """Return whether this process waits for the keys of `actor`."""
         return self._host(actor).standby
