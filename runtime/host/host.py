@@ -40,6 +40,8 @@ logger = logging.getLogger("actorloom.host")
 
 _LAYOUT_LOOK = 0.05
 """Seconds between two looks whether another process has stored the layout, in a process that waits to do so."""
+_STARTS = 16
+"""Partitions that start at the same time. Each reads its records, and asks the server for its streams and consumers."""
 _QUIET = 0.5
 """Seconds without a change after which the partitions of this process are logged, although it waits for others."""
 
@@ -119,8 +121,9 @@ class Host:
         split = options.partitions > 1 and bool(actor.indexes)
         lists = MergedLists(self.served, self._list_endpoint) if split else None
         self._router = Router(self.served, self._endpoint) if options.partitions > 1 else None
+        starting = asyncio.Semaphore(_STARTS)
         self.owners = [
-            Owner(self.served, each, self._check_layout, self._wait_idle, self._note, lists, self._router)
+            Owner(self.served, each, self._check_layout, starting, self._wait_idle, self._note, lists, self._router)
             for each in (Partition(options.partitions, number) for number in range(options.partitions))
         ]
         """The owners of all partitions."""

@@ -45,6 +45,7 @@ class Owner:
         served: The actor of the host, as one whole.
         partition: The partition.
         check: Called with the lease held, before anything is read. Raises if the keys are not stored in such partitions.
+        starting: Held while the parts of an ownership start, so that few of them do so at the same time.
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
         on_change: Called after `ready`, `standby` or `wanted` has changed.
         lists: The lists over all partitions of the actor; None if it has one, or declares no index.
@@ -56,6 +57,7 @@ class Owner:
         served: Served,
         partition: Partition,
         check: Callable[[], Awaitable[None]],
+        starting: asyncio.Semaphore,
         wait_idle: Callable[["Owner", bool], Awaitable[None]],
         on_change: Callable[[], None],
         lists: Lists | None = None,
@@ -76,6 +78,7 @@ class Owner:
         """Whether this process has the lease, and has not begun to give the partition up."""
         self.restarts = Restarts(self.served.label)
         self._check = check
+        self._starting = starting
         self._wait_idle = wait_idle
         self._on_change = on_change
         self._lists = lists
@@ -177,7 +180,7 @@ class Owner:
                 self._router,
             )
             self._failure = asyncio.get_running_loop().create_future()
-            if not await self._unless_draining(serving.start()):
+            if not await self._unless_draining(self._start(serving)):
                 return
             self._serving = serving
             self.restarts.forget()
@@ -202,6 +205,10 @@ class Owner:
                 if serving is not None:
                     self._left = [each for each in self._left if not each.done()]
                     self._left.append(asyncio.ensure_future(serving.end_left()))
+
+    async def _start(self, serving: Serving) -> None:
+        async with self._starting:
+            await serving.start()
 
     async def _wait_for_end(self, lease: Lease) -> ActorError | TimeoutError | None:
         """Wait for the end of the ownership. Return the failure, or None for a drain."""
