@@ -258,7 +258,7 @@ class Serving:
         """Return the committed state of each key token, for a page of a list; None for an unreadable record."""
         codec = self.served.actor.state_codec
         assert codec is not None, "an actor with indexes has a state"
-        return [codec.copy(state) for state in await latest_states(self.turns.keys, tokens)]
+        return [codec.copy(state) for state in await latest_states(self.turns, tokens)]
 
     def _follow_successor(self, follow: bool) -> None:
         """Make lists contain what a successor stores from now on, or no longer do so."""

@@ -22,7 +22,6 @@ from runtime.storage.index import Indexes
 from runtime.storage.listing import MAX_PAGE, Position, Selection, StoredPosition
 from runtime.storage.record import Unreadable
 from runtime.telemetry import finish, semconv
-from runtime.turns.keys import Keys
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.codec import UNDECODABLE, encode, explain
@@ -122,7 +121,7 @@ class ListEndpoint:
             NotDelivered: The keys are not owned any more, a key is in another partition, or the stream does not answer.
             CodecError: A token is not that of a key.
         """
-        states = await latest_states(self._turns.keys, tokens)
+        states = await latest_states(self._turns, tokens)
         self._check_owned()
         return states
 
@@ -210,13 +209,15 @@ class ListEndpoint:
             logger.warning("%s: a reply could not be sent: %s", self._subject, unsent)
 
 
-async def latest_states(keys: Keys, tokens: list[str]) -> list[Any]:
+async def latest_states(turns: Turns, tokens: list[str]) -> list[Any]:
     """Return the committed state of each key token, for a page of a list; None for an unreadable record.
 
     Raises:
         NotDelivered: The stream does not answer, or a key is in another partition.
         CodecError: A token is not that of a key.
     """
+
+    keys = turns.keys
 
     async def state(token: str) -> Any:
         entry = keys.use(token_key(token))

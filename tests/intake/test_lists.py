@@ -15,7 +15,6 @@ import pytest
 
 from runtime import Actor, Command, Index, InvalidMessage, NotDelivered, Options, Query, command, query
 from runtime.client.bus import Bus
-from runtime.clocks import elapsed
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.intake.lists import Part, merge
@@ -331,17 +330,16 @@ async def test_a_missing_partition_is_an_error_and_no_shorter_list(nats_server: 
         await asyncio.gather(*(bus.command(Put(name, Item(name))) for name in names))
         gone = second.served
         await second.runner.connection.close()
-        merged = first.host.owners[0]._lists
-        assert merged is not None
         with pytest.raises(NotDelivered) as raised:
-            await merged.page({}, None, 1000, None)
+            await bus.query(ListItems(limit=1000))
+        assert raised.value.code == 503
         assert str(raised.value) in {f"items: list: partition {n} does not answer: no process owns it" for n in gone}
         silent = [
             await bus.connection.subscribe(f"{namespace}.items.list.{number}", lambda *_: None) for number in gone
         ]
         await bus.connection.flush()
         with pytest.raises(NotDelivered, match=r"partition \d does not answer: no answer in time"):
-            await merged.page({}, None, 1000, None, deadline=elapsed() + 1)
+            await bus.query(ListItems(limit=1000), timeout=1)
         for each in silent:
             each.unsubscribe()
         await until(lambda: len(first.served) == 8)
