@@ -3,9 +3,9 @@
 Used from outside:
 
 - `bus`: `Bus`, the client with message classes, and `connect` for plain programs.
+- `sender`: the attempts at one request, and for how long they are repeated.
 - `raw`: `RawClient`, which sends names and bytes, for tools and gateways.
 - `no_reply`: the error for a missing reply.
 
-The other modules are internal: `sender` (the attempts at one request), `route` (a prepared message type) and `breaker` (circuit
-breaker and retry budget).
+The other modules are internal: `route` (a prepared message type) and `breaker` (circuit breaker and retry budget).
 """
