@@ -155,8 +155,6 @@ class ListEndpoint:
         """Answer a request. Never raises, except for a cancellation."""
         try:
             payload = await self._payload(request)
-            self._served.connection.respond(reply, payload)
-            span.end()
         except asyncio.CancelledError:
             self._refuse(reply, span, NotDelivered(f"{self._subject}: the service is stopping"))
             raise
@@ -166,6 +164,9 @@ class ListEndpoint:
             if not isinstance(error, RequestError):
                 log_fault(logger, "%s failed", self._subject, error=error)
             self._refuse(reply, span, error)
+        else:
+            self._respond(reply, payload, None)
+            span.end()
 
     async def _payload(self, request: ListRequest) -> bytes:
         """Return the answer to a request.
@@ -203,6 +204,10 @@ class ListEndpoint:
         body = error_body(error, self._subject)
         finish(span, body.code, body.kind, body.message)
         block, payload = error_reply(body)
+        self._respond(reply, payload, block)
+
+    def _respond(self, reply: bytes, payload: bytes, block: bytes | None) -> None:
+        """Send an answer. If it cannot be sent, whoever asked waits for its deadline, or asks again."""
         try:
             self._served.connection.respond(reply, payload, block)
         except PublishError as unsent:
