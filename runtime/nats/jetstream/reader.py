@@ -66,11 +66,11 @@ async def read(
                     silent_since = loop.time()
                     if seen >= end:
                         return
-        if loop.time() - silent_since > jetstream.timeout:
+        last = await jetstream.get_last(stream, subject_filter)
+        if last is not None and last.sequence > seen and loop.time() - silent_since > jetstream.timeout:
             raise TimeoutError(
                 f"stream {stream}: no message on {subject_filter} arrived after sequence {seen} of {end}"
             )
-        last = await jetstream.get_last(stream, subject_filter)
         await asyncio.sleep(_PAUSE if last is not None and last.sequence > seen else 0)
 
 

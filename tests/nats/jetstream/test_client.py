@@ -16,7 +16,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND, ConsumerConfig, StreamConfig
 from runtime.nats.jetstream.delivery import ack_fields
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ApiError, ErrorCode, StreamConflict, WrongSequence
-from runtime.nats.jetstream.responses import SequencePair
+from runtime.nats.jetstream.responses import ConsumerInfo, SequencePair
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
 from tests.chaos.servers import Servers
@@ -313,6 +313,21 @@ async def test_a_read_ends_at_the_last_message_at_its_begin(jetstream: JetStream
     assert [stored async for stored in jetstream.read(stream, f"{stream}.*", start_sequence=9999)] == []
     with pytest.raises(ApiError, match="stream not found"):
         await anext(jetstream.read("no-such-stream", "a"))
+
+
+async def test_a_read_ends_if_the_last_message_expires_before_it_is_pulled(connection: Connection, stream: str) -> None:
+    class Expiring(JetStream):
+        async def ensure_consumer(
+            self, stream: str, config: ConsumerConfig, timeout: float | None = None
+        ) -> ConsumerInfo:
+            info = await super().ensure_consumer(stream, config, timeout)
+            assert info.num_pending == 1
+            await self.delete_message(stream, 1)
+            return info
+
+    jetstream = Expiring(connection, timeout=0.2)
+    await jetstream.publish(f"{stream}.a", b"", timeout=5.0)
+    assert [stored async for stored in jetstream.read(stream, f"{stream}.a")] == []
 
 
 async def test_a_read_of_the_newest_message_of_each_subject(jetstream: JetStream, stream: str) -> None:
