@@ -1,6 +1,6 @@
-"""Inspects running services and their NATS server from outside: discovery and the doctor.
+"""Inspects running services and their NATS server from outside, and changes how the keys of a stopped actor are stored.
 
-Other rooms may use `discovery` (finds services and their operations), `ownership` (who owns which partition) and `doctor`
-(checks a server and its services).
+Other rooms may use `discovery` (finds services and their operations), `ownership` (who owns which partition), `doctor`
+(checks a server and its services) and `repartition` (stores the keys of an actor in another number of partitions).
 This room needs no part of a running actor: it uses the names, streams and contracts that the actors themselves use.
 """

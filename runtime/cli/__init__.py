@@ -33,6 +33,7 @@ _COMMANDS: Final = {
     "graph": "Draw the events between services as a graph.",
     "health": "Check that services answer.",
     "dlq": "List, show, redrive or drop dead letters.",
+    "repartition": "Store the keys of a stopped actor in another number of partitions.",
     "doctor": "Check the NATS server and the services for problems and risks.",
     "config": "Show the settings and their origins.",
     "demo": "Run the shop and take one order through it.",

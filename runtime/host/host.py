@@ -27,8 +27,10 @@ from runtime.intake.router import Router
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import is_passing
+from runtime.nats.lease import Lease
 from runtime.options import Options
 from runtime.storage.layout import Layouts
+from runtime.storage.leftovers import Leftovers
 from runtime.storage.streams import Streams
 from runtime.telemetry import Tracing, semconv
 from runtime.telemetry.bursts import Bursts
@@ -326,8 +328,22 @@ class Host:
                     await release(lease, settled=True)
         await self._layouts.create_streams(partitions)
 
-    async def _check_layout(self) -> None:
-        await self._layouts.require(self.served.options.partitions)
+    async def _check_layout(self, partition: Partition, lease: Lease) -> None:
+        """Check that the keys are stored in such partitions, and finish the end of a repartition whose tool has died."""
+        layout = await self._layouts.require(partition.total)
+        if not layout.before:
+            return
+        leftovers = Leftovers(self.served.jetstream, self.names, layout.before)
+        moved = await leftovers.move(partition, lease.held)
+        logger.info("%s: %d timers are moved from the %d partitions of before", self.name, moved, layout.before)
+        try:
+            await leftovers.clear()
+        except (ActorError, TimeoutError) as error:
+            logger.warning(
+                "%s: the streams of before a repartition are not deleted: %s: run `actorloom repartition %s %d` with the actor "
+                "stopped",
+                self.name, error, self.name, partition.total,
+            )  # fmt: skip
 
     async def _run_owners(self) -> None:
         """Run all owners until they have drained, or the first one has failed for good."""

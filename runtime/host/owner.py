@@ -44,7 +44,8 @@ class Owner:
     Args:
         served: The actor of the host, as one whole.
         partition: The partition.
-        check: Called with the lease held, before anything is read. Raises if the keys are not stored in such partitions.
+        check: Called with the partition and its lease, held, before anything is read. Raises if the keys are not stored in such
+            partitions.
         starting: Held while the parts of an ownership start, so that few of them do so at the same time.
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
         on_change: Called after `ready`, `standby` or `wanted` has changed.
@@ -56,7 +57,7 @@ class Owner:
         self,
         served: Served,
         partition: Partition,
-        check: Callable[[], Awaitable[None]],
+        check: Callable[[Partition, Lease], Awaitable[None]],
         starting: asyncio.Semaphore,
         wait_idle: Callable[["Owner", bool], Awaitable[None]],
         on_change: Callable[[], None],
@@ -171,7 +172,7 @@ class Owner:
                 if not await self._unless_draining(acquire_in_standby(self.served, lease)):
                     return
                 self.holds = True
-                await self._check()
+                await self._check(self.partition, lease)
             serving = Serving(
                 self.served,
                 lease if keyed else None,

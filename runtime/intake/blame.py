@@ -43,7 +43,7 @@ def succeed(
         survived: Returns whether a process has survived an ownership of its own.
         attempts: Attempts that the handlers allow; if they differ, the smallest number.
     """
-    kept = msgspec.structs.replace(position, deaths=known.deaths, used=known.used)
+    kept = msgspec.structs.replace(position, deaths=known.deaths, used=known.used, finished=known.finished)
     kept = take_back(kept, survived)
     if not known.owner or delivered <= position.floor or survived(known.owner, known.ownership):
         return pruned(kept)
@@ -85,6 +85,7 @@ def pruned(position: ConsumerPosition) -> ConsumerPosition:
             for death in deaths
         ),
         used=tuple((sequence, count) for sequence, count in used.items() if sequence > floor),
+        finished=position.finished if max(position.finished, default=0) > floor else (),
     )
 
 

@@ -26,6 +26,7 @@ from runtime.errors import ActorError
 from runtime.intake.assignment import Assignment
 from runtime.intake.blame import used_attempts
 from runtime.intake.durables import Durables
+from runtime.intake.finished import unfinished
 from runtime.intake.hand_on import HandOn
 from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
@@ -222,7 +223,7 @@ class Consumers:
             served.jetstream,
             stream,
             durable,
-            self._receiver(reactions, durable, position),
+            unfinished(position, self._receiver(reactions, durable, position)),
             limit=served.options.in_hand,
             max_parked=served.options.parked,
             exclusive=served.keyed,

@@ -139,7 +139,7 @@ class Durables:
         position = self._position(stream, info)
         known = self.positions.get(stream, durable)
         if self._served.keyed and known is not None:
-            position = msgspec.structs.replace(position, deaths=known.deaths, used=known.used)
+            position = msgspec.structs.replace(position, deaths=known.deaths, used=known.used, finished=known.finished)
             position = exited(position, exits)
         await self.positions.save(stream, durable, position)
 

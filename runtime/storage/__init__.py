@@ -4,6 +4,8 @@ Used from outside:
 
 - `streams`: the configuration of an actor's streams, their creation and check, and the names of consumers.
 - `layout`: in how many partitions the keys of an actor are stored.
+- `record_streams`: opens, closes and deletes the streams of a layout.
+- `leftovers`: moves the timers of a former layout, and deletes its streams and consumers.
 - `record` and `state`: the stored form of a key, and the decoder of its state.
 - `unreadable`: logs the stored messages that cannot be read.
 - `key`: `StoredKey`, the stored half of a key in memory.

@@ -7,6 +7,9 @@ stored one does not start.
 The first layout is stored by a process that holds the lease of partition 0, which is also the lease of an actor that is one
 whole. So no process can serve the actor as one whole meanwhile. The streams of all partitions are created after that, and
 before the dead-letter stream of the actor. So if the dead-letter stream exists, a missing stream means that state is lost.
+
+A repartition stores a layout three times (`runtime.admin.repartition`): as it begins, with `Layout.to`, which no process
+starts on; as it switches, with `Layout.before`; and without both, as soon as nothing is left in the streams of before.
 """
 
 from typing import Final
@@ -37,6 +40,14 @@ class Layout(msgspec.Struct, frozen=True, omit_defaults=True):
     """The number of partitions."""
     before: int = 0
     """The number of partitions before, as long as something in their streams is still to be moved; 0 if there is nothing."""
+    to: int = 0
+    """The number of partitions of a repartition that has begun, and has not switched yet; 0 if none has."""
+    above: int = 0
+    """The highest sequence that the stream of any partition has ever had before this layout.
+
+    A stream of a partition that is created again begins above it. So a commit of a former owner, which carries a sequence of
+    the stream before, is refused however late it arrives.
+    """
     format: int = _FORMAT
 
 
@@ -82,8 +93,18 @@ class Layouts:
         return layout, stored.sequence
 
     async def require(self, partitions: int) -> Layout:
-        """Return the stored layout. Raises `WrongLayout` if it has another number of partitions, or the errors of `read`."""
+        """Return the stored layout. Raises the errors of `read`.
+
+        Raises:
+            WrongLayout: The layout has another number of partitions, or a repartition was not finished.
+        """
         layout, _ = await self.read()
+        if layout.to:
+            actor, stored = self._names.actor, layout.partitions
+            raise WrongLayout(
+                f"{actor}: a repartition from {_number(stored)} to {_number(layout.to)} was not finished: run `actorloom "
+                f"repartition {actor} {layout.to}` again, or `actorloom repartition {actor} {stored}` to undo it"
+            )
         if layout.partitions != partitions:
             actor, stored = self._names.actor, layout.partitions
             raise WrongLayout(
@@ -125,8 +146,8 @@ class Layouts:
                 await self.store(Layout(partitions), 0)
         await self.require(partitions)
 
-    async def store(self, layout: Layout, sequence: int) -> None:
-        """Store a layout, if the stored one still has the given sequence.
+    async def store(self, layout: Layout, sequence: int) -> int:
+        """Store a layout, if the stored one still has the given sequence. Return the sequence of the new one.
 
         Raises:
             WrongLayout: Another process has stored a layout meanwhile.
@@ -136,9 +157,10 @@ class Layouts:
             header_block.START + header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % sequence) + header_block.END
         )
         try:
-            await self._jetstream.publish(self._names.layout(), msgspec.json.encode(layout), headers=headers)
+            ack = await self._jetstream.publish(self._names.layout(), msgspec.json.encode(layout), headers=headers)
         except WrongSequence:
             raise WrongLayout(f"{self._names.actor}: another process has changed the layout") from None
+        return ack.sequence
 
     async def create_streams(self, partitions: int) -> None:
         """Create the streams of all partitions, unless the actor has run. Raises the errors of `ensure_stream`."""

@@ -73,6 +73,12 @@ class ConsumerPosition(msgspec.Struct, frozen=True):
     """The deaths of earlier owners, oldest first, until the events are done that were in hand then."""
     used: tuple[tuple[int, int], ...] = ()
     """Events that have certainly ended their process, each with the attempts that it has used; without those in `deaths`."""
+    finished: tuple[int, ...] = ()
+    """By bucket, the stream sequence up to which a former consumer has finished all events.
+
+    Empty unless partitions were joined. The new consumer begins where the last of them was, and the ids of events that the
+    others have finished may be forgotten already.
+    """
 
     @property
     def last_in_hand(self) -> int:

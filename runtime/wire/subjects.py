@@ -43,6 +43,8 @@ With an actor ``query`` in a namespace, a permission on ``*.query.>`` would perm
 
 _PARTITION = re.compile(r"p(\d{1,2})-(\d{1,2})")
 _NAME = re.compile(r"(?!p\d+-\d+\Z)[a-z][a-z0-9_-]*\Z")
+_PART = re.compile(r"@p\d+-\d+(@|\Z)").match
+"""Match what follows the name of an actor in that of a consumer of one of its partitions."""
 _VERSION = re.compile(
     r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
     r"(-(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*))*)?"
@@ -234,6 +236,17 @@ class Names:
             self.durable += f"@{part}"
             self.redrive_durable += f"@{part}"
 
+    def consumer_suffix(self, stream: str, durable: str) -> str | None:
+        """Return what follows the name of this partition in that of a consumer: ``@on_paid``, or "" for the shared one.
+
+        None if it is no consumer of this partition on the events stream of an actor, or on the dead-letter stream of this one.
+        """
+        name = self.redrive_durable if stream == self.dead_stream else self.durable
+        suffix = durable.removeprefix(name)
+        if not durable.startswith(name) or (suffix and (suffix[0] != "@" or _PART(suffix) is not None)):
+            return None
+        return suffix
+
     def of(self, partition: Partition) -> "Names":
         """Return the names of a partition of this actor."""
         return Names(self.actor, self.namespace, partition)
@@ -318,6 +331,10 @@ class Names:
     def survival(self, holder: str) -> str:
         """``orders.positions.<process>``: the last ownership that a process has survived."""
         return f"{self.own}.positions.{key_token(holder)}"
+
+    def closed(self) -> str:
+        """``orders.p8-3.relay.closed``: the only subject of a closed stream. Nothing is published on it."""
+        return f"{self.own}.relay.closed"
 
     def timer(self, token: str, timer_id: str) -> str:
         """``orders.timer.<key token>.<id>``: a timer that is due."""

@@ -1,7 +1,7 @@
 """JetStream's client: acknowledged publishes, reads at the stream's leader, streams and consumers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -120,6 +120,12 @@ class JetStream:
         """Read the message at `sequence` at the stream's leader; None if there is none."""
         return await self._get(stream, {"seq": sequence}, timeout)
 
+    async def get_next(
+        self, stream: str, subject_filter: str, sequence: int, timeout: float | None = None
+    ) -> StoredMessage | None:
+        """Read the first message on `subject_filter` (wildcards allowed) from `sequence` on, at the stream's leader."""
+        return await self._get(stream, {"seq": sequence, "next_by_subj": subject_filter}, timeout)
+
     def read(
         self, stream: str, subject_filter: str, *, start_sequence: int = 1, last_per_subject: bool = False
     ) -> AsyncIterator[StoredMessage]:
@@ -213,6 +219,10 @@ class JetStream:
         if widened is None:
             return info
         return await self._call(f"STREAM.UPDATE.{config.name}", widened, StreamInfo, timeout)
+
+    async def update_stream(self, config: Mapping[str, Any], timeout: float | None = None) -> StreamInfo:
+        """Give a stream another configuration: all fields, as the server reports them."""
+        return await self._call(f"STREAM.UPDATE.{config['name']}", config, StreamInfo, timeout)
 
     async def delete_stream(self, stream: str, timeout: float | None = None) -> None:
         """Delete a stream with its messages and consumers."""

@@ -17,7 +17,7 @@ _UNLIMITED: Final = frozenset({"max_age", "max_msgs", "max_bytes", "max_msgs_per
 """Limits for which a larger number is wider, and zero or a negative number means no limit."""
 _PERMISSIONS: Final = frozenset({"allow_direct", "allow_msg_ttl", "allow_msg_schedules", "allow_rollup_hdrs"})
 """Flags for which true is wider."""
-_CREATED: Final = frozenset({"max_consumers"})
+_CREATED: Final = frozenset({"max_consumers", "first_seq"})
 """Stream fields that count at the creation only."""
 _START: Final = frozenset({"deliver_policy", "opt_start_seq", "opt_start_time"})
 """Consumer fields that count at the creation only: an existing consumer keeps its start, and the server cannot change it."""
@@ -60,6 +60,8 @@ class StreamConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"replicas"
     deny_delete: bool | UnsetType = UNSET
     max_consumers: int | UnsetType = UNSET
     """It counts at the creation only."""
+    first_seq: int | UnsetType = UNSET
+    """The sequence of the first message. It counts at the creation only."""
     subject_transform: SubjectTransform | UnsetType = UNSET
     metadata: dict[str, str] | UnsetType = UNSET
 

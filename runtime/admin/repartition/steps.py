@@ -1,0 +1,256 @@
+"""The steps of a repartition, in their order. The reasons are in the package's own text."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from runtime.admin.repartition.consumers import Consumers
+from runtime.admin.repartition.copying import Copies, check_records, count
+from runtime.admin.repartition.leases import Leases, hold, refuse_owner
+from runtime.admin.repartition.refusal import Refused, UnknownActor
+from runtime.bounds import Partitions, check
+from runtime.errors import ActorError
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import ApiError, ErrorCode
+from runtime.storage import record_streams
+from runtime.storage.layout import Layout, Layouts
+from runtime.storage.leftovers import Leftovers
+from runtime.storage.record_streams import of_layout
+from runtime.wire.buckets import Partition
+from runtime.wire.subjects import Names
+
+logger = logging.getLogger("actorloom.admin")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a repartition would do."""
+
+    actor: str
+    partitions: int
+    """The number of partitions now."""
+    wanted: int
+    records: int = 0
+    dedup_entries: int = 0
+    timers: int = 0
+    consumers: int = 0
+    """The consumers of the new layout."""
+    bytes: int = 0
+    """The size of the streams that are copied."""
+    unfinished: int = 0
+    """The number of partitions of a repartition that has begun and is not finished; 0 if there is none."""
+
+
+async def examine(jetstream: JetStream, names: Names, partitions: int) -> Plan:
+    """Return what `repartition` would do. Changes nothing.
+
+    Raises:
+        Refused, UnknownActor: `repartition` would refuse it.
+        ActorError, TimeoutError: The server does not answer, or refuses a request.
+    """
+    _check_number(partitions)
+    layout = await _find(jetstream, names)
+    for number in range(layout.partitions):
+        await refuse_owner(jetstream, names, number)
+    if layout.partitions == partitions:
+        return Plan(names.actor, partitions, partitions, unfinished=layout.to or layout.before)
+    records, size = await check_records(jetstream, names, layout.partitions)
+    await _check_room(jetstream, names, size, await _replicas(jetstream, names, layout.partitions))
+    return Plan(
+        names.actor,
+        layout.partitions,
+        partitions,
+        records,
+        await count(jetstream, names, layout.partitions, "dedup"),
+        await count(jetstream, names, layout.partitions, "schedule", "timer"),
+        partitions * len(await Consumers(jetstream, names, layout.partitions, partitions).find()),
+        size,
+        layout.to or layout.before,
+    )
+
+
+async def repartition(
+    jetstream: JetStream,
+    names: Names,
+    partitions: int,
+    *,
+    lease_ttl: float = 4.0,
+    report: Callable[[str], None] = lambda line: None,
+) -> bool:
+    """Store the keys of an actor in another number of partitions. Return False if they are already.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor, as one whole.
+        partitions: The wanted number.
+        lease_ttl: Seconds of the leases that are held meanwhile.
+        report: Called with a line of text before each step.
+
+    Raises:
+        Refused, UnknownActor: It cannot be done; nothing has changed.
+        ActorError, TimeoutError: A step failed. The text says whether it is undone.
+    """
+    _check_number(partitions)
+    layout = await _find(jetstream, names)
+    stored = max(layout.partitions, layout.before, layout.to)
+    async with hold(jetstream, names, layout.partitions, max(stored, partitions), lease_ttl, report) as leases:
+        run = _Run(jetstream, names, leases, report)
+        if (await run.layouts.read())[0] != layout:
+            raise Refused(f"{names.actor}: its layout has changed just now: run the command again")
+        finished = await run.tidy(layout)
+        if layout.partitions == partitions:
+            return finished
+        await run.change(layout.partitions, partitions)
+        return True
+
+
+class _Run:
+    """One run of the tool, with the leases held."""
+
+    def __init__(self, jetstream: JetStream, names: Names, leases: Leases, report: Callable[[str], None]) -> None:
+        self.layouts = Layouts(jetstream, names)
+        self._jetstream = jetstream
+        self._names = names
+        self._leases = leases
+        self._report = report
+
+    async def tidy(self, layout: Layout) -> bool:
+        """Finish or undo an earlier attempt. Return whether there was one."""
+        if layout.to:
+            self._report(f"undoing a repartition to {layout.to} that was not finished")
+            await self._undo()
+        elif layout.before:
+            await self._finish()
+        else:
+            for each in of_layout(self._names, layout.partitions):
+                await record_streams.reopen(self._jetstream, each)
+        return bool(layout.to or layout.before)
+
+    async def change(self, before: int, after: int) -> None:
+        """Copy everything from a layout with `before` partitions to one with `after`, and switch."""
+        jetstream, names = self._jetstream, self._names
+        self._report("reading all records")
+        _, size = await check_records(jetstream, names, before)
+        replicas = await _replicas(jetstream, names, before)
+        await _check_room(jetstream, names, size, replicas)
+        layout, sequence = await self.layouts.read()
+        self._leases.require()
+        sequence = await self.layouts.store(Layout(before, to=after, above=layout.above), sequence)
+        try:
+            await self._copy(before, after, replicas, layout.above, sequence)
+        except BaseException as error:
+            await self._undo_after(error, before, after)
+            raise
+        await self._finish()
+
+    async def _copy(self, before: int, after: int, replicas: int, above: int, sequence: int) -> None:
+        jetstream, names = self._jetstream, self._names
+        self._report("closing the old streams")
+        for old in of_layout(names, before):
+            self._leases.require()
+            await record_streams.close(jetstream, old)
+            if before > 1:
+                above = max(above, (await jetstream.stream_info(old.turns_stream)).state.last_seq)
+        self._report("creating the new streams")
+        for new in of_layout(names, after):
+            self._leases.require()
+            await record_streams.create(jetstream, new, above + 1, replicas)
+        self._report("copying records")
+        copies = Copies(jetstream, names, before, after, self._leases)
+        records = await copies.copy()
+        self._report(f"creating consumers ({records} records are copied)")
+        await Consumers(jetstream, names, before, after).create()
+        self._report("comparing records")
+        await copies.compare()
+        self._report("switching")
+        self._leases.require()
+        await self.layouts.store(Layout(after, before=before, above=above), sequence)
+
+    async def _finish(self) -> None:
+        """Move the timers, and delete the old streams."""
+        layout, _ = await self.layouts.read()
+        leftovers = Leftovers(self._jetstream, self._names, layout.before)
+        self._report("moving timers")
+        for number in range(layout.partitions):
+            await leftovers.move(Partition(layout.partitions, number), self._leases.held)
+        self._report("deleting the old streams")
+        if not await leftovers.clear():
+            raise ActorError(
+                f"{self._names.actor}: it has {layout.partitions} partitions now, but a timer of before could not be moved: see "
+                "the log"
+            )
+
+    async def _undo(self) -> None:
+        """Open the old streams, and delete the new ones, unless the layout has switched."""
+        layout, sequence = await self.layouts.read()
+        if not layout.to:
+            return
+        self._leases.require()
+        # Another tool that was paused cannot switch from here on.
+        sequence = await self.layouts.store(layout, sequence)
+        for new in of_layout(self._names, layout.to):
+            await record_streams.remove(self._jetstream, new)
+        await Consumers(self._jetstream, self._names, layout.partitions, layout.to).remove()
+        for old in of_layout(self._names, layout.partitions):
+            await record_streams.reopen(self._jetstream, old)
+        await self.layouts.store(Layout(layout.partitions, above=layout.above), sequence)
+
+    async def _undo_after(self, error: BaseException, before: int, after: int) -> None:
+        """Undo all steps after an error. If that fails too, the error names the commands that are left."""
+        self._report(f"undoing: {error!r}")
+        try:
+            await asyncio.shield(self._undo())
+        except (ActorError, TimeoutError) as failure:
+            actor = self._names.actor
+            raise ActorError(
+                f"{actor}: {error}. Undoing it failed as well: {failure}. Nothing is lost: run `actorloom repartition {actor} "
+                f"{after}` again, or `actorloom repartition {actor} {before}` to undo it"
+            ) from error
+
+
+def _check_number(partitions: int) -> None:
+    check("partitions", partitions, Partitions)
+    if partitions & (partitions - 1):
+        raise Refused(f"partitions = {partitions}: use a power of two, 64 at most")
+
+
+async def _find(jetstream: JetStream, names: Names) -> Layout:
+    """Return the layout of an actor that has run, and has a state."""
+    layout, _ = await Layouts(jetstream, names).read()
+    first = next(of_layout(names, layout.partitions))
+    if await record_streams.find(jetstream, first) is None:
+        raise UnknownActor(
+            f"{names.actor}: no actor of this name has run here, or its state is lost: there is no stream {first.turns_stream}"
+        )
+    if await _has_lease(jetstream, names, "relay") and not await _has_lease(jetstream, names, "0"):
+        raise Refused(
+            f"{names.actor} has no state, so its keys are not partitioned: start as many processes as you need"
+        )
+    return layout
+
+
+async def _has_lease(jetstream: JetStream, names: Names, part: str) -> bool:
+    bucket = names.lease_bucket
+    try:
+        return await jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.{names.actor}.{part}") is not None
+    except ApiError as error:
+        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+            raise
+        return False
+
+
+async def _replicas(jetstream: JetStream, names: Names, partitions: int) -> int:
+    first = next(of_layout(names, partitions))
+    return (await jetstream.stream_info(first.turns_stream)).config["num_replicas"]
+
+
+async def _check_room(jetstream: JetStream, names: Names, size: int, replicas: int) -> None:
+    """Raise `Refused` if the account has no room for the copy."""
+    account = await jetstream.account()
+    most, needed = account.limits.max_storage, size * replicas
+    if 0 < most < account.storage + needed:
+        raise Refused(
+            f"{names.actor}: the copy needs {needed:,} bytes, and the account has {most - account.storage:,} left of "
+            f"{most:,}: nothing was changed"
+        )

@@ -1,0 +1,189 @@
+"""What a repartition leaves in the streams of before: timers, and the streams and consumers themselves.
+
+Timers move after the switch to the new layout, because a schedule fires wherever it is stored. The tool moves them, or each
+new owner moves those of its keys at its start, if the tool has died. Both call `Leftovers.move`, and hold the lease of the new
+partition. So no timer of its keys is delivered meanwhile.
+
+**Once.** A schedule is stored in the new stream under the expected sequence 0, and then deleted from the old one. If that is
+interrupted, it may fire in both. A due timer moves only if the new stream has none of its name: a stream keeps the newest
+firing of each name anyway. A timer that fires once has the same id in both streams, and a firing of a repeated one carries
+the id that its former owner would have given it. So a firing that was handled before has no further effect.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from runtime.errors import ActorError, PublishError
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ApiError, ErrorCode, WrongSequence
+from runtime.nats.jetstream.responses import StoredMessage
+from runtime.storage.layout import Layout, Layouts, WrongLayout
+from runtime.storage.record_streams import find, of_layout, remove, sharing
+from runtime.wire import header_block
+from runtime.wire.buckets import Partition, partition_of
+from runtime.wire.subjects import Names
+
+logger = logging.getLogger("actorloom.storage")
+
+_AT_ONCE: Final = 64
+"""Timers that are moved at the same time."""
+
+_KEPT: Final = (b"nats-schedule", b"nats-schedule-time-zone", b"nats-schedule-ttl")
+"""The headers of the server that a moved timer keeps."""
+
+
+class Leftovers:
+    """What is left in the streams of a former layout of one actor.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor, as one whole.
+        before: The number of partitions of the former layout.
+    """
+
+    def __init__(self, jetstream: JetStream, names: Names, before: int) -> None:
+        self._jetstream = jetstream
+        self._names = names
+        self._before = before
+        self._layouts = Layouts(jetstream, names)
+
+    async def move(self, partition: Partition, held: Callable[[], bool]) -> int:
+        """Move the timers of a partition to its stream. Return their number.
+
+        Args:
+            partition: The partition, of the new layout.
+            held: Returns whether the caller still holds the lease of the partition.
+
+        Raises:
+            ActorError, TimeoutError: The streams cannot be used now, or the lease is lost. The rest stays where it is.
+        """
+        new, moved = self._names.of(partition), 0
+        for number in sharing(partition, self._before):
+            old = self._names.of(Partition(self._before, number))
+            if await find(self._jetstream, old) is None:
+                continue
+            # A schedule may fire while it moves. The firing is found by another pass.
+            while found := await self._move(old, new, held):
+                moved += found
+        return moved
+
+    async def clear(self) -> bool:
+        """Delete the streams and consumers of the former layout, and store that nothing is left.
+
+        Return False if a timer is left.
+
+        Raises:
+            ActorError, TimeoutError: The server refuses it, or does not answer. It can be repeated.
+        """
+        layout, sequence = await self._layouts.read()
+        if layout.before != self._before:
+            return True
+        found = [old for old in of_layout(self._names, self._before) if await find(self._jetstream, old) is not None]
+        for old in found:
+            if await self._first_timer(old) is not None:
+                return False
+        await self._delete_consumers(found)
+        for old in found:
+            await remove(self._jetstream, old)
+        try:
+            await self._layouts.store(Layout(layout.partitions, above=layout.above), sequence)
+        except WrongLayout:
+            logger.info("%s: another process has cleared the former layout", self._names.actor)
+        return True
+
+    async def _move(self, old: Names, new: Names, held: Callable[[], bool]) -> int:
+        moved = 0
+        batch: list[StoredMessage] = []
+        for kind in ("schedule", "timer"):
+            async for stored in self._jetstream.read(old.turns_stream, f"{old.own}.{kind}.>"):
+                tail = stored.subject.removeprefix(f"{old.own}.{kind}.")
+                if partition_of(tail.split(".")[0], new.partition.total) != new.partition.number:
+                    continue
+                batch.append(stored)
+                if len(batch) == _AT_ONCE:
+                    moved += await self._move_all(batch, old, new, held)
+                    batch.clear()
+            moved += await self._move_all(batch, old, new, held)
+            batch.clear()
+        return moved
+
+    async def _move_all(self, batch: list[StoredMessage], old: Names, new: Names, held: Callable[[], bool]) -> int:
+        if batch and not held():
+            raise ActorError(f"{self._names.actor}: the lease was lost while timers were moved")
+        return sum(await asyncio.gather(*(self._move_one(stored, old, new) for stored in batch)))
+
+    async def _move_one(self, stored: StoredMessage, old: Names, new: Names) -> bool:
+        """Move one timer. Return False if the server refuses its schedule, which then stays where it is."""
+        subject = new.own + stored.subject.removeprefix(old.own)
+        try:
+            await self._jetstream.publish(subject, stored.payload, headers=_moved(stored, old, new))
+        except WrongSequence:
+            logger.debug("%s is in its new stream already", subject)
+        except PublishError as error:
+            if error.err_code not in INVALID_SCHEDULE_CODES:
+                raise
+            logger.error("%s: the timer stays in %s, which is not deleted: %s", subject, old.turns_stream, error)
+            return False
+        await self._jetstream.purge(old.turns_stream, stored.subject, stored.sequence)
+        return True
+
+    async def _first_timer(self, old: Names) -> StoredMessage | None:
+        for kind in ("schedule", "timer"):
+            stored = await self._jetstream.get_last(old.turns_stream, f"{old.own}.{kind}.>")
+            if stored is not None:
+                return stored
+        return None
+
+    async def _delete_consumers(self, former: list[Names]) -> None:
+        """Delete the consumers of the former layout on the streams of events and on the dead-letter stream."""
+        streams = {self._names.dead_stream}
+        for old in former:
+            streams |= {stream async for stream in source_streams(self._jetstream, old)}
+        for stream in streams:
+            for durable in await durables(self._jetstream, stream):
+                if any(old.consumer_suffix(stream, durable) is not None for old in former):
+                    await self._jetstream.delete_consumer(stream, durable)
+
+
+async def source_streams(jetstream: JetStream, names: Names) -> AsyncIterator[str]:
+    """Iterate over the streams on which a partition has, or had, consumers. Its own stream is none of them."""
+    async for stored in jetstream.read(names.turns_stream, f"{names.own}.positions.*.*"):
+        stream = stored.subject.split(".")[-2]
+        if stream != names.turns_stream:
+            yield stream
+
+
+async def durables(jetstream: JetStream, stream: str) -> list[str]:
+    """Return the names of the consumers of a stream; none if there is no such stream."""
+    try:
+        return [info.name for info in await jetstream.consumers(stream)]
+    except ApiError as error:
+        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+            raise
+        return []
+
+
+def _moved(stored: StoredMessage, old: Names, new: Names) -> bytes:
+    """Return the header block of a timer in its new stream."""
+    due = stored.subject.startswith(f"{old.own}.timer.")
+    repeated = header_block.get(stored.headers, header_block.TIMER_RECURRING) is not None
+    timer_id = header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY)
+    target = header_block.get(stored.headers, b"Nats-Schedule-Target")
+    # Any record of the new stream that sets or cancels a timer of this name is later.
+    lines = [header_block.line(header_block.TIMER_TURN, b"0"), header_block.line(header_block.EXPECTED_SEQUENCE, b"0")]
+    dropped = {header_block.TIMER_TURN.lower()}
+    if target is not None and not due:
+        moved = new.own + target.removeprefix(old.own)
+        lines.append(header_block.line(b"Nats-Schedule-Target", moved.encode()))
+    if due and repeated:
+        # Sequences are those of another stream now. The id of this firing stays the one that its handler knows.
+        dropped |= {header_block.TIMER_RECURRING.lower(), header_block.IDEMPOTENCY_KEY.lower()}
+        firing = f"{timer_id or old.turns_stream}:{stored.sequence}"
+        lines.append(header_block.line(header_block.IDEMPOTENCY_KEY, firing.encode()))
+    for each in (stored.headers or b"").split(header_block.END)[1:]:
+        name = each.partition(b":")[0].lower()
+        if name and name not in dropped and (not name.startswith(b"nats-") or (name in _KEPT and not due)):
+            lines.append(each + header_block.END)
+    return header_block.join(*lines)

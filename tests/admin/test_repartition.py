@@ -1,0 +1,227 @@
+"""Repartition: the keys of an actor move to another number of partitions, and nothing is lost or done twice."""
+
+import asyncio
+import random
+
+import pytest
+
+from runtime import ActorError
+from runtime.admin.repartition import repartition
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.responses import StoredMessage
+from runtime.nats.server import EmbeddedServer
+from runtime.storage import record_streams
+from runtime.storage.layout import Layouts, WrongLayout
+from runtime.storage.leftovers import Leftovers
+from runtime.storage.positions import Positions
+from runtime.storage.record import Outgoing, decode_record
+from runtime.wire import header_block
+from runtime.wire.buckets import Partition, partition_of
+from runtime.wire.subjects import Names, key_token
+from tests.admin.killed_tool import kill
+from tests.admin.ledger import FAILING, Book, CancelTimer, GetAccount, SetTimer
+from tests.support.probe import Probe
+
+STEPS = 9
+"""Steps of a repartition that are reported."""
+
+
+async def outboxes(jetstream: JetStream, names: Names, partitions: int) -> list[Outgoing]:
+    """Return the entries of the outboxes of all records."""
+    parts = record_streams.of_layout(names, partitions)
+    records = [each for part in parts async for each in jetstream.read(part.turns_stream, f"{part.own}.turn.*")]
+    return [entry for each in records for entry in decode_record(each.payload, each.subject).outbox]
+
+
+async def test_an_actor_goes_through_several_layouts(nats_server: EmbeddedServer, namespace: str) -> None:
+    book = Book(nats_server.url, namespace)
+    before = 1
+    async with book.running() as system:
+        await book.add(system, 4)
+    async with book.jetstream() as jetstream:
+        for after in (8, 16, 4, 1):
+            assert await repartition(jetstream, book.names, after)
+            assert await outboxes(jetstream, book.names, after) == []
+            async with book.running(after) as system:
+                await book.check(system)
+                await book.add(system, 4)
+            left = await jetstream.stream_names(f"{namespace}.ledger.>")
+            assert not [name for name in left if f"-p{before}-" in name]
+            before = after
+    async with book.running() as system:
+        await book.check(system)
+
+
+async def go_on_after_a_kill(book: Book, what: str, number: int, seed: int) -> str:
+    """Kill a repartition from 1 to 4, and go on in one of the ways in which an operator can. Return what was done."""
+    async with book.running() as system:
+        await book.add(system, 3)
+        for each in book.keys[:2]:
+            await system.bus.command(SetTimer(each, 1.0, "soon"))
+            await system.bus.command(SetTimer(each, 600.0, "late"))
+            await system.bus.command(SetTimer(each, 600.0, "cancelled"))
+            await system.bus.command(CancelTimer(each, "cancelled"))
+    killed = await kill(book.url, book.namespace, "ledger", 4, what, number)
+    way = random.Random(seed).choice(["again", "back", "start"])
+    async with book.jetstream() as jetstream:
+        layout, _ = await Layouts(jetstream, book.names).read()
+        assert killed or (layout.partitions, layout.to, layout.before) == (4, 0, 0)
+        partitions = layout.partitions
+        if layout.to:
+            for configured in (1, 4):
+                with pytest.raises(WrongLayout, match="actorloom repartition ledger"):
+                    async with book.running(configured):
+                        pass
+        if way == "again" or (layout.to and way == "start"):
+            await repartition(jetstream, book.names, partitions := 4)
+        elif way == "back":
+            await repartition(jetstream, book.names, partitions := 1)
+        async with book.running(partitions) as system:
+            await book.check(system)
+            await book.add(system)
+            for each in book.keys[:2]:
+
+                async def rang(name: str = each) -> bool:
+                    return (await system.bus.query(GetAccount(name))).rang == ["soon"]
+
+                await system.until(rang)
+                await system.bus.command(CancelTimer(each, "late"))
+            await book.check(system)
+        layout, _ = await Layouts(jetstream, book.names).read()
+        assert (layout.partitions, layout.to, layout.before) == (partitions, 0, 0)
+        for name in await jetstream.stream_names(f"{book.namespace}.ledger.>"):
+            left = [each.subject async for each in jetstream.read(name, f"{book.namespace}.ledger.>")]
+            assert not [subject for subject in left if ".schedule." in subject or ".timer." in subject]
+    return way
+
+
+async def test_nothing_is_lost_if_the_tool_is_killed(nats_server: EmbeddedServer, namespace: str) -> None:
+    kills = [("step", number) for number in range(STEPS)]
+    kills += [("request", number) for number in random.Random(12).sample(range(90), 3)]
+    books = [Book(nats_server.url, f"{namespace}{index}", 6) for index in range(len(kills))]
+    ways = await asyncio.gather(
+        *(go_on_after_a_kill(book, *kill, n) for n, (book, kill) in enumerate(zip(books, kills, strict=True)))
+    )
+    assert set(ways) == {"again", "back", "start"}
+
+
+def number_of(name: str) -> int:
+    """Return the partition of an account, of eight."""
+    return partition_of(key_token(name), 8)
+
+
+async def forget(jetstream: JetStream, names: Names, partitions: int) -> None:
+    """Delete all dedup entries, as if they had expired."""
+    for part in record_streams.of_layout(names, partitions):
+        await jetstream.purge(part.turns_stream, f"{part.own}.dedup.>", 10**9)
+
+
+async def test_events_are_handled_once_if_partitions_are_joined(nats_server: EmbeddedServer, namespace: str) -> None:
+    """One partition is behind the others, and the ids of what the others have handled are forgotten."""
+    book = Book(nats_server.url, namespace, 12)
+    names = Names("tally", namespace)
+    late = book.keys[0]
+    # The events of one consumer behind an unfinished one are another matter: they come again after any change of owner.
+    book.keys = [late, *(name for name in book.keys if number_of(name) != number_of(late))]
+    FAILING.add(late)
+    async with book.running(tally=8) as system:
+        await book.add(system, 8)
+        await book.check_tally(system, but=late)
+    FAILING.remove(late)
+    async with book.jetstream() as jetstream:
+        await forget(jetstream, names, 8)
+        for partitions in (4, 1):
+            await repartition(jetstream, names, partitions)
+        async with book.running() as system:
+            await book.check_tally(system)
+            await book.add(system)
+            await book.check_tally(system)
+        position = await Positions(jetstream, names, 1, lambda sequence: None).load(
+            f"{namespace}-ledger-events", "tally"
+        )
+        assert position is not None
+        assert position.finished == ()
+
+
+async def timers_of(jetstream: JetStream, names: Names, kind: str) -> list[StoredMessage]:
+    """Return the timers of a kind in a stream: ``schedule`` or ``timer``."""
+    return [each async for each in jetstream.read(names.turns_stream, f"{names.own}.{kind}.>")]
+
+
+async def until_due(jetstream: JetStream, names: Names, count: int) -> list[StoredMessage]:
+    """Return the due timers of a stream, as soon as there are so many."""
+    async with asyncio.timeout(15):
+        while len(due := await timers_of(jetstream, names, "timer")) < count:
+            await asyncio.sleep(0.02)
+    return due
+
+
+class Dying(JetStream):
+    """Cannot delete what it has moved."""
+
+    async def purge(self, stream: str, subject: str, last: int, timeout: float | None = None) -> None:
+        raise ActorError("the process has died")
+
+
+async def test_timers_move_once_although_they_fire_in_both_streams(nats_server: EmbeddedServer, namespace: str) -> None:
+    """The tool dies after it has stored the timers in the new stream, and before it has deleted them from the old one."""
+    book = Book(nats_server.url, namespace, 1)
+    key = book.keys[0]
+    partition = Partition(8, partition_of(key_token(key), 8))
+    new = book.names.of(partition)
+    async with book.running() as system:
+        await system.bus.command(SetTimer(key, 0.0, "often", "@every 1s"))
+        await system.bus.command(SetTimer(key, 1.0, "soon"))
+        await system.bus.command(SetTimer(key, 600.0, "late"))
+        await system.wait_published("ledger")
+    async with book.jetstream() as jetstream:
+        await record_streams.create(jetstream, new, 1, 1)
+        dying = Leftovers(Dying(jetstream.connection), book.names, 1)
+        with pytest.raises(ActorError, match="died"):
+            await dying.move(partition, lambda: True)
+        for names in (book.names, new):
+            assert len(await until_due(jetstream, names, 2)) == 2
+        leftovers = Leftovers(jetstream, book.names, 1)
+        await leftovers.move(partition, lambda: True)
+        assert (
+            await timers_of(jetstream, book.names, "schedule") == await timers_of(jetstream, book.names, "timer") == []
+        )
+        schedules = await timers_of(jetstream, new, "schedule")
+        assert sorted(each.subject.rpartition(".")[2] for each in schedules) == ["late", "often"]
+        assert {header_block.get(each.headers, header_block.TIMER_TURN) for each in schedules} == {"0"}
+        assert [header_block.get(each.headers, b"Nats-Schedule-Target") for each in schedules] == [
+            each.subject.replace(".schedule.", ".timer.") for each in schedules
+        ]
+        due = await timers_of(jetstream, new, "timer")
+        assert sorted(each.subject.rpartition(".")[2] for each in due) == ["often", "soon"]
+
+
+async def test_a_firing_that_was_handled_has_no_effect_after_it_has_moved(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former owner has handled a firing of a repeated timer, and has died before it deleted the message."""
+    book = Book(nats_server.url, namespace, 1)
+    key = book.keys[0]
+    partition = Partition(8, partition_of(key_token(key), 8))
+
+    async def rang(system: Probe) -> int:
+        return len((await system.bus.query(GetAccount(key))).rang)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JetStream, "delete_message_nowait", lambda *_: None)
+        async with book.running() as system:
+            await system.bus.command(SetTimer(key, 0.0, "often", "@every 1s"))
+            await system.until(lambda: rang(system))
+            await system.bus.command(CancelTimer(key, "often"))
+            await system.wait_published("ledger")
+            before = await rang(system)
+    async with book.jetstream() as jetstream:
+        assert len(await timers_of(jetstream, book.names, "timer")) == 1
+        await repartition(jetstream, book.names, 8)
+        new = book.names.of(partition)
+        assert len(await timers_of(jetstream, new, "timer")) == 1
+        async with book.running(8) as system:
+            async with asyncio.timeout(15):
+                while await timers_of(jetstream, new, "timer"):
+                    await asyncio.sleep(0.02)
+            assert await rang(system) == before
