@@ -44,12 +44,17 @@ def event_headers(actor: str, type_name: str, event_id: str, token: str, time: f
         time: The time of the emit, in unix seconds.
         trace: The header lines of the trace. They come first, where `Template.receive` reads them fastest.
     """
+    ident = event_id.encode()
+    # Digits, letters and hyphens, as in an id of this package, are found in a third of the time of the expression.
+    plain = ident.replace(b"-", b"").isalnum() or _PLAIN(event_id) is not None
+    attribute = ident if plain else quote(event_id, safe=_CE_SAFE).encode()
+    second, micros = divmod(int(time * 1_000_000), 1_000_000)
+    form, keyless = _forms(actor, type_name)
+    if token == NO_KEY or not token:
+        return keyless % (trace, ident, attribute, _second(second), micros)
     # A key that needs no encoding in a subject needs none in a header.
     key = token if "%" not in token else _subject(token)
-    subject = b"ce-subject: %b\r\n" % key.encode() if key and token != NO_KEY else b""
-    ident = event_id.encode()
-    attribute = ident if _PLAIN(event_id) else quote(event_id, safe=_CE_SAFE).encode()
-    return _form(actor, type_name) % (trace, ident, attribute, rfc3339(time).encode(), subject)
+    return form % (trace, ident, attribute, _second(second), micros, key.encode())
 
 
 def _subject(token: str) -> str:
@@ -148,25 +153,27 @@ def read_structured(block: bytes | None, body: bytes) -> Structured:
 
 
 @lru_cache(maxsize=4096)  # the arguments name the events of actors, which are few
-def _form(actor: str, type_name: str) -> bytes:
+def _forms(actor: str, type_name: str) -> tuple[bytes, bytes]:
+    """Return the forms of the blocks of an event with and without a key, for the operator ``%``."""
     lines = (
         header_block.line(header_block.MESSAGE_ID, b"%b"),
         header_block.line(b"ce-specversion", b"1.0"),
         header_block.line(header_block.EVENT_ID, b"%b"),
         header_block.line(b"ce-source", f"/{actor}".encode()),
         header_block.line(b"ce-type", f"{actor}.{type_name}".encode()),
-        header_block.line(b"ce-time", b"%b"),
+        header_block.line(b"ce-time", b"%b.%06dZ"),
         header_block.line(b"ce-datacontenttype", b"application/json"),
     )
-    return header_block.join(b"%b", *lines, b"%b")
+    subject = header_block.line(b"ce-subject", b"%b")
+    return header_block.join(b"%b", *lines, subject), header_block.join(b"%b", *lines)
 
 
 @lru_cache(maxsize=8)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+def _second(second: int) -> bytes:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
 
 
 def rfc3339(seconds: float) -> str:
     """Return unix seconds as RFC 3339 in UTC, to a microsecond, ending in Z."""
     second, micros = divmod(int(seconds * 1_000_000), 1_000_000)
-    return f"{_second(second)}.{micros:06d}Z"
+    return f"{_second(second).decode()}.{micros:06d}Z"

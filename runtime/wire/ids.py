@@ -9,8 +9,11 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import chain
+from typing import Final
 from uuid import NAMESPACE_OID, uuid5
 
 from runtime.errors import CodecError
@@ -25,8 +28,11 @@ _TIMED = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-
 """An id that carries a time: a UUID of version 7 or 8, and a suffix after a dot if there is one."""
 _random = random.Random()
 """A generator of this module. With the shared one, processes whose handlers seed it would create the same ids."""
-os.register_at_fork(after_in_child=_random.seed)
-_bits = _random.getrandbits
+_BATCH_SIZE: Final = 256
+"""The number of random parts that are created at once."""
+_FIXED_BITS: Final = int.from_bytes(b"\x70\x00\x80\x00" * _BATCH_SIZE)
+_RANDOM_BITS: Final = int.from_bytes(b"\x0f\xff\x3f\xff" * _BATCH_SIZE)
+"""The third and fourth group of digits of each id of a batch: version 7 and the variant, and the bits that are random."""
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 """The digit of a UUID that holds its variant, by a random hex digit."""
 _KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
@@ -34,17 +40,43 @@ _KEYS = uuid5(NAMESPACE_OID, "actorloom.new_key")
 
 
 def new_id(at: float | None = None) -> str:
-    """Return a new UUIDv7 of 36 characters.
-
-    It has the time to a quarter of a microsecond (RFC 9562, section 6.2) and 62 random bits.
+    """Return a new UUIDv7 of 36 characters: the time to a millisecond, and 74 random bits.
 
     Args:
         at: The time in Unix seconds, that of the server for the id of a message; by default that of this machine.
     """
-    millis, nanos = divmod(time.time_ns() if at is None else int(at * 1e9), 1_000_000)
-    clock = f"{millis:012x}"
-    bits = f"{0x8000000000000000 | _bits(62):016x}"
-    return f"{clock[:8]}-{clock[8:]}-7{nanos * 4096 // 1_000_000:03x}-{bits[:4]}-{bits[4:]}"
+    return _clock_part(int((time.time() if at is None else at) * 1000)) + _random_part()
+
+
+@lru_cache(maxsize=8)  # a burst creates many ids within one millisecond
+def _clock_part(millis: int) -> str:
+    digits = f"{millis:012x}"
+    return f"{digits[:8]}-{digits[8:]}-"
+
+
+def _new_batch() -> list[str]:
+    fixed = int.from_bytes(_random.randbytes(4 * _BATCH_SIZE)) & _RANDOM_BITS | _FIXED_BITS
+    groups = fixed.to_bytes(4 * _BATCH_SIZE).hex("-", 2).split("-")
+    last = _random.randbytes(6 * _BATCH_SIZE).hex("-", 6).split("-")
+    return list(map("-".join, zip(groups[::2], groups[1::2], last, strict=True)))
+
+
+_batches: Iterator[list[str]] = iter(_new_batch, None)  # endless: `_new_batch` never returns None
+_random_part: Callable[[], str] = chain.from_iterable(_batches).__next__
+"""Return the random part of a new id. Any thread may call it.
+
+A part of a batch costs a tenth of one that is formatted alone, which was an eighth of `Bus.emit`.
+"""
+
+
+def _after_fork() -> None:
+    """Seed the child's generator, and discard the parts that the child shares with its parent."""
+    _random.seed()
+    for _ in range(_BATCH_SIZE):
+        _random_part()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def derived_id(parent: str, ordinal: int, sender: str, type_name: str, token: str) -> str:

@@ -1,5 +1,6 @@
 """Message ids: new ones, derived ones, and the time in them."""
 
+import os
 import random
 import time
 import uuid
@@ -118,3 +119,17 @@ def test_new_ids_do_not_depend_on_the_seed_of_the_random_module() -> None:
         random.seed(1)
         made.add(new_id()[-17:])
     assert len(made) == 50
+
+
+def test_a_forked_process_creates_other_ids() -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, ",".join(new_id() for _ in range(300)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    made = os.read(reading, 300 * 37).decode().split(",")
+    os.close(reading)
+    os.close(writing)
+    parts = {text[-21:] for text in [*made, *(new_id() for _ in range(300))]}
+    assert len(made) == 300 and len(parts) == 600
