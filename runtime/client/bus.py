@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from runtime.actor.call import Call
-from runtime.actor.message import Command, Event, Message, Query, contract_of, message_token
+from runtime.actor.message import Command, Event, Message, Query, contract_of, token_by
 from runtime.bounds import check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Owners, Route, make_route
@@ -29,8 +29,10 @@ from runtime.errors import (
     PublishError,
     RequestError,
 )
-from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected
+from runtime.nats.jetstream.acks import decode_ack
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import DuplicateInProcess
 from runtime.nats.options import DATA_DIRECTORY, DEFAULT_URL, environment
 from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
@@ -85,6 +87,8 @@ class Bus:
         self._tracer = tracer
         self._traced = tracer.tracing.records
         self._jetstream = JetStream(connection)
+        self._request = connection.request_nowait
+        self._time = asyncio.get_running_loop().time
         self._breaker_policy = breaker
         self._routes: dict[type, Route] = {}
         self._owners: dict[str, Owners] = {}
@@ -204,7 +208,7 @@ class Bus:
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable: a policy has at least one attempt")
 
-    async def emit(self, event: Event, *, id: str | None = None) -> str:
+    def emit(self, event: Event, *, id: str | None = None) -> Coroutine[Any, Any, str]:
         """Publish an event from outside its actor, and return its id when the event is stored.
 
         This is meant for tools and bridges. A handler emits events by `Actor.emit`, which stores them with its turn.
@@ -213,6 +217,9 @@ class Bus:
             event: The event.
             id: The id of the event, a new one by default. Events with the same id take effect once.
 
+        Returns:
+            A coroutine to await. The event is sent when it starts to run.
+
         Raises:
             DeclarationError: The message is not an event.
             InvalidValue: The event does not fit its own type.
@@ -220,27 +227,31 @@ class Bus:
             TimeoutError: It is unknown whether the event is stored. Publish it again under the same id.
         """
         route = self._routes.get(type(event)) or self._route(event)
-        contract = route.contract
-        if contract.op != "event":
+        if route.op != "event":
             raise DeclarationError(f"{type(event).__name__} is not an event: use Bus.{_method(route)}")
-        event_id = new_id(self._clock.now()) if id is None else check_id(id)
-        body, token = route.encode(event, "event"), message_token(event) or NO_KEY
+        return self._publish(route, event, id)
+
+    async def _publish(self, route: Route, event: Event, id: str | None) -> str:
+        contract, now = route.contract, self._clock.now()
+        event_id = new_id(now) if id is None else check_id(id)
+        body, token = route.encode(event, "event"), token_by(contract, event) or NO_KEY
         subject = f"{route.subject_text}.{token}"
-        span = NO_SPAN
+        span, trace = NO_SPAN, b""
         if self._traced or get_context():
             span = route.template.child(
                 {semconv.MESSAGING_MESSAGE_ID: event_id, semconv.MESSAGING_DESTINATION_NAME: subject}
             )
+            trace = inject(span)
         started = span.started if type(span) is LeanSpan else _now()
-        trace = inject(span)
-        block = event_headers(contract.actor, contract.type.__name__, event_id, token, self._clock.now(), trace)
+        block = event_headers(contract.actor, contract.type.__name__, event_id, token, now, trace)
         try:
-            await self._jetstream.publish(
-                subject,
-                body,
-                headers=block,
-                timeout=self.timeout,
-            )
+            try:
+                reply = self._request(subject.encode(), body, block, self._time() + self.timeout)
+                decode_ack(await reply, subject, self.connection.domain)
+            except (NotConnected, NoResponders, DuplicateInProcess):
+                # The client of JetStream waits, for the connection or for its replicas, or names the missing stream. To
+                # ask it only now saves a coroutine for each event.
+                await self._jetstream.publish(subject, body, headers=block, timeout=self.timeout)
         except (PublishError, TimeoutError) as error:
             finish(span, None, type(error).__name__, str(error))
             route.durations.record_error(_now() - started, None, type(error).__name__)

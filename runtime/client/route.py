@@ -92,7 +92,7 @@ class Route:
             NoResponders: No process owns the key now.
             RequestError: The reply is an error, or its body does not have the declared type.
         """
-        block, payload = response
+        block, payload = response.headers, response.payload
         reply_format = JSON
         if block is not None:
             if header_block.PARTITIONS in block:

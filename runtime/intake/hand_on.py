@@ -197,8 +197,8 @@ class HandOn:
         body = encode(HandedOn(place=sent.place)) if sent.known else self._body(sent)
         try:
             expires_at = asyncio.get_running_loop().time() + timeout
-            _, payload = await connection.request_nowait(partition.subject, body, None, expires_at)
-            answer = read_answer(payload)
+            reply = await connection.request_nowait(partition.subject, body, None, expires_at)
+            answer = read_answer(reply.payload)
         except NoResponders:
             if not partition.down:
                 logger.info("%s: no process owns the partition of %s", self._served.name, partition.subject.decode())

@@ -1,9 +1,10 @@
 """Requests in flight: reply subjects, the futures or callbacks of their replies, and their deadlines."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from secrets import token_hex
-from typing import NamedTuple
+
+import msgspec
 
 from runtime.errors import PublishError
 from runtime.nats.errors import NoResponders
@@ -16,15 +17,19 @@ MIN_SWEEP = 0.005
 """The least number of seconds between two sweeps. A late timeout costs nothing, a sweep per request would."""
 
 _NEVER = float("inf")
-_new = tuple.__new__
-"""Creates a `Response` for half the cost of the constructor of a NamedTuple."""
 
 
-class Response(NamedTuple):
-    """A reply: its header block (None if it has no headers) and its payload."""
+class Response(msgspec.Struct, gc=False):
+    """A reply: its header block (None if it has no headers) and its payload. It unpacks into the two.
+
+    A struct is created for a quarter of the cost of a tuple with names.
+    """
 
     headers: bytes | None
     payload: bytes
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        return iter((self.headers, self.payload))
 
 
 class ReplyCallback:
@@ -99,7 +104,8 @@ class ReplyTable:
         Raises:
             PublishError: Too many requests are in flight.
         """
-        future: asyncio.Future[Response] = asyncio.Future(loop=self._loop)  # create_future() costs half as much again
+        # Of the running loop. A loop as an argument, or its create_future(), costs half as much again.
+        future: asyncio.Future[Response] = asyncio.Future()
         return self._register(subject, expires_at, future), future
 
     def expect_callback(
@@ -123,7 +129,7 @@ class ReplyTable:
         if headers is not None and not payload and headers.startswith(b"NATS/1.0 503"):
             future.set_exception(NoResponders(f"no process serves {entry[2].decode()}"))
         else:
-            future.set_result(_new(Response, (headers, payload)))
+            future.set_result(Response(headers, payload))
 
     def fail(self, error: Exception, subject: str | None = None) -> None:
         """Fail all requests, or only those to `subject` (any case, because nats-py lowers it)."""

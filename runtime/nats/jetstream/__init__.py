@@ -1,4 +1,4 @@
 """JetStream: acknowledged publishes, reads at a stream's leader, streams, consumers, and a continuous pull.
 
-Used from outside: `client`, `configs`, `delivery`, `domains`, `errors`, `puller`, `responses`.
+Used from outside: `acks`, `client`, `configs`, `delivery`, `domains`, `errors`, `puller`, `responses`.
 """
