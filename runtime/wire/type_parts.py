@@ -3,7 +3,7 @@
 from dataclasses import is_dataclass
 from typing import Any, get_origin
 
-from msgspec import inspect
+from msgspec import Struct, inspect
 
 _CONTAINERS = (
     inspect.DictType,
@@ -63,6 +63,18 @@ def exact_type(kind: Any) -> Any:
     if lenient == [top] and id(top) not in inside and isinstance(top, inspect.StructType):
         return get_origin(top.cls) or top.cls
     return Unknown
+
+
+def equal_if_exact(kind: Any) -> bool:
+    """Return whether a value that equals one of this type certainly has the fields of `kind` and no others, in all its parts.
+
+    A struct equals none of a subclass, unless its class has an ``__eq__`` of its own.
+    """
+    return not any(
+        isinstance(part, (*_ANYTHING, inspect.DataclassType))
+        or (isinstance(part, inspect.StructType) and (get_origin(part.cls) or part.cls).__eq__ is not Struct.__eq__)
+        for part in parts_of(kind)
+    )
 
 
 def _ignores_fields(part: inspect.Type) -> bool:

@@ -200,3 +200,55 @@ def test_a_set_that_cannot_be_ordered_is_encoded_all_the_same() -> None:
     assert codec.decode(codec.encode(tags)) == tags
     with pytest.raises(InvalidValue):
         codec.encode(Tags(mixed=frozenset([object()])))  # type: ignore[arg-type]
+
+
+class SecretLine(Line, frozen=True, rename="camel"):
+    secret: str = "s3cret"
+
+
+class Loose(msgspec.Struct, frozen=True):
+    name: str = ""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Loose)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+class SecretLoose(Loose, frozen=True):
+    secret: str = "s3cret"
+
+
+class Crate(msgspec.Struct, frozen=True):
+    lines: tuple[Line, ...] = ()
+
+
+class Crates(msgspec.Struct, frozen=True):
+    crates: dict[str, Crate] = {}
+    last: Crate | None = None
+
+
+class Loosely(msgspec.Struct, frozen=True):
+    part: Loose
+
+
+CRATES_CODEC = Codec[Crates](Crates)
+LOOSELY = Codec[Loosely](Loosely)
+PARTS = st.builds(Line, TEXT) | st.builds(SecretLine, TEXT)
+CRATES = st.builds(
+    Crates, st.dictionaries(TEXT, st.builds(Crate, st.lists(PARTS, max_size=3).map(tuple))), st.builds(Crate)
+)
+
+
+@given(CRATES)
+def test_no_part_of_a_body_has_a_field_that_its_type_does_not_have(crates: Crates) -> None:
+    """The parts of subclasses are cut, at any depth. The body of a value without such parts is that of the value."""
+    body = CRATES_CODEC.encode(crates)
+    assert b"s3cret" not in body
+    exact = all(type(line) is Line for crate in crates.crates.values() for line in crate.lines)
+    assert not exact or body == JSON.encode(crates)
+
+
+def test_a_part_with_an_equality_of_its_own_is_cut_as_well() -> None:
+    assert b"s3cret" not in LOOSELY.encode(Loosely(SecretLoose()))
