@@ -17,7 +17,7 @@ from runtime.intake.context import Context
 from runtime.nats.connection import Connection
 from runtime.options import Options
 from runtime.storage.record import Unreadable
-from runtime.telemetry import NO_SPAN, Durations, PropagatedSpan, UnsampledSpan, finish, response_line, semconv
+from runtime.telemetry import NO_SPAN, Durations, finish, response_block, response_line, semconv
 from runtime.telemetry.bursts import Bursts
 from runtime.turns.elsewhere import Elsewhere
 from runtime.turns.failures import failure_of
@@ -42,8 +42,6 @@ def inboxes(connection: Connection) -> tuple[bytes, ...]:
 
 
 _now = time.time_ns
-_SILENT = frozenset((PropagatedSpan, UnsampledSpan))
-"""The types of spans that are not recorded. Their replies need no `traceresponse` header."""
 
 
 class RequestStats:
@@ -125,8 +123,7 @@ class Endpoint:
         span = request.span
         try:
             if request.format is JSON:
-                # Spans are compared by exact type: `isinstance` with an abstract class costs four times the encoding.
-                block = None if span is NO_SPAN or type(span) in _SILENT else START + response_line(span) + END
+                block = None if span is NO_SPAN else response_block(span)
                 self.respond(request.reply, b"" if self.silent else payload, block)
             else:
                 block = b"".join((START, request.format.header_line, response_line(span), END))

@@ -46,7 +46,7 @@ from runtime.telemetry.metrics.instruments import Counter, Durations
 from runtime.telemetry.metrics.publishes import Publishes
 from runtime.telemetry.metrics.registry import Metrics
 from runtime.telemetry.spans.context import attach, attach_context, attached, current, detach, get_context
-from runtime.telemetry.spans.injection import baggage_line, inject, inject_pairs, response_line
+from runtime.telemetry.spans.injection import baggage_line, inject, inject_pairs, response_block, response_line
 from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.outcome import finish
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
@@ -77,6 +77,7 @@ __all__ = [
     "get_context",
     "inject",
     "inject_pairs",
+    "response_block",
     "response_line",
     "setup_logging",
 ]

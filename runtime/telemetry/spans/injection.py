@@ -6,7 +6,7 @@ from opentelemetry.trace.span import Span, SpanContext
 
 from runtime.telemetry.spans.context import SpanAsContext, current, get_context, received_baggage
 from runtime.telemetry.spans.lean_span import LeanSpan
-from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan
+from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
 from runtime.wire import header_block
 
 _BAGGAGE = W3CBaggagePropagator()
@@ -31,8 +31,8 @@ def inject(span: Span | None = None) -> bytes:
         return b""
     # The exact type is compared first, since `isinstance` of an abstract class costs more than building the line.
     lines = b"" if span is None else span.lines() if type(span) is LeanSpan else _lines(span)
-    # Most contexts are spans, which have no baggage.
-    if not isinstance(context, SpanAsContext) and baggage.get_all(context):
+    # Most contexts are spans, which have no baggage, or have no values at all.
+    if context and not isinstance(context, SpanAsContext) and baggage.get_all(context):
         carrier: dict[str, str] = {}
         _BAGGAGE.inject(carrier, context)
         if "baggage" in carrier:
@@ -68,6 +68,27 @@ def response_line(span: Span) -> bytes:
     if type(span) is LeanSpan:
         return b"traceresponse: 00-%b-%b-01\r\n" % (span.trace, span.id)
     return b"" if isinstance(span, PropagatedSpan) else _line(b"traceresponse", span.get_span_context())
+
+
+def response_block(span: Span) -> bytes | None:
+    """Return the header block of a reply that has no other header than `response_line`; None if it needs no header.
+
+    Args:
+        span: The span of the request.
+    """
+    if type(span) is LeanSpan:
+        return _RESPONSE_BLOCK % (span.trace, span.id)
+    # Spans are compared by exact type: `isinstance` with an abstract class costs four times as much as the block.
+    if type(span) in _SILENT:
+        return None
+    line = response_line(span)
+    return header_block.join(line) if line else None
+
+
+_SILENT = frozenset((PropagatedSpan, UnsampledSpan))
+"""The types of spans that are not recorded. Their replies need no header."""
+
+_RESPONSE_BLOCK = header_block.join(header_block.line(header_block.TRACERESPONSE, b"00-%b-%b-01"))
 
 
 def _lines(span: Span) -> bytes:
