@@ -131,7 +131,7 @@ class Serving:
             router.share_statistics(self.endpoints)
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
         whole = served.names.partition.total == 1
-        self.handed_on = None if whole else HandedOnEvents(served, self.turns)
+        self.handed_on = None if whole else HandedOnEvents(served, self.turns, self.consumers.ownership)
         """Receives the events of other partitions; None if the keys are one whole."""
         self._drain = Drain(
             served, lease, self.endpoints, self.turns, self.workers, self.relay,
@@ -163,7 +163,8 @@ class Serving:
             subscription = await served.connection.subscribe(endpoint.own_subject, endpoint.receive, queue=QUEUE)
             self._subscriptions.append(subscription)
         if (events := self.handed_on) is not None:
-            subscription = await served.connection.subscribe(served.names.hand_on(), events.receive, queue=QUEUE)
+            # Not in the queue group: a former owner that is paused must not be asked in place of this one.
+            subscription = await served.connection.subscribe(served.names.hand_on(), events.receive)
             self._subscriptions.append(subscription)
         if self.lists is not None:
             self._subscriptions.append(await self.lists.start())

@@ -103,6 +103,11 @@ class Consumers:
         return [*self.sources.waiting.values(), *self._since_warnings]
 
     @property
+    def ownership(self) -> int:
+        """The number of this ownership in this process."""
+        return self._durables.ownership
+
+    @property
     def pullers(self) -> list[Puller]:
         """The pullers of the consumers, in the order of their start."""
         return [active.puller for active in self._active]

@@ -32,9 +32,10 @@ from runtime.nats.connection import NoResponders
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
+from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
 from runtime.wire.hand_on import Answer, HandedOn, Place, Status, encode, read_answer
-from runtime.wire.subjects import key_token
+from runtime.wire.subjects import Names, key_token
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -56,6 +57,11 @@ class _Sent(msgspec.Struct, eq=False):
     """It watches the consumer of the event since the death of a former owner."""
     watched: bool
     used: int
+    """The attempts that deaths have used of a suspect; -1 for another event."""
+    deaths: list[tuple[str, int]] = []
+    """The owners that have vanished while it ran, each with the number of its ownership."""
+    owner: tuple[str, int] = ("", 0)
+    """The owner that has it, or had it last."""
     known: bool = False
     """Whether a receiver has got it, as far as anybody knows."""
     running: bool = False
@@ -63,12 +69,20 @@ class _Sent(msgspec.Struct, eq=False):
     refused: int = 0
     """Answers in a row by which it was not accepted."""
 
+    @property
+    def all_used(self) -> int:
+        """The attempts that it has used, those at the deaths of its receivers included; -1 if it is no suspect."""
+        if not self.deaths or self.used >= 0:
+            return self.used + len(self.deaths)
+        return first_used(self.work.attempts, alone=False) + len(self.deaths) - 1
+
 
 class _Partition:
     """What is known of the owner of another partition."""
 
-    def __init__(self, subject: str) -> None:
-        self.subject = subject.encode()
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self.subject = names.hand_on().encode()
         self.down = False
         """Whether nobody served it at the last attempt. Then one lane tries, and the others wait for it."""
         self.trying = asyncio.Lock()
@@ -88,7 +102,7 @@ class HandOn:
         self._turns = turns
         self._charge = charge
         names, total = served.names, served.names.partition.total
-        self._partitions = [_Partition(names.of(Partition(total, number)).hand_on()) for number in range(total)]
+        self._partitions = [_Partition(names.of(Partition(total, number))) for number in range(total)]
         self._lanes: dict[str, deque[_Sent]] = {}
         """By the token of the key that they act on, the events in hand. The first one is being handed on."""
         self._stopping = asyncio.Event()
@@ -146,23 +160,24 @@ class HandOn:
         # A process that was paused learns of a lost lease late, so its clock is asked.
         while not self._stopping.is_set() and self._turns.owns():
             answer = await self._ask(sent, partition)
-            if answer is not None and await self._is_finished(sent, answer):
+            if answer is not None and await self._is_finished(sent, answer, partition):
                 return True
         return False
 
-    async def _is_finished(self, sent: _Sent, answer: Answer) -> bool:
+    async def _is_finished(self, sent: _Sent, answer: Answer, partition: _Partition) -> bool:
         """Take note of an answer, and return whether it ends the event."""
         work, status = sent.work, answer.status
         sent.known = status in (Status.BUSY, Status.READY)
-        if answer.used > sent.used:
+        if answer.used > sent.all_used:
+            sent.deaths = []  # They are in it.
             await self._use(sent, answer.used)
         if status is Status.READY:
-            sent.running = True
+            sent.running, sent.owner = True, (answer.holder, answer.ownership)
             if sent.watch is not None and answer.holder == self._served.holder:
                 await sent.watch.begin(work)
             return False
         if status is Status.UNKNOWN:
-            await self._vanished(sent)
+            await self._vanished(sent, partition)
         elif not answer.running:
             self._ran(sent)
         if status is Status.DONE or status is Status.DEAD:
@@ -203,7 +218,7 @@ class HandOn:
             if not partition.down:
                 logger.info("%s: no process owns the partition of %s", self._served.name, partition.subject.decode())
             partition.down = True
-            await self._vanished(sent)
+            await self._vanished(sent, partition)
             return None
         except TimeoutError:
             sent.known = True  # It may have arrived. If not, the answer to the question says so.
@@ -231,32 +246,46 @@ class HandOn:
             headers=delivery.headers,
             payload=delivery.payload,
             watched=sent.watched,
-            used=sent.used,
+            used=sent.all_used,
         )
         size = len(delivery.payload) + len(delivery.headers or b"") + len(work.key) + len(delivery.subject)
         if size > self._served.connection.max_payload - _ROOM:
             message = msgspec.structs.replace(message, payload=None, headers=None)
         return encode(message)
 
-    async def _vanished(self, sent: _Sent) -> None:
+    async def _vanished(self, sent: _Sent, partition: _Partition) -> None:
         """Take note that the receiver of an event has not got it any more, and has not given it back."""
         if not sent.known and not sent.running:
             return
         sent.known, sent.watched = False, True
         if sent.running:
             self._ran(sent)
-            work = sent.work
-            used = sent.used + 1 if sent.used >= 0 else first_used(work.attempts, alone=False)
-            logger.error("%s: %s ran when its process ended", self._served.name, work.label)
-            await self._use(sent, used)
+            sent.deaths = [each for each in (*sent.deaths, sent.owner) if not await self._survived(each, partition)]
+            if sent.deaths:
+                logger.error("%s: %s ran when its process ended", self._served.name, sent.work.label)
+                await self._use(sent, sent.used)
+
+    async def _survived(self, owner: tuple[str, int], partition: _Partition) -> bool:
+        """Return whether the process of a former owner has said that it lives: it was paused, or has lost its lease."""
+        names, (holder, ownership) = partition.names, owner
+        try:
+            stored = await self._served.jetstream.get_last(names.turns_stream, names.survival(holder))
+        except (ActorError, TimeoutError):
+            return False
+        return stored is not None and (header_block.number(stored.payload) or 0) >= ownership
 
     async def _use(self, sent: _Sent, used: int) -> None:
-        """Store the attempts that an event has used, so that a successor of this owner knows them too."""
+        """Store the attempts that an event has used, so that a successor of this owner knows them too.
+
+        Args:
+            sent: The event.
+            used: Those that it has used before the owners in `_Sent.deaths` had it.
+        """
         sent.watched, sent.used = True, used
-        place, work = sent.place, sent.work
-        work.reactions.exits[place.sequence] = used
+        place, work, all_used = sent.place, sent.work, sent.all_used
+        work.reactions.exits[place.sequence] = all_used
         try:
-            await self._charge(place.stream, work.reactions.durable, place.sequence, used)
+            await self._charge(place.stream, work.reactions.durable, place.sequence, all_used)
         except (ActorError, TimeoutError) as error:
             logger.warning("%s: the attempts of %s cannot be stored: %s", self._served.name, work.label, error)
 

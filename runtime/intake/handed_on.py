@@ -42,9 +42,11 @@ class HandedOnEvents:
     Args:
         served: The actor, its names and clients.
         turns: The turns that run the handlers.
+        ownership: The number of this ownership in this process.
     """
 
-    def __init__(self, served: Served, turns: Turns) -> None:
+    def __init__(self, served: Served, turns: Turns, ownership: int) -> None:
+        self._ownership = ownership
         self.leaving = False
         """Whether this owner stops. It then finishes what it has in hand."""
         self.tick = served.lease_ttl * _TICK
@@ -84,7 +86,7 @@ class HandedOnEvents:
         """Send an answer. If it cannot be sent, the other owner asks again."""
         if answer.status is Status.BUSY and self.leaving:
             answer = msgspec.structs.replace(answer, status=Status.LEAVING, running=False)
-        answer = msgspec.structs.replace(answer, holder=self._served.holder)
+        answer = msgspec.structs.replace(answer, holder=self._served.holder, ownership=self._ownership)
         try:
             self._served.connection.respond(reply, encode(answer))
         except PublishError as error:

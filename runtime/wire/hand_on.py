@@ -78,6 +78,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     """Seconds after which a message that is given back may be sent again."""
     holder: str = ""
     """The process that answers."""
+    ownership: int = 0
+    """The number of its ownership."""
     text: str = ""
     """Why it is a dead letter, or is refused."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtime import DeadlineExceeded, NotDelivered
+from runtime import DeadlineExceeded, NotDelivered, PublishError
 from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -49,6 +49,15 @@ class Scene:
 
     async def post(self, source: str, target: str, number: int, does: str = "", body: str = "") -> None:
         await self.bus.emit(Posted(source, target, number, does, body))
+
+    async def most(self) -> int:
+        """Return the length of the longest body that fits a message."""
+        room = 1024 * 1024
+        while True:
+            with contextlib.suppress(PublishError):
+                await self.post(self.key(0, "large"), self.key(0, "large"), 0, body="x" * room)
+                return room - 100  # Other keys are a little longer.
+            room -= 40
 
     async def seen(self, target: str) -> tuple[tuple[str, int], ...]:
         while True:
@@ -187,7 +196,7 @@ async def test_an_event_that_fills_a_message_is_read_by_its_receiver(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with pair(nats_server, namespace) as here:
-        source, room = here.key(0, "source"), 1024 * 1024 - 1000
+        source, room = here.key(0, "source"), await here.most()
         targets = [here.key(number, "target") for number in range(PARTITIONS)]
         for target in targets:
             await here.post(source, target, 1, body="x" * room)
