@@ -1,4 +1,5 @@
-"""The command line: ``python -m bench [--quick] [names…]``, ``compare A.json B.json``, ``check``, ``pictures A.json``."""
+"""The command line: ``python -m bench [--quick] [names…]``, ``compare A.json B.json``, ``check``, ``pictures A.json``,
+``simulate placement``."""
 
 import asyncio
 import importlib
@@ -118,6 +119,16 @@ def check_command(keep: bool) -> None:
     if keep:
         check.save_baselines(report)
     sys.exit(0 if check.within_limits(report, console) and not report.failed else 1)
+
+
+@main.command()
+@click.argument("what", type=click.Choice(("placement",)))
+@click.option("--seed", default=1, show_default=True, help="The seed of all choices.")
+def simulate(what: str, seed: int) -> None:
+    """Run the placement of partitions over 1,000 simulated members. The exit code is 1 if a goal is missed."""
+    from bench.simulate import show
+
+    sys.exit(0 if show(seed, _console()) else 1)
 
 
 @main.command()

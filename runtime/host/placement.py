@@ -45,7 +45,13 @@ def decide(
         forsaken: Partitions that have been free for so long that any member may take them.
         unable: See `place`.
     """
-    placed = place({*members, name}, holders, partitions, unable)
+    return follow(place({*members, name}, holders, partitions, unable), name, holders, forsaken)
+
+
+def follow(
+    placed: Mapping[int, str], name: str, holders: Mapping[int, str], forsaken: Collection[int] = ()
+) -> Decision:
+    """Return what the member `name` is to do, given a placement. The arguments are those of `decide`."""
     take = {partition for partition, member in placed.items() if member == name}
     offer = {partition for partition, holder in holders.items() if holder == name and partition not in take}
     return Decision(frozenset(take.union(forsaken)), frozenset(offer))
