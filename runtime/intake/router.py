@@ -8,6 +8,7 @@ A request without a usable key may run in any partition: a query of all keys, a 
 request that its endpoint will refuse. It is handled here if this process owns a partition.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -73,8 +74,7 @@ class Router:
 
     async def stop(self) -> None:
         """Receive no more requests, and wait until those that were passed on are answered."""
-        for subscription in self._subscriptions:
-            await subscription.drain()
+        await asyncio.gather(*(subscription.drain() for subscription in self._subscriptions))
         self._subscriptions.clear()
         await self.relays.drain()
 

@@ -101,13 +101,13 @@ async def test_a_bus_sends_to_the_owner_as_soon_as_it_knows_the_number_of_partit
 
 
 CHANGES = {
-    "to one whole": ({"put": None}, ["put", "put"]),
-    "to four": ({"put": partitions(4), "put_3": None}, ["put", "put.3"]),
-    "to four, of which the process that answers owns this one": ({"put": None, "put_3": None}, ["put", "put"]),
-    "to another owner": ({"put": partitions(8)}, ["put", "put"]),
-    "to sixteen": ({"put": partitions(16), "put_7": unserved(16, 15), "put_15": None}, ["put.7", "put", "put.15"]),
+    "to one whole": ({"put": None}, ["put", "put"], 1),
+    "to four": ({"put": partitions(4), "put_3": None}, ["put", "put.3"], 1),
+    "to four, of which the process that answers owns this one": ({"put": None, "put_3": None}, ["put", "put"], 1),
+    "to another owner": ({"put": partitions(8)}, ["put", "put"], 2),
+    "to sixteen": ({"put": partitions(16), "put_7": unserved(16, 15), "put_15": None}, ["put.7", "put", "put.15"], 1),
 }
-"""What answers after a change, and the subjects of the answers to two requests."""
+"""What answers after a change, the subjects of the answers to two requests, and the number of requests that are repeated."""
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -115,12 +115,12 @@ async def test_a_request_finds_its_way_after_a_change(cells: Cells, bus: Bus, ch
     key = next(key for key in (f"k{i}" for i in range(9999)) if partition_of(key_token(key), 16) == 15)
     await cells.serve(put=partitions(8))
     await bus.command(Put(key))
-    answers, seen = CHANGES[change]
+    answers, seen, repeated = CHANGES[change]
     await cells.serve(**answers)
     for _ in range(2):
         # So short that there is no time for a pause.
         assert await bus.command(Put(key), timeout=0.09) in ("put", "put.3", "put.15")
-    assert cells.seen == seen
+    assert (cells.seen, bus._sender.retries.value) == (seen, repeated)
 
 
 async def test_a_request_without_an_owner_is_repeated_until_there_is_one(

@@ -46,7 +46,7 @@ class Service:
 
     def owned(self, member: int) -> set[int]:
         """Return the partitions that a member owns."""
-        return {owner.partition.number for owner in self.members[member]._host("notes").owners if owner.ready.is_set()}
+        return self.members[member].owned("notes")
 
 
 def keys_of(numbers: set[int], word: str = "key", partitions: int = PARTITIONS) -> list[str]:
@@ -67,7 +67,7 @@ async def service(
             for _ in range(count)
         ]
         found = Service(client, namespace, members)
-        partitions = len(members[0]._host("notes").owners)
+        partitions = len(members[0].owners("notes"))
         await members[0].until(lambda: all(len(found.owned(i)) == (share or partitions // count) for i in range(count)))
         yield found
 
@@ -135,11 +135,13 @@ async def test_any_process_serves_every_key_and_counts_what_it_passes_on(
         assert 0 < relayed < len(keys), "both processes receive requests for all keys"
         # Each request is counted once, by the process of its owner, and those that are dropped by the one that receives them.
         await found.client.publish(f"{namespace}.notes.command.write_note", b"{}", reply="$JS.API.STREAM.DELETE.x")
+        for _ in range(4):
+            assert error_of(await found.ask("command.write_note", b"no json"))[0] == 400
         stats = await discovered(found, "STATS")
         assert [each["metadata"]["partitions"] for each in stats] == [str(PARTITIONS)] * 2
         endpoints = [each for one in stats for each in one["endpoints"] if each["name"] == "write_note"]
-        assert sum(each["num_requests"] for each in endpoints) == len(keys)
-        assert sum(each["num_errors"] for each in endpoints) == 1
+        assert sum(each["num_requests"] for each in endpoints) == len(keys) + 4
+        assert sum(each["num_errors"] for each in endpoints) == 5
         assert {each["subject"] for each in endpoints} == {f"{namespace}.notes.command.write_note"}
         info = await discovered(found, "INFO")
         assert all(not each["name"].endswith(tuple("0123456789")) for one in info for each in one["endpoints"])
@@ -153,6 +155,12 @@ async def test_any_process_serves_every_key_and_counts_what_it_passes_on(
         assert {(span.name, span.parent_id) for span in spans} == {("notes/get_note", "1" * 16)} and len(spans) == len(
             keys
         )
+
+
+async def answer_without_a_key(found: Service) -> None:
+    assert error_of(await found.ask("command.write_note", b"no json")) == (400, "InvalidMessage", False)
+    assert json.loads((await found.ask("query.ask_size", text="four")).data) == 4
+    assert json.loads((await found.ask("command.open_note")).data)
 
 
 async def discovered(found: Service, verb: str) -> list[dict[str, Any]]:
@@ -189,8 +197,8 @@ async def test_the_requests_in_flight_to_one_partition_are_bounded(nats_server: 
         other = found.members[1]
         stuck, free = keys_of(found.owned(0), f"{namespace}-s", 2), keys_of(found.owned(1), f"{namespace}-f", 2)
         # Leave the queue group of the plain subjects to the second member.
-        await found.members[0]._host("notes")._router.stop()
-        relays, owner = other._host("notes")._router.relays, found.members[0]
+        await found.members[0].router("notes").stop()
+        relays, owner = other.router("notes").relays, found.members[0]
         held: list[asyncio.Future[Msg]] = []
         for key in stuck[:3]:
             held.append(asyncio.ensure_future(found.ask("command.hold_note", name=key)))
@@ -199,12 +207,19 @@ async def test_the_requests_in_flight_to_one_partition_are_bounded(nats_server: 
                 await owner.until(lambda key=key: owner.is_running("notes", key))
         refused = await found.ask("command.hold_note", name=stuck[3])
         assert error_of(refused) == (429, "Overloaded", False)
-        assert json.loads(refused.data)["error"]["retryAfter"] > 0
+        body = json.loads(refused.data)["error"]
+        assert body["retryAfter"] > 0 and "requests wait for the owner of partition" in body["message"]
         assert json.loads((await found.ask("command.write_note", name=free[0], text="a")).data) == 1
         for key in stuck:
             gate(key).set()
         assert [json.loads((await each).data) for each in held] == stuck[:3]
         assert len(relays) == 0
+        # A request without a usable key goes to any owner, if this process has no partition.
+        [gone] = [each for each in other.owners("notes") if each.ready.is_set()]
+        gone.drain()
+        await other.until(lambda: gone.serving is None)
+        for _ in range(3):
+            await answer_without_a_key(found)
 
 
 async def test_a_partition_without_an_owner_is_refused_at_once_and_others_are_served(
@@ -214,9 +229,14 @@ async def test_a_partition_without_an_owner_is_refused_at_once_and_others_are_se
         [member] = found.members
         tracer = member.tracing.service("test")
         bus = Bus(member.connection, tracer, namespace=namespace, breaker=BreakerPolicy(failures=3, min_duration=0.0))
-        gone = member._host("notes").owners[0]
+        gone = member.owners("notes")[0]
         gone.drain()
         await member.until(lambda: gone.serving is None)
+        # An owner refuses the keys of others, as a process does that does not know the number of partitions.
+        for name in ("command.write_note.1", "query.get_note.1"):
+            reply = await found.ask(name, name=keys_of({3})[0])
+            assert error_of(reply) == (503, "NotDelivered", False) and reply.headers
+            assert (reply.headers["Actorloom-Partitions"], reply.headers["Actorloom-Unserved"]) == ("4", "3")
         with caplog.at_level(logging.WARNING, "actorloom.intake"):
             for key in keys_of({0}):
                 reply = await found.ask("command.write_note", name=key)
@@ -227,9 +247,7 @@ async def test_a_partition_without_an_owner_is_refused_at_once_and_others_are_se
                 with pytest.raises(NotDelivered) as refused:
                     await bus.command(WriteNote(key), timeout=0.05)
             for _ in range(8):
-                assert error_of(await found.ask("command.write_note", b"no json")) == (400, "InvalidMessage", False)
-                assert json.loads((await found.ask("query.ask_size", text="four")).data) == 4
-                assert json.loads((await found.ask("command.open_note")).data)
+                await answer_without_a_key(found)
             # The circuit of the partition has opened, and those of the others have not.
             assert isinstance(refused.value, CircuitOpen)
             for key in keys_of({1, 2, 3}):
@@ -250,10 +268,7 @@ async def test_handlers_of_a_process_that_drains_still_ask_their_own_actor(
         copies = [asyncio.ensure_future(member.bus.command(CopyNote(name, name))) for name in names]
         await member.until(lambda: all(member.is_resident("desk", name) for name in names))
         member.runner.stop()
-        hosts = [member._host(name) for name in ("notes", "desk")]
-        await member.until(
-            lambda: all(each.serving is None or each.serving._drain.begun for host in hosts for each in host.owners)
-        )
+        await member.until(lambda: member.all_drain("notes") and member.all_drain("desk"))
         # Nothing from outside gets in.
         with pytest.raises(nats.errors.NoRespondersError):
             await client.request(f"{namespace}.notes.command.write_note", b'{"name":"a"}')
@@ -271,7 +286,7 @@ async def test_the_outcome_is_unknown_as_soon_as_the_owner_is_known_to_be_dead(
         service(nats_server, namespace, 1, lease_ttl=1.0, share=2) as found,
     ):
         [member] = found.members
-        mine, relays = found.owned(0), member._host("notes")._router.relays
+        mine, relays = found.owned(0), member.router("notes").relays
         keys = keys_of(set(range(PARTITIONS)) - mine, f"{namespace}-")
         asked = [asyncio.ensure_future(found.ask("command.hold_note", name=key)) for key in keys]
         await member.until(lambda: len(relays))

@@ -19,6 +19,7 @@ from runtime.host.owner import Owner
 from runtime.host.process import Runner
 from runtime.host.serving import Serving
 from runtime.intake.consumers import Consumers
+from runtime.intake.router import Router
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import StoredMessage
@@ -257,6 +258,26 @@ class Probe(testing.System):
     def requests(self, actor: str) -> int:
         """Return how many requests this process has received for `actor`."""
         return sum(endpoint.stats.requests for endpoint in self._serving(actor).endpoints)
+
+    # Partitions
+
+    def owners(self, actor: str) -> list[Owner]:
+        """Return the owners of all partitions of `actor`, those that other processes serve included."""
+        return list(self._host(actor).owners)
+
+    def owned(self, actor: str) -> set[int]:
+        """Return the partitions of `actor` that this process serves."""
+        return {owner.partition.number for owner in self.owners(actor) if owner.ready.is_set()}
+
+    def all_drain(self, actor: str) -> bool:
+        """Return whether no owner of `actor` in this process receives requests of other processes any more."""
+        return all(each.serving is None or each.serving._drain.begun for each in self.owners(actor))
+
+    def router(self, actor: str) -> Router:
+        """Return what receives the requests of `actor`, which has several partitions."""
+        router = self._host(actor)._router
+        assert router is not None
+        return router
 
     # Parts, for the tests of that part
 
