@@ -51,6 +51,13 @@ class Put(Command[None], actor="items", key="name"):
     item: Item | None
 
 
+class PutThenList(Command["Listed"], actor="items", key="name"):
+    """Waits at the gate, lists all keys, and stores an item. Returns what it has listed."""
+
+    name: str
+    gate: str
+
+
 class ListItems(Query["Listed"], actor="items"):
     """Waits first if it has a gate. Returns the names, since the states may be too large for a reply."""
 
@@ -80,6 +87,13 @@ class Items(Actor[Item], indexes=INDEXES):
     @command
     async def put(self, message: Put) -> None:
         self.state = message.item
+
+    @command
+    async def put_then_list(self, message: PutThenList) -> Listed:
+        await gate(message.gate).wait()
+        page = await self.list(order="rank", limit=1000)
+        self.state = Item(message.name, rank=-1)
+        return Listed([item.name for item in page.items], page.next)
 
     @query
     async def list_items(self, message: ListItems) -> Listed:
@@ -317,6 +331,28 @@ async def test_no_list_misses_a_committed_turn_while_partitions_move(
             done.set()
             await asyncio.gather(*working)
         assert lists > 10
+
+
+async def test_both_owners_of_a_hand_over_list_what_the_other_one_has_stored(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    url, name = nats_server.url, f"hand-over {namespace}"
+    async with client(url, namespace) as bus, member(url, namespace) as first:
+        await bus.command(Put("a", Item("a")))
+        slow = asyncio.ensure_future(bus.command(PutThenList("slow", name)))
+        await until(lambda: any(each.busy for each in first.host.serving))
+        async with member(url, namespace) as second:
+            first.runner.stop()
+            await until(lambda: len(second.served) == 8)
+            names = {f"k{n}" for n in range(16)}
+            await asyncio.gather(*(bus.command(Put(each, Item(each))) for each in names))
+            assert set((await bus.query(ListItems(limit=1000))).names) == {"a", *names}
+            assert not slow.done(), "the former owner still runs its handler"
+            gate(name).set()
+            assert set((await slow).names) == {"a", *names}
+            listed = (await bus.query(ListItems(order="rank", limit=1000))).names
+            assert set(listed) == {"a", "slow", *names}
+            assert listed[-1] == "slow", "the list is in the order of the newest states"
 
 
 async def test_a_missing_partition_is_an_error_and_no_shorter_list(nats_server: EmbeddedServer, namespace: str) -> None:
