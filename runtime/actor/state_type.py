@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, get_args, get_origin
 
 import msgspec
-from msgspec.inspect import CustomType, DataclassType, StructType, Type
+from msgspec.inspect import CustomType, DataclassType, DecimalType, StructType, Type
 
 from runtime.errors import DeclarationError
 from runtime.wire.codec import UNENCODABLE, Codec, encode, encode_in_order, name_of
@@ -62,10 +62,11 @@ class StateCodec(Codec[Any]):
 
 
 def _is_comparable(part: Type) -> bool:
-    """Return whether the values of a part are compared by their content. Those of a class with eq=False are not."""
+    """Return whether the values of a part can be compared by their content. Those of a class with eq=False cannot."""
     if isinstance(part, StructType):
         return part.cls.__struct_config__.eq and part.cls.__eq__ is msgspec.Struct.__eq__
-    return not isinstance(part, CustomType | DataclassType)
+    # A signaling NaN raises when it is compared.
+    return not isinstance(part, CustomType | DataclassType | DecimalType)
 
 
 def _is_readable(kind: Any) -> bool:

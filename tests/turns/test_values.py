@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -24,6 +25,7 @@ from runtime import (
 )
 from runtime.errors import InvalidValue
 from runtime.nats.server import EmbeddedServer
+from runtime.testing import worker
 from runtime.wire import header_block
 from runtime.wire.subjects import snake_case
 from tests.support.probe import Probe, running
@@ -302,3 +304,27 @@ class People(Actor):
     @command
     async def make_public(self, message: MakePublic) -> Public:
         return Private("ann", "s3cret")
+
+
+class Priced(msgspec.Struct, frozen=True):
+    price: Decimal
+
+
+class SetPrice(Command[None], actor="prices", key="name"):
+    name: str
+    price: str
+
+
+class Prices(Actor[Priced]):
+    name = "prices"
+
+    @command
+    async def set_price(self, message: SetPrice) -> None:
+        self.state = Priced(Decimal(message.price))
+
+
+async def test_a_signaling_nan_in_a_state_fails_no_later_turn() -> None:
+    prices = worker(Prices, key="a")
+    for price in ("sNaN", "1.5", "sNaN", "sNaN", "1.50", "1.5"):
+        await prices.set_price(SetPrice("a", price))
+        assert str(prices.state.price) == price
