@@ -195,21 +195,23 @@ class HandOn:
     async def _ask(self, sent: _Sent, partition: _Partition) -> Answer | None:
         """Send an event, or ask for it. Return the answer, or None if there is none."""
         if not partition.down:
-            return await self._request(sent, partition)
+            return await self._request(sent, partition, sent.known)
         sent.work.park()
         async with partition.trying:
             failures = 1
             while partition.down and not self._stopping.is_set():
                 await self._pause(_BACKOFF.delay(failures))
-                answer = await self._request(sent, partition)
+                # A question is answered at once by an owner that has not got the event, whatever its handler would do.
+                answer = await self._request(sent, partition, True)
                 if not partition.down:
                     return answer
                 failures += 1
         return None
 
-    async def _request(self, sent: _Sent, partition: _Partition) -> Answer | None:
+    async def _request(self, sent: _Sent, partition: _Partition, question: bool) -> Answer | None:
+        """Send an event, or only a question about it. Return the answer, or None if there is none."""
         connection, timeout = self._served.connection, self._served.lease_ttl
-        body = encode(HandedOn(place=sent.place)) if sent.known else self._body(sent)
+        body = encode(HandedOn(place=sent.place)) if question else self._body(sent)
         try:
             expires_at = asyncio.get_running_loop().time() + timeout
             reply = await connection.request_nowait(partition.subject, body, None, expires_at)
