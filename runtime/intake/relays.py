@@ -15,7 +15,7 @@ from typing import Final
 from runtime.client.no_reply import no_reply_error
 from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, RequestError
 from runtime.intake.endpoint import RequestStats
-from runtime.nats.connection import NoResponders, Response
+from runtime.nats.connection import NoResponders, ReplyCallback, Response
 from runtime.telemetry import semconv
 from runtime.turns.admission import TURNS_PER_SECOND, retry_after
 from runtime.turns.served import Served
@@ -144,7 +144,7 @@ class Relays:
         try:
             # Not through the loopback: an owner of this process that drains receives its own requests only.
             subject = f"{relay.subject}.{number}".encode()
-            self._served.connection.request_callback(subject, payload, block, relay.expires_at, answered)
+            self._served.connection.request_callback(subject, payload, block, relay.expires_at, ReplyCallback(answered))
         except PublishError as error:
             answered(None, error)
 

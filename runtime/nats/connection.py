@@ -12,7 +12,7 @@ from runtime.nats.errors import ConnectionLost, NoResponders, NotConnected, Perm
 from runtime.nats.loopback import Loopback
 from runtime.nats.options import ConnectionOptions
 from runtime.nats.receive import Receiver
-from runtime.nats.requests import ReplyTable, Response
+from runtime.nats.requests import ReplyCallback, ReplyTable, Response
 from runtime.nats.resubscribing import Resubscribing
 from runtime.nats.server_time import ServerTime
 from runtime.nats.server_version import REMEDY, too_old
@@ -29,6 +29,7 @@ __all__ = [
     "NotConnected",
     "PermissionDenied",
     "Receiver",
+    "ReplyCallback",
     "Response",
     "Subscription",
     "validate_subject",
@@ -65,6 +66,8 @@ class Connection:
         """Sends a reply. An attribute and not a method, which saves a call for the reply of every query."""
         self.domain: str | None = None
         """The JetStream domain of the server; empty if it has none, None if the server has no JetStream of its own."""
+        self.max_payload = 0
+        """The server's upper limit for the bytes of a message, headers included."""
         self._subscriptions: set[Subscription] = set()
         self._resubscribing = Resubscribing(self.flush)
         self._inbox: Subscription | None = None
@@ -92,7 +95,7 @@ class Connection:
         await connection._session.open()
         try:
             connection._transport.start()
-            connection._find_domain()
+            connection._read_info()
             connection._inbox = await connection.subscribe(connection._replies.subject, connection._replies.receive)
             await connection._server_time.start()
             connection._session.watch_expiry()
@@ -110,11 +113,6 @@ class Connection:
     def is_closed(self) -> bool:
         """Whether the connection is closed for good."""
         return self._session.is_closed
-
-    @property
-    def max_payload(self) -> int:
-        """The server's upper limit for the bytes of a message, headers included."""
-        return self._client.max_payload
 
     @property
     def server(self) -> dict[str, Any]:
@@ -235,14 +233,14 @@ class Connection:
         payload: bytes,
         headers: bytes | None,
         expires_at: float,
-        callback: Callable[[Response | None, Exception | None], None],
+        callback: ReplyCallback,
     ) -> None:
-        """Send a request; call `callback(response, None)` or `callback(None, error)` when its outcome is known.
+        """Send a request whose reply or error `callback` gets. This needs neither a task nor a future.
 
-        This needs neither a task nor a future. The arguments and errors are those of `request_nowait`. The request goes to the
-        server, also if this process serves the subject itself.
+        The other arguments and the errors are those of `request_nowait`. The request goes to the server, also if this process
+        serves the subject itself.
         """
-        reply = self._replies.expect_callback(subject, expires_at, callback)
+        reply = self._replies.register(subject, expires_at, callback)
         try:
             self._transport.publish(subject, payload, headers, reply)
         except PublishError:
@@ -341,8 +339,9 @@ class Connection:
 
         return end
 
-    def _find_domain(self) -> None:
+    def _read_info(self) -> None:
         server = self.server
+        self.max_payload = self._client.max_payload
         self.domain = str(server.get("domain", "")) if server.get("jetstream") else None
 
     def _on_disconnect(self) -> None:
@@ -351,7 +350,7 @@ class Connection:
 
     def _on_reconnect(self) -> None:
         self._transport.reconnected()
-        self._find_domain()
+        self._read_info()
         self._server_time.reconnected()
         for callback in tuple(self.on_reconnect):
             callback()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from secrets import token_hex
+from typing import Any
 
 import msgspec
 
@@ -36,12 +37,13 @@ class ReplyCallback:
     """Calls a function with a reply, in place of a future that wakes a task.
 
     The function is called from the read loop, without the two trips through the event loop that the callback of a future
-    takes. It is called once, with ``(response, None)`` or ``(None, error)``. The methods are those of a future.
+    takes. It is called once, with ``(response, None)`` or ``(None, error)``. The methods are those of a future. A subclass may
+    call it with something else that it makes of the reply.
     """
 
     __slots__ = ("_callback", "_done")
 
-    def __init__(self, callback: Callable[[Response | None, Exception | None], None]) -> None:
+    def __init__(self, callback: Callable[[Any, Exception | None], None]) -> None:
         self._callback = callback
         self._done = False
 
@@ -51,16 +53,17 @@ class ReplyCallback:
 
     def set_result(self, response: Response) -> None:
         """Call the function with the reply."""
-        self._call(response, None)
+        self.call(response, None)
 
     def set_exception(self, error: Exception) -> None:
         """Call the function with an error."""
-        self._call(None, error)
+        self.call(None, error)
 
-    def _call(self, response: Response | None, error: Exception | None) -> None:
+    def call(self, result: Any, error: Exception | None) -> None:
+        """Call the function."""
         self._done = True
         try:
-            self._callback(response, error)
+            self._callback(result, error)
         except BaseException as raised:  # noqa: BLE001 - a failing callback must not keep others from being called
             log_exception(b"a reply", raised)
 
@@ -106,13 +109,7 @@ class ReplyTable:
         """
         # Of the running loop. A loop as an argument, or its create_future(), costs half as much again.
         future: asyncio.Future[Response] = asyncio.Future()
-        return self._register(subject, expires_at, future), future
-
-    def expect_callback(
-        self, subject: bytes, expires_at: float, callback: Callable[[Response | None, Exception | None], None]
-    ) -> bytes:
-        """Return a new reply subject; `callback` is called with the reply or the error. Raises as `expect`."""
-        return self._register(subject, expires_at, ReplyCallback(callback))
+        return self.register(subject, expires_at, future), future
 
     def forget(self, reply: bytes) -> None:
         """Remove a reply subject whose request was not sent."""
@@ -146,7 +143,8 @@ class ReplyTable:
             self._timer.cancel()
         self._timer, self._due = None, _NEVER
 
-    def _register(self, subject: bytes, expires_at: float, future: "asyncio.Future[Response] | ReplyCallback") -> bytes:
+    def register(self, subject: bytes, expires_at: float, future: "asyncio.Future[Response] | ReplyCallback") -> bytes:
+        """Return a new reply subject. `future` gets the reply or the error. Arguments and errors are those of `expect`."""
         waiting = self._waiting
         if len(waiting) >= MAX_IN_FLIGHT:
             raise PublishError(f"{MAX_IN_FLIGHT} requests are in flight: {subject.decode()} was not sent")

@@ -15,7 +15,7 @@ import msgspec
 from runtime.clocks import elapsed
 from runtime.errors import PublishError
 from runtime.nats.errors import PermissionDenied
-from runtime.nats.requests import Response
+from runtime.nats.requests import ReplyCallback, Response
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.server_clock import TOLERATED, ServerClock
 
@@ -33,8 +33,6 @@ _PERIOD: Final = 60.0
 """Seconds between the later questions."""
 _FOLLOWING: Final = 1.0
 """Seconds between two looks at the wall clock while the time of the server is unknown."""
-
-_OnReply = Callable[[Response | None, Exception | None], None]
 
 
 class _Server(msgspec.Struct):
@@ -57,7 +55,7 @@ class Asks(Protocol):
         ...
 
     def request_callback(
-        self, subject: bytes, payload: bytes, headers: bytes | None, expires_at: float, callback: _OnReply
+        self, subject: bytes, payload: bytes, headers: bytes | None, expires_at: float, callback: ReplyCallback
     ) -> None:
         """Send a request, and call `callback` with its outcome."""
         ...
@@ -122,7 +120,9 @@ class ServerTime:
         if not self._connection.is_connected:
             return  # `reconnected` asks again.
         try:
-            self._connection.request_callback(SUBJECT.encode(), b"", None, self._loop.time() + _PATIENCE, on_reply)
+            self._connection.request_callback(
+                SUBJECT.encode(), b"", None, self._loop.time() + _PATIENCE, ReplyCallback(on_reply)
+            )
         except PublishError as error:
             self._loop.call_soon(on_reply, None, error)
 

@@ -21,7 +21,7 @@ large has an entry of its own, ``<actor>.dedup.<key>.<id>``. A reader looks ther
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -114,7 +114,7 @@ class DedupStore:
             raise damaged
         return None
 
-    def split(self, key: StoredKey, alone: bool = False) -> tuple[list[Handled], list[Handled]]:
+    def split(self, key: StoredKey, alone: bool = False) -> tuple[Sequence[Handled], Sequence[Handled]]:
         """Return the handled messages that the next record of a key lists, and those that it evicts.
 
         Args:
@@ -122,7 +122,7 @@ class DedupStore:
             alone: Evict all messages whose entry is stored, and not only those that are too many.
         """
         if key.dedup is None:
-            return list(key.handled), []
+            return key.handled, ()
         return key.dedup.split(key.handled, 0 if alone else self._handled - 1)  # at least one is added
 
     async def move_out(self, key: StoredKey) -> bool:
@@ -143,7 +143,7 @@ class DedupStore:
             await dedup.wait_written()
         return all(each.id in dedup.written for each in key.handled)
 
-    def after_commit(self, key: StoredKey, evicted: list[Handled], evicted_until: float, record_size: int) -> None:
+    def after_commit(self, key: StoredKey, evicted: Sequence[Handled], evicted_until: float, record_size: int) -> None:
         """Take note of a stored record, and start to write entries if it lists enough messages.
 
         Args:

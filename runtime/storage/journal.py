@@ -8,7 +8,8 @@ second one, which forgets the key, loads the newest record and runs its turns ag
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -86,6 +87,27 @@ class Unsettled(ActorError):
     """Whether the commit is stored is unknown: the stream does not answer."""
 
 
+class Draft(msgspec.Struct, eq=False):
+    """The next record of a key, which is not stored yet."""
+
+    key: StoredKey
+    commit_id: str
+    subject: str
+    headers: bytes
+    payload: bytes
+    state: Any = None
+    """The state that the key has once the record is stored."""
+    listed: tuple[Handled, ...] = ()
+    """The handled messages in the record."""
+    text: bytes = b""
+    """Their JSON without brackets."""
+    evicted: Sequence[Handled] = ()
+    """The handled messages that the record before has listed and this one does not."""
+    evicted_until: float = 0.0
+    before: int = 0
+    """The highest sequence of a commit of this process when the record was sent."""
+
+
 class Journal:
     """Loads and commits the records of one actor type.
 
@@ -115,7 +137,7 @@ class Journal:
         self.unreadable = unreadable
         self.decode_state = states.decode
         """Return the state in a record; see `States.decode`."""
-        self._expiry = header_block.ttl(max(int(options.remember), 1))
+        self._expires = header_block.ttl(max(int(options.remember), 1)) + header_block.END
         self.fence = fence
         self._last_sequence = 0
         """The highest sequence of a commit of this process."""
@@ -189,16 +211,18 @@ class Journal:
         unconfirmed = {entry.id for entry, _ in key.outbox or ()}
         generation, commit_id, record = key.generation, self._new_commit_id(), key.unfenced
         try:
-            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), verify=False)
+            draft = self._address(key, commit_id, rewrite_record(record, commit_id, unconfirmed))
+            sequence = await self._publish(draft, verify=False)
         except RecordTooLarge:
             # The record fills a message, and the former owner's commit id was a little shorter.
             commit_id = secrets.token_hex(8)
-            sequence = await self._publish(key, commit_id, rewrite_record(record, commit_id, unconfirmed), verify=False)
+            draft = self._address(key, commit_id, rewrite_record(record, commit_id, unconfirmed))
+            sequence = await self._publish(draft, verify=False)
         if key.generation == generation:
             key.sequence, key.readable, key.unfenced = sequence, True, None
         return sequence
 
-    async def commit(
+    def draft(
         self,
         key: StoredKey,
         state: Any,
@@ -208,8 +232,8 @@ class Journal:
         *,
         expires: bool = False,
         alone: bool = False,
-    ) -> int:
-        """Write the next record of a key, and update `key` to it.
+    ) -> Draft:
+        """Return the next record of a key, for `commit` or `send`. Nothing is stored, and `key` does not change.
 
         Args:
             key: The key, loaded.
@@ -223,6 +247,34 @@ class Journal:
                 The record of a deleted key therefore stays.
             alone: List no earlier handled messages in the record. `DedupStore.move_out` must have stored their entries.
 
+        Raises:
+            RecordTooLarge: The record does not fit one message.
+        """
+        kept, evicted = self.dedup.split(key, alone)
+        evicted_until = key.dedup.evicted_until if key.dedup is not None else 0.0
+        if evicted:
+            evicted_until = max(evicted_until, *(entry.time for entry in evicted))
+        listed = (*kept, *handled)
+        if evicted or not key.handled_text:
+            text = join_handled(b"", listed)
+        else:
+            text = join_handled(key.handled_text, handled)
+        commit_id = self._new_commit_id()
+        record = NewRecord(
+            commit_id=commit_id,
+            state_version=self._state_version,
+            state=msgspec.Raw(body),
+            handled=msgspec.Raw(b"[" + text + b"]"),
+            outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
+            evicted_until=evicted_until,
+        )
+        return self._address(
+            key, commit_id, encode_record(record), expires, state, listed, text, evicted, evicted_until
+        )
+
+    async def commit(self, draft: Draft) -> int:
+        """Store a record, and update its key to it.
+
         Returns:
             The sequence of the record.
 
@@ -232,53 +284,101 @@ class Journal:
             NotStored: The record is certainly not stored.
             Unsettled: The record may or may not be stored.
         """
-        kept, evicted = self.dedup.split(key, alone)
-        evicted_until = key.dedup.evicted_until if key.dedup is not None else 0.0
-        if evicted:
-            evicted_until = max(evicted_until, *(entry.time for entry in evicted))
-        listed = kept + handled
-        if evicted or not key.handled_text:
-            text = join_handled(b"", listed)
-        else:
-            text = join_handled(key.handled_text, handled)
-        record = NewRecord(
-            commit_id=self._new_commit_id(),
-            state_version=self._state_version,
-            state=msgspec.Raw(body),
-            handled=msgspec.Raw(b"[%b]" % text),
-            outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
-            evicted_until=evicted_until,
-        )
-        payload = encode_record(record)
-        sequence = await self._publish(key, record.commit_id, payload, expires=expires)
+        sequence = await self._publish(draft)
+        self._update(draft, sequence)
+        return sequence
+
+    def send(self, draft: Draft, callback: Callable[[int, Exception | None], None]) -> None:
+        """Send a record; the answer calls `callback`, without a task or a future. A turn has no other wait than this one.
+
+        The call is ``callback(sequence, None)`` if the record is stored and its key is updated to it. It is
+        ``callback(0, error)`` if there is no such answer: `resolve` then finds out whether the record is stored.
+
+        Raises:
+            PublishError: The record was not sent.
+        """
+        draft.before = self._last_sequence
+        on_reply = partial(self._on_reply, draft, callback)
+        self._jetstream.publish_callback(draft.subject, draft.payload, draft.headers, on_reply)
+        self.fence.sending.add(draft.key.token)
+
+    def _on_reply(
+        self,
+        draft: Draft,
+        callback: Callable[[int, Exception | None], None],
+        sequence: int,
+        error: Exception | None,
+    ) -> None:
+        if error is None:
+            self._acknowledged(draft, sequence)
+            self._update(draft, sequence)
+        callback(sequence, error)
+
+    async def resolve(self, draft: Draft, error: Exception) -> int:
+        """Find out whether a record is stored that was sent, and has got `error` in place of an acknowledgement; see `commit`."""
+        sequence = await self._settle(draft, error)
+        self._update(draft, sequence)
+        return sequence
+
+    def give_up(self, draft: Draft) -> None:
+        """Take note that nobody waits for the answer to `send` any more: the record may be stored."""
+        self.fence.suspect(draft.key.token)
+
+    def _update(self, draft: Draft, sequence: int) -> None:
+        """Update a key to a record that is stored."""
+        key, state = draft.key, draft.state
         key.sequence, key.readable, key.unfenced = sequence, True, None
         changed, key.state = key.state is not state, state
-        key.handled = tuple(listed)
-        key.handled_text = text if len(listed) >= _MANY and len(text) <= _MAX_TEXT else b""
-        self.dedup.after_commit(key, evicted, evicted_until, len(payload))
+        key.handled = listed = draft.listed
+        key.handled_text = draft.text if len(listed) >= _MANY and len(draft.text) <= _MAX_TEXT else b""
+        self.dedup.after_commit(key, draft.evicted, draft.evicted_until, len(draft.payload))
         if changed and self.on_change is not None:
             self.on_change(key.token, state)
-        return sequence
 
     def _new_commit_id(self) -> str:
         return f"{self.fence.writer_id}-{next(self._commit_numbers):x}"
 
-    async def _publish(
-        self, key: StoredKey, commit_id: str, payload: bytes, *, expires: bool = False, verify: bool = True
-    ) -> int:
-        """Store a record; return its sequence. `verify` finds out whether it is stored if there is no clear answer."""
-        headers = _EXPECTED_SEQUENCE % key.sequence
-        if expires:
-            headers += self._expiry
-        headers += header_block.END
+    def _address(self, key: StoredKey, commit_id: str, payload: bytes, expires: bool = False, *rest: Any) -> Draft:
+        """Return a record with its subject and headers, and the `rest` of its fields.
+
+        Raises:
+            RecordTooLarge: It does not fit one message.
+        """
+        headers = _EXPECTED_SEQUENCE % key.sequence + (self._expires if expires else header_block.END)
         subject = self._names.turn(key.token)
         limit = self._jetstream.connection.max_payload - len(headers)
         if len(payload) > limit:
             raise RecordTooLarge(subject, len(payload), limit)
-        fence, token, before = self.fence, key.token, self._last_sequence
-        fence.sending.add(token)
+        return Draft(key, commit_id, subject, headers, payload, *rest)
+
+    async def _publish(self, draft: Draft, verify: bool = True) -> int:
+        """Store a record; return its sequence. `verify` finds out whether it is stored if there is no clear answer."""
+        draft.before = self._last_sequence
+        self.fence.sending.add(draft.key.token)
         try:
-            sequence = (await self._jetstream.publish(subject, payload, headers=headers)).sequence
+            ack = await self._jetstream.publish(draft.subject, draft.payload, headers=draft.headers)
+        except (TimeoutError, PublishError) as error:
+            return await self._settle(draft, error, verify)
+        except BaseException:
+            self.fence.suspect(draft.key.token)  # This process stops, and the record may be stored.
+            raise
+        self._acknowledged(draft, ack.sequence)
+        return ack.sequence
+
+    def _acknowledged(self, draft: Draft, sequence: int) -> None:
+        """Take note that a record is stored: no sequence is lower than that of a commit which was stored before."""
+        self.fence.settle(draft.key.token)
+        if sequence <= draft.before:
+            if self.on_loss is not None:
+                self.on_loss()
+        elif sequence > self._last_sequence:
+            self._last_sequence = sequence
+
+    async def _settle(self, draft: Draft, error: Exception, verify: bool = True) -> int:
+        """Return the sequence of a record that is stored, though its publish has ended with `error`; else raise as `commit`."""
+        subject, commit_id, token, fence = draft.subject, draft.commit_id, draft.key.token, self.fence
+        try:
+            raise error
         except WrongSequence:
             fence.sending.discard(token)
             if not verify:
@@ -291,20 +391,14 @@ class Journal:
             sequence = await self._find_stored(subject, commit_id)
         except PublishError as error:
             fence.sending.discard(token)
+            size = len(draft.headers)
             if error.err_code == ErrorCode.MESSAGE_TOO_LARGE:
-                raise RecordTooLarge(subject, len(payload), await self._stream_limit(len(headers))) from error
+                raise RecordTooLarge(subject, len(draft.payload), await self._stream_limit(size)) from error
             if error.err_code in STORAGE_CODES and await self._is_replicated():
                 fence.suspect(token)
                 raise Unsettled(f"{subject}: the leader of the stream did not store the record: {error}") from error
             raise NotStored(str(error)) from error
-        except BaseException:
-            fence.suspect(token)  # This process stops, and the record may be stored.
-            raise
-        fence.settle(token)
-        if sequence > before:
-            self._last_sequence = max(self._last_sequence, sequence)
-        elif self.on_loss is not None:
-            self.on_loss()
+        self._acknowledged(draft, sequence)
         return sequence
 
     async def _is_replicated(self) -> bool:

@@ -62,13 +62,13 @@ class KeyDedup:
         """The bytes of the record; if this process did not write it, a number above every limit."""
         self._waiter: asyncio.Future[None] | None = None
 
-    def split(self, handled: Sequence[Handled], limit: int) -> tuple[list[Handled], list[Handled]]:
+    def split(self, handled: Sequence[Handled], limit: int) -> tuple[Sequence[Handled], Sequence[Handled]]:
         """Divide the handled messages of a record into those that its successor lists, and those that it evicts.
 
         Evicted are the messages beyond `limit`, or beyond the bytes of replies that fit, whose dedup entry is stored.
         """
         if not self.written:
-            return list(handled), []
+            return handled, ()
         excess = count_excess(handled, limit, self.record_size)
         evicted = [entry for entry in handled[:excess] if entry.id in self.written]
         kept = [entry for entry in handled[:excess] if entry.id not in self.written]
@@ -85,7 +85,7 @@ class KeyDedup:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def evict(self, evicted: list[Handled], now: float) -> None:
+    def evict(self, evicted: Sequence[Handled], now: float) -> None:
         """Record that messages have left the record at `now`. Their ids stay in memory for twice the clock margin."""
         recent = self.recent
         for entry in evicted:

@@ -3,6 +3,7 @@
 import time
 from typing import NamedTuple
 
+import msgspec
 from opentelemetry.trace import Span, SpanKind
 
 from runtime.storage.record import EVENT, TIMER, Outgoing
@@ -79,7 +80,7 @@ class _Kind(NamedTuple):
     publishes: Publishes
 
 
-class Publish(NamedTuple):
+class Publish(msgspec.Struct, eq=False):
     """A message that is being published."""
 
     subject: str

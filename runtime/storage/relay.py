@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
@@ -119,7 +120,8 @@ class Relay:
             return
         if key.outbox is None:
             key.outbox = deque()
-        key.outbox.extend((entry, sequence) for entry in outgoing)
+        for entry in outgoing:
+            key.outbox.append((entry, sequence))
         if key not in self._keys and not self._stopped:
             self._keys.add(key)
             self._publish(key)
@@ -278,17 +280,11 @@ class Relay:
         attempt = _Attempt(key, entry, origin, failures)
         if entry.kind is CANCEL:
             self._start_take_back(attempt)
-        else:
-            self._send(attempt)
-
-    def _send(self, attempt: _Attempt) -> None:
-        message = self._messages.make(attempt.entry, attempt.origin, attempt.key not in self._adopted)
-
-        def on_reply(sequence: int, error: Exception | None) -> None:
-            self._on_reply(attempt, message, sequence, error)
-
+            return
+        message = self._messages.make(entry, origin, key not in self._adopted)
+        on_reply = partial(self._on_reply, attempt, message)
         try:
-            self._jetstream.publish_callback(message.subject, bytes(attempt.entry.body), message.headers, on_reply)
+            self._jetstream.publish_callback(message.subject, bytes(entry.body), message.headers, on_reply)
         except PublishError as error:
             self._on_reply(attempt, message, 0, error)
 
@@ -344,7 +340,8 @@ class Relay:
         self._adopted.discard(key)
         if self._key_waiters:
             self._wake(self._key_waiters.pop(key, []))
-        self._wake_idle_waiters()
+        if self._idle_waiters:
+            self._wake_idle_waiters()
 
     def _retry_later(self, attempt: _Attempt, error: Exception) -> None:
         self.failed += 1

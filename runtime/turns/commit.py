@@ -11,7 +11,8 @@ arrival and before any message that waits. Nothing was visible yet: replies, eve
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,19 +20,19 @@ from opentelemetry.trace import SpanKind
 
 from runtime.actor.call import TurnCall
 from runtime.actor.outcome import Outcome
-from runtime.errors import Overloaded, TooLarge
+from runtime.errors import Overloaded, PublishError, TooLarge
 from runtime.faults import log_fault
-from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
+from runtime.storage.journal import Conflict, Draft, Journal, NotStored, RecordTooLarge, Unsettled
 from runtime.storage.record import Handled, Outgoing
 from runtime.storage.relay import Relay
-from runtime.telemetry import NO_SPAN, ServiceTracer, attach, detach, finish
-from runtime.telemetry.bursts import Bursts
+from runtime.telemetry import NO_SPAN, attach, detach, finish
 from runtime.turns.key import Key, Pending
+from runtime.turns.overrun import name_of
+from runtime.turns.served import Served
 from runtime.turns.staged import Staged, last_of, outbox_of, portion
 from runtime.turns.work import Rerun, Work, storage_error
 from runtime.wire.ids import id_time
-from runtime.wire.server_clock import ServerClock
-from runtime.wire.subjects import NO_KEY, Names
+from runtime.wire.subjects import NO_KEY
 
 logger = logging.getLogger("actorloom.turns")
 
@@ -50,33 +51,55 @@ _MAX_RERUNS = 10
 """How often a turn runs again because another writer was faster."""
 
 
+class _Sent(msgspec.Struct, eq=False):
+    """A batch of turns whose commit is sent. Its answer calls back, and no task waits for it."""
+
+    pending: Pending
+    batch: list[Staged]
+    draft: Draft
+    generation: int
+    """That of its key before the first commit of `pending`."""
+
+
 class Commits:
-    """Stages and commits the turns of one actor type. `resume` is called for a lane that has reruns and runs nothing."""
+    """Stages and commits the turns of one actor type.
+
+    Args:
+        served: The actor, its options and its connections.
+        journal: Stores the records.
+        relay: Publishes the outboxes.
+        resume: Called for a lane that has reruns and runs nothing.
+        release: Called for a key whose commits have ended; see `Keys.release`.
+        owns: Returns True while this process owns the keys.
+        spawn: Runs a coroutine in a task of its own.
+    """
 
     def __init__(
         self,
-        names: Names,
+        served: Served,
         journal: Journal,
         relay: Relay,
-        tracer: ServiceTracer,
-        keyed: bool,
-        exit: Callable[[BaseException], None],
-        bursts: Bursts,
         resume: Callable[[Key[Work]], None],
+        release: Callable[[Key[Work]], None],
         owns: Callable[[], bool],
-        clock: ServerClock,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        self._names = names
+        self._served = served
+        self._names = served.names
         self._journal = journal
         self._relay = relay
-        self._template = tracer.template(f"commit {names.actor}", SpanKind.INTERNAL)
-        self._traced = tracer.tracing.records
-        self._keyed = keyed
-        self._exit = exit
-        self._bursts = bursts
+        self._template = served.tracer.template(f"commit {served.name}", SpanKind.INTERNAL)
+        self._traced = served.tracer.tracing.records
+        self._keyed = served.keyed
         self._resume = resume
+        self._release = release
         self._owns = owns
-        self._clock = clock
+        self._spawn = spawn
+        self._clock = served.connection.clock
+        self._sent: dict[Key[Work], _Sent] = {}
+        """The commits under way that no task waits for."""
+        self._most_sent = served.options.concurrency
+        self._idle: list[asyncio.Future[None]] = []
         self.rerun_after: dict[Key[Work], float] = {}
         """Seconds until the reruns of a key may start, for keys that must not start at once."""
 
@@ -119,44 +142,153 @@ class Commits:
         """Return True if no more turns may be staged before the commit under way ends."""
         return len(pending.staged) >= _MAX_STAGED
 
-    async def run(self, key: Key[Work], pending: Pending) -> None:
-        """Commit the staged turns, and those staged meanwhile, until none is left. Each message is finished on return."""
+    @property
+    def busy(self) -> bool:
+        """True if a commit is under way that no task waits for."""
+        return bool(self._sent)
+
+    async def wait_idle(self) -> None:
+        """Return when no task-less commit is under way."""
+        while self._sent:
+            waiter = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    def unfinished(self) -> list[str]:
+        """Return the description of each message whose commit is under way in no task."""
+        return [
+            f"{name_of(staged.work)}, which is not stored yet" for sent in self._sent.values() for staged in sent.batch
+        ]
+
+    def begin(self, key: Key[Work], pending: Pending) -> bool:
+        """Send the staged turns, if nothing is in the way. The answer finishes them, and sends those staged meanwhile.
+
+        This needs neither a task nor a future: the worker goes on to the next message. At most `Options.concurrency`
+        commits are sent in this way. A worker waits for each further one (`run`), so that a slow stream slows the turns down.
+
+        Returns:
+            False if nothing was sent: the caller calls `run`.
+        """
+        if key.touching is not None or len(self._sent) >= self._most_sent or not self._owns():
+            return False
+        pending.committing = True
+        return self._send(key, pending, key.generation)
+
+    def _send(self, key: Key[Work], pending: Pending, generation: int) -> bool:
+        """Send one batch of staged turns. Return False, and leave all of them staged, if it cannot be sent at once."""
+        staged = pending.staged
+        batch, pending.staged = portion(staged)
+        try:
+            draft = self._draft(key, batch)
+            sent = _Sent(pending, batch, draft, generation)
+            self._journal.send(draft, partial(self._on_reply, key, sent))
+        except (RecordTooLarge, PublishError):
+            pending.staged = staged
+            return False
+        self._sent[key] = sent
+        for one in batch:
+            one.work.committing = True
+        return True
+
+    def _on_reply(self, key: Key[Work], sent: _Sent, sequence: int, error: Exception | None) -> None:
+        """Go on after the answer to a commit. Called by the read loop."""
+        if self._sent.get(key) is not sent:
+            return  # `close` has given it up.
+        del self._sent[key]
+        try:
+            pending = sent.pending
+            if error is not None:
+                self._spawn(self._go_on(key, pending, sent, error))
+                return
+            self._take_effect(key, sent.batch, sequence)
+            if not pending.staged:
+                self._end(key, pending)
+            elif key.generation != sent.generation or not self._owns() or not self._send(key, pending, sent.generation):
+                self._spawn(self._go_on(key, pending))
+        except BaseException as failure:  # noqa: BLE001 - the read loop must go on; the ownership does not
+            self._served.crashed(failure)
+        if self._idle and not self._sent:
+            for waiter in self._idle:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._idle.clear()
+
+    async def _go_on(
+        self, key: Key[Work], pending: Pending, sent: _Sent | None = None, error: Exception | None = None
+    ) -> None:
+        """Commit turns in a task: after the commit in `sent` has ended with `error`, or if the next one could not be sent."""
+        await self.run(key, pending, sent, error)
+        self._release(key)
+
+    def close(self) -> None:
+        """Give up the commits that no task waits for: they may be stored."""
+        while self._sent:
+            key, sent = self._sent.popitem()
+            self._journal.give_up(sent.draft)
+            self._abandon(key, sent.pending, sent.batch)
+            self._end(key, sent.pending)
+
+    def _end(self, key: Key[Work], pending: Pending) -> None:
+        """End the commits of a key: wake all that wait for them, and let reruns begin."""
+        key.pending = None
+        pending.end()
+        if key.rerun and not key.active:
+            self._resume(key)
+
+    def _abandon(self, key: Key[Work], pending: Pending, batch: list[Staged]) -> None:
+        """Give back the messages of a key that are not stored, since this process stops."""
+        for work in [*(staged.work for staged in (*batch, *pending.undo())), *key.take_rerun()]:
+            if not work.stored:
+                work.abandon()
+        key.forget()
+
+    async def run(
+        self, key: Key[Work], pending: Pending, sent: _Sent | None = None, error: Exception | None = None
+    ) -> None:
+        """Commit the staged turns, and those staged meanwhile, until none is left. Each message is finished on return.
+
+        Args:
+            key: The key.
+            pending: Its pending turns.
+            sent: A batch of them whose commit has ended with `error`.
+            error: The error.
+        """
         pending.committing = True
         batch: list[Staged] = []
-        generation = key.generation
+        generation = key.generation if sent is None else sent.generation
         try:
             if key.touching is not None:
                 await asyncio.shield(key.touching)
-            while pending.staged:
-                batch, pending.staged = portion(pending.staged)
+            while pending.staged or sent is not None:
+                if sent is None:
+                    batch, pending.staged = portion(pending.staged)
+                else:
+                    batch = sent.batch
                 try:
-                    if key.generation != generation:
+                    if sent is None and key.generation != generation:
                         raise Conflict("the key was read anew", refused=True)
-                    while (rest := await self._store(key, batch)) is not None:
-                        batch, pending.staged = batch[: -len(rest)], rest + pending.staged
-                except RecordTooLarge as error:
+                    while (rest := await self._store(key, batch, sent, error)) is not None:
+                        batch, pending.staged, sent = batch[: -len(rest)], rest + pending.staged, None
+                except RecordTooLarge as failure:
                     finish(batch[0].span, None, TooLarge.__name__)
-                    failures: dict[Staged, BaseException] = {batch[0]: TooLarge(str(error))}
+                    failures: dict[Staged, BaseException] = {batch[0]: TooLarge(str(failure))}
                     await self._undo(key, pending, batch, failures)
-                except Conflict as error:
-                    await self._undo(key, pending, batch, self._after_conflict(batch, error))
-                except (NotStored, Unsettled) as error:
-                    kind = type(error).__name__
-                    self._bursts.log(logger, logging.ERROR, self._names.actor, kind, str(error), "commits failed")
+                except Conflict as failure:
+                    await self._undo(key, pending, batch, self._after_conflict(batch, failure))
+                except (NotStored, Unsettled) as failure:
+                    kind, actor = type(failure).__name__, self._names.actor
+                    self._served.bursts.log(logger, logging.ERROR, actor, kind, str(failure), "commits failed")
                     for staged in batch:
-                        staged.work.unsettled |= isinstance(error, Unsettled)
-                    await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(self._names.actor, error)))
+                        staged.work.unsettled |= isinstance(failure, Unsettled)
+                    await self._undo(key, pending, batch, dict.fromkeys(batch, storage_error(actor, failure)))
+                sent = None
         except _NotOwned:
             for work in [*(staged.work for staged in (*batch, *pending.undo())), *key.take_rerun()]:
                 work.abandon()
             key.forget()
         except BaseException:
             # This process stops. The batch that was sent may be stored; the other turns are not.
-            later = pending.undo()
-            for work in [*(staged.work for staged in (*batch, *later)), *key.take_rerun()]:
-                if not work.stored:
-                    work.abandon()
-            key.forget()
+            self._abandon(key, pending, batch)
             raise
         finally:
             key.pending = None
@@ -164,8 +296,10 @@ class Commits:
         if key.rerun and not key.active:
             self._resume(key)
 
-    async def _store(self, key: Key[Work], batch: list[Staged]) -> list[Staged] | None:
-        """Commit a batch if it fits one record.
+    async def _store(
+        self, key: Key[Work], batch: list[Staged], sent: _Sent | None, error: Exception | None
+    ) -> list[Staged] | None:
+        """Commit a batch if it fits one record. Of a batch that was `sent`, find out whether its record is stored.
 
         Returns:
             None if it is committed; else the turns at its end that must wait for the next commit.
@@ -175,11 +309,14 @@ class Commits:
             Exception: The errors of `Journal.commit`.
         """
         try:
-            await self._commit(key, batch)
+            if sent is not None and error is not None:
+                await self._commit(key, batch, self._journal.resolve(sent.draft, error))
+            else:
+                await self._commit(key, batch, self._journal.commit(self._draft(key, batch)))
             return None
-        except RecordTooLarge as error:
+        except RecordTooLarge as failure:
             if len(batch) > 1:
-                return last_of(batch, error.excess)
+                return last_of(batch, failure.excess)
         # What earlier turns have left must leave the record first: their replies, and their events.
         if not await self._journal.dedup.move_out(key):
             raise NotStored(
@@ -189,28 +326,35 @@ class Commits:
             raise NotStored(
                 f"key {key.key!r}: a large record waits for the events before it, which are not published yet"
             )
-        await self._commit(key, batch, alone=True)
+        await self._commit(key, batch, self._journal.commit(self._draft(key, batch, alone=True)))
         return None
 
-    async def _commit(self, key: Key[Work], batch: list[Staged], alone: bool = False) -> None:
-        """Store the turns of `batch` in one record, and then let each of them take effect outside.
+    def _draft(self, key: Key[Work], batch: list[Staged], alone: bool = False) -> Draft:
+        """Return the record of a batch; `alone` leaves the messages that were handled before out of it.
 
-        `alone` leaves the messages that were handled before out of the record.
+        Raises:
+            RecordTooLarge: It does not fit one message.
         """
+        last = batch[-1].outcome
+        return self._journal.draft(
+            key,
+            last.state,
+            last.body,
+            [staged.handled for staged in batch],
+            _outgoing(batch),
+            expires=not self._keyed,
+            alone=alone,
+        )
+
+    async def _commit(self, key: Key[Work], batch: list[Staged], stored: Coroutine[Any, Any, int]) -> None:
+        """Wait until the turns of `batch` are `stored` in one record, and then let each of them take effect outside."""
         if not self._owns():
+            stored.close()
             raise _NotOwned
         for staged in batch:
             staged.work.committing = True
-        last = batch[-1].outcome
-        if len(batch) == 1:
-            outgoing, handled = batch[0].outgoing, [batch[0].handled]
-        else:
-            outgoing = [one for staged in batch for one in staged.outgoing]
-            handled = [staged.handled for staged in batch]
         try:
-            sequence = await self._journal.commit(
-                key, last.state, last.body, handled, outgoing, expires=not self._keyed, alone=alone
-            )
+            sequence = await stored
         except RecordTooLarge:
             for staged in batch:
                 staged.work.committing = False
@@ -219,9 +363,13 @@ class Commits:
             for staged in batch:
                 finish(staged.span, None, type(error).__name__)
             raise
+        self._take_effect(key, batch, sequence)
+
+    def _take_effect(self, key: Key[Work], batch: list[Staged], sequence: int) -> None:
+        """Publish the outbox of turns that are stored, and finish their messages."""
         for staged in batch:
             staged.work.committing, staged.work.stored = False, True
-        self._relay.send(key, outgoing, sequence)
+        self._relay.send(key, _outgoing(batch), sequence)
         for staged in batch:
             work = staged.work
             staged.span.end()
@@ -277,5 +425,10 @@ class Commits:
             except BaseException as error:  # noqa: BLE001 - application code; the turn has committed all the same
                 # No exception of a plain function is a cancellation of this task, so that all of them end here.
                 if isinstance(error, SystemExit | KeyboardInterrupt):
-                    self._exit(error)
+                    self._served.exit(error)
                 log_fault(logger, "%s: an on_commit callback failed", self._names.actor, error=error)
+
+
+def _outgoing(batch: list[Staged]) -> list[Outgoing]:
+    """Return the events and timers of turns, in their order."""
+    return batch[0].outgoing if len(batch) == 1 else [one for staged in batch for one in staged.outgoing]

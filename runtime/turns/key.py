@@ -22,6 +22,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
+
 from runtime.storage.key import StoredKey
 
 
@@ -35,28 +37,25 @@ class Ordered(Protocol):
 T = TypeVar("T", bound=Ordered)
 
 
-class Pending:
+class Pending(msgspec.Struct, eq=False):
     """The turns of a key that have run and are not stored yet.
 
     Lives from the first staged turn until every staged turn is committed or undone.
     """
 
-    __slots__ = ("_committed", "committing", "ended", "head", "ids", "staged", "undone")
-
-    def __init__(self) -> None:
-        self.committing = False
-        """True while a commit is under way."""
-        self.head: Any = None
-        """The state that all staged turns leave; further turns run on it."""
-        self.staged: list[Any] = []
-        """Turns that wait for the next commit, in order."""
-        self.ids: set[str] = set()
-        """Message ids of the turns that are staged or being committed."""
-        self.undone = False
-        """True after a commit has failed: every turn that ran on `head` must run again."""
-        self.ended = False
-        """True once the last commit has ended, well or badly."""
-        self._committed: asyncio.Future[None] | None = None
+    committing: bool = False
+    """True while a commit is under way."""
+    head: Any = None
+    """The state that all staged turns leave; further turns run on it."""
+    staged: list[Any] = []
+    """Turns that wait for the next commit, in order."""
+    ids: set[str] = set()
+    """Message ids of the turns that are staged or being committed."""
+    undone: bool = False
+    """True after a commit has failed: every turn that ran on `head` must run again."""
+    ended: bool = False
+    """True once the last commit has ended, well or badly."""
+    _committed: asyncio.Future[None] | None = None
 
     def stage(self, turn: Any, message_id: str, state: Any) -> None:
         """Add a turn that has run and leaves `state` to the next commit."""

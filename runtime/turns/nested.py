@@ -5,7 +5,7 @@ handler runs is stored and its key is owned here. A key does not wait for its co
 that a commit under way will store. Its commands wait for that commit. If the commit fails, the handler ends by
 `Withdrawn`, and its message runs again on the state that is stored. A query changes nothing, and leaves at once.
 
-The wait needs no worker and no lane: the commit runs in the worker of an earlier message, which waits for JetStream only.
+The wait needs no worker and no lane: the answer of JetStream ends the commit, or a task that waits for JetStream only.
 """
 
 import asyncio

@@ -15,20 +15,15 @@ _MAX_BYTES = 131_072
 """Bytes of replies and events that one commit adds at most, unless one turn has more: a record must fit one message."""
 
 
-class Staged:
+class Staged(msgspec.Struct, eq=False):
     """One turn that has run, with everything it leaves behind if its commit succeeds."""
 
-    __slots__ = ("call", "handled", "outcome", "outgoing", "span", "work")
-
-    def __init__(
-        self, work: Work, call: TurnCall, outcome: Outcome, handled: Handled, outgoing: list[Outgoing], span: Span
-    ) -> None:
-        self.work = work
-        self.call = call
-        self.outcome = outcome
-        self.handled = handled
-        self.outgoing = outgoing
-        self.span = span
+    work: Work
+    call: TurnCall
+    outcome: Outcome
+    handled: Handled
+    outgoing: list[Outgoing]
+    span: Span
 
     @property
     def size(self) -> int:
@@ -52,11 +47,11 @@ def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body
     trace = inject().decode()
     limit = max_body - len(trace)
     outgoing: list[Outgoing] = []
-    for (event_id, event, event_token), body in zip(call.emitted, outcome.events, strict=True):
+    for (event_id, event, event_token), body in zip(call.emitted, outcome.events, strict=True) if call.emitted else ():
         name = type(event).__name__
         _check_size(name, body, limit)
         outgoing.append(Outgoing(event_id, EVENT, name, event_token or NO_KEY, msgspec.Raw(body), now, trace))
-    for (timer_id, timer), body in zip(call.timers, outcome.timers, strict=True):
+    for (timer_id, timer), body in zip(call.timers, outcome.timers, strict=True) if call.timers else ():
         raw = msgspec.Raw(body)
         if timer.message is None:
             outgoing.append(Outgoing(timer_id, CANCEL, "Cancelled", token, raw, now, trace, timer.name))

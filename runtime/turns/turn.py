@@ -55,18 +55,7 @@ class Turns:
         self.owns = owns
         self.keys = Keys(served.names, journal, relay, options.resident)
         self.admission = Admission(served.name, options.mailbox)
-        self.commits = Commits(
-            served.names,
-            journal,
-            relay,
-            served.tracer,
-            served.keyed,
-            served.exit,
-            served.bursts,
-            self._resume,
-            owns,
-            served.connection.clock,
-        )
+        self.commits = Commits(served, journal, relay, self._resume, self.keys.release, owns, self.spawn)
         self.attempts = Attempts(served, journal, self.keys, self.commits, requests, lists, owns)
         self._served = served
         self._keyed = served.keyed
@@ -120,7 +109,7 @@ class Turns:
     def busy(self) -> bool:
         """True if an admitted message is not finished, other than those that wait for another attempt."""
         held = self.keys.held
-        return self._workers.busy or bool(self._tasks) or (held is not None and held.waiting)
+        return self._workers.busy or self.commits.busy or bool(self._tasks) or (held is not None and held.waiting)
 
     def busy_keys(self) -> set[str]:
         """Return the tokens of the keys that have a message or a commit in hand, or that a former owner finishes."""
@@ -150,14 +139,15 @@ class Turns:
             self._run_next(key)
 
     def unfinished(self) -> list[str]:
-        """Return the description of each message that a worker runs."""
-        return self._workers.unfinished()
+        """Return the description of each message that a worker runs, or whose commit is under way."""
+        return self._workers.unfinished() + self.commits.unfinished()
 
     async def drain(self) -> None:
         """Finish all admitted messages, and give back those that wait for another attempt. Return when nothing runs."""
         self._stop_retries()
         while self.busy:
             await self._workers.wait_idle()
+            await self.commits.wait_idle()
             if self._tasks:
                 await asyncio.wait(self._tasks)
             if (held := self.keys.held) is not None and held.waiting:
@@ -168,6 +158,7 @@ class Turns:
         self._stop_retries()
         for task in self._tasks:
             task.cancel()
+        self.commits.close()
         await self._workers.close()
         for key in self.keys.values():
             self._abandon(key, key.leave())
@@ -310,9 +301,10 @@ class Turns:
             await self.commits.wait_committed(key)
         self._run_next(key)
         if staged and (pending := key.pending) is not None and not pending.committing:
+            if self.commits.begin(key, pending):
+                return
             await self.commits.run(key, pending)
-            if not key.sequence:
-                self.keys.release(key)
+            self.keys.release(key)
 
     async def _fail(
         self, key: Key[Work], work: Work, before: Pending | None, failure: BaseException, exits: list[BaseException]

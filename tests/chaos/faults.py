@@ -64,6 +64,7 @@ def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
         for handler in handlers:
             handler.function = _around(handler.function, reach, "handler.before", "handler.after")
     _patch(Journal, "commit", lambda run: _committing(run, reach))
+    _patch(Journal, "send", lambda run: _committing_by_callback(run, reach))
     _patch(Endpoint, "answer", lambda run: _sending(run, reach, "reply"))
     _patch(Relay, "_publish", lambda run: _sending(run, reach, "relay"))
     _patch(Relay, "_confirmed", lambda run: _before(run, reach, "relay.confirmed"))
@@ -141,6 +142,20 @@ def _committing(run: Any, reach: Any) -> Any:
         return result
 
     return commit
+
+
+def _committing_by_callback(run: Any, reach: Any) -> Any:
+    def send(journal: Journal, draft: Any, callback: Any) -> None:
+        def answered(sequence: int, error: Exception | None) -> None:
+            if error is None:
+                reach("commit.after")
+            callback(sequence, error)
+
+        reach("commit.before")
+        reach("commit.sent", written=True)
+        run(journal, draft, answered)
+
+    return send
 
 
 def _confirming_entries(run: Any, reach: Any) -> Any:

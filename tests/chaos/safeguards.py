@@ -85,7 +85,15 @@ def _sequence_check() -> None:
             headers = _EXPECTED.sub(b"", headers)
         return await publish(self, subject, payload, headers=headers, timeout=timeout)
 
+    publish_callback = JetStream.publish_callback
+
+    def unchecked_callback(self: JetStream, subject: str, payload: bytes, headers: Any, callback: Any) -> None:
+        if ".turn." in subject and headers is not None:
+            headers = _EXPECTED.sub(b"", headers)
+        publish_callback(self, subject, payload, headers, callback)
+
     _replace(JetStream, "publish", unchecked)
+    _replace(JetStream, "publish_callback", unchecked_callback)
 
 
 def _lease() -> None:

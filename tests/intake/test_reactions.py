@@ -15,6 +15,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict, NotStored, Unsettled
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
+from tests.support.commits import replace_commit
 from tests.support.consumers import is_idle
 from tests.support.counting import Add, Added, Counter, GetCount
 from tests.support.probe import Probe, running
@@ -220,7 +221,7 @@ async def test_failing_commits_keep_the_order_of_a_key(
                 raise rng.choice([NotStored("not now"), Unsettled("who knows"), Conflict("another")])
             return await commit(*args, **kwargs)
 
-        monkeypatch.setattr(journal, "commit", failing)
+        replace_commit(monkeypatch, journal, failing)
         for number in range(1, 61):
             event = Noted(f"rough{number % 2}", number, rng.choice(["plain", "slow"]))
             await publish(system, namespace, event, id=f"e{number}")

@@ -39,7 +39,7 @@ def handled(message_id: str, at: float | None = None) -> Handled:
 
 
 async def commit(journal: Journal, key: StoredKey, state: Any, *rest: Any, **options: bool) -> int:
-    return await journal.commit(key, state, encode_record(state), *rest, **options)
+    return await journal.commit(journal.draft(key, state, encode_record(state), *rest, **options))
 
 
 class Bench:

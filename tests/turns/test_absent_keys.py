@@ -8,6 +8,7 @@ import pytest
 from runtime.errors import NotFound, Rejected
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import NotStored
+from tests.support.commits import replace_commit
 from tests.support.counting import Add, Counter, Fail, GetCount, ListCounts, Reject
 from tests.support.probe import running
 
@@ -48,14 +49,15 @@ async def test_requests_for_an_absent_key_that_come_together_agree(nats_server: 
             assert (await bus.query(GetCount(key))).value == 4
 
 
-async def test_a_key_whose_record_was_not_stored_is_not_kept(nats_server: EmbeddedServer, namespace: str) -> None:
+async def test_a_key_whose_record_was_not_stored_is_not_kept(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
-        journal = system.journal("counter")
 
-        async def refused(*_: Any, **__: Any) -> int:
+        async def refused(*_: Any) -> int:
             raise NotStored("on purpose")
 
-        journal.commit = refused  # type: ignore[method-assign]
+        replace_commit(monkeypatch, system.journal("counter"), refused)
         for number in range(10):
             with pytest.raises(Exception, match="could not store"):
                 await system.bus.command(Add(f"k{number}", 1))

@@ -19,6 +19,7 @@ from runtime.host import drain
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from tests.support import programs
+from tests.support.commits import replace_publish
 from tests.support.probe import Probe, running
 from tests.support.programs import KEYS, Do, Doer, Doers, DoFreely, Ledger, random_steps
 
@@ -49,7 +50,7 @@ class Faults:
         for name in (*ENDS, *OTHERS):
             programs.FAULTS[name] = self._counted(name)
         self._publish = JetStream.publish
-        monkeypatch.setattr(JetStream, "publish", lambda _, *args, **kwargs: self._lose(*args, **kwargs))
+        replace_publish(monkeypatch, JetStream, lambda _, *args, **kwargs: self._lose(*args, **kwargs))
 
     def _counted(self, name: str) -> programs.Fault:
         async def bring_about(key: str) -> None:

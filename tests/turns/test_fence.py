@@ -13,6 +13,7 @@ from runtime.errors import DeadlineExceeded, NotDelivered, NotFound, RequestErro
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.server import EmbeddedServer
+from tests.support.commits import replace_publish
 from tests.support.counting import Add, AddTwice, Count, Counter, DropCount, GetCount, ListCounts, Reject, Wait
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
@@ -47,16 +48,16 @@ async def hold(system: Probe, monkeypatch: pytest.MonkeyPatch, *messages: Comman
         held.append(Held(subject, payload, headers))
         return await asyncio.Event().wait()
 
-    monkeypatch.setattr(jetstream, "publish", holding)
-    sent = [asyncio.ensure_future(system.bus.command(message, timeout=20)) for message in messages]
-    await system.until(lambda: len(held) == len(messages))
-    before = system.ownership("counter")
-    system.crash("counter")
-    for each in sent:
-        with pytest.raises(DeadlineExceeded, match="the outcome is unknown"):
-            await each
-    await system.until(lambda: system.is_ready("counter") and system.ownership("counter") is not before)
-    monkeypatch.setattr(jetstream, "publish", publish)
+    with monkeypatch.context() as patch:
+        replace_publish(patch, jetstream, holding)
+        sent = [asyncio.ensure_future(system.bus.command(message, timeout=20)) for message in messages]
+        await system.until(lambda: len(held) == len(messages))
+        before = system.ownership("counter")
+        system.crash("counter")
+        for each in sent:
+            with pytest.raises(DeadlineExceeded, match="the outcome is unknown"):
+                await each
+        await system.until(lambda: system.is_ready("counter") and system.ownership("counter") is not before)
     return held
 
 
@@ -172,7 +173,7 @@ async def test_an_own_commit_with_an_unknown_outcome_is_refused_after_a_read(
 
     with monkeypatch.context() as patch:
         patch.setattr("runtime.storage.journal._VERIFY_PAUSES", (0.0,))
-        patch.setattr(jetstream, "publish", holding)
+        replace_publish(patch, jetstream, holding)
         patch.setattr(jetstream, "get_last", silent)
         with pytest.raises(DeadlineExceeded):
             await system.bus.command(Add("k", 100))
@@ -287,7 +288,7 @@ async def test_a_nested_command_waits_for_the_fence(system: Probe, monkeypatch: 
                 outcomes.append(error)
         return await publish(subject, *args, **kwargs)
 
-    monkeypatch.setattr(jetstream, "publish", racing)
+    replace_publish(monkeypatch, jetstream, racing)
     assert await system.bus.command(AddTwice("k", "one", "two")) == 2
     assert isinstance(outcomes[0], WrongSequence)
     assert RUN_COUNTS["twice k"] == 1 and await value(system, "one") == 1 and await value(system, "k") == 3

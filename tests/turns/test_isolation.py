@@ -25,6 +25,7 @@ from runtime import (
 )
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.journal import Conflict
+from tests.support.commits import replace_commit
 from tests.support.probe import Probe, running
 
 
@@ -339,7 +340,7 @@ async def test_a_message_that_runs_again_is_as_it_was_received(
                 raise conflicts.pop()
             return await commit(*args, **kwargs)
 
-        monkeypatch.setattr(journal, "commit", refuse_once)
+        replace_commit(monkeypatch, journal, refuse_once)
         assert await system.bus.command(Take("k", [1, 2])) == [1, 2] and not conflicts
         FAILURES[0] = 2
         await system.bus.emit(NumbersGiven("k", [3, 4]))

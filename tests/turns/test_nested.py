@@ -9,8 +9,9 @@ import pytest
 
 from runtime import CallCycle, DeadlineExceeded, NotDelivered, Options, TooLarge
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import Conflict, NotStored, Unsettled
+from runtime.storage.journal import Conflict, Draft, NotStored, Unsettled
 from tests.support.bank import FORMS, LEFT_BEHIND, Bank, Deposit, GetBalance, TooPoor, Transfer
+from tests.support.commits import replace_commit
 from tests.support.handlers import RUN_COUNTS
 from tests.support.probe import Probe, running
 
@@ -36,20 +37,21 @@ class Held:
         self._failures: list[Exception] = []
         self._released = asyncio.Event()
         self._commit = system.journal("bank").commit
-        monkeypatch.setattr(system.journal("bank"), "commit", self._hold)
+        replace_commit(monkeypatch, system.journal("bank"), self._hold)
 
     def release(self, failure: Exception | None = None) -> None:
         """Let the commits go on; `failure` ends the one that was held first."""
         self._failures = [] if failure is None else [failure]
         self._released.set()
 
-    async def _hold(self, key: Any, *args: Any, **kwargs: Any) -> int:
+    async def _hold(self, draft: Draft) -> int:
+        key = draft.key
         if key.key not in self.keys:
             self.keys.add(key.key)
             await self._released.wait()
             if self._failures:
                 raise self._failures.pop()
-        return await self._commit(key, *args, **kwargs)
+        return await self._commit(draft)
 
 
 async def outcomes(*requests: Any) -> list[Any]:

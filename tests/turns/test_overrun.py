@@ -15,6 +15,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.dead_letters import read_failure
 from runtime.turns import overrun, workers
 from tests.support.calling import Echo, Gateway
+from tests.support.commits import replace_commit
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.hanging import (
     ATTEMPTS,
@@ -260,7 +261,7 @@ async def test_a_turn_is_not_cut_during_its_commit(
             await gate(namespace).wait()
             return await commit(*arguments, **options)
 
-        monkeypatch.setattr(journal, "commit", late)
+        replace_commit(monkeypatch, journal, late)
         sent = asyncio.ensure_future(system.bus.command(Do("k"), timeout=20))
         await started.wait()
         held = asyncio.ensure_future(failure(system.bus.command(DoAll(f"plain {namespace}2"), timeout=20)))

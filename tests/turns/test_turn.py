@@ -13,7 +13,7 @@ import pytest
 from runtime import Actor, Command, DeadlineExceeded, HandlerFailed, NotDelivered, NotFound, Options, Rejected, command
 from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import Conflict, NotStored, Unsettled
+from runtime.storage.journal import Conflict, Draft, NotStored, Unsettled
 from runtime.storage.streams import StateLost
 from runtime.turns.served import Served
 from runtime.wire import header_block
@@ -21,6 +21,7 @@ from runtime.wire.ids import derived_id, key_for, new_id
 from runtime.wire.subjects import key_token, published
 from tests.support.calling import Forward, Gateway
 from tests.support.clocks import uuid7
+from tests.support.commits import replace_commit, replace_publish
 from tests.support.counting import (
     Add,
     AddLater,
@@ -433,14 +434,15 @@ async def test_a_rerun_after_a_conflict_repeats_no_nested_command(
         journal = system.journal("counter")
         commit, raced = journal.commit, []
 
-        async def race(key: Any, *args: Any, **kwargs: Any) -> int:
+        async def race(draft: Draft) -> int:
+            key = draft.key
             if key.key == "parent" and not raced:
                 raced.append(key.sequence)
                 last = await system.stored_turn("counter", "parent")
                 await system.jetstream.publish(last.subject, last.payload)  # another writer
-            return await commit(key, *args, **kwargs)
+            return await commit(draft)
 
-        monkeypatch.setattr(journal, "commit", race)
+        replace_commit(monkeypatch, journal, race)
         assert await system.bus.command(AddTwice("parent", "left2", "right2"), id="again") == 2
         assert RUN_COUNTS["twice parent"] >= 2 and raced
         assert await value(system, "left2") == await value(system, "right2") == 1
@@ -458,7 +460,7 @@ async def test_a_deadline_that_passes_before_a_rerun_leaves_the_outcome_unknown(
             await asyncio.sleep(max(deadline + 0.01 - time.time(), 0.0))
             raise Conflict("not there")
 
-        monkeypatch.setattr(journal, "commit", lost)
+        replace_commit(monkeypatch, journal, lost)
         block = header_block.encode([("Deadline", str(int(deadline * 1000)))])
         subject = f"{namespace}.counter.command.add"
         response = await system.connection.request(subject, b'{"name":"late"}', headers=block, timeout=5)
@@ -494,7 +496,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_in_the_stream(
             raise TimeoutError
         return ack
 
-    monkeypatch.setattr(jetstream, "publish", losing)
+    replace_publish(monkeypatch, jetstream, losing)
     for number in range(1, 6):
         assert (await system.bus.command(Add("lost"))).value == number
     assert len(lost) == 3 and RUN_COUNTS["add lost"] == 5
@@ -518,7 +520,7 @@ async def test_turns_that_ran_on_a_state_that_was_not_stored_run_again(
             raise failure
         return await commit(*args, **kwargs)
 
-    monkeypatch.setattr(journal, "commit", failing)
+    replace_commit(monkeypatch, journal, failing)
     first = asyncio.ensure_future(system.bus.command(Add(key, 100)))
     await system.until(lambda: failed)
     running_on_it = asyncio.ensure_future(system.bus.command(Wait(key)))

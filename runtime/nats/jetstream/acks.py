@@ -1,9 +1,11 @@
 """Publish acknowledgements: the stream's reply to a publish, decoded or raised as an error."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from runtime.errors import PublishError
-from runtime.nats.connection import Response
+from runtime.nats.connection import NoResponders, ReplyCallback, Response
 from runtime.nats.jetstream.errors import (
     WRONG_SEQUENCE_CODES,
     DuplicateInProcess,
@@ -46,6 +48,36 @@ def decode_ack(response: Response, subject: str | bytes = "", domain: str | None
             "`actorloom doctor`"
         )
     return ack
+
+
+class AckCallback(ReplyCallback):
+    """Calls ``callback(sequence, None)`` with the acknowledgement of a publish, or ``callback(0, error)`` without one.
+
+    The errors are those of `decode_ack` and `no_stream`, and those of a request.
+    """
+
+    __slots__ = ("_domain", "_subject")
+
+    def __init__(
+        self, callback: Callable[[int, Exception | None], None], subject: str, domain: str | None = None
+    ) -> None:
+        self._callback = callback
+        self._done = False
+        self._subject = subject
+        self._domain = domain
+
+    def set_result(self, response: Response) -> None:
+        """Call the function with the sequence in an acknowledgement."""
+        try:
+            sequence = decode_ack(response, self._subject, self._domain).sequence
+        except (PublishError, OtherDomain) as refusal:
+            self.call(0, refusal)
+        else:
+            self.call(sequence, None)
+
+    def set_exception(self, error: Exception) -> None:
+        """Call the function with an error."""
+        self.call(0, no_stream(self._subject) if isinstance(error, NoResponders) else error)
 
 
 def no_stream(subject: str | bytes) -> PublishError:

@@ -6,12 +6,12 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from runtime.errors import ConfigurationError, PublishError
-from runtime.nats.connection import Connection, NoResponders, NotConnected, Response
+from runtime.errors import ConfigurationError
+from runtime.nats.connection import Connection, NoResponders, NotConnected
 from runtime.nats.jetstream import api, reader
-from runtime.nats.jetstream.acks import decode_ack, no_stream
+from runtime.nats.jetstream.acks import AckCallback, decode_ack, no_stream
 from runtime.nats.jetstream.configs import ConsumerConfig, StreamConfig, update_consumer, widen_stream
-from runtime.nats.jetstream.errors import ApiError, DuplicateInProcess, ErrorCode, OtherDomain
+from runtime.nats.jetstream.errors import ApiError, DuplicateInProcess, ErrorCode
 from runtime.nats.jetstream.responses import (
     AccountInfo,
     Ack,
@@ -98,19 +98,10 @@ class JetStream:
             PublishError: The message was not sent; `callback` is not called.
         """
 
-        def on_reply(response: Response | None, error: Exception | None) -> None:
-            sequence = 0
-            if response is not None:
-                try:
-                    sequence = decode_ack(response, subject, self.connection.domain).sequence
-                except (PublishError, OtherDomain) as refusal:
-                    error = refusal
-            elif isinstance(error, NoResponders):
-                error = no_stream(subject)
-            callback(sequence, error)
-
+        connection = self.connection
         expires_at = self._loop.time() + self.timeout
-        self.connection.request_callback(subject.encode(), payload, headers, expires_at, on_reply)
+        reply = AckCallback(callback, subject, connection.domain)
+        connection.request_callback(subject.encode(), payload, headers, expires_at, reply)
 
     async def get_last(self, stream: str, subject: str, timeout: float | None = None) -> StoredMessage | None:
         """Read the last message on `subject` (wildcards allowed) at the stream's leader; None if there is none."""
