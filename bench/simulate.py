@@ -34,7 +34,7 @@ Rule = Callable[[Collection[str], Mapping[int, str], int], Mapping[int, str]]
 
 
 class Change(msgspec.Struct):
-    """One change of the membership, and what followed."""
+    """One change of the membership, and its consequences."""
 
     kind: str
     members: int
@@ -49,9 +49,9 @@ class Change(msgspec.Struct):
 
 
 class World:
-    """Members, their leases and what each group of members knows, tick by tick.
+    """Members, their leases and the view of each group of members, tick by tick.
 
-    A member decides by what its group knows, with a delay; it knows at once what it holds itself. A free lease goes to one of
+    A member decides by the view of its group, which has a delay; it knows its own partitions at once. A free lease goes to one of
     the members that want it. A member that is cut off keeps its leases for `TTL`, and knows nothing new.
 
     Args:
@@ -194,7 +194,7 @@ def careless(members: Collection[str], holders: Mapping[int, str], partitions: i
 
 
 def simulate(seed: int, members: int, partitions: int, changes: int, delay: int, rule: Rule = place) -> list[Change]:
-    """Start members, change the membership again and again, and return what followed each change."""
+    """Start members, change the membership again and again, and return each change with its consequences."""
     world = World(seed, partitions, delay, rule)
     draw = world.draw
     world.join(max(members // 2, 1))
@@ -221,7 +221,7 @@ def simulate(seed: int, members: int, partitions: int, changes: int, delay: int,
 
 
 def show(seed: int, console: Console) -> bool:
-    """Run the simulations, print what was found beside the goals, and return whether all goals are met."""
+    """Run the simulations, print the figures beside the goals, and return whether all goals are met."""
     table = Table(title=f"placement, seed {seed}, ticks of {TICK} s", title_justify="left", title_style="bold")
     columns = ("members", "partitions", "delay", "change", "count", "balance", "moves", "the least", "ticks", "longest")
     for column in columns:

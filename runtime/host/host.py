@@ -245,7 +245,7 @@ class Host:
         return [owner.serving for owner in self.owners if owner.serving is not None]
 
     def _failures(self) -> list[str]:
-        """Return what has failed in each partition since this process served it last."""
+        """Return the failure of each partition since this process served it last."""
         many = len(self.owners) > 1
         failed = ((owner.partition.number, owner.restarts.failure) for owner in self.owners)
         return [f"partition {number}: {failure}" if many else failure for number, failure in failed if failure]

@@ -31,7 +31,7 @@ from runtime.turns.served import Served
 logger = logging.getLogger("actorloom.host")
 
 _TICK: Final = 0.25
-"""Seconds between two looks for what has expired."""
+"""Seconds between two looks for expired entries."""
 _SOON: Final = 0.05
 """Seconds between the first looks for a member that waits for an offered partition."""
 _SOON_LOOKS: Final = 20
@@ -56,7 +56,7 @@ class _Failed(NamedTuple):
 
 
 class Members:
-    """The membership of this process, from `run` to `leave`, and what it knows of the others.
+    """The membership of this process, from `run` to `leave`.
 
     Args:
         served: The actor, as one whole.
@@ -72,7 +72,7 @@ class Members:
         self._view = View(served.name, served.holder, len(owners), math.ceil(served.lease_ttl))
         self._view.on_lost = on_lost
         self._announced: Member | None = None
-        """What this process has said last; None before it said anything, and after it has left."""
+        """The last announcement of this process; None before the first one, and after it has left."""
         self._announced_at = 0.0
         self._looked_at = -math.inf
         """The time of the last look, by `clocks.elapsed`."""
@@ -133,7 +133,7 @@ class Members:
                 logger.debug("%s: the entry of this process expires: %s", self._served.name, error)
 
     async def _look(self) -> None:
-        """Learn what was missed, say that this process is there, and have the owners follow the placement."""
+        """Announce this process, read all entries if messages were missed, and have the owners follow the placement."""
         now, before = clocks.elapsed(), self._looked_at
         if now - before > self._served.lease_ttl / 2:
             self._stale = True  # This process was stopped, or its machine was suspended.

@@ -19,7 +19,7 @@ NONE: Final[Mapping[str, Collection[int]]] = {}
 
 
 class Decision(NamedTuple):
-    """What one member is to do with the partitions of an actor. It leaves the others alone."""
+    """The partitions that one member is to own and to give back. It leaves the others alone."""
 
     take: frozenset[int]
     """The partitions to own: to keep, or to wait for."""
@@ -35,7 +35,7 @@ def decide(
     forsaken: Collection[int] = (),
     unable: Mapping[str, Collection[int]] = NONE,
 ) -> Decision:
-    """Return what the member `name` is to do.
+    """Return the decision of the member `name`.
 
     Args:
         name: The name of the member, which may be one of `members`.
@@ -51,7 +51,7 @@ def decide(
 def follow(
     placed: Mapping[int, str], name: str, holders: Mapping[int, str], forsaken: Collection[int] = ()
 ) -> Decision:
-    """Return what the member `name` is to do, given a placement. The arguments are those of `decide`."""
+    """Return the decision of the member `name`, given a placement. The arguments are those of `decide`."""
     take = {partition for partition, member in placed.items() if member == name}
     offer = {partition for partition, holder in holders.items() if holder == name and partition not in take}
     return Decision(frozenset(take.union(forsaken)), frozenset(offer))

@@ -1,4 +1,4 @@
-"""What a member of a partitioned actor knows of the others: who they are, and who holds each partition.
+"""The view of one member of a partitioned actor: the other members, and the holders of the partitions.
 
 It learns this from the entries in the bucket of leases, as they are written. An entry counts for the time that it is stored,
 by the clock of this process, which goes on while the machine is suspended.
