@@ -14,6 +14,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -101,17 +102,17 @@ class MergedLists:
         selection = self._declared.select(filters, order, limit, after)
         expires_at = self._expires_at(deadline)
         states = _share(selection.limit, self._total)
-
-        def ask(number: int) -> Coroutine[Any, Any, Part]:
-            return self._repeat(number, expires_at, lambda: self._part(number, selection, states, expires_at))
-
-        parts = await _all(ask(number) for number in range(self._total))
-        chosen, more = merge(parts, selection)
+        parts = await self._each(
+            range(self._total), expires_at, lambda number: self._part(number, selection, states, expires_at)
+        )
+        chosen, more = merge(list(parts.values()), selection)
         missing: dict[int, list[str]] = {}
         for (_, _, token), number in chosen:
             if token not in parts[number].states:
                 missing.setdefault(number, []).append(token)
-        await _all(self._add_states(parts[number], tokens, expires_at) for number, tokens in missing.items())
+        await self._each(
+            missing, expires_at, lambda number: self._add_states(parts[number], missing[number], expires_at)
+        )
         found = (parts[number].states[token] for (_, _, token), number in chosen)
         # A key that was deleted while the page was read has no state any more, and an unreadable one is logged.
         items = [state for state in found if state is not None]
@@ -125,6 +126,29 @@ class MergedLists:
             if seconds <= 0:
                 raise DeadlineExceeded(f"{self._served.name}: list: the caller's deadline has passed", executed=False)
         return asyncio.get_running_loop().time() + seconds - min(_MARGIN, seconds / 10)
+
+    async def _each(
+        self, numbers: Iterable[int], expires_at: float, work: Callable[[int], Awaitable[T]]
+    ) -> dict[int, T]:
+        """Return the result of `work` for each partition. What fails is repeated; see `_repeat`.
+
+        The partitions of this process come one after another, since they rarely wait, and a task costs more than such a
+        work. The others are asked together.
+        """
+        found: dict[int, T] = {}
+        others: list[int] = []
+        for number in numbers:
+            if self._local(number) is None:
+                others.append(number)
+                continue
+            try:
+                found[number] = await work(number)
+            except NotDelivered:
+                others.append(number)
+        if others:
+            repeated = (self._repeat(number, expires_at, partial(work, number)) for number in others)
+            found.update(zip(others, await _all(repeated), strict=True))
+        return found
 
     async def _repeat(self, number: int, expires_at: float, work: Callable[[], Awaitable[T]]) -> T:
         """Return the result of `work`, which is repeated while its partition changes its owner.
@@ -175,8 +199,7 @@ class MergedLists:
 
     async def _add_states(self, part: Part, tokens: list[str], expires_at: float) -> None:
         """Add the missing states of some keys to a part. Raises `NotDelivered`."""
-
-        async def ask(missing: list[str]) -> None:
+        while missing := [token for token in tokens if token not in part.states]:
             local = self._local(part.number)
             if local is not None:
                 part.states.update(zip(missing, map(self._copy, await local.states(missing)), strict=True))
@@ -186,9 +209,6 @@ class MergedLists:
             self._read_states(part, asked, answer)
             if not answer.states:
                 raise NotDelivered("its owner has sent no states")
-
-        while missing := [token for token in tokens if token not in part.states]:
-            await self._repeat(part.number, expires_at, lambda: ask(missing))
 
     def _read_states(self, part: Part, tokens: list[str], answer: ListAnswer) -> None:
         """Add the states of an answer, which are those of the first of some keys, to a part."""
