@@ -167,6 +167,8 @@ class HandOn:
     async def _is_finished(self, sent: _Sent, answer: Answer, partition: _Partition) -> bool:
         """Take note of an answer, and return whether it ends the event."""
         work, status = sent.work, answer.status
+        if status is Status.UNKNOWN:
+            await self._vanished(sent, partition)
         sent.known = status in (Status.BUSY, Status.READY)
         if answer.used > sent.all_used:
             sent.deaths = []  # They are in it.
@@ -176,9 +178,7 @@ class HandOn:
             if sent.watch is not None and answer.holder == self._served.holder:
                 await sent.watch.begin(work)
             return False
-        if status is Status.UNKNOWN:
-            await self._vanished(sent, partition)
-        elif not answer.running:
+        if not answer.running:
             self._ran(sent)
         if status is Status.DONE or status is Status.DEAD:
             self._end(sent, answer)
@@ -218,7 +218,8 @@ class HandOn:
             answer = read_answer(reply.payload)
         except NoResponders:
             if not partition.down:
-                logger.info("%s: no process owns the partition of %s", self._served.name, partition.subject.decode())
+                number = partition.names.partition.number
+                logger.info("%s: no process owns partition %d: its events wait", self._served.name, number)
             partition.down = True
             await self._vanished(sent, partition)
             return None
