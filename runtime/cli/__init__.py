@@ -34,6 +34,7 @@ _COMMANDS: Final = {
     "health": "Check that services answer.",
     "dlq": "List, show, redrive or drop dead letters.",
     "repartition": "Store the keys of a stopped actor in another number of partitions.",
+    "upgrade": "Bring the streams of an earlier version to the form of this one.",
     "doctor": "Check the NATS server and the services for problems and risks.",
     "config": "Show the settings and their origins.",
     "demo": "Run the shop and take one order through it.",

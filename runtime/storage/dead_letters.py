@@ -22,6 +22,7 @@ from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.dead_parts import PARTS, DeadParts
 from runtime.wire import header_block
+from runtime.wire.buckets import bucket_of
 from runtime.wire.subjects import NO_KEY, Names, is_token, snake_case, valid_name
 
 logger = logging.getLogger("actorloom.storage")
@@ -184,6 +185,27 @@ class DeadLetters:
         await self._jetstream.publish(subject, stored.payload, headers=header_block.encode(headers))
         await self._jetstream.delete_message(self._names.dead_stream, sequence)
         return True
+
+    async def move_redriven(self) -> int:
+        """Give the dead letters on their way back, as an earlier version stored them, the subject with their bucket.
+
+        The stream takes that subject itself meanwhile. Return their number.
+        """
+        moved, stream = 0, self._names.dead_stream
+        async for stored in self._jetstream.read(stream, self._names.redriven("*")):
+            token = _key_token(read_failure(stored.headers).subject)
+            pairs = [
+                (name, value)
+                for name, value in header_block.parse(stored.headers).items()
+                if not name.lower().startswith("nats-")
+            ]
+            headers = header_block.encode(pairs)
+            await self._jetstream.publish(
+                f"{stored.subject}.{bucket_of(token)}.{token}", stored.payload, headers=headers
+            )
+            await self._jetstream.delete_message(stream, stored.sequence)
+            moved += 1
+        return moved
 
     def is_in_parts(self, delivery: Delivery) -> bool:
         """Return whether `delivery` is a dead letter on its way back whose body must be read by `body`."""

@@ -1,6 +1,7 @@
 """Refusals of a repartition, which leave everything as it was; older members; late commits of former owners."""
 
 import asyncio
+import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names, key_token
 from tests.admin.ledger import Book
 from tests.support.probe import running
+from tests.support.process import ROOT, run_command
 
 
 class Note(Command[None], actor="plain"):
@@ -222,3 +224,17 @@ async def test_an_older_version_refuses_the_streams(book: Book, jetstream: JetSt
             await jetstream.ensure_stream(config)
     async with book.running(8) as system:
         await book.check(system)
+
+
+async def test_the_command_says_what_it_would_do_and_then_does_it(book: Book, jetstream: JetStream) -> None:
+    flags = ("--nats", book.url, "--namespace", book.namespace)
+    plan = await run_command("repartition", "ledger", "8", "--dry-run", *flags, cwd=ROOT)
+    assert plan.code == 0, plan.err
+    assert json.loads(plan.out)["records"] == len(book.keys)
+    done = await run_command("repartition", "ledger", "8", *flags, cwd=ROOT)
+    assert done.code == 0, done.err
+    lines = [line.removeprefix("ledger: ") for line in done.err.splitlines()]
+    assert lines[0] == "reading all records" and lines[-1] == "its keys are in 8 partitions now"
+    assert await repartition(jetstream, book.names, 8) is False
+    unknown = await run_command("repartition", "nobody", "8", *flags, cwd=ROOT)
+    assert unknown.code == 4 and "no actor of this name has run here" in unknown.err

@@ -21,6 +21,7 @@ from runtime.nats.jetstream.responses import ConsumerInfo
 from runtime.storage.leftovers import durables, source_streams
 from runtime.storage.positions import ConsumerPosition, Death, Positions
 from runtime.storage.record_streams import of_layout, sharing
+from runtime.storage.streams import refuse_old
 from runtime.wire import header_block
 from runtime.wire.buckets import BUCKETS, partition_of
 from runtime.wire.subjects import Names
@@ -66,6 +67,18 @@ class Consumers:
                 suffixes = [old.consumer_suffix(stream, durable) for old in self._old]
                 found |= {(stream, suffix) for suffix in suffixes if suffix is not None}
         return sorted(found)
+
+    async def refuse_old(self) -> None:
+        """Raise `OldStream` if an earlier version has created one of the streams: its events have no buckets."""
+        names = self._names
+        for stream in {names.events_stream, names.dead_stream, *dict(await self.find())}:
+            try:
+                found = await self._jetstream.stream_info(stream)
+            except ApiError as error:
+                if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                    raise
+                continue
+            refuse_old(found.config, stream.removeprefix(names.stream_prefix).rpartition("-")[0])
 
     async def create(self) -> int:
         """Create all consumers, and store their positions. Those that an earlier attempt has left are deleted first.

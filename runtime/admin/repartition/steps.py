@@ -134,6 +134,7 @@ class _Run:
         _, size = await check_records(jetstream, names, before)
         replicas = await _replicas(jetstream, names, before)
         await _check_room(jetstream, names, size, replicas)
+        await Consumers(jetstream, names, before, after).refuse_old()
         layout, sequence = await self.layouts.read()
         self._leases.require()
         sequence = await self.layouts.store(Layout(before, to=after, above=layout.above), sequence)

@@ -211,6 +211,10 @@ class JetStream:
             return info
         return await self._call(f"STREAM.UPDATE.{config.name}", widened, StreamInfo, timeout)
 
+    async def create_stream(self, config: Mapping[str, Any], timeout: float | None = None) -> StreamInfo:
+        """Create a stream with all given fields, such as a mirror. It must not exist."""
+        return await self._call(f"STREAM.CREATE.{config['name']}", config, StreamInfo, timeout)
+
     async def update_stream(self, config: Mapping[str, Any], timeout: float | None = None) -> StreamInfo:
         """Give a stream another configuration: all fields, as the server reports them."""
         return await self._call(f"STREAM.UPDATE.{config['name']}", config, StreamInfo, timeout)
@@ -261,6 +265,14 @@ class JetStream:
             operation, {"stream_name": stream, "config": updated, "action": "update"}, ConsumerInfo, timeout
         )
         return await self.consumer_info(stream, config.durable, timeout)
+
+    async def create_consumer(
+        self, stream: str, config: Mapping[str, Any], timeout: float | None = None
+    ) -> ConsumerInfo:
+        """Create a durable consumer with all given fields. One that exists with the same fields stays as it is."""
+        body = {"stream_name": stream, "config": config, "action": ""}
+        operation = f"CONSUMER.CREATE.{stream}.{config['durable_name']}"
+        return await self._call(operation, body, ConsumerInfo, timeout)
 
     async def delete_consumer(self, stream: str, consumer: str, timeout: float | None = None) -> None:
         """Delete a consumer."""
