@@ -16,24 +16,21 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
-from asyncio.subprocess import Process
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 from runtime.backoff import Backoff
-from runtime.cli.again import again
-from runtime.cli.channel import Begun, Channel, Failed, Question, Ready, Reply
+from runtime.cli.channel import Ready
 from runtime.cli.failures import FAILED, USAGE, Failure
 from runtime.cli.serving import connection_options
+from runtime.cli.worker_process import Worker
 from runtime.cli.workers_health import WorkersHealth
 from runtime.host.config import Configuration
-from runtime.host.health import Answer, Health, HealthServer
+from runtime.host.health import Health, HealthServer
 from runtime.host.signals import drain_on_signals
-from runtime.nats.end_with_parent import end_with_parent
 from runtime.telemetry import setup_logging
 from runtime.wire.printable import printable
 
@@ -45,8 +42,6 @@ _WINDOW: Final = 60.0
 """Seconds over which restarts are counted."""
 _BACKOFF: Final = Backoff(first=0.25, longest=8.0)
 """The pauses before a restart, by the number of restarts within `_WINDOW`."""
-_QUESTIONS: Final = 16
-"""Unanswered questions to one worker. Further ones have no answer."""
 
 
 def serve_by_workers(configuration: Configuration) -> None:
@@ -83,96 +78,9 @@ async def _health_port(configuration: Configuration, workers: "Workers") -> Asyn
         yield
         return
     async with Health(reasons=list, metrics=lambda: ("", "")) as own:
-        health = WorkersHealth(workers.members, own)
+        health = WorkersHealth(workers.members, own, lambda: workers.stopping)
         async with HealthServer(settings.health_host, settings.health_port, health):
             yield
-
-
-class Worker:
-    """One worker: the processes that have its number, one after another."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.process: Process | None = None
-        """The running process; None between two of them."""
-        self.begun = False
-        """Whether the event loop of the process runs."""
-        self.ready: Ready | None = None
-        """What the process said when its actors were ready."""
-        self.failure = ""
-        """Why the last process ended; empty if that is not known, or did not happen."""
-        self.restarts = 0
-        """The number of processes that were started after the first one."""
-        self._channel: Channel | None = None
-        self._questions: dict[int, asyncio.Future[Answer]] = {}
-        self._asked = 0
-
-    async def ask(self, path: str, timeout: float) -> Answer:
-        """Return the answer of the process to a request of the health port.
-
-        Raises:
-            TimeoutError: It does not answer within `timeout` seconds, or has ended.
-        """
-        if self._channel is None or len(self._questions) >= _QUESTIONS:
-            raise TimeoutError
-        self._asked += 1
-        number, answer = self._asked, asyncio.get_running_loop().create_future()
-        self._questions[number] = answer
-        try:
-            self._channel.send(Question(number, path))
-            async with asyncio.timeout(timeout):
-                return await answer
-        finally:
-            self._questions.pop(number, None)
-
-    async def start(self, environ: Mapping[str, str]) -> Process:
-        """Start a process. Its channel is read by `listen`."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            number, descriptor = str(self.number), str(theirs.fileno())
-            self.process = await asyncio.create_subprocess_exec(
-                *end_with_parent(again("--worker", number, descriptor)),
-                env=environ,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                process_group=0,  # Ctrl-C reaches the parent only, which passes it on
-            )
-        self.begun, self.ready, self.failure = False, None, ""
-        self._channel = await Channel.open(ours)
-        return self.process
-
-    async def listen(self, process: Process, changed: asyncio.Event) -> int:
-        """Take note of what a process says until it has ended, and return its exit code. `changed` is set if it is ready."""
-        assert self._channel is not None
-        try:
-            while (message := await self._channel.receive()) is not None:
-                match message:
-                    case Begun():
-                        self.begun = True
-                    case Ready():
-                        self.ready = message
-                        changed.set()
-                    case Failed(text):
-                        self.failure = text
-                    case Reply() if (question := self._questions.get(message.number)) and not question.done():
-                        question.set_result(message.answer)
-                    case _:
-                        pass
-            return await process.wait()
-        finally:
-            self.begun, self.ready, self.process = False, None, None
-            self._channel.close()
-            self._channel = None
-
-    def terminate(self) -> None:
-        """Send SIGTERM to the process, if one runs."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.terminate()
-
-    def kill(self) -> None:
-        """Kill the process, if one runs."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
 
 
 class Workers:
@@ -192,6 +100,11 @@ class Workers:
         self._ended: deque[float] = deque(maxlen=_RESTARTS)
         """The times at which workers ended that were started again."""
         self._failure: Failure | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether all workers drain, or have ended."""
+        return self._stopping.is_set()
 
     async def run(self) -> None:
         """Run the workers until `stop`, and return when all have drained.
@@ -224,10 +137,13 @@ class Workers:
     async def _keep(self, worker: Worker) -> None:
         """Run one worker until `stop`, and start it again whenever it ends before."""
         while not self._stopping.is_set():
-            process = await worker.start(self._environ)
-            if self._stopping.is_set():
-                worker.terminate()  # The signal came while it was started.
-            code = await worker.listen(process, self._changed)
+            try:
+                process = await worker.start(self._environ)
+                if self._stopping.is_set():
+                    worker.terminate()  # The signal came while it was started.
+                code = await worker.listen(process, self._changed)
+            except OSError as error:
+                code, worker.failure = FAILED, f"it cannot be started: {error}"
             if self._stopping.is_set():
                 self._note_end(worker, code)
                 return

@@ -6,7 +6,7 @@
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -38,11 +38,13 @@ class WorkersHealth:
     Args:
         workers: The workers.
         own: The health of the parent.
+        stopping: Returns whether the workers are to end.
     """
 
-    def __init__(self, workers: Sequence[Asked], own: Health) -> None:
+    def __init__(self, workers: Sequence[Asked], own: Health, stopping: Callable[[], bool]) -> None:
         self._workers = workers
         self._own = own
+        self._stopping = stopping
 
     async def answer(self, path: str) -> Answer:
         """Return the answer for a path. An unknown path has the status 404."""
@@ -79,6 +81,8 @@ class WorkersHealth:
                 warnings += [f"worker {worker.number}: {text}" for text in found.get("warnings", ())]
             elif worker.begun:
                 reasons.append(f"worker {worker.number} does not answer")
+            elif self._stopping():
+                reasons.append(f"worker {worker.number} has ended")
             else:
                 failure = f": {worker.failure}" if worker.failure else ""
                 reasons.append(f"worker {worker.number} is starting{failure}")

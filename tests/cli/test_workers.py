@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from runtime.backoff import Backoff
-from runtime.cli import actorloom, workers
+from runtime.cli import actorloom, worker_process, workers
 from runtime.cli.failures import Failure
 from runtime.cli.workers import Workers
 from runtime.nats.server import EmbeddedServer
@@ -161,14 +161,18 @@ async def test_no_worker_outlives_a_second_signal_or_its_parent(
     nats_server: EmbeddedServer, here: Path, namespace: str
 ) -> None:
     flags = ("--nats", nats_server.url, "--namespace", namespace, "--workers", "2")
-    async with running_command("run", "served", *flags, "--log-format", "text", cwd=here) as process:
+    more = ("--log-format", "text", "--health-port", "0")
+    async with running_command("run", "served", *flags, *more, cwd=here) as process:
+        port = re.findall(r"health on http://127.0.0.1:(\d+)", process.text)[0]
         pids = children(process)
         sent = asyncio.ensure_future(
             run_command("command", "parts.add", '{"key":"1","hang":true}', *flags[:4], "--timeout", "1", cwd=here)
         )
         await sent
         process.signal(signal.SIGTERM)
-        await process.until("draining", 2)
+        await process.until("stopped")
+        reasons = json.loads((await get(port, "/readyz"))[1])["reasons"]
+        assert sum("has ended" in each for each in reasons) == sum("does not answer" in each for each in reasons) == 1
         process.signal(signal.SIGTERM)
         assert await process.wait(timeout=10) == 128 + signal.SIGTERM
         await until(lambda: all(map(ended, pids)))
@@ -176,6 +180,14 @@ async def test_no_worker_outlives_a_second_signal_or_its_parent(
         pids = children(process)
         process.signal(signal.SIGKILL)
         await until(lambda: all(map(ended, pids)))
+
+
+async def test_a_signal_during_the_start_ends_all_workers(here: Path, nats_server: EmbeddedServer) -> None:
+    flags = ("--workers", "2", "--health-port", "0", "--nats", nats_server.url)
+    async with running_command("run", "served", *flags, cwd=here, ready="health on") as process:
+        await until(lambda: len(children(process)) == 2)
+        assert await process.stop() == 0
+        assert "ready:" not in process.text and "Traceback" not in process.text
 
 
 async def test_reload_restarts_workers_and_keeps_the_embedded_server(here: Path) -> None:
@@ -199,7 +211,7 @@ async def test_too_many_deaths_end_the_parent_with_the_exit_code_of_the_last(mon
         deaths.append(arguments[1])
         return [sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)"]
 
-    monkeypatch.setattr(workers, "again", dying)
+    monkeypatch.setattr(worker_process, "again", dying)
     monkeypatch.setattr(workers, "_BACKOFF", Backoff(first=0.001, longest=0.001))
     with pytest.raises(Failure, match=r"workers ended 6 times within 60 s, last: worker \d ended by SIGKILL") as raised:
         await asyncio.wait_for(Workers(2, os.environ).run(), 30)

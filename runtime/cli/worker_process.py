@@ -1,0 +1,112 @@
+"""One worker, as its parent sees it: its process, its channel, and what it has said."""
+
+import asyncio
+import socket
+from asyncio.subprocess import Process
+from collections.abc import Mapping
+from typing import Final
+
+from runtime.cli.again import again
+from runtime.cli.channel import Begun, Channel, Failed, Question, Ready, Reply
+from runtime.host.health import Answer
+from runtime.nats.end_with_parent import end_with_parent
+
+_LAST_WORDS: Final = 1.0
+"""Seconds for what a process that has ended said before."""
+_QUESTIONS: Final = 16
+"""Unanswered questions to one worker. Further ones have no answer."""
+
+
+class Worker:
+    """One worker: the processes that have its number, one after another."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: Process | None = None
+        """The running process; None between two of them."""
+        self.begun = False
+        """Whether the event loop of the process runs."""
+        self.ready: Ready | None = None
+        """What the process said when its actors were ready."""
+        self.failure = ""
+        """Why the last process ended; empty if that is not known, or did not happen."""
+        self.restarts = 0
+        """The number of processes that were started after the first one."""
+        self._channel: Channel | None = None
+        self._questions: dict[int, asyncio.Future[Answer]] = {}
+        self._asked = 0
+
+    async def ask(self, path: str, timeout: float) -> Answer:
+        """Return the answer of the process to a request of the health port.
+
+        Raises:
+            TimeoutError: It does not answer within `timeout` seconds, or has ended.
+        """
+        if self._channel is None or len(self._questions) >= _QUESTIONS:
+            raise TimeoutError
+        self._asked += 1
+        number, answer = self._asked, asyncio.get_running_loop().create_future()
+        self._questions[number] = answer
+        try:
+            self._channel.send(Question(number, path))
+            async with asyncio.timeout(timeout):
+                return await answer
+        finally:
+            self._questions.pop(number, None)
+
+    async def start(self, environ: Mapping[str, str]) -> Process:
+        """Start a process. Its channel is read by `listen`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            number, descriptor = str(self.number), str(theirs.fileno())
+            self.process = await asyncio.create_subprocess_exec(
+                *end_with_parent(again("--worker", number, descriptor)),
+                env=environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                process_group=0,  # Ctrl-C reaches the parent only, which passes it on
+            )
+        self.begun, self.ready, self.failure = False, None, ""
+        self._channel = await Channel.open(ours)
+        return self.process
+
+    async def listen(self, process: Process, changed: asyncio.Event) -> int:
+        """Take note of what a process says until it has ended, and return its exit code. `changed` is set if it is ready."""
+        assert self._channel is not None
+        reading = asyncio.ensure_future(self._read(self._channel, changed))
+        try:
+            code = await process.wait()
+            # A process that the worker has started may have the channel open for longer.
+            await asyncio.wait({reading}, timeout=_LAST_WORDS)
+            return code
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            self.begun, self.ready, self.process = False, None, None
+            self._channel.close()
+            self._channel = None
+
+    async def _read(self, channel: Channel, changed: asyncio.Event) -> None:
+        while (message := await channel.receive()) is not None:
+            match message:
+                case Begun():
+                    self.begun = True
+                case Ready():
+                    self.ready = message
+                    changed.set()
+                case Failed(text):
+                    self.failure = text
+                case Reply() if (question := self._questions.get(message.number)) and not question.done():
+                    question.set_result(message.answer)
+                case _:
+                    pass
+
+    def terminate(self) -> None:
+        """Send SIGTERM to the process, if one runs."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Kill the process, if one runs."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
