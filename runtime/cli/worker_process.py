@@ -1,4 +1,4 @@
-"""One worker, as its parent sees it: its process, its channel, and what it has said."""
+"""One worker, as its parent sees it: its process, its channel, and its messages."""
 
 import asyncio
 import socket
@@ -12,7 +12,7 @@ from runtime.host.health import Answer
 from runtime.nats.end_with_parent import end_with_parent
 
 _LAST_WORDS: Final = 1.0
-"""Seconds for what a process that has ended said before."""
+"""Seconds for the last messages of a process that has ended."""
 _QUESTIONS: Final = 16
 """Unanswered questions to one worker. Further ones have no answer."""
 
@@ -27,7 +27,7 @@ class Worker:
         self.begun = False
         """Whether the event loop of the process runs."""
         self.ready: Ready | None = None
-        """What the process said when its actors were ready."""
+        """The message by which the process said that its actors are ready."""
         self.failure = ""
         """Why the last process ended; empty if that is not known, or did not happen."""
         self.restarts = 0
@@ -71,7 +71,7 @@ class Worker:
         return self.process
 
     async def listen(self, process: Process, changed: asyncio.Event) -> int:
-        """Take note of what a process says until it has ended, and return its exit code. `changed` is set if it is ready."""
+        """Read the messages of a process until it has ended, and return its exit code. `changed` is set if it is ready."""
         assert self._channel is not None
         reading = asyncio.ensure_future(self._read(self._channel, changed))
         try:

@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Answering(Protocol):
-    """What a `HealthServer` asks."""
+    """The source of the answers of a `HealthServer`."""
 
     async def answer(self, path: str) -> Answer:
         """Return the answer for a path. An unknown path has the status 404."""

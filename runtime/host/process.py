@@ -246,7 +246,7 @@ async def run(
         deployment: The settings that all actors share.
         options: Options by actor name.
         on_ready: Called once, when each actor is served by this process or in standby.
-        report: Returns a block that is open while the process serves: what lets others see its health.
+        report: Returns a block that is open while the process serves, and shows its health to others.
         scraped: Whether others read the metrics there.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The doctor's checks of who owns the keys of a service: layout, leases, members, and what a repartition has left."""
+"""The doctor's checks of who owns the keys of a service: layout, leases, members, and leftovers of a repartition."""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
