@@ -14,7 +14,7 @@ from runtime.wire import header_block
 from runtime.wire.buckets import BUCKETS, partition_of
 from runtime.wire.codec import JSON, Codec, format_in
 from runtime.wire.ids import key_for
-from runtime.wire.replies import read_error
+from runtime.wire.replies import has_only_trace, read_error
 from runtime.wire.subjects import Names, key_token
 
 
@@ -94,7 +94,7 @@ class Route:
         """
         block, payload = response.headers, response.payload
         reply_format = JSON
-        if block is not None:
+        if block is not None and not has_only_trace(block):
             if header_block.PARTITIONS in block:
                 self.owners.learn(block)
             if header_block.SERVICE_ERROR_CODE in block:

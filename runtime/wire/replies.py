@@ -142,3 +142,17 @@ def is_internal(error: BaseException) -> bool:
     if isinstance(error, RequestError):
         return not error.remote and _own_body(error) is None
     return not isinstance(error, Retry)
+
+
+_TRACE_START = header_block.START + header_block.TRACERESPONSE + b": 00-"
+_TRACE_SIZE = len(
+    header_block.join(header_block.line(header_block.TRACERESPONSE, b"00-%b-%b-01" % (b"0" * 32, b"0" * 16)))
+)
+
+
+def has_only_trace(block: bytes) -> bool:
+    """Return whether a reply has no other header than the `traceresponse` of this package, as every traced reply.
+
+    This takes a third of the instructions of the searches for the names of the other headers.
+    """
+    return len(block) == _TRACE_SIZE and block.startswith(_TRACE_START) and block.count(b"\n") == 3

@@ -8,7 +8,8 @@ import pytest
 from runtime import Actor, CallCycle, Command, HandlerFailed, Query, Rejected, RequestError, Retry, command, query
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import System, running
-from runtime.wire.replies import error_body, error_reply, is_internal, read_error
+from runtime.wire import header_block
+from runtime.wire.replies import error_body, error_reply, has_only_trace, is_internal, read_error
 
 
 class Visits(msgspec.Struct, frozen=True):
@@ -121,3 +122,17 @@ def test_only_faults_are_internal() -> None:
     namesake = type("Retry", (Exception,), {})
     assert [is_internal(each) for each in (RuntimeError(), namesake(), HandlerFailed("x"))] == [True, True, False]
     assert not any(is_internal(each) for each in (Retry("later"), NotAgain("never"), Teapot("x"), Rejected("no")))
+
+
+TRACE_LINE = header_block.line(header_block.TRACERESPONSE, b"00-%b-%b-01" % (b"a" * 32, b"b" * 16))
+
+
+@pytest.mark.parametrize("name", [header_block.SERVICE_ERROR_CODE, header_block.PARTITIONS, header_block.CONTENT_TYPE])
+def test_a_block_with_another_header_than_a_trace_is_searched(name: bytes) -> None:
+    """Also if the block has the size of one with a trace alone, and begins or ends as that does."""
+    assert has_only_trace(header_block.join(TRACE_LINE))
+    for size in range(2 * len(TRACE_LINE)):
+        other = header_block.line(name, b"1" * size)
+        short = header_block.line(header_block.TRACERESPONSE, b"00-" + b"a" * size)
+        for lines in ((other,), (TRACE_LINE, other), (other, TRACE_LINE), (short, other), (other, short)):
+            assert not has_only_trace(header_block.join(*lines))
