@@ -15,7 +15,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanKind, propagation
 from opentelemetry.trace.span import Span, SpanContext
 from opentelemetry.util.types import AttributeValue
 
-from runtime.telemetry.spans.context import Parent, current, extract, span_context, trace_lines
+from runtime.telemetry.spans.context import Parent, current, extract, get_context, span_context, trace_lines
 from runtime.telemetry.spans.lean_span import LeanSpan, SpanSpec
 from runtime.telemetry.spans.propagated import NO_SPAN, PropagatedSpan, UnsampledSpan
 from runtime.telemetry.spans.random_ids import new_trace
@@ -164,6 +164,8 @@ class Template(SpanSpec):
 
     def child(self, attributes: Extra = None, links: Sequence[Link] = ()) -> Span:
         """Start a span under the current span of this task, or a new trace if there is none."""
+        if not get_context() and self.recorder.sampling.root is _RECORD:
+            return self._root(attributes, links)  # as for each request of a plain program
         return self.start(current(), attributes, links)
 
     def _root(self, attributes: Extra, links: Sequence[Link] = ()) -> LeanSpan:
