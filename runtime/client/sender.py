@@ -116,11 +116,14 @@ class Sender:
             if route.owners.partitions > 1:
                 owner, breaker = route.to_owner(message, command_id)
                 subject = owner if to_owner else subject
-            if breaker.failures and not breaker.allows():
-                reason = breaker.reason
-                raise CircuitOpen(
-                    f"{route.subject_text}: the circuit is open after failures in a row; the last one: {reason}"
-                ) from reason
+            if breaker.failures:
+                if not breaker.allows():
+                    reason = breaker.reason
+                    raise CircuitOpen(
+                        f"{route.subject_text}: the circuit is open after failures in a row; the last one: {reason}"
+                    ) from reason
+                if breaker.is_open:  # This is a probe, and the number of partitions may have changed.
+                    subject, to_owner = route.subject, False
             chain = "" if call is None else call.nested_chain()
             deadline = int((elapsed() + self._clock.offset + timeout) * 1000)
             block = write(trace, deadline, command_id, chain)

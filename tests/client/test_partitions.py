@@ -1,5 +1,6 @@
 """The bus and the partitions of an actor: a raw client plays the processes of the actor, before and after they change."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,10 +11,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from runtime import Command, NotDelivered, Query, connect, new_key
+from runtime.client.breaker import BreakerPolicy
 from runtime.client.bus import Bus
 from runtime.client.raw import RawClient
-from runtime.nats.options import ConnectionOptions
+from runtime.errors import CircuitOpen
+from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
+from runtime.telemetry import Tracing
 from runtime.wire.buckets import partition_of
 from runtime.wire.ids import key_for
 from runtime.wire.subjects import key_token
@@ -121,6 +125,28 @@ async def test_a_request_finds_its_way_after_a_change(cells: Cells, bus: Bus, ch
         # So short that there is no time for a pause.
         assert await bus.command(Put(key), timeout=0.09) in ("put", "put.3", "put.15")
     assert (cells.seen, bus._sender.retries.value) == (seen, repeated)
+
+
+async def test_an_open_circuit_closes_after_a_change(cells: Cells, nats_server: EmbeddedServer, namespace: str) -> None:
+    policy = BreakerPolicy(failures=2, min_duration=0.0, probe_interval=0.2)
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        bus = Bus(connection, Tracing().service("test"), namespace=namespace, breaker=policy)
+        await cells.serve(put=partitions(8))
+        await bus.command(Put(KEY))
+        await cells.serve()
+
+        async def outcome() -> object:
+            try:
+                return await bus.command(Put(KEY), timeout=0.15)
+            except NotDelivered as error:
+                return type(error)
+
+        while await outcome() is not CircuitOpen:
+            pass
+        await cells.serve(put=None)
+        async with asyncio.timeout(10):
+            while await outcome() != "put":
+                pass
 
 
 async def test_a_request_without_an_owner_is_repeated_until_there_is_one(

@@ -48,6 +48,7 @@ from tests.chaos.scenarios.partitions import (
     partitions_cuts,
     partitions_rolling,
     partitions_views,
+    repartitions,
 )
 from tests.chaos.scenarios.poisons import dead_letters, pauses_failing, poison
 from tests.chaos.scenarios.recoveries import recovery, sweep
@@ -112,6 +113,7 @@ ALL: dict[str, Scenario] = {
     "partitions-rolling": partitions_rolling,
     "partitions-views": partitions_views,
     "partitions-cuts": partitions_cuts,
+    "repartitions": repartitions,
     "control-placement": control_placement,
     "control-bank-fence": control_bank_fence,
     "control-bank-owns": control_bank_owns,
@@ -130,5 +132,6 @@ ALL: dict[str, Scenario] = {
     "cluster-bank": cluster_bank,
     "cluster-partitions": on_three_nodes(partitions),
     "cluster-partitions-churn": on_three_nodes(partitions_churn),
+    "cluster-repartitions": on_three_nodes(repartitions),
     "soak": soak,
 }

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import signal
+import sys
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -10,7 +11,7 @@ from dataclasses import replace
 from tests.chaos.bank_cell import BankCell, open_bank
 from tests.chaos.cell import Result, Setting, timed
 from tests.chaos.depositors import Crowd
-from tests.chaos.fleet import Worker, paused
+from tests.chaos.fleet import ROOT, Worker, paused
 from tests.chaos.namespaces import Namespace, unavailable
 from tests.chaos.scenarios.bank import LOAD, observe
 from tests.chaos.servers import Servers
@@ -130,6 +131,47 @@ async def partitions_cuts(setting: Setting) -> Result:
         await bank.finish(result, 15.0)
     result.faults = f"{len(cuts)} cuts of one of three owners for 2 to 3.5 s: to the server, from it, and both"
     return result
+
+
+async def repartitions(setting: Setting) -> Result:
+    """The bank is stopped, repartitioned by a tool that is killed again and again, and started, while customers go on."""
+    result = Result("repartitions", setting.seed)
+    rng = setting.rng("repartitions")
+    killed = 0
+    layouts = [8, 1, 4, 16, 2][: setting.size(5, 2)]
+    async with open_bank(setting, result, "repart", crowd=Crowd(hasty=0, waiters=0)) as bank:
+        for number in layouts:
+            setting.progress(f"{bank.cell.partitions} -> {number} partitions")
+            await asyncio.gather(*(bank.cell.fleet.retire(worker) for worker in bank.banks))
+            bank.banks.clear()
+            for _ in range(setting.size(6, 2)):
+                tool = await _repartition(bank, number)
+                try:
+                    await asyncio.wait_for(tool.wait(), rng.uniform(0.2, 1.5))
+                except TimeoutError:
+                    killed += 1
+                    tool.kill()
+                    await tool.wait()
+            tool = await _repartition(bank, number)
+            output, _ = await tool.communicate()
+            result.require(tool.returncode == 0, f"the tool ended with {tool.returncode}: {output.decode()[-500:]}")
+            bank.cell.partitions = number
+            for _ in range(2):
+                await bank.start_bank().ready()
+            await observe(bank, 1.0)
+        await bank.finish(result, 120.0)
+    result.load = "6 holders, who wait for the bank, 8 readers, a lister"
+    result.faults = f"{len(layouts)} repartitions, {killed} kill -9 of the tool"
+    return result
+
+
+async def _repartition(bank: BankCell, number: int) -> asyncio.subprocess.Process:
+    """Start the tool that stores the bank in so many partitions."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "runtime", "repartition", "bank", str(number), "--nats", bank.servers.url,
+        "--namespace", bank.cell.namespace, "--lease-ttl", "1",
+        cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
 
 
 async def control_placement(setting: Setting) -> Result:
