@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from runtime import clocks
-from runtime.errors import ActorError
+from runtime.errors import ActorError, ConfigurationError
 from runtime.host.owner import Owner
 from runtime.host.placement import Decision, decide
 from runtime.host.standby import has_standby
@@ -89,7 +89,11 @@ class Members:
         """Set as soon as the owners know whether their partitions are wanted."""
 
     async def run(self) -> None:
-        """Announce this process, and have its owners take and give back partitions, until `leave`."""
+        """Announce this process, and have its owners take and give back partitions, until `leave`.
+
+        Raises:
+            ConfigurationError: The bucket exists as another kind of stream.
+        """
         connection = self._served.connection
         subscription: Subscription | None = None
         connection.on_reconnect.append(self._reconnected)
@@ -101,6 +105,8 @@ class Members:
                         subscription = await connection.subscribe(f"{self._prefix}>", self._note)
                     await self._look()
                     self.failure = ""
+                except ConfigurationError:
+                    raise
                 except (ActorError, TimeoutError) as error:
                     self._warn(f"its members are not known now: {error or 'no answer'}")
                 await self._wait()

@@ -109,7 +109,7 @@ class View:
         lifetime = lifetime_in(headers)
         if member is None or lifetime is None:
             if payload and known is None:
-                logger.warning("%s: the entry %s is not that of a member: it is ignored", self._actor, key)
+                logger.debug("%s: the entry %s is not that of a member: it is ignored", self._actor, key)
             elif not payload:
                 self._members.pop(key, None)
             return known is not None and not payload

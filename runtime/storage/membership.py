@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names, token_of
@@ -51,20 +50,6 @@ def read_member(payload: bytes) -> Member | None:
         return msgspec.json.decode(payload, type=Member)
     except UNDECODABLE:
         return None
-
-
-async def read_members(jetstream: JetStream, names: Names) -> list[Member]:
-    """Return the members of an actor, by name. Raises the errors of `JetStream.stream_info`, but for a missing bucket."""
-    stream = f"KV_{names.lease_bucket}"
-    try:
-        info = await jetstream.stream_info(stream, subjects=f"$KV.{names.lease_bucket}.{names.actor}.member.*")
-    except ApiError as error:
-        if error.err_code == ErrorCode.STREAM_NOT_FOUND:
-            return []
-        raise
-    stored = [await jetstream.get_last(stream, subject) for subject in info.state.subjects]
-    found = (read_member(each.payload) for each in stored if each is not None and each.payload)
-    return sorted((each for each in found if each is not None), key=lambda member: member.holder)
 
 
 def _subject(names: Names, holder: str) -> str:

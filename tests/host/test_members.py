@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from runtime import ActorError, clocks
 from runtime.client.bus import Bus
 from runtime.host.members import Members
+from runtime.host.restarts import HostFailed
 from runtime.host.view import View
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
@@ -353,3 +355,20 @@ async def test_a_drain_of_a_partition_goes_on_if_it_is_wanted_again(
         owner.want(True)
         await until(lambda: owner.serving is not None and owner.serving is not before, SOON)
         assert not any("back to standby" in text for text in caplog.messages)
+
+
+async def test_a_failing_partition_restarts_no_other_and_ends_the_process_at_last(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with joined(nats_server, namespace, ttl=LONG) as first:
+        await until(first.host.ready.is_set)
+        failing, others = first.host.owners[3], [each for each in first.host.owners if each.partition.number != 3]
+        before = [each.serving for each in others]
+        serving = failing.serving
+        failing.crashed(ActorError("a part"))
+        await until(lambda: failing.serving is not None and failing.serving is not serving, SOON)
+        assert [each.serving for each in others] == before and not any(each.restarts._counted for each in others)
+        failing.restarts._counted.extend([time.monotonic()] * 5)
+        failing.crashed(ActorError("a part"))
+        with pytest.raises(HostFailed, match="parted, partition 3 failed 6 times"):
+            await asyncio.wait_for(asyncio.shield(first.work), 20)

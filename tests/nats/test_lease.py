@@ -295,3 +295,24 @@ async def test_a_cancelled_acquire_leaves_no_subscription(jetstream: JetStream, 
         assert len(jetstream.connection._subscriptions) == before
         with pytest.raises(ConfigurationError, match="acquired already"):
             await first.acquire()
+
+
+async def test_a_lease_is_free_if_the_call_is_cancelled_as_it_takes_it(jetstream: JetStream, namespace: str) -> None:
+    first = lease(jetstream, namespace, "first", ttl=60.0)
+    await first.acquire()
+    await first.release()
+    for turns in range(12):
+        cancelled = lease(jetstream, namespace, f"cancelled {turns}", ttl=60.0)
+        acquiring = asyncio.ensure_future(cancelled.acquire())
+        while cancelled._taking is None:
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if acquiring.done():
+            await cancelled.release()
+        acquiring.cancel()
+        await asyncio.wait({acquiring})
+        assert not cancelled.held()
+        last = lease(jetstream, namespace, "last", ttl=60.0)
+        await asyncio.wait_for(last.acquire(), 10)
+        await last.release()
