@@ -180,7 +180,9 @@ class Relays:
         taken = time.time_ns() - relay.received_ns
         relay.stats.add_error(taken, body.message)
         relay.stats.durations.record_error(taken, body.code, body.kind)
-        self._log(relay.subject, body.kind, body.message, "requests were refused")
+        # A partition has no owner for a moment when it moves. The caller tries again.
+        level = logging.INFO if lines else logging.WARNING
+        self._log(level, relay.subject, body.kind, body.message, "requests were refused")
         block, payload = error_reply(body, lines)
         self._respond(relay, payload, block)
 
@@ -194,9 +196,9 @@ class Relays:
                 respond(relay.reply, payload, block)  # The header has made it too large for a message.
         except PublishError as error:
             # The caller waits until its deadline: this was the only way to reach it.
-            self._log(
-                relay.subject, type(error).__name__, f"a reply could not be relayed: {error}", "replies were lost"
-            )
+            text = f"a reply could not be relayed: {error}"
+            self._log(logging.WARNING, relay.subject, type(error).__name__, text, "replies were lost")
 
-    def _log(self, subject: str, kind: str, text: str, what: str) -> None:
-        self._served.bursts.log(logger, logging.WARNING, subject, kind, text, what)
+    def _log(self, level: int, subject: str, kind: str, text: str, what: str) -> None:
+        """Log a request that failed; see `Bursts.log`. A burst of them is one line."""
+        self._served.bursts.log(logger, level, subject, kind, text, what)

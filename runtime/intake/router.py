@@ -19,8 +19,7 @@ from runtime.intake.commands import CommandEndpoint
 from runtime.intake.endpoint import RequestStats, drop, inboxes
 from runtime.intake.queries import QueryEndpoint
 from runtime.intake.relays import Relays
-from runtime.nats.connection import Subscription
-from runtime.nats.receive import Receiver
+from runtime.nats.connection import Receiver, Subscription
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.wire.buckets import partition_of
