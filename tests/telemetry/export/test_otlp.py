@@ -95,6 +95,20 @@ def test_the_encoder_agrees_with_that_of_the_sdk(data: st.DataObject) -> None:
     assert normal(ours) == normal(theirs)
 
 
+def test_texts_are_encoded_at_each_length_around_that_of_one_byte() -> None:
+    for length in (1, 40, 110):
+        span = Tracing(in_memory=True).service("a").template("b").start()
+        assert isinstance(span, LeanSpan)
+        texts = {
+            f"{size:03}{'k' * length}": "v" * size for size in range(105 - length if length < 100 else 0, 140 - length)
+        }
+        for key, text in texts.items():
+            span.set_attribute(key, text)
+        span.end()
+        sent = ExportTraceServiceRequest.FromString(encode([span])).resource_spans[0].scope_spans[0].spans[0]
+        assert {pair.key: pair.value.string_value for pair in sent.attributes} == texts
+
+
 def test_the_counts_of_dropped_items_are_sent() -> None:
     span = Tracing(in_memory=True).service("a").template("b").start()
     assert isinstance(span, LeanSpan)
