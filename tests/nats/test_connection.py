@@ -80,7 +80,7 @@ async def test_request_and_reply_with_headers(connection: Connection, namespace:
     assert response.payload == b"hello"
     assert header_block.parse(response.headers) == {"traceparent": "00-1", "A": "b c"}
     bare = await connection.request(f"{namespace}.echo".encode(), b"", timeout=2)
-    assert bare == (None, b"")
+    assert (bare.headers, bare.payload) == (None, b"")
 
 
 async def test_messages_arrive_whole_and_in_order(connection: Connection, namespace: str) -> None:
