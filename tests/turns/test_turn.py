@@ -483,6 +483,28 @@ async def test_a_list_includes_another_writers_turn_after_a_conflict(
         assert [count.value for count in await system.bus.query(ListCounts())] == [7, 50]
 
 
+async def test_a_slow_stream_slows_the_turns_down(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two workers, two commits are sent without a task, and two more by a worker that waits."""
+    options = {"counter": Options(concurrency=2)}
+    async with running(Counter, url=nats_server.url, namespace=namespace, options=options) as system:
+        journal, answer, sent = system.journal("counter"), asyncio.Event(), list[str]()
+        commit = journal.commit
+
+        async def slow(draft: Draft) -> int:
+            sent.append(draft.key.key)
+            await answer.wait()
+            return await commit(draft)
+
+        replace_commit(monkeypatch, journal, slow)
+        adding = [asyncio.ensure_future(system.bus.command(Add(f"slow{number}"))) for number in range(9)]
+        await system.until(lambda: system.resident("counter") == 9 and system.in_mailbox("counter") == 5)
+        assert len(sent) == 4
+        answer.set()
+        assert [count.value for count in await asyncio.gather(*adding)] == [1] * 9 and len(sent) == 9
+
+
 async def test_a_commit_whose_answer_is_lost_is_found_in_the_stream(
     system: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
