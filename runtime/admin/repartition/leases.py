@@ -50,7 +50,13 @@ class Leases:
 
 @asynccontextmanager
 async def hold(
-    jetstream: JetStream, names: Names, stored: int, count: int, ttl: float, report: Callable[[str], None]
+    jetstream: JetStream,
+    names: Names,
+    stored: int,
+    count: int,
+    ttl: float,
+    replicas: int,
+    report: Callable[[str], None],
 ) -> AsyncGenerator[Leases]:
     """Hold the leases of an actor for the duration of the block. They are released at its end.
 
@@ -60,6 +66,7 @@ async def hold(
         stored: The number of partitions that may have had an owner.
         count: The number of leases, not less than `stored`.
         ttl: Seconds of a lease.
+        replicas: The number of replicas of the bucket of leases, if it is missing.
         report: Called with a line of text if a lease of a process that seems to be dead has to expire.
 
     Raises:
@@ -75,6 +82,7 @@ async def hold(
             key=f"{names.actor}.{number}",
             holder=holder,
             ttl=ttl,
+            replicas=replicas,
             used=partial(_was_used, jetstream, names, stored, number),
         )
         for number in range(count)

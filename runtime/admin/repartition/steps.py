@@ -94,7 +94,9 @@ async def repartition(
     _check_number(partitions)
     layout = await _find(jetstream, names)
     stored = max(layout.partitions, layout.before, layout.to)
-    async with hold(jetstream, names, layout.partitions, max(stored, partitions), lease_ttl, report) as leases:
+    replicas = await _replicas(jetstream, names, layout.partitions)
+    count = max(stored, partitions)
+    async with hold(jetstream, names, layout.partitions, count, lease_ttl, replicas, report) as leases:
         run = _Run(jetstream, names, leases, report)
         if (await run.layouts.read())[0] != layout:
             raise Refused(f"{names.actor}: its layout has changed just now: run the command again")

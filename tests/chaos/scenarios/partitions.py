@@ -154,7 +154,8 @@ async def repartitions(setting: Setting) -> Result:
                     await tool.wait()
             tool = await _repartition(bank, number)
             output, _ = await tool.communicate()
-            result.require(tool.returncode == 0, f"the tool ended with {tool.returncode}: {output.decode()[-500:]}")
+            if tool.returncode:
+                raise RuntimeError(f"the tool ended with {tool.returncode}: {output.decode()[-800:]}")
             bank.cell.partitions = number
             for _ in range(2):
                 await bank.start_bank().ready()
