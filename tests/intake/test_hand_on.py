@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtime import DeadlineExceeded, NotDelivered, PublishError
+from runtime import ActorError, DeadlineExceeded, NotDelivered, PublishError
 from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -276,19 +276,41 @@ async def test_an_event_runs_once_while_its_sender_or_its_receiver_drains(
     async with pair(nats_server, namespace) as here:
         one, two = here.runners
         source, target = here.key(owned(one)[0], "source"), here.key(owned(two)[0], "target")
-        back, fro = here.key(owned(two)[1], "source"), here.key(owned(one)[1], "target")
+        near, far = here.key(owned(two)[1], "source"), here.key(owned(one)[1], "target")
         for number in (1, 2):
             await here.post(source, target, number, "wait" if number == 1 else "", namespace)
-            await here.post(back, fro, number, "wait" if number == 1 else "", namespace)
-        await until(lambda: RUN_COUNTS[f"post {source} 1"] and RUN_COUNTS[f"post {back} 1"])
+            await here.post(near, far, number, "wait" if number == 1 else "", namespace)
+        await until(lambda: RUN_COUNTS[f"post {source} 1"] and RUN_COUNTS[f"post {near} 1"])
         two.stop()
         await until(lambda: len(owned(one)) == PARTITIONS)
         await here.post(source, target, 3)
-        await here.post(back, fro, 3)
+        await here.post(near, far, 3)
         gate(namespace).set()
         await here.until_seen(target, (source, 1), (source, 2), (source, 3))
-        await here.until_seen(fro, (back, 1), (back, 2), (back, 3))
-        assert RUN_COUNTS[f"post {source} 1"] == RUN_COUNTS[f"post {back} 1"] == 1
+        await here.until_seen(far, (near, 1), (near, 2), (near, 3))
+        assert RUN_COUNTS[f"post {source} 1"] == RUN_COUNTS[f"post {near} 1"] == 1
+
+
+async def test_an_event_that_is_sent_again_while_it_runs_does_not_wait_beside_itself(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with pair(nats_server, namespace) as here:
+        one, two = here.runners
+        source, target = here.key(owned(one)[0], "source"), here.key(owned(two)[0], "target")
+        sender, receiver = (each.hosts[0].owners[owned(each)[0]] for each in (one, two))
+        await here.post(source, target, 1, "wait", namespace)
+        await here.post(source, target, 2)
+        await until(lambda: RUN_COUNTS[f"post {source} 1"])
+        for _ in range(3):
+            before = sender.serving
+            sender.crashed(ActorError("crashed on purpose"))
+            await until(lambda before=before: sender.serving not in (None, before))
+            events = sender.serving.consumers
+            await until(lambda events=events: sum(each.in_hand for each in events.pullers) == 2)
+        assert receiver.serving.turns.keys[key_token(target)].depth == 0
+        gate(namespace).set()
+        await here.until_seen(target, (source, 1), (source, 2))
+        assert RUN_COUNTS[f"post {source} 1"] == 1
 
 
 async def test_other_keys_go_on_while_a_partition_has_no_owner(nats_server: EmbeddedServer, namespace: str) -> None:
