@@ -9,7 +9,7 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease_value import Holder, Kind, fault, holder_of, kind_of
 from runtime.storage.layout import Layout, Layouts
-from runtime.storage.membership import Member, read_members
+from runtime.storage.membership import Member, read_member
 from runtime.wire.subjects import Names
 
 
@@ -73,11 +73,15 @@ async def read_ownership(jetstream: JetStream, names: Names) -> Ownership:
         return Ownership(layout, [], [])
     keys = [subject.removeprefix(prefix) for subject in info.state.subjects]
     numbers = sorted(int(key) for key in keys if key.isdecimal() and int(key) < layout.partitions)
-    leases = await asyncio.gather(*(_value(jetstream, stream, f"{prefix}{number}") for number in numbers))
+    leases, entries = await asyncio.gather(
+        asyncio.gather(*(_value(jetstream, stream, f"{prefix}{number}") for number in numbers)),
+        asyncio.gather(*(_value(jetstream, stream, f"{prefix}{key}") for key in keys if key.startswith("member."))),
+    )
+    members = (read_member(stored.payload) for stored in entries if stored is not None)
     return Ownership(
         layout,
         [_lease(number, stored) for number, stored in zip(numbers, leases, strict=True) if stored is not None],
-        await read_members(jetstream, names) if layout.partitions > 1 else [],
+        sorted((member for member in members if member is not None), key=lambda member: member.holder),
     )
 
 
