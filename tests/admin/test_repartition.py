@@ -1,8 +1,10 @@
 """Repartition: the keys of an actor move to another number of partitions, and nothing is lost or done twice."""
 
 import asyncio
+import itertools
 import random
 
+import msgspec
 import pytest
 
 from runtime import ActorError
@@ -13,7 +15,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage import record_streams
 from runtime.storage.layout import Layouts, WrongLayout
 from runtime.storage.leftovers import Leftovers
-from runtime.storage.positions import Positions
+from runtime.storage.positions import Death, Positions
 from runtime.storage.record import Outgoing, decode_record
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
@@ -52,20 +54,19 @@ async def test_an_actor_goes_through_several_layouts(nats_server: EmbeddedServer
         await book.check(system)
 
 
-async def go_on_after_a_kill(book: Book, what: str, number: int, seed: int) -> str:
-    """Kill a repartition from 1 to 4, and go on in one of the ways in which an operator can. Return what was done."""
-    async with book.running() as system:
+async def go_on_after_a_kill(book: Book, what: str, number: int, way: str, before: int, after: int) -> None:
+    """Kill a repartition, and go on in one of the ways in which an operator can: again, back, or start."""
+    async with book.running(before) as system:
         await book.add(system, 3)
         for each in book.keys[:2]:
             await system.bus.command(SetTimer(each, 1.0, "soon"))
             await system.bus.command(SetTimer(each, 600.0, "late"))
             await system.bus.command(SetTimer(each, 600.0, "cancelled"))
             await system.bus.command(CancelTimer(each, "cancelled"))
-    killed = await kill(book.url, book.namespace, "ledger", 4, what, number)
-    way = random.Random(seed).choice(["again", "back", "start"])
+    killed = await kill(book.url, book.namespace, "ledger", after, what, number)
     async with book.jetstream() as jetstream:
         layout, _ = await Layouts(jetstream, book.names).read()
-        assert killed or (layout.partitions, layout.to, layout.before) == (4, 0, 0)
+        assert killed or (layout.partitions, layout.to, layout.before) == (after, 0, 0)
         partitions = layout.partitions
         if layout.to:
             for configured in (1, 4):
@@ -73,9 +74,9 @@ async def go_on_after_a_kill(book: Book, what: str, number: int, seed: int) -> s
                     async with book.running(configured):
                         pass
         if way == "again" or (layout.to and way == "start"):
-            await repartition(jetstream, book.names, partitions := 4)
+            await repartition(jetstream, book.names, partitions := after)
         elif way == "back":
-            await repartition(jetstream, book.names, partitions := 1)
+            await repartition(jetstream, book.names, partitions := before)
         async with book.running(partitions) as system:
             await book.check(system)
             await book.add(system)
@@ -92,17 +93,17 @@ async def go_on_after_a_kill(book: Book, what: str, number: int, seed: int) -> s
         for name in await jetstream.stream_names(f"{book.namespace}.ledger.>"):
             left = [each.subject async for each in jetstream.read(name, f"{book.namespace}.ledger.>")]
             assert not [subject for subject in left if ".schedule." in subject or ".timer." in subject]
-    return way
 
 
 async def test_nothing_is_lost_if_the_tool_is_killed(nats_server: EmbeddedServer, namespace: str) -> None:
-    kills = [("step", number) for number in range(STEPS)]
-    kills += [("request", number) for number in random.Random(12).sample(range(90), 3)]
-    books = [Book(nats_server.url, f"{namespace}{index}", 6) for index in range(len(kills))]
-    ways = await asyncio.gather(
-        *(go_on_after_a_kill(book, *kill, n) for n, (book, kill) in enumerate(zip(books, kills, strict=True)))
-    )
-    assert set(ways) == {"again", "back", "start"}
+    ways = itertools.cycle(["again", "back", "start"])
+    kills = [("step", number, next(ways)) for number in range(STEPS)]
+    kills += [("step", STEPS - 2, "start")] * 2  # the new owners move the timers
+    kills += [("request", number, next(ways)) for number in random.Random(12).sample(range(90), 2)]
+    async with asyncio.TaskGroup() as tasks:
+        for index, kill_at in enumerate(kills):
+            book = Book(nats_server.url, f"{namespace}{index}", 6)
+            tasks.create_task(go_on_after_a_kill(book, *kill_at, *((1, 4) if index % 2 else (4, 1))))
 
 
 def number_of(name: str) -> int:
@@ -225,3 +226,34 @@ async def test_a_firing_that_was_handled_has_no_effect_after_it_has_moved(
                 while await timers_of(jetstream, new, "timer"):
                     await asyncio.sleep(0.02)
             assert await rang(system) == before
+
+
+async def test_deaths_and_used_attempts_go_to_the_partition_of_their_event(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    book = Book(nats_server.url, namespace, 4)
+    names, stream = Names("tally", namespace), f"{namespace}-ledger-events"
+    async with book.running() as system:
+        await book.add(system)
+        await book.check_tally(system)
+    async with book.jetstream() as jetstream:
+        events = [each async for each in jetstream.read(stream, ">")]
+        positions = Positions(jetstream, names, 1, lambda sequence: None)
+        position = await positions.load(stream, "tally")
+        assert position is not None
+        counts = tuple((each.sequence, 1 + each.sequence) for each in events)
+        death = Death("former", 1, 99, counts)
+        await positions.save(stream, "tally", msgspec.structs.replace(position, deaths=(death,), used=counts))
+        await repartition(jetstream, names, 8)
+        for new in record_streams.of_layout(names, 8):
+            found = await Positions(jetstream, new, 1, lambda sequence: None).load(stream, new.durable)
+            assert found is not None
+            own = tuple(
+                each
+                for each, event in zip(counts, events, strict=True)
+                if partition_of(event.subject.rpartition(".")[2], 8) == new.partition.number
+            )
+            assert found.deaths == (Death("former", 1, 99, own),)
+            assert found.used == own
+            info = await jetstream.consumer_info(stream, new.durable)
+            assert (found.created, found.floor) == (info.created, events[-1].sequence)
