@@ -252,7 +252,7 @@ async def test_a_partition_without_an_owner_is_refused_at_once_and_others_are_se
             assert isinstance(refused.value, CircuitOpen)
             for key in keys_of({1, 2, 3}):
                 assert await bus.command(WriteNote(key, "ab")) == 2
-        await member.until(lambda: [each for each in caplog.records if "no process owns" in each.getMessage()])
+            await member.until(lambda: [each for each in caplog.records if "no process owns" in each.getMessage()])
 
 
 async def test_handlers_of_a_process_that_drains_still_ask_their_own_actor(
