@@ -207,11 +207,15 @@ class Commits:
                 self._spawn(self._go_on(key, pending))
         except BaseException as failure:  # noqa: BLE001 - the read loop must go on; the ownership does not
             self._served.crashed(failure)
-        if self._idle and not self._sent:
-            for waiter in self._idle:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._idle.clear()
+        finally:
+            if not self._sent:
+                self._wake_idle()
+
+    def _wake_idle(self) -> None:
+        for waiter in self._idle:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._idle.clear()
 
     async def _go_on(
         self, key: Key[Work], pending: Pending, sent: _Sent | None = None, error: Exception | None = None
@@ -227,6 +231,7 @@ class Commits:
             self._journal.give_up(sent.draft)
             self._abandon(key, sent.pending, sent.batch)
             self._end(key, sent.pending)
+        self._wake_idle()
 
     def _end(self, key: Key[Work], pending: Pending) -> None:
         """End the commits of a key: wake all that wait for them, and let reruns begin."""
