@@ -333,8 +333,8 @@ class Host:
         layout = await self._layouts.require(partition.total)
         if not layout.before:
             return
-        leftovers = Leftovers(self.served.jetstream, self.names, layout.before)
-        moved = await leftovers.move(partition, lease.held)
+        leftovers = Leftovers(self.served.jetstream, self.names, layout.before, lease.held)
+        moved = await leftovers.move(partition)
         logger.info("%s: %d timers are moved from the %d partitions of before", self.name, moved, layout.before)
         try:
             await leftovers.clear()

@@ -15,6 +15,7 @@ from runtime.intake.reactions import Reactions, stored_subject
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
+from runtime.storage.schedules import firing_id
 from runtime.storage.streams import TIMERS
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -55,7 +56,7 @@ class Timers(Reactions):
         recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING) is not None
         if recurring or timer_id is None:
             work.id_from_delivery = True
-            timer_id = f"{timer_id or self.stream}:{delivery.stream_sequence}"
+            timer_id = firing_id(self.names, timer_id, delivery.stream_sequence)
         work.id = timer_id
         work.timer = "".join(map(readable_key, tokens[1:2]))
         # By the name that the timer was stored with, so that a renamed command is the same use of the id.

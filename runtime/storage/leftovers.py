@@ -21,14 +21,19 @@ from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ApiError, Erro
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.layout import Layout, Layouts, WrongLayout
 from runtime.storage.record_streams import find, of_layout, remove, sharing
+from runtime.storage.schedules import firing_id
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
+from runtime.wire.ids import accept_id
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.storage")
 
 _AT_ONCE: Final = 64
 """Timers that are moved at the same time."""
+
+_BEATEN: Final = 8
+"""Times that another owner may be faster in deleting something, before it counts as an error."""
 
 _KEPT: Final = (b"nats-schedule", b"nats-schedule-time-zone", b"nats-schedule-ttl")
 """The headers of the server that a moved timer keeps."""
@@ -41,20 +46,19 @@ class Leftovers:
         jetstream: The client.
         names: The names of the actor, as one whole.
         before: The number of partitions of the former layout.
+        held: Returns whether the caller still holds its lease of the actor, of one partition at least. A process that was paused
+            must not delete the streams of a later layout with the same names.
     """
 
-    def __init__(self, jetstream: JetStream, names: Names, before: int) -> None:
+    def __init__(self, jetstream: JetStream, names: Names, before: int, held: Callable[[], bool]) -> None:
         self._jetstream = jetstream
         self._names = names
         self._before = before
+        self._held = held
         self._layouts = Layouts(jetstream, names)
 
-    async def move(self, partition: Partition, held: Callable[[], bool]) -> int:
-        """Move the timers of a partition to its stream. Return their number.
-
-        Args:
-            partition: The partition, of the new layout.
-            held: Returns whether the caller still holds the lease of the partition.
+    async def move(self, partition: Partition) -> int:
+        """Move the timers of a partition, of the new layout, to its stream. Return their number. The caller holds its lease.
 
         Raises:
             ActorError, TimeoutError: The streams cannot be used now, or the lease is lost. The rest stays where it is.
@@ -62,11 +66,14 @@ class Leftovers:
         new, moved = self._names.of(partition), 0
         for number in sharing(partition, self._before):
             old = self._names.of(Partition(self._before, number))
-            if await find(self._jetstream, old) is None:
-                continue
-            # A schedule may fire while it moves. The firing is found by another pass.
-            while found := await self._move(old, new, held):
-                moved += found
+            try:
+                # A schedule may fire while it moves. The firing is found by another pass.
+                while found := await self._move(old, new):
+                    moved += found
+            except ApiError as error:
+                # Another owner deletes it as soon as it has no timer left.
+                if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                    raise
         return moved
 
     async def clear(self) -> bool:
@@ -77,6 +84,16 @@ class Leftovers:
         Raises:
             ActorError, TimeoutError: The server refuses it, or does not answer. It can be repeated.
         """
+        for _ in range(_BEATEN):
+            try:
+                return await self._clear()
+            except ApiError as error:
+                if error.err_code not in (ErrorCode.STREAM_NOT_FOUND, ErrorCode.CONSUMER_NOT_FOUND):
+                    raise
+                logger.debug("%s: another process clears the former layout as well: %s", self._names.actor, error)
+        return await self._clear()
+
+    async def _clear(self) -> bool:
         layout, sequence = await self._layouts.read()
         if layout.before != self._before:
             return True
@@ -86,14 +103,19 @@ class Leftovers:
                 return False
         await self._delete_consumers(found)
         for old in found:
-            await remove(self._jetstream, old)
+            await remove(self._jetstream, old, self._require)
+        self._require()
         try:
             await self._layouts.store(Layout(layout.partitions, above=layout.above), sequence)
         except WrongLayout:
             logger.info("%s: another process has cleared the former layout", self._names.actor)
         return True
 
-    async def _move(self, old: Names, new: Names, held: Callable[[], bool]) -> int:
+    def _require(self) -> None:
+        if not self._held():
+            raise ActorError(f"{self._names.actor}: the lease was lost before the end of a repartition")
+
+    async def _move(self, old: Names, new: Names) -> int:
         moved = 0
         batch: list[StoredMessage] = []
         for kind in ("schedule", "timer"):
@@ -103,15 +125,14 @@ class Leftovers:
                     continue
                 batch.append(stored)
                 if len(batch) == _AT_ONCE:
-                    moved += await self._move_all(batch, old, new, held)
+                    moved += await self._move_all(batch, old, new)
                     batch.clear()
-            moved += await self._move_all(batch, old, new, held)
+            moved += await self._move_all(batch, old, new)
             batch.clear()
         return moved
 
-    async def _move_all(self, batch: list[StoredMessage], old: Names, new: Names, held: Callable[[], bool]) -> int:
-        if batch and not held():
-            raise ActorError(f"{self._names.actor}: the lease was lost while timers were moved")
+    async def _move_all(self, batch: list[StoredMessage], old: Names, new: Names) -> int:
+        self._require()
         return sum(await asyncio.gather(*(self._move_one(stored, old, new) for stored in batch)))
 
     async def _move_one(self, stored: StoredMessage, old: Names, new: Names) -> bool:
@@ -144,6 +165,7 @@ class Leftovers:
         for stream in streams:
             for durable in await durables(self._jetstream, stream):
                 if any(old.consumer_suffix(stream, durable) is not None for old in former):
+                    self._require()
                     await self._jetstream.delete_consumer(stream, durable)
 
 
@@ -169,7 +191,7 @@ def _moved(stored: StoredMessage, old: Names, new: Names) -> bytes:
     """Return the header block of a timer in its new stream."""
     due = stored.subject.startswith(f"{old.own}.timer.")
     repeated = header_block.get(stored.headers, header_block.TIMER_RECURRING) is not None
-    timer_id = header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY)
+    timer_id = accept_id(header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY) or "")
     target = header_block.get(stored.headers, b"Nats-Schedule-Target")
     # Any record of the new stream that sets or cancels a timer of this name is later.
     lines = [header_block.line(header_block.TIMER_TURN, b"0"), header_block.line(header_block.EXPECTED_SEQUENCE, b"0")]
@@ -177,10 +199,10 @@ def _moved(stored: StoredMessage, old: Names, new: Names) -> bytes:
     if target is not None and not due:
         moved = new.own + target.removeprefix(old.own)
         lines.append(header_block.line(b"Nats-Schedule-Target", moved.encode()))
-    if due and repeated:
+    if due and (repeated or timer_id is None):
         # Sequences are those of another stream now. The id of this firing stays the one that its handler knows.
         dropped |= {header_block.TIMER_RECURRING.lower(), header_block.IDEMPOTENCY_KEY.lower()}
-        firing = f"{timer_id or old.turns_stream}:{stored.sequence}"
+        firing = firing_id(old, timer_id, stored.sequence)
         lines.append(header_block.line(header_block.IDEMPOTENCY_KEY, firing.encode()))
     for each in (stored.headers or b"").split(header_block.END)[1:]:
         name = each.partition(b":")[0].lower()

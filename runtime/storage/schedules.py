@@ -23,6 +23,23 @@ from runtime.wire.cloudevents import rfc3339
 from runtime.wire.subjects import Names, key_token
 
 
+def firing_id(names: Names, timer_id: str | None, sequence: int) -> str:
+    """Return the id of one firing of a timer that repeats, or of a timer whose message has no id.
+
+    It is the sequence of the firing in the stream of `names`. The streams of different layouts have equal sequences, and a timer
+    goes from one to the other. So the id names the partition as well, or a new firing would pass for one that was handled.
+
+    Args:
+        names: The names of the partition in whose stream the timer has fired.
+        timer_id: The id of the timer; None if it has none.
+        sequence: The sequence of the firing.
+    """
+    if timer_id is None:
+        return f"{names.turns_stream}:{sequence}"
+    total, number = names.partition
+    return f"{timer_id}:{sequence}" if total == 1 else f"{timer_id}:p{total}-{number}:{sequence}"
+
+
 def timer_subject(names: Names, entry: Outgoing) -> str:
     """Return the subject on which a timer is published; `entry` is of kind `TIMER` or `SCHEDULE`."""
     name = key_token(entry.timer)

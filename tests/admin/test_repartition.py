@@ -13,7 +13,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.server import EmbeddedServer
 from runtime.storage import record_streams
-from runtime.storage.layout import Layouts, WrongLayout
+from runtime.storage.layout import Layout, Layouts, WrongLayout
 from runtime.storage.leftovers import Leftovers
 from runtime.storage.positions import Death, Positions
 from runtime.storage.record import Outgoing, decode_record
@@ -176,14 +176,15 @@ async def test_timers_move_once_although_they_fire_in_both_streams(nats_server: 
         await system.bus.command(SetTimer(key, 600.0, "late"))
         await system.wait_published("ledger")
     async with book.jetstream() as jetstream:
-        await record_streams.create(jetstream, new, 1, 1)
-        dying = Leftovers(Dying(jetstream.connection), book.names, 1)
+        like = (await jetstream.stream_info(book.names.turns_stream)).config
+        await record_streams.create(jetstream, new, 1, like, lambda: None)
+        dying = Leftovers(Dying(jetstream.connection), book.names, 1, lambda: True)
         with pytest.raises(ActorError, match="died"):
-            await dying.move(partition, lambda: True)
+            await dying.move(partition)
         for names in (book.names, new):
             assert len(await until_due(jetstream, names, 2)) == 2
-        leftovers = Leftovers(jetstream, book.names, 1)
-        await leftovers.move(partition, lambda: True)
+        leftovers = Leftovers(jetstream, book.names, 1, lambda: True)
+        await leftovers.move(partition)
         assert (
             await timers_of(jetstream, book.names, "schedule") == await timers_of(jetstream, book.names, "timer") == []
         )
@@ -226,6 +227,85 @@ async def test_a_firing_that_was_handled_has_no_effect_after_it_has_moved(
                 while await timers_of(jetstream, new, "timer"):
                     await asyncio.sleep(0.02)
             assert await rang(system) == before
+
+
+async def fire(jetstream: JetStream, names: Names, key: str, sequence: int) -> None:
+    """Store a firing of the repeated timer ``often`` at a sequence of a stream, which is filled up to there."""
+    due = header_block.encode(
+        [("Idempotency-Key", "timer"), ("Actorloom-Command", "Ring"), ("Actorloom-Recurring", "1")]
+    )
+    while (await jetstream.stream_info(names.turns_stream)).state.last_seq < sequence - 1:
+        await jetstream.publish(names.dedup_entry(key_token(key), "filler"), b"")
+    body = msgspec.json.encode({"name": key, "called": "often"})
+    ack = await jetstream.publish(names.timer(key_token(key), "often"), body, headers=due)
+    assert ack.sequence == sequence
+
+
+async def test_a_firing_has_its_effect_although_a_former_stream_had_one_at_its_sequence(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    book = Book(nats_server.url, namespace, 1)
+    key = book.keys[0]
+    async with book.running() as system:
+        await book.add(system)
+    async with book.jetstream() as jetstream:
+        for rang, partitions in enumerate((1, 8), 1):
+            await repartition(jetstream, book.names, partitions)
+            names = book.names.of(Partition(partitions, partition_of(key_token(key), partitions)))
+            await fire(jetstream, names, key, 60)
+            async with book.running(partitions) as system:
+
+                async def has_rung(system: Probe = system, rang: int = rang) -> bool:
+                    return len((await system.bus.query(GetAccount(key))).rang) == rang
+
+                await system.until(has_rung)
+
+
+class Pausing(JetStream):
+    """Deletes one stream. The process is paused then, and its lease expires."""
+
+    held = True
+
+    async def delete_stream(self, stream: str, timeout: float | None = None) -> None:
+        await super().delete_stream(stream, timeout)
+        self.held = False
+
+
+async def test_a_process_that_was_paused_deletes_no_stream(nats_server: EmbeddedServer, namespace: str) -> None:
+    """Another process may have finished the repartition meanwhile, and one more may have created streams of the same names."""
+    book = Book(nats_server.url, namespace, 2)
+    async with book.running(4) as system:
+        await book.add(system)
+    async with book.jetstream() as jetstream:
+        layouts = Layouts(jetstream, book.names)
+        _, sequence = await layouts.read()
+        await layouts.store(Layout(1, before=4), sequence)
+        pausing = Pausing(jetstream.connection)
+        with pytest.raises(ActorError, match="lease was lost"):
+            await Leftovers(pausing, book.names, 4, lambda: pausing.held).clear()
+        left = [name for name in await jetstream.stream_names(f"{book.names.own}.>") if "-p4-" in name]
+        assert len(left) == 3
+
+
+async def test_new_streams_keep_what_an_operator_has_set(nats_server: EmbeddedServer, namespace: str) -> None:
+    book = Book(nats_server.url, namespace, 2)
+    async with book.running() as system:
+        await book.add(system)
+    chosen = {"compression": "s2", "max_msg_size": 500_000, "description": "ours", "metadata": {"team": "billing"}}
+    async with book.jetstream() as jetstream:
+        for partitions in (8, 4, 1):
+            first = next(record_streams.of_layout(book.names, 8 if partitions == 4 else 1))
+            if partitions != 1:
+                config = (await jetstream.stream_info(first.turns_stream)).config
+                await jetstream.update_stream({**config, **chosen})
+            await repartition(jetstream, book.names, partitions)
+            for each in record_streams.of_layout(book.names, partitions):
+                config = (await jetstream.stream_info(each.turns_stream)).config
+                assert (config["compression"], config["max_msg_size"]) == ("s2", 500_000)
+                assert config["metadata"]["team"] == "billing"
+        assert (await jetstream.stream_info(book.names.turns_stream)).config["description"] == "ours"
+        async with book.running() as system:
+            await book.check(system)
 
 
 async def test_deaths_and_used_attempts_go_to_the_partition_of_their_event(

@@ -98,9 +98,28 @@ async def test_an_owner_that_lives_is_named(book: Book, jetstream: JetStream) ->
 
 
 async def test_a_second_repartition_is_refused(book: Book, jetstream: JetStream) -> None:
-    async with hold(jetstream, book.names, 1, 8, 1.0, print):
+    async with hold(jetstream, book.names, 1, 8, 1.0, 1, print):
         with pytest.raises(Refused, match=r"another repartition is under way .host .*, process"):
             await repartition(jetstream, book.names, 8)
+
+
+async def test_one_of_two_that_begin_together_does_it(book: Book, jetstream: JetStream) -> None:
+    both = await asyncio.gather(
+        *(repartition(jetstream, book.names, 8, lease_ttl=1.0) for _ in range(2)), return_exceptions=True
+    )
+    done, other = sorted(both, key=lambda each: each is not True)
+    assert done is True
+    assert isinstance(other, Refused) and ("run the command again" in str(other) or "is under way" in str(other))
+    async with book.running(8) as system:
+        await book.check(system)
+
+
+async def test_a_missing_stream_is_named(book: Book, jetstream: JetStream) -> None:
+    await repartition(jetstream, book.names, 2)
+    await jetstream.delete_stream(f"{book.names.turns_stream}-p2-1")
+    for act in (repartition, examine):
+        with pytest.raises(Refused, match="ledger-turns-p2-1 is missing: restore it"):
+            await act(jetstream, book.names, 8)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ The position of a consumer keeps the deaths of former owners (ADR 012). A proces
 Its event is watched for at the next death; which events ran at this one is not carried over.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -48,10 +49,19 @@ class Consumers:
         names: The names of the actor, as one whole.
         before: The number of partitions of the old layout.
         after: The number of partitions of the new one.
+        require: Raises if the lease of the caller is lost; called before each change.
     """
 
-    def __init__(self, jetstream: JetStream, names: Names, before: int, after: int) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        names: Names,
+        before: int,
+        after: int,
+        require: Callable[[], None] = lambda: None,
+    ) -> None:
         self._jetstream = jetstream
+        self._require = require
         self._names = names
         self._old = list(of_layout(names, before))
         self._new = list(of_layout(names, after))
@@ -113,6 +123,7 @@ class Consumers:
         for stream in {stream for stream, _ in await self.find()} | {self._names.dead_stream}:
             for durable in await durables(self._jetstream, stream):
                 if any(new.consumer_suffix(stream, durable) is not None for new in self._new):
+                    self._require()
                     await self._jetstream.delete_consumer(stream, durable)
 
     async def _former(self, old: Names, stream: str, suffix: str, last: int) -> _Former | None:
@@ -151,6 +162,7 @@ class Consumers:
             **({"metadata": metadata} if metadata else {}),
             **kept,
         )
+        self._require()
         info = await self._jetstream.ensure_consumer(stream, config)
         deaths, used = await self._blame(new, stream, former, created)
         finished = _finished_by_bucket(new, former, created)

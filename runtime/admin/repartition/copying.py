@@ -9,7 +9,7 @@ is in front of them. So the next owner reads them only, and publishes what is le
 
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -30,6 +30,9 @@ _CREATED: Final = header_block.line(header_block.EXPECTED_SEQUENCE, b"0")
 
 _SECONDS = re.compile(r"(\d{1,10})s?").fullmatch
 
+_PROGRESS: Final = 50_000
+"""Messages after which a copy reports how many there are so far."""
+
 _MASK: Final = 2**128 - 1
 
 
@@ -42,15 +45,26 @@ class Copies:
         before: The number of partitions of the old layout.
         after: The number of partitions of the new one.
         leases: The leases, which are looked at on the way.
+        report: Called with a line of text from time to time.
     """
 
-    def __init__(self, jetstream: JetStream, names: Names, before: int, after: int, leases: Leases) -> None:
+    def __init__(
+        self,
+        jetstream: JetStream,
+        names: Names,
+        before: int,
+        after: int,
+        leases: Leases,
+        report: Callable[[str], None],
+    ) -> None:
         self._jetstream = jetstream
         self._old = list(of_layout(names, before))
         self._new = list(of_layout(names, after))
         self._leases = leases
+        self._report = report
+        self._copied = 0
         self._clock = jetstream.connection.clock
-        self._writer = Writer(jetstream)
+        self._writer = Writer(jetstream, leases.require)
         self._sums = [_Sum() for _ in self._new]
         """Of the records that were sent, for each new partition."""
 
@@ -118,6 +132,9 @@ class Copies:
             expiry = header_block.ttl(math.ceil(left))
         subject = new.own + stored.subject.removeprefix(old.own)
         await self._writer.put(subject, payload, header_block.join(_CREATED, expiry))
+        self._copied += 1
+        if self._copied % _PROGRESS == 0:
+            self._report(f"{self._copied} messages are copied")
 
     async def _checkpoint(self, names: Names) -> int:
         """Return the sequence up to which the outboxes of a stream are published; 0 if that is not known."""

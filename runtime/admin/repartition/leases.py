@@ -90,10 +90,13 @@ async def hold(
     try:
         try:
             async with asyncio.timeout(2 * ttl + _GRACE):
-                await asyncio.gather(*(lease.acquire() for lease in leases))
+                # Of two tools, one gets the first lease, and so all of them. Each would otherwise wait for some of the other.
+                await leases[0].acquire()
+                await asyncio.gather(*(lease.acquire() for lease in leases[1:]))
         except TimeoutError:
-            for number in range(count):
-                await refuse_owner(jetstream, names, number)
+            for number, lease in enumerate(leases):
+                if not lease.held():
+                    await refuse_owner(jetstream, names, number)
             raise
         yield Leases(leases)
     finally:

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -56,7 +57,8 @@ async def examine(jetstream: JetStream, names: Names, partitions: int) -> Plan:
     if layout.partitions == partitions:
         return Plan(names.actor, partitions, partitions, unfinished=layout.to or layout.before)
     records, size = await check_records(jetstream, names, layout.partitions)
-    await _check_room(jetstream, names, size, await _replicas(jetstream, names, layout.partitions))
+    replicas = (await _config(jetstream, names, layout.partitions))["num_replicas"]
+    await _check_room(jetstream, names, size, replicas)
     return Plan(
         names.actor,
         layout.partitions,
@@ -94,7 +96,7 @@ async def repartition(
     _check_number(partitions)
     layout = await _find(jetstream, names)
     stored = max(layout.partitions, layout.before, layout.to)
-    replicas = await _replicas(jetstream, names, layout.partitions)
+    replicas = (await _config(jetstream, names, layout.partitions))["num_replicas"]
     count = max(stored, partitions)
     async with hold(jetstream, names, layout.partitions, count, lease_ttl, replicas, report) as leases:
         run = _Run(jetstream, names, leases, report)
@@ -126,7 +128,7 @@ class _Run:
             await self._finish()
         else:
             for each in of_layout(self._names, layout.partitions):
-                await record_streams.reopen(self._jetstream, each)
+                await record_streams.reopen(self._jetstream, each, self._leases.require)
         return bool(layout.to or layout.before)
 
     async def change(self, before: int, after: int) -> None:
@@ -134,49 +136,47 @@ class _Run:
         jetstream, names = self._jetstream, self._names
         self._report("reading all records")
         _, size = await check_records(jetstream, names, before)
-        replicas = await _replicas(jetstream, names, before)
-        await _check_room(jetstream, names, size, replicas)
+        like = await _config(jetstream, names, before)
+        await _check_room(jetstream, names, size, like["num_replicas"])
         await Consumers(jetstream, names, before, after).refuse_old()
         layout, sequence = await self.layouts.read()
         self._leases.require()
         sequence = await self.layouts.store(Layout(before, to=after, above=layout.above), sequence)
         try:
-            await self._copy(before, after, replicas, layout.above, sequence)
+            await self._copy(before, after, like, layout.above, sequence)
         except BaseException as error:
             await self._undo_after(error, before, after)
             raise
         await self._finish()
 
-    async def _copy(self, before: int, after: int, replicas: int, above: int, sequence: int) -> None:
-        jetstream, names = self._jetstream, self._names
+    async def _copy(self, before: int, after: int, like: Mapping[str, Any], above: int, sequence: int) -> None:
+        jetstream, names, require = self._jetstream, self._names, self._leases.require
         self._report("closing the old streams")
         for old in of_layout(names, before):
-            self._leases.require()
-            await record_streams.close(jetstream, old)
+            await record_streams.close(jetstream, old, require)
             if before > 1:
                 above = max(above, (await jetstream.stream_info(old.turns_stream)).state.last_seq)
         self._report("creating the new streams")
         for new in of_layout(names, after):
-            self._leases.require()
-            await record_streams.create(jetstream, new, above + 1, replicas)
+            await record_streams.create(jetstream, new, above + 1, like, require)
         self._report("copying records")
-        copies = Copies(jetstream, names, before, after, self._leases)
+        copies = Copies(jetstream, names, before, after, self._leases, self._report)
         records = await copies.copy()
         self._report(f"creating consumers ({records} records are copied)")
-        await Consumers(jetstream, names, before, after).create()
+        await Consumers(jetstream, names, before, after, require).create()
         self._report("comparing records")
         await copies.compare()
         self._report("switching")
-        self._leases.require()
+        require()
         await self.layouts.store(Layout(after, before=before, above=above), sequence)
 
     async def _finish(self) -> None:
         """Move the timers, and delete the old streams."""
         layout, _ = await self.layouts.read()
-        leftovers = Leftovers(self._jetstream, self._names, layout.before)
+        leftovers = Leftovers(self._jetstream, self._names, layout.before, self._leases.held)
         self._report("moving timers")
         for number in range(layout.partitions):
-            await leftovers.move(Partition(layout.partitions, number), self._leases.held)
+            await leftovers.move(Partition(layout.partitions, number))
         self._report("deleting the old streams")
         if not await leftovers.clear():
             raise ActorError(
@@ -184,31 +184,40 @@ class _Run:
                 "the log"
             )
 
-    async def _undo(self) -> None:
-        """Open the old streams, and delete the new ones, unless the layout has switched."""
+    async def _undo(self) -> bool:
+        """Open the old streams, and delete the new ones. Return False if the layout has switched: that is not undone."""
         layout, sequence = await self.layouts.read()
         if not layout.to:
-            return
-        self._leases.require()
+            return False
+        require = self._leases.require
+        require()
         # Another tool that was paused cannot switch from here on.
         sequence = await self.layouts.store(layout, sequence)
         for new in of_layout(self._names, layout.to):
-            await record_streams.remove(self._jetstream, new)
-        await Consumers(self._jetstream, self._names, layout.partitions, layout.to).remove()
+            await record_streams.remove(self._jetstream, new, require)
+        await Consumers(self._jetstream, self._names, layout.partitions, layout.to, require).remove()
         for old in of_layout(self._names, layout.partitions):
-            await record_streams.reopen(self._jetstream, old)
+            await record_streams.reopen(self._jetstream, old, require)
         await self.layouts.store(Layout(layout.partitions, above=layout.above), sequence)
+        return True
 
     async def _undo_after(self, error: BaseException, before: int, after: int) -> None:
         """Undo all steps after an error. If that fails too, the error names the commands that are left."""
-        self._report(f"undoing: {error!r}")
+        actor, reason = self._names.actor, str(error) or type(error).__name__
+        self._report(f"undoing: {reason}")
         try:
-            await asyncio.shield(self._undo())
+            undone = await asyncio.shield(self._undo())
         except (ActorError, TimeoutError) as failure:
-            actor = self._names.actor
             raise ActorError(
-                f"{actor}: {error}. Undoing it failed as well: {failure}. Nothing is lost: run `actorloom repartition {actor} "
+                f"{actor}: {reason}. Undoing it failed as well: {failure}. Nothing is lost: run `actorloom repartition {actor} "
                 f"{after}` again, or `actorloom repartition {actor} {before}` to undo it"
+            ) from error
+        if undone:
+            self._report("everything is as it was")
+        elif isinstance(error, Exception):
+            raise ActorError(
+                f"{actor}: {reason}. But the layout has switched to {after}: run `actorloom repartition {actor} {after}` again to "
+                "finish it"
             ) from error
 
 
@@ -221,11 +230,15 @@ def _check_number(partitions: int) -> None:
 async def _find(jetstream: JetStream, names: Names) -> Layout:
     """Return the layout of an actor that has run, and has a state."""
     layout, _ = await Layouts(jetstream, names).read()
-    first = next(of_layout(names, layout.partitions))
-    if await record_streams.find(jetstream, first) is None:
+    streams = [each.turns_stream for each in of_layout(names, layout.partitions)]
+    found = [await record_streams.find(jetstream, each) for each in of_layout(names, layout.partitions)]
+    missing = [stream for stream, info in zip(streams, found, strict=True) if info is None]
+    if len(missing) == len(streams):
         raise UnknownActor(
-            f"{names.actor}: no actor of this name has run here, or its state is lost: there is no stream {first.turns_stream}"
+            f"{names.actor}: no actor of this name has run here, or its state is lost: there is no stream {missing[0]}"
         )
+    if missing:
+        raise Refused(f"{names.actor}: the stream {missing[0]} is missing: restore it first; nothing was changed")
     if await _has_lease(jetstream, names, "relay") and not await _has_lease(jetstream, names, "0"):
         raise Refused(
             f"{names.actor} has no state, so its keys are not partitioned: start as many processes as you need"
@@ -243,9 +256,10 @@ async def _has_lease(jetstream: JetStream, names: Names, part: str) -> bool:
         return False
 
 
-async def _replicas(jetstream: JetStream, names: Names, partitions: int) -> int:
+async def _config(jetstream: JetStream, names: Names, partitions: int) -> dict[str, Any]:
+    """Return the configuration of the stream of the first partition, of which the new ones keep what an operator has set."""
     first = next(of_layout(names, partitions))
-    return (await jetstream.stream_info(first.turns_stream)).config["num_replicas"]
+    return (await jetstream.stream_info(first.turns_stream)).config
 
 
 async def _check_room(jetstream: JetStream, names: Names, size: int, replicas: int) -> None:

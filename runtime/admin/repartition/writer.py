@@ -1,6 +1,7 @@
 """Publishes of a copy: many are under way at a time, and the first refusal ends it."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from runtime.errors import ActorError
@@ -13,10 +14,16 @@ _MOST_BYTES: Final = 8 * 1024 * 1024
 
 
 class Writer:
-    """Publishes messages without waiting for each acknowledgement."""
+    """Publishes messages without waiting for each acknowledgement.
 
-    def __init__(self, jetstream: JetStream) -> None:
+    Args:
+        jetstream: The client.
+        require: Called before each publish; raises if the lease of the caller is lost.
+    """
+
+    def __init__(self, jetstream: JetStream, require: Callable[[], None]) -> None:
         self._jetstream = jetstream
+        self._require = require
         self._messages = 0
         self._bytes = 0
         self._error: Exception | None = None
@@ -35,6 +42,7 @@ class Writer:
             self._error = self._error or error
             self._changed.set()
 
+        self._require()
         self._jetstream.publish_callback(subject, payload, headers, on_reply)
         self._messages += 1
         self._bytes += size
