@@ -26,6 +26,12 @@ logger = logging.getLogger("actorloom.intake")
 
 _LONGEST: Final = 3600.0
 """Seconds for which a reply is awaited at most."""
+_PATIENCE: Final = 30.0
+"""Seconds after which a request gives its place to another one if its partition has no room.
+
+A client may send no deadline, and a process that is stopped stays in the queue group of its former partitions for a while. Such
+requests must not fill a partition that is served.
+"""
 _GRACE: Final = 1.0
 """Seconds after the deadline of a request for which its reply is awaited: its owner answers that the deadline has passed."""
 _DRAIN: Final = 20.0
@@ -35,7 +41,7 @@ _DRAIN: Final = 20.0
 class _Relay:
     """One request that was passed on."""
 
-    __slots__ = ("block", "expires_at", "numbers", "payload", "received_ns", "reply", "stats", "subject")
+    __slots__ = ("block", "expires_at", "inbox", "numbers", "payload", "received_ns", "reply", "stats", "subject")
 
     def __init__(
         self, subject: str, stats: RequestStats, numbers: list[int], reply: bytes, block: bytes | None, payload: bytes
@@ -43,12 +49,14 @@ class _Relay:
         self.subject = subject
         self.stats = stats
         self.numbers = numbers
-        """The partitions whose owners may answer it. The first one is asked now."""
+        """The partitions whose owners may still be asked, if those before have no owner."""
         self.reply = reply
         self.block = block
         self.payload = payload
         self.expires_at = 0.0
         """The time at which the reply is no longer awaited, by the clock of the event loop."""
+        self.inbox = b""
+        """The subject on which this process gets the reply."""
         self.received_ns = time.time_ns()
 
 
@@ -67,7 +75,8 @@ class Relays:
         self._served = served
         self._loop = asyncio.get_running_loop()
         self._limit = options.mailbox + options.concurrency
-        self._in_flight: list[set[_Relay]] = [set() for _ in range(options.partitions)]
+        self._in_flight: list[dict[_Relay, None]] = [{} for _ in range(options.partitions)]
+        """The requests to each partition, the oldest first."""
         self._relayed = served.tracer.counter(semconv.REQUESTS_RELAYED, {})
         self._line = header_block.line(header_block.PARTITIONS, b"%d" % options.partitions)
         self._idle = asyncio.Event()
@@ -92,7 +101,7 @@ class Relays:
         Args:
             subject: The plain subject of the request.
             stats: The counters of the requests that are answered here with an error.
-            numbers: The partitions whose owners may answer it. The next one is asked if a partition has no owner.
+            numbers: The partitions whose owners may answer it. The next one is asked if a partition has no owner, or no room.
             reply: The reply subject of the caller.
             block: The header block.
             payload: The body.
@@ -119,37 +128,61 @@ class Relays:
 
     def _abandon(self, number: int, reason: str) -> None:
         for relay in list(self._in_flight[number]):
-            self._end(relay, number)
-            self._refuse(relay, DeadlineExceeded(f"{relay.subject}: the outcome is unknown: {reason}"))
+            self._give_up(relay, number, reason)
+        self._note_idle()
+
+    def _give_up(self, relay: _Relay, number: int, reason: str) -> None:
+        """Answer a request whose reply is awaited no longer."""
+        del self._in_flight[number][relay]
+        self._served.connection.forget(relay.inbox)
+        self._refuse(relay, DeadlineExceeded(f"{relay.subject}: the outcome is unknown: {reason}"))
+
+    def _room(self, numbers: list[int]) -> int | None:
+        """Return the first of some partitions to which one more request may be sent; None if there is none.
+
+        If all of them are full, a request to the last one that has waited for long makes room.
+        """
+        for number in numbers:
+            if len(self._in_flight[number]) < self._limit:
+                return number
+        oldest = next(iter(self._in_flight[number := numbers[-1]]))
+        if time.time_ns() - oldest.received_ns < _PATIENCE * 1e9:
+            return None
+        self._give_up(oldest, number, f"no reply in {_PATIENCE:.0f} s, and many requests wait for partition {number}")
+        return number
 
     def _ask(self, relay: _Relay) -> None:
-        """Send a request to the owner of the first of its partitions."""
-        number = relay.numbers[0]
-        waiting = self._in_flight[number]
-        if len(waiting) >= self._limit:
-            text = f"{relay.subject}: {len(waiting)} requests wait for the owner of partition {number}"
-            self._refuse(relay, Overloaded(text, retry_after(len(waiting), TURNS_PER_SECOND)))
+        """Send a request to the owner of the first of its partitions that has room."""
+        numbers = relay.numbers
+        number = self._room(numbers)
+        if number is None:
+            count = len(self._in_flight[numbers[-1]])
+            text = f"{relay.subject}: {count} requests wait for the owner of partition {numbers[-1]}"
+            self._refuse(relay, Overloaded(text, retry_after(count, TURNS_PER_SECOND)))
             return
+        del numbers[: numbers.index(number) + 1]
         payload, block = relay.payload, relay.block
-        if len(relay.numbers) == 1:
+        if not numbers:
             relay.payload, relay.block = b"", None  # It is not sent again.
-        waiting.add(relay)
+        waiting = self._in_flight[number]
+        waiting[relay] = None
         self._idle.clear()
 
         def answered(response: Response | None, error: Exception | None) -> None:
             if relay in waiting:
-                self._end(relay, number)
+                del waiting[relay]
                 self._relay(relay, number, response, error)
+                self._note_idle()  # Only now: another partition may have been asked.
 
         try:
             # Not through the loopback: an owner of this process that drains receives its own requests only.
             subject = f"{relay.subject}.{number}".encode()
-            self._served.connection.request_callback(subject, payload, block, relay.expires_at, ReplyCallback(answered))
+            request = self._served.connection.request_callback
+            relay.inbox = request(subject, payload, block, relay.expires_at, ReplyCallback(answered))
         except PublishError as error:
             answered(None, error)
 
-    def _end(self, relay: _Relay, number: int) -> None:
-        self._in_flight[number].discard(relay)
+    def _note_idle(self) -> None:
         if not any(self._in_flight):
             self._idle.set()
 
@@ -159,8 +192,7 @@ class Relays:
             self._respond(relay, response.payload, response.headers)
         elif not isinstance(error, NoResponders):
             self._refuse(relay, self._failure(relay, number, error))
-        elif len(relay.numbers) > 1:
-            del relay.numbers[0]
+        elif relay.numbers:
             self._ask(relay)
         else:
             unserved = header_block.line(header_block.UNSERVED, b"%d" % number)
@@ -169,7 +201,8 @@ class Relays:
     def _failure(self, relay: _Relay, number: int, error: Exception | None) -> RequestError:
         """Return the error for the caller of a request that failed without a reply."""
         if isinstance(error, PublishError):
-            logger.warning("%s: a request was not passed on: %s", relay.subject, error)
+            text = f"a request was not passed on: {error}"
+            self._log(logging.WARNING, relay.subject, type(error).__name__, text, "requests were not passed on")
             return NotDelivered(f"{relay.subject}: the owner of partition {number} cannot be reached")
         assert error is not None
         return no_reply_error(relay.subject, error)

@@ -234,11 +234,14 @@ class Connection:
         headers: bytes | None,
         expires_at: float,
         callback: ReplyCallback,
-    ) -> None:
+    ) -> bytes:
         """Send a request whose reply or error `callback` gets. This needs neither a task nor a future.
 
         The other arguments and the errors are those of `request_nowait`. The request goes to the server, also if this process
         serves the subject itself.
+
+        Returns:
+            The reply subject, for `forget`.
         """
         reply = self._replies.register(subject, expires_at, callback)
         try:
@@ -246,6 +249,11 @@ class Connection:
         except PublishError:
             self._replies.forget(reply)
             raise
+        return reply
+
+    def forget(self, reply: bytes) -> None:
+        """Await the reply on a subject no longer. The callback of the request is not called."""
+        self._replies.forget(reply)
 
     async def subscribe(self, subject: str, receiver: Receiver, *, queue: str = "") -> Subscription:
         """Subscribe `receiver` to `subject`, as a member of the queue group `queue` if one is given.

@@ -112,7 +112,7 @@ class ReplyTable:
         return self.register(subject, expires_at, future), future
 
     def forget(self, reply: bytes) -> None:
-        """Remove a reply subject whose request was not sent."""
+        """Remove a reply subject: its request was not sent, or nobody waits for the reply any more."""
         self._waiting.pop(reply, None)
 
     def receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:

@@ -56,8 +56,8 @@ class Asks(Protocol):
 
     def request_callback(
         self, subject: bytes, payload: bytes, headers: bytes | None, expires_at: float, callback: ReplyCallback
-    ) -> None:
-        """Send a request, and call `callback` with its outcome."""
+    ) -> bytes:
+        """Send a request, and call `callback` with its outcome. Return the reply subject."""
         ...
 
 
