@@ -34,6 +34,7 @@ from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.hand_on import Answer, HandedOn, Place, Status, encode, read_answer
 from runtime.wire.subjects import Names, key_token
 
@@ -226,7 +227,7 @@ class HandOn:
         except TimeoutError:
             sent.known = True  # It may have arrived. If not, the answer to the question says so.
             return None
-        except (ActorError, msgspec.DecodeError) as error:
+        except (ActorError, *UNDECODABLE) as error:
             logger.info("%s: %s is not handed on yet: %s", self._served.name, sent.work.label, error)
             await self._pause(_BACKOFF.longest if isinstance(error, PublishError) else _BACKOFF.first)
             return None

@@ -14,7 +14,7 @@ import msgspec
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError, PublishError
 from runtime.intake.alone import one_at_a_time
-from runtime.intake.endpoint import INBOXES
+from runtime.intake.endpoint import inboxes
 from runtime.intake.event_work import Completion, EventRoute, EventWork, Trial
 from runtime.intake.reactions import Reactions, event_subject, opened
 from runtime.intake.redrive import Redrives
@@ -54,7 +54,7 @@ class HandedOnEvents:
         self._served = served
         self._turns = turns
         self._entries: dict[Place, _Entry] = {}
-        self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
+        self._inboxes = inboxes(served.connection)
         handlers = served.actor.handlers
         self._handlers = {each.name: each for each in (*handlers.all_reactions(), *handlers.commands.values())}
         self._redrives = Redrives(served, turns, self._handlers.values())
@@ -67,7 +67,7 @@ class HandedOnEvents:
             return
         try:
             message = read_handed_on(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             self.answer(reply, Answer(Status.REFUSED, text=f"{subject.decode()}: {error}"))
             return
         entry = self._entries.get(message.place)

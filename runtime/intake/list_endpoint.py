@@ -15,7 +15,7 @@ from opentelemetry.trace import Span, SpanKind
 from runtime.actor.index_values import Scalar
 from runtime.errors import CodecError, NotDelivered, Overloaded, PublishError, RequestError
 from runtime.faults import log_fault
-from runtime.intake.endpoint import INBOXES
+from runtime.intake.endpoint import inboxes
 from runtime.nats.connection import Subscription
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.index import Indexes
@@ -27,7 +27,7 @@ from runtime.turns.turn import Turns
 from runtime.wire.codec import UNDECODABLE, encode, explain
 from runtime.wire.envelope import read
 from runtime.wire.replies import error_body, error_reply
-from runtime.wire.subjects import QUEUE, token_key
+from runtime.wire.subjects import token_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -86,14 +86,17 @@ class ListEndpoint:
         self._turns = turns
         self._indexes = indexes
         self._subject = served.names.owner("list")
-        self._inboxes = (*INBOXES, served.connection.options.inbox_prefix.encode() + b".")
+        self._inboxes = inboxes(served.connection)
         attributes = semconv.rpc_attributes(f"{served.name}/list", served.connection.server_address)
         self._template = served.tracer.template(f"{served.name}/list", SpanKind.SERVER, attributes)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> Subscription:
-        """Receive requests. The caller drains the subscription. Raises the errors of `Connection.subscribe`."""
-        return await self._served.connection.subscribe(self._subject, self._receive, queue=QUEUE)
+        """Receive requests. The caller drains the subscription. Raises the errors of `Connection.subscribe`.
+
+        It is in no queue group. A former owner that is paused would get half of the requests, and answer none in time.
+        """
+        return await self._served.connection.subscribe(self._subject, self._receive)
 
     async def stop(self) -> None:
         """Answer the requests in hand that the service is stopping."""

@@ -23,6 +23,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.listing import Selection
 from runtime.telemetry import Tracing
 from runtime.wire import header_block
+from runtime.wire.subjects import QUEUE
 from tests.support.handlers import gate
 from tests.support.waiting import until
 
@@ -433,6 +434,8 @@ async def test_the_internal_subject_answers_each_request_and_drops_replies_to_wh
 ) -> None:
     async with member(nats_server.url, namespace), client(nats_server.url, namespace) as bus:
         connection, subject = bus.connection, f"{namespace}.items.list.0"
+        # A former owner that is stopped, and keeps its subscription for a while.
+        await connection.subscribe(subject, lambda *_: None, queue=QUEUE)
         for payload, text in (
             (b"", "Input data was truncated"),
             (b"[]", "Expected `object`"),
