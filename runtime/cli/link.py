@@ -3,7 +3,10 @@
 import asyncio
 import logging
 import os
+import select
 import socket
+import threading
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -46,6 +49,7 @@ class Link:
         """Answer the parent for the duration of the block, and drain if it has ended."""
         self._channel = await Channel.open(self._channel_socket)
         self._channel.send(Begun())
+        threading.Thread(target=self._end_after_parent, name="actorloom parent", daemon=True).start()
         answering = asyncio.ensure_future(self._answer(self._channel, runner, health))
         try:
             yield
@@ -76,6 +80,15 @@ class Link:
                 channel.send(Reply(message.number, status, content_type, body))
         logger.warning("the parent of this worker has ended: draining")
         runner.stop()
-        await asyncio.sleep(_ORPHANED)
-        logger.error("the actors did not drain within %.0f s: ended", _ORPHANED)
+
+    def _end_after_parent(self) -> None:
+        """Wait for the end of the parent, and end this process if it then does not drain. A thread runs this.
+
+        The event loop cannot do so: a handler may block it.
+        """
+        parent = select.poll()
+        parent.register(self._socket, 0)  # the end of the other side is reported in any case
+        parent.poll()
+        time.sleep(_ORPHANED)
+        logger.error("the actors did not drain within %g s after the parent has ended: this worker ends", _ORPHANED)
         os._exit(1)

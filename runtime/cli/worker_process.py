@@ -1,9 +1,12 @@
 """One worker, as its parent sees it: its process, its channel, and its messages."""
 
 import asyncio
+import os
+import signal
 import socket
 from asyncio.subprocess import Process
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from runtime.cli.again import again
@@ -55,17 +58,20 @@ class Worker:
             self._questions.pop(number, None)
 
     async def start(self, environ: Mapping[str, str]) -> Process:
-        """Start a process. Its channel is read by `listen`."""
+        """Start a process. Its channel is read by `listen`. Raises `OSError` if the system has no room for it."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            number, descriptor = str(self.number), str(theirs.fileno())
-            self.process = await asyncio.create_subprocess_exec(
-                *end_with_parent(again("--worker", number, descriptor)),
-                env=environ,
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                process_group=0,  # Ctrl-C reaches the parent only, which passes it on
-            )
+        with ExitStack() as opened:
+            opened.enter_context(ours)
+            with theirs:
+                number, descriptor = str(self.number), str(theirs.fileno())
+                self.process = await asyncio.create_subprocess_exec(
+                    *end_with_parent(again("--worker", number, descriptor)),
+                    env=environ,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    process_group=0,  # Ctrl-C reaches the parent only, which passes it on
+                )
+            opened.pop_all()
         self.begun, self.ready, self.failure = False, None, ""
         self._channel = await Channel.open(ours)
         return self.process
@@ -101,12 +107,9 @@ class Worker:
                 case _:
                     pass
 
-    def terminate(self) -> None:
-        """Send SIGTERM to the process, if one runs."""
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, if one runs. Any thread may call this."""
+        # Not `Process.send_signal`: it takes the exit code of a process that has just ended, and asyncio then reports 255.
         if self.process is not None and self.process.returncode is None:
-            self.process.terminate()
-
-    def kill(self) -> None:
-        """Kill the process, if one runs."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, number)

@@ -127,12 +127,12 @@ class Workers:
         """Drain all workers. `run` returns when they have ended."""
         self._stopping.set()
         for worker in self.members:
-            worker.terminate()
+            worker.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Kill all workers at once. Any thread may call this."""
         for worker in self.members:
-            worker.kill()
+            worker.signal(signal.SIGKILL)
 
     async def _keep(self, worker: Worker) -> None:
         """Run one worker until `stop`, and start it again whenever it ends before."""
@@ -140,7 +140,7 @@ class Workers:
             try:
                 process = await worker.start(self._environ)
                 if self._stopping.is_set():
-                    worker.terminate()  # The signal came while it was started.
+                    worker.signal(signal.SIGTERM)  # The signal came while it was started.
                 code = await worker.listen(process, self._changed)
             except OSError as error:
                 code, worker.failure = FAILED, f"it cannot be started: {error}"

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 from runtime.backoff import Backoff
 from runtime.cli import actorloom, worker_process, workers
 from runtime.cli.failures import Failure
+from runtime.cli.worker_process import Worker
 from runtime.cli.workers import Workers
 from runtime.nats.server import EmbeddedServer
 from tests.support.process import Process, run_command, running_command, stop_process
@@ -25,6 +28,9 @@ SOURCE = """
 import os, signal
 import msgspec
 from runtime import Actor, Command, Options, Query, command, query
+from runtime.cli import link
+
+link._ORPHANED = 0.5
 
 class Greet(Query[str], actor="hello"):
     name: str
@@ -82,6 +88,12 @@ def ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+def wait_ended(pid: int) -> None:
+    """Wait for the end of a process, without the event loop."""
+    while not ended(pid):
+        time.sleep(0.001)
 
 
 async def get(port: str, path: str) -> tuple[int, str]:
@@ -161,14 +173,12 @@ async def test_no_worker_outlives_a_second_signal_or_its_parent(
     nats_server: EmbeddedServer, here: Path, namespace: str
 ) -> None:
     flags = ("--nats", nats_server.url, "--namespace", namespace, "--workers", "2")
+    hang = '{"key":"1","hang":true}'
     more = ("--log-format", "text", "--health-port", "0")
     async with running_command("run", "served", *flags, *more, cwd=here) as process:
         port = re.findall(r"health on http://127.0.0.1:(\d+)", process.text)[0]
         pids = children(process)
-        sent = asyncio.ensure_future(
-            run_command("command", "parts.add", '{"key":"1","hang":true}', *flags[:4], "--timeout", "1", cwd=here)
-        )
-        await sent
+        await run_command("command", "parts.add", hang, *flags[:4], "--timeout", "1", cwd=here)
         process.signal(signal.SIGTERM)
         await process.until("stopped")
         reasons = json.loads((await get(port, "/readyz"))[1])["reasons"]
@@ -176,8 +186,10 @@ async def test_no_worker_outlives_a_second_signal_or_its_parent(
         process.signal(signal.SIGTERM)
         assert await process.wait(timeout=10) == 128 + signal.SIGTERM
         await until(lambda: all(map(ended, pids)))
-    async with running_command("run", "served", *flags, "--lease-ttl", "1", cwd=here) as process:
+    flags = ("--nats", nats_server.url, "--namespace", f"{namespace}-2", "--workers", "2")
+    async with running_command("run", "served", *flags, cwd=here) as process:
         pids = children(process)
+        await run_command("command", "parts.add", hang, *flags[:4], "--timeout", "1", cwd=here)
         process.signal(signal.SIGKILL)
         await until(lambda: all(map(ended, pids)))
 
@@ -202,6 +214,23 @@ async def test_reload_restarts_workers_and_keeps_the_embedded_server(here: Path)
         process.signal(signal.SIGINT)
         assert await process.wait() == 0
         assert len(url) == 1 and "by 2 workers" in process.text
+
+
+async def test_a_worker_that_has_just_ended_keeps_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    reaped, reap = threading.Event(), os.waitpid
+
+    def late(pid: int, options: int) -> tuple[int, int]:
+        reaped.wait(10)
+        return reap(pid, options)
+
+    monkeypatch.setattr(worker_process, "again", lambda *_: [sys.executable, "-S", "-c", "import os; os._exit(7)"])
+    monkeypatch.setattr(os, "waitpid", late)
+    worker = Worker(0)
+    process = await worker.start(os.environ)
+    wait_ended(process.pid)
+    worker.signal(signal.SIGTERM)
+    reaped.set()
+    assert await worker.listen(process, asyncio.Event()) == 7
 
 
 async def test_too_many_deaths_end_the_parent_with_the_exit_code_of_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
