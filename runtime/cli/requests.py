@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,11 +11,14 @@ from runtime.cli.client import Target, connected, names, raw_client
 from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, exit_code
 from runtime.cli.output import print_json, print_note
 from runtime.cli.payload import body, is_pairs
-from runtime.client.raw import RawReply
+from runtime.client.raw import RawReply, Unowned
 from runtime.errors import DeadlineExceeded, NotDelivered, RemoteError
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders
 from runtime.wire.ids import new_id
+
+_PAUSE: Final = 0.05
+"""Seconds between two attempts to reach the owner of a partition."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,13 +69,22 @@ async def send(configuration: Configuration, request: Request) -> None:
 async def _unless_taken_over(
     configuration: Configuration, connection: Connection, service: str, attempt: Callable[[], Awaitable[RawReply]]
 ) -> RawReply:
-    """Return the reply of `attempt`. While a standby process is about to serve, an undelivered request is sent again."""
+    """Return the reply of `attempt`. While another process is about to serve, an undelivered request is sent again."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + configuration.settings.timeout
     noted = False
     while True:
         try:
             return await attempt()
+        except Unowned:
+            if loop.time() > deadline:
+                raise
+            if not noted:
+                print_note(
+                    f"the partition of the key has no owner at the moment; a process of {service} is about to take it"
+                )
+            noted = True
+            await asyncio.sleep(_PAUSE)
         except NotDelivered as error:
             if loop.time() > deadline or not isinstance(error.__cause__, NoResponders):
                 raise
@@ -81,8 +93,8 @@ async def _unless_taken_over(
             standby = names(configuration, service).standby()
             if not await connection.is_served(standby, timeout=discovery.PATIENCE):
                 raise
-        print_note(f"{service} has no owner at the moment; a standby process is about to take over")
-        noted = True
+            print_note(f"{service} has no owner at the moment; a standby process is about to take over")
+            noted = True
 
 
 async def _missing(connection: Connection, request: Request, namespace: str) -> str:

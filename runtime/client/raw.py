@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from runtime.bounds import check_timeout
 from runtime.client.no_reply import no_reply_error
-from runtime.errors import CodecError, PublishError, RequestError
+from runtime.errors import CodecError, NotDelivered, PublishError, RequestError
 from runtime.nats.connection import Connection
 from runtime.nats.errors import NoResponders
 from runtime.nats.jetstream.client import JetStream
@@ -22,6 +22,10 @@ Headers = Sequence[tuple[str, str]]
 
 _TRACE_RESPONSE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 """Match the value of `traceresponse`. The trace id becomes part of the URL of Jaeger."""
+
+
+class Unowned(NotDelivered):
+    """Processes of the actor run, but none of them owns the key at the moment: its partition moves, or its owner has died."""
 
 
 class RawReply(NamedTuple):
@@ -146,8 +150,9 @@ class RawClient:
             response = await self.connection.request(subject, payload, headers=block, timeout=self.timeout)
         except (NoResponders, PublishError, TimeoutError) as error:
             raise no_reply_error(subject, error) from error
-        if header_block.get(response.headers, header_block.UNSERVED) is not None:
-            raise no_reply_error(subject, NoResponders(subject))
+        number = header_block.get(response.headers, header_block.UNSERVED)
+        if number is not None:
+            raise Unowned(f"{subject}: no process owns partition {number}, which has its key")
         return RawReply(response.payload, response.headers)
 
 

@@ -11,7 +11,10 @@ from runtime import Actor, Command, Event, Query, Rejected, command, not_found, 
 from runtime.actor.message import new_key
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import System, running
-from tests.support.process import Completed, run_command
+from runtime.wire.buckets import partition_of
+from runtime.wire.subjects import key_token
+from tests.support import notes, probe
+from tests.support.process import Completed, run_command, running_command
 
 
 class Note(msgspec.Struct, frozen=True, rename="camel"):
@@ -266,3 +269,26 @@ async def test_health_exits_with_0_if_all_named_services_answer(desk: Desk, name
     assert (await desk("health")).code == 0
     bad = await desk("health", "notes", "absent", "--timeout", "0.3")
     assert (bad.code, bad.err) == (4, f"Error: no answer from absent in namespace '{namespace}'\n")
+
+
+async def test_a_request_waits_for_the_next_owner_of_its_partition(
+    nats_server: EmbeddedServer, namespace: str, tmp_path: Path
+) -> None:
+    flags = ("--nats", nats_server.url, "--namespace", namespace)
+    key = next(key for key in map(str, range(100)) if partition_of(key_token(key), notes.PARTITIONS) == 2)
+    async with probe.running(notes.Notes, url=nats_server.url, namespace=namespace) as system:
+        owner = system.owners("notes")[2]
+        want = owner.want
+        want(False)
+        owner.want = lambda wanted: None  # type: ignore[method-assign]
+        await system.until(lambda: owner.serving is None)
+        short, long = (
+            ("command", "notes.write_note", f'{{"name":"{key}","text":"abc"}}', *flags, "--timeout", timeout)
+            for timeout in ("0.2", "20")
+        )
+        late = await run_command(*short, cwd=tmp_path)
+        assert late.code == 4 and f"{namespace}.notes.command.write_note: no process owns partition 2" in late.err
+        async with running_command(*long, cwd=tmp_path, ready="is about to take it") as waiting:
+            want(True)
+            assert await waiting.wait() == 0
+            assert waiting.text.splitlines()[-1] == "3"
