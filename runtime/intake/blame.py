@@ -64,8 +64,14 @@ def take_back(position: ConsumerPosition, survived: Callable[[str, int], bool]) 
 
 
 def exited(position: ConsumerPosition, attempts: dict[int, int]) -> ConsumerPosition:
-    """Return a position with events that have asked for the end of their process, each with its attempts so far."""
-    return pruned(msgspec.structs.replace(position, used=tuple(({**dict(position.used), **attempts}).items())))
+    """Return a position with the attempts that some events have used so far, those at the deaths of the position included."""
+    used = dict(position.used)
+    used |= attempts
+    for death in position.deaths:
+        for sequence, count in death.charged:
+            if sequence in attempts:
+                used[sequence] -= count
+    return pruned(msgspec.structs.replace(position, used=tuple(used.items())))
 
 
 def pruned(position: ConsumerPosition) -> ConsumerPosition:

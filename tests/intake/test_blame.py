@@ -78,6 +78,9 @@ def test_an_event_that_asks_for_the_end_of_its_process_has_its_attempts() -> Non
     left = exited(position(2, owner=""), {1: 3, 4: 1})
     assert used_attempts(left) == {4: 1}
     assert used_attempts(exited(left, {4: 2})) == {4: 2}
+    died = exited(after(after(left, (), number=2), (4, 7), number=3), {4: 5})
+    assert used_attempts(died) == {4: 5, 7: 2}, "those that the deaths have used are among them"
+    assert used_attempts(take_back(died, lambda owner, ownership: True)) == {4: 4}
 
 
 @pytest.mark.parametrize(

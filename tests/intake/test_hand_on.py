@@ -361,11 +361,13 @@ async def test_an_event_that_ends_its_processes_becomes_a_dead_letter_and_no_oth
                 await asyncio.sleep(0.05)
 
         restarting = asyncio.ensure_future(restart())
-        for target in targets:
-            numbers = (1, 3) if target == targets[5] else (1, 2, 3)
-            await here.until_seen(target, *((source, number) for number in numbers), timeout=60)
+        try:
+            for target in targets:
+                numbers = (1, 3) if target == targets[5] else (1, 2, 3)
+                await here.until_seen(target, *((source, number) for number in numbers), timeout=40)
+        finally:
+            restarting.cancel()
+            await asyncio.gather(restarting, return_exceptions=True)
         (letter,) = await here.dead_letters()
         assert ATTEMPTS <= deaths <= ATTEMPTS + 3
         assert letter.failure.attempts == ATTEMPTS
-        restarting.cancel()
-        await asyncio.gather(restarting, return_exceptions=True)
