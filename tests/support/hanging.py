@@ -74,8 +74,9 @@ async def hang(how: str, actor: Actor[Any]) -> None:
         return
     name, _, gated = how.partition(" ")
     RUN_COUNTS[f"hang {how}"] += 1
+    opened = gate(gated) if gated else asyncio.Event()
     try:
-        await gate(gated or "never").wait()
+        await opened.wait()
     except asyncio.CancelledError:
         RUN_COUNTS[f"cut {how}"] += 1
         match name:

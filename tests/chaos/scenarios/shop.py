@@ -15,7 +15,7 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.record import Record, decode_record
 from runtime.wire import header_block
-from runtime.wire.subjects import Names
+from runtime.wire.subjects import Names, published
 from tests.chaos.cell import Result, Setting, timed
 from tests.chaos.customers import Customers, Purchase
 from tests.chaos.faults import POINTS, occurrence
@@ -207,7 +207,7 @@ class _Comparison:
         if service != "payment-3p":  # it emits no events and has no stream for them
             async for stored in jetstream.read(names.events_stream, names.stored_event("*")):
                 ids[header_block.get(stored.headers, b"ce-id") or ""] += 1
-                _, _, _, name, key = stored.subject.split(".")
+                _, _, _, name, key = published(stored.subject).split(".")
                 events[service, name, key] += 1
                 if name == "order_modified":
                     body: Any = msgspec.json.decode(stored.payload)
