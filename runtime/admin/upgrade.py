@@ -25,6 +25,7 @@ import msgspec
 
 from runtime import clocks
 from runtime.admin.repartition.refusal import Refused, UnknownActor
+from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
@@ -74,6 +75,7 @@ async def upgrade(
             await lease.acquire()
     except TimeoutError:
         raise Refused(f"{names.actor}: another upgrade is under way") from None
+    run.lease = lease
     try:
         await run.run()
     finally:
@@ -87,6 +89,8 @@ class _Upgrade:
         self._names = names
         self._report = report
         self._copy = f"{names.events_stream}-upgrade"
+        self.lease: Lease | None = None
+        """Held during `run`."""
 
     async def is_needed(self) -> bool:
         events, dead, copy = [
@@ -114,7 +118,7 @@ class _Upgrade:
         if dead is not None and not _is_new(dead):
             self._report("changing the dead-letter stream")
             guarded = [names.dead(">"), f"{names.redriven('*')}.*.*"]
-            await self._jetstream.update_stream({**dead.config, "subjects": guarded})
+            await self._change().update_stream({**dead.config, "subjects": guarded})
             await DeadLetters(self._jetstream, names).move_redriven()
         events, copy = await self._find(names.events_stream), await self._find(self._copy)
         if copy is not None or (events is not None and not _is_new(events)):
@@ -122,10 +126,21 @@ class _Upgrade:
         if dead is not None and not _is_new(dead):
             wanted = msgspec.to_builtins(dead_config(names, dead.config["num_replicas"]))
             wanted.pop("max_consumers")  # it counts at the creation only
-            await self._jetstream.update_stream({**dead.config, **wanted})
+            await self._change().update_stream({**dead.config, **wanted})
+
+    def _change(self) -> JetStream:
+        """Return the client, directly before a change. Raises `ActorError` if the lease is lost.
+
+        The streams may be those of running actors by then: another run has come to its end.
+        """
+        if self.lease is None or not self.lease.held():
+            raise ActorError(
+                f"{self._names.actor}: the lease was lost: was this process paused, or the server away? Run the command again"
+            )
+        return self._jetstream
 
     async def _copy_events(self, events: StreamInfo | None, copy: StreamInfo | None) -> None:
-        names, jetstream = self._names, self._jetstream
+        names = self._names
         if copy is None or copy.config.get("mirror"):
             assert events is not None, "it is deleted after the copy is complete"
             self._report("copying events")
@@ -137,37 +152,37 @@ class _Upgrade:
             await self._save_positions()
             await self._open()
         self._report("deleting the copy")
-        await jetstream.delete_stream(self._copy)
+        await self._change().delete_stream(self._copy)
 
     async def _mirror_old(self, events: StreamInfo, copy: StreamInfo | None) -> None:
         """Copy the closed stream and its consumers. The copy is then a stream of its own."""
         names, jetstream = self._names, self._jetstream
         closed = names.events("closed")  # a token too few for an event
         if events.config["subjects"] != [closed]:
-            await jetstream.update_stream({**events.config, "subjects": [closed]})
+            await self._change().update_stream({**events.config, "subjects": [closed]})
         if copy is None:
             transform = msgspec.to_builtins(events_config(names).subject_transform)
             mirror = {"name": names.events_stream, "subject_transforms": [transform]}
-            await jetstream.create_stream(_mirroring(events.config, self._copy, mirror))
+            await self._change().create_stream(_mirroring(events.config, self._copy, mirror))
         await self._wait_for(self._copy, names.events_stream, names.event("*", "*"))
         last = await self._last(self._copy)
         for info in await self._consumers(names.events_stream):
             if info.config.get("durable_name"):
                 await self._copy_consumer(self._copy, info, last)
         config = (await jetstream.stream_info(self._copy)).config
-        await jetstream.update_stream({field: value for field, value in config.items() if field != "mirror"})
+        await self._change().update_stream({field: value for field, value in config.items() if field != "mirror"})
 
     async def _mirror_copy(self, events: StreamInfo | None) -> None:
         """Replace the former stream of events by a copy of the complete copy, with its consumers."""
         names, jetstream = self._names, self._jetstream
         if events is not None and not events.config.get("mirror"):
-            await jetstream.delete_stream(names.events_stream)
+            await self._change().delete_stream(names.events_stream)
             events = None
         if events is None:
             config = (await jetstream.stream_info(self._copy)).config
             mirroring = _mirroring(config, names.events_stream, {"name": self._copy})
             wanted = events_config(names)
-            await jetstream.create_stream({**mirroring, "max_consumers": wanted.max_consumers})
+            await self._change().create_stream({**mirroring, "max_consumers": wanted.max_consumers})
         await self._wait_for(names.events_stream, self._copy, ">")
         for info in await self._consumers(self._copy):
             await self._copy_consumer(names.events_stream, info, info.config["opt_start_seq"] - 1)
@@ -180,7 +195,7 @@ class _Upgrade:
         config.pop("opt_start_time", None)
         start = min(info.ack_floor.stream_seq, last) + 1
         config |= {"filter_subjects": filters, "deliver_policy": "by_start_sequence", "opt_start_seq": start}
-        await self._jetstream.create_consumer(stream, config)
+        await self._change().create_consumer(stream, config)
 
     def _stored(self, subject: str) -> str:
         """Return the filter of stored events for one of the earlier version."""
@@ -209,7 +224,7 @@ class _Upgrade:
                 position, stream_created=created, created=info.created, floor=info.config["opt_start_seq"] - 1
             )
             expected = header_block.join(header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % stored.sequence))
-            await jetstream.publish(subject, msgspec.json.encode(position), headers=expected)
+            await self._change().publish(subject, msgspec.json.encode(position), headers=expected)
 
     async def _open(self) -> None:
         """Let the new stream take events."""
@@ -217,7 +232,7 @@ class _Upgrade:
         wanted = msgspec.to_builtins(events_config(self._names, config["num_replicas"]))
         changed = {"subjects": wanted["subjects"], "subject_transform": wanted["subject_transform"]}
         kept = {field: value for field, value in config.items() if field != "mirror"}
-        await self._jetstream.update_stream({**kept, **changed})
+        await self._change().update_stream({**kept, **changed})
 
     async def _wait_for(self, stream: str, origin: str, subjects: str) -> None:
         """Wait until a mirror has the last message of its origin."""
@@ -251,7 +266,6 @@ def _is_new(info: StreamInfo) -> bool:
 
 def _mirroring(config: Mapping[str, Any], name: str, mirror: Mapping[str, Any]) -> dict[str, Any]:
     """Return the configuration of a mirror with the limits of another stream."""
-    kept = {
-        field: value for field, value in config.items() if field not in ("subjects", "mirror", "metadata", "first_seq")
-    }
-    return {**kept, "name": name, "mirror": mirror}
+    kept = {field: value for field, value in config.items() if field not in ("subjects", "mirror", "first_seq")}
+    metadata = {key: text for key, text in (config.get("metadata") or {}).items() if not key.startswith("_nats.")}
+    return {**kept, "name": name, "mirror": mirror, "metadata": metadata}

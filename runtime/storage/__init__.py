@@ -12,6 +12,7 @@ Used from outside:
 - `fence`: tells which keys a former owner may still write.
 - `journal`: loads and commits records, and looks up handled messages.
 - `relay`: publishes the events and timers of committed turns.
+- `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
 - `positions`: the positions of consumers.
 - `membership`: the processes that run a partitioned actor, as they announce themselves.
 - `status`: what does not work in a process, as it reports to the doctor.
@@ -21,5 +22,5 @@ Used from outside:
 
 The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `dead_parts`
 (large bodies of dead letters), `checkpoint`, `foreign` (records of other
-writers), `outbox_messages` and `schedules` (parts of the relay), and `ordered` (the data structure of an index).
+writers), `outbox_messages` (a part of the relay), and `ordered` (the data structure of an index).
 """

@@ -10,6 +10,7 @@ from runtime.admin.upgrade import upgrade
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import StreamConflict
+from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.positions import ConsumerPosition
 from runtime.storage.streams import OldStream
@@ -128,6 +129,30 @@ async def test_events_after_the_upgrade_are_delivered_although_all_old_ones_are_
         assert await upgrade(jetstream, book.names)
         async with book.running() as system:
             await book.add(system)
+            await book.check(system)
+
+
+async def test_an_upgrade_that_was_paused_deletes_no_stream(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run may have come to its end meanwhile. Here none has, so the next one goes on, and keeps an operator's settings."""
+    async with Book(nats_server.url, namespace).jetstream() as jetstream:
+        book = await old_ledger(jetstream, nats_server.url, namespace)
+        found = await jetstream.stream_info(book.names.events_stream)
+        await jetstream.update_stream({**found.config, "metadata": {"team": "billing"}, "max_age": 10**15})
+
+        def pause(line: str) -> None:
+            if line == "creating the new stream of events":
+                monkeypatch.setattr(Lease, "held", lambda lease: False)
+
+        with pytest.raises(ActorError, match="the lease was lost"):
+            await upgrade(jetstream, book.names, lease_ttl=1.0, report=pause)
+        monkeypatch.undo()
+        assert (await jetstream.stream_info(book.names.events_stream)).created == found.created
+        assert await upgrade(jetstream, book.names)
+        config = (await jetstream.stream_info(book.names.events_stream)).config
+        assert (config["metadata"]["team"], config["max_age"]) == ("billing", 10**15)
+        async with book.running() as system:
             await book.check(system)
 
 
