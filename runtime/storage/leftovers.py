@@ -12,7 +12,7 @@ the id that its former owner would have given it. So a firing that was handled b
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 from runtime.errors import ActorError, PublishError
@@ -159,22 +159,31 @@ class Leftovers:
 
     async def _delete_consumers(self, former: list[Names]) -> None:
         """Delete the consumers of the former layout on the streams of events and on the dead-letter stream."""
-        streams = {self._names.dead_stream}
-        for old in former:
-            streams |= {stream async for stream in source_streams(self._jetstream, old)}
-        for stream in streams:
+        for stream in await event_streams(self._jetstream, former, self._names):
             for durable in await durables(self._jetstream, stream):
                 if any(old.consumer_suffix(stream, durable) is not None for old in former):
                     self._require()
                     await self._jetstream.delete_consumer(stream, durable)
 
 
-async def source_streams(jetstream: JetStream, names: Names) -> AsyncIterator[str]:
-    """Iterate over the streams on which a partition has, or had, consumers. Its own stream is none of them."""
+async def event_streams(jetstream: JetStream, partitions: Iterable[Names], names: Names) -> set[str]:
+    """Return the streams on which partitions may have consumers, besides their own streams.
+
+    A consumer may have no saved position, if somebody has deleted it. So these are the dead-letter stream of the actor, and all
+    streams of events of its namespace. Positions name those of other namespaces.
+    """
+    streams = {names.dead_stream, *await jetstream.stream_names(f"{names.prefix}*.event.>")}
+    for each in partitions:
+        streams |= {stream async for stream, _ in positions(jetstream, each)}
+    return streams
+
+
+async def positions(jetstream: JetStream, names: Names) -> AsyncIterator[tuple[str, str]]:
+    """Iterate over the stream and the name of each consumer of a partition that has a position; not over its own stream."""
     async for stored in jetstream.read(names.turns_stream, f"{names.own}.positions.*.*"):
-        stream = stored.subject.split(".")[-2]
+        stream, durable = stored.subject.split(".")[-2:]
         if stream != names.turns_stream:
-            yield stream
+            yield stream, durable
 
 
 async def durables(jetstream: JetStream, stream: str) -> list[str]:

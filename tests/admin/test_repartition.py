@@ -144,6 +144,27 @@ async def test_events_are_handled_once_if_partitions_are_joined(nats_server: Emb
         assert position.finished == ()
 
 
+@pytest.mark.parametrize("deleted", ["consumer", "position"])
+async def test_events_are_handled_once_if_somebody_has_deleted_a_consumer_or_its_position(
+    nats_server: EmbeddedServer, namespace: str, deleted: str
+) -> None:
+    book = Book(nats_server.url, namespace, 6)
+    names, stream = Names("tally", namespace), book.names.events_stream
+    async with book.running() as system:
+        await book.add(system, 4)
+        await book.check_tally(system)
+    async with book.jetstream() as jetstream:
+        await forget(jetstream, names, 1)
+        if deleted == "consumer":
+            await jetstream.delete_consumer(stream, "tally")
+        else:
+            await jetstream.purge(names.turns_stream, names.position(stream, "tally"), 10**9)
+        await repartition(jetstream, names, 8)
+    async with book.running(tally=8) as system:
+        await book.add(system)
+        await book.check_tally(system)
+
+
 async def timers_of(jetstream: JetStream, names: Names, kind: str) -> list[StoredMessage]:
     """Return the timers of a kind in a stream: ``schedule`` or ``timer``."""
     return [each async for each in jetstream.read(names.turns_stream, f"{names.own}.{kind}.>")]

@@ -4,6 +4,9 @@ A consumer of a new partition begins at the first event that one of the former c
 floor of a consumer lags behind if few events are of its keys, so that event is looked up in the stream. If partitions are
 joined, some events behind it are finished. The position of the new consumer tells which (`ConsumerPosition.finished`).
 
+A consumer that somebody has deleted has a position, after which its owner would create it again. So the owners of the new
+partitions get such positions.
+
 The position of a consumer keeps the deaths of former owners (ADR 012). A process that died as the owner is one more of them.
 Its event is watched for at the next death; which events ran at this one is not carried over.
 """
@@ -18,8 +21,8 @@ from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import ConsumerConfig
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
-from runtime.nats.jetstream.responses import ConsumerInfo
-from runtime.storage.leftovers import durables, source_streams
+from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
+from runtime.storage.leftovers import durables, event_streams, positions
 from runtime.storage.positions import ConsumerPosition, Death, Positions
 from runtime.storage.record_streams import of_layout, sharing
 from runtime.storage.streams import refuse_old
@@ -35,7 +38,8 @@ class _Former(NamedTuple):
     """The consumer of a former partition."""
 
     names: Names
-    info: ConsumerInfo
+    info: ConsumerInfo | None
+    """None if somebody has deleted it. There is a position then."""
     position: ConsumerPosition | None
     floor: int
     """The sequence up to which all of its events are finished."""
@@ -67,28 +71,30 @@ class Consumers:
         self._new = list(of_layout(names, after))
 
     async def find(self) -> list[tuple[str, str]]:
-        """Return the stream, and the rest of the name after that of the partition, of each consumer."""
-        streams = {self._names.dead_stream}
-        for old in self._old:
-            streams |= {stream async for stream in source_streams(self._jetstream, old)}
+        """Return the stream, and the rest of the name after that of the partition, of each consumer that is not deleted."""
         found: set[tuple[str, str]] = set()
-        for stream in streams:
+        for stream in await event_streams(self._jetstream, self._old, self._names):
             for durable in await durables(self._jetstream, stream):
                 suffixes = [old.consumer_suffix(stream, durable) for old in self._old]
                 found |= {(stream, suffix) for suffix in suffixes if suffix is not None}
+        return sorted(found)
+
+    async def _find_all(self) -> list[tuple[str, str]]:
+        """Return what `find` does, and those of which only a position is left."""
+        found = set(await self.find())
+        for old in self._old:
+            async for stream, durable in positions(self._jetstream, old):
+                suffix = old.consumer_suffix(stream, durable)
+                found |= {(stream, suffix)} if suffix is not None else set()
         return sorted(found)
 
     async def refuse_old(self) -> None:
         """Raise `OldStream` if an earlier version has created one of the streams: its events have no buckets."""
         names = self._names
         for stream in {names.events_stream, names.dead_stream, *dict(await self.find())}:
-            try:
-                found = await self._jetstream.stream_info(stream)
-            except ApiError as error:
-                if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                    raise
-                continue
-            refuse_old(found.config, stream.removeprefix(names.stream_prefix).rpartition("-")[0])
+            found = await self._stream(stream)
+            if found is not None:
+                refuse_old(found.config, stream.removeprefix(names.stream_prefix).rpartition("-")[0])
 
     async def create(self) -> int:
         """Create all consumers, and store their positions. Those that an earlier attempt has left are deleted first.
@@ -101,9 +107,11 @@ class Consumers:
         """
         await self.remove()
         created = 0
-        for stream, suffix in await self.find():
-            info = await self._jetstream.stream_info(stream)
-            former = [await self._former(old, stream, suffix, info.state.last_seq) for old in self._old]
+        for stream, suffix in await self._find_all():
+            info = await self._stream(stream)
+            if info is None:
+                continue  # It was deleted. A position is good for one stream only.
+            former = [await self._former(old, stream, suffix, info) for old in self._old]
             for new in self._new:
                 sources = [former[number] for number in sharing(new.partition, len(self._old))]
                 known = [each for each in sources if each is not None]
@@ -120,21 +128,32 @@ class Consumers:
 
     async def remove(self) -> None:
         """Delete all consumers of the new layout."""
-        for stream in {stream for stream, _ in await self.find()} | {self._names.dead_stream}:
+        for stream in await event_streams(self._jetstream, self._old, self._names):
             for durable in await durables(self._jetstream, stream):
                 if any(new.consumer_suffix(stream, durable) is not None for new in self._new):
                     self._require()
                     await self._jetstream.delete_consumer(stream, durable)
 
-    async def _former(self, old: Names, stream: str, suffix: str, last: int) -> _Former | None:
-        durable = _durable(old, stream, suffix)
+    async def _stream(self, stream: str) -> StreamInfo | None:
+        try:
+            return await self._jetstream.stream_info(stream)
+        except ApiError as error:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                raise
+            return None
+
+    async def _former(self, old: Names, stream: str, suffix: str, found: StreamInfo) -> _Former | None:
+        """Return the consumer of a former partition; None if it has none, and no position that counts."""
+        durable, last = _durable(old, stream, suffix), found.state.last_seq
+        position = await Positions(self._jetstream, old, 1, lambda sequence: None).load(stream, durable)
         try:
             info = await self._jetstream.consumer_info(stream, durable)
         except ApiError as error:
             if error.err_code != ErrorCode.CONSUMER_NOT_FOUND:
                 raise
-            return None
-        position = await Positions(self._jetstream, old, 1, lambda sequence: None).load(stream, durable)
+            if position is None or position.stream_created != found.created:
+                return None
+            return _Former(old, None, position, position.floor)
         floor = info.ack_floor.stream_seq
         if len(self._old) > len(self._new):
             floor = await self._finished(stream, _filters(info), floor, last)
@@ -149,13 +168,27 @@ class Consumers:
         return first - 1
 
     async def _create(self, new: Names, stream: str, suffix: str, former: list[_Former], created: str) -> None:
-        have, floor = former[0].info.config, min(each.floor for each in former)
-        heads = dict.fromkeys(each.rsplit(".", 2)[0] for each in _filters(former[0].info))
+        """Create a consumer, and store its position. If none of the former ones is left, only the position is stored."""
+        floor = min(each.floor for each in former)
+        model = next((each.info for each in former if each.info is not None), None)
+        made = "" if model is None else await self._create_like(model, new, stream, suffix, floor)
+        deaths, used = await self._blame(new, stream, former, created)
+        finished = _finished_by_bucket(new, former, created)
+        if max(finished) <= floor:
+            finished = ()
+        position = ConsumerPosition(created, made, floor, deaths=deaths, used=used, finished=finished)
+        self._require()
+        subject = new.position(stream, _durable(new, stream, suffix))
+        await self._jetstream.publish(subject, msgspec.json.encode(position))
+
+    async def _create_like(self, model: ConsumerInfo, new: Names, stream: str, suffix: str, floor: int) -> str:
+        """Create a consumer behind `floor` with the settings of a former one. Return its creation time."""
+        have = model.config
+        heads = dict.fromkeys(each.rsplit(".", 2)[0] for each in _filters(model))
         kept: dict[str, Any] = {field: have[field] for field in _KEPT if have.get(field)}
         metadata = {name: text for name, text in (have.get("metadata") or {}).items() if not name.startswith("_nats.")}
-        durable = _durable(new, stream, suffix)
         config = ConsumerConfig(
-            durable=durable,
+            durable=_durable(new, stream, suffix),
             filter_subjects=tuple(subject for head in heads for subject in new.filters(head)),
             deliver_policy="by_start_sequence",
             opt_start_seq=floor + 1,
@@ -163,13 +196,7 @@ class Consumers:
             **kept,
         )
         self._require()
-        info = await self._jetstream.ensure_consumer(stream, config)
-        deaths, used = await self._blame(new, stream, former, created)
-        finished = _finished_by_bucket(new, former, created)
-        if max(finished) <= floor:
-            finished = ()
-        position = ConsumerPosition(created, info.created, floor, deaths=deaths, used=used, finished=finished)
-        await self._jetstream.publish(new.position(stream, durable), msgspec.json.encode(position))
+        return (await self._jetstream.ensure_consumer(stream, config)).created
 
     async def _blame(
         self, new: Names, stream: str, former: list[_Former], created: str
@@ -184,7 +211,7 @@ class Consumers:
                 charged = await self._own(new, stream, death.charged)
                 deaths.append(msgspec.structs.replace(death, charged=charged))
             used += await self._own(new, stream, position.used)
-            delivered = info.delivered.stream_seq
+            delivered = 0 if info is None else info.delivered.stream_seq
             if position.owner and delivered > floor and not await self._survived(names, position):
                 deaths.append(Death(position.owner, position.ownership, delivered))
         return tuple(deaths), tuple(used)
