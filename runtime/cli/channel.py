@@ -5,6 +5,7 @@ health port. Neither sends anything else. The end of the channel is the end of t
 """
 
 import asyncio
+import signal
 import socket
 from http import HTTPStatus
 from typing import Final, Self
@@ -13,6 +14,11 @@ import msgspec
 
 from runtime.host.health import Answer
 
+ORPHANED: Final = signal.SIGHUP
+"""The signal of the kernel for a worker whose parent was killed. A worker that is being started ends by it.
+
+It may come several times, so it is not SIGTERM: a second SIGTERM ends a process at once.
+"""
 _LENGTH: Final = 4
 """Bytes of the length that precedes each message."""
 

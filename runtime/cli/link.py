@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from runtime.cli.channel import ActorStatus, Begun, Channel, Failed, Question, Ready, Reply, encoded
+from runtime.cli.channel import ORPHANED, ActorStatus, Begun, Channel, Failed, Question, Ready, Reply, encoded
 from runtime.forks import close_in_children
 from runtime.host.health import Health
 from runtime.host.process import Runner
@@ -47,6 +48,7 @@ class Link:
     @asynccontextmanager
     async def reporting(self, runner: Runner, health: Health) -> AsyncGenerator[None]:
         """Answer the parent for the duration of the block, and drain if it has ended."""
+        signal.signal(ORPHANED, lambda number, frame: None)  # the channel tells it from here on
         self._channel = await Channel.open(self._channel_socket)
         self._channel.send(Begun())
         threading.Thread(target=self._end_after_parent, name="actorloom parent", daemon=True).start()

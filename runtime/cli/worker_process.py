@@ -10,7 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import Final
 
 from runtime.cli.again import again
-from runtime.cli.channel import Begun, Channel, Failed, Question, Ready, Reply
+from runtime.cli.channel import ORPHANED, Begun, Channel, Failed, Question, Ready, Reply
 from runtime.host.health import Answer
 from runtime.nats.end_with_parent import end_with_parent
 
@@ -65,7 +65,7 @@ class Worker:
             with theirs:
                 number, descriptor = str(self.number), str(theirs.fileno())
                 self.process = await asyncio.create_subprocess_exec(
-                    *end_with_parent(again("--worker", number, descriptor)),
+                    *end_with_parent(again("--worker", number, descriptor), ORPHANED),
                     env=environ,
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from runtime.backoff import Backoff
 from runtime.cli import actorloom, worker_process, workers
+from runtime.cli.channel import ORPHANED
 from runtime.cli.failures import Failure
 from runtime.cli.worker_process import Worker
 from runtime.cli.workers import Workers
@@ -190,8 +191,12 @@ async def test_no_worker_outlives_a_second_signal_or_its_parent(
     async with running_command("run", "served", *flags, cwd=here) as process:
         pids = children(process)
         await run_command("command", "parts.add", hang, *flags[:4], "--timeout", "1", cwd=here)
+        for pid in pids:  # as the kernel does for each thread of a parent that is killed
+            os.kill(pid, ORPHANED)
         process.signal(signal.SIGKILL)
         await until(lambda: all(map(ended, pids)))
+        await process.until("the parent of this worker has ended")
+        assert "SIGTERM" not in process.text, "a second one would end a worker without a drain"
 
 
 async def test_a_signal_during_the_start_ends_all_workers(here: Path, nats_server: EmbeddedServer) -> None:
