@@ -1,4 +1,4 @@
-"""A repartition in a process of its own, which kills itself: at a step, or at a request to the server."""
+"""A repartition in a process of its own, which kills itself: at a step, at the beginning of its report, or at a request."""
 
 import asyncio
 import itertools
@@ -25,7 +25,7 @@ def dying(number: int) -> Callable[[], None]:
     return die
 
 
-async def main(url: str, namespace: str, actor: str, partitions: int, what: str, number: int) -> None:
+async def main(url: str, namespace: str, actor: str, partitions: int, what: str, number: int, lease_ttl: float) -> None:
     """Repartition until the given step or request."""
     connection = await Connection.connect(ConnectionOptions(url=url), name="tool")
     jetstream, die = JetStream(connection), dying(number)
@@ -40,10 +40,10 @@ async def main(url: str, namespace: str, actor: str, partitions: int, what: str,
             setattr(jetstream, name, counted)
 
     def report(line: str) -> None:
-        if what == "step":
+        if what == "step" or line.startswith(what):
             die()
 
-    await repartition(jetstream, Names(actor, namespace), partitions, lease_ttl=2.0, report=report)
+    await repartition(jetstream, Names(actor, namespace), partitions, lease_ttl=lease_ttl, report=report)
     await connection.close()
 
 
@@ -52,11 +52,23 @@ def run(*arguments: Any) -> None:
     asyncio.run(main(*arguments))
 
 
-async def kill(url: str, namespace: str, actor: str, partitions: int, what: str, number: int) -> bool:
-    """Run the tool until it kills itself. Return False if it came to its end before."""
+async def kill(
+    url: str, namespace: str, actor: str, partitions: int, what: str, number: int, lease_ttl: float = 2.0
+) -> bool:
+    """Run the tool until it kills itself. Return False if it came to its end before.
+
+    Args:
+        url: The URL of the server.
+        namespace: The namespace.
+        actor: The name of the actor.
+        partitions: The wanted number of partitions.
+        what: ``step`` or ``request``, or the beginning of the report of a step.
+        number: How many of them are passed.
+        lease_ttl: Seconds of the leases that the tool holds.
+    """
     processes = multiprocessing.get_context("forkserver")  # a fork of a small process, which has imported this module
     processes.set_forkserver_preload([__name__])
-    tool = processes.Process(target=run, args=(url, namespace, actor, partitions, what, number))
+    tool = processes.Process(target=run, args=(url, namespace, actor, partitions, what, number, lease_ttl))
     tool.start()
     await asyncio.to_thread(tool.join)
     assert tool.exitcode in (0, -signal.SIGKILL), tool.exitcode

@@ -30,6 +30,9 @@ from runtime import (
 OPTIONS = Options(handled=8, resident=200, idle=2.0, retry=RetryPolicy(attempts=1000, first=0.05, longest=0.5))
 """Small limits, so that dedup entries are written and records are loaded all the time."""
 
+PAGE = 10
+"""Accounts of a page."""
+
 _OVERDRAWN = re.compile(r"version (\d+) has (-?\d+)")
 
 
@@ -125,6 +128,20 @@ class ListBranch(Query[dict[str, Slip]], actor="bank"):
     branch: str
 
 
+class Accounts(Struct, frozen=True):
+    """A page of accounts, by name, and the token of the next page."""
+
+    slips: dict[str, Slip]
+    next: str | None = None
+
+
+class PageBranch(Query[Accounts], actor="bank"):
+    """Returns a page of the accounts of a branch, in the order of their names, which never changes."""
+
+    branch: str
+    after: str | None = None
+
+
 class Entries(Struct, frozen=True):
     """The ledger's state of one account: number and sum of its movements, the last version, and those out of order."""
 
@@ -146,7 +163,7 @@ def read_overdrawn(text: str) -> Slip:
     return Slip(int(found[1]), int(found[2]))
 
 
-class Bank(Actor[Account], indexes=[Index("branch", order="balance")]):
+class Bank(Actor[Account], indexes=[Index("branch", order="balance"), Index("branch", order="account")]):
     """Keeps accounts."""
 
     name = "bank"
@@ -189,6 +206,11 @@ class Bank(Actor[Account], indexes=[Index("branch", order="balance")]):
     async def list_branch(self, message: ListBranch) -> dict[str, Slip]:
         page = await self.list(branch=message.branch, order="balance", limit=1000)
         return {state.account: Slip(state.version, state.balance) for state in page.items}
+
+    @query
+    async def page_branch(self, message: PageBranch) -> Accounts:
+        page = await self.list(branch=message.branch, order="account", limit=PAGE, after=message.after)
+        return Accounts({state.account: Slip(state.version, state.balance) for state in page.items}, page.next)
 
     def _move(self, amount: int, origin: str = "", *, to: str = "", note: str = "") -> Slip:
         state = self.state or Account(branch_of(self.key), self.key)

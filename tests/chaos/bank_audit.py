@@ -42,6 +42,8 @@ class BankVerdict:
     """Commands that were refused with ``executed: false``, or rejected, and have moved money."""
     made: int = 0
     """Money that the accounts have too much, or too little if negative."""
+    disorder: int = 0
+    """Deposits by events of one account that took effect in another order than these events have."""
     wrong: int = 0
     """Answers whose balance is not that of their version, or that came before their version was sent."""
     unresolved: int = 0
@@ -54,7 +56,14 @@ class BankVerdict:
     @property
     def good(self) -> bool:
         return not (
-            self.lost or self.twice or self.phantoms or self.made or self.wrong or self.unresolved or self.problems
+            self.lost
+            or self.twice
+            or self.phantoms
+            or self.made
+            or self.disorder
+            or self.wrong
+            or self.unresolved
+            or self.problems
         )
 
     def add(self, problem: str) -> None:
@@ -105,6 +114,7 @@ async def audit_bank(
                 by_message[movement.origin].append(movement)
     expected = sum(_check_command(verdict, one, by_message.pop(one.id, [])) for one in history.commands)
     _check_total(verdict, total, expected)
+    _check_order(verdict)
     _check_answers(verdict, history)
     return verdict
 
@@ -224,6 +234,23 @@ def _check_total(verdict: BankVerdict, total: int, expected: int) -> None:
     if total != expected:
         verdict.made = total - expected
         verdict.add(f"the accounts have {total}, and should have {expected}: {total - expected:+} made of nothing")
+
+
+def _check_order(verdict: BankVerdict) -> None:
+    """Check that the deposits of each account by events of another one are in the order of these events."""
+    movements = [movement for chain in verdict.chains.values() for movement in chain.values()]
+    sources = {movement.command: movement for movement in movements if movement.to}
+    for account, chain in verdict.chains.items():
+        last: dict[str, Movement] = {}
+        for _, deposit in sorted(chain.items()):
+            source = sources.get(deposit.origin)
+            if source is None:
+                continue
+            before = last.get(source.account)
+            if before is not None and before.version > source.version:
+                verdict.disorder += 1
+                verdict.add(f"{account}: {source} took effect after {before}")
+            last[source.account] = source
 
 
 def _check_answers(verdict: BankVerdict, history: History) -> None:

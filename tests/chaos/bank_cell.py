@@ -48,6 +48,12 @@ class BankCell:
         self.banks.append(worker)
         return worker
 
+    def start_workers(self, workers: int) -> Worker:
+        """Start a parent with so many worker processes of the bank; see `Cell.start_workers`."""
+        parent = self.cell.start_workers(BANK, workers=workers)
+        self.banks.append(parent)
+        return parent
+
     async def restart_customers(self, crowd: Crowd, known: dict[str, Slip]) -> None:
         """Replace the customers by others, who begin with the accounts in `known`; the former ones must have stopped."""
         self.depositors = Depositors(self.cell.bus, random.Random(f"{self._salt}/again"), crowd, known)
@@ -68,18 +74,22 @@ class BankCell:
         Raises:
             TimeoutError: It names none for 30 seconds.
         """
-        bucket = f"{self.cell.namespace}-leases"
         async with asyncio.timeout(30):
             while True:
-                try:
-                    stored = await self.jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.bank.{partition}")
-                    pid = msgspec.json.decode(stored.payload)["pid"] if stored is not None and stored.payload else 0
-                except (ActorError, PublishError, TimeoutError):
-                    pid = 0
+                pid = await self.owner_id(partition)
                 for worker in self.banks:
                     if worker.alive and worker.pid == pid:
                         return worker
                 await asyncio.sleep(0.02)
+
+    async def owner_id(self, partition: int) -> int:
+        """Return the id of the process that the lease of a partition names; 0 if it names none now."""
+        bucket = f"{self.cell.namespace}-leases"
+        try:
+            stored = await self.jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.bank.{partition}")
+        except (ActorError, PublishError, TimeoutError):
+            return 0
+        return msgspec.json.decode(stored.payload)["pid"] if stored is not None and stored.payload else 0
 
     async def finish(self, result: Result, bound: float, *, since: int = 0) -> BankVerdict:
         """Stop the customers, audit the bank, and add what was found to the result.
@@ -129,7 +139,8 @@ class BankCell:
         if not verdict.good:
             result.problems.append(
                 f"lost {verdict.lost}, twice {verdict.twice}, made of nothing {verdict.made}, "
-                f"executed although refused {verdict.phantoms}, wrong answers {verdict.wrong}, unresolved {verdict.unresolved}"
+                f"executed although refused {verdict.phantoms}, out of order {verdict.disorder}, wrong answers {verdict.wrong}, "
+                f"unresolved {verdict.unresolved}"
             )
             result.problems += [f"  {line}" for line in verdict.problems]
         for line, number in history.unexpected.most_common(5):
@@ -161,6 +172,7 @@ async def open_bank(
     without: Iterable[str] = (),
     servers: Servers | None = None,
     partitions: int = 1,
+    workers: int = 0,
     **options: Any,
 ) -> AsyncIterator[BankCell]:
     """Run a bank on servers of its own for the duration of the block, under load.
@@ -174,16 +186,17 @@ async def open_bank(
         without: Safeguards of the bank that are switched off.
         servers: Servers that run already.
         partitions: Partitions of the keys of the bank and of its books.
+        workers: Number of worker processes of one parent, which runs the bank in place of `banks`; 0 for none.
         options: Options of `Cell.start` for all of them.
     """
     async with timed(result):
         if servers is not None:
-            async with _on(servers, setting, namespace, crowd, banks, without, partitions, options) as bank:
+            async with _on(servers, setting, namespace, crowd, banks, without, partitions, workers, options) as bank:
                 yield bank
             return
         async with (
             Servers(setting.directory, setting.nodes) as own,
-            _on(own, setting, namespace, crowd, banks, without, partitions, options) as bank,
+            _on(own, setting, namespace, crowd, banks, without, partitions, workers, options) as bank,
         ):
             yield bank
 
@@ -197,13 +210,16 @@ async def _on(
     banks: Sequence[dict[str, Any]],
     without: Iterable[str],
     partitions: int,
+    workers: int,
     options: dict[str, Any],
 ) -> AsyncIterator[BankCell]:
     async with open_cell(setting, servers, namespace) as cell:
         cell.partitions = partitions
         bank = BankCell(cell, setting, crowd or Crowd())
         await bank.watch_events()
-        for own in banks:
+        if workers:
+            bank.start_workers(workers)
+        for own in () if workers else banks:
             bank.start_bank(**{"without": without, **options, **own})
         books = cell.start(BOOKS, lease_ttl=options.get("lease_ttl", 1.0))
         bank.depositors.start()

@@ -102,6 +102,7 @@ class Cell:
         skew: float = 0.0,
         drain: float = 20.0,
         partitions: int = 0,
+        older: bool = False,
     ) -> Worker:
         """Start a process, and start it again each time it ends.
 
@@ -119,6 +120,7 @@ class Cell:
             skew: Seconds by which the clock of the process is ahead.
             drain: Seconds that a drain may take.
             partitions: Partitions of the keys; by default those of the cell.
+            older: Let the process be one of the version before partitions, by the streams that it wants.
         """
         arguments = [
             "-m",
@@ -135,10 +137,23 @@ class Cell:
         arguments += ["--partitions", str(partitions or self.partitions)]
         if suspendable:
             arguments.append("--suspendable")
+        if older:
+            arguments.append("--older")
         for safeguard in without:
             arguments += ["--without", safeguard]
         name = f"{self.namespace}-{'-'.join(actor.rpartition(':')[2] for actor in actors)}"
         return self.fleet.start(Program(name, arguments, list(kills), keep, tuple(inside)))
+
+    def start_workers(self, *actors: str, workers: int, lease_ttl: float = 1.0) -> Worker:
+        """Start `actorloom run` with so many worker processes, and start it again each time it ends; see `start`."""
+        name = f"{self.namespace}-workers"
+        names = [actor.rpartition(":")[2].lower() for actor in actors]
+        settings = self.fleet.directory / f"{name}.toml"
+        settings.write_text("".join(f"[actors.{each}]\npartitions = {self.partitions}\n" for each in names))
+        arguments = ["-m", "runtime", "run", *actors, "--workers", str(workers), "--config", str(settings)]
+        arguments += ["--nats", self.servers.url, "--namespace", self.namespace, "--lease-ttl", str(lease_ttl)]
+        arguments += ["--replicas", str(self.servers.replicas), "--log-format", "text"]
+        return self.fleet.start(Program(name, arguments, ready=f" by {workers} workers ("))
 
     def call(self, timeout: float, skew: float, without: Iterable[str] = ()) -> Worker:
         """Start a process of callers that send each command once and wait `timeout` seconds; see `tests.chaos.caller`."""

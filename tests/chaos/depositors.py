@@ -10,11 +10,11 @@ import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from runtime import Bus, Command, NotFound, RequestError, TooLarge
+from runtime import Bus, Command, NotFound, Query, RequestError, TooLarge
 from runtime.errors import DeadlineExceeded, HandlerFailed, NotDelivered, Overloaded
 from runtime.wire.ids import new_id
 from tests.chaos.bank import (
@@ -22,6 +22,7 @@ from tests.chaos.bank import (
     GetAccount,
     ListBranch,
     Overdrawn,
+    PageBranch,
     Send,
     Slip,
     Transfer,
@@ -33,6 +34,8 @@ from tests.chaos.bank import (
 from tests.chaos.fleet import until
 from tests.chaos.history import History, Operation
 
+R = TypeVar("R")
+
 EMPTY: Mapping[str, Slip] = MappingProxyType({})
 BRANCHES = 3
 FOREIGN_SHARE = 0.3
@@ -41,6 +44,8 @@ GIVE_UP_SHARE = 0.3
 """Share of commands that a holder gives up if the first attempts were certainly without effect."""
 READ_BACK_SHARE = 0.3
 """Share of commands after which the same customer reads the account at once."""
+PAGED_SHARE = 0.3
+"""Share of lists that are read page by page."""
 PAUSE_SHARE = 0.25
 """Share of deposits whose handler awaits for a while, so that faults meet running handlers."""
 LONG_TIMEOUT = 10.0
@@ -105,7 +110,8 @@ class Depositors:
         """Accounts of holders, to which everybody deposits."""
         self._rng = rng
         self._ids = f"{rng.getrandbits(32):08x}"
-        self._stopping = False
+        self.stopping = False
+        """Whether no new commands are to be sent."""
         self._tasks: list[asyncio.Task[None]] = []
         self._readers: list[asyncio.Task[None]] = []
 
@@ -114,29 +120,37 @@ class Depositors:
         crowd = self.crowd
         for number in range(crowd.holders):
             held = [self._share() for _ in range(crowd.accounts)]
-            self._tasks.append(self._run(self._hold(self._random(), number, held)))
+            self.add(self._hold(self.random(), number, held))
         for number in range(crowd.waiters + crowd.hasty):
             timeout = LONG_TIMEOUT if number < crowd.waiters else 0.3
             self.quiet.append(self.open())
-            self._tasks.append(self._run(self._deposit_now_and_then(self._random(), self.quiet[-1], timeout)))
+            self.add(self._deposit_now_and_then(self.random(), self.quiet[-1], timeout))
         self.bursts = [self.open() for _ in range(BURST)]
         self.quiet += self.bursts
         for account in self.bursts:
             operation = Operation("deposit", account, 0.0, self.new_id(), 1)
-            self._tasks.append(self._run(self._move_once(operation, Deposit(account, 1))))
-        self._readers += [self._run(self._read(self._random())) for _ in range(crowd.readers)]
-        self._readers += [self._run(self._list(self._random())) for _ in range(crowd.listers)]
+            self.add(self._move_once(operation, Deposit(account, 1)))
+        self._readers += [self._run(self._read(self.random())) for _ in range(crowd.readers)]
+        self._readers += [self._run(self._list(self.random())) for _ in range(crowd.listers)]
 
     def open(self) -> str:
         """Return the name of a new account, which does not exist yet."""
-        number = len(self.accounts)
-        account = f"b{number % BRANCHES}-{number + (1000 if self.history.base else 0):04d}"
+        account = self.next_account()
         self.accounts.append(account)
         return account
 
+    def next_account(self) -> str:
+        """Return the name that `open` gives to the next account."""
+        number = len(self.accounts)
+        return f"b{number % BRANCHES}-{number + (1000 if self.history.base else 0):04d}"
+
+    def add(self, customer: Coroutine[Any, Any, None]) -> None:
+        """Start one more customer, who ends when `stopping` is true."""
+        self._tasks.append(self._run(customer))
+
     async def stop(self) -> None:
         """Send no new commands. Return once each outcome is known, and the readers have ended."""
-        self._stopping = True
+        self.stopping = True
         self.history.measuring = False
         _, pending = await asyncio.wait(self._tasks, timeout=RESOLVE_TIMEOUT)
         for task in (*pending, *self._readers):
@@ -160,7 +174,7 @@ class Depositors:
             message = Deposit(account, self._rng.randint(1, 60), pause=pause)
             if account == self.bursts[0]:
                 message = replace(message, block=block, process=process)
-            self._tasks.append(self._run(self._deposit_once(self._random(), message, LONG_TIMEOUT)))
+            self.add(self._deposit_once(self.random(), message, LONG_TIMEOUT))
 
     async def move(
         self, operation: Operation, message: Command[Any], *, patient: float, gives_up: bool = False
@@ -267,7 +281,7 @@ class Depositors:
     async def _hold(self, rng: random.Random, number: int, held: list[str]) -> None:
         """Move money of the accounts in `held`."""
         count = 0
-        while not self._stopping:
+        while not self.stopping:
             count += 1
             if count % MOVEMENTS == 0:
                 held[rng.randrange(len(held))] = self._share()
@@ -298,7 +312,7 @@ class Depositors:
 
     async def _deposit_now_and_then(self, rng: random.Random, account: str, timeout: float) -> None:
         """Deposit to an account of one's own until `stop`."""
-        while not self._stopping:
+        while not self.stopping:
             pause = rng.uniform(0.002, 0.05) if rng.random() < 0.5 else 0.0
             await self._deposit_once(rng, Deposit(account, rng.randint(1, 60), pause=pause), timeout)
             await asyncio.sleep(rng.uniform(0.0, 0.2))
@@ -330,28 +344,47 @@ class Depositors:
             await asyncio.sleep(self.crowd.read_pause * rng.random() * 2)
 
     async def _list(self, rng: random.Random) -> None:
-        """List branches."""
+        """List branches: in one answer, or page by page."""
         while True:
             branch = branch_of(rng.choice(self.accounts))
-            began = start = time.monotonic()
-            while True:
-                try:
-                    found = await self.bus.query(ListBranch(branch), timeout=self.crowd.timeout)
-                    break
-                except RequestError:
-                    await asyncio.sleep(0.02)
-                    start = time.monotonic()
-            self.history.list(start, branch, found)
-            self.history.wait("list", time.monotonic() - began)
+            if rng.random() < PAGED_SHARE:
+                await self._list_pages(branch)
+            else:
+                began = time.monotonic()
+                start, found = await self._answer(ListBranch(branch))
+                self.history.list(start, branch, found)
+                self.history.wait("list", time.monotonic() - began)
             await asyncio.sleep(0.05)
+
+    async def _list_pages(self, branch: str) -> None:
+        """List a branch page by page. No account changes its place, so none may be missing, whoever answers each page."""
+        began, after, found = time.monotonic(), None, dict[str, Slip]()
+        while True:
+            _, page = await self._answer(PageBranch(branch, after))
+            found.update(page.slips)
+            if (after := page.next) is None:
+                break
+        self.history.list(began, branch, found)
+
+    async def _answer(self, message: Query[R]) -> tuple[float, R]:
+        """Send the query of a list until it is answered. Return the time of the attempt that was, and the answer."""
+        while True:
+            start = time.monotonic()
+            try:
+                return start, await self.bus.query(message, timeout=self.crowd.timeout)
+            except RequestError as error:
+                if not isinstance(error, NotDelivered | Overloaded | DeadlineExceeded):
+                    self.history.unexpected[f"list: {type(error).__name__} {error.code}: {error}"] += 1
+                await asyncio.sleep(0.02)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but not longer than until `stop`."""
         end = time.monotonic() + seconds
-        while time.monotonic() < end and not self._stopping:
+        while time.monotonic() < end and not self.stopping:
             await asyncio.sleep(0.05)
 
-    def _random(self) -> random.Random:
+    def random(self) -> random.Random:
+        """Return a generator for one customer."""
         return random.Random(self._rng.random())
 
     def _run(self, customer: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

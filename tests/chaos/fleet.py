@@ -29,6 +29,8 @@ class Program:
     """Start the process again when it ends."""
     inside: tuple[str, ...] = ()
     """The beginning of the command line, for a process in a network namespace."""
+    ready: str = " ready\n"
+    """What the process logs when it serves or is a standby."""
 
 
 class Worker:
@@ -78,7 +80,9 @@ class Worker:
         """
         lives = len(self.exit_codes) + 1
         await until(
-            lambda: self.log.exists() and self.log.read_text().count(" ready\n") >= lives, timeout, self.program.name
+            lambda: self.log.exists() and self.log.read_text().count(self.program.ready) >= lives,
+            timeout,
+            self.program.name,
         )
 
     async def wait(self, timeout: float) -> int:
@@ -99,6 +103,10 @@ class Worker:
         """
         kills = len(self.program.kills)
         await until(lambda: len(self.exit_codes) >= kills, timeout, f"{kills} kills of {self.program.name}")
+
+    def children(self) -> list[int]:
+        """Return the ids of the processes that the process has started and that run."""
+        return list(map(int, Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()))
 
     def rss(self) -> int:
         """Return the resident memory in bytes."""
@@ -155,6 +163,10 @@ class Fleet:
         worker.stopping = True
         worker.signal(number)
         return await worker.wait(timeout)
+
+    def forget(self, worker: Worker) -> None:
+        """Leave a worker that has ended out of all checks."""
+        self.workers.remove(worker)
 
     def log_errors(self) -> list[str]:
         return [line for worker in self.workers for line in worker.log_errors()]

@@ -18,7 +18,7 @@ from runtime.host.host import Deployment
 from runtime.host.process import run
 from runtime.nats.options import ConnectionOptions
 from runtime.telemetry import setup_logging
-from tests.chaos import faults, safeguards, suspension
+from tests.chaos import faults, older, safeguards, suspension
 from tests.chaos.actors import ACTORS
 
 logger = logging.getLogger("chaos")
@@ -41,6 +41,7 @@ def main() -> int:
     parser.add_argument("--tick", type=float, default=5.0, help="seconds between checks of the relay")
     parser.add_argument("--suspendable", action="store_true", help="see tests.chaos.suspension")
     parser.add_argument("--partitions", type=int, default=1, help="partitions of the keys of each actor")
+    parser.add_argument("--older", action="store_true", help="want the streams of the version before partitions")
     parser.add_argument("--drain", type=float, default=20.0, help="seconds that a drain may take")
     arguments = parser.parse_args()
 
@@ -49,6 +50,8 @@ def main() -> int:
     checks._TICK = arguments.tick
     if arguments.suspendable:
         suspension.install()
+    if arguments.older:
+        older.install()
     drain._DRAIN_TIMEOUT = arguments.drain
     actors = [_find(name) for name in arguments.actors]
     if arguments.kill:

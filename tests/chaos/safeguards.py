@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime import clocks
+from runtime.errors import NotDelivered
 from runtime.host.drain import Drain
 from runtime.host.view import View
 from runtime.intake.durables import Durables
 from runtime.intake.event_work import EventWork
+from runtime.intake.hand_on import HandOn
+from runtime.intake.lists import MergedLists, Part
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage
@@ -144,6 +147,41 @@ def _membership() -> None:
         return []
 
     _replace(View, "members", members)
+
+
+class _NoLanes(dict[str, Any]):
+    """The lanes of `HandOn` if each event has one of its own."""
+
+    def get(self, token: str, default: Any = None) -> Any:
+        return default
+
+    def __delitem__(self, token: str) -> None:
+        self.pop(token, None)
+
+
+def _hand_on_order() -> None:
+    """An event is handed on at once, while events before it that act on the same key are not finished."""
+    initialize = HandOn.__init__
+
+    def without_lanes(self: HandOn, *args: Any) -> None:
+        initialize(self, *args)
+        assert isinstance(self._lanes, dict)
+        self._lanes = _NoLanes()
+
+    _replace(HandOn, "__init__", without_lanes)
+
+
+def _whole_lists() -> None:
+    """A list without the keys of a partition that does not answer is no error."""
+    ask = MergedLists._part
+
+    async def part(self: MergedLists, number: int, *args: Any) -> Part:
+        try:
+            return await ask(self, number, *args)
+        except NotDelivered:
+            return Part(number, [], False, {})
+
+    _replace(MergedLists, "_part", part)
 
 
 def _timer_check() -> None:
@@ -286,6 +324,8 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "copies": _copies,
     "owns": _owns,
     "membership": _membership,
+    "hand-on-order": _hand_on_order,
+    "whole-lists": _whole_lists,
     "timer-check": _timer_check,
     "recovery": _recovery,
     "sweep": _sweep,

@@ -37,26 +37,29 @@ from tests.chaos.scenarios.cycles import call_cycles
 from tests.chaos.scenarios.deadlines import deadlines
 from tests.chaos.scenarios.drains import drain
 from tests.chaos.scenarios.exits import exits
+from tests.chaos.scenarios.hand_ons import control_hand_on, hand_ons
 from tests.chaos.scenarios.handovers import control_handover, control_held_keys, handover
 from tests.chaos.scenarios.kills import random_kills, steps
 from tests.chaos.scenarios.overloads import overload
 from tests.chaos.scenarios.owners import race, zombie
+from tests.chaos.scenarios.partition_controls import control_lists, control_placement
 from tests.chaos.scenarios.partitions import (
-    control_placement,
     partitions,
     partitions_churn,
     partitions_cuts,
     partitions_rolling,
+    partitions_strangers,
     partitions_views,
-    repartitions,
 )
 from tests.chaos.scenarios.poisons import dead_letters, pauses_failing, poison
 from tests.chaos.scenarios.recoveries import recovery, sweep
+from tests.chaos.scenarios.repartitions import repartitions
 from tests.chaos.scenarios.shop import shop, shop_steps
 from tests.chaos.scenarios.silences import silence
 from tests.chaos.scenarios.soak import soak
-from tests.chaos.scenarios.timers import paused_timers, raced_timers, timers
+from tests.chaos.scenarios.timers import partition_timers, paused_timers, raced_timers, timers
 from tests.chaos.scenarios.wire import wire
+from tests.chaos.scenarios.workers import workers
 
 ALL: dict[str, Scenario] = {
     "steps": steps,
@@ -113,8 +116,14 @@ ALL: dict[str, Scenario] = {
     "partitions-rolling": partitions_rolling,
     "partitions-views": partitions_views,
     "partitions-cuts": partitions_cuts,
+    "partitions-strangers": partitions_strangers,
+    "partition-timers": partition_timers,
     "repartitions": repartitions,
+    "hand-ons": hand_ons,
+    "workers": workers,
     "control-placement": control_placement,
+    "control-lists": control_lists,
+    "control-hand-on": control_hand_on,
     "control-bank-fence": control_bank_fence,
     "control-bank-owns": control_bank_owns,
     "control-bank-clock": control_bank_clock,
@@ -132,6 +141,7 @@ ALL: dict[str, Scenario] = {
     "cluster-bank": cluster_bank,
     "cluster-partitions": on_three_nodes(partitions),
     "cluster-partitions-churn": on_three_nodes(partitions_churn),
+    "cluster-hand-ons": on_three_nodes(hand_ons),
     "cluster-repartitions": on_three_nodes(repartitions),
     "soak": soak,
 }

@@ -3,21 +3,25 @@
 import asyncio
 import random
 import signal
-import sys
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from typing import Any
 
-from tests.chaos.bank_cell import BankCell, open_bank
+from tests.chaos.bank_cell import BANK, BankCell, open_bank
 from tests.chaos.cell import Result, Setting, timed
 from tests.chaos.depositors import Crowd
-from tests.chaos.fleet import ROOT, Worker, paused
+from tests.chaos.fleet import Worker, paused
 from tests.chaos.namespaces import Namespace, unavailable
 from tests.chaos.scenarios.bank import LOAD, observe
 from tests.chaos.servers import Servers
 
 PARTITIONS = 8
 _FAULTS = ("kill", "kill", "stop", "block", "terminate", "terminate", "server")
+_STRANGERS: list[tuple[dict[str, Any], str]] = [
+    ({"older": True}, "is needed; change it by hand"),
+    ({"partitions": 4}, "actorloom repartition bank 4"),
+    ({"partitions": 1}, "actorloom repartition bank 1"),
+]
+"""Options of members that must be refused, each with a part of the error."""
 _BOUND = 12.0
 """Seconds that an operation may wait: two leases in a row, and the start of processes."""
 
@@ -133,66 +137,30 @@ async def partitions_cuts(setting: Setting) -> Result:
     return result
 
 
-async def repartitions(setting: Setting) -> Result:
-    """The bank is stopped, repartitioned by a tool that is killed again and again, and started, while customers go on."""
-    result = Result("repartitions", setting.seed)
-    rng = setting.rng("repartitions")
-    killed = 0
-    layouts = [8, 1, 4, 16, 2][: setting.size(5, 2)]
-    async with open_bank(setting, result, "repart", crowd=Crowd(hasty=0, waiters=0)) as bank:
-        for number in layouts:
-            setting.progress(f"{bank.cell.partitions} -> {number} partitions")
-            await asyncio.gather(*(bank.cell.fleet.retire(worker) for worker in bank.banks))
-            bank.banks.clear()
-            for _ in range(setting.size(6, 2)):
-                tool = await _repartition(bank, number)
-                try:
-                    await asyncio.wait_for(tool.wait(), rng.uniform(0.2, 1.5))
-                except TimeoutError:
-                    killed += 1
-                    tool.kill()
-                    await tool.wait()
-            tool = await _repartition(bank, number)
-            output, _ = await tool.communicate()
-            if tool.returncode:
-                raise RuntimeError(f"the tool ended with {tool.returncode}: {output.decode()[-800:]}")
-            bank.cell.partitions = number
-            for _ in range(2):
-                await bank.start_bank().ready()
-            await observe(bank, 1.0)
-        await bank.finish(result, 120.0)
-    result.load = "6 holders, who wait for the bank, 8 readers, a lister"
-    result.faults = f"{len(layouts)} repartitions, {killed} kill -9 of the tool"
-    return result
-
-
-async def _repartition(bank: BankCell, number: int) -> asyncio.subprocess.Process:
-    """Start the tool that stores the bank in so many partitions."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "runtime", "repartition", "bank", str(number), "--nats", bank.servers.url,
-        "--namespace", bank.cell.namespace, "--lease-ttl", "1",
-        cwd=ROOT, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-
-
-async def control_placement(setting: Setting) -> Result:
-    """If two members own all partitions without leases, answers must be stale."""
-    result = Result("control-placement", setting.seed)
-    off = ["membership", "lease", "fence", "copies"]
-    await _both_own_all(setting, result, off)
-    stale = result.stale
-    result.problems.clear()
-    result.faults = f"{', '.join(off)} off: two owners of all partitions"
-    result.require(stale > 0, "two members own all partitions, but no answer is stale: the suite cannot see it")
-    return result
-
-
-async def _both_own_all(setting: Setting, result: Result, off: Iterable[str]) -> None:
-    short = replace(setting, short=True)
-    async with open_bank(short, result, "placement", without=off, partitions=PARTITIONS) as bank:
-        await observe(bank, 3.0)
-        await bank.finish(result, 60.0)
+async def partitions_strangers(setting: Setting) -> Result:
+    """Members of an earlier version, and with other numbers of partitions, start beside three members, and are refused."""
+    result = Result("partitions-strangers", setting.seed)
+    rng = setting.rng("partitions-strangers")
+    crowd = Crowd(hasty=0, timeout=5.0)  # who do not give up while a partition moves
+    strangers = _STRANGERS * setting.size(2, 1)
+    async with open_bank(setting, result, "strangers", crowd=crowd, banks=[{}] * 3, partitions=PARTITIONS) as bank:
+        for worker in bank.banks:
+            await worker.ready()
+        unknown = bank.history.unknown
+        for options, text in strangers:
+            stranger = bank.cell.start(BANK, keep=False, **options)
+            bank.depositors.burst(0.05)
+            (await bank.owner(rng.randrange(PARTITIONS))).signal(signal.SIGTERM)
+            await observe(bank, rng.uniform(0.2, 0.5))
+            code, log = await stranger.wait(60), stranger.log.read_text()
+            result.require(code == 1 and text in log, f"a stranger ({options}) has ended with {code}: {log[-500:]}")
+            bank.cell.fleet.forget(stranger)
+        unknown = bank.history.unknown - unknown
+        result.require(not unknown, f"{unknown} attempts had an unknown outcome")
+        await bank.finish(result, _BOUND)
     result.load = LOAD
+    result.faults = f"{len(strangers)} starts of members of an earlier version, or with another layout, each beside a SIGTERM of an owner"
+    return result
 
 
 async def _cause(bank: BankCell, worker: Worker, fault: str, rng: random.Random) -> None:

@@ -1,6 +1,7 @@
 """Timers and schedules during faults: each timer fires once, late if need be, and never after it was cancelled."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -29,6 +30,7 @@ EARLY = 0.05
 TIMES = 20
 """How often an alarm of the kind ``set repeatedly`` is set."""
 
+PARTITIONS = 8
 SCHEDULES = {"schedule-every": "@every 1s", "schedule-cron": "*/2 * * * * *"}
 ZONE = "Asia/Tokyo"
 PATIENCE = 25.0
@@ -51,6 +53,32 @@ async def paused_timers(setting: Setting) -> Result:
 async def raced_timers(setting: Setting) -> Result:
     """Two processes own all alarms at the same time, and replace and cancel each other's timers."""
     return await ring(setting, Result("raced-timers", setting.seed), two_owners, without=["lease"])
+
+
+async def partition_timers(setting: Setting) -> Result:
+    """Three processes share the alarms by partitions, and are killed, stopped and drained, as is the server."""
+    return await ring(setting, Result("partition-timers", setting.seed), _move, partitions=PARTITIONS)
+
+
+async def _move(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+    """Let partitions move all the time."""
+    loop = asyncio.get_running_loop()
+    end, faults = loop.time() + seconds, list[str]()
+    while loop.time() < end:
+        faults.append(rng.choice(("kill", "SIGTERM", "SIGTERM", "SIGSTOP")) if len(faults) != 2 else "server")
+        worker = rng.choice(workers)
+        match faults[-1]:
+            case "kill":
+                worker.kill()
+            case "SIGTERM":
+                worker.signal(signal.SIGTERM)
+            case "SIGSTOP":
+                with paused([worker]):
+                    await asyncio.sleep(rng.uniform(1.5, 2.5))
+            case _:
+                await cell.servers.restart(rng.choice(cell.servers.nodes))
+        await asyncio.sleep(rng.uniform(0.3, 1.5))
+    return ", ".join(f"{faults.count(one)} {one}" for one in sorted(set(faults)))
 
 
 async def _kill(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
@@ -76,12 +104,15 @@ async def two_owners(cell: Cell, workers: list[Worker], rng: Random, seconds: fl
     return "two owners of every key, all the time"
 
 
-async def ring(setting: Setting, result: Result, faults: Faults, without: Sequence[str] = ()) -> Result:
+async def ring(
+    setting: Setting, result: Result, faults: Faults, without: Sequence[str] = (), partitions: int = 1
+) -> Result:
     """Fill in `result` with alarms that rang too often, too early, or not at all; return it."""
     rng = setting.rng("timers")
     seconds, each = setting.size(15, 5), setting.size(40, 10)
     async with single_cell(setting, result, "timers") as cell:
-        workers = [cell.start(ALARMS, without=without) for _ in range(2)]
+        cell.partitions = partitions
+        workers = [cell.start(ALARMS, without=without) for _ in range(2 if partitions == 1 else 3)]
         await workers[-1].ready()
         alarms = _Alarms(cell)
         work = asyncio.gather(
@@ -106,7 +137,7 @@ class _Alarms:
 
     def __init__(self, cell: Cell) -> None:
         self._here = cell
-        self._books = StoreReader(cell.connection, cell.namespace)
+        self._books = StoreReader(cell.connection, cell.namespace, cell.partitions)
         self.expected: dict[str, tuple[set[str], set[str]]] = {}
         """Notes that must ring once, and notes that may ring, by key."""
 
