@@ -9,10 +9,9 @@ Used from outside:
 - `consumers`: the durable consumers of an actor, which deliver events, timers and redriven dead letters.
 - `handed_on`: events of other partitions that act on a key of this one.
 
-The other modules are internal: `endpoint` (the answers of queries and commands), `relays` (requests that a router
-has passed on), `reactions`, `timers` and `redrive`
-(the receivers of the consumers), `hand_on` (events that act on keys of other partitions), `sources` (the streams of other actors), `assignment` (the
-consumer of each reaction), `durables` (the consumers on the server),
-`event_work` (a delivery in a turn), `blame`, `watch` and `alone` (events that may have ended their process), and `poison`
-(those of actors without state).
+The other modules are internal: `endpoint` (the answers of queries and commands), `relays` (requests that a router has passed
+on), `reactions`, `timers` and `redrive` (the receivers of the consumers), `hand_on` with `sent_event` (events that act on
+keys of other partitions), `handed_event` (one of them at its receiver), `sources` (the streams of other actors), `assignment`
+(the consumer of each reaction), `durables` (the consumers on the server), `event_work` (a delivery in a turn), `blame`,
+`watch` and `alone` (events that may have ended their process), and `poison` (those of actors without state).
 """

@@ -21,12 +21,10 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from runtime.backoff import Backoff
 from runtime.errors import ActorError, PublishError
-from runtime.intake.blame import first_used
 from runtime.intake.event_work import EventWork, GatedWork
+from runtime.intake.sent_event import SentEvent
 from runtime.intake.watch import Watch
 from runtime.nats.connection import NoResponders
 from runtime.telemetry import semconv
@@ -35,47 +33,16 @@ from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
 from runtime.wire.codec import UNDECODABLE
-from runtime.wire.hand_on import Answer, HandedOn, Place, Status, encode, read_answer
+from runtime.wire.hand_on import Answer, Place, Status, read_answer
 from runtime.wire.subjects import Names, key_token
 
 logger = logging.getLogger("actorloom.intake")
 
 _BACKOFF = Backoff(first=0.03, longest=1.0)
 """The pauses between two attempts to reach the owner of a partition."""
-_ROOM = 4096
-"""Bytes for all but headers and body. A message without that much room is sent without its body."""
 
 Charge = Callable[[str, str, int, int], Awaitable[None]]
 """Stores that an event has used attempts, given stream, consumer, sequence and their number."""
-
-
-class _Sent(msgspec.Struct, eq=False):
-    """One event that is to be handed on."""
-
-    work: EventWork
-    place: Place
-    watch: Watch | None
-    """It watches the consumer of the event since the death of a former owner."""
-    watched: bool
-    used: int
-    """The attempts that deaths have used of a suspect; -1 for another event."""
-    deaths: list[tuple[str, int]] = []
-    """The owners that have vanished while it ran, each with the number of its ownership."""
-    owner: tuple[str, int] = ("", 0)
-    """The owner that has it, or had it last."""
-    known: bool = False
-    """Whether a receiver has got it, as far as anybody knows."""
-    running: bool = False
-    """Whether it was last known to run, of a watched one."""
-    refused: int = 0
-    """Answers in a row by which it was not accepted."""
-
-    @property
-    def all_used(self) -> int:
-        """The attempts that it has used, those at the deaths of its receivers included; -1 if it is no suspect."""
-        if not self.deaths or self.used >= 0:
-            return self.used + len(self.deaths)
-        return first_used(self.work.attempts, alone=False) + len(self.deaths) - 1
 
 
 class _Partition:
@@ -104,7 +71,7 @@ class HandOn:
         self._charge = charge
         names, total = served.names, served.names.partition.total
         self._partitions = [_Partition(names.of(Partition(total, number))) for number in range(total)]
-        self._lanes: dict[str, deque[_Sent]] = {}
+        self._lanes: dict[str, deque[SentEvent]] = {}
         """By the token of the key that they act on, the events in hand. The first one is being handed on."""
         self._stopping = asyncio.Event()
         self._counter = served.tracer.counter(semconv.REACTIONS_HANDED_ON, {})
@@ -123,7 +90,7 @@ class HandOn:
         place = Place(work.reactions.stream, delivery.stream_sequence, work.handler.name)
         watch = work.gate if isinstance(work, GatedWork) and isinstance(work.gate, Watch) else None
         used = -1 if watch is None else watch.used(delivery.stream_sequence)
-        sent = _Sent(work, place, watch, watch is not None, used)
+        sent = SentEvent(work, place, watch, watch is not None, used)
         self._counter.value += 1
         lane = self._lanes.get(token)
         if lane is not None:
@@ -146,7 +113,7 @@ class HandOn:
         """Hand nothing on any more. What is in hand is given back as soon as its receiver has answered once more."""
         self._stopping.set()
 
-    async def _run(self, token: str, lane: deque[_Sent], partition: _Partition) -> None:
+    async def _run(self, token: str, lane: deque[SentEvent], partition: _Partition) -> None:
         """Hand the events of one lane on, one after another."""
         try:
             while lane and await self._hand_on(lane[0], partition):
@@ -156,7 +123,7 @@ class HandOn:
             for sent in lane:
                 _give_back(sent)
 
-    async def _hand_on(self, sent: _Sent, partition: _Partition) -> bool:
+    async def _hand_on(self, sent: SentEvent, partition: _Partition) -> bool:
         """Return whether an event is finished. It is not if this owner stops."""
         # A process that was paused learns of a lost lease late, so its clock is asked.
         while not self._stopping.is_set() and self._turns.owns():
@@ -165,12 +132,13 @@ class HandOn:
                 return True
         return False
 
-    async def _is_finished(self, sent: _Sent, answer: Answer, partition: _Partition) -> bool:
+    async def _is_finished(self, sent: SentEvent, answer: Answer, partition: _Partition) -> bool:
         """Take note of an answer, and return whether it ends the event."""
         work, status = sent.work, answer.status
         if status is Status.UNKNOWN:
             await self._vanished(sent, partition)
         sent.known = status in (Status.BUSY, Status.READY)
+        sent.refused = 0 if sent.known else sent.refused
         if answer.used > sent.all_used:
             sent.deaths = []  # They are in it.
             await self._use(sent, answer.used)
@@ -193,7 +161,7 @@ class HandOn:
             await self._pause(max(answer.delay, _BACKOFF.delay(1 + sent.refused)))
         return False
 
-    async def _ask(self, sent: _Sent, partition: _Partition) -> Answer | None:
+    async def _ask(self, sent: SentEvent, partition: _Partition) -> Answer | None:
         """Send an event, or ask for it. Return the answer, or None if there is none."""
         if not partition.down:
             return await self._request(sent, partition, sent.known)
@@ -209,10 +177,10 @@ class HandOn:
                 failures += 1
         return None
 
-    async def _request(self, sent: _Sent, partition: _Partition, question: bool) -> Answer | None:
+    async def _request(self, sent: SentEvent, partition: _Partition, question: bool) -> Answer | None:
         """Send an event, or only a question about it. Return the answer, or None if there is none."""
         connection, timeout = self._served.connection, self._served.lease_ttl
-        body = encode(HandedOn(place=sent.place)) if question else self._body(sent)
+        body = sent.question() if question else sent.body(connection.max_payload)
         try:
             expires_at = asyncio.get_running_loop().time() + timeout
             reply = await connection.request_nowait(partition.subject, body, None, expires_at)
@@ -234,30 +202,7 @@ class HandOn:
         partition.down = False
         return answer
 
-    def _body(self, sent: _Sent) -> bytes:
-        work, delivery = sent.work, sent.work.completion.delivery
-        message = HandedOn(
-            place=sent.place,
-            id=work.id,
-            key=work.key,
-            fingerprint=work.fingerprint,
-            durable=work.reactions.durable,
-            subject=delivery.subject,
-            ack=delivery.reply,
-            delivered=delivery.delivered,
-            id_from_delivery=work.id_from_delivery,
-            timer=work.timer,
-            headers=delivery.headers,
-            payload=delivery.payload,
-            watched=sent.watched,
-            used=sent.all_used,
-        )
-        size = len(delivery.payload) + len(delivery.headers or b"") + len(work.key) + len(delivery.subject)
-        if size > self._served.connection.max_payload - _ROOM:
-            message = msgspec.structs.replace(message, payload=None, headers=None)
-        return encode(message)
-
-    async def _vanished(self, sent: _Sent, partition: _Partition) -> None:
+    async def _vanished(self, sent: SentEvent, partition: _Partition) -> None:
         """Take note that the receiver of an event has not got it any more, and has not given it back."""
         if not sent.known and not sent.running:
             return
@@ -278,12 +223,12 @@ class HandOn:
             return False
         return stored is not None and (header_block.number(stored.payload) or 0) >= ownership
 
-    async def _use(self, sent: _Sent, used: int) -> None:
+    async def _use(self, sent: SentEvent, used: int) -> None:
         """Store the attempts that an event has used, so that a successor of this owner knows them too.
 
         Args:
             sent: The event.
-            used: Those that it has used before the owners in `_Sent.deaths` had it.
+            used: Those that it has used before the owners in `SentEvent.deaths` had it.
         """
         sent.watched, sent.used = True, used
         place, work, all_used = sent.place, sent.work, sent.all_used
@@ -293,13 +238,13 @@ class HandOn:
         except (ActorError, TimeoutError) as error:
             logger.warning("%s: the attempts of %s cannot be stored: %s", self._served.name, work.label, error)
 
-    def _ran(self, sent: _Sent) -> None:
+    def _ran(self, sent: SentEvent) -> None:
         if sent.running:
             sent.running = False
             if sent.watch is not None:
                 sent.watch.ended(sent.work)
 
-    def _end(self, sent: _Sent, answer: Answer) -> None:
+    def _end(self, sent: SentEvent, answer: Answer) -> None:
         work = sent.work
         work.reactions.exits.pop(sent.place.sequence, None)
         if answer.status is Status.DONE:
@@ -316,7 +261,7 @@ class HandOn:
             return
 
 
-def _give_back(sent: _Sent) -> None:
+def _give_back(sent: SentEvent) -> None:
     """Give an event back to the server. It is delivered again, to the successor of this owner."""
     sent.work.completion.delivery.nak()
     if sent.watch is not None:

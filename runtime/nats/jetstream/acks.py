@@ -15,6 +15,7 @@ from runtime.nats.jetstream.errors import (
     WrongSequence,
 )
 from runtime.nats.jetstream.responses import Ack, ApiErrorBody
+from runtime.wire.codec import UNDECODABLE
 
 _decoder = msgspec.json.Decoder(Ack)
 
@@ -36,7 +37,7 @@ def decode_ack(response: Response, subject: str | bytes = "", domain: str | None
     """
     try:
         ack = _decoder.decode(response.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise NotJetStream(f"{_text(subject)}: the reply is not a JetStream acknowledgement: {error}") from error
     if ack.error is not None:
         raise _refusal(ack.error, _text(subject))

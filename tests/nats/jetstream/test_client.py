@@ -166,7 +166,9 @@ async def test_publish_callback_gets_each_sequence_or_the_error(jetstream: JetSt
     assert sequence == 0 and isinstance(error, PublishError) and "expected stream" in str(error)
 
 
-@pytest.mark.parametrize("reply", [b"+OK", b"{}", b'{"stream":', b'{"stream":"\xff"}', b'{"seq":"1"}', b""])
+@pytest.mark.parametrize(
+    "reply", [b"+OK", b"{}", b'{"stream":', b'{"stream":"\xff"}', b'{"seq":"1"}', b"", b'{"a":' + b"[" * 100_000]
+)
 def test_a_reply_that_is_not_an_acknowledgement_is_a_publish_error(reply: bytes) -> None:
     with pytest.raises(PublishError, match=r"some\.subject: the reply is not a JetStream acknowledgement"):
         decode_ack(Response(None, reply), b"some.subject")
