@@ -10,7 +10,9 @@ Used from outside:
 - `unreadable`: logs the stored messages that cannot be read.
 - `key`: `StoredKey`, the stored half of a key in memory.
 - `fence`: tells which keys a former owner may still write.
+- `draft`: the next record of a key, as a message that is not sent yet.
 - `journal`: loads and commits records, and looks up handled messages.
+- `settlement`: the errors of a commit. They tell whether its record is stored.
 - `relay`: publishes the events and timers of committed turns.
 - `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
 - `positions`: the positions of consumers.

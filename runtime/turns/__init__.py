@@ -14,5 +14,6 @@ Used from outside:
 
 The other modules are internal: `attempt` (one run of a handler, and the search for what was handled before), `nested` (its requests),
 `keys` and `key` (the keys in memory and their lanes), `blocked` (keys whose first message waits for another attempt), `held` (keys
-that a former owner still finishes), `staged` (a turn that is not stored yet) and `commit` (the commits of finished turns).
+that a former owner still finishes), `staged` (a turn that is not stored yet), `commit` and `commit_task` (the commits of finished
+turns), and `effects` (what follows a commit).
 """

@@ -24,6 +24,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from runtime.storage.draft import Draft
 from runtime.storage.key import StoredKey
 
 
@@ -49,6 +50,14 @@ class Pending(msgspec.Struct, eq=False):
     """The state that all staged turns leave; further turns run on it."""
     staged: list[Any] = []
     """Turns that wait for the next commit, in order."""
+    batch: list[Any] = []
+    """Turns of the commit that is under way, until they have taken effect."""
+    draft: Draft | None = None
+    """The record of `batch`, if it is sent, and its answer calls back."""
+    error: Exception | None = None
+    """The answer, if it was none that settles whether `draft` is stored."""
+    generation: int = 0
+    """That of the key before its first commit here. If the key is read anew, the staged turns ran on another state."""
     ids: set[str] = set()
     """Message ids of the turns that are staged or being committed."""
     undone: bool = False
@@ -63,11 +72,12 @@ class Pending(msgspec.Struct, eq=False):
         self.ids.add(message_id)
         self.head = state
 
-    def undo(self) -> list[Any]:
-        """Give up the state in `head`; return the turns that were staged for later commits."""
+    def undo(self) -> tuple[list[Any], list[Any]]:
+        """Give up the state in `head`; return the turns of the commit under way, and those staged for later ones."""
         self.undone = True
-        later, self.staged, self.ids = self.staged, [], set()
-        return later
+        batch, later = self.batch, self.staged
+        self.batch, self.staged, self.ids = [], [], set()
+        return batch, later
 
     async def wait_committed(self) -> None:
         """Return when the last commit has ended, well or badly."""

@@ -12,9 +12,11 @@ from typing import Any
 
 from runtime.errors import NotDelivered, PublishError
 from runtime.nats.jetstream.errors import ApiError
-from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
+from runtime.storage.draft import RecordTooLarge
+from runtime.storage.journal import Journal
 from runtime.storage.record import Record
 from runtime.storage.relay import Relay
+from runtime.storage.settlement import Conflict, NotStored, Unsettled
 from runtime.turns.elsewhere import Elsewhere
 from runtime.turns.held import HeldKeys
 from runtime.turns.key import Key

@@ -6,6 +6,8 @@ from opentelemetry.trace import Span
 from runtime.actor.call import TurnCall
 from runtime.actor.outcome import Outcome
 from runtime.errors import TooLarge
+from runtime.storage.draft import Draft, Drafts
+from runtime.storage.key import StoredKey
 from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outgoing
 from runtime.telemetry import inject
 from runtime.turns.work import Work
@@ -63,6 +65,20 @@ def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body
             Outgoing(timer_id, kind, name, token, raw, now + timer.after, trace, timer.name, timer.schedule, timer.zone)
         )
     return outgoing
+
+
+def outgoing_of(batch: list[Staged]) -> list[Outgoing]:
+    """Return the events and timers of turns, in their order."""
+    return batch[0].outgoing if len(batch) == 1 else [one for staged in batch for one in staged.outgoing]
+
+
+def draft_of(
+    drafts: Drafts, key: StoredKey, batch: list[Staged], *, expires: bool = False, alone: bool = False
+) -> Draft:
+    """Return the record of a batch. The other arguments and the errors are those of `Drafts.make`."""
+    last = batch[-1].outcome
+    handled = [staged.handled for staged in batch]
+    return drafts.make(key, last.state, last.body, handled, outgoing_of(batch), expires=expires, alone=alone)
 
 
 def portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:

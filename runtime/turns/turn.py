@@ -255,7 +255,9 @@ class Turns:
                 return
             work.lane = key = key or _own_key(work)
             key.loaded = True
-            await self.commits.run(key, self.commits.stage(key, work, call, outcome))
+            pending = self.commits.stage(key, work, call, outcome)
+            if not self.commits.begin(key, pending):
+                await self.commits.run(key, pending)
         except Abandoned:
             return
         except BaseException as error:
@@ -304,7 +306,6 @@ class Turns:
             if self.commits.begin(key, pending):
                 return
             await self.commits.run(key, pending)
-            self.keys.release(key)
 
     async def _fail(
         self, key: Key[Work], work: Work, before: Pending | None, failure: BaseException, exits: list[BaseException]
@@ -347,7 +348,8 @@ class Turns:
             elif self._stopping:
                 self._abandon(key, work)
                 return
-        if self.commits.rerun_after and (delay := self.commits.rerun_after.pop(key, 0.0)):
+        rerun_after = self.commits.effects.rerun_after
+        if rerun_after and (delay := rerun_after.pop(key, 0.0)):
             self._block(key, work, Rerun(delay))
             return
         self._put(work)

@@ -11,8 +11,8 @@ from runtime.actor.handler import Handler
 from runtime.actor.outcome import Outcome
 from runtime.clocks import elapsed
 from runtime.errors import DeadlineExceeded, NotDelivered, RequestError
-from runtime.storage.journal import NotStored
 from runtime.storage.record import Handled
+from runtime.storage.settlement import NotStored
 from runtime.turns.key import Key
 
 

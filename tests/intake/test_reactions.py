@@ -12,7 +12,7 @@ import pytest
 
 from runtime import Actor, Event, Options, Query, Rejected, Retry, RetryPolicy, query, react
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import Conflict, NotStored, Unsettled
+from runtime.storage.settlement import Conflict, NotStored, Unsettled
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
 from tests.support.commits import replace_commit

@@ -17,10 +17,12 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import STORAGE_CODES, ApiError, WrongSequence
 from runtime.nats.jetstream.responses import ApiErrorBody
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.draft import RecordTooLarge
 from runtime.storage.fence import Fence
-from runtime.storage.journal import Conflict, Journal, NotStored, RecordTooLarge, Unsettled
+from runtime.storage.journal import Journal
 from runtime.storage.key import StoredKey
 from runtime.storage.record import Handled, Kind, Outgoing, Record, Unreadable, decode_record, encode_record
+from runtime.storage.settlement import Conflict, NotStored, Unsettled
 from runtime.storage.state import States
 from runtime.storage.streams import turns_config
 from runtime.storage.unreadable import UnreadableRecords
@@ -39,7 +41,7 @@ def handled(message_id: str, at: float | None = None) -> Handled:
 
 
 async def commit(journal: Journal, key: StoredKey, state: Any, *rest: Any, **options: bool) -> int:
-    return await journal.commit(journal.draft(key, state, encode_record(state), *rest, **options))
+    return await journal.commit(journal.drafts.make(key, state, encode_record(state), *rest, **options))
 
 
 class Bench:

@@ -163,7 +163,7 @@ async def test_a_large_timer_and_a_large_job_become_dead_letters_and_come_back(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with running(Scale, Depot, url=nats_server.url, namespace=namespace) as system:
-        most = system.journal("scale").max_body - 200 - len(msgspec.json.encode(WeighNow("k", "")))
+        most = system.journal("scale").drafts.max_body - 200 - len(msgspec.json.encode(WeighNow("k", "")))
         text = "t" * most
         for message in (
             Weigh("now", text[: most - 2]),

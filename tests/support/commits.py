@@ -8,7 +8,8 @@ import pytest
 
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.journal import Draft, Journal
+from runtime.storage.draft import Draft
+from runtime.storage.journal import Journal
 
 _tasks: set[asyncio.Task[None]] = set()
 """Refers to the tasks that run, since the event loop refers to them weakly."""

@@ -133,6 +133,18 @@ class Probe(testing.System):
         turns = self._serving(actor).turns
         turns.owns = turns.commits._owns = turns.attempts._owns = lambda: False
 
+    def unfinished(self, actor: str) -> list[str]:
+        """Return the commands and events that run here, or whose commit is under way."""
+        return self._serving(actor).turns.unfinished()
+
+    def awaits_commits(self, actor: str) -> bool:
+        """Return whether a drain of `actor` waits for commits under way."""
+        return bool(self._serving(actor).turns.commits._idle)
+
+    async def close_turns(self, actor: str) -> None:
+        """End the turns, as at the end of an ownership, before anything else runs."""
+        await self._serving(actor).turns.close()
+
     def drain(self, actor: str) -> None:
         """Drain one actor."""
         self._host(actor).drain()

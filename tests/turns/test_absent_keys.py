@@ -7,7 +7,7 @@ import pytest
 
 from runtime.errors import NotFound, Rejected
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import NotStored
+from runtime.storage.settlement import NotStored
 from tests.support.commits import replace_commit
 from tests.support.counting import Add, Counter, Fail, GetCount, ListCounts, Reject
 from tests.support.probe import running

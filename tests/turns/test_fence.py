@@ -172,7 +172,7 @@ async def test_an_own_commit_with_an_unknown_outcome_is_refused_after_a_read(
         raise TimeoutError
 
     with monkeypatch.context() as patch:
-        patch.setattr("runtime.storage.journal._VERIFY_PAUSES", (0.0,))
+        patch.setattr("runtime.storage.settlement._VERIFY_PAUSES", (0.0,))
         replace_publish(patch, jetstream, holding)
         patch.setattr(jetstream, "get_last", silent)
         with pytest.raises(DeadlineExceeded):

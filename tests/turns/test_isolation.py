@@ -24,7 +24,7 @@ from runtime import (
     react,
 )
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import Conflict
+from runtime.storage.settlement import Conflict
 from tests.support.commits import replace_commit
 from tests.support.probe import Probe, running
 

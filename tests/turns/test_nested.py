@@ -9,7 +9,8 @@ import pytest
 
 from runtime import CallCycle, DeadlineExceeded, NotDelivered, Options, TooLarge
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import Conflict, Draft, NotStored, Unsettled
+from runtime.storage.draft import Draft
+from runtime.storage.settlement import Conflict, NotStored, Unsettled
 from tests.support.bank import FORMS, LEFT_BEHIND, Bank, Deposit, GetBalance, TooPoor, Transfer
 from tests.support.commits import replace_commit
 from tests.support.handlers import RUN_COUNTS

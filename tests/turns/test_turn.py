@@ -13,7 +13,8 @@ import pytest
 from runtime import Actor, Command, DeadlineExceeded, HandlerFailed, NotDelivered, NotFound, Options, Rejected, command
 from runtime.nats.lease import Lease
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.journal import Conflict, Draft, NotStored, Unsettled
+from runtime.storage.draft import Draft
+from runtime.storage.settlement import Conflict, NotStored, Unsettled
 from runtime.storage.streams import StateLost
 from runtime.turns.served import Served
 from runtime.wire import header_block
