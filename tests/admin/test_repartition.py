@@ -329,6 +329,31 @@ async def test_new_streams_keep_what_an_operator_has_set(nats_server: EmbeddedSe
             await book.check(system)
 
 
+async def test_a_death_counts_unless_its_partition_knows_that_the_process_has_survived(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    book = Book(nats_server.url, namespace, 4)
+    names, stream = Names("tally", namespace), f"{namespace}-ledger-events"
+    async with book.running() as system:
+        await book.add(system)
+        await book.check_tally(system)
+    async with book.jetstream() as jetstream:
+        await repartition(jetstream, names, 2)
+        for part, survived in zip(record_streams.of_layout(names, 2), (1, 3), strict=True):
+            positions = Positions(jetstream, part, 1, lambda sequence: None)
+            position = await positions.load(stream, part.durable)
+            assert position is not None
+            deaths = (Death("former", 1, 99), Death("former", 2, 99))
+            await positions.save(stream, part.durable, msgspec.structs.replace(position, deaths=deaths))
+            await jetstream.publish(part.survival("former"), b"%d" % survived)
+        for partitions, expected in ((4, [{2}, set(), {2}, set()]), (1, [{2}])):
+            await repartition(jetstream, names, partitions)
+            for part, ownerships in zip(record_streams.of_layout(names, partitions), expected, strict=True):
+                found = await Positions(jetstream, part, 1, lambda sequence: None).load(stream, part.durable)
+                assert found is not None
+                assert {death.ownership for death in found.deaths} == ownerships
+
+
 async def test_deaths_and_used_attempts_go_to_the_partition_of_their_event(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:

@@ -26,7 +26,6 @@ from runtime.storage.leftovers import durables, event_streams, positions
 from runtime.storage.positions import ConsumerPosition, Death, Positions
 from runtime.storage.record_streams import of_layout, sharing
 from runtime.storage.streams import refuse_old
-from runtime.wire import header_block
 from runtime.wire.buckets import BUCKETS, partition_of
 from runtime.wire.subjects import Names
 
@@ -207,12 +206,15 @@ class Consumers:
         for names, info, position, floor in former:
             if position is None or position.stream_created != created:
                 continue
+            survived = await self._survivals(names, position)
             for death in position.deaths:
+                if survived(death.owner, death.ownership):
+                    continue
                 charged = await self._own(new, stream, death.charged)
                 deaths.append(msgspec.structs.replace(death, charged=charged))
             used += await self._own(new, stream, position.used)
             delivered = 0 if info is None else info.delivered.stream_seq
-            if position.owner and delivered > floor and not await self._survived(names, position):
+            if position.owner and delivered > floor and not survived(position.owner, position.ownership):
                 deaths.append(Death(position.owner, position.ownership, delivered))
         return tuple(deaths), tuple(used)
 
@@ -227,10 +229,14 @@ class Consumers:
                     own.append((sequence, count))
         return tuple(own)
 
-    async def _survived(self, names: Names, position: ConsumerPosition) -> bool:
-        stored = await self._jetstream.get_last(names.turns_stream, names.survival(position.owner))
-        last = header_block.number(stored.payload) if stored is not None else None
-        return (last or 0) >= position.ownership
+    async def _survivals(self, names: Names, position: ConsumerPosition) -> Callable[[str, int], bool]:
+        """Return a function that tells whether a process has survived an ownership of a former partition.
+
+        The stream of one partition tells nothing about another one, so survivals are not copied: they count here.
+        """
+        owners = {death.owner for death in position.deaths} | {position.owner} - {""}
+        last = await Positions(self._jetstream, names, 1, lambda sequence: None).survived(owners)
+        return lambda owner, ownership: last.get(owner, 0) >= ownership
 
 
 def _finished_by_bucket(new: Names, former: list[_Former], created: str) -> tuple[int, ...]:

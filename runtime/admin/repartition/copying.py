@@ -69,7 +69,7 @@ class Copies:
         """Of the records that were sent, for each new partition."""
 
     async def copy(self) -> int:
-        """Copy all records, dedup entries and survivals to the new streams, which are empty. Return the number of records.
+        """Copy all records and dedup entries to the new streams, which are empty. Return the number of records.
 
         Raises:
             Unreadable: A record that was stored meanwhile cannot be read.
@@ -86,9 +86,6 @@ class Copies:
                     await self._put_record(old, stored, stored.payload)
             async for stored in self._read(old, "dedup.>"):
                 await self._put(old, stored, stored.payload)
-            async for stored in self._read(old, "positions.*"):
-                for new in self._new:
-                    await self._send(old, new, stored, stored.payload)
         await self._writer.settle()
         for new in self._new:
             last = (await self._jetstream.stream_info(new.turns_stream)).state.last_seq
@@ -121,15 +118,13 @@ class Copies:
             self._sums[number].add(self._new[number].own + stored.subject.removeprefix(old.own), payload)
 
     async def _put(self, old: Names, stored: StoredMessage, payload: bytes) -> None:
-        await self._send(old, self._new[partition_of(_token(old, stored), len(self._new))], stored, payload)
-
-    async def _send(self, old: Names, new: Names, stored: StoredMessage, payload: bytes) -> None:
         expiry = b""
         if (ttl := header_block.get(stored.headers, header_block.TTL)) is not None and (found := _SECONDS(ttl)):
             left = stored.time + int(found[1]) - self._clock.now()
             if left <= 0:
                 return
             expiry = header_block.ttl(math.ceil(left))
+        new = self._new[partition_of(_token(old, stored), len(self._new))]
         subject = new.own + stored.subject.removeprefix(old.own)
         await self._writer.put(subject, payload, header_block.join(_CREATED, expiry))
         self._copied += 1
