@@ -26,22 +26,28 @@ class Owners:
     is always right, and the reply to it counts.
     """
 
-    __slots__ = ("_refused", "partitions")
+    __slots__ = ("_refused", "changes", "partitions")
 
     def __init__(self) -> None:
         self.partitions = 1
         """The number of partitions of the keys, as far as it is known."""
+        self.changes = 0
+        """How often that number has changed."""
         self._refused = False
 
     def learn(self, block: bytes | None) -> None:
         """Take note of the number of partitions in the reply to a request on the plain subject; it is unknown if there is none."""
         number = header_block.number(header_block.get(block, header_block.PARTITIONS)) or 1
-        self.partitions = number if number <= BUCKETS and not self._refused else 1
+        self._change(number if number <= BUCKETS and not self._refused else 1)
 
     def refuse(self) -> None:
         """Use the plain subjects only: the server does not let this client publish to those of owners."""
         self._refused = True
-        self.partitions = 1
+        self._change(1)
+
+    def _change(self, number: int) -> None:
+        self.changes += number != self.partitions
+        self.partitions = number
 
 
 class Route:
@@ -57,7 +63,7 @@ class Route:
     """
 
     __slots__ = (
-        "_breakers", "_makes_key", "_policy", "breaker", "contract", "durations", "encode", "op", "owners", "reply", "subject",
+        "_breakers", "_changes", "_makes_key", "_policy", "breaker", "contract", "durations", "encode", "op", "owners", "reply", "subject",
         "subject_text", "template",
     )  # fmt: skip
 
@@ -82,6 +88,9 @@ class Route:
         self._policy = policy
         self._makes_key = isinstance(contract.key, NewKey)
         self._breakers: dict[int, Breaker] = {}
+        """The circuit breakers of the partitions, as long as requests go to their owners."""
+        self._changes = 0
+        """The changes of `Owners.partitions` that are known here."""
         self.owners = owners
         self.reply: Codec[Any] | None = Codec(contract.reply) if contract.reply not in (None, type(None)) else None
 
@@ -124,6 +133,10 @@ class Route:
             token = ""  # The service refuses it.
         if not token:
             return self.subject, self.breaker
+        if self._changes != self.owners.changes:
+            # Requests have gone to the plain subject, and their replies have not closed the circuits of the partitions.
+            self._changes = self.owners.changes
+            self._breakers.clear()
         number = partition_of(token, self.owners.partitions)
         breaker = self._breakers.get(number)
         if breaker is None:

@@ -149,6 +149,27 @@ async def test_an_open_circuit_closes_after_a_change(cells: Cells, nats_server: 
                 pass
 
 
+async def test_a_circuit_ends_with_the_knowledge_of_its_partition(
+    cells: Cells, nats_server: EmbeddedServer, namespace: str
+) -> None:
+    policy = BreakerPolicy(failures=2, min_duration=0.0, probe_interval=60.0)
+    other = next(key for key in (f"k{number}" for number in range(999)) if partition_of(key_token(key), 8) == 6)
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        bus = Bus(connection, Tracing().service("test"), namespace=namespace, breaker=policy)
+        await cells.serve(put=partitions(8))
+        await bus.command(Put(KEY))
+        await cells.serve()
+        refused: type[Exception] | None = None
+        while refused is not CircuitOpen:
+            with pytest.raises(NotDelivered) as raised:
+                await bus.command(Put(KEY), timeout=0.15)
+            refused = raised.type
+        await cells.serve(put=None)
+        assert await bus.command(Put(other)) == "put", "one process owns all partitions"
+        await cells.serve(put=partitions(8), put_7=None)
+        assert [await bus.command(Put(KEY)) for _ in range(2)] == ["put", "put.7"], "two processes share them again"
+
+
 async def test_a_request_without_an_owner_is_repeated_until_there_is_one(
     cells: Cells, bus: Bus, namespace: str
 ) -> None:
