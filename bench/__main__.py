@@ -1,5 +1,5 @@
-"""The command line: ``python -m bench [--quick] [names…]``, ``compare A.json B.json``, ``check``, ``pictures A.json``,
-``simulate placement``."""
+"""The command line: ``python -m bench [--quick] [names…]``, ``reference``, ``compare A.json B.json``, ``check``,
+``pictures A.json``, ``pages A.json``, ``simulate placement``."""
 
 import asyncio
 import importlib
@@ -20,6 +20,9 @@ QUICK = ("query", "actor", "turn", "emit", "reaction", "hot_key", "ladder")
 QUESTIONS = (*QUICK, "latency", "keys", "growth", "scale", "peers", "in_process")
 ALL = (*QUESTIONS, "instructions", "profile")
 """All questions. The last two run only if named: one takes minutes under valgrind, the other compares nothing."""
+
+REFERENCE = results.RESULTS / "reference.json"
+"""The reference run: the one that the pages and pictures show."""
 
 _WIDTH = 180
 
@@ -89,14 +92,33 @@ def run(names: tuple[str, ...], quick: bool, large: bool, output: Path | None) -
     """Run all questions, or the named ones. Print figures and goals; write JSON and pictures."""
     console = Console(stderr=True)
     report = asyncio.run(measure(names or (QUICK if quick else QUESTIONS), quick, console, large=large))
-    path = output or results.RESULTS / f"{report.when.replace(':', '').split('+')[0]}.json"
+    _finish(report, output or results.RESULTS / f"{report.when.replace(':', '').split('+')[0]}.json", console)
+    sys.exit(1 if report.failed else 0)
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="Run three short rounds, to try the command.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=REFERENCE, show_default=True, help="Path of the JSON file."
+)
+def reference(quick: bool, output: Path) -> None:
+    """Run everything on a quiet machine, in about 20 minutes. Write JSON, pictures, and the figures in docs/."""
+    console = Console(stderr=True)
+    report = asyncio.run(measure(ALL, quick, console, large=not quick))
+    _finish(report, output, console)
+    _write_pages(report)
+    placed = _place(1)
+    sys.exit(0 if placed and not report.failed else 1)
+
+
+def _finish(report: results.Report, path: Path, console: Console) -> None:
+    """Save a report, print its figures and goals, and draw its pictures."""
     results.save(report, path)
     table.show(report, _console())
     drawn = _draw(report, path)
     console.print(f"{report.seconds:.0f} s; wrote {path}{f' and {drawn} pictures next to it' if drawn else ''}")
     for failed in report.failed:
         console.print(failed, style="red", markup=False)
-    sys.exit(1 if report.failed else 0)
 
 
 @main.command("compare")
@@ -126,9 +148,7 @@ def check_command(keep: bool) -> None:
 @click.option("--seed", default=1, show_default=True, help="The seed of all choices.")
 def simulate(what: str, seed: int) -> None:
     """Run the placement of partitions over 1,000 simulated members. The exit code is 1 if a goal is missed."""
-    from bench.simulate import show
-
-    sys.exit(0 if show(seed, _console()) else 1)
+    sys.exit(0 if _place(seed) else 1)
 
 
 @main.command()
@@ -136,6 +156,25 @@ def simulate(what: str, seed: int) -> None:
 def pictures(path: Path) -> None:
     """Draw the pictures of a run next to its JSON file."""
     click.echo(f"{_draw(results.load(path), path)} pictures next to {path}")
+
+
+@main.command()
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+def pages(path: Path) -> None:
+    """Write the figures of a run into the pages in docs/. Tables for which it has no figures stay as they are."""
+    _write_pages(results.load(path))
+
+
+def _write_pages(report: results.Report) -> None:
+    from bench.pages import write
+
+    click.echo(f"wrote in docs/: {', '.join(write(report)) or 'nothing'}")
+
+
+def _place(seed: int) -> bool:
+    from bench.simulate import show
+
+    return show(seed, _console())
 
 
 def _console() -> Console:

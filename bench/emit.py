@@ -8,7 +8,7 @@ async def run(suite: Suite) -> None:
     url = await suite.server()
     raw = await suite.side("raw:publisher", url=url)
     own = await suite.side("actorloom:publisher", url=url, namespace="own")
-    load = {"in_flight": 64, "seconds": suite.seconds}
+    load = {"in_flight": 64, "seconds": suite.seconds, "server": suite.server_pid}
     rounds = {
         "js.publish": exchange(raw, None, "events", headers=False, **load),
         "js.publish, same headers": exchange(raw, None, "events", headers=True, **load),

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from bench import before
 from bench.process import Child
 from bench.sides import go
 from bench.suite import Suite
@@ -19,6 +20,9 @@ _ENDPOINTS = (10, 10_000)
 
 _EVENTS = (500, 3_500)
 """Numbers of events that two processes of one contender handle. The difference of their counts excludes start-up."""
+
+_STARTS = 5
+"""Starts of an actor that are counted, each with its end."""
 
 _PATIENT = 'ping_interval: "20m"\nwrite_deadline: "2m"\n'
 """Server settings for a process that is silent while it starts: valgrind makes it fifty times slower."""
@@ -34,7 +38,8 @@ async def run(suite: Suite) -> None:
     """Count instructions of queries, turns, reactions, and queries among few and many endpoints.
 
     Queries run with 64 in flight, untraced and traced, beside a raw nats-py callback. Turns run on 32 keys, beside the
-    same steps by hand, and reactions beside `fetch(64)`.
+    same steps by hand, and reactions beside `fetch(64)`. Queries, turns and starts are also beside those of the version
+    before partitions.
     """
     valgrind, control = shutil.which("valgrind"), shutil.which("callgrind_control")
     if valgrind is None or control is None:
@@ -42,7 +47,7 @@ async def run(suite: Suite) -> None:
         return
     url = await suite.server(_PATIENT)
     count = InstructionCounts(suite, url, valgrind, control)
-    suite.progress.update(count.task, total=13)
+    suite.progress.update(count.task, total=14)
     raw = await go.caller(suite, url, "raw.quote")
     await count.requests("queries", "raw nats-py", raw, "raw:pricing", subject="raw.quote")
     for name, share in _SHARES:
@@ -63,11 +68,13 @@ async def run(suite: Suite) -> None:
         await count.requests(
             "turns", f"actorloom{name}", own, "actorloom:actor", share, namespace=space, name="accounts"
         )
+    await count.starts()
     await count.reactions()
     for number in _ENDPOINTS:
         caller = await suite.side("wide:caller", url=url, namespace=f"wide{number}", count=number)
         wide = {"namespace": f"wide{number}", "count": number}
         await count.requests("endpoints", f"{number} endpoints", caller, "wide:actor", **wide)
+    before.add(suite.report)
 
 
 class InstructionCounts:
@@ -106,6 +113,15 @@ class InstructionCounts:
         await actor.stop(60.0)
         await load.stop()
         self._add(setting, contender, _read_total(output) / found["count"])
+
+    async def starts(self) -> None:
+        """Count the instructions of an actor's start and end, without those of the interpreter and the imports."""
+        side, output = await self._start("actorloom:starter", None, namespace="starts")
+        await self._switch("on", side)
+        await side.call("start", timeout=300, count=_STARTS)
+        await self._switch("off", side)
+        await side.stop(60.0)
+        self._add("starts", "actorloom", _read_total(output) / _STARTS)
 
     async def reactions(self) -> None:
         """Count the instructions per stored event, each of which is acknowledged."""

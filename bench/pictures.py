@@ -1,6 +1,7 @@
-"""Draws a report as SVG and PNG: throughput by requests in flight, latency by rate, the ladder and the peers."""
+"""Draws a report as SVG and PNG: throughput by requests in flight and by processes, latency by rate, the ladder, the peers."""
 
 from pathlib import Path
+from statistics import median
 
 import matplotlib
 
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.ticker import LogLocator  # noqa: E402
 
+from bench import scale  # noqa: E402
 from bench.results import Measure, Report  # noqa: E402
 
 _OURS, _OTHERS = "#0b6e4f", "#8a8a8a"
@@ -33,13 +35,13 @@ def draw(report: Report, folder: Path, stem: str) -> list[Path]:
 
     The files are named ``<stem>-<question>.svg`` and ``.png``.
     """
-    pictures = {"query": _query, "latency": _latency, "ladder": _ladder, "peers": _peers}
+    pictures = {"query": _query, "latency": _latency, "ladder": _ladder, "peers": _peers, "scale": _scale}
     written: list[Path] = []
     for name, make in pictures.items():
         measures = [measure for measure in report.measures if measure.question == name]
-        if not measures:
+        figure = make(measures) if measures else None
+        if figure is None:
             continue
-        figure = make(measures)
         figure.text(0.99, 0.01, _origin(report), ha="right", va="bottom", fontsize=7, color="#777777")
         for kind in ("svg", "png"):
             path = folder / f"{stem}-{name}.{kind}"
@@ -98,6 +100,41 @@ def _peers(measures: list[Measure]) -> Figure:
     own = [measure for measure in measures if measure.setting == "64 in flight"]
     title = "Queries a second by one process, load from outside, 64 in flight"
     return _bars(own, title, "thousand a second", "rate", 1000.0)
+
+
+_SHARES = {scale.ONE: "#9cc9b8", scale.ONE_OF_8: "#2fa87f", scale.TWO_OF_8: _OURS}
+"""Color of each number of processes and partitions."""
+
+
+def _scale(measures: list[Measure]) -> Figure | None:
+    """Draw the rates of each kind of work by processes and partitions, relative to those of one process and one partition."""
+    works = [f"{what}, {handlers}" for handlers in (scale.LONG, scale.CHEAP) for what in ("turns", "queries")]
+    works = [work for work in (*works, "lists of 20") if any(each.setting == work for each in measures)]
+    if not works:
+        return None
+    title = "Rate by processes and partitions, relative to one process with one partition"
+    figure, (axes,) = _figure(
+        title, "times the rate of one process with one partition (lines: lowest to highest round)", 1
+    )
+    height = 0.8 / len(_SHARES)
+    for number, (contender, color) in enumerate(_SHARES.items()):
+        for at, work in enumerate(works):
+            found = {each.contender: each for each in measures if each.setting == work}
+            first, own = (found[name].rounds for name in (scale.ONE, contender))
+            ratios = sorted(b["rate"] / a["rate"] for a, b in zip(first, own, strict=True))
+            middle, rate = median(ratios), found[contender].median("rate") or 0
+            y = at + (number - (len(_SHARES) - 1) / 2) * height
+            label = contender if at == 0 else None
+            spread = [[middle - ratios[0]], [ratios[-1] - middle]]
+            axes.barh(y, middle, height * 0.9, xerr=spread, color=color, ecolor="#222222", capsize=2, label=label)
+            axes.text(ratios[-1] + 0.02, y, f"{rate:,.0f}/s", va="center", fontsize=8)
+    axes.set_yticks(range(len(works)), works)
+    axes.axvline(1, color="#777777", linewidth=0.8, linestyle=":")
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlim(left=0)
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    return figure
 
 
 def _bars(measures: list[Measure], title: str, unit: str, metric: str, scale: float) -> Figure:

@@ -40,8 +40,8 @@ class Measure(msgspec.Struct):
         return statistics.median(values) if values else None
 
 
-class Ratio(msgspec.Struct, frozen=True):
-    """The ratio of two contenders: median, lowest and highest of the ratios of their rounds."""
+class Spread(msgspec.Struct, frozen=True):
+    """A figure over the rounds: median, lowest and highest."""
 
     median: float
     low: float
@@ -68,7 +68,12 @@ class Report(msgspec.Struct):
                 return measure
         return None
 
-    def ratio(self, question: str, setting: str, ours: str, against: str, metric: str) -> Ratio | None:
+    def figure(self, question: str, setting: str, contender: str, metric: str) -> Spread | None:
+        """Return a figure of one contender, or None if it was not measured."""
+        measure = self.find(question, setting, contender)
+        return _spread([sample[metric] for sample in measure.rounds if metric in sample]) if measure else None
+
+    def ratio(self, question: str, setting: str, ours: str, against: str, metric: str) -> Spread | None:
         """Return the ratio of `ours` to `against`, or None if one of them was not measured.
 
         The ratio is taken within each round, because the contenders of a round ran side by side.
@@ -77,8 +82,7 @@ class Report(msgspec.Struct):
         if pair[0] is None or pair[1] is None:
             return None
         both = zip(pair[0].rounds, pair[1].rounds, strict=False)
-        ratios = [a[metric] / b[metric] for a, b in both if metric in a and b.get(metric)]
-        return Ratio(statistics.median(ratios), min(ratios), max(ratios)) if ratios else None
+        return _spread([a[metric] / b[metric] for a, b in both if metric in a and b.get(metric)])
 
 
 def new_report(quick: bool) -> Report:
@@ -106,6 +110,10 @@ def save(report: Report, path: Path) -> None:
 def load(path: Path) -> Report:
     """Read a report."""
     return msgspec.json.decode(path.read_bytes(), type=Report)
+
+
+def _spread(values: list[float]) -> Spread | None:
+    return Spread(statistics.median(values), min(values), max(values)) if values else None
 
 
 def _rounded(report: Report) -> Report:

@@ -1,8 +1,8 @@
-"""Work by numbers of processes and partitions, moves of partitions, start-up and memory, and lists."""
+"""Work by numbers of processes and partitions, moves of partitions, handing on, start-up and memory, and lists."""
 
-import asyncio
 from collections.abc import Sequence
 
+from bench import cluster, hand_on, moves
 from bench.process import Child, cpu_of
 from bench.results import Sample
 from bench.suite import Round, Suite, percentiles
@@ -12,27 +12,23 @@ ONE, ONE_OF_8, TWO_OF_8 = "1 process, 1 partition", "1 process, 8 partitions", "
 SHARES = {ONE: (1, 1), ONE_OF_8: (1, 8), TWO_OF_8: (2, 8)}
 """Processes and partitions by the name of the contender."""
 
-JOIN, LEAVE, KILL = "a process joins", "a process leaves", "kill -9 of one of two"
-BOUND = "the bound"
-_LEASE = 2.0
-"""Seconds of the lease, for the kill of an owner."""
-BOUNDS = {JOIN: (1000.0, 500.0), LEAVE: (1000.0, 500.0), KILL: ((_LEASE + 1) * 1000, (_LEASE + 1.5) * 1000)}
-"""Milliseconds in which all partitions have moved, and that a caller waits at most."""
+PARTITIONS = (1, 8, 64)
+"""Numbers of partitions at the start of a process."""
 
 _KEYS = 64
 _STORED = 5_000
 """Accounts in the lists."""
-_WATCHED = 5.0
-"""Seconds of load around a move of partitions."""
 
 
 async def run(suite: Suite) -> None:
-    """Measure turns and queries by processes and partitions, moves, start-up and memory, and lists."""
+    """Measure turns and queries by processes and partitions, moves, handing on, starts, lists, and turns on three nodes."""
     for name, work in ((CHEAP, 0.0), (LONG, 0.001)):
         await _rates(suite, name, work)
-    await _moves(suite)
+    await moves.run(suite)
+    await hand_on.run(suite)
     await _starts(suite)
     await _lists(suite)
+    await cluster.run(suite)
 
 
 async def _rates(suite: Suite, name: str, work: float) -> None:
@@ -40,6 +36,7 @@ async def _rates(suite: Suite, name: str, work: float) -> None:
     url = await suite.server()
     turns: dict[str, Round] = {}
     queries: dict[str, Round] = {}
+    started: list[Child] = []
     for contender, (processes, partitions) in SHARES.items():
         space = f"scale{processes}of{partitions}"
         actors = await _actors(suite, url, space, processes, partitions, work=work)
@@ -48,68 +45,26 @@ async def _rates(suite: Suite, name: str, work: float) -> None:
         load = {"in_flight": _KEYS, "keys": _KEYS, "seconds": suite.seconds * (1 if work else 2)}
         turns[contender] = _shared(suite, caller, actors, "deposits", **load)
         queries[contender] = _shared(suite, caller, actors, "reads", **load)
+        started += [caller, *actors]
     await suite.compare("scale", f"turns, {name}", turns)
     await suite.compare("scale", f"queries, {name}", queries)
-
-
-async def _moves(suite: Suite) -> None:
-    """Measure how long callers wait, and how long all moves take, if a process joins, leaves or is killed."""
-    url = await suite.server()
-    spec = {"url": url, "namespace": "moves", "partitions": 8, "lease_ttl": _LEASE}
-    first = await suite.side("actorloom.scale:accounts", **spec)
-    caller = await suite.side("actorloom.scale:caller", url=url, namespace="moves")
-    await caller.call("fill", first=0, count=_KEYS)
-    task = suite.progress.add_task("scale, moves", total=3)
-
-    async def watch(setting: str) -> None:
-        loading = asyncio.ensure_future(
-            caller.call("patient_deposits", in_flight=_KEYS, keys=_KEYS, seconds=_WATCHED, timeout=_WATCHED + 60)
-        )
-        await asyncio.sleep(1.0)
-        seconds = await changes[setting]()
-        load = await loading
-        longest = percentiles(load, {"longest": 100.0})["longest"] / 1000
-        suite.add_figures("scale", setting, "8 partitions", moved_ms=seconds * 1000, longest_ms=longest)
-        moved, waited = BOUNDS[setting]
-        suite.add_figures("scale", setting, BOUND, moved_ms=moved, longest_ms=waited)
-        suite.progress.advance(task)
-
-    sides = [first]
-
-    async def join() -> float:
-        sides.append(await suite.side("actorloom.scale:accounts", **spec))
-        return await sides[-1].call("seconds_to_own")
-
-    async def leave() -> float:
-        begun = asyncio.get_running_loop().time()
-        await sides.pop(0).stop(30.0)
-        await sides[0].call("own_all", number=8)
-        return asyncio.get_running_loop().time() - begun
-
-    async def kill() -> float:
-        sides.append(await suite.side("actorloom.scale:accounts", **spec))
-        begun = asyncio.get_running_loop().time()
-        sides.pop(0).process.kill()
-        await sides[0].call("own_all", number=8)
-        return asyncio.get_running_loop().time() - begun
-
-    changes = {JOIN: join, LEAVE: leave, KILL: kill}
-    for setting in changes:
-        await watch(setting)
+    await _stop(started)
 
 
 async def _starts(suite: Suite) -> None:
-    """Measure start-up and memory by the number of partitions."""
+    """Measure start-up and memory by the number of partitions: first the start that creates the streams, then another one."""
     url = await suite.server()
-    for partitions in (1, 8, 64):
+    task = suite.progress.add_task("scale, starts", total=2 * len(PARTITIONS))
+    for partitions in PARTITIONS:
         spec = {"url": url, "namespace": f"start{partitions}", "partitions": partitions}
+        name = "1 partition" if partitions == 1 else f"{partitions} partitions"
         for setting in ("first start", "start"):
-            begun = asyncio.get_running_loop().time()
             actor = await suite.side("actorloom.scale:accounts", timeout=120, **spec)
-            seconds = asyncio.get_running_loop().time() - begun
+            seconds, cpu = await actor.call("start_up")
             mib = actor.resident() / 2**20
-            suite.add_figures("scale", setting, f"{partitions} partitions", seconds=seconds, mib=mib)
+            suite.add_figures("scale", setting, name, seconds=seconds, start_cpu=cpu, mib=mib)
             await actor.stop(30.0)
+            suite.progress.advance(task)
 
 
 async def _lists(suite: Suite) -> None:
@@ -132,8 +87,14 @@ async def _actors(
     spec = {"url": url, "namespace": namespace, "partitions": partitions, "work": work}
     actors = [await suite.side("actorloom.scale:accounts", **spec) for _ in range(processes)]
     for actor in actors:
-        await actor.call("own_all", number=partitions // processes)
+        await actor.call("own", number=partitions // processes)
     return actors
+
+
+async def _stop(sides: Sequence[Child]) -> None:
+    """Stop sides that are not needed any more, so that they do not take time from the next ones."""
+    for side in sides:
+        await side.stop(30.0)
 
 
 def _shared(suite: Suite, caller: Child, actors: Sequence[Child], method: str, **arguments: float) -> Round:

@@ -14,7 +14,7 @@ from hdrh.histogram import HdrHistogram
 from rich.progress import Progress
 
 from bench.load import TICK
-from bench.process import Child, ChildError
+from bench.process import Child, ChildError, cpu_of
 from bench.results import Measure, Report, Sample
 
 Round = Callable[[], Awaitable[Sample]]
@@ -163,6 +163,7 @@ def exchange(
     *,
     spans: bool = False,
     points: Mapping[str, float] = POINTS,
+    server: int = 0,
     **arguments: Any,
 ) -> Round:
     """Return a round in which `caller` runs a load method and `actor` answers.
@@ -173,11 +174,12 @@ def exchange(
         method: The load method of `caller`.
         spans: Let both sides export all their spans before the round is over, as a part of the measured work.
         points: The percentiles of the sample.
+        server: The process id of nats-server, to measure its CPU and the cores that all of them use; 0 does not.
         arguments: Arguments of the method.
     """
 
     async def run() -> Sample:
-        before = actor.cpu() if actor else 0.0
+        before, of_server = actor.cpu() if actor else 0.0, cpu_of(server) if server else 0.0
         load = await caller.call(method, **arguments)
         exported: Sample = {}
         if spans:
@@ -192,6 +194,9 @@ def exchange(
         if actor is not None:
             sample["actor"] = (actor.cpu() - before) * 1e6 / load["count"]
             sample["cpu"] = sample["caller"] + sample["actor"]
+        if server:
+            sample["server"] = (cpu_of(server) - of_server) * 1e6 / load["count"]
+            sample["cores"] = (sample.get("cpu", sample["caller"]) + sample["server"]) * sample["rate"] / 1e6
         return sample
 
     return run

@@ -22,6 +22,15 @@ _COLUMNS = {
     "exported": "spans exported",
     "dropped": "dropped",
     "thousands": "thousand instructions",
+    "server": "server CPU µs",
+    "both": "actor and server",
+    "cores": "cores in use",
+    "seconds": "seconds",
+    "start_cpu": "CPU ms",
+    "mib": "MiB",
+    "moved_ms": "moved in ms",
+    "longest_ms": "longest wait, moved ms",
+    "others_ms": "others ms",
     "share": "% of the actor's time",
     "calls": "calls per query",
 }
@@ -43,6 +52,15 @@ def show(report: Report, console: Console) -> None:
 
 def _show_question(report: Report, question: str, console: Console) -> None:
     measures = [measure for measure in report.measures if measure.question == question]
+    groups: dict[bool, list[Measure]] = {}
+    for measure in measures:
+        groups.setdefault("rate" in measure.rounds[0], []).append(measure)
+    for group in groups.values():
+        _show_measures(report, question, group, console)
+
+
+def _show_measures(report: Report, question: str, measures: list[Measure], console: Console) -> None:
+    """Print measures of one question in one table: those with a rate, or those without."""
     metrics = list(dict.fromkeys(metric for m in measures for sample in m.rounds for metric in sample))
     table = Table(title=question, title_justify="left", title_style="bold")
     for column in ("setting", "contender", "× first", "CPU × first"):
@@ -78,21 +96,21 @@ def _cell(measure: Measure, metric: str) -> str:
 
 
 def _show_goals(report: Report, console: Console) -> None:
-    table = Table(title="goals (median of the rounds' ratios; lowest and highest in brackets)", title_justify="left")
+    table = Table(title="goals (median of the rounds, in brackets lowest and highest)", title_justify="left")
     for column in ("work", "against", "goal", "here", "", "verdict"):
         table.add_column(column, justify="right" if column in ("goal", "here") else "left", no_wrap=True)
     counts = Counter[str]()
-    for goal, ratio, verdict in verdicts(report):
+    for goal, found, verdict in verdicts(report):
         counts[verdict] += 1
-        if ratio is None:
+        if found is None:
             continue
         sign, color = "≥" if goal.at_least else "≤", _COLORS[verdict]
         table.add_row(
             goal.work,
             goal.against,
-            f"{sign} {goal.target:.2f}×",
-            f"{ratio.median:.2f}×",
-            f"({ratio.low:.2f}–{ratio.high:.2f})",
+            f"{sign} {goal.text(goal.target)}",
+            goal.text(found.median),
+            f"({goal.text(found.low)}–{goal.text(found.high)})",
             f"[{color}]{verdict}[/{color}]",
         )
     if table.row_count:

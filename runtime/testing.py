@@ -31,7 +31,7 @@ from runtime.actor.invoke import make_view
 from runtime.actor.message import Event, Message, encode_message
 from runtime.actor.outcome import settle
 from runtime.actor.timer import Timer
-from runtime.bounds import Count, SecondsOrNone, check
+from runtime.bounds import Count, Replicas, SecondsOrNone, check
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered
 from runtime.host.process import Runner, serving, shut_down
@@ -221,6 +221,7 @@ async def running(
     lease_ttl: float = 4.0,
     loopback: bool = False,
     sources: Iterable[str] = (),
+    replicas: Replicas = 1,
 ) -> AsyncGenerator[System]:
     """Run actors against a server until the block ends, then drain them.
 
@@ -234,6 +235,7 @@ async def running(
         loopback: Whether requests between the actors skip NATS.
         sources: The names of actors that do not run. The test creates their events streams, as they would, so that it
             can emit their events for the reactions of the other actors.
+        replicas: The number of replicas of each stream, on a cluster.
 
     Raises:
         ActorError: The actors cannot be served.
@@ -243,9 +245,9 @@ async def running(
     connection = await Connection.connect(ConnectionOptions(url=url, loopback=loopback), name="test")
     try:
         for source in sources:
-            await JetStream(connection).ensure_stream(events_config(Names(source, namespace)))
+            await JetStream(connection).ensure_stream(events_config(Names(source, namespace), replicas))
         async with serving(
-            actors, connection, traces, namespace=namespace, options=options, lease_ttl=lease_ttl
+            actors, connection, traces, namespace=namespace, options=options, lease_ttl=lease_ttl, replicas=replicas
         ) as runner:
             yield System(runner, Bus(connection, traces.service("test"), namespace=namespace), traces)
     finally:

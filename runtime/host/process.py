@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import Any
 
 from runtime.actor.base import Actor, require_actor
+from runtime.bounds import Replicas
 from runtime.errors import ActorError, ConfigurationError
 from runtime.faults import error_text, log_fault
 from runtime.host.health import Health
@@ -185,6 +186,7 @@ async def serving(
     namespace: str = "",
     options: Mapping[str, Options] | None = None,
     lease_ttl: float = 4.0,
+    replicas: Replicas = 1,
 ) -> AsyncGenerator[Runner]:
     """Serve `actors` for the duration of the block, and drain them at its end. The caller closes the connection.
 
@@ -195,6 +197,7 @@ async def serving(
         namespace: The prefix of every subject and stream.
         options: Options by actor name.
         lease_ttl: Seconds after which another process takes over from an owner that died.
+        replicas: The number of replicas of each stream.
 
     Raises:
         ActorError: An actor cannot be served.
@@ -202,7 +205,8 @@ async def serving(
         SystemExit: A handler has raised it. The block is cancelled, and the actors have drained. The same holds for
             `KeyboardInterrupt`.
     """
-    runner = Runner(actors, connection, tracing, Deployment(namespace=namespace, lease_ttl=lease_ttl), options=options)
+    deployment = Deployment(namespace=namespace, lease_ttl=lease_ttl, replicas=replicas)
+    runner = Runner(actors, connection, tracing, deployment, options=options)
     work = asyncio.ensure_future(runner.run())
     try:
         ready = asyncio.ensure_future(runner.wait_serving())

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bench import load
 from bench.sides.actorloom.actors import Deposited, GetAccount, MakeDeposit
 from bench.sides.actorloom.call import Caller
-from bench.sides.actorloom.serve import ActorSide
+from bench.sides.actorloom.owning import OwningSide
 from bench.work import Account, deposit
 from runtime import Actor, Index, Options, Query, RequestError, command, query
 from runtime.client.bus import Bus
@@ -22,6 +22,8 @@ from runtime.wire.ids import new_id
 
 _PAUSE = 0.02
 """Seconds between two attempts at a deposit."""
+_BETWEEN = 0.04
+"""Seconds between two deposits in one account, so that the load leaves half of the CPU to the processes that start and end."""
 
 
 class GetRichest(Query[list[Account]], actor="accounts"):
@@ -65,39 +67,77 @@ def _spend(seconds: float) -> None:
             pass
 
 
-class ScaledSide(ActorSide):
-    """One of the processes that share the partitions."""
+class ScaledSide(OwningSide):
+    """One of the processes that share the partitions of the accounts."""
 
-    def __init__(self, system: System, begun: float) -> None:
+    def __init__(self, system: System, begun: float, cpu: float) -> None:
         super().__init__(system)
-        self._host = system.runner.hosts[0]
-        self._seconds = time.perf_counter() - begun
+        self._start_up = time.perf_counter() - begun, (time.process_time() - cpu) * 1000
 
-    async def own_all(self, number: int) -> None:
-        """Return when this process owns so many partitions."""
-        while sum(owner.ready.is_set() for owner in self._host.owners) < number:
-            await asyncio.sleep(0.002)
-
-    async def seconds_to_own(self) -> float:
-        """Return the seconds from the connection of this process until it served its share of the partitions."""
-        return self._seconds
+    async def start_up(self) -> tuple[float, float]:
+        """Return the seconds from the connection of this process until it served its share, and its milliseconds of CPU."""
+        return self._start_up
 
 
 class ScaledCaller(Caller):
-    """A caller that reads lists too."""
+    """A caller that watches moves of partitions, and reads lists."""
 
-    async def patient_deposits(self, in_flight: int, seconds: float, keys: int) -> dict[str, Any]:
-        """Make deposits in a closed loop, each sent again under its id until its outcome is known."""
+    def __init__(self, bus: Bus, tracing: Tracing) -> None:
+        super().__init__(bus, tracing)
+        self._watch: asyncio.Task[dict[str, Any]] | None = None
+        self._enough = asyncio.Event()
 
-        async def deposit(number: int) -> None:
-            message, message_id = MakeDeposit(f"account-{number % keys}", 5), new_id()
+    async def begin_deposits(self, keys: int, patience: float) -> None:
+        """Make deposits in the first `keys` accounts, one at a time in each, until `end_deposits`.
+
+        A deposit that fails, or has no reply within `patience` seconds, is sent again under its id until there is one.
+        """
+        self._enough.clear()
+        names = [f"account-{number}" for number in range(keys)]
+        before = await self._deposits_of(names)
+        self._watch = asyncio.ensure_future(self._deposit_in_all(names, before, patience))
+
+    async def end_deposits(self) -> dict[str, Any]:
+        """Make no more deposits. Return the longest wait of each account in milliseconds, and what came of the deposits.
+
+        `failed` counts the attempts without a reply; `lost` and `twice` count the deposits that the accounts do not have, or
+        have more than once, after all have got their reply.
+        """
+        assert self._watch is not None
+        self._enough.set()
+        return await self._watch
+
+    async def _deposit_in_all(self, names: list[str], before: list[int], patience: float) -> dict[str, Any]:
+        found = await asyncio.gather(*(self._deposit_in(name, patience) for name in names))
+        after = await self._deposits_of(names)
+        missing = [old + sent - new for old, new, (_, sent, _) in zip(before, after, found, strict=True)]
+        return {
+            "longest": {name: longest * 1000 for name, (longest, _, _) in zip(names, found, strict=True)},
+            "commands": sum(sent for _, sent, _ in found),
+            "failed": sum(failed for _, _, failed in found),
+            "lost": sum(max(each, 0) for each in missing),
+            "twice": sum(max(-each, 0) for each in missing),
+        }
+
+    async def _deposit_in(self, account: str, patience: float) -> tuple[float, int, int]:
+        """Make deposits in one account until there are enough. Return the longest wait, their number, and the failures."""
+        longest, sent, failed = 0.0, 0, 0
+        while not self._enough.is_set():
+            message, message_id, begun = MakeDeposit(account, 5), new_id(), time.perf_counter()
             while True:
                 try:
-                    return await self.bus.command(message, id=message_id, timeout=1.0)
+                    await self.bus.command(message, id=message_id, timeout=patience)
+                    break
                 except RequestError:
+                    failed += 1
                     await asyncio.sleep(_PAUSE)
+            longest, sent = max(longest, time.perf_counter() - begun), sent + 1
+            await asyncio.sleep(_BETWEEN)
+        return longest, sent, failed
 
-        return await load.closed_loop(deposit, in_flight, seconds)
+    async def _deposits_of(self, accounts: list[str]) -> list[int]:
+        found = await asyncio.gather(*(self.bus.query(GetAccount(account)) for account in accounts))
+        return [account.deposits for account in found]
 
     async def lists(self, in_flight: int, seconds: float, limit: int) -> dict[str, Any]:
         """Read the first page of the list in a closed loop."""
@@ -107,16 +147,22 @@ class ScaledCaller(Caller):
 
 @asynccontextmanager
 async def accounts(
-    url: str, namespace: str, partitions: int, work: float = 0.0, lease_ttl: float = 4.0
+    url: str, namespace: str, partitions: int, work: float = 0.0, lease_ttl: float = 4.0, replicas: int = 1
 ) -> AsyncIterator[ScaledSide]:
     """Serve accounts in partitions, as one of the processes that share them."""
     ScaledAccounts.work = work
     options = {"accounts": replace(ScaledAccounts.options, partitions=partitions)}
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     async with running(
-        ScaledAccounts, url=url, namespace=namespace, options=options, tracing=Tracing.from_env(), lease_ttl=lease_ttl
+        ScaledAccounts,
+        url=url,
+        namespace=namespace,
+        options=options,
+        tracing=Tracing.from_env(),
+        lease_ttl=lease_ttl,
+        replicas=replicas,
     ) as system:
-        yield ScaledSide(system, begun)
+        yield ScaledSide(system, begun, cpu)
 
 
 @asynccontextmanager
