@@ -60,10 +60,10 @@ async def read_ownership(jetstream: JetStream, names: Names) -> Ownership:
     """Return who owns the keys of an actor, given its names as one whole.
 
     Raises:
-        WrongLayout: The layout is that of a newer version, or unreadable.
+        WrongLayout: The layout is that of a newer version, unreadable, or was deleted.
         ApiError, PermissionDenied, TimeoutError: The layout or the leases cannot be read.
     """
-    layout, _ = await Layouts(jetstream, names).read()
+    layout, _ = await Layouts(jetstream, names).find()
     stream, prefix = f"KV_{names.lease_bucket}", f"$KV.{names.lease_bucket}.{names.actor}."
     try:
         info = await jetstream.stream_info(stream, subjects=f"{prefix}>")

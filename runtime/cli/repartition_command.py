@@ -28,6 +28,7 @@ async def _repartition(configuration: Configuration, actor: str, partitions: int
     from runtime.cli.failures import NOT_FOUND, Failure, usage
     from runtime.cli.output import print_json, print_note
     from runtime.nats.jetstream.client import JetStream
+    from runtime.storage.layout import counted
     from runtime.wire.subjects import valid_name
 
     if not valid_name(actor):
@@ -48,5 +49,5 @@ async def _repartition(configuration: Configuration, actor: str, partitions: int
             )
         except UnknownActor as error:
             raise Failure(str(error), NOT_FOUND) from None
-    number = "one whole" if partitions == 1 else f"{partitions} partitions"
+    number = counted(partitions)
     print_note(f"{actor}: its keys are in {number} now" if changed else f"{actor}: nothing to do: it has {number}")

@@ -13,12 +13,14 @@ from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.announcement import announcement
-from runtime.host.ending import release
 from runtime.host.hooks import Hooks
+from runtime.host.layout_checks import LayoutChecks
 from runtime.host.members import Members
+from runtime.host.owned_log import OwnedLog
 from runtime.host.owner import Owner, run_unless
 from runtime.host.restarts import Restarts
-from runtime.host.serving import Serving, make_lease
+from runtime.host.serving import Serving
+from runtime.host.summary import summary, warn_of_unhandled_messages
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.list_endpoint import ListEndpoint
 from runtime.intake.lists import MergedLists
@@ -26,11 +28,8 @@ from runtime.intake.queries import QueryEndpoint
 from runtime.intake.router import Router
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import is_passing
-from runtime.nats.lease import Lease
+from runtime.nats.jetstream.errors import StreamConflict, is_passing
 from runtime.options import Options
-from runtime.storage.layout import Layouts
-from runtime.storage.leftovers import Leftovers
 from runtime.storage.streams import Streams
 from runtime.telemetry import Tracing, semconv
 from runtime.telemetry.bursts import Bursts
@@ -40,12 +39,8 @@ from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.host")
 
-_LAYOUT_LOOK = 0.05
-"""Seconds between two looks whether another process has stored the layout, in a process that waits to do so."""
 _STARTS = 16
 """Partitions that start at the same time. Each reads its records, and asks the server for its streams and consumers."""
-_QUIET = 0.5
-"""Seconds without a change after which the partitions of this process are logged, although it waits for others."""
 
 
 class Deployment(Bounded, frozen=True, kw_only=True):
@@ -119,20 +114,18 @@ class Host:
         """`on_start` and `on_stop` of the actor."""
         self.refusals: Callable[[str], list[str]] = lambda actor: []
         """Returns what the server refuses to an actor of this process."""
-        self._layouts = Layouts(jetstream, names, replicas)
+        self._layout = LayoutChecks(self.served)
         split = options.partitions > 1 and bool(actor.indexes)
         lists = MergedLists(self.served, self._list_endpoint) if split else None
         self._router = Router(self.served, self._endpoint) if options.partitions > 1 else None
         starting = asyncio.Semaphore(_STARTS)
         self.owners = [
-            Owner(self.served, each, self._check_layout, starting, self._wait_idle, self._note, lists, self._router)
+            Owner(self.served, each, self._layout.check, starting, self._wait_idle, self._note, lists, self._router)
             for each in (Partition(options.partitions, number) for number in range(options.partitions))
         ]
         """The owners of all partitions."""
         self._members = None if self._router is None else Members(self.served, self.owners, self._router.relays.lost)
-        self._owned: list[int] | None = None
-        """The partitions of this process as the log has them; None before it has any."""
-        self._logging: asyncio.TimerHandle | None = None
+        self._owned_log = None if self._router is None else OwnedLog(self.name, self.owners, self._log_summary)
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
         self._drain = asyncio.Event()
@@ -150,7 +143,7 @@ class Host:
         """
         if not await self._prepare():
             return
-        self._warn_of_unhandled_messages()
+        warn_of_unhandled_messages(type(self.served.actor))
         if not await self.hooks.start():
             return
         try:
@@ -169,6 +162,8 @@ class Host:
         """
         self.hooks.cancel_start()
         self._drain.set()
+        if self._owned_log is not None:
+            self._owned_log.close()
         if self._members is None:
             self.owners[0].drain()
 
@@ -202,7 +197,7 @@ class Host:
         """Whether other processes serve the actor, or some of its partitions, and this one waits for a lease."""
         if self._members is not None and not self._members.decided.is_set():
             return False
-        waiting = (owner.standby or owner.ready.is_set() or not owner.wanted for owner in self.owners)
+        waiting = (owner.standby or owner.ready or not owner.wanted for owner in self.owners)
         return not self.ready.is_set() and all(waiting)
 
     @property
@@ -236,8 +231,9 @@ class Host:
         """What does not work although the actor serves: reactions that wait, records that are unreadable, and a wrong clock."""
         clock = self.served.connection.clock_fault
         served = (text for each in self.serving for text in each.warnings)
-        given_up = self._failures() if len(self.owners) > 1 and self.ready.is_set() else ()
-        return [*([clock] if clock else []), *dict.fromkeys(served), *given_up]
+        # One of several partitions may fail while the others are served. If there is one only, `problems` has its failure.
+        failing = self._failures() if len(self.owners) > 1 and self.ready.is_set() else ()
+        return [*([clock] if clock else []), *dict.fromkeys(served), *failing]
 
     @property
     def serving(self) -> list[Serving]:
@@ -262,21 +258,8 @@ class Host:
         )
         self.on_exit(error)
 
-    def _summary(self) -> str:
-        """Return what the actor does, for the log: ``serves 1 query and 2 commands, reacts to 2 events``."""
-        handlers = self.served.actor.handlers
-        counts = (len(handlers.queries), "query", "queries"), (len(handlers.commands), "command", "commands")
-        served = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
-        events = len(handlers.reactions)
-        parts = [f"serves {' and '.join(served)}"] if served else []
-        parts += [f"reacts to {events} event{'s' * (events != 1)}"] if events else []
-        return ", ".join(parts) or "has no handlers"
-
-    def _warn_of_unhandled_messages(self) -> None:
-        actor = type(self.served.actor)
-        for contract in actor.handlers.unhandled(self.name, actor.__module__):
-            text, module = "%s: no handler for the %s %s of %s", contract.type.__module__
-            logger.warning(text, self.name, contract.op, contract.type.__name__, module)
+    def _log_summary(self) -> None:
+        logger.info("%s: %s", self.name, summary(self.served.actor.handlers))
 
     async def _prepare(self) -> bool:
         """Create the streams, and wait until those of all siblings exist. Return False if the host drains before."""
@@ -298,52 +281,14 @@ class Host:
         return not self._drain.is_set()
 
     async def _create_streams(self) -> None:
-        served, partitions = self.served, self.served.options.partitions
-        if served.keyed:
-            await served.streams.refuse_other_domain()
-            if partitions > 1:
-                await self._begin_layout(partitions)
-            await self._layouts.require(partitions)
-        await self.owners[0].served.streams.ensure()
-
-    async def _begin_layout(self, partitions: int) -> None:
-        """Store the layout if there is none, and create the streams of all partitions if the actor has never run.
-
-        A process that comes second does not wait for the lease: the first one stores the layout, and may keep the lease
-        as the owner of partition 0.
-        """
-        if not await self._layouts.begun(partitions):
-            lease = make_lease(self.served, "0")
-            acquiring = asyncio.ensure_future(lease.acquire())
-            try:
-                while not acquiring.done() and not await self._layouts.begun(partitions):
-                    await asyncio.wait({acquiring}, timeout=_LAYOUT_LOOK)
-                if acquiring.done():
-                    await acquiring
-                    await self._layouts.begin(partitions)
-            finally:
-                acquiring.cancel()
-                await asyncio.gather(acquiring, return_exceptions=True)
-                if lease.held():
-                    await release(lease, settled=True)
-        await self._layouts.create_streams(partitions)
-
-    async def _check_layout(self, partition: Partition, lease: Lease) -> None:
-        """Check that the keys are stored in such partitions, and finish the end of a repartition whose tool has died."""
-        layout = await self._layouts.require(partition.total)
-        if not layout.before:
-            return
-        leftovers = Leftovers(self.served.jetstream, self.names, layout.before, lease.held)
-        moved = await leftovers.move(partition)
-        logger.info("%s: %d timers are moved from the %d partitions of before", self.name, moved, layout.before)
+        streams = self.owners[0].served.streams
+        if self.served.keyed:
+            await self.served.streams.refuse_other_domain()
+            await self._layout.begin()
         try:
-            await leftovers.clear()
-        except (ActorError, TimeoutError) as error:
-            logger.warning(
-                "%s: the streams of before a repartition are not deleted: %s: run `actorloom repartition %s %d` with the actor "
-                "stopped",
-                self.name, error, self.name, partition.total,
-            )  # fmt: skip
+            await streams.ensure()
+        except StreamConflict as conflict:
+            await self._layout.explain(conflict)
 
     async def _run_owners(self) -> None:
         """Run all owners until they have drained, or the first one has failed for good."""
@@ -390,32 +335,15 @@ class Host:
     def _note(self) -> None:
         """Take note that an owner serves now, or no longer."""
         wanted = [owner for owner in self.owners if owner.wanted]
-        ready = bool(wanted) and all(owner.ready.is_set() for owner in wanted)
-        if self._members is not None:
-            self._log_owned_soon()
-        elif ready and not self.ready.is_set():
-            logger.info("%s: %s", self.name, self._summary())
+        ready = bool(wanted) and all(owner.ready for owner in wanted)
+        if self._owned_log is not None and not self.draining:
+            self._owned_log.note_change()
+        elif self._owned_log is None and ready and not self.ready.is_set():
+            self._log_summary()
         if ready:
             self.ready.set()
         else:
             self.ready.clear()
-
-    def _log_owned_soon(self) -> None:
-        """Log which partitions this process owns, as soon as it has all that it wants, or none has come or gone for a moment."""
-        if self._logging is not None:
-            self._logging.cancel()
-        settled = all(owner.ready.is_set() if owner.wanted else not owner.giving_up for owner in self.owners)
-        self._logging = asyncio.get_running_loop().call_later(0.0 if settled else _QUIET, self._log_owned)
-
-    def _log_owned(self) -> None:
-        owned, total = [owner.partition.number for owner in self.owners if owner.ready.is_set()], len(self.owners)
-        if self.draining or owned == (self._owned or []):
-            return
-        if self._owned is None:
-            logger.info("%s: %s", self.name, self._summary())
-        numbers = "no partition" if not owned else f"partition{'s' * (len(owned) > 1)} {', '.join(map(str, owned))}"
-        logger.info("%s: owns %s of %d", self.name, numbers, total)
-        self._owned = owned
 
     async def _unless_draining(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run `work` to its end, or cancel it as soon as the host drains. Return whether it ended."""

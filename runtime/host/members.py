@@ -230,7 +230,7 @@ class Members:
 
     async def _until_awaited(self, owner: Owner) -> None:
         """Wait until another member waits for a partition, if this process serves it."""
-        while owner.ready.is_set() and not await has_standby(owner.served):
+        while owner.ready and not await has_standby(owner.served):
             await asyncio.sleep(0.01)
 
     def _note(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:

@@ -16,6 +16,7 @@ the partition, until its host drains:
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from enum import Enum
 from typing import Any
 
 import msgspec
@@ -38,6 +39,15 @@ from runtime.wire.buckets import Partition
 logger = logging.getLogger("actorloom.host")
 
 
+class Phase(Enum):
+    """What an owner does with its partition."""
+
+    WITHOUT = "it has no part of the keys; perhaps it waits for the lease"
+    STARTING = "it has the lease, and its parts start"
+    SERVING = "its parts serve the keys"
+    DRAINING = "it gives the keys up; it does so to the end, even if the partition is wanted again meanwhile"
+
+
 class Owner:
     """Owns one partition of an actor, from `run` to `drain`.
 
@@ -48,7 +58,7 @@ class Owner:
             partitions.
         starting: Held while the parts of an ownership start, so that few of them do so at the same time.
         wait_idle: Waits until a drain may give up the keys: `Host._wait_idle`.
-        on_change: Called after `ready`, `standby` or `wanted` has changed.
+        on_change: Called after `phase` or `wanted` has changed.
         lists: The lists over all partitions of the actor; None if it has one, or declares no index.
         router: Receives the requests of a partitioned actor; None for an actor that is one whole.
     """
@@ -73,10 +83,9 @@ class Owner:
             bursts=Bursts(),
         )
         self.partition = partition
-        self.ready = asyncio.Event()
-        """Set while this process serves the partition."""
-        self.holds = False
-        """Whether this process has the lease, and has not begun to give the partition up."""
+        self.phase = Phase.WITHOUT
+        self.wanted = partition.total == 1
+        """Whether this process is to own the partition."""
         self.restarts = Restarts(self.served.label)
         self._check = check
         self._starting = starting
@@ -84,18 +93,19 @@ class Owner:
         self._on_change = on_change
         self._lists = lists
         self._router = router
-        self._wanted = asyncio.Event()
-        self._unwanted = asyncio.Event()
-        self._drain = asyncio.Event()
-        self.giving_up = False
-        """Whether the current ownership drains. It does so to its end, even if the partition is wanted again meanwhile."""
+        self._drained = False
+        """Whether `drain` was called."""
+        self._wake = asyncio.Event()
+        """Set while `run` has something to do: the partition is wanted, or `drain` was called."""
+        self._give_up = asyncio.Event()
+        """Set while the keys are to be given up: the partition is not wanted, or `drain` was called."""
         self._failure: asyncio.Future[BaseException] | None = None
         """Ends with the first failure of the current ownership."""
         self._serving: Serving | None = None
         self._lease: Lease | None = None
         self._left: list[asyncio.Future[None]] = []
         """Wait for the handlers that former ownerships have left alone."""
-        (self._wanted if partition.total == 1 else self._unwanted).set()
+        self._decide()
 
     async def run(self) -> None:
         """Own the partition whenever it is wanted, until `drain`.
@@ -106,8 +116,9 @@ class Owner:
             WrongLayout: The keys are stored in another number of partitions.
             ConfigurationError: A setting or a stream on the server cannot be used.
         """
-        while not self._drain.is_set():
-            if not await run_unless(self._wanted.wait(), self._drain):
+        while True:
+            await self._wake.wait()
+            if self._drained:
                 return
             try:
                 await self._serve_once()
@@ -115,32 +126,38 @@ class Owner:
                 raise
             except (ActorError, TimeoutError, OSError) as error:
                 if seconds := self.restarts.note(error):
-                    await run_unless(asyncio.sleep(seconds), self._drain)
+                    await run_unless(asyncio.sleep(seconds), self._give_up)
 
     def want(self, wanted: bool) -> None:
         """Say whether this process is to own the partition. If it does and is not to, it hands the keys over."""
         if wanted != self.wanted:
-            (self._wanted if wanted else self._unwanted).set()
-            (self._unwanted if wanted else self._wanted).clear()
+            self.wanted = wanted
+            self._decide()
             self._on_change()
 
     def drain(self) -> None:
         """Receive no more messages, finish and commit the work in hand, and release the lease. `run` then returns."""
-        self._drain.set()
+        self._drained = True
+        self._decide()
 
     async def end_left(self) -> None:
         """Wait for the handlers that former ownerships have left alone."""
         await asyncio.gather(*self._left, return_exceptions=True)
 
     @property
-    def wanted(self) -> bool:
-        """Whether this process is to own the partition."""
-        return self._wanted.is_set()
+    def holds(self) -> bool:
+        """Whether this process has the keys, and has not begun to give them up."""
+        return self.phase in (Phase.STARTING, Phase.SERVING)
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process serves the partition."""
+        return self.phase is Phase.SERVING
 
     @property
     def draining(self) -> bool:
-        """Whether the keys are being given up."""
-        return self._drain.is_set() or self.giving_up or not self.wanted
+        """Whether the keys are being given up, or are not wanted."""
+        return self._give_up.is_set() or self.phase is Phase.DRAINING
 
     @property
     def standby(self) -> bool:
@@ -171,7 +188,7 @@ class Owner:
                 self._lease = lease
                 if not await self._unless_draining(acquire_in_standby(self.served, lease)):
                     return
-                self.holds = True
+                self._enter(Phase.STARTING)
                 await self._check(self.partition, lease)
             serving = Serving(
                 self.served,
@@ -185,24 +202,20 @@ class Owner:
                 return
             self._serving = serving
             self.restarts.forget()
-            self.ready.set()
-            self._on_change()
+            self._enter(Phase.SERVING)
             error = await self._wait_for_end(lease)
-            self.holds = False
-            self.ready.clear()
-            self._on_change()
             if error is not None:
                 raise error
+            self._enter(Phase.DRAINING)
             await serving.drain()
         finally:
-            self.holds = False
-            self.ready.clear()
+            if self.phase is not Phase.DRAINING:
+                self._enter(Phase.WITHOUT)
             self._serving = None
             try:
                 await end_ownership(self.served.label, serving, lease if keyed else None)
             finally:
-                self.giving_up = False
-                self._on_change()
+                self._enter(Phase.WITHOUT)
                 if serving is not None:
                     self._left = [each for each in self._left if not each.done()]
                     self._left.append(asyncio.ensure_future(serving.end_left()))
@@ -214,14 +227,13 @@ class Owner:
     async def _wait_for_end(self, lease: Lease) -> ActorError | TimeoutError | None:
         """Wait for the end of the ownership. Return the failure, or None for a drain."""
         assert self._failure is not None
-        waits = [asyncio.ensure_future(each.wait()) for each in (self._drain, self._unwanted, lease.lost)]
+        waits = [asyncio.ensure_future(each.wait()) for each in (self._give_up, lease.lost)]
         try:
             done, _ = await asyncio.wait({*waits, self._failure}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
-        if done.intersection(waits[:2]):  # The events themselves may be clear again.
-            self.giving_up = True
+        if waits[0] in done:  # The event itself may be clear again.
             return None
         if self._failure.done():
             error = self._failure.result()
@@ -232,20 +244,35 @@ class Owner:
 
     async def _unless_draining(self, work: Coroutine[Any, Any, object]) -> bool:
         """Run `work` to its end, or cancel it as soon as the keys are given up. Return whether it ended."""
-        return await run_unless(work, self._drain, self._unwanted)
+        return await run_unless(work, self._give_up)
+
+    def _decide(self) -> None:
+        """Set the events, after `wanted` or `_drained` has changed."""
+        for event, is_set in (
+            (self._wake, self.wanted or self._drained),
+            (self._give_up, not self.wanted or self._drained),
+        ):
+            if is_set:
+                event.set()
+            else:
+                event.clear()
+
+    def _enter(self, phase: Phase) -> None:
+        if phase is not self.phase:
+            self.phase = phase
+            self._on_change()
 
 
-async def run_unless(work: Coroutine[Any, Any, object], *events: asyncio.Event) -> bool:
-    """Run `work` to its end, or cancel it as soon as one of the events is set. Return whether it ended."""
-    task = asyncio.ensure_future(work)
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
+async def run_unless(work: Coroutine[Any, Any, object], event: asyncio.Event) -> bool:
+    """Run `work` to its end, or cancel it as soon as the event is set. Return whether it ended."""
+    task, wait = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:
-        await asyncio.wait({task, *waits}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, wait}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             await task
             return True
         return False
     finally:
-        for each in (*waits, task):
-            each.cancel()
+        wait.cancel()
+        task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -12,14 +12,16 @@ A repartition stores a layout three times (`runtime.admin.repartition`): as it b
 starts on; as it switches, with `Layout.before`; and without both, as soon as nothing is left in the streams of before.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
+from runtime.bounds import MOST_PARTITIONS, Partitions
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, WrongSequence
+from runtime.nats.jetstream.responses import StreamInfo
 from runtime.storage.streams import turns_config
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition
@@ -27,6 +29,7 @@ from runtime.wire.subjects import Names
 
 _FORMAT: Final = 1
 """The newest format of a layout that this version reads."""
+_PartitionsOrNone = Annotated[int, msgspec.Meta(ge=0, le=MOST_PARTITIONS)]
 
 
 class WrongLayout(ConfigurationError):
@@ -36,11 +39,11 @@ class WrongLayout(ConfigurationError):
 class Layout(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the keys of an actor are stored."""
 
-    partitions: int = 1
+    partitions: Partitions = 1
     """The number of partitions."""
-    before: int = 0
+    before: _PartitionsOrNone = 0
     """The number of partitions before, as long as something in their streams is still to be moved; 0 if there is nothing."""
-    to: int = 0
+    to: _PartitionsOrNone = 0
     """The number of partitions of a repartition that has begun, and has not switched yet; 0 if none has."""
     above: int = 0
     """The highest sequence that the stream of any partition has ever had before this layout.
@@ -49,6 +52,11 @@ class Layout(msgspec.Struct, frozen=True, omit_defaults=True):
     the stream before, is refused however late it arrives.
     """
     format: int = _FORMAT
+
+    def __post_init__(self) -> None:
+        for number in (self.partitions, self.before, self.to):
+            if number & (number - 1):
+                raise ValueError(f"{number} is no power of two")
 
 
 WHOLE_LAYOUT: Final = Layout()
@@ -68,6 +76,18 @@ class Layouts:
         self._jetstream = jetstream
         self._names = names
         self._replicas = replicas
+
+    async def find(self) -> tuple[Layout, int]:
+        """Do the same as `read`, by one request more if none is stored, and refuse a layout that was deleted.
+
+        Raises:
+            WrongLayout: Somebody has deleted the layout, or a newer version of this package has stored it.
+            ApiError, PublishError, TimeoutError: The stream cannot be read now.
+        """
+        layout, sequence = await self.read()
+        if sequence == 0 and (info := await self._info()) is not None:
+            self._refuse_deleted(info)
+        return layout, sequence
 
     async def read(self) -> tuple[Layout, int]:
         """Return the stored layout and its sequence; `WHOLE_LAYOUT` and 0 if none is stored.
@@ -100,15 +120,11 @@ class Layouts:
         """
         layout, _ = await self.read()
         if layout.to:
-            actor, stored = self._names.actor, layout.partitions
-            raise WrongLayout(
-                f"{actor}: a repartition from {_number(stored)} to {_number(layout.to)} was not finished: run `actorloom "
-                f"repartition {actor} {layout.to}` again, or `actorloom repartition {actor} {stored}` to undo it"
-            )
+            raise WrongLayout(f"{self._names.actor}: {unfinished(layout)}: {finish(self._names.actor, layout)}")
         if layout.partitions != partitions:
             actor, stored = self._names.actor, layout.partitions
             raise WrongLayout(
-                f"{actor}: its keys are stored in {_number(stored)}, and this process is configured for {partitions}: set "
+                f"{actor}: its keys are stored in {counted(stored)}, and this process is configured for {partitions}: set "
                 f"partitions = {stored}, or stop all processes of it and run `actorloom repartition {actor} {partitions}`"
             )
         return layout
@@ -117,33 +133,31 @@ class Layouts:
         """Return whether a layout is stored.
 
         Raises:
-            WrongLayout: None is, because the actor has run as one whole.
+            WrongLayout: None is, because the actor has run as one whole, or somebody has deleted the layout.
             ApiError, PublishError, TimeoutError: The stream cannot be used now.
         """
         _, sequence = await self.read()
-        if sequence == 0:
-            try:
-                info = await self._jetstream.stream_info(self._names.layout_stream)
-            except ApiError as error:
-                if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                    raise
-                return False
-            if info.state.last_seq > 0:
-                await self.require(partitions)
-        return sequence > 0
+        if sequence > 0:
+            return True
+        info = await self._info()
+        if info is not None and self._has_records(info):
+            await self.require(partitions)
+        elif info is not None:
+            self._refuse_deleted(info)
+        return False
 
     async def begin(self, partitions: int) -> None:
         """Store the layout of an actor that has never run. The caller holds the lease of partition 0.
 
         Raises:
-            WrongLayout: The actor has run, as one whole or with another number of partitions.
+            WrongLayout: The actor has run with another number of partitions, or somebody has deleted the layout.
+            StreamConflict: Another process has created the stream of an actor that is one whole.
             ApiError, PublishError, TimeoutError: The stream cannot be used now.
         """
         _, sequence = await self.read()
         if sequence == 0:
-            info = await self._jetstream.ensure_stream(layout_config(self._names, self._replicas))
-            if info.state.last_seq == 0:
-                await self.store(Layout(partitions), 0)
+            self._refuse_deleted(await self._jetstream.ensure_stream(layout_config(self._names, self._replicas)))
+            await self.store(Layout(partitions), 0)
         await self.require(partitions)
 
     async def store(self, layout: Layout, sequence: int) -> int:
@@ -173,6 +187,28 @@ class Layouts:
                 config = turns_config(self._names.of(Partition(partitions, number)), self._replicas)
                 await self._jetstream.ensure_stream(config)
 
+    async def _info(self) -> StreamInfo | None:
+        try:
+            return await self._jetstream.stream_info(self._names.layout_stream)
+        except ApiError as error:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                raise
+            return None
+
+    def _has_records(self, info: StreamInfo) -> bool:
+        """Return whether a process that ran the actor as one whole has created the stream."""
+        return self._names.turn(">") in info.config.get("subjects", ())
+
+    def _refuse_deleted(self, info: StreamInfo) -> None:
+        """Raise `WrongLayout` if the stream, in which no layout is stored, is that of a partitioned actor."""
+        if info.state.last_seq > 0 and not self._has_records(info):
+            actor, stream = self._names.actor, self._names.layout_stream
+            raise WrongLayout(
+                f"{actor}: its layout was deleted from stream {stream}. Its keys are in the streams {stream}-p<P>-0 to "
+                f"{stream}-p<P>-<P-1>, which `nats stream ls` shows: store the layout again by `nats pub {self._names.layout()} "
+                "'{\"partitions\":<P>}'`"
+            )
+
 
 def layout_config(names: Names, replicas: int = 1) -> StreamConfig:
     """Return the configuration of the stream that holds the layout of a partitioned actor, and no records."""
@@ -186,5 +222,19 @@ def layout_config(names: Names, replicas: int = 1) -> StreamConfig:
     )
 
 
-def _number(partitions: int) -> str:
-    return "one whole" if partitions == 1 else f"{partitions} partitions"
+def counted(partitions: int) -> str:
+    """Return a number of partitions as text."""
+    return "1 partition" if partitions == 1 else f"{partitions} partitions"
+
+
+def unfinished(layout: Layout) -> str:
+    """Return which repartition has begun and has not switched."""
+    return f"a repartition from {counted(layout.partitions)} to {counted(layout.to)} was not finished"
+
+
+def finish(actor: str, layout: Layout) -> str:
+    """Return how to finish or undo a repartition that has begun and has not switched."""
+    return (
+        f"run `actorloom repartition {actor} {layout.to}` again, or `actorloom repartition {actor} {layout.partitions}` to "
+        "undo it"
+    )

@@ -80,7 +80,7 @@ class Joined:
     @property
     def owned(self) -> set[int]:
         """The partitions that this member serves."""
-        return {owner.partition.number for owner in self.host.owners if owner.ready.is_set()}
+        return {owner.partition.number for owner in self.host.owners if owner.ready}
 
     async def leave(self) -> None:
         """Drain, and wait for the end."""

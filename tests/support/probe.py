@@ -279,7 +279,7 @@ class Probe(testing.System):
 
     def owned(self, actor: str) -> set[int]:
         """Return the partitions of `actor` that this process serves."""
-        return {owner.partition.number for owner in self.owners(actor) if owner.ready.is_set()}
+        return {owner.partition.number for owner in self.owners(actor) if owner.ready}
 
     def all_drain(self, actor: str) -> bool:
         """Return whether no owner of `actor` in this process receives requests of other processes any more."""

@@ -7,7 +7,7 @@ from typing import Final
 from runtime.admin.doctor.finding import Finding, fail, ok, warn
 from runtime.admin.ownership import Ownership, read_ownership
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.layout import Layout
+from runtime.storage.layout import Layout, counted, finish, unfinished
 from runtime.wire.subjects import Names, partition_in
 
 _LOOK_AGAIN: Final = 0.5
@@ -28,10 +28,13 @@ async def check_owners(jetstream: JetStream, names: Names, configured: Collectio
         ownership = await read_ownership(jetstream, names)
     layout = ownership.layout
     for number in sorted({*configured, *(each.partitions for each in ownership.members)} - {layout.partitions}):
-        text = f"a process is configured for {_partitions(number)}, but the keys are stored in {_partitions(layout.partitions)}"
+        text = f"a process is configured for {counted(number)}, but the keys are stored in {counted(layout.partitions)}"
         yield fail(names.actor, text, f"restart it with partitions = {layout.partitions}")
+    if layout.to:
+        text = f"{unfinished(layout)}: its processes do not start"
+        yield fail(names.actor, text, f"if no tool does it now: {finish(names.actor, layout)}")
     if layout.before:
-        text = f"the repartition from {_partitions(layout.before)} to {_partitions(layout.partitions)} has not ended"
+        text = f"the repartition from {counted(layout.before)} to {counted(layout.partitions)} has not ended"
         yield warn(
             names.actor, text, f"stop its processes and run `actorloom repartition {names.actor} {layout.partitions}`"
         )
@@ -47,7 +50,8 @@ async def check_owners(jetstream: JetStream, names: Names, configured: Collectio
 
 async def _left_streams(jetstream: JetStream, names: Names, layout: Layout) -> AsyncIterator[Finding]:
     """Yield a warning for the streams of another number of partitions than those that the layout tells."""
-    known = {each.turns_stream for total in {layout.partitions, layout.before or 1} for each in names.partitions(total)}
+    totals = {layout.partitions, layout.before or 1, layout.to or 1}
+    known = {each.turns_stream for total in totals for each in names.partitions(total)}
     found = await jetstream.stream_names(f"{names.own}.*.turn.>")
     left = [stream for stream in found if stream.startswith(f"{names.turns_stream}-") and stream not in known]
     left = [stream for stream in left if partition_in(stream.removeprefix(f"{names.turns_stream}-")) is not None]
@@ -114,10 +118,6 @@ def _faults(jetstream: JetStream, names: Names, ownership: Ownership) -> list[Fi
             todo = "no actor wrote it: find out who may publish on that subject; an actor takes it over when it starts"
             found.append(fail(names.actor, f"the value of its lease ({lease.subject}), {age} old, {lease.fault}", todo))
     return found
-
-
-def _partitions(number: int) -> str:
-    return "1 partition" if number == 1 else f"{number} partitions"
 
 
 def duration(seconds: float) -> str:

@@ -86,7 +86,7 @@ class _ServiceCheck:
         """Yield the findings about streams, records, consumers, dead letters and the owner of the keys."""
         healthy = True
         try:
-            layout, _ = await Layouts(self._jetstream, self._names).read()
+            layout, _ = await Layouts(self._jetstream, self._names).find()
         except WrongLayout as error:
             yield fail(self._name, str(error))
             return

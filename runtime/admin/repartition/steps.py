@@ -229,7 +229,7 @@ def _check_number(partitions: int) -> None:
 
 async def _find(jetstream: JetStream, names: Names) -> Layout:
     """Return the layout of an actor that has run, and has a state."""
-    layout, _ = await Layouts(jetstream, names).read()
+    layout, _ = await Layouts(jetstream, names).find()
     streams = [each.turns_stream for each in of_layout(names, layout.partitions)]
     found = [await record_streams.find(jetstream, each) for each in of_layout(names, layout.partitions)]
     missing = [stream for stream, info in zip(streams, found, strict=True) if info is None]
