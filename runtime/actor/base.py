@@ -18,7 +18,7 @@ from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
 from runtime.actor.timer import Timer
 from runtime.errors import DeclarationError
 from runtime.options import Options
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 R = TypeVar("R")
 if TYPE_CHECKING:  # with the default of PEP 696, ``Actor`` alone is an actor without state to a type checker, too

@@ -14,7 +14,7 @@ from runtime.actor.timer import Timer
 from runtime.errors import CallCycle, DeclarationError
 from runtime.wire.ids import derived_id
 from runtime.wire.server_clock import ServerClock
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 MAX_DEPTH = 32
 """The most nested calls. A deeper nesting is a recursion that does not come back to a busy key, for example of queries."""

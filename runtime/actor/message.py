@@ -34,7 +34,8 @@ import msgspec
 
 from runtime.errors import CodecError, DeclarationError
 from runtime.wire.codec import Codec, undefined_type
-from runtime.wire.subjects import KINDS, key_token, snake_case, valid_name
+from runtime.wire.subjects import KINDS, snake_case, valid_name
+from runtime.wire.tokens import key_token
 
 R = TypeVar("R", covariant=True)
 

@@ -6,7 +6,7 @@ from runtime.actor.message import Command, Message, contract_of
 from runtime.actor.schedules import schedule_fault
 from runtime.clocks import YEAR, is_duration
 from runtime.errors import DeclarationError
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 _LONGEST = 100 * YEAR
 """The most seconds until a timer is due: a hundred years."""

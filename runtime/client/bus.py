@@ -38,7 +38,8 @@ from runtime.options import RetryPolicy
 from runtime.telemetry import NO_SPAN, LeanSpan, ServiceTracer, Tracing, finish, get_context, inject, semconv
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.ids import check_id, new_id
-from runtime.wire.subjects import NO_KEY, check_namespace
+from runtime.wire.subjects import check_namespace
+from runtime.wire.tokens import NO_KEY
 
 logger = logging.getLogger("actorloom.client")
 

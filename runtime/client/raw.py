@@ -16,7 +16,8 @@ from runtime.wire.cloudevents import event_headers
 from runtime.wire.envelope import write
 from runtime.wire.ids import check_id, new_id
 from runtime.wire.replies import read_error
-from runtime.wire.subjects import NO_KEY, Names, check_namespace, key_token, snake_case, valid_name
+from runtime.wire.subjects import Names, check_namespace, snake_case, valid_name
+from runtime.wire.tokens import NO_KEY, key_token
 
 Headers = Sequence[tuple[str, str]]
 

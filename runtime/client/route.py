@@ -15,7 +15,8 @@ from runtime.wire.buckets import BUCKETS, partition_of
 from runtime.wire.codec import JSON, Codec, format_in
 from runtime.wire.ids import key_for
 from runtime.wire.replies import has_only_trace, read_error
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 
 
 class Owners:

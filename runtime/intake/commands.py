@@ -23,7 +23,7 @@ from runtime.wire.envelope import read
 from runtime.wire.fingerprint import changed_fields, derived_fingerprint, fingerprint, is_other_run
 from runtime.wire.ids import MAX_ID, accept_id, is_derived, key_for, new_id
 from runtime.wire.replies import invalid_message
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 
 class CommandWork(Work, kw_only=True, eq=False):

@@ -34,7 +34,8 @@ from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.hand_on import Answer, Place, Status, read_answer
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 
 logger = logging.getLogger("actorloom.intake")
 

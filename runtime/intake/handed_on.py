@@ -21,7 +21,7 @@ from runtime.turns.turn import Turns
 from runtime.wire.buckets import partition_of
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.hand_on import Answer, HandedOn, Place, Status, encode, read_handed_on
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 logger = logging.getLogger("actorloom.intake")
 

@@ -27,7 +27,7 @@ from runtime.turns.turn import Turns
 from runtime.wire.codec import UNDECODABLE, encode, explain
 from runtime.wire.envelope import read
 from runtime.wire.replies import error_body, error_reply
-from runtime.wire.subjects import token_key
+from runtime.wire.tokens import token_key
 
 logger = logging.getLogger("actorloom.intake")
 

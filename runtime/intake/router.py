@@ -26,7 +26,8 @@ from runtime.wire.buckets import partition_of
 from runtime.wire.codec import format_of
 from runtime.wire.envelope import read
 from runtime.wire.ids import key_for
-from runtime.wire.subjects import QUEUE, key_token
+from runtime.wire.subjects import QUEUE
+from runtime.wire.tokens import key_token
 
 logger = logging.getLogger("actorloom.intake")
 

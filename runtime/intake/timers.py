@@ -22,7 +22,7 @@ from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
-from runtime.wire.subjects import readable_key, token_key
+from runtime.wire.tokens import readable_key, token_key
 
 logger = logging.getLogger("actorloom.intake")
 

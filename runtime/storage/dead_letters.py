@@ -23,7 +23,8 @@ from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.dead_parts import PARTS, DeadParts
 from runtime.wire import header_block
 from runtime.wire.buckets import bucket_of
-from runtime.wire.subjects import NO_KEY, Names, is_token, snake_case, valid_name
+from runtime.wire.subjects import Names, snake_case, valid_name
+from runtime.wire.tokens import NO_KEY, is_token
 
 logger = logging.getLogger("actorloom.storage")
 

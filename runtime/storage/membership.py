@@ -11,7 +11,8 @@ import msgspec
 from runtime.nats.jetstream.client import JetStream
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
-from runtime.wire.subjects import Names, token_of
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import token_of
 
 _MARKER_TTL: Final = 1
 """Seconds for which the server keeps the marker of a member that has left."""

@@ -13,7 +13,7 @@ import msgspec
 
 from runtime.errors import CodecError, NotDelivered
 from runtime.wire.codec import UNDECODABLE
-from runtime.wire.subjects import token_key, token_of
+from runtime.wire.tokens import token_key, token_of
 
 FORMAT: Final = 1
 """The version of the record's own format, which this module reads and writes.

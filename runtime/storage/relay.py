@@ -38,7 +38,8 @@ from runtime.storage.unreadable import UnreadableRecords
 from runtime.telemetry import ServiceTracer
 from runtime.telemetry.bursts import Bursts
 from runtime.wire import header_block
-from runtime.wire.subjects import Names, token_key
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import token_key
 
 logger = logging.getLogger("actorloom.storage")
 

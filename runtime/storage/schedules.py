@@ -20,7 +20,8 @@ from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ErrorCode
 from runtime.storage.record import TIMER, Outgoing
 from runtime.wire import header_block
 from runtime.wire.cloudevents import rfc3339
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 
 
 def firing_id(names: Names, timer_id: str | None, sequence: int) -> str:

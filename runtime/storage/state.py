@@ -11,7 +11,7 @@ import msgspec
 from runtime.faults import error_text
 from runtime.storage.record import Record, Unreadable, is_null, unreadable
 from runtime.wire.codec import UNDECODABLE, UNENCODABLE, encode
-from runtime.wire.subjects import token_key
+from runtime.wire.tokens import token_key
 from runtime.wire.value_faults import find_non_finite, find_unencodable
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]

@@ -36,7 +36,7 @@ from runtime.turns.served import Served
 from runtime.turns.staged import Staged, draft_of, outbox_of, portion
 from runtime.turns.work import Work
 from runtime.wire.ids import id_time
-from runtime.wire.subjects import NO_KEY
+from runtime.wire.tokens import NO_KEY
 
 _MAX_STAGED = 64
 """Turns that may be staged behind one commit; at this number the lane waits."""

@@ -10,7 +10,8 @@ from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
 from runtime.storage.record import Unreadable, decode_record
 from runtime.turns.keys import Keys
-from runtime.wire.subjects import Names, token_key
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import token_key
 
 _PAUSE = 0.01
 """Seconds between two looks at a key whose commit or read is under way."""

@@ -22,7 +22,8 @@ from runtime.turns.held import HeldKeys
 from runtime.turns.key import Key
 from runtime.turns.work import Work
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import Names, key_token, token_key
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token, token_key
 
 _STEPS = 16
 """Reads and touches of one key, each refused or out of date, after which its reader gets an error."""

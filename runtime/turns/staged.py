@@ -11,7 +11,7 @@ from runtime.storage.key import StoredKey
 from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outgoing
 from runtime.telemetry import inject
 from runtime.turns.work import Work
-from runtime.wire.subjects import NO_KEY
+from runtime.wire.tokens import NO_KEY
 
 _MAX_BYTES = 131_072
 """Bytes of replies and events that one commit adds at most, unless one turn has more: a record must fit one message."""

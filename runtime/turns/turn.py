@@ -25,7 +25,7 @@ from runtime.turns.served import Served
 from runtime.turns.work import Rerun, Work
 from runtime.turns.workers import Workers
 from runtime.wire.ids import id_time
-from runtime.wire.subjects import token_of
+from runtime.wire.tokens import token_of
 
 
 class Turns:

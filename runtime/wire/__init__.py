@@ -2,7 +2,8 @@
 
 Used from outside:
 
-- `subjects`: the subjects and streams of an actor, and the tokens of keys.
+- `subjects`: the subjects and streams of an actor.
+- `tokens`: keys and ids as tokens of subjects.
 - `buckets`: the bucket and the partition of a key.
 - `header_block`: the names of the headers, and the functions that read and write a block.
 - `envelope`: the header block of a request.

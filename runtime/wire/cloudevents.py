@@ -16,7 +16,7 @@ from runtime.errors import CodecError
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.ids import accept_id
-from runtime.wire.subjects import NO_KEY, token_key
+from runtime.wire.tokens import NO_KEY, token_key
 
 _CE_SAFE = "!#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 """Characters that the CloudEvents binding leaves as they are in a header value."""

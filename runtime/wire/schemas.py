@@ -14,7 +14,7 @@ from msgspec._json_schema import _build_name_map, _collect_component_types, _Sch
 from runtime.errors import DeclarationError
 from runtime.wire.codec import name_of, undefined_type
 from runtime.wire.regex import portable
-from runtime.wire.subjects import KEY_TIERS
+from runtime.wire.tokens import KEY_TIERS
 
 Schema = dict[str, Any]
 """A JSON Schema (2020-12)."""

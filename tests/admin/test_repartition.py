@@ -19,7 +19,8 @@ from runtime.storage.positions import Death, Positions
 from runtime.storage.record import Outgoing, decode_record
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 from tests.admin.killed_tool import kill
 from tests.admin.ledger import FAILING, Book, CancelTimer, GetAccount, SetTimer
 from tests.support.probe import Probe

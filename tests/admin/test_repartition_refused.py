@@ -19,7 +19,8 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.layout import Layouts
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 from tests.admin.ledger import Book
 from tests.support.probe import running
 from tests.support.process import ROOT, run_command

@@ -16,7 +16,8 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.storage.record import decode_record
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 from tests.chaos.actors import RECEIPT_EVERY, TICK_EVERY, Count, GetCount, GetReceipts, GetTotal, Receipt, Total
 from tests.chaos.load import Outcomes
 

@@ -35,7 +35,8 @@ from runtime.turns.attempt import Attempts
 from runtime.turns.copies import Copies
 from runtime.turns.nested import NestedRequests
 from runtime.wire.server_clock import ServerClock
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 
 _EXPECTED = re.compile(rb"Nats-Expected-Last-Subject-Sequence: \d+\r\n")
 _MESSAGE_ID = re.compile(rb"Nats-Msg-Id: [^\r]*\r\n")

@@ -7,7 +7,7 @@ import asyncio
 import random
 
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.chaos.bank import Deposit, Send
 from tests.chaos.depositors import Depositors
 from tests.chaos.history import Operation

@@ -12,7 +12,7 @@ from runtime.actor.message import new_key
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import System, running
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.support import notes, probe
 from tests.support.process import Completed, run_command, running_command
 

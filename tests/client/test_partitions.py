@@ -20,7 +20,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from runtime.wire.buckets import partition_of
 from runtime.wire.ids import key_for
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 
 class Put(Command[str], actor="cell", key="name"):

@@ -14,7 +14,7 @@ from runtime.client.bus import Bus
 from runtime.host import drain
 from runtime.host.process import Runner
 from runtime.nats.server import EmbeddedServer
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.host.test_host import connected, process, until
 from tests.support.handing import (
     GetMarks,

@@ -23,7 +23,7 @@ from runtime.storage.layout import WrongLayout
 from runtime.telemetry import Tracing
 from runtime.wire import header_block
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.parted import PARTITIONS, Callers, GetTotal, Joined, Parted, Raise, joined, shared
 from tests.support.process import Process, running_command, stop_process

@@ -20,7 +20,8 @@ from runtime.storage.dead_letters import DeadLetter, DeadLetters
 from runtime.storage.streams import events_config
 from runtime.telemetry import Tracing
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 from tests.host.test_host import process
 from tests.support.handed import ATTEMPTS, GetSeen, Ledgers, Posted
 from tests.support.handlers import RUN_COUNTS, gate

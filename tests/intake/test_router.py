@@ -21,7 +21,7 @@ from runtime.errors import CircuitOpen
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import semconv
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.support.handlers import gate
 from tests.support.notes import PARTITIONS, CopyNote, Desk, Notes, WriteNote
 from tests.support.probe import Probe, running

@@ -12,7 +12,7 @@ from runtime.storage.dead_letters import read_failure
 from runtime.telemetry import inject
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.support.probe import Probe, running
 
 SEEN: list[tuple[str, int, str, str]] = []

@@ -16,7 +16,7 @@ from runtime.storage.record import (
     encode_record,
     is_null,
 )
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(

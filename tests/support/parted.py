@@ -16,7 +16,7 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.support.handlers import RUN_COUNTS, gate
 
 PARTITIONS = 8

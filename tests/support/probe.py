@@ -32,7 +32,7 @@ from runtime.storage.relay import Relay
 from runtime.turns.key import Key
 from runtime.turns.served import Served
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 
 @asynccontextmanager

@@ -19,7 +19,8 @@ from runtime.storage.streams import StateLost
 from runtime.turns.served import Served
 from runtime.wire import header_block
 from runtime.wire.ids import derived_id, key_for, new_id
-from runtime.wire.subjects import key_token, published
+from runtime.wire.subjects import published
+from runtime.wire.tokens import key_token
 from tests.support.calling import Forward, Gateway
 from tests.support.clocks import uuid7
 from tests.support.commits import replace_commit, replace_publish

@@ -9,7 +9,8 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.streams import dead_config, events_config
 from runtime.wire.buckets import BUCKETS, WHOLE, Partition, bucket_of, partition_of
-from runtime.wire.subjects import NO_KEY, Names, key_token, published, valid_name
+from runtime.wire.subjects import Names, published, valid_name
+from runtime.wire.tokens import NO_KEY, key_token
 
 
 def random_keys(number: int) -> list[str]:

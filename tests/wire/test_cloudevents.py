@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers, received_id, rfc3339
 from runtime.wire.ids import accept_id
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 
 def test_the_headers_of_an_event() -> None:

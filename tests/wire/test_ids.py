@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.wire.ids import MAX_ID, accept_id, derived_id, id_time, is_derived, key_for, new_id
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 
 OF = ("orders/1", "payments.Pay", "2")
 """The sender, the type and the key of a derived id."""

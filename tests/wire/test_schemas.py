@@ -20,7 +20,7 @@ from runtime.errors import CodecError
 from runtime.nats.server import EmbeddedServer
 from runtime.wire.codec import MSGPACK, Codec
 from runtime.wire.schemas import schema, with_key
-from runtime.wire.subjects import MAX_TOKEN, key_token
+from runtime.wire.tokens import MAX_TOKEN, key_token
 from tests.support.probe import running
 
 

@@ -7,17 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.errors import CodecError, ConfigurationError
-from runtime.wire.subjects import (
-    KINDS,
-    MAX_TOKEN,
-    NO_KEY,
-    Names,
-    key_token,
-    snake_case,
-    token_key,
-    valid_name,
-    valid_namespace,
-)
+from runtime.wire.subjects import KINDS, Names, snake_case, valid_name, valid_namespace
+from runtime.wire.tokens import MAX_TOKEN, NO_KEY, key_token, token_key
 
 TOKEN = re.compile(r"[!-~]+")
 

@@ -18,7 +18,8 @@ from runtime.storage.status import ProcessStatus, read_statuses
 from runtime.storage.streams import TIMERS, OldStream, dead_config, events_config, refuse_old, turns_config
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
-from runtime.wire.subjects import Names, partition_in, readable_key
+from runtime.wire.subjects import Names, partition_in
+from runtime.wire.tokens import readable_key
 
 _LAG = 1000
 """Number of waiting messages from which on a consumer is reported as behind."""

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 from runtime.wire.buckets import partition_of
-from runtime.wire.subjects import key_token
+from runtime.wire.tokens import key_token
 from tests.chaos.bank_cell import BankCell, open_bank
 from tests.chaos.cell import Result, Setting, timed
 from tests.chaos.depositors import Crowd

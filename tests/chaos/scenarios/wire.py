@@ -13,7 +13,8 @@ from runtime.errors import CodecError
 from runtime.nats.jetstream.client import JetStream
 from runtime.wire import header_block
 from runtime.wire.cloudevents import received_id
-from runtime.wire.subjects import Names, key_token
+from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.frames import Frame, Fuzzer
 from tests.chaos.mirror import GetSeen, Kept, Put, Show, Stored
