@@ -87,4 +87,4 @@ def _announce(running: Runner) -> None:
     host, port = running.connection.server_address
     logger.info("ready: %s on nats://%s:%d (Ctrl-C to drain and stop)", names, host, port)
     if standby:
-        logger.info("on standby, because another process serves: %s", ", ".join(standby))
+        logger.info("on standby, because other processes own all keys: %s", ", ".join(standby))

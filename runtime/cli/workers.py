@@ -211,7 +211,7 @@ def _log_ready(workers: list[Ready]) -> None:
         if actor.keyed and all(worker.actors[place].standby for worker in workers)
     ]
     if standby:
-        logger.info("on standby, because another process serves: %s", ", ".join(standby))
+        logger.info("on standby, because other processes own all keys: %s", ", ".join(standby))
 
 
 def _text(worker: Worker, code: int) -> str:

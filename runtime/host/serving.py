@@ -153,7 +153,7 @@ class Serving:
         if served.keyed:
             count = await self.relay.recover()
             if count:
-                logger.info("%s: published the events that former owners left in %d records", served.label, count)
+                logger.info("%s: published the events that former owners left, records: %d", served.label, count)
         else:
             self._spawn(self._own_checkpoint(await served.streams.used()))
         if self.indexes is not None:

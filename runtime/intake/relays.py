@@ -213,9 +213,11 @@ class Relays:
         taken = time.time_ns() - relay.received_ns
         relay.stats.add_error(taken, body.message)
         relay.stats.durations.record_error(taken, body.code, body.kind)
-        # A partition has no owner for a moment when it moves. The caller tries again.
-        level = logging.INFO if lines else logging.WARNING
-        self._log(level, relay.subject, body.kind, body.message, "requests were refused")
+        if lines:
+            # A partition has no owner for a moment when it moves. The callers try again, so one line an actor is enough.
+            self._log(logging.INFO, self._served.name, body.kind, body.message, "requests found no owner")
+        else:
+            self._log(logging.WARNING, relay.subject, body.kind, body.message, "requests were refused")
         block, payload = error_reply(body, lines)
         self._respond(relay, payload, block)
 
@@ -232,6 +234,6 @@ class Relays:
             text = f"a reply could not be relayed: {error}"
             self._log(logging.WARNING, relay.subject, type(error).__name__, text, "replies were lost")
 
-    def _log(self, level: int, subject: str, kind: str, text: str, what: str) -> None:
+    def _log(self, level: int, about: str, kind: str, text: str, what: str) -> None:
         """Log a request that failed; see `Bursts.log`. A burst of them is one line."""
-        self._served.bursts.log(logger, level, subject, kind, text, what)
+        self._served.bursts.log(logger, level, about, kind, text, what)

@@ -114,14 +114,14 @@ class Indexes:
                 continue
             self.update(token, state)
             if count % _PROGRESS == 0:
-                logger.info("%s: indexing, %d keys so far", self.declared.actor, count)
+                logger.info("%s: indexing, %d keys so far", names.label, count)
         seconds = time.monotonic() - start
         if unreadable:
             logger.error(
-                "%s: %d of %d keys are not listed: their records cannot be read", self.declared.actor, unreadable, count
+                "%s: %d of %d keys are not listed: their records cannot be read", names.label, unreadable, count
             )
         if count:
-            logger.info("%s: indexed %d keys in %.2f s", self.declared.actor, count, seconds)
+            logger.info("%s: indexed in %.2f s, keys: %d", names.label, seconds, count)
 
 
 def _add(groups: dict[Any, Ordered[Position]], group: Any, position: Position) -> None:

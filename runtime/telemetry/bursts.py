@@ -49,7 +49,7 @@ class Bursts:
             level: The level.
             about: The actor or subject.
             kind: The kind of the lines, such as the class of an error. Lines of one kind are joined.
-            text: The text of this line.
+            text: The text of this line. If it begins with ``<about>: ``, as errors do that name their subject, it is not doubled.
             what: The things that are counted: "requests were refused".
         """
         now = self._loop.time()
@@ -58,7 +58,7 @@ class Bursts:
             found.count += 1
             found.last = now
             return
-        burst = _Burst(logger, level, about, text, what, 1, now, now)
+        burst = _Burst(logger, level, about, text.removeprefix(f"{about}: "), what, 1, now, now)
         if len(self._waiting) >= _MOST:
             _write(burst, kind)
             return

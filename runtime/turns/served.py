@@ -54,8 +54,7 @@ class Served(msgspec.Struct, frozen=True, eq=False):
     @property
     def label(self) -> str:
         """The actor's name for a log line, with the partition if this is one of several."""
-        partition = self.names.partition
-        return self.name if partition.total == 1 else f"{self.name}, partition {partition.number}"
+        return self.names.label
 
     @property
     def keyed(self) -> bool:

@@ -129,6 +129,11 @@ class Names:
             self.durable += f"@{part}"
             self.redrive_durable += f"@{part}"
 
+    @property
+    def label(self) -> str:
+        """The actor's name for a log line, with the partition if this is one of several."""
+        return self.actor if self.partition.total == 1 else f"{self.actor}, partition {self.partition.number}"
+
     def consumer_suffix(self, stream: str, durable: str) -> str | None:
         """Return what follows the name of this partition in that of a consumer: ``@on_paid``, or "" for the shared one.
 

@@ -35,8 +35,11 @@ async def test_like_lines_are_joined_and_others_are_not(caplog: pytest.LogCaptur
         ("ERROR", "orders: 1000 requests were refused (NotDelivered), the first: gone 0"),
         ("WARNING", "stock: full"),
     ]
+    joined.log(logger, logging.WARNING, "stock", "Overloaded", "stock: full", "requests were refused")
     joined.flush()
-    assert len(caplog.records) == 3
+    assert caplog.messages[3:] == ["stock: full"]
+    joined.flush()
+    assert len(caplog.records) == 4
 
 
 async def test_a_burst_is_logged_when_it_ends_and_a_long_one_from_time_to_time(
