@@ -91,6 +91,16 @@ class BankCell:
             return 0
         return msgspec.json.decode(stored.payload)["pid"] if stored is not None and stored.payload else 0
 
+    def marks(self) -> tuple[int, int]:
+        """Return what `require_clean` compares: numbers of unknown outcomes, and of accounts that lists had not yet learned."""
+        return self.history.unknown, self.history.lagging
+
+    def require_clean(self, result: Result, before: tuple[int, int], during: str) -> None:
+        """Require that each attempt since `before` has a known outcome, and that each list was complete at once."""
+        unknown, lagging = (now - then for now, then in zip(self.marks(), before, strict=True))
+        result.require(not unknown, f"{unknown} attempts had an unknown outcome during {during}")
+        result.require(not lagging, f"{lagging} accounts in lists were behind during {during}")
+
     async def finish(self, result: Result, bound: float, *, since: int = 0) -> BankVerdict:
         """Stop the customers, audit the bank, and add what was found to the result.
 

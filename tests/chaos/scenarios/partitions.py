@@ -71,11 +71,11 @@ async def partitions_churn(setting: Setting) -> Result:
 async def partitions_rolling(setting: Setting) -> Result:
     """Each of four members is replaced in turn, twice: no command fails, and no moved partition waits for long."""
     result = Result("partitions-rolling", setting.seed)
-    crowd = Crowd(hasty=0)  # who would give up after 0.3 s
+    crowd = Crowd(hasty=0, timeout=5.0)  # who do not give up while a partition moves
     async with open_bank(setting, result, "rolling", crowd=crowd, banks=[{}] * 4, partitions=PARTITIONS) as bank:
         for worker in list(bank.banks):
             await worker.ready()
-        unknown = bank.history.unknown
+        marks = bank.marks()
         for worker in list(bank.banks)[: setting.size(4, 2)] * setting.size(2, 1):
             lives = len(worker.exit_codes)
             worker.signal(signal.SIGTERM)
@@ -83,9 +83,7 @@ async def partitions_rolling(setting: Setting) -> Result:
                 await asyncio.sleep(0.02)
             await worker.ready()
             await observe(bank, 0.3)
-        result.require(
-            bank.history.unknown == unknown, f"{bank.history.unknown - unknown} attempts had an unknown outcome"
-        )
+        bank.require_clean(result, marks, "the replacement of all members")
         await bank.finish(result, _BOUND)
     result.load = LOAD
     result.faults = f"{setting.size(8, 2)} SIGTERM of members, one after another"
@@ -146,7 +144,7 @@ async def partitions_strangers(setting: Setting) -> Result:
     async with open_bank(setting, result, "strangers", crowd=crowd, banks=[{}] * 3, partitions=PARTITIONS) as bank:
         for worker in bank.banks:
             await worker.ready()
-        unknown = bank.history.unknown
+        marks = bank.marks()
         for options, text in strangers:
             stranger = bank.cell.start(BANK, keep=False, **options)
             bank.depositors.burst(0.05)
@@ -155,8 +153,7 @@ async def partitions_strangers(setting: Setting) -> Result:
             code, log = await stranger.wait(60), stranger.log.read_text()
             result.require(code == 1 and text in log, f"a stranger ({options}) has ended with {code}: {log[-500:]}")
             bank.cell.fleet.forget(stranger)
-        unknown = bank.history.unknown - unknown
-        result.require(not unknown, f"{unknown} attempts had an unknown outcome")
+        bank.require_clean(result, marks, "the starts of strangers")
         await bank.finish(result, _BOUND)
     result.load = LOAD
     result.faults = f"{len(strangers)} starts of members of an earlier version, or with another layout, each beside a SIGTERM of an owner"

@@ -56,14 +56,14 @@ async def _restart(bank: BankCell, result: Result) -> None:
     """Start a second parent, and drain the first one as soon as the second one is ready: no command may fail."""
     before = bank.banks[0]
     await before.ready()
-    unknown = bank.history.unknown
+    marks = bank.marks()
     await bank.start_workers(_WORKERS).ready()
     children = before.children()
     bank.banks.remove(before)
     code = await bank.cell.fleet.retire(before, timeout=60)
     result.require(code == 0, f"a parent that drained has ended with {code}")
     result.require(not any(map(_runs, children)), "a worker has outlived its parent, which drained")
-    _require_known(bank, result, unknown, "restart of all workers")
+    bank.require_clean(result, marks, "the restart of all workers")
 
 
 async def _kill_worker(bank: BankCell, parent: Worker, rng: random.Random) -> None:
@@ -82,7 +82,7 @@ async def _kill_worker(bank: BankCell, parent: Worker, rng: random.Random) -> No
 async def _kill_parent(bank: BankCell, parent: Worker, result: Result) -> None:
     """Kill one of two parents. Its workers must drain, so no command may fail."""
     await parent.ready()
-    children, lives, unknown = parent.children(), len(parent.exit_codes), bank.history.unknown
+    children, lives, marks = parent.children(), len(parent.exit_codes), bank.marks()
     drained = parent.log.read_text().count(_STOPPED)
     bank.depositors.burst(0.05)
     parent.kill()
@@ -93,12 +93,7 @@ async def _kill_parent(bank: BankCell, parent: Worker, result: Result) -> None:
     drained = parent.log.read_text().count(_STOPPED) - drained
     result.require(drained == _WORKERS, f"{drained} of {_WORKERS} workers of a dead parent have drained")
     await parent.ready()
-    _require_known(bank, result, unknown, "death of a parent")
-
-
-def _require_known(bank: BankCell, result: Result, before: int, during: str) -> None:
-    unknown = bank.history.unknown - before
-    result.require(not unknown, f"{unknown} attempts had an unknown outcome during the {during}")
+    bank.require_clean(result, marks, "the death of a parent")
 
 
 @asynccontextmanager
