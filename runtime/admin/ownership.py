@@ -1,15 +1,12 @@
 """Who owns which partition of an actor: read from its layout, its leases and its members, without asking a process."""
 
-import asyncio
-
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StoredMessage
-from runtime.nats.lease_value import Holder, Kind, fault, holder_of, kind_of
+from runtime.nats.lease_value import Holder, Kind, fault, holder_of, kind_of, lifetime
 from runtime.storage.layout import Layout, Layouts
-from runtime.storage.membership import Member, read_member
+from runtime.storage.membership import Member, read_entries, read_member
 from runtime.wire.subjects import Names
 
 
@@ -20,6 +17,8 @@ class PartitionLease(msgspec.Struct, frozen=True):
     subject: str
     stored_at: float
     """When it was stored, in Unix seconds."""
+    lifetime: float | None
+    """The seconds for which the server keeps it; None if it has no lifetime of at most an hour."""
     holder: Holder | None
     """None if the value cannot be read."""
     fault: str
@@ -64,32 +63,15 @@ async def read_ownership(jetstream: JetStream, names: Names) -> Ownership:
         ApiError, PermissionDenied, TimeoutError: The layout or the leases cannot be read.
     """
     layout, _ = await Layouts(jetstream, names).find()
-    stream, prefix = f"KV_{names.lease_bucket}", f"$KV.{names.lease_bucket}.{names.actor}."
-    try:
-        info = await jetstream.stream_info(stream, subjects=f"{prefix}>")
-    except ApiError as error:
-        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-            raise
-        return Ownership(layout, [], [])
-    keys = [subject.removeprefix(prefix) for subject in info.state.subjects]
-    numbers = sorted(int(key) for key in keys if key.isdecimal() and int(key) < layout.partitions)
-    leases, entries = await asyncio.gather(
-        asyncio.gather(*(_value(jetstream, stream, f"{prefix}{number}") for number in numbers)),
-        asyncio.gather(*(_value(jetstream, stream, f"{prefix}{key}") for key in keys if key.startswith("member."))),
-    )
-    members = (read_member(stored.payload) for stored in entries if stored is not None)
+    entries = await read_entries(jetstream, names, layout.partitions)
+    values = {key: stored for key, stored in entries.items() if kind_of(stored) is Kind.VALUE}
+    members = (read_member(stored.payload) for key, stored in values.items() if not key.isdecimal())
     return Ownership(
         layout,
-        [_lease(number, stored) for number, stored in zip(numbers, leases, strict=True) if stored is not None],
+        [_lease(number, values[str(number)]) for number in range(layout.partitions) if str(number) in values],
         sorted((member for member in members if member is not None), key=lambda member: member.holder),
     )
 
 
-async def _value(jetstream: JetStream, stream: str, subject: str) -> StoredMessage | None:
-    """Return the value of a key of the bucket; None if it was removed or has expired."""
-    stored = await jetstream.get_last(stream, subject)
-    return stored if kind_of(stored) is Kind.VALUE else None
-
-
 def _lease(number: int, stored: StoredMessage) -> PartitionLease:
-    return PartitionLease(number, stored.subject, stored.time, holder_of(stored), fault(stored))
+    return PartitionLease(number, stored.subject, stored.time, lifetime(stored), holder_of(stored), fault(stored))

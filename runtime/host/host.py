@@ -12,14 +12,12 @@ from typing import Any
 from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.errors import ActorError, ConfigurationError
-from runtime.host.announcement import announcement
 from runtime.host.hooks import Hooks
 from runtime.host.layout_checks import LayoutChecks
-from runtime.host.members import Members
-from runtime.host.owned_log import OwnedLog
 from runtime.host.owner import Owner, run_unless
 from runtime.host.restarts import Restarts
 from runtime.host.serving import Serving
+from runtime.host.sharing import Sharing
 from runtime.host.summary import summary, warn_of_unhandled_messages
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.list_endpoint import ListEndpoint
@@ -117,15 +115,15 @@ class Host:
         self._layout = LayoutChecks(self.served)
         split = options.partitions > 1 and bool(actor.indexes)
         lists = MergedLists(self.served, self._list_endpoint) if split else None
-        self._router = Router(self.served, self._endpoint) if options.partitions > 1 else None
+        router = Router(self.served, self._endpoint) if options.partitions > 1 else None
         starting = asyncio.Semaphore(_STARTS)
         self.owners = [
-            Owner(self.served, each, self._layout.check, starting, self._wait_idle, self._note, lists, self._router)
+            Owner(self.served, each, self._layout.check, starting, self._wait_idle, self._note, lists, router)
             for each in (Partition(options.partitions, number) for number in range(options.partitions))
         ]
         """The owners of all partitions."""
-        self._members = None if self._router is None else Members(self.served, self.owners, self._router.relays.lost)
-        self._owned_log = None if self._router is None else OwnedLog(self.name, self.owners, self._log_summary)
+        self._sharing = None if router is None else Sharing(self.served, self.owners, router, self._log_summary)
+        """The share of this process in a partitioned actor; None for an actor that is one whole."""
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
         self._drain = asyncio.Event()
@@ -162,10 +160,10 @@ class Host:
         """
         self.hooks.cancel_start()
         self._drain.set()
-        if self._owned_log is not None:
-            self._owned_log.close()
-        if self._members is None:
+        if self._sharing is None:
             self.owners[0].drain()
+        else:
+            self._sharing.log.close()
 
     async def _wait_idle(self, owner: Owner, standby: bool) -> None:
         """Wait until a drain may give up the keys of `owner`. After this, the caller must not await before it does.
@@ -195,7 +193,7 @@ class Host:
     @property
     def standby(self) -> bool:
         """Whether other processes serve the actor, or some of its partitions, and this one waits for a lease."""
-        if self._members is not None and not self._members.decided.is_set():
+        if self._sharing is not None and not self._sharing.decided:
             return False
         waiting = (owner.standby or owner.ready or not owner.wanted for owner in self.owners)
         return not self.ready.is_set() and all(waiting)
@@ -213,10 +211,8 @@ class Host:
     @property
     def failure(self) -> str:
         """The failure after which the host begins again; empty if there was none since it served last."""
-        found = [self._restarts.failure, *self._failures()]
-        if self._members is not None and not self._members.decided.is_set():
-            found.append(self._members.failure)
-        return next(filter(None, found), "")
+        shared = self._sharing.failure if self._sharing is not None else ""
+        return next(filter(None, (self._restarts.failure, *self._failures(), shared)), "")
 
     @property
     def problems(self) -> list[str]:
@@ -292,35 +288,17 @@ class Host:
 
     async def _run_owners(self) -> None:
         """Run all owners until they have drained, or the first one has failed for good."""
+        if self._sharing is None:
+            await self.owners[0].run()
+            return
         running = [asyncio.ensure_future(owner.run()) for owner in self.owners]
-        if self._members is not None and self._router is not None:
-            running.append(asyncio.ensure_future(self._take_part(self._members, self._router)))
+        running.append(asyncio.ensure_future(self._sharing.run(self._drain)))
         try:
             await asyncio.gather(*running)
         finally:
             for each in running:
                 each.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-
-    async def _take_part(self, members: Members, router: Router) -> None:
-        """Be a member of a partitioned actor until `drain`: own partitions, and pass requests to the other owners."""
-        discovery = announcement(self.served, router.statistics())
-        running, drain = asyncio.ensure_future(members.run()), asyncio.ensure_future(self._drain.wait())
-        try:
-            await router.start()
-            await discovery.start()
-            await asyncio.wait({running, drain}, return_when=asyncio.FIRST_COMPLETED)
-            if not drain.done():
-                await running  # It raises its error.
-            await members.leave()
-        finally:
-            members.end()
-            running.cancel()
-            drain.cancel()
-            for owner in self.owners:
-                owner.drain()
-            discovery.stop()
-            await asyncio.gather(router.stop(), running, return_exceptions=True)
 
     def _endpoint(self, number: int, subject: str, inside: bool) -> QueryEndpoint | CommandEndpoint | None:
         """Return the endpoint of a plain subject for a partition of this process; see `Router`."""
@@ -336,10 +314,11 @@ class Host:
         """Take note that an owner serves now, or no longer."""
         wanted = [owner for owner in self.owners if owner.wanted]
         ready = bool(wanted) and all(owner.ready for owner in wanted)
-        if self._owned_log is not None and not self.draining:
-            self._owned_log.note_change()
-        elif self._owned_log is None and ready and not self.ready.is_set():
-            self._log_summary()
+        if self._sharing is None:
+            if ready and not self.ready.is_set():
+                self._log_summary()
+        elif not self.draining:
+            self._sharing.log.note_change()
         if ready:
             self.ready.set()
         else:

@@ -21,11 +21,10 @@ from runtime.errors import ActorError, ConfigurationError
 from runtime.host.owner import Owner
 from runtime.host.placement import Decision, decide
 from runtime.host.standby import has_standby
-from runtime.host.view import MEMBER, View
+from runtime.host.view import View
 from runtime.nats.connection import Subscription
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.lease import bucket_config
-from runtime.storage.membership import Member, remove_member, write_member
+from runtime.storage.membership import Member, read_entries, remove_member, write_member
 from runtime.turns.served import Served
 
 logger = logging.getLogger("actorloom.host")
@@ -42,8 +41,6 @@ _FAILURES: Final = 2
 """Failures in a row after which other members are to serve a partition."""
 _UNABLE: Final = 60.0
 """Seconds after them in which this process owns the partition only if no other member can."""
-_READS: Final = 64
-"""Entries of the bucket that are read at the same time."""
 
 
 class _Failed(NamedTuple):
@@ -174,23 +171,12 @@ class Members:
         return tuple(number for number, failed in sorted(self._failed.items()) if failed.until > now)
 
     async def _read(self) -> None:
-        """Read the entries of all members and leases."""
-        served = self._served
-        self._view.noted.clear()
-        try:
-            info = await served.jetstream.stream_info(self._stream.name, subjects=f"{self._prefix}>")
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
-            return  # Somebody has deleted the bucket. The next owner of a partition creates it.
-        keys = [subject.removeprefix(self._prefix) for subject in info.state.subjects]
-        wanted = [key for key in keys if key.isdecimal() or key.startswith(f"{MEMBER}.")]
-        for start in range(0, len(wanted), _READS):
-            some = wanted[start : start + _READS]
-            reads = (served.jetstream.get_last(self._stream.name, self._prefix + key) for key in some)
-            for key, stored in zip(some, await asyncio.gather(*reads), strict=True):
-                if stored is not None and key not in self._view.noted:
-                    self._view.note(key, stored.headers, stored.payload)
+        """Read the entries of all members and leases. What was noted meanwhile is newer."""
+        served, view = self._served, self._view
+        view.noted.clear()
+        for key, stored in (await read_entries(served.jetstream, served.names, len(self._owners))).items():
+            if key not in view.noted:
+                view.note(key, stored.headers, stored.payload)
 
     async def _decide(self) -> None:
         """Have the owners take the partitions that this process is to own, and give back those that others wait for."""

@@ -154,7 +154,7 @@ class Refusals:
     def _classify_own(subject: str, prefix: str, actor: str) -> tuple[str, str, _Probe | None] | None:
         """Classify a subject of an actor of this process: ``orders.turn.…``, ``orders.event.…``."""
         tokens = subject[len(prefix) :].split(".")
-        kind = next(token for token in tokens if not _PART.fullmatch(token))
+        kind = next((token for token in tokens if not _PART.fullmatch(token)), "")
         if kind in ("query", "command"):
             return None
         probed = kind in ("turn", "dedup", "relay", "positions", "dead")

@@ -6,16 +6,13 @@ by the clock of this process, which goes on while the machine is suspended.
 
 import logging
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from runtime import clocks
 from runtime.nats.lease_value import is_removal, lifetime_in, value_holder
-from runtime.storage.membership import read_member
+from runtime.storage.membership import MEMBER, read_member
 
 logger = logging.getLogger("actorloom.host")
-
-MEMBER: Final = "member"
-"""The token before the name of a member in the keys of the bucket."""
 
 
 class _Entry(NamedTuple):

@@ -3,20 +3,27 @@
 The entries are in the bucket of leases. A process repeats its entry, which expires soon after the process has ended.
 """
 
+import asyncio
 import math
 from typing import Final
 
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.errors import ApiError, ErrorCode
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names
 from runtime.wire.tokens import token_of
 
+MEMBER: Final = "member"
+"""The token before the name of a member in the keys of the bucket."""
 _MARKER_TTL: Final = 1
 """Seconds for which the server keeps the marker of a member that has left."""
 _REMOVED: Final = ("KV-Operation", "DEL")
+_READS: Final = 64
+"""Entries of the bucket that are read at the same time."""
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,5 +60,39 @@ def read_member(payload: bytes) -> Member | None:
         return None
 
 
+async def read_entries(jetstream: JetStream, names: Names, partitions: int) -> dict[str, StoredMessage]:
+    """Return the newest messages of the members of an actor, and of the leases of its partitions.
+
+    Args:
+        jetstream: The client.
+        names: The names of the actor, as one whole.
+        partitions: The number of partitions.
+
+    Returns:
+        The messages by their key, without the name of the actor. Markers of removed entries are among them. Nothing, if there
+        is no bucket: the next owner of a partition creates it.
+
+    Raises:
+        ApiError, PermissionDenied, TimeoutError: The bucket cannot be read now.
+    """
+    stream, prefix = f"KV_{names.lease_bucket}", f"$KV.{names.lease_bucket}.{names.actor}."
+    try:
+        info = await jetstream.stream_info(stream, subjects=f"{prefix}>")
+    except ApiError as error:
+        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+            raise
+        return {}
+    numbers = set(map(str, range(partitions)))
+    keys = [subject.removeprefix(prefix) for subject in info.state.subjects]
+    keys = [key for key in keys if key in numbers or key.startswith(f"{MEMBER}.")]
+    found: dict[str, StoredMessage] = {}
+    for start in range(0, len(keys), _READS):
+        some = keys[start : start + _READS]
+        reads = (jetstream.get_last(stream, prefix + key) for key in some)
+        stored = await asyncio.gather(*reads)
+        found.update((key, each) for key, each in zip(some, stored, strict=True) if each is not None)
+    return found
+
+
 def _subject(names: Names, holder: str) -> str:
-    return f"$KV.{names.lease_bucket}.{names.actor}.member.{token_of(holder)}"
+    return f"$KV.{names.lease_bucket}.{names.actor}.{MEMBER}.{token_of(holder)}"

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 
 from runtime.admin.doctor import Finding, RunningService, examine
+from runtime.admin.doctor.owners import check_owners
 from runtime.admin.doctor.server import _leader
-from runtime.admin.ownership import read_ownership
+from runtime.admin.ownership import Ownership, PartitionLease, read_ownership
 from runtime.host.host import Deployment
 from runtime.host.process import Runner
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -343,6 +344,27 @@ async def test_a_partition_without_an_owner_fails(
         await jetstream.delete_stream(names.of(Partition(4, 2)).turns_stream)
         found = problems(await diagnose(nats_server.url, namespace, running=[PARTED], probe=False))
         assert any(f"stream {names.turns_stream}-p4-2 is missing" in text for _, _, text in found)
+
+
+@pytest.mark.parametrize(("partitions", "which"), [(1, "its lease for 40 s"), (2, "its lease of partition 1 for 40 s")])
+async def test_a_process_that_renews_no_lease_is_named(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, partitions: int, which: str
+) -> None:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        now, holder = connection.clock.now(), Holder("far-7-abcdef", 0.0, "far", 7)
+        leases = [
+            PartitionLease(number, "", stored_at, 60.0, holder, "")
+            for number, stored_at in enumerate([now - 20, now - 40][2 - partitions :])
+        ]
+
+        async def read(*_: object) -> Ownership:
+            return Ownership(Layout(partitions), leases, [])
+
+        monkeypatch.setattr("runtime.admin.doctor.owners.read_ownership", read)
+        checked = check_owners(JetStream(connection), Names("books", namespace), {partitions})
+        (found,) = [each async for each in checked if each.status == "warn"]
+    assert found.text == f"process 7 on far has not renewed {which}"
+    assert found.todo == "it is stopped or has died: another one takes over within 20 s, if one runs"
 
 
 async def test_the_command_line(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:

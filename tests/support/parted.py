@@ -74,8 +74,8 @@ class Joined:
 
     @property
     def members(self) -> Members:
-        assert self.host._members is not None
-        return self.host._members
+        assert self.host._sharing is not None
+        return self.host._sharing.members
 
     @property
     def owned(self) -> set[int]:

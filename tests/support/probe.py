@@ -287,9 +287,9 @@ class Probe(testing.System):
 
     def router(self, actor: str) -> Router:
         """Return what receives the requests of `actor`, which has several partitions."""
-        router = self._host(actor)._router
-        assert router is not None
-        return router
+        sharing = self._host(actor)._sharing
+        assert sharing is not None
+        return sharing.router
 
     # Parts, for the tests of that part
 

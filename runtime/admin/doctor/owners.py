@@ -57,22 +57,18 @@ async def _left_streams(jetstream: JetStream, names: Names, layout: Layout) -> A
     left = [stream for stream in left if partition_in(stream.removeprefix(f"{names.turns_stream}-")) is not None]
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        todo = (
-            f"run the repartition again: `actorloom repartition {names.actor} {{partitions}}`, or delete these streams"
-        )
         wanted = partition_in(left[0].removeprefix(f"{names.turns_stream}-"))
         assert wanted is not None
         yield warn(
             names.actor,
             f"a repartition that was broken off has left stream {left[0]}{more}; they are not used",
-            todo.format(partitions=wanted.total),
+            f"run the repartition again: `actorloom repartition {names.actor} {wanted.total}`, or delete these streams",
         )
 
 
 def _whole(jetstream: JetStream, names: Names, ownership: Ownership, running: bool) -> list[Finding]:
-    faults = _faults(jetstream, names, ownership)
-    if faults:
-        return faults
+    if found := [*_faults(jetstream, names, ownership), *_overdue(jetstream, names, ownership)]:
+        return found
     for lease in ownership.leases:
         if (holder := lease.holder) is not None:
             age = duration(jetstream.connection.clock.now() - holder.since)
@@ -81,17 +77,15 @@ def _whole(jetstream: JetStream, names: Names, ownership: Ownership, running: bo
 
 
 def _parts(jetstream: JetStream, names: Names, ownership: Ownership, running: bool) -> list[Finding]:
-    found = _faults(jetstream, names, ownership)
+    found = [*_faults(jetstream, names, ownership), *_overdue(jetstream, names, ownership)]
     if running and ownership.unowned:
         numbers = " ".join(map(str, ownership.unowned))
         text = f"it answers, but no process owns {len(ownership.unowned)} of its {ownership.layout.partitions} partitions: {numbers}"
         found.append(fail(names.actor, text, "see the logs of its processes, and `/readyz`"))
     for member in ownership.members:
         if member.unable:
-            text = (
-                f"process {member.pid} on {member.host} has failed to serve partition{'s' * (len(member.unable) > 1)} "
-            )
-            found.append(warn(names.actor, text + " ".join(map(str, member.unable)), "see its log: others try them"))
+            text = f"process {member.pid} on {member.host} has failed to serve {_numbered(member.unable)}"
+            found.append(warn(names.actor, text, "see its log: others try them"))
     if ownership.owners:
         found.append(ok(names.actor, f"its {ownership.layout.partitions} partitions are owned by {_owners(ownership)}"))
     return found
@@ -118,6 +112,31 @@ def _faults(jetstream: JetStream, names: Names, ownership: Ownership) -> list[Fi
             todo = "no actor wrote it: find out who may publish on that subject; an actor takes it over when it starts"
             found.append(fail(names.actor, f"the value of its lease ({lease.subject}), {age} old, {lease.fault}", todo))
     return found
+
+
+def _overdue(jetstream: JetStream, names: Names, ownership: Ownership) -> list[Finding]:
+    """Return a warning for each process that renews its leases no more. It does so four times in their lifetime."""
+    now, found = jetstream.connection.clock.now(), list[Finding]()
+    for partitions in ownership.owners.values():
+        leases = [each for each in ownership.leases if each.partition in partitions]
+        late = [each for each in leases if each.lifetime is not None and now - each.stored_at > each.lifetime / 2]
+        if not late or (holder := late[0].holder) is None:
+            continue
+        which = (
+            "lease" if ownership.layout.partitions == 1 else f"lease of {_numbered([each.partition for each in late])}"
+        )
+        age = duration(now - min(each.stored_at for each in late))
+        left = duration(max(each.stored_at + (each.lifetime or 0.0) for each in late) - now)
+        text = f"process {holder.pid} on {holder.host} has not renewed its {which} for {age}"
+        found.append(
+            warn(names.actor, text, f"it is stopped or has died: another one takes over within {left}, if one runs")
+        )
+    return found
+
+
+def _numbered(partitions: Collection[int]) -> str:
+    """Return the numbers of partitions as text: ``partitions 1 2``."""
+    return f"partition{'s' * (len(partitions) > 1)} {' '.join(map(str, partitions))}"
 
 
 def duration(seconds: float) -> str:
