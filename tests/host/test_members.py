@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -26,7 +25,7 @@ from runtime.wire.buckets import partition_of
 from runtime.wire.tokens import key_token
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.parted import PARTITIONS, Callers, GetTotal, Joined, Parted, Raise, joined, shared
-from tests.support.process import Process, running_command, stop_process
+from tests.support.process import running_command, stop_process
 from tests.support.waiting import until
 
 SOON = 8.0
@@ -76,35 +75,34 @@ async def test_members_share_the_partitions_and_no_command_fails_while_they_join
         assert caplog.messages.count("parted: owns partitions 0, 1, 2, 3, 4, 5, 6, 7 of 8") == 2
 
 
-async def test_only_the_partitions_of_a_stopped_or_killed_process_stall(
+async def test_only_the_partitions_of_stopped_and_killed_processes_stall(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     ttl = 2
     async with AsyncExitStack() as stack:
-        theirs: Process = await stack.enter_async_context(command(nats_server, namespace, ttl))
+        async with asyncio.TaskGroup() as tasks:
+            starting = [
+                tasks.create_task(stack.enter_async_context(command(nats_server, namespace, ttl))) for _ in range(2)
+            ]
+        stopped, killed = (each.result() for each in starting)
         mine = await stack.enter_async_context(joined(nats_server, namespace, ttl=ttl))
-        await until(lambda: len(mine.owned) == PARTITIONS // 2)
+        await until(lambda: len(mine.owned) >= PARTITIONS // 3)
         callers = await stack.enter_async_context(calling(nats_server, namespace))
         callers.patience = ttl / 4
         await callers.round()
-        for end in (stop_process, kill):
-            going = sorted(mine.owned)
-            await end(theirs.pid)
-            start = clocks.elapsed()
-            while not shared(mine):
-                for number in going:
-                    async with asyncio.timeout(ttl):  # They do not wait for the leases of the other process.
-                        await callers.send(number)
-            assert clocks.elapsed() - start < 2.5 * ttl, "the lease, and a moment"
-            await callers.round()
-            if end is stop_process:
-                theirs.signal(signal.SIGCONT)
-                await until(lambda: len(mine.owned) == PARTITIONS // 2, SOON)
-                await callers.round()
-
-
-async def kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+        going = sorted(mine.owned)
+        await stop_process(stopped.pid)
+        killed.signal(signal.SIGKILL)
+        start = clocks.elapsed()
+        while not shared(mine):
+            for number in going:
+                async with asyncio.timeout(ttl):  # They do not wait for the leases of the other processes.
+                    await callers.send(number)
+        assert clocks.elapsed() - start < 2.5 * ttl, "the lease, and a moment"
+        await callers.round()
+        stopped.signal(signal.SIGCONT)
+        await until(lambda: len(mine.owned) == PARTITIONS // 2, SOON)
+        await callers.round()
 
 
 async def test_a_leaving_member_with_slow_handlers_hands_its_partitions_over(

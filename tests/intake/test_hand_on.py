@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runtime import ActorError, DeadlineExceeded, NotDelivered, PublishError
+from runtime import ActorError, DeadlineExceeded, NotDelivered, PublishError, clocks
 from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -29,6 +29,8 @@ from tests.support.process import ROOT, Process, running_command
 from tests.support.waiting import until
 
 PARTITIONS = Ledgers.options.partitions
+PAUSE = 0.01
+"""Seconds between two looks at what has happened, which leave the machine to the processes."""
 
 
 class Scene:
@@ -64,13 +66,14 @@ class Scene:
         while True:
             with contextlib.suppress(NotDelivered, DeadlineExceeded):  # Its owner ends just now.
                 return (await self.bus.query(GetSeen(target))).posts
+            await asyncio.sleep(PAUSE)
 
     async def until_seen(self, target: str, *posts: tuple[str, int], timeout: float = 20.0) -> None:
         seen: tuple[tuple[str, int], ...] = ()
         try:
             async with asyncio.timeout(timeout):
-                while seen != posts:
-                    seen = await self.seen(target)
+                while (seen := await self.seen(target)) != posts:
+                    await asyncio.sleep(PAUSE)
         except TimeoutError:
             raise AssertionError(f"{seen} in place of {posts}") from None
 
@@ -91,7 +94,7 @@ class Scene:
 
         async with asyncio.timeout(20):
             while await holders() != {str(each.pid) for each in alive}:
-                pass
+                await asyncio.sleep(PAUSE)
 
     @asynccontextmanager
     async def command(self, ttl: float = 1.0, **env: str) -> AsyncIterator[Process]:
@@ -99,6 +102,14 @@ class Scene:
         arguments = ("run", "tests.support.handed:Ledgers", "--nats", self.url, "--namespace", self.namespace)
         async with running_command(*arguments, "--lease-ttl", f"{ttl:g}", cwd=ROOT, env=env) as child:
             yield child
+
+    async def two_commands(self, stack: AsyncExitStack) -> list[Process]:
+        """Run the actor in two processes, which start together and end with `stack`. Return them when they share the partitions."""
+        async with asyncio.TaskGroup() as tasks:
+            started = [tasks.create_task(stack.enter_async_context(self.command())) for _ in range(2)]
+        alive = [each.result() for each in started]
+        await self.settled(alive)
+        return alive
 
 
 @asynccontextmanager
@@ -144,7 +155,7 @@ async def test_events_of_a_key_act_on_keys_of_other_partitions_in_order(
             count = sum(map(len, expected[target].values()))
             async with asyncio.timeout(20):
                 while len(await here.seen(target)) < count:
-                    pass
+                    await asyncio.sleep(PAUSE)
             for source in sources:
                 seen = [number for each, number in await here.seen(target) if each == source]
                 assert seen == expected[target][source], (source, target)
@@ -201,8 +212,9 @@ async def test_an_event_that_fills_a_message_is_read_by_its_receiver(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
     async with pair(nats_server, namespace) as here:
-        source, room = here.key(0, "source"), await here.most()
-        targets = [here.key(number, "target") for number in range(PARTITIONS)]
+        near, far = map(owned, here.runners)
+        source, room = here.key(near[0], "source"), await here.most()
+        targets = [here.key(number, "target") for number in (near[0], near[1], far[0])]
         for target in targets:
             await here.post(source, target, 1, body="x" * room)
         for target in targets:
@@ -212,17 +224,22 @@ async def test_an_event_that_fills_a_message_is_read_by_its_receiver(
 async def test_an_event_that_runs_for_longer_than_a_lease_runs_once(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
-    async with pair(nats_server, namespace, ttl=1.0) as here:
+    ttl = 1.0
+    async with pair(nats_server, namespace, ttl=ttl) as here:
         source = here.key(0, "source")
         targets = [here.key(number, "target") for number in range(PARTITIONS)]
         for target in targets:
-            await here.post(source, target, 1, "slow", "2.5")
+            await here.post(source, target, 1, "wait", namespace)
             await here.post(source, target, 2)
+        await until(lambda: RUN_COUNTS[f"post {source} 1"] == PARTITIONS)
+        start = clocks.elapsed()
         other = here.key(1, "source")
         for target in targets:
             await here.post(other, target + "-other", 3)
         for target in targets:
-            await here.until_seen(target + "-other", (other, 3), timeout=2)
+            await here.until_seen(target + "-other", (other, 3))
+        await until(lambda: clocks.elapsed() - start > 1.5 * ttl)
+        gate(namespace).set()
         for target in targets:
             await here.until_seen(target, (source, 1), (source, 2))
         assert RUN_COUNTS[f"post {source} 1"] == PARTITIONS
@@ -247,25 +264,26 @@ async def test_events_are_handled_once_and_in_order_while_processes_are_killed(
                 await here.post(source, target, number, "slow", "0.01")
                 await asyncio.sleep(0.003)  # A load that the processes can carry.
 
-        alive = [await stack.enter_async_context(here.command()) for _ in range(2)]
+        alive = await here.two_commands(stack)
         posting = asyncio.ensure_future(post())
-        for _ in range(2):
+        for replaced in (True, False):
             await here.settled(alive)
             victim = alive.pop(order.randrange(2))
             before = len(await here.seen(order.choice(targets)))
             victim.signal(signal.SIGKILL)
             await victim.wait()
-            alive.append(await stack.enter_async_context(here.command()))
+            if replaced:
+                alive.append(await stack.enter_async_context(here.command()))
             async with asyncio.timeout(20):
                 while len(await here.seen(order.choice(targets))) <= before:
-                    pass
+                    await asyncio.sleep(PAUSE)
         ended.set()
         await posting
         for target in targets:
             count = sum(map(len, expected[target].values()))
             async with asyncio.timeout(30):
                 while len(seen := await here.seen(target)) < count:
-                    pass
+                    await asyncio.sleep(PAUSE)
             for source in sources:
                 assert [number for each, number in seen if each == source] == expected[target][source]
         assert not await here.dead_letters()
@@ -340,8 +358,7 @@ async def test_an_event_that_ends_its_processes_becomes_a_dead_letter_and_no_oth
     async with scene(nats_server, namespace) as here, AsyncExitStack() as stack:
         source = here.key(0, "source")
         targets = [here.key(number, "target") for number in range(PARTITIONS)]
-        alive = [await stack.enter_async_context(here.command()) for _ in range(2)]
-        await here.settled(alive)
+        alive = await here.two_commands(stack)
         for target in targets:
             await here.post(source, target, 1)
             await here.post(source, target, 2, "exit" if target == targets[5] else "")

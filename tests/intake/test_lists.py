@@ -368,8 +368,8 @@ async def test_a_missing_partition_is_an_error_and_no_shorter_list(nats_server: 
     url, names = nats_server.url, {f"k{number}" for number in range(40)}
     async with (
         client(url, namespace) as bus,
-        member(url, namespace, ttl=3) as first,
-        member(url, namespace, ttl=3) as second,
+        member(url, namespace) as first,
+        member(url, namespace, ttl=1) as second,
     ):
         await spread(first, second)
         await asyncio.gather(*(bus.command(Put(name, Item(name))) for name in names))

@@ -158,6 +158,7 @@ class Callers:
             except RequestError as error:
                 self.failures.append(error)
                 return
+            await asyncio.sleep(0.002)  # A load that leaves some time to the members.
 
     async def send(self, number: int) -> None:
         """Send one command to the key of a partition, under one id until its outcome is known."""
