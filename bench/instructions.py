@@ -21,9 +21,15 @@ _ENDPOINTS = (10, 10_000)
 _EVENTS = (500, 3_500)
 """Numbers of events that two processes of one contender handle. The difference of their counts excludes start-up."""
 
+_SPANS = 6_400
+"""Runs of each part of a traced query."""
+_UNSHOWN = 2
+"""The first parts are there for the difference to others."""
 _STARTS = 5
 """Starts of an actor that are counted, each with its end."""
 
+_LEASE = 60.0
+"""Seconds of the lease: valgrind must not cost the actor its keys."""
 _PATIENT = 'ping_interval: "20m"\nwrite_deadline: "2m"\n'
 """Server settings for a process that is silent while it starts: valgrind makes it fifty times slower."""
 
@@ -47,7 +53,7 @@ async def run(suite: Suite) -> None:
         return
     url = await suite.server(_PATIENT)
     count = InstructionCounts(suite, url, valgrind, control)
-    suite.progress.update(count.task, total=14)
+    suite.progress.update(count.task, total=20)
     raw = await go.caller(suite, url, "raw.quote")
     await count.requests("queries", "raw nats-py", raw, "raw:pricing", subject="raw.quote")
     for name, share in _SHARES:
@@ -66,9 +72,17 @@ async def run(suite: Suite) -> None:
         space = f"own{share or 0:g}"
         own = await suite.side("actorloom:caller", trace=share, url=url, namespace=space)
         await count.requests(
-            "turns", f"actorloom{name}", own, "actorloom:actor", share, namespace=space, name="accounts"
+            "turns",
+            f"actorloom{name}",
+            own,
+            "actorloom:actor",
+            share,
+            namespace=space,
+            name="accounts",
+            lease_ttl=_LEASE,
         )
     await count.starts()
+    await count.parts()
     await count.reactions()
     for number in _ENDPOINTS:
         caller = await suite.side("wide:caller", url=url, namespace=f"wide{number}", count=number)
@@ -105,11 +119,11 @@ class InstructionCounts:
         given = {"in_flight": 32, "keys": 32} if setting == "turns" else {"in_flight": 64}
         method = "deposits" if setting == "turns" else "quotes"
         await load.call(method, seconds=1.0, **given)
-        await self._switch("on", actor)
+        await self._switch("--instr=on", actor)
         found = await load.call(method, seconds=5.0, timeout=120, **given)
         if share is not None:
             await actor.call("flush")
-        await self._switch("off", actor)
+        await self._switch("--instr=off", actor)
         await actor.stop(60.0)
         await load.stop()
         self._add(setting, contender, _read_total(output) / found["count"])
@@ -117,11 +131,26 @@ class InstructionCounts:
     async def starts(self) -> None:
         """Count the instructions of an actor's start and end, without those of the interpreter and the imports."""
         side, output = await self._start("actorloom:starter", None, namespace="starts")
-        await self._switch("on", side)
+        await self._switch("--instr=on", side)
         await side.call("start", timeout=300, count=_STARTS)
-        await self._switch("off", side)
+        await self._switch("--instr=off", side)
         await side.stop(60.0)
         self._add("starts", "actorloom", _read_total(output) / _STARTS)
+
+    async def parts(self) -> None:
+        """Count the parts of a traced query that an untraced one does not have, each by itself, without the loop around it."""
+        side, output = await self._start("actorloom.parts:parts", None)
+        included = await side.call("names")
+        totals: dict[str, int] = {}
+        for number, part in enumerate(included, 1):
+            await self._switch("--instr=on", side)
+            await side.call("run", timeout=300, part=part, count=_SPANS)
+            await self._switch("--instr=off", side)
+            await self._switch("--dump", side)
+            totals[part] = _read_total(output.with_name(f"{output.name}.{number}"))
+        for part in list(included)[_UNSHOWN:]:
+            self._add("parts of a traced query", part, (totals[part] - totals[included[part]]) / _SPANS)
+        await side.stop(60.0)
 
     async def reactions(self) -> None:
         """Count the instructions per stored event, each of which is acknowledged."""
@@ -136,9 +165,9 @@ class InstructionCounts:
             await publisher.call("store", count=events)
             for name, (target, spec, given) in contenders.items():
                 reactor, output = await self._start(target, None, **spec)
-                await self._switch("on", reactor)
+                await self._switch("--instr=on", reactor)
                 await reactor.call("consume", timeout=120, count=events, **given)
-                await self._switch("off", reactor)
+                await self._switch("--instr=off", reactor)
                 await reactor.stop(60.0)
                 totals[name].append(_read_total(output))
         await publisher.stop()
@@ -156,10 +185,10 @@ class InstructionCounts:
         self.suite.add_figures("instructions", setting, contender, thousands=instructions / 1000)
         self.suite.progress.advance(self.task)
 
-    async def _switch(self, state: str, actor: Child) -> None:
+    async def _switch(self, option: str, actor: Child) -> None:
         process = await asyncio.create_subprocess_exec(
             self.control,
-            f"--instr={state}",
+            option,
             str(actor.pid),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

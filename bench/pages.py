@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bench import cluster, hand_on, moves, scale
-from bench.goals import verdicts
+from bench.goals import OURS, TRACED, verdicts
 from bench.limits import limits
 from bench.process import ROOT
 from bench.results import Report
@@ -160,6 +160,18 @@ def _instructions(report: Report) -> str:
     return _table(("Work (`instructions`)", "Thousands"), rows)
 
 
+def _parts(report: Report) -> str:
+    """Return the parts of a traced query, and the rest of the difference to an untraced one."""
+    setting = "parts of a traced query"
+    found = [each for each in report.measures if (each.question, each.setting) == ("instructions", setting)]
+    counts = {each.contender: each.median("thousands") or 0.0 for each in found}
+    rows = [(name, f"{count:.1f}") for name, count in counts.items()]
+    whole = [report.figure("instructions", "queries", name, "thousands") for name in (TRACED, OURS)]
+    if rows and whole[0] is not None and whole[1] is not None:
+        rows.append(("a traced query, less an untraced one", f"{whole[0].median - whole[1].median:.1f}"))
+    return _table(("Part (`instructions`)", "Thousands"), rows)
+
+
 def _limits(report: Report) -> str:
     """Return the arithmetic of `bench.limits` for the costs of a turn in this report."""
     costs = (
@@ -179,6 +191,7 @@ TABLES: dict[str, Callable[[Report], str]] = {
     "goals": _goals,
     "ladder": _ladder,
     "instructions": _instructions,
+    "parts of a traced query": _parts,
     "limits": _limits,
 }
 """The tables by the name in their marker."""

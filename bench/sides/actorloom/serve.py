@@ -52,10 +52,10 @@ class ActorSide(SpanExport):
 
 
 @asynccontextmanager
-async def actor(url: str, namespace: str, name: str) -> AsyncIterator[ActorSide]:
+async def actor(url: str, namespace: str, name: str, lease_ttl: float = 4.0) -> AsyncIterator[ActorSide]:
     """Serve ``pricing`` or ``accounts``. The environment configures tracing."""
     kind: type[Actor[Any]] = {"pricing": Pricing, "accounts": Accounts}[name]
-    async with running(kind, url=url, namespace=namespace, tracing=Tracing.from_env()) as system:
+    async with running(kind, url=url, namespace=namespace, tracing=Tracing.from_env(), lease_ttl=lease_ttl) as system:
         yield ActorSide(system)
 
 
