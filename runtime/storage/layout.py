@@ -229,7 +229,7 @@ def counted(partitions: int) -> str:
 
 def unfinished(layout: Layout) -> str:
     """Return which repartition has begun and has not switched."""
-    return f"a repartition from {counted(layout.partitions)} to {counted(layout.to)} was not finished"
+    return f"a repartition from {counted(layout.partitions)} to {counted(layout.to)} has not ended"
 
 
 def finish(actor: str, layout: Layout) -> str:

@@ -74,6 +74,8 @@ async def hold(
         ActorError, TimeoutError: The server does not answer, or refuses it.
     """
     await asyncio.gather(*(_wait_until_free(jetstream, names, number, report) for number in range(stored)))
+    if await _read(jetstream, names, 0) is None:
+        report(f"no lease is stored, so an owner may live that has just lost its own: waiting {ttl:g} s for it")
     holder = f"{_TOOL}{new_id()}"
     leases = [
         Lease(
@@ -90,9 +92,7 @@ async def hold(
     try:
         try:
             async with asyncio.timeout(2 * ttl + _GRACE):
-                # Of two tools, one gets the first lease, and so all of them. Each would otherwise wait for some of the other.
-                await leases[0].acquire()
-                await asyncio.gather(*(lease.acquire() for lease in leases[1:]))
+                await _acquire(jetstream, names, leases)
         except TimeoutError:
             for number, lease in enumerate(leases):
                 if not lease.held():
@@ -101,6 +101,22 @@ async def hold(
         yield Leases(leases)
     finally:
         await asyncio.gather(*(lease.release() for lease in leases), return_exceptions=True)
+
+
+async def _acquire(jetstream: JetStream, names: Names, leases: list[Lease]) -> None:
+    """Acquire all leases. Raises `Refused` if another tool has the first one: each would wait for some leases of the other."""
+    acquiring = asyncio.gather(*(lease.acquire() for lease in leases))
+    try:
+        while not acquiring.done() and not leases[0].held():
+            await asyncio.wait({acquiring}, timeout=_LOOK)
+            stored = await _read(jetstream, names, 0)
+            other = None if stored is None or kind_of(stored) is not Kind.VALUE else holder_of(stored)
+            if stored and other and other.holder.startswith(_TOOL) and other.holder != leases[0].holder:
+                raise Refused(_lives(names, 0, stored))
+        await acquiring
+    finally:
+        acquiring.cancel()
+        await asyncio.gather(acquiring, return_exceptions=True)
 
 
 async def _was_used(jetstream: JetStream, names: Names, stored: int, number: int) -> bool:

@@ -171,18 +171,25 @@ class _Run:
         await self.layouts.store(Layout(after, before=before, above=above), sequence)
 
     async def _finish(self) -> None:
-        """Move the timers, and delete the old streams."""
+        """Move the timers, and delete the old streams. An error says what is left to do."""
         layout, _ = await self.layouts.read()
+        try:
+            await self._clear(layout)
+        except (ActorError, TimeoutError) as error:
+            actor, reason = self._names.actor, str(error) or type(error).__name__
+            raise ActorError(
+                f"{actor}: {reason}. Its keys are stored in the new layout already: run `actorloom repartition {actor} "
+                f"{layout.partitions}` again to finish, or start it with partitions = {layout.partitions}"
+            ) from error
+
+    async def _clear(self, layout: Layout) -> None:
         leftovers = Leftovers(self._jetstream, self._names, layout.before, self._leases.held)
         self._report("moving timers")
         for number in range(layout.partitions):
             await leftovers.move(Partition(layout.partitions, number))
         self._report("deleting the old streams")
         if not await leftovers.clear():
-            raise ActorError(
-                f"{self._names.actor}: it has {layout.partitions} partitions now, but a timer of before could not be moved: see "
-                "the log"
-            )
+            raise ActorError("a timer could not be moved: the log names it")
 
     async def _undo(self) -> bool:
         """Open the old streams, and delete the new ones. Return False if the layout has switched: that is not undone."""
