@@ -1,6 +1,7 @@
 """The test kit: records of handlers, and running systems."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,8 @@ from tests.support.counting import (
 )
 from tests.support.handing import Mark, Marking
 from tests.support.handlers import RUN_COUNTS
+from tests.support.notes import PARTITIONS, AskSize, GetNote, Note, Notes, OpenNote, WriteNote
+from tests.support.probe import Probe
 
 
 async def test_the_effects_of_a_handler_are_recorded() -> None:
@@ -109,6 +112,24 @@ async def test_a_system_runs_drains_and_returns_traces(nats_server: EmbeddedServ
         assert ("counter", "counter/add", "SERVER") in calls
         with pytest.raises(TimeoutError):
             await system.until(lambda: False, timeout=0.02)
+
+
+async def test_systems_share_the_partitions_of_an_actor(nats_server: EmbeddedServer, namespace: str) -> None:
+    writer = worker(Notes)
+    assert (await writer.write_note(WriteNote("a", "text")), writer.state) == (4, Note("text"))
+    arguments: dict[str, Any] = {"url": nats_server.url, "namespace": namespace}
+    async with running(Notes, **arguments) as one, running(Notes, **arguments, loopback=True) as two:
+        probes = [Probe.of(each.runner) for each in (one, two)]
+        await one.until(lambda: all(len(each.owned("notes")) == PARTITIONS // 2 for each in probes))
+        for number in range(3 * PARTITIONS):
+            # With the loopback, the router of the same process passes requests for the other one on.
+            for bus, other in ((one.bus, two.bus), (two.bus, one.bus)):
+                text = "x" * number
+                assert await bus.command(WriteNote(f"k{number}", text)) == number
+                assert await other.query(GetNote(f"k{number}")) == text
+        key = await two.bus.command(OpenNote("opened"))
+        assert await one.bus.query(GetNote(key)) == "opened"
+        assert await two.bus.query(AskSize("four")) == 4
 
 
 async def test_an_error_in_the_block_is_raised_unchanged(nats_server: EmbeddedServer, namespace: str) -> None:

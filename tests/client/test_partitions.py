@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import nats
@@ -10,17 +11,22 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from runtime import Command, NotDelivered, Query, connect, new_key
+from runtime import Command, NotDelivered, Options, Query, connect, new_key
+from runtime.admin.repartition import repartition
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.bus import Bus
 from runtime.client.raw import RawClient
 from runtime.errors import CircuitOpen
 from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry import Tracing
 from runtime.wire.buckets import partition_of
 from runtime.wire.ids import key_for
+from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
+from tests.support.parted import KEYS, GetTotal, Parted, Raise
+from tests.support.probe import running
 
 
 class Put(Command[str], actor="cell", key="name"):
@@ -200,3 +206,31 @@ async def test_a_client_that_may_use_the_plain_subjects_only_is_served(tmp_path:
             assert [await bus.command(Put(KEY)) for _ in range(4)] == ["put"] * 4
             assert bus._sender.retries.value == 1, "the refused subject is tried once"
         await client.close()
+
+
+LAYOUTS = (4, 2, 1)
+"""The numbers of partitions, one after another."""
+
+
+async def test_a_bus_outlives_repartitions(nats_server: EmbeddedServer, namespace: str, bus: Bus) -> None:
+    names, jetstream, before = Names("parted", namespace), JetStream(bus.connection), 0
+    for number in LAYOUTS:
+        if before:
+            assert await repartition(jetstream, names, number)
+        options = {"parted": Options(partitions=number)}
+        async with AsyncExitStack() as stack:
+            members = [
+                await stack.enter_async_context(
+                    running(Parted, url=nats_server.url, namespace=namespace, options=options)
+                )
+                for _ in range(2 if number > 1 else 1)
+            ]
+            share = max(number // 2, 1)
+            await members[0].until(lambda of=members, share=share: all(len(m.owned("parted")) == share for m in of))
+            for layout in (number, before or number):  # The commands of the last one were handled in it.
+                raised = await asyncio.gather(*(bus.command(Raise(key), id=f"{key}-{layout}") for key in KEYS.values()))
+                assert set(raised) == {LAYOUTS.index(layout) + 1}
+            for _ in range(3):
+                totals = await asyncio.gather(*(bus.query(GetTotal(key)) for key in KEYS.values()))
+                assert set(totals) == {LAYOUTS.index(number) + 1}
+        before = number
