@@ -34,11 +34,12 @@ class LayoutChecks:
 
     async def begin(self) -> None:
         """Check the layout. Store it, and create the streams of all partitions, if a partitioned actor has never run."""
-        if self._partitions > 1:
-            if not await self._layouts.begun(self._partitions):
-                await self._store_first()
-            await self._layouts.create_streams(self._partitions)
+        divided = self._partitions > 1
+        if divided and not await self._layouts.begun(self._partitions):
+            await self._store_first()
         await self._layouts.require(self._partitions)
+        if divided:
+            await self._layouts.create_streams(self._partitions)
 
     async def explain(self, conflict: StreamConflict) -> None:
         """Raise `WrongLayout` if a conflict of the actor's streams comes from another layout, or from a deleted one."""

@@ -28,6 +28,17 @@ async def test_an_actor_that_began_as_one_whole_and_stored_nothing_names_the_way
         await until(member.host.ready.is_set)
 
 
+async def test_a_process_with_another_number_creates_nothing(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        jetstream, names = JetStream(connection), Names("parted", namespace)
+        await Layouts(jetstream, names).begin(PARTITIONS)
+        for partitions in (4, 1):
+            with pytest.raises(WrongLayout, match=f"stored in 8 partitions,.*configured for {partitions}"):
+                async with joined(nats_server, namespace, partitions=partitions) as member:
+                    await member.work
+        assert await jetstream.stream_names(f"{names.own}.>") == [names.layout_stream]
+
+
 async def test_a_deleted_layout_is_no_actor_of_one_partition(nats_server: EmbeddedServer, namespace: str) -> None:
     async with joined(nats_server, namespace) as member:
         await until(member.host.ready.is_set)
