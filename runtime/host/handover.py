@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -103,11 +104,11 @@ class Reports:
 
 def hold(
     served: Served, lease: Lease | None, turns: Turns, indexes: Indexes | None
-) -> Coroutine[Any, Any, None] | None:
+) -> Callable[[], Coroutine[Any, Any, None]] | None:
     """Hold the keys that a former owner still finishes, before the endpoints receive anything.
 
     Returns:
-        The work that lets the messages of these keys run, one key after another; None if there are none.
+        Starts the work that lets the messages of these keys run, one key after another; None if there are none.
     """
     if lease is None or lease.left is None:
         return None
@@ -115,7 +116,7 @@ def hold(
     if indexes is not None:
         indexes.refresh = held.refresh
     logger.info("%s: %s still finishes %d keys", served.label, lease.left.holder, len(lease.left.tokens))
-    return _end_all_holds(served, lease, turns, indexes)
+    return partial(_end_all_holds, served, lease, turns, indexes)
 
 
 async def _end_all_holds(served: Served, lease: Lease, turns: Turns, indexes: Indexes | None) -> None:

@@ -170,7 +170,7 @@ class Serving:
             self._subscriptions.append(await self.lists.start())
         await self.consumers.start()
         if following is not None:
-            self._spawn(following)
+            self._spawn(following())
         if served.names.partition.total == 1:
             self._discovery = announcement(served, ((each.handler, each.stats) for each in self.endpoints))
             await self._discovery.start()

@@ -131,6 +131,7 @@ async def _settled(
 ) -> dict[str, list[tuple[str, Movement]]]:
     """Return the movements by account once all have arrived in all places, or none has arrived for `patience` seconds."""
     last, changed = -1, time.monotonic()
+    commanded = {one.account for one in history.commands}
     while True:
         movements = await _movements(reader, since)
         open_ends = 0
@@ -138,7 +139,8 @@ async def _settled(
         sent = {movement.command for found in movements.values() for _, movement in found if movement.to}
         arrived = {movement.origin for found in movements.values() for _, movement in found}
         open_ends += len(sent - arrived)
-        for account, found in movements.items():
+        for account in movements.keys() | commanded:
+            found = movements.get(account, [])
             stored = await reader.state("bank", StoredAccount, account)
             entries = await reader.state("books", Entries, account)
             base = history.base.get(account, Slip(0, 0)).version

@@ -26,6 +26,7 @@ SHORT = (
     "wire",
     "bank-pauses",
     "bank-refused",
+    "partitions",
 )
 
 

@@ -1,6 +1,8 @@
 """Hand-over: a standby serves all keys at once, though handlers of some keys still run in the process that drains."""
 
 import asyncio
+import gc
+import itertools
 import random
 import signal
 from collections.abc import AsyncIterator
@@ -13,6 +15,7 @@ from runtime import CallCycle, Command, NotDelivered, Rejected, RequestError
 from runtime.client.bus import Bus
 from runtime.host import drain
 from runtime.host.process import Runner
+from runtime.intake.consumers import Consumers
 from runtime.nats.server import EmbeddedServer
 from runtime.wire.tokens import key_token
 from tests.host.test_host import connected, process, until
@@ -106,6 +109,29 @@ async def test_other_keys_are_served_at_once_while_a_handler_still_runs(
         await asyncio.wait_for(ended, 10)
         await until_seen(bus, "slow", marks)
         assert RUN_COUNTS[started] == 1, "the successor runs no message that the former owner has handled"
+
+
+async def test_a_new_owner_whose_start_fails_begins_again(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start that fails leaves nothing behind; pytest reports a coroutine that nobody has awaited."""
+    name = f"start {namespace}"
+    started, failures = f"mark slow {name}", itertools.count()
+    start = Consumers.start
+
+    async def fail_once(self: Consumers) -> None:
+        if RUN_COUNTS[started] and next(failures) == 0:
+            raise TimeoutError("the server does not answer")
+        await start(self)
+
+    monkeypatch.setattr(Consumers, "start", fail_once)
+    async with draining(nats_server, namespace, Mark("slow", name, name), started=started) as (bus, sent, _, ended):
+        assert await bus.command(Mark("other", "after"), timeout=SOON) == 2
+        gate(name).set()
+        assert await asyncio.gather(*sent) == [2]
+        await asyncio.wait_for(ended, 10)
+    assert next(failures) > 1
+    gc.collect()
 
 
 async def test_a_key_continues_in_order_at_the_new_owner(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -22,6 +22,8 @@ PARTITIONS = 8
 _PAIRS = 10
 _CROWD = Crowd(holders=3, waiters=2, hasty=0, readers=3)
 _FAULTS = ("kill", "stop", "cut", "terminate", "both")
+_CLUSTER_BOUND = 30.0
+"""Those on a cluster."""
 _BOUND = 15.0
 """Seconds that an operation may wait. After a cut, TCP repeats what was lost after ever longer pauses."""
 
@@ -42,7 +44,7 @@ async def hand_ons(setting: Setting) -> Result:
             await asyncio.sleep(rng.uniform(0.0, 0.1))
             await _cause(bank, worker, fault, rng, spaces)
             await observe(bank, rng.uniform(0.5, 2.0))
-        await bank.finish(result, _BOUND)
+        await bank.finish(result, _bound(setting))
     result.faults = f"{len(faults)} faults of senders and receivers: " + ", ".join(
         f"{faults.count(one)} {one}" for one in sorted(set(faults))
     )
@@ -115,3 +117,8 @@ async def _cause(bank: BankCell, worker: Worker, fault: str, rng: random.Random,
                 await asyncio.sleep(rng.uniform(1.5, 2.5))
         case _:
             worker.signal(signal.SIGTERM)
+
+
+def _bound(setting: Setting) -> float:
+    """Return the seconds that an operation may wait. A cluster elects leaders of streams after the kill of a node."""
+    return _BOUND if setting.nodes == 1 else _CLUSTER_BOUND

@@ -22,6 +22,8 @@ _STRANGERS: list[tuple[dict[str, Any], str]] = [
     ({"partitions": 1}, "actorloom repartition bank 1"),
 ]
 """Options of members that must be refused, each with a part of the error."""
+_CLUSTER_BOUND = 30.0
+"""Those on a cluster."""
 _BOUND = 12.0
 """Seconds that an operation may wait: two leases in a row, and the start of processes."""
 
@@ -37,7 +39,7 @@ async def partitions(setting: Setting) -> Result:
             await asyncio.sleep(rng.uniform(0.01, 0.05))
             await _cause(bank, await bank.owner(rng.randrange(PARTITIONS)), fault, rng)
             await observe(bank, rng.uniform(0.3, 2.0))
-        await bank.finish(result, _BOUND)
+        await bank.finish(result, _bound(setting))
     result.load = LOAD
     result.faults = f"{len(faults)} faults: " + ", ".join(f"{faults.count(one)} {one}" for one in sorted(set(faults)))
     return result
@@ -62,7 +64,7 @@ async def partitions_churn(setting: Setting) -> Result:
                 killed += 1
                 await bank.cell.fleet.retire(rng.choice(members), signal.SIGKILL)
             await observe(bank, rng.uniform(0.0, 0.5))
-        await bank.finish(result, _BOUND)
+        await bank.finish(result, _bound(setting))
     result.load = LOAD
     result.faults = f"{joined} members joined, {left} left, {killed} were killed"
     return result
@@ -84,7 +86,7 @@ async def partitions_rolling(setting: Setting) -> Result:
             await worker.ready()
             await observe(bank, 0.3)
         bank.require_clean(result, marks, "the replacement of all members")
-        await bank.finish(result, _BOUND)
+        await bank.finish(result, _bound(setting))
     result.load = LOAD
     result.faults = f"{setting.size(8, 2)} SIGTERM of members, one after another"
     return result
@@ -101,7 +103,7 @@ async def partitions_views(setting: Setting) -> Result:
             worker = await bank.owner(rng.randrange(PARTITIONS))
             await _cause(bank, worker, rng.choice(("kill", "terminate", "stop")), rng)
             await observe(bank, rng.uniform(0.5, 1.5))
-        await bank.finish(result, _BOUND)
+        await bank.finish(result, _bound(setting))
     result.load = LOAD
     result.faults = f"two members that know no other one; {setting.size(8, 2)} kills, SIGTERM and SIGSTOP of owners"
     return result
@@ -154,7 +156,7 @@ async def partitions_strangers(setting: Setting) -> Result:
             result.require(code == 1 and text in log, f"a stranger ({options}) has ended with {code}: {log[-500:]}")
             bank.cell.fleet.forget(stranger)
         bank.require_clean(result, marks, "the starts of strangers")
-        await bank.finish(result, _BOUND)
+        await bank.finish(result, _bound(setting))
     result.load = LOAD
     result.faults = f"{len(strangers)} starts of members of an earlier version, or with another layout, each beside a SIGTERM of an owner"
     return result
@@ -174,3 +176,8 @@ async def _cause(bank: BankCell, worker: Worker, fault: str, rng: random.Random)
             worker.signal(signal.SIGTERM)
         case _:
             await bank.servers.restart(rng.choice(bank.servers.nodes))
+
+
+def _bound(setting: Setting) -> float:
+    """Return the seconds that an operation may wait. A cluster elects leaders of streams after the kill of a node."""
+    return _BOUND if setting.nodes == 1 else _CLUSTER_BOUND

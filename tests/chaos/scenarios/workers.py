@@ -28,7 +28,7 @@ async def workers(setting: Setting) -> Result:
     """`run --workers 2` is replaced by another one beside it, one of two parents is killed, and then workers are killed."""
     result = Result("workers", setting.seed)
     rng = setting.rng("workers")
-    restarts, deaths, parents = setting.size(4, 1), setting.size(4, 1), setting.size(4, 1)
+    restarts, deaths, parents = setting.size(3, 1), setting.size(2, 1), setting.size(2, 1)
     # Nobody gives up while a partition moves, so each unknown outcome is a fault. It must not surface later, so deaths come last.
     crowd = Crowd(hasty=0, timeout=5.0)
     async with open_bank(setting, result, "workers", crowd=crowd, workers=_WORKERS, partitions=PARTITIONS) as bank:
