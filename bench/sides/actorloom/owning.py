@@ -23,4 +23,4 @@ class OwningSide(ActorSide):
 
     async def owned(self) -> list[int]:
         """Return the partitions that this process serves."""
-        return [owner.partition.number for owner in self._owners if owner.ready.is_set()]
+        return [owner.partition.number for owner in self._owners if owner.ready]
