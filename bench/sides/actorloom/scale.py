@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import repeat
 from typing import Any
 
 from msgspec.structs import replace
@@ -108,7 +109,8 @@ class ScaledCaller(Caller):
         return await self._watch
 
     async def _deposit_in_all(self, names: list[str], before: list[int], patience: float) -> dict[str, Any]:
-        found = await asyncio.gather(*(self._deposit_in(name, patience) for name in names))
+        delays = [_BETWEEN * number / len(names) for number in range(len(names))]
+        found = await asyncio.gather(*map(self._deposit_in, names, delays, repeat(patience)))
         after = await self._deposits_of(names)
         missing = [old + sent - new for old, new, (_, sent, _) in zip(before, after, found, strict=True)]
         return {
@@ -119,9 +121,10 @@ class ScaledCaller(Caller):
             "twice": sum(max(-each, 0) for each in missing),
         }
 
-    async def _deposit_in(self, account: str, patience: float) -> tuple[float, int, int]:
+    async def _deposit_in(self, account: str, delay: float, patience: float) -> tuple[float, int, int]:
         """Make deposits in one account until there are enough. Return the longest wait, their number, and the failures."""
         longest, sent, failed = 0.0, 0, 0
+        await asyncio.sleep(delay)
         while not self._enough.is_set():
             message, message_id, begun = MakeDeposit(account, 5), new_id(), time.perf_counter()
             while True:
