@@ -53,7 +53,7 @@ def run(*arguments: Any) -> None:
 
 
 async def kill(
-    url: str, namespace: str, actor: str, partitions: int, what: str, number: int, lease_ttl: float = 2.0
+    url: str, namespace: str, actor: str, partitions: int, what: str, number: int, lease_ttl: float = 4.0
 ) -> bool:
     """Run the tool until it kills itself. Return False if it came to its end before.
 
