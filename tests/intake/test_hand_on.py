@@ -122,7 +122,7 @@ async def scene(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Sc
 
 def owned(runner: Any) -> list[int]:
     """Return the partitions that a runner owns."""
-    return [each.partition.number for each in runner.hosts[0].owners if each.ready.is_set()]
+    return [each.partition.number for each in runner.hosts[0].owners if each.ready]
 
 
 @asynccontextmanager

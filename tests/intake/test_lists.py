@@ -139,7 +139,7 @@ class Member:
     @property
     def served(self) -> list[int]:
         """The partitions that it serves."""
-        return [owner.partition.number for owner in self.host.owners if owner.ready.is_set()]
+        return [owner.partition.number for owner in self.host.owners if owner.ready]
 
 
 @asynccontextmanager

@@ -215,7 +215,7 @@ async def test_the_requests_in_flight_to_one_partition_are_bounded(nats_server: 
         assert [json.loads((await each).data) for each in held] == stuck[:3]
         assert len(relays) == 0
         # A request without a usable key goes to any owner, if this process has no partition.
-        [gone] = [each for each in other.owners("notes") if each.ready.is_set()]
+        [gone] = [each for each in other.owners("notes") if each.ready]
         gone.drain()
         await other.until(lambda: gone.serving is None)
         for _ in range(3):
