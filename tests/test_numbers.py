@@ -130,6 +130,7 @@ UNCHECKED = {
     ("PublishError.__init__", "err_code"): "an error that nobody reads as a number",
     ("RemoteError.__init__", "code"): "see test_an_error_with_any_attribute_is_answered",
     ("running", "lease_ttl"): "a field of Deployment: see tests/test_bounds.py",
+    ("running", "replicas"): "a field of Deployment: see tests/test_bounds.py",
 }
 
 
