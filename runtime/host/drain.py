@@ -8,13 +8,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
 
 from runtime.errors import ActorError, PublishError
 from runtime.host.handover import Reports
 from runtime.host.standby import has_standby
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.queries import QueryEndpoint
-from runtime.intake.router import Router
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
 from runtime.storage.fence import Fence
@@ -22,6 +22,9 @@ from runtime.storage.relay import Relay
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
+
+if TYPE_CHECKING:
+    from runtime.intake.router import Router
 
 logger = logging.getLogger("actorloom.host")
 
@@ -75,7 +78,7 @@ class Drain:
         fence: Fence,
         follow: Callable[[bool], None],
         wait_idle: Callable[[bool], Awaitable[None]],
-        router: Router | None,
+        router: "Router | None",
     ) -> None:
         self._served = served
         self._lease = lease

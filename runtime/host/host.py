@@ -7,7 +7,7 @@ or has no state, a single one. It ends when all of them have drained, or the fir
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
@@ -17,13 +17,9 @@ from runtime.host.layout_checks import LayoutChecks
 from runtime.host.owner import Owner, run_unless
 from runtime.host.restarts import Restarts
 from runtime.host.serving import Serving
-from runtime.host.sharing import Sharing
 from runtime.host.summary import summary, warn_of_unhandled_messages
 from runtime.intake.commands import CommandEndpoint
-from runtime.intake.list_endpoint import ListEndpoint
-from runtime.intake.lists import MergedLists
 from runtime.intake.queries import QueryEndpoint
-from runtime.intake.router import Router
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import StreamConflict, is_passing
@@ -34,6 +30,10 @@ from runtime.telemetry.bursts import Bursts
 from runtime.turns.served import Served
 from runtime.wire.buckets import Partition
 from runtime.wire.subjects import Names
+
+if TYPE_CHECKING:
+    from runtime.host.sharing import Sharing
+    from runtime.intake.list_endpoint import ListEndpoint
 
 logger = logging.getLogger("actorloom.host")
 
@@ -113,22 +113,27 @@ class Host:
         self.refusals: Callable[[str], list[str]] = lambda actor: []
         """Returns what the server refuses to an actor of this process."""
         self._layout = LayoutChecks(self.served)
-        split = options.partitions > 1 and bool(actor.indexes)
-        lists = MergedLists(self.served, self._list_endpoint) if split else None
-        router = Router(self.served, self._endpoint) if options.partitions > 1 else None
+        self.owners: list[Owner] = []
+        """The owners of all partitions."""
+        self._sharing = self._make_sharing() if options.partitions > 1 else None
+        """The share of this process in a partitioned actor; None for an actor that is one whole."""
+        lists, router = (None, None) if self._sharing is None else (self._sharing.lists, self._sharing.router)
         starting = asyncio.Semaphore(_STARTS)
-        self.owners = [
+        self.owners += [
             Owner(self.served, each, self._layout.check, starting, self._wait_idle, self._note, lists, router)
             for each in (Partition(options.partitions, number) for number in range(options.partitions))
         ]
-        """The owners of all partitions."""
-        self._sharing = None if router is None else Sharing(self.served, self.owners, router, self._log_summary)
-        """The share of this process in a partitioned actor; None for an actor that is one whole."""
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
         self._drain = asyncio.Event()
         self._restarts = Restarts(actor.name)
         """The failures before the first ownership."""
+
+    def _make_sharing(self) -> "Sharing":
+        """Return the share of this process. An actor that is one whole starts without its modules."""
+        from runtime.host.sharing import Sharing
+
+        return Sharing(self.served, self.owners, self._endpoint, self._list_endpoint, self._log_summary)
 
     async def run(self) -> None:
         """Serve until `drain`.
@@ -305,7 +310,7 @@ class Host:
         serving = self.owners[number].serving
         return None if serving is None else serving.endpoint(subject, inside)
 
-    def _list_endpoint(self, number: int) -> ListEndpoint | None:
+    def _list_endpoint(self, number: int) -> "ListEndpoint | None":
         """Return the lists of a partition that this process owns; None if it does not."""
         serving = self.owners[number].serving
         return None if serving is None else serving.lists

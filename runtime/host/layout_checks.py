@@ -10,7 +10,6 @@ from runtime.host.serving import make_lease
 from runtime.nats.jetstream.errors import StreamConflict
 from runtime.nats.lease import Lease
 from runtime.storage.layout import Layouts
-from runtime.storage.leftovers import Leftovers
 from runtime.turns.served import Served
 from runtime.wire.buckets import Partition
 
@@ -53,6 +52,8 @@ class LayoutChecks:
         served, layout = self._served, await self._layouts.require(partition.total)
         if not layout.before:
             return
+        from runtime.storage.leftovers import Leftovers  # Few starts need it.
+
         leftovers = Leftovers(served.jetstream, served.names, layout.before, lease.held)
         moved = await leftovers.move(partition)
         logger.info("%s: %d timers are moved from the %d partitions of before", served.name, moved, layout.before)

@@ -66,7 +66,7 @@ class Members:
         self._owners = owners
         self._prefix = f"$KV.{served.names.lease_bucket}.{served.name}."
         self._stream = bucket_config(served.names.lease_bucket, served.replicas)
-        self._view = View(served.name, served.holder, len(owners), math.ceil(served.lease_ttl))
+        self._view = View(served.name, served.holder, served.options.partitions, math.ceil(served.lease_ttl))
         self._view.on_lost = on_lost
         self._announced: Member | None = None
         """The last announcement of this process; None before the first one, and after it has left."""

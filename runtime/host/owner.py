@@ -17,7 +17,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -28,13 +28,15 @@ from runtime.host.ending import end_ownership
 from runtime.host.restarts import LeaseLost, Restarts
 from runtime.host.serving import Serving, make_lease
 from runtime.host.standby import acquire_in_standby
-from runtime.intake.router import Router
 from runtime.nats.lease import Lease
 from runtime.storage.layout import WrongLayout
 from runtime.storage.streams import StateLost, Streams
 from runtime.telemetry.bursts import Bursts
 from runtime.turns.served import Served
 from runtime.wire.buckets import Partition
+
+if TYPE_CHECKING:
+    from runtime.intake.router import Router
 
 logger = logging.getLogger("actorloom.host")
 
@@ -72,7 +74,7 @@ class Owner:
         wait_idle: Callable[["Owner", bool], Awaitable[None]],
         on_change: Callable[[], None],
         lists: Lists | None = None,
-        router: Router | None = None,
+        router: "Router | None" = None,
     ) -> None:
         names = served.names.of(partition)
         self.served = msgspec.structs.replace(

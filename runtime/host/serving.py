@@ -34,7 +34,7 @@ owner finds unfinished work in JetStream.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.actor.call import Lists
 from runtime.client.bus import Bus
@@ -46,10 +46,7 @@ from runtime.host.handover import hold
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
-from runtime.intake.handed_on import HandedOnEvents
-from runtime.intake.list_endpoint import ListEndpoint, latest_states
 from runtime.intake.queries import QueryEndpoint
-from runtime.intake.router import Router
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
 from runtime.nats.micro import MicroService
@@ -62,11 +59,17 @@ from runtime.storage.state import States
 from runtime.storage.streams import StreamChanged
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.turns.copies import Copies, Successor
+from runtime.turns.latest import latest_states
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.turns.workers import Workers
 from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import QUEUE
+
+if TYPE_CHECKING:
+    from runtime.intake.handed_on import HandedOnEvents
+    from runtime.intake.list_endpoint import ListEndpoint
+    from runtime.intake.router import Router
 
 logger = logging.getLogger("actorloom.host")
 
@@ -91,7 +94,7 @@ class Serving:
         lease: Lease | None,
         wait_idle: Callable[[bool], Awaitable[None]],
         lists: Lists | None = None,
-        router: Router | None = None,
+        router: "Router | None" = None,
     ) -> None:
         self.served = served
         self._lease = lease
@@ -116,8 +119,6 @@ class Serving:
         self.turns = Turns(served, self.journal, self.relay, bus, lists, owns)
         self.lists: ListEndpoint | None = None
         """The lists of a partition, for those over all partitions."""
-        if self.indexes is not None and served.names.partition.total > 1:
-            self.lists = ListEndpoint(served, self.turns, self.indexes)
         self.relay.foreign.learn = Copies(self.turns.keys, self.indexes).learn
         self.workers = Workers(served.options.concurrency, served.crashed, served.overruns())
         """They run the queries; commands and events run in the turns."""
@@ -130,9 +131,10 @@ class Serving:
         if router is not None:
             router.share_statistics(self.endpoints)
         self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
-        whole = served.names.partition.total == 1
-        self.handed_on = None if whole else HandedOnEvents(served, self.turns, self.consumers.ownership)
+        self.handed_on: HandedOnEvents | None = None
         """Receives the events of other partitions; None if the keys are one whole."""
+        if served.names.partition.total > 1:
+            self._make_exchange()
         self._drain = Drain(
             served, lease, self.endpoints, self.turns, self.workers, self.relay,
             stop=self._stop, save=self._save, fence=self.fence, follow=self._follow_successor,
@@ -145,6 +147,15 @@ class Serving:
         self._checks = Checks(served, self.turns, self.consumers, self.relay, self.fence)
         self._checking: list[asyncio.Task[None]] = []
         """The tasks of the checks. They end before the keys are given up."""
+
+    def _make_exchange(self) -> None:
+        """Have the parts through which partitions help each other. An actor that is one whole starts without these modules."""
+        from runtime.intake.handed_on import HandedOnEvents
+        from runtime.intake.list_endpoint import ListEndpoint
+
+        self.handed_on = HandedOnEvents(self.served, self.turns, self.consumers.ownership)
+        if self.indexes is not None:
+            self.lists = ListEndpoint(self.served, self.turns, self.indexes)
 
     async def start(self) -> None:
         """Start all parts, in the order above. Raises the first error; the caller then calls `close`."""

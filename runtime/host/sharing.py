@@ -7,7 +7,9 @@ from runtime.host.announcement import announcement
 from runtime.host.members import Members
 from runtime.host.owned_log import OwnedLog
 from runtime.host.owner import Owner
-from runtime.intake.router import Router
+from runtime.intake.list_endpoint import ListEndpoint
+from runtime.intake.lists import MergedLists
+from runtime.intake.router import Local, Router
 from runtime.turns.served import Served
 
 
@@ -16,17 +18,28 @@ class Sharing:
 
     Args:
         served: The actor, as one whole.
-        owners: The owners of all its partitions in this process.
-        router: Receives its requests.
+        owners: The owners of all its partitions in this process. They may be added later, before `run`.
+        local: Finds the endpoints of the owners in this process.
+        local_lists: Returns the lists of a partition that this process owns; None for another one.
         first: Called before the first log line about owned partitions.
     """
 
-    def __init__(self, served: Served, owners: Sequence[Owner], router: Router, first: Callable[[], object]) -> None:
-        self.members = Members(served, owners, router.relays.lost)
+    def __init__(
+        self,
+        served: Served,
+        owners: Sequence[Owner],
+        local: Local,
+        local_lists: Callable[[int], ListEndpoint | None],
+        first: Callable[[], object],
+    ) -> None:
+        self.router = Router(served, local)
+        """Receives the requests of the actor."""
+        self.lists = MergedLists(served, local_lists) if served.actor.indexes else None
+        """The lists over all partitions; None if the actor declares no index."""
+        self.members = Members(served, owners, self.router.relays.lost)
         self.log = OwnedLog(served.name, owners, first)
         self._served = served
         self._owners = owners
-        self.router = router
 
     @property
     def decided(self) -> bool:

@@ -17,7 +17,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -27,7 +27,6 @@ from runtime.intake.assignment import Assignment
 from runtime.intake.blame import used_attempts
 from runtime.intake.durables import Durables
 from runtime.intake.finished import unfinished
-from runtime.intake.hand_on import HandOn
 from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
 from runtime.intake.redrive import Redrives
@@ -44,6 +43,9 @@ from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
+
+if TYPE_CHECKING:
+    from runtime.intake.hand_on import HandOn
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -90,12 +92,17 @@ class Consumers:
         self._since_warnings: list[str] = []
         self._durables = Durables(served, on_stored)
         self.positions = self._durables.positions
-        whole = served.names.partition.total == 1
-        self._hand_on = None if whole else HandOn(served, turns, self._durables.charge)
+        self._hand_on = self._make_hand_on() if served.names.partition.total > 1 else None
         self.sources = Sources(served, self._react)
         """The streams of the actors whose events this one reacts to."""
         self.reactions: list[Reactions] = []
         """The receivers of the consumers, in the order of `pullers`."""
+
+    def _make_hand_on(self) -> "HandOn":
+        """Return what hands events on. An actor that is one whole starts without its modules."""
+        from runtime.intake.hand_on import HandOn
+
+        return HandOn(self._served, self._turns, self._durables.charge)
 
     @property
     def warnings(self) -> list[str]:

@@ -20,14 +20,13 @@ from runtime.nats.connection import Subscription
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.index import Indexes
 from runtime.storage.listing import MAX_PAGE, Position, Selection, StoredPosition
-from runtime.storage.record import Unreadable
 from runtime.telemetry import finish, semconv
+from runtime.turns.latest import latest_states
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.codec import UNDECODABLE, encode, explain
 from runtime.wire.envelope import read
 from runtime.wire.replies import error_body, error_reply
-from runtime.wire.tokens import token_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -215,38 +214,6 @@ class ListEndpoint:
             self._served.connection.respond(reply, payload, block)
         except PublishError as unsent:
             logger.warning("%s: a reply could not be sent: %s", self._subject, unsent)
-
-
-async def latest_states(turns: Turns, tokens: list[str]) -> list[Any]:
-    """Return the committed state of each key token, for a page of a list; None for an unreadable record.
-
-    Raises:
-        NotDelivered: The stream does not answer, or a key is in another partition.
-        CodecError: A token is not that of a key.
-    """
-
-    keys = turns.keys
-
-    async def load(token: str) -> Any:
-        entry = keys.use(token_key(token))
-        entry.queries += 1
-        try:
-            return await keys.latest(entry)
-        except Unreadable:
-            return None  # the journal has logged it
-        finally:
-            entry.queries -= 1
-            keys.release(entry)
-
-    states: dict[str, Any] = {}
-    for token in tokens:
-        entry = keys.get(token)
-        if entry is not None and entry.loaded and keys.held is None:
-            states[token] = keys.use(entry.key).state  # A task for each key would cost ten times as much.
-    missing = [token for token in tokens if token not in states]
-    if missing:
-        states.update(zip(missing, await asyncio.gather(*map(load, missing)), strict=True))
-    return [states[token] for token in tokens]
 
 
 def _fitting(parts: list[bytes], room: int, least: int = 1) -> list[bytes]:

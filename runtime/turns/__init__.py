@@ -4,6 +4,7 @@ Used from outside:
 
 - `turn`: `Turns`, which admits messages and runs them.
 - `work`: the base class of a message on its way through a turn.
+- `latest`: the states of several keys, for a list.
 - `copies`: lets the copies in memory follow the records of other writers.
 - `workers`: the mailbox and its worker tasks.
 - `admission`: the limits of waiting messages, and the errors beyond them.
