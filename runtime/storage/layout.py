@@ -84,9 +84,7 @@ class Layouts:
             WrongLayout: Somebody has deleted the layout, or a newer version of this package has stored it.
             ApiError, PublishError, TimeoutError: The stream cannot be read now.
         """
-        layout, sequence = await self.read()
-        if sequence == 0 and (info := await self._info()) is not None:
-            self._refuse_deleted(info)
+        layout, sequence, _ = await self._look()
         return layout, sequence
 
     async def read(self) -> tuple[Layout, int]:
@@ -136,15 +134,10 @@ class Layouts:
             WrongLayout: None is, because the actor has run as one whole, or somebody has deleted the layout.
             ApiError, PublishError, TimeoutError: The stream cannot be used now.
         """
-        _, sequence = await self.read()
-        if sequence > 0:
-            return True
-        info = await self._info()
+        _, sequence, info = await self._look()
         if info is not None and self._has_records(info):
             await self.require(partitions)
-        elif info is not None:
-            self._refuse_deleted(info)
-        return False
+        return sequence > 0
 
     async def begin(self, partitions: int) -> None:
         """Store the layout of an actor that has never run. The caller holds the lease of partition 0.
@@ -156,8 +149,9 @@ class Layouts:
         """
         _, sequence = await self.read()
         if sequence == 0:
-            self._refuse_deleted(await self._jetstream.ensure_stream(layout_config(self._names, self._replicas)))
-            await self.store(Layout(partitions), 0)
+            await self._jetstream.ensure_stream(layout_config(self._names, self._replicas))
+            if await self.find() == (WHOLE_LAYOUT, 0):
+                await self.store(Layout(partitions), 0)
         await self.require(partitions)
 
     async def store(self, layout: Layout, sequence: int) -> int:
@@ -187,6 +181,18 @@ class Layouts:
                 config = turns_config(self._names.of(Partition(partitions, number)), self._replicas)
                 await self._jetstream.ensure_stream(config)
 
+    async def _look(self) -> tuple[Layout, int, StreamInfo | None]:
+        """Return the layout, its sequence, and the stream if none is stored. Raises the errors of `find`."""
+        layout, sequence = await self.read()
+        if sequence > 0:
+            return layout, sequence, None
+        info = await self._info()
+        if info is not None and info.state.last_seq > 0 and not self._has_records(info):
+            layout, sequence = await self.read()  # Another process may have stored it between the two answers.
+            if sequence == 0:
+                raise self._deleted()
+        return layout, sequence, info
+
     async def _info(self) -> StreamInfo | None:
         try:
             return await self._jetstream.stream_info(self._names.layout_stream)
@@ -199,15 +205,14 @@ class Layouts:
         """Return whether a process that ran the actor as one whole has created the stream."""
         return self._names.turn(">") in info.config.get("subjects", ())
 
-    def _refuse_deleted(self, info: StreamInfo) -> None:
-        """Raise `WrongLayout` if the stream, in which no layout is stored, is that of a partitioned actor."""
-        if info.state.last_seq > 0 and not self._has_records(info):
-            actor, stream = self._names.actor, self._names.layout_stream
-            raise WrongLayout(
-                f"{actor}: its layout was deleted from stream {stream}. Its keys are in the streams {stream}-p<P>-0 to "
-                f"{stream}-p<P>-<P-1>, which `nats stream ls` shows: store the layout again by `nats pub {self._names.layout()} "
-                "'{\"partitions\":<P>}'`"
-            )
+    def _deleted(self) -> WrongLayout:
+        """Return the error for a partitioned actor whose layout somebody has deleted."""
+        actor, stream = self._names.actor, self._names.layout_stream
+        return WrongLayout(
+            f"{actor}: its layout was deleted from stream {stream}. Its keys are in the streams {stream}-p<P>-0 to "
+            f"{stream}-p<P>-<P-1>, which `nats stream ls` shows: store the layout again by `nats pub {self._names.layout()} "
+            "'{\"partitions\":<P>}'`"
+        )
 
 
 def layout_config(names: Names, replicas: int = 1) -> StreamConfig:

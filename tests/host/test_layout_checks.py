@@ -86,3 +86,21 @@ async def test_a_repartition_that_was_not_finished_is_shown_with_its_ways_out(
         assert [(each.status, each.todo) for each in found] == [
             ("fail", "if no tool does it now: run `actorloom repartition parted 8` again, or `actorloom repartition parted 4` to undo it")
         ]  # fmt: skip
+
+
+async def test_a_layout_that_is_stored_while_another_process_looks_was_not_deleted(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        jetstream, names = JetStream(connection), Names("parted", namespace)
+
+        class Second(Layouts):
+            """It reads that there is no layout, and then the stream of the process that was first."""
+
+            async def read(self) -> tuple[Layout, int]:
+                found = await super().read()
+                if found[1] == 0:
+                    await Layouts(jetstream, names).begin(PARTITIONS)
+                return found
+
+        assert await Second(jetstream, names).begun(PARTITIONS)
