@@ -32,13 +32,17 @@ class LayoutChecks:
         self._layouts = Layouts(served.jetstream, served.names, served.replicas)
 
     async def begin(self) -> None:
-        """Check the layout. Store it, and create the streams of all partitions, if a partitioned actor has never run."""
-        divided = self._partitions > 1
-        if divided and not await self._layouts.begun(self._partitions):
+        """Check the layout. Store it, and create the streams of all partitions, if a partitioned actor has never run.
+
+        An actor that is one whole reads nothing here: the stream of its records is another one with each other layout, so its
+        creation fails (`explain`), and `check` follows with the lease held.
+        """
+        if self._partitions == 1:
+            return
+        if not await self._layouts.begun(self._partitions):
             await self._store_first()
         await self._layouts.require(self._partitions)
-        if divided:
-            await self._layouts.create_streams(self._partitions)
+        await self._layouts.create_streams(self._partitions)
 
     async def explain(self, conflict: StreamConflict) -> None:
         """Raise `WrongLayout` if a conflict of the actor's streams comes from another layout, or from a deleted one."""
