@@ -20,7 +20,7 @@ PHASES = [
     ({"ON_START": "deaf"}, None, "deaf", TERM, "draining"),
     ({}, Act("k", "spins"), "blocks", INT, "in _spin"),
     ({}, Act("k", "hashes"), "blocks", TERM, "in _hash"),
-    ({}, Act("k", after="sleeps"), "blocks", TERM, "in _call_back"),
+    ({}, Act("k", after="sleeps"), "blocks", TERM, "in call_back"),
     ({}, Act("k", task="hang"), "hangs", TERM, "draining"),
     ({"ON_STOP": "deaf"}, None, "ready:", INT, "deaf"),
     ({"ON_STOP": "hashes"}, None, "ready:", TERM, "blocks"),
