@@ -134,20 +134,27 @@ async def bank_late_commits(setting: Setting) -> Result:
 async def bank_cuts(setting: Setting) -> Result:
     """The network of the owner drops all packets in one direction, or both, for a while (network namespaces; needs root)."""
     result = Result("bank-cuts", setting.seed)
+    await cut_owners(setting, result, "cuts", processes=2)
+    return result
+
+
+async def cut_owners(setting: Setting, result: Result, namespace: str, processes: int, partitions: int = 1) -> None:
+    """Cut the network of the owner of a random partition, again and again, and audit the bank. Fills in load and faults."""
     result.load = LOAD
     if reason := unavailable():
         result.faults = f"SKIPPED: no network namespaces here ({reason})"
-        return result
-    rng = setting.rng("bank-cuts")
+        return
+    rng = setting.rng(result.name)
     cuts = [("out",), ("in",), ("out", "in")] * setting.size(2, 1)
     async with timed(result), Servers(setting.directory) as servers, AsyncExitStack() as stack:
-        spaces = [await stack.enter_async_context(Namespace(servers.nodes[0].port)) for _ in range(2)]
+        spaces = [await stack.enter_async_context(Namespace(servers.nodes[0].port)) for _ in range(processes)]
         # Pings as seldom as by default: a connection that is closed during a cut loses what it has not sent.
         inside = [{"url": space.url, "inside": space.inside, "ping": 5.0, "tick": 1.0} for space in spaces]
-        bank = await stack.enter_async_context(open_bank(setting, result, "cuts", servers=servers, banks=inside))
+        bank = await stack.enter_async_context(
+            open_bank(setting, result, namespace, servers=servers, banks=inside, partitions=partitions)
+        )
         for directions in cuts:
-            owner = await bank.owner()
-            space = spaces[bank.banks.index(owner)]
+            space = spaces[bank.banks.index(await bank.owner(rng.randrange(partitions)))]
             setting.progress(f"cut {' and '.join(directions)}")
             bank.depositors.burst(0.08)
             await asyncio.sleep(rng.uniform(0.015, 0.025))
@@ -156,8 +163,7 @@ async def bank_cuts(setting: Setting) -> Result:
             await space.heal()
             await observe(bank, rng.uniform(4.0, 6.0))  # TCP repeats what was lost, after ever longer pauses
         await bank.finish(result, 15.0)
-    result.faults = f"{len(cuts)} cuts of an owner for 2 to 3.5 s: to the server, from it, and both"
-    return result
+    result.faults = f"{len(cuts)} cuts of one of {processes} processes for 2 to 3.5 s: to the server, from it, and both"
 
 
 async def bank_kills(setting: Setting) -> Result:

@@ -3,16 +3,13 @@
 import asyncio
 import random
 import signal
-from contextlib import AsyncExitStack
 from typing import Any
 
 from tests.chaos.bank_cell import BANK, BankCell, open_bank
-from tests.chaos.cell import Result, Setting, timed
+from tests.chaos.cell import Result, Setting
 from tests.chaos.depositors import Crowd
-from tests.chaos.fleet import Worker, paused
-from tests.chaos.namespaces import Namespace, unavailable
-from tests.chaos.scenarios.bank import LOAD, observe
-from tests.chaos.servers import Servers
+from tests.chaos.fleet import Worker, paused, until
+from tests.chaos.scenarios.bank import LOAD, cut_owners, observe
 
 PARTITIONS = 8
 _FAULTS = ("kill", "kill", "stop", "block", "terminate", "terminate", "server")
@@ -81,8 +78,7 @@ async def partitions_rolling(setting: Setting) -> Result:
         for worker in list(bank.banks)[: setting.size(4, 2)] * setting.size(2, 1):
             lives = len(worker.exit_codes)
             worker.signal(signal.SIGTERM)
-            while len(worker.exit_codes) == lives:
-                await asyncio.sleep(0.02)
+            await until(lambda lives=lives, worker=worker: len(worker.exit_codes) > lives, 60, "the end of a member")
             await worker.ready()
             await observe(bank, 0.3)
         bank.require_clean(result, marks, "the replacement of all members")
@@ -112,28 +108,7 @@ async def partitions_views(setting: Setting) -> Result:
 async def partitions_cuts(setting: Setting) -> Result:
     """The network of one of three owners drops all packets in one direction, or both (network namespaces; needs root)."""
     result = Result("partitions-cuts", setting.seed)
-    result.load = LOAD
-    if reason := unavailable():
-        result.faults = f"SKIPPED: no network namespaces here ({reason})"
-        return result
-    rng = setting.rng("partitions-cuts")
-    cuts = [("out",), ("in",), ("out", "in")] * setting.size(2, 1)
-    async with timed(result), Servers(setting.directory) as servers, AsyncExitStack() as stack:
-        spaces = [await stack.enter_async_context(Namespace(servers.nodes[0].port)) for _ in range(3)]
-        inside = [{"url": space.url, "inside": space.inside, "ping": 5.0, "tick": 1.0} for space in spaces]
-        bank = await stack.enter_async_context(
-            open_bank(setting, result, "partcuts", servers=servers, banks=inside, partitions=PARTITIONS)
-        )
-        for directions in cuts:
-            space = spaces[bank.banks.index(await bank.owner(rng.randrange(PARTITIONS)))]
-            bank.depositors.burst(0.08)
-            await asyncio.sleep(rng.uniform(0.015, 0.025))
-            await space.cut(*directions)
-            await asyncio.sleep(rng.uniform(2.0, 3.5))
-            await space.heal()
-            await observe(bank, rng.uniform(4.0, 6.0))
-        await bank.finish(result, 15.0)
-    result.faults = f"{len(cuts)} cuts of one of three owners for 2 to 3.5 s: to the server, from it, and both"
+    await cut_owners(setting, result, "partcuts", processes=3, partitions=PARTITIONS)
     return result
 
 
