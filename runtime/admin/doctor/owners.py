@@ -53,16 +53,17 @@ async def _left_streams(jetstream: JetStream, names: Names, layout: Layout) -> A
     totals = {layout.partitions, layout.before or 1, layout.to or 1}
     known = {each.turns_stream for total in totals for each in names.partitions(total)}
     found = await jetstream.stream_names(f"{names.own}.*.turn.>")
-    left = [stream for stream in found if stream.startswith(f"{names.turns_stream}-") and stream not in known]
-    left = [stream for stream in left if partition_in(stream.removeprefix(f"{names.turns_stream}-")) is not None]
+    head = f"{names.turns_stream}-"
+    others = [stream for stream in found if stream.startswith(head) and stream not in known]
+    parts = [(stream, partition_in(stream.removeprefix(head))) for stream in others]
+    left = [(stream, partition.total) for stream, partition in parts if partition is not None]
     if left:
         more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        wanted = partition_in(left[0].removeprefix(f"{names.turns_stream}-"))
-        assert wanted is not None
+        stream, total = left[0]
         yield warn(
             names.actor,
-            f"a repartition that was broken off has left stream {left[0]}{more}; they are not used",
-            f"run the repartition again: `actorloom repartition {names.actor} {wanted.total}`, or delete these streams",
+            f"a repartition that was broken off has left stream {stream}{more}; they are not used",
+            f"run the repartition again: `actorloom repartition {names.actor} {total}`, or delete these streams",
         )
 
 
