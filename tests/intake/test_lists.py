@@ -25,7 +25,7 @@ from runtime.telemetry import Tracing
 from runtime.wire import header_block
 from runtime.wire.subjects import QUEUE
 from tests.support.handlers import gate
-from tests.support.waiting import until
+from tests.support.waiting import unheard, until
 
 
 class Size(enum.Enum):
@@ -369,12 +369,13 @@ async def test_a_missing_partition_is_an_error_and_no_shorter_list(nats_server: 
     async with (
         client(url, namespace) as bus,
         member(url, namespace) as first,
-        member(url, namespace, ttl=1) as second,
+        member(url, namespace) as second,
     ):
         await spread(first, second)
         await asyncio.gather(*(bus.command(Put(name, Item(name))) for name in names))
         gone = second.served
         await second.runner.connection.close()
+        await unheard(bus.connection, f"{namespace}.items.list.{gone[0]}")
         with pytest.raises(NotDelivered) as raised:
             await bus.query(ListItems(limit=1000))
         assert raised.value.code == 503

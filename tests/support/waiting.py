@@ -1,7 +1,9 @@
-"""Waits for a condition that has no event to await."""
+"""Waits for conditions that have no event to await."""
 
 import asyncio
 from collections.abc import Callable
+
+from runtime.nats.connection import Connection, NoResponders
 
 
 async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
@@ -12,4 +14,23 @@ async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
     """
     async with asyncio.timeout(timeout):
         while not condition():
+            await asyncio.sleep(0.002)
+
+
+async def unheard(connection: Connection, subject: str) -> None:
+    """Return when the server knows of no subscriber to `subject`.
+
+    The server needs a moment to see that a connection has ended, and what it routes there meanwhile is lost.
+
+    Raises:
+        TimeoutError: The subject has a subscriber for longer than 15 seconds.
+    """
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                await connection.request(subject, b"", timeout=0.1)
+            except NoResponders:
+                return
+            except TimeoutError:
+                pass
             await asyncio.sleep(0.002)
