@@ -150,7 +150,7 @@ class Streams:
         """
         subject, connection = self._names.turn("probe"), self._jetstream.connection
         count = await count_streams(connection, subject)
-        if count > 1 or (count == 1 and not await self._exists(self._turns.name)):
+        if count > 1 or (count == 1 and await self._find(self._turns.name) is None):
             domains = await name_domains(connection, self._names.dedup_entry("probe", new_id()))
             raise ConfigurationError(
                 f"{two_domains(subject, domains)}: the keys of {self._names.actor} would have two owners. Delete "
@@ -169,9 +169,9 @@ class Streams:
             ApiError, TimeoutError: The streams cannot be asked or created now.
         """
         self._sources.clear()
-        await self._refuse_lost_state()
+        known = await self._find_state()
         for config in self._configs:
-            self._found(config.name, await self._ensure(config))
+            self._found(config.name, await self._ensure(config, known.get(config.name)))
 
     async def find(self, actor: str) -> StreamInfo | None:
         """Return the events stream of an actor, which is never created here; None if there is none.
@@ -181,12 +181,9 @@ class Streams:
             ApiError, PermissionDenied, TimeoutError: The stream cannot be asked for.
         """
         stream = Names(actor, self._names.namespace).events_stream
-        try:
-            info = await self._jetstream.stream_info(stream)
-        except ApiError as error:
-            if error.err_code == ErrorCode.STREAM_NOT_FOUND:
-                return None
-            raise
+        info = await self._find(stream)
+        if info is None:
+            return None
         refuse_old(info.config, actor)
         self._found(stream, info)
         self._sources.add(stream)
@@ -221,15 +218,20 @@ class Streams:
         """Return the creation time of a stream, as the server prints it; "" if the stream is not one of these."""
         return self._created.get(stream, "")
 
-    async def _ensure(self, config: StreamConfig) -> StreamInfo:
+    async def _ensure(self, config: StreamConfig, known: StreamInfo | None) -> StreamInfo:
         try:
-            return await self._jetstream.ensure_stream(config)
+            return await self._jetstream.ensure_stream(config, known=known)
         except StreamConflict:
             if config.subject_transform:
                 refuse_old((await self._jetstream.stream_info(config.name)).config, self._names.actor)
             raise
 
-    async def _refuse_lost_state(self) -> None:
+    async def _find_state(self) -> dict[str, StreamInfo]:
+        """Return the streams by which lost state is noticed: those of them that exist, by name.
+
+        Raises:
+            StateLost: The turns stream was deleted or replaced.
+        """
         name = self._turns.name
         if name in self._created:
             info = await self._info(name)
@@ -238,13 +240,19 @@ class Streams:
                     f"stream {name} was deleted while its actor ran: its state is lost. It is not created again, empty; "
                     "restore it"
                 )
+            return {name: info}
         # The dead-letter stream is asked for first, since another process may be creating both streams right now. In the
         # other order, both could be created between the two requests.
-        elif await self._exists(self._dead.name) and await self._info(name) is None:
+        dead = await self._find(self._dead.name)
+        if dead is None:
+            return {}
+        info = await self._info(name)
+        if info is None:
             raise StateLost(
                 f"stream {name} is missing, but {self._dead.name} shows that this actor has run here: its state was "
                 f"deleted, or is not restored yet. Restore it; to begin with no state, delete {self._dead.name} too"
             )
+        return {name: info, self._dead.name: dead}
 
     def _found(self, stream: str, info: StreamInfo) -> None:
         """Note the creation time of a stream, and log if it is another stream than before."""
@@ -261,15 +269,14 @@ class Streams:
     async def _info(self, stream: str) -> StreamInfo | None:
         return await unless_missing(lambda: self._jetstream.stream_info(stream))
 
-    async def _exists(self, stream: str) -> bool:
-        """Return whether a stream exists, by one request."""
+    async def _find(self, stream: str) -> StreamInfo | None:
+        """Return a stream, or None if it does not exist, by one request."""
         try:
-            await self._jetstream.stream_info(stream)
+            return await self._jetstream.stream_info(stream)
         except ApiError as error:
-            if error.err_code == ErrorCode.STREAM_NOT_FOUND:
-                return False
-            raise
-        return True
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                raise
+            return None
 
 
 def refuse_old(found: Mapping[str, Any], actor: str) -> None:

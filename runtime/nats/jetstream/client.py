@@ -185,16 +185,23 @@ class JetStream:
         body = api.encode({"seq": sequence, "no_erase": True})
         self.connection.publish(f"{api.API}STREAM.MSG.DELETE.{stream}", body)
 
-    async def ensure_stream(self, config: StreamConfig, timeout: float | None = None) -> StreamInfo:
+    async def ensure_stream(
+        self, config: StreamConfig, timeout: float | None = None, *, known: StreamInfo | None = None
+    ) -> StreamInfo:
         """Find the stream. Create it if it is missing, and widen it if it does not cover `config`.
 
         The right to create or to change it is needed for that only.
+
+        Args:
+            config: The configuration.
+            timeout: Seconds for each request.
+            known: The stream, if the caller has just asked for it.
 
         Raises:
             StreamConflict: The existing stream has a field that widening cannot bring in line.
         """
         try:
-            info = await self.stream_info(config.name, timeout)
+            info = known or await self.stream_info(config.name, timeout)
         except ApiError as error:
             if error.err_code != ErrorCode.STREAM_NOT_FOUND:
                 raise
