@@ -25,6 +25,7 @@ async def run(suite: Suite) -> None:
         seconds = time.perf_counter() - begun
         caller = await suite.side("wide:caller", url=url, namespace=f"wide{count}", count=count)
         suite.add_figures("growth", "start", f"{count} endpoints", seconds=seconds, mib=actor.resident() / 2**20)
+        await caller.call("use_all", timeout=60)
         load = {"in_flight": 64, "seconds": suite.seconds}
         if count > FEW:
             # Only a few of many endpoints are used here, so caches stay warm: the cost of finding an endpoint alone.

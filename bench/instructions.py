@@ -108,7 +108,8 @@ class InstructionCounts:
         """Count one side's instructions per request, including the export of its spans in the background.
 
         Args:
-            setting: ``turns`` sends deposits on 32 keys; any other setting sends quotes with 64 in flight.
+            setting: ``turns`` sends deposits on 32 keys; any other setting sends quotes with 64 in flight. In ``endpoints``,
+                each endpoint is used once before the count begins.
             contender: Name of the contender in the report.
             load: The side that sends the requests. It is stopped afterwards.
             target: The side that is counted, such as ``actorloom:actor``.
@@ -119,6 +120,8 @@ class InstructionCounts:
         given = {"in_flight": 32, "keys": 32} if setting == "turns" else {"in_flight": 64}
         method = "deposits" if setting == "turns" else "quotes"
         await load.call(method, seconds=1.0, **given)
+        if setting == "endpoints":
+            await load.call("use_all", timeout=120)
         await self._switch("--instr=on", actor)
         found = await load.call(method, seconds=5.0, timeout=120, **given)
         if share is not None:

@@ -63,6 +63,12 @@ class Caller:
         self.bus = bus
         self.kinds = kinds
 
+    async def use_all(self) -> None:
+        """Query each endpoint once. What an endpoint makes at its first use exists afterwards."""
+        for first in range(0, len(self.kinds), 64):
+            messages = [kind(order_id="o-1") for kind in self.kinds[first : first + 64]]  # type: ignore[call-arg]
+            await asyncio.gather(*map(self.bus.query, messages))
+
     async def quotes(self, in_flight: int, seconds: float, used: int | None = None) -> dict[str, Any]:
         """Query the first `used` endpoints, or all of them if None, in a closed loop."""
         ask = self.bus.query
