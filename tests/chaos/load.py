@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,8 @@ class Outcomes:
     """Certain failures: not delivered, overloaded, or past the deadline before the handler ran."""
     unknown: int = 0
     """Attempts of unknown outcome."""
+    failures: deque[str] = field(default_factory=lambda: deque(maxlen=5))
+    """The last of both, with their keys and times."""
     retry_failures: list[str] = field(default_factory=list)
     """Errors that `Bus.retry` raised."""
     repeated: int = 0
@@ -169,6 +172,7 @@ class Load:
             try:
                 reply = await self.bus.command(Add(key), id=command_id, timeout=self._timeout)
             except RequestError as error:
+                outcomes.failures.append(f"{time.strftime('%H:%M:%S')} {key} {command_id}: {error}")
                 if error.executed is False and isinstance(error, NotDelivered | Overloaded | DeadlineExceeded):
                     outcomes.refused += 1
                     # Only a first attempt proves that the command had no effect: an earlier one may have had one.
