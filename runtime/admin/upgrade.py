@@ -94,7 +94,8 @@ class _Upgrade:
 
     async def is_needed(self) -> bool:
         events, dead, copy = [
-            await self._find(stream) for stream in (self._names.events_stream, self._names.dead_stream, self._copy)
+            await self._jetstream.find_stream(stream)
+            for stream in (self._names.events_stream, self._names.dead_stream, self._copy)
         ]
         if events is None and dead is None and copy is None:
             raise UnknownActor(f"{self._names.actor}: no actor of this name has run here")
@@ -114,13 +115,14 @@ class _Upgrade:
 
     async def run(self) -> None:
         names = self._names
-        dead = await self._find(names.dead_stream)
+        dead = await self._jetstream.find_stream(names.dead_stream)
         if dead is not None and not _is_new(dead):
             self._report("changing the dead-letter stream")
             guarded = [names.dead(">"), f"{names.redriven('*')}.*.*"]
             await self._change().update_stream({**dead.config, "subjects": guarded})
             await DeadLetters(self._jetstream, names).move_redriven()
-        events, copy = await self._find(names.events_stream), await self._find(self._copy)
+        events = await self._jetstream.find_stream(names.events_stream)
+        copy = await self._jetstream.find_stream(self._copy)
         if copy is not None or (events is not None and not _is_new(events)):
             await self._copy_events(events, copy)
         if dead is not None and not _is_new(dead):
@@ -147,7 +149,7 @@ class _Upgrade:
             await self._mirror_old(events, copy)
         if events is None or not _is_new(events):
             self._report("creating the new stream of events")
-            await self._mirror_copy(await self._find(names.events_stream))
+            await self._mirror_copy(await self._jetstream.find_stream(names.events_stream))
             self._report("saving the positions of consumers")
             await self._save_positions()
             await self._open()
@@ -248,16 +250,8 @@ class _Upgrade:
     async def _last(self, stream: str) -> int:
         return (await self._jetstream.stream_info(stream)).state.last_seq
 
-    async def _find(self, stream: str) -> StreamInfo | None:
-        try:
-            return await self._jetstream.stream_info(stream)
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
-            return None
-
     async def _consumers(self, stream: str) -> list[ConsumerInfo]:
-        return await self._jetstream.consumers(stream) if await self._find(stream) is not None else []
+        return await self._jetstream.consumers(stream) if await self._jetstream.find_stream(stream) is not None else []
 
 
 def _is_new(info: StreamInfo) -> bool:

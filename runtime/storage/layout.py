@@ -172,11 +172,7 @@ class Layouts:
 
     async def create_streams(self, partitions: int) -> None:
         """Create the streams of all partitions, unless the actor has run. Raises the errors of `ensure_stream`."""
-        try:
-            await self._jetstream.stream_info(self._names.dead_stream)
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
+        if await self._jetstream.find_stream(self._names.dead_stream) is None:
             for number in range(partitions):
                 config = turns_config(self._names.of(Partition(partitions, number)), self._replicas)
                 await self._jetstream.ensure_stream(config)
@@ -186,20 +182,12 @@ class Layouts:
         layout, sequence = await self.read()
         if sequence > 0:
             return layout, sequence, None
-        info = await self._info()
+        info = await self._jetstream.find_stream(self._names.layout_stream)
         if info is not None and info.state.last_seq > 0 and not self._has_records(info):
             layout, sequence = await self.read()  # Another process may have stored it between the two answers.
             if sequence == 0:
                 raise self._deleted()
         return layout, sequence, info
-
-    async def _info(self) -> StreamInfo | None:
-        try:
-            return await self._jetstream.stream_info(self._names.layout_stream)
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
-            return None
 
     def _has_records(self, info: StreamInfo) -> bool:
         """Return whether a process that ran the actor as one whole has created the stream."""

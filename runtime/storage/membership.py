@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
@@ -76,11 +75,8 @@ async def read_entries(jetstream: JetStream, names: Names, partitions: int) -> d
         ApiError, PermissionDenied, TimeoutError: The bucket cannot be read now.
     """
     stream, prefix = f"KV_{names.lease_bucket}", f"$KV.{names.lease_bucket}.{names.actor}."
-    try:
-        info = await jetstream.stream_info(stream, subjects=f"{prefix}>")
-    except ApiError as error:
-        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-            raise
+    info = await jetstream.find_stream(stream, subjects=f"{prefix}>")
+    if info is None:
         return {}
     numbers = set(map(str, range(partitions)))
     keys = [subject.removeprefix(prefix) for subject in info.state.subjects]

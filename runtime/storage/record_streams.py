@@ -15,8 +15,6 @@ from typing import Any, Final
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
-from runtime.nats.jetstream.responses import StreamInfo
 from runtime.storage.streams import TIMERS, turns_config
 from runtime.wire.buckets import Partition
 from runtime.wire.subjects import Names
@@ -37,19 +35,9 @@ def sharing(partition: Partition, others: int) -> list[int]:
     return [number for number in range(others) if (number - partition.number) % common == 0]
 
 
-async def find(jetstream: JetStream, names: Names) -> StreamInfo | None:
-    """Return the stream of a partition; None if there is none."""
-    try:
-        return await jetstream.stream_info(names.turns_stream)
-    except ApiError as error:
-        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-            raise
-        return None
-
-
 async def close(jetstream: JetStream, names: Names, require: Callable[[], None]) -> None:
     """Close the stream of a partition, if it exists."""
-    info = await find(jetstream, names)
+    info = await jetstream.find_stream(names.turns_stream)
     subject = names.layout() if names.partition.total == 1 else names.closed()
     if info is not None and info.config["subjects"] != [subject]:
         require()
@@ -58,7 +46,7 @@ async def close(jetstream: JetStream, names: Names, require: Callable[[], None])
 
 async def reopen(jetstream: JetStream, names: Names, require: Callable[[], None]) -> None:
     """Let the stream of a partition take messages, whether it was closed, or held only the layout."""
-    info = await find(jetstream, names)
+    info = await jetstream.find_stream(names.turns_stream)
     if info is not None:
         wanted = _wanted(names, info.config)
         if not set(wanted["subjects"]) <= set(info.config["subjects"]):
@@ -104,7 +92,7 @@ def _wanted(names: Names, like: Mapping[str, Any]) -> dict[str, Any]:
 
 async def remove(jetstream: JetStream, names: Names, require: Callable[[], None]) -> None:
     """Delete the stream of a partition. The stream of one whole is closed, and loses all but the layout."""
-    info = await find(jetstream, names)
+    info = await jetstream.find_stream(names.turns_stream)
     if info is None:
         return
     if names.partition.total > 1:

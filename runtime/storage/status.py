@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
 
@@ -52,12 +51,9 @@ async def read_statuses(jetstream: JetStream, names: Names) -> list[ProcessStatu
     """Return the statuses that the processes of an actor have written."""
     stream = f"KV_{names.lease_bucket}"
     found: list[ProcessStatus] = []
-    try:
-        info = await jetstream.stream_info(stream, subjects=f"{_prefix(names)}*")
-    except ApiError as error:
-        if error.err_code == ErrorCode.STREAM_NOT_FOUND:
-            return []
-        raise
+    info = await jetstream.find_stream(stream, subjects=f"{_prefix(names)}*")
+    if info is None:
+        return []
     for subject in sorted(info.state.subjects):
         stored = await jetstream.get_last(stream, subject)
         if stored is not None and stored.payload:

@@ -150,7 +150,7 @@ class Streams:
         """
         subject, connection = self._names.turn("probe"), self._jetstream.connection
         count = await count_streams(connection, subject)
-        if count > 1 or (count == 1 and await self._find(self._turns.name) is None):
+        if count > 1 or (count == 1 and await self._jetstream.find_stream(self._turns.name) is None):
             domains = await name_domains(connection, self._names.dedup_entry("probe", new_id()))
             raise ConfigurationError(
                 f"{two_domains(subject, domains)}: the keys of {self._names.actor} would have two owners. Delete "
@@ -181,7 +181,7 @@ class Streams:
             ApiError, PermissionDenied, TimeoutError: The stream cannot be asked for.
         """
         stream = Names(actor, self._names.namespace).events_stream
-        info = await self._find(stream)
+        info = await self._jetstream.find_stream(stream)
         if info is None:
             return None
         refuse_old(info.config, actor)
@@ -243,7 +243,7 @@ class Streams:
             return {name: info}
         # The dead-letter stream is asked for first, since another process may be creating both streams right now. In the
         # other order, both could be created between the two requests.
-        dead = await self._find(self._dead.name)
+        dead = await self._jetstream.find_stream(self._dead.name)
         if dead is None:
             return {}
         info = await self._info(name)
@@ -268,15 +268,6 @@ class Streams:
 
     async def _info(self, stream: str) -> StreamInfo | None:
         return await unless_missing(lambda: self._jetstream.stream_info(stream))
-
-    async def _find(self, stream: str) -> StreamInfo | None:
-        """Return a stream, or None if it does not exist, by one request."""
-        try:
-            return await self._jetstream.stream_info(stream)
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
-            return None
 
 
 def refuse_old(found: Mapping[str, Any], actor: str) -> None:

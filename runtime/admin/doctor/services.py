@@ -125,7 +125,7 @@ class _ServiceCheck:
             yield ok(self._name, "not running; its streams are in order")
 
     async def _stream(self, config: StreamConfig) -> AsyncIterator[Finding]:
-        info = await _info(self._jetstream, config.name)
+        info = await self._jetstream.find_stream(config.name)
         if info is None:
             if self._running is not None:
                 yield fail(self._name, f"stream {config.name} is missing", "it was deleted: see docs/operations.md")
@@ -263,7 +263,7 @@ class _ServiceCheck:
 
     async def _letters(self) -> AsyncIterator[Finding]:
         subjects = self._names.dead("*")
-        info = await _info(self._jetstream, self._names.dead_stream, subjects)
+        info = await self._jetstream.find_stream(self._names.dead_stream, subjects=subjects)
         if info is not None and (counts := info.state.subjects):
             prefix = self._names.dead("")
             letters = ", ".join(f"{count} {subject.removeprefix(prefix)}" for subject, count in sorted(counts.items()))
@@ -299,12 +299,3 @@ def _reaction_of(consumer: str, durable: str) -> str | None:
         return ""
     name = consumer.removeprefix(f"{durable}@")
     return None if name == consumer or partition_in(name.partition("@")[0]) is not None else name
-
-
-async def _info(jetstream: JetStream, stream: str, subjects: str = "") -> StreamInfo | None:
-    try:
-        return await jetstream.stream_info(stream, subjects=subjects)
-    except ApiError as error:
-        if error.err_code == ErrorCode.STREAM_NOT_FOUND:
-            return None
-        raise

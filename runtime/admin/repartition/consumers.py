@@ -91,7 +91,7 @@ class Consumers:
         """Raise `OldStream` if an earlier version has created one of the streams: its events have no buckets."""
         names = self._names
         for stream in {names.events_stream, names.dead_stream, *dict(await self.find())}:
-            found = await self._stream(stream)
+            found = await self._jetstream.find_stream(stream)
             if found is not None:
                 refuse_old(found.config, stream.removeprefix(names.stream_prefix).rpartition("-")[0])
 
@@ -107,7 +107,7 @@ class Consumers:
         await self.remove()
         created = 0
         for stream, suffix in await self._find_all():
-            info = await self._stream(stream)
+            info = await self._jetstream.find_stream(stream)
             if info is None:
                 continue  # It was deleted. A position is good for one stream only.
             former = [await self._former(old, stream, suffix, info) for old in self._old]
@@ -132,14 +132,6 @@ class Consumers:
                 if any(new.consumer_suffix(stream, durable) is not None for new in self._new):
                     self._require()
                     await self._jetstream.delete_consumer(stream, durable)
-
-    async def _stream(self, stream: str) -> StreamInfo | None:
-        try:
-            return await self._jetstream.stream_info(stream)
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
-            return None
 
     async def _former(self, old: Names, stream: str, suffix: str, found: StreamInfo) -> _Former | None:
         """Return the consumer of a former partition; None if it has none, and no position that counts."""

@@ -15,7 +15,6 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease import Lease
 from runtime.nats.lease_value import Kind, holder_of, kind_of, lifetime
-from runtime.storage.record_streams import find
 from runtime.wire.buckets import Partition
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
@@ -123,7 +122,7 @@ async def _was_used(jetstream: JetStream, names: Names, stored: int, number: int
     """Return whether a partition may have had an owner."""
     if number >= stored:
         return False
-    info = await find(jetstream, names.of(Partition(stored, number)))
+    info = await jetstream.find_stream(names.of(Partition(stored, number)).turns_stream)
     return info is not None and info.state.last_seq > 0
 
 

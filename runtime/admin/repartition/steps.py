@@ -238,8 +238,7 @@ async def _find(jetstream: JetStream, names: Names) -> Layout:
     """Return the layout of an actor that has run, and has a state."""
     layout, _ = await Layouts(jetstream, names).find()
     streams = [each.turns_stream for each in of_layout(names, layout.partitions)]
-    found = [await record_streams.find(jetstream, each) for each in of_layout(names, layout.partitions)]
-    missing = [stream for stream, info in zip(streams, found, strict=True) if info is None]
+    missing = [stream for stream in streams if await jetstream.find_stream(stream) is None]
     if len(missing) == len(streams):
         raise UnknownActor(
             f"{names.actor}: no actor of this name has run here, or its state is lost: there is no stream {missing[0]}"

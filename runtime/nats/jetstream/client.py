@@ -153,6 +153,15 @@ class JetStream:
         body = {"subjects_filter": subjects} if subjects else None
         return await self._call(f"STREAM.INFO.{stream}", body, StreamInfo, timeout)
 
+    async def find_stream(self, stream: str, timeout: float | None = None, *, subjects: str = "") -> StreamInfo | None:
+        """Return what `stream_info` returns, or None if there is no such stream, by one request."""
+        try:
+            return await self.stream_info(stream, timeout, subjects=subjects)
+        except ApiError as error:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                raise
+            return None
+
     async def delete_message(self, stream: str, sequence: int, timeout: float | None = None) -> bool:
         """Delete one message; return False if there is none at `sequence`."""
         body = {"seq": sequence, "no_erase": True}
@@ -200,11 +209,8 @@ class JetStream:
         Raises:
             StreamConflict: The existing stream has a field that widening cannot bring in line.
         """
-        try:
-            info = known or await self.stream_info(config.name, timeout)
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
+        info = known or await self.find_stream(config.name, timeout)
+        if info is None:
             try:
                 await self._call(f"STREAM.CREATE.{config.name}", config, StreamInfo, timeout)
             except ApiError as refusal:
