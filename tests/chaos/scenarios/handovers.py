@@ -92,10 +92,10 @@ async def handover(setting: Setting) -> Result:
                 if fault == "none":
                     stalls.append(stall)
                     lost_on_the_way += failed.unknown
-                    last = sorted((*cell.load.outcomes.failures, *slow.outcomes.failures))[-sum(failed) :]
+                    last = [*cell.load.outcomes.failures, *slow.outcomes.failures]
                     result.require(
                         not failed.refused and (not failed.unknown or setting.nodes > 1),
-                        f"{sum(failed)} attempts failed during a hand-over without a fault: {last}",
+                        f"{sum(failed)} attempts failed during a hand-over without a fault, the last of all: {last}",
                     )
         await slow.stop()
         _merge(cell.load.outcomes, slow.outcomes)
