@@ -34,7 +34,7 @@ PAUSE = 0.01
 
 
 class Scene:
-    """Posts, and what became of them."""
+    """Posts and their outcomes."""
 
     def __init__(self, connection: Connection, namespace: str, url: str) -> None:
         self.bus = Bus(connection, Tracing(in_memory=True).service("test"), namespace=namespace)

@@ -164,7 +164,7 @@ async def answer_without_a_key(found: Service) -> None:
 
 
 async def discovered(found: Service, verb: str) -> list[dict[str, Any]]:
-    """Return what the members of the actor answer to discovery."""
+    """Return the answers of the actor's members to discovery."""
     await found.members[0].connection.flush()
     await found.members[1].connection.flush()
     replies = await found.client.subscribe(inbox := found.client.new_inbox())

@@ -1,4 +1,4 @@
-"""The types of index fields: lists are in the order of the values, filters find equal values, and what has no order is refused."""
+"""The types of index fields: lists are in the order of the values, filters find equal values, and types without an order are refused."""
 
 import asyncio
 import enum

@@ -23,7 +23,7 @@ class Machine:
             return json.loads(await self._child.stdout.readline() or b"{}")
 
     async def call(self, namespaces: list[str]) -> dict[str, Any]:
-        """Have it call the actors of namespaces; return what it saw, by namespace."""
+        """Have it call the actors of namespaces; return its findings, by namespace."""
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps(namespaces).encode() + b"\n")
         return await self.read()

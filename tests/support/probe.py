@@ -286,7 +286,7 @@ class Probe(testing.System):
         return all(each.serving is None or each.serving._drain.begun for each in self.owners(actor))
 
     def router(self, actor: str) -> Router:
-        """Return what receives the requests of `actor`, which has several partitions."""
+        """Return the router, which receives the requests of `actor`, which has several partitions."""
         sharing = self._host(actor)._sharing
         assert sharing is not None
         return sharing.router

@@ -3,7 +3,7 @@
 Its arguments are the URL of the server and a namespace.
 
 It serves the actor `Clockwork`. Each line of its input is a JSON list of namespaces, whose `Clockwork` it calls, one after
-another. It prints a line of JSON with what it saw.
+another. It prints a line of JSON with its findings.
 """
 
 import asyncio
@@ -82,7 +82,7 @@ class Clockwork(Actor[Clock]):
 
 
 async def call(connection: Connection, bus: Bus, key: str) -> dict[str, Any]:
-    """Call the `Clockwork` of the namespace of `bus` in each way, and return what happened."""
+    """Call the `Clockwork` of the namespace of `bus` in each way, and return the outcomes."""
     seen: dict[str, Any] = {}
     clock = connection.clock
     for name, message in {"query": bus.query(GetTimes(key)), "command": bus.command(Wind(key))}.items():

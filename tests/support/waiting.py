@@ -20,7 +20,7 @@ async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
 async def unheard(connection: Connection, subject: str) -> None:
     """Return when the server knows of no subscriber to `subject`.
 
-    The server needs a moment to see that a connection has ended, and what it routes there meanwhile is lost.
+    The server needs a moment to see that a connection has ended, and messages that it routes there meanwhile are lost.
 
     Raises:
         TimeoutError: The subject has a subscriber for longer than 15 seconds.

@@ -109,7 +109,7 @@ class Bells(Actor):
 
 
 async def on_terminal(*arguments: str, cwd: Path) -> str:
-    """Run a command whose stdout and stderr are a terminal, and return what it prints."""
+    """Run a command whose stdout and stderr are a terminal, and return its output."""
     main, side = pty.openpty()
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "runtime", *arguments, cwd=cwd, env=environment(), stdout=side, stderr=side,
