@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import msgspec
 
@@ -18,7 +19,10 @@ class Posted(Event, actor="posts", key="source"):
     target: str
     number: int
     does: str = ""
-    """What its handler does: ``fail``, ``reject``, ``wait`` (for a gate), ``exit``, ``end``, ``slow``; empty for nothing."""
+    """What its handler does: ``fail``, ``reject``, ``wait`` (for a gate), ``exit``, ``end``, ``slow``; empty for nothing.
+
+    ``exit`` writes a character to the file that `body` names, if it names one.
+    """
     body: str = ""
 
 
@@ -50,7 +54,7 @@ class Ledgers(Actor[Seen]):
             case "slow":
                 await asyncio.sleep(float(event.body))
             case "exit" if "HARMLESS" not in os.environ:
-                os._exit(9)
+                end(event.body)
             case "end" if "HARMLESS" not in os.environ:
                 raise SystemExit(3)
             case _:
@@ -61,3 +65,11 @@ class Ledgers(Actor[Seen]):
     @query
     async def get_seen(self, message: GetSeen) -> Seen:
         return self.state or Seen()
+
+
+def end(path: str) -> None:
+    """End the process, and write a character to the file at `path`, if it is not empty."""
+    if path:
+        with Path(path).open("a") as ends:
+            ends.write("1")
+    os._exit(9)
