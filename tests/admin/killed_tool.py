@@ -12,6 +12,7 @@ from runtime.admin.repartition import repartition
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.wire.subjects import Names
+from tests.support.waiting import until
 
 
 def dying(number: int) -> Callable[[], None]:
@@ -70,6 +71,7 @@ async def kill(
     processes.set_forkserver_preload([__name__])
     tool = processes.Process(target=run, args=(url, namespace, actor, partitions, what, number, lease_ttl))
     tool.start()
-    await asyncio.to_thread(tool.join)
+    # Not in a thread: the start of another tool reads the exit codes of all that have ended, and two readers lose one.
+    await until(lambda: tool.exitcode is not None, timeout=60)
     assert tool.exitcode in (0, -signal.SIGKILL), tool.exitcode
     return tool.exitcode != 0
