@@ -20,7 +20,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ApiError, ErrorCode, WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.layout import Layout, Layouts, WrongLayout
-from runtime.storage.record_streams import of_layout, remove, sharing
+from runtime.storage.record_streams import remove, sharing
 from runtime.storage.schedules import firing_id
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
@@ -97,7 +97,7 @@ class Leftovers:
         layout, sequence = await self._layouts.read()
         if layout.before != self._before:
             return True
-        olds = of_layout(self._names, self._before)
+        olds = self._names.partitions(self._before)
         found = [old for old in olds if await self._jetstream.find_stream(old.turns_stream) is not None]
         for old in found:
             if await self._first_timer(old) is not None:

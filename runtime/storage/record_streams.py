@@ -9,7 +9,7 @@ Each change is made by the holder of a lease, which `require` checks directly be
 otherwise delete the streams of a later layout with the same names.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,12 +21,6 @@ from runtime.wire.subjects import Names
 
 _OWN: Final = ("description", "first_seq", "sources", "mirror", "republish", "subject_transform")
 """The settings of a stream that another one does not take over, besides those that `turns_config` sets."""
-
-
-def of_layout(names: Names, partitions: int) -> Iterator[Names]:
-    """Return the names of each partition of a layout. `names` are those of the actor as one whole."""
-    for number in range(partitions):
-        yield names.of(Partition(partitions, number))
 
 
 def sharing(partition: Partition, others: int) -> list[int]:

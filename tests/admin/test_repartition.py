@@ -31,7 +31,7 @@ STEPS = 9
 
 async def outboxes(jetstream: JetStream, names: Names, partitions: int) -> list[Outgoing]:
     """Return the entries of the outboxes of all records."""
-    parts = record_streams.of_layout(names, partitions)
+    parts = names.partitions(partitions)
     records = [each for part in parts async for each in jetstream.read(part.turns_stream, f"{part.own}.turn.*")]
     return [entry for each in records for entry in decode_record(each.payload, each.subject).outbox]
 
@@ -114,7 +114,7 @@ def number_of(name: str) -> int:
 
 async def forget(jetstream: JetStream, names: Names, partitions: int) -> None:
     """Delete all dedup entries, as if they had expired."""
-    for part in record_streams.of_layout(names, partitions):
+    for part in names.partitions(partitions):
         await jetstream.purge(part.turns_stream, f"{part.own}.dedup.>", 10**9)
 
 
@@ -316,12 +316,12 @@ async def test_new_streams_keep_what_an_operator_has_set(nats_server: EmbeddedSe
     chosen = {"compression": "s2", "max_msg_size": 500_000, "description": "ours", "metadata": {"team": "billing"}}
     async with book.jetstream() as jetstream:
         for partitions in (8, 4, 1):
-            first = next(record_streams.of_layout(book.names, 8 if partitions == 4 else 1))
+            first = book.names.partitions(8 if partitions == 4 else 1)[0]
             if partitions != 1:
                 config = (await jetstream.stream_info(first.turns_stream)).config
                 await jetstream.update_stream({**config, **chosen})
             await repartition(jetstream, book.names, partitions)
-            for each in record_streams.of_layout(book.names, partitions):
+            for each in book.names.partitions(partitions):
                 config = (await jetstream.stream_info(each.turns_stream)).config
                 assert (config["compression"], config["max_msg_size"]) == ("s2", 500_000)
                 assert config["metadata"]["team"] == "billing"
@@ -340,7 +340,7 @@ async def test_a_death_counts_unless_its_partition_knows_that_the_process_has_su
         await book.check_tally(system)
     async with book.jetstream() as jetstream:
         await repartition(jetstream, names, 2)
-        for part, survived in zip(record_streams.of_layout(names, 2), (1, 3), strict=True):
+        for part, survived in zip(names.partitions(2), (1, 3), strict=True):
             positions = Positions(jetstream, part, 1, lambda sequence: None)
             position = await positions.load(stream, part.durable)
             assert position is not None
@@ -349,7 +349,7 @@ async def test_a_death_counts_unless_its_partition_knows_that_the_process_has_su
             await jetstream.publish(part.survival("former"), b"%d" % survived)
         for partitions, expected in ((4, [{2}, set(), {2}, set()]), (1, [{2}])):
             await repartition(jetstream, names, partitions)
-            for part, ownerships in zip(record_streams.of_layout(names, partitions), expected, strict=True):
+            for part, ownerships in zip(names.partitions(partitions), expected, strict=True):
                 found = await Positions(jetstream, part, 1, lambda sequence: None).load(stream, part.durable)
                 assert found is not None
                 assert {death.ownership for death in found.deaths} == ownerships
@@ -372,7 +372,7 @@ async def test_deaths_and_used_attempts_go_to_the_partition_of_their_event(
         death = Death("former", 1, 99, counts)
         await positions.save(stream, "tally", msgspec.structs.replace(position, deaths=(death,), used=counts))
         await repartition(jetstream, names, 8)
-        for new in record_streams.of_layout(names, 8):
+        for new in names.partitions(8):
             found = await Positions(jetstream, new, 1, lambda sequence: None).load(stream, new.durable)
             assert found is not None
             own = tuple(

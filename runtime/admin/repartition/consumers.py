@@ -24,7 +24,7 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.storage.leftovers import durables, event_streams, positions
 from runtime.storage.positions import ConsumerPosition, Death, Positions
-from runtime.storage.record_streams import of_layout, sharing
+from runtime.storage.record_streams import sharing
 from runtime.storage.streams import refuse_old
 from runtime.wire.buckets import BUCKETS, partition_of
 from runtime.wire.subjects import Names
@@ -66,8 +66,8 @@ class Consumers:
         self._jetstream = jetstream
         self._require = require
         self._names = names
-        self._old = list(of_layout(names, before))
-        self._new = list(of_layout(names, after))
+        self._old = names.partitions(before)
+        self._new = names.partitions(after)
 
     async def find(self) -> list[tuple[str, str]]:
         """Return the stream, and the rest of the name after that of the partition, of each consumer that is not deleted."""

@@ -20,7 +20,6 @@ from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.record import Record, Unreadable, check_subject, decode_record, rewrite_record
-from runtime.storage.record_streams import of_layout
 from runtime.wire import header_block
 from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import Names
@@ -58,8 +57,8 @@ class Copies:
         report: Callable[[str], None],
     ) -> None:
         self._jetstream = jetstream
-        self._old = list(of_layout(names, before))
-        self._new = list(of_layout(names, after))
+        self._old = names.partitions(before)
+        self._new = names.partitions(after)
         self._leases = leases
         self._report = report
         self._copied = 0
@@ -152,7 +151,7 @@ async def check_records(jetstream: JetStream, names: Names, partitions: int) -> 
         ActorError, TimeoutError: The streams cannot be read now.
     """
     records = size = 0
-    for part in of_layout(names, partitions):
+    for part in names.partitions(partitions):
         size += (await jetstream.stream_info(part.turns_stream)).state.bytes
         async for stored in jetstream.read(part.turns_stream, f"{part.own}.turn.>"):
             try:
@@ -166,7 +165,7 @@ async def check_records(jetstream: JetStream, names: Names, partitions: int) -> 
 async def count(jetstream: JetStream, names: Names, partitions: int, *kinds: str) -> int:
     """Return the number of messages of some kinds (``dedup``, ``timer``) in the streams of a layout."""
     found = 0
-    for part in of_layout(names, partitions):
+    for part in names.partitions(partitions):
         for kind in kinds:
             async for _ in jetstream.read(part.turns_stream, f"{part.own}.{kind}.>"):
                 found += 1

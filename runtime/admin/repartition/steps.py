@@ -18,7 +18,6 @@ from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.storage import record_streams
 from runtime.storage.layout import Layout, Layouts
 from runtime.storage.leftovers import Leftovers
-from runtime.storage.record_streams import of_layout
 from runtime.wire.buckets import Partition
 from runtime.wire.subjects import Names
 
@@ -127,7 +126,7 @@ class _Run:
         elif layout.before:
             await self._finish()
         else:
-            for each in of_layout(self._names, layout.partitions):
+            for each in self._names.partitions(layout.partitions):
                 await record_streams.reopen(self._jetstream, each, self._leases.require)
         return bool(layout.to or layout.before)
 
@@ -152,12 +151,12 @@ class _Run:
     async def _copy(self, before: int, after: int, like: Mapping[str, Any], above: int, sequence: int) -> None:
         jetstream, names, require = self._jetstream, self._names, self._leases.require
         self._report("closing the old streams")
-        for old in of_layout(names, before):
+        for old in names.partitions(before):
             await record_streams.close(jetstream, old, require)
             if before > 1:
                 above = max(above, (await jetstream.stream_info(old.turns_stream)).state.last_seq)
         self._report("creating the new streams")
-        for new in of_layout(names, after):
+        for new in names.partitions(after):
             await record_streams.create(jetstream, new, above + 1, like, require)
         self._report("copying records")
         copies = Copies(jetstream, names, before, after, self._leases, self._report)
@@ -200,10 +199,10 @@ class _Run:
         require()
         # Another tool that was paused cannot switch from here on.
         sequence = await self.layouts.store(layout, sequence)
-        for new in of_layout(self._names, layout.to):
+        for new in self._names.partitions(layout.to):
             await record_streams.remove(self._jetstream, new, require)
         await Consumers(self._jetstream, self._names, layout.partitions, layout.to, require).remove()
-        for old in of_layout(self._names, layout.partitions):
+        for old in self._names.partitions(layout.partitions):
             await record_streams.reopen(self._jetstream, old, require)
         await self.layouts.store(Layout(layout.partitions, above=layout.above), sequence)
         return True
@@ -237,7 +236,7 @@ def _check_number(partitions: int) -> None:
 async def _find(jetstream: JetStream, names: Names) -> Layout:
     """Return the layout of an actor that has run, and has a state."""
     layout, _ = await Layouts(jetstream, names).find()
-    streams = [each.turns_stream for each in of_layout(names, layout.partitions)]
+    streams = [each.turns_stream for each in names.partitions(layout.partitions)]
     missing = [stream for stream in streams if await jetstream.find_stream(stream) is None]
     if len(missing) == len(streams):
         raise UnknownActor(
@@ -264,7 +263,7 @@ async def _has_lease(jetstream: JetStream, names: Names, part: str) -> bool:
 
 async def _config(jetstream: JetStream, names: Names, partitions: int) -> dict[str, Any]:
     """Return the configuration of the stream of the first partition, of which the new ones keep what an operator has set."""
-    first = next(of_layout(names, partitions))
+    first = names.partitions(partitions)[0]
     return (await jetstream.stream_info(first.turns_stream)).config
 
 
