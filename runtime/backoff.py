@@ -1,6 +1,7 @@
 """Pauses between the attempts of a failing operation."""
 
 import random
+from collections.abc import Iterator
 
 import msgspec
 
@@ -38,3 +39,15 @@ class Backoff(msgspec.Struct, frozen=True):
             failures: The failures in a row, the last one included; 1 after the first.
         """
         return self.nominal(failures) * (0.5 + random.random() / 2)
+
+    def pauses(self, total: float) -> Iterator[float]:
+        """Return the pauses of an operation that is repeated until it has paused for `total` seconds, the last one shortened.
+
+        Only the pauses count. So a process that was stopped for a moment, or has a slow machine, makes as many attempts as
+        another one, and what it waits for has as much time to happen.
+        """
+        failures, left = 1, total
+        while left > 0:
+            pause = min(self.delay(failures), left)
+            yield pause
+            failures, left = failures + 1, left - pause

@@ -10,6 +10,8 @@ import pytest
 
 from runtime.nats.server import EmbeddedServer
 
+pytest.register_assert_rewrite("tests.support")  # so that its failed checks show their values, too
+
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:

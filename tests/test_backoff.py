@@ -24,6 +24,14 @@ def test_delays_differ() -> None:
     assert len({BACKOFF.delay(5) for _ in range(50)}) > 40
 
 
+@given(st.floats(0.001, 100))
+def test_pauses_add_up_to_the_total(total: float) -> None:
+    pauses = list(BACKOFF.pauses(total))
+    assert sum(pauses) == pytest.approx(total)
+    for failures, pause in enumerate(pauses[:-1], 1):
+        assert BACKOFF.nominal(failures) / 2 <= pause <= BACKOFF.nominal(failures)
+
+
 @given(st.integers(1, 200), st.floats(0, 1, exclude_max=True))
 def test_the_delay_of_a_retry_policy_is_that_of_a_backoff_with_the_given_jitter(attempt: int, random: float) -> None:
     policy = RetryPolicy(first=0.5, longest=30.0)

@@ -38,7 +38,7 @@ from runtime.wire.envelope import write
 _now = time.time_ns
 
 RESEND_PERIOD = 1.0
-"""Seconds for which a request is repeated while no process serves its subject."""
+"""Seconds for which a request is repeated while no process serves its subject; the pauses alone count."""
 
 UNSERVED = (NoResponders,)
 """The failures after which the request of a plain program is repeated."""
@@ -181,19 +181,15 @@ class Sender:
         If it went to the owner of its key itself (`by_owner`), it is sent to the plain subject at once: who owns the key, or the
         number of partitions, may have changed.
         """
-        now, outcome = self._time(), failure.executed
-        end = now + RESEND_PERIOD
-        for failures in itertools.count(0 if by_owner else 1):
-            # The last attempt is made at the end of the period, even if that shortens its pause.
-            pause = min(_BACKOFF.delay(failures), end - now) if failures else 0.0
+        outcome = failure.executed
+        for pause in itertools.chain((0.0,) * by_owner, _BACKOFF.pauses(RESEND_PERIOD)):
             # An attempt shortly before the deadline may leave no time for the reply. Its outcome would then be unknown, while
             # so far the request certainly was not executed.
-            if (failures and (pause <= 0 or now + pause + _BACKOFF.longest >= expires_at)) or not self.may_retry(
-                failure
-            ):
-                raise failure
+            too_late = pause and self._time() + pause + _BACKOFF.longest >= expires_at
+            if too_late or not self.may_retry(failure):
+                break
             self.retries.value += 1
-            if failures:
+            if pause:
                 await asyncio.sleep(pause)
             try:
                 return await self.send(route, message, expires_at - self._time(), command_id, call, (), False)
@@ -204,8 +200,7 @@ class Sender:
                 if error.remote and NotDelivered not in retryable:
                     raise
                 failure = error
-            now = self._time()
-        raise AssertionError("unreachable: the loop has no end")
+        raise failure
 
     def _record_failure(
         self, route: Route, breaker: Breaker, span: Span, started: int, error: Exception

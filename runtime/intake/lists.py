@@ -11,7 +11,6 @@ changes its owner, its request is repeated, as the requests of handlers are.
 
 import asyncio
 import heapq
-import itertools
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
@@ -157,19 +156,16 @@ class MergedLists:
             NotDelivered: It fails for longer than `RESEND_PERIOD`, or until `expires_at`. The text names the partition.
         """
         time = asyncio.get_running_loop().time
-        end = math.inf
-        for failures in itertools.count(1):
+        pauses = _BACKOFF.pauses(RESEND_PERIOD)
+        while True:
             try:
                 return await work()
             except NotDelivered as error:
-                now = time()
-                end = min(end, now + RESEND_PERIOD)
-                pause = min(_BACKOFF.delay(failures), end - now)
-                if pause <= 0 or now + pause >= expires_at:
+                pause = next(pauses, None)
+                if pause is None or time() + pause >= expires_at:
                     text = f"{self._served.name}: list: partition {number} does not answer: {error}"
                     raise NotDelivered(text) from error
             await asyncio.sleep(pause)
-        raise AssertionError("unreachable: the loop has no end")
 
     async def _part(self, number: int, selection: Selection, states: int, expires_at: float) -> Part:
         """Ask a partition for its part of a page, and for some of the states. Raises `NotDelivered`."""
