@@ -173,7 +173,7 @@ async def timers_of(jetstream: JetStream, names: Names, kind: str) -> list[Store
 
 async def until_due(jetstream: JetStream, names: Names, count: int) -> list[StoredMessage]:
     """Return the due timers of a stream, as soon as there are so many."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while len(due := await timers_of(jetstream, names, "timer")) < count:
             await asyncio.sleep(0.02)
     return due
@@ -245,7 +245,7 @@ async def test_a_firing_that_was_handled_has_no_effect_after_it_has_moved(
         new = book.names.of(partition)
         assert len(await timers_of(jetstream, new, "timer")) == 1
         async with book.running(8) as system:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 while await timers_of(jetstream, new, "timer"):
                     await asyncio.sleep(0.02)
             assert await rang(system) == before

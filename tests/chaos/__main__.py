@@ -69,6 +69,8 @@ def run(name: str, seed: int, *, short: bool = False, seconds: float = 60.0, kee
     except Exception as error:  # noqa: BLE001 - the scenario has failed, and the next one runs
         result = Result(name, seed)
         result.problems += ["the scenario raised:", *traceback.format_exception(error)]
+    if not short:
+        result.problems += result.slow
     result.seconds = time.monotonic() - begun
     print(describe(result, short), flush=True)
     if result.good and not keep:
@@ -96,6 +98,7 @@ def describe(result: Result, short: bool = False) -> str:
     if result.reads:
         lines.append(f"  reads {result.reads:,}, stale {result.stale:,}")
     lines += [f"  {name}: {value}" for name, value in result.figures.items()]
+    lines += [f"  slow: {problem}" for problem in result.slow if short]
     if result.good:
         lines.append("  ok")
     else:

@@ -127,7 +127,7 @@ class BankCell:
         self._judge(result, verdict)
         for kind, wait in history.waits.items():
             most = LONG_TIMEOUT + 0.5 if kind == ATTEMPT else bound
-            result.require(wait <= most, f"a {kind} waited for {wait:.2f} s, and {most:g} s is the bound")
+            result.require_pace(wait <= most, f"a {kind} waited for {wait:.2f} s, and {most:g} s is the bound")
         if self._full:
             await self._check_linearizable(result, verdict)
         return verdict

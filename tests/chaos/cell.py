@@ -34,6 +34,8 @@ class Result:
     """Those of them that are older than an answer which had arrived before they were requested."""
     figures: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    slow: list[str] = field(default_factory=list)
+    """What took too long. The short version does not judge it: tests run on machines that may stand still."""
     seconds: float = 0.0
 
     @property
@@ -44,6 +46,11 @@ class Result:
         """Add `problem` unless `condition` holds."""
         if not condition:
             self.problems.append(problem)
+
+    def require_pace(self, condition: bool, problem: str) -> None:
+        """Add `problem`, about a duration, unless `condition` holds."""
+        if not condition:
+            self.slow.append(problem)
 
 
 @dataclass

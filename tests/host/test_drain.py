@@ -23,7 +23,7 @@ DRAIN_TIMEOUT = 20.0
 
 async def until_unserved(connection: Connection, subject: str) -> None:
     """Return when no process serves `subject`."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await connection.request(subject, b"{}", timeout=5)

@@ -38,8 +38,8 @@ from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe
 from tests.support.process import ROOT, running_command
 
-SOON = 3.0
-"""Seconds within which another key must be served: far less than a drain may take."""
+SOON = 12.0
+"""Seconds within which another key must be served, on a machine that stands still at times: less than a drain may take."""
 
 KINDS: dict[str, Any] = {
     "command": lambda name: Mark("slow", name, name),
@@ -59,7 +59,7 @@ async def draining(
     """
     async with (
         connected(nats_server, namespace) as bus,
-        process(nats_server, namespace, Marking, ttl=1.0) as (first, ended),
+        process(nats_server, namespace, Marking) as (first, ended),
     ):
         await first.wait_serving()
         async with process(nats_server, namespace, MarksWatcher) as (watcher, _):
@@ -68,7 +68,7 @@ async def draining(
             await bus.command(Mark("other", "before"))
             sent = [asyncio.ensure_future(bus.command(each, timeout=30)) for each in slow]
             await until(lambda: RUN_COUNTS[started])
-            async with process(nats_server, namespace, Marking, ttl=1.0) as (second, _):
+            async with process(nats_server, namespace, Marking) as (second, _):
                 await until(lambda: second.hosts[0].standby)
                 first.stop()
                 await until(second.hosts[0].ready.is_set, SOON)
@@ -81,7 +81,7 @@ async def listed(bus: Bus) -> dict[str, tuple[str, ...]]:
 
 async def until_seen(bus: Bus, name: str, marks: tuple[str, ...]) -> None:
     """Return when the watcher has handled the events of a key: each once, and in order."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while len((await bus.query(GetSeenMarks(name))).marks) < len(marks):
             await asyncio.sleep(0.01)
     assert (await bus.query(GetSeenMarks(name))).marks == marks
@@ -106,7 +106,7 @@ async def test_other_keys_are_served_at_once_while_a_handler_still_runs(
         marks = ("before", name, "later")
         assert (await bus.query(GetMarks("slow"))).marks == marks
         assert await listed(bus) == {**before, "slow": marks}
-        await asyncio.wait_for(ended, 10)
+        await asyncio.wait_for(ended, 30)
         await until_seen(bus, "slow", marks)
         assert RUN_COUNTS[started] == 1, "the successor runs no message that the former owner has handled"
 
@@ -129,7 +129,7 @@ async def test_a_new_owner_whose_start_fails_begins_again(
         assert await bus.command(Mark("other", "after"), timeout=SOON) == 2
         gate(name).set()
         assert await asyncio.gather(*sent) == [2]
-        await asyncio.wait_for(ended, 10)
+        await asyncio.wait_for(ended, 30)
     assert next(failures) > 1
     gc.collect()
 
@@ -142,7 +142,7 @@ async def test_a_key_continues_in_order_at_the_new_owner(nats_server: EmbeddedSe
         await until(lambda: Probe.of(second).waiting("marks", "slow") == 5)
         gate(name).set()
         assert await asyncio.gather(*sent, *later) == list(range(2, 13))
-        await asyncio.wait_for(ended, 10)
+        await asyncio.wait_for(ended, 30)
         await until_seen(bus, "slow", (await bus.query(GetMarks("slow"))).marks)
 
 
@@ -189,7 +189,7 @@ async def test_a_handler_reaches_the_new_owner_of_other_keys(nats_server: Embedd
         assert await sent[0] == 3
         assert (await bus.query(GetMarks("other"))).marks == ("before", "after", "nested")
         assert (await bus.query(GetMarks("slow"))).marks == ("before", "both")
-        await asyncio.wait_for(ended, 10)
+        await asyncio.wait_for(ended, 30)
 
 
 @pytest.mark.parametrize("resident", [True, False], ids=["in memory", "read again"])
@@ -218,7 +218,7 @@ async def test_a_handler_lists_what_it_has_sent_to_the_new_owner(
             found = [(each.name, each.marks) for each in await sent]
             assert found == [("other", ("before", "after", "nested")), ("slow", ("before",)), ("new", ("nested",))]
             assert (await bus.query(GetMarks("slow"))).marks == ("listed",)
-            await asyncio.wait_for(ended, 10)
+            await asyncio.wait_for(ended, 30)
 
 
 async def test_a_handler_that_calls_its_own_key_is_refused_at_once(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -268,7 +268,7 @@ async def test_an_owner_with_too_many_busy_keys_waits_until_they_are_fewer(
             assert await sent[0] == 1 and not sent[1].done()
             gate(names[1]).set()
             assert await sent[1] == 1
-            await asyncio.wait_for(ended, 10)
+            await asyncio.wait_for(ended, 30)
 
 
 async def test_a_query_that_runs_does_not_delay_the_hand_over(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -288,7 +288,7 @@ async def test_a_query_that_runs_does_not_delay_the_hand_over(nats_server: Embed
             assert await bus.command(Mark("slow", "after"), timeout=SOON) == 2
             gate(name).set()
             assert (await look).marks == ("before",)
-            await asyncio.wait_for(ended, 10)
+            await asyncio.wait_for(ended, 30)
 
 
 async def test_a_reaction_that_fails_at_its_former_owner_runs_again_at_the_new_one(
@@ -298,7 +298,7 @@ async def test_a_reaction_that_fails_at_its_former_owner_runs_again_at_the_new_o
     slow = MarkOnce("source", "slow", name)
     async with draining(nats_server, namespace, slow, started=f"once {name}") as (bus, _, second, ended):
         gate(name).set()
-        await asyncio.wait_for(ended, 10)
+        await asyncio.wait_for(ended, 30)
         assert await bus.command(Mark("slow", "later"), timeout=SOON) == 3
         assert (await bus.query(GetMarks("slow"))).marks == ("before", "once", "later")
         assert not await Probe.of(second).dead_letters("marks")
@@ -311,7 +311,7 @@ async def test_a_new_owner_that_drains_leaves_the_busy_keys_to_the_next_one(
     started = f"mark slow {name}"
     async with (
         draining(nats_server, namespace, Mark("slow", name, name), started=started) as (bus, sent, second, ended),
-        process(nats_server, namespace, Marking, ttl=1.0) as (third, _),
+        process(nats_server, namespace, Marking) as (third, _),
     ):
         await until(lambda: third.hosts[0].standby)
         second.stop()
@@ -336,7 +336,7 @@ async def test_a_new_owner_with_slow_handlers_serves_until_the_former_one_has_fi
             second,
             _,
         ),
-        process(nats_server, namespace, Marking, ttl=1.0) as (third, _),
+        process(nats_server, namespace, Marking) as (third, _),
     ):
         await until(lambda: third.hosts[0].standby)
         later = asyncio.ensure_future(bus.command(Mark("own", own, own), timeout=30))
@@ -355,13 +355,14 @@ async def test_a_new_owner_with_slow_handlers_serves_until_the_former_one_has_fi
 
 
 async def test_a_new_owner_that_drains_finishes_the_messages_that_wait_for_the_former_one(
-    nats_server: EmbeddedServer, namespace: str
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(drain, "_FORMER", 0.2)
     name = f"chain {namespace}"
     started = f"mark slow {name}"
     async with (
         draining(nats_server, namespace, Mark("slow", name, name), started=started) as (bus, sent, second, _),
-        process(nats_server, namespace, Marking, ttl=1.0) as (third, _),
+        process(nats_server, namespace, Marking) as (third, _),
     ):
         await until(lambda: third.hosts[0].standby)
         later = asyncio.ensure_future(bus.command(Mark("slow", "later"), timeout=30))
@@ -398,7 +399,7 @@ async def test_a_killed_new_owner_leaves_the_busy_keys_to_the_next_one(
     arguments = ("run", "tests.support.handing:Marking", "--nats", nats_server.url, "--namespace", namespace)
     async with (
         connected(nats_server, namespace) as bus,
-        process(nats_server, namespace, Marking, ttl=1.0) as (first, _),
+        process(nats_server, namespace, Marking) as (first, _),
     ):
         await first.wait_serving()
         sent = asyncio.ensure_future(bus.command(Mark("slow", name, name), timeout=30))
@@ -406,7 +407,7 @@ async def test_a_killed_new_owner_leaves_the_busy_keys_to_the_next_one(
         async with running_command(*arguments, "--lease-ttl", "1", cwd=ROOT) as second:
             first.stop()
             await second.until("still finishes 1 keys")
-            async with process(nats_server, namespace, Marking, ttl=1.0) as (third, _):
+            async with process(nats_server, namespace, Marking) as (third, _):
                 await until(lambda: third.hosts[0].standby)
                 second.signal(signal.SIGKILL)
                 await until(third.hosts[0].ready.is_set)
@@ -453,7 +454,7 @@ async def test_a_former_owner_stops_when_it_sees_that_its_successor_did_not_wait
             assert all(isinstance(answer, NotDelivered) and answer.executed is False for answer in answers)
             assert (await bus.query(GetMarks("slow"))).marks == ("before",)
             assert await bus.command(Mark("slow", "later"), timeout=SOON) == 2
-            await asyncio.wait_for(ended, 10)
+            await asyncio.wait_for(ended, 30)
 
 
 async def test_a_handler_that_ends_with_the_drain_has_the_outcome_that_its_caller_is_told(
@@ -479,7 +480,7 @@ async def test_a_handler_that_ends_with_the_drain_has_the_outcome_that_its_calle
             later = [asyncio.ensure_future(bus.command(Mark(key, "later"), timeout=30)) for key in keys]
             answers = await asyncio.gather(*sent, return_exceptions=True)
             await asyncio.gather(*later)
-            await asyncio.wait_for(ended, 10)
+            await asyncio.wait_for(ended, 30)
             for key, answer in zip(keys, answers, strict=True):
                 marks = (await bus.query(GetMarks(key))).marks
                 executed = answer.executed if isinstance(answer, RequestError) else answer == 1

@@ -56,7 +56,7 @@ async def connected(nats_server: EmbeddedServer, namespace: str) -> AsyncIterato
 
 @asynccontextmanager
 async def process(
-    nats_server: EmbeddedServer, namespace: str, *actors: type[Actor[Any]], ttl: float = 2.0
+    nats_server: EmbeddedServer, namespace: str, *actors: type[Actor[Any]], ttl: float = 4.0
 ) -> AsyncIterator[Any]:
     """Run actors on a connection of their own, as another process does. The block begins before they serve."""
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
@@ -108,7 +108,7 @@ async def test_a_drain_hands_the_keys_over_at_once_without_failing_a_command(
         assert taken < 1.5, "well under the time to live of a lease"
         assert (await bus.query(GetCount("shared"))).value == total == len(replies) and len(set(replies)) == total
         if owner is first:
-            await asyncio.wait_for(first_work, 10)
+            await asyncio.wait_for(first_work, 30)
 
 
 async def test_a_drain_answers_the_requests_that_it_received(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -127,7 +127,7 @@ async def test_a_drain_answers_the_requests_that_it_received(nats_server: Embedd
         values = await asyncio.gather(*waiting)
         assert values[0] == 1 and sorted(count.value for count in values[1:]) == list(range(2, 22))
         assert len(await asyncio.gather(*queries)) == 20
-        await asyncio.wait_for(work, 10)
+        await asyncio.wait_for(work, 30)
         with pytest.raises(RequestError) as caught:
             await bus.command(Add("d"))
         assert caught.value.executed is False
@@ -171,13 +171,13 @@ async def test_events_are_handled_once_during_a_hand_over(nats_server: EmbeddedS
                 first.stop()
                 await adding
                 await until(second.hosts[0].ready.is_set)
-                await asyncio.wait_for(work, 10)
+                await asyncio.wait_for(work, 30)
 
                 async def seen() -> list[int]:
                     return [(await bus.query(GetSeen(f"k{key}"))).total for key in range(3)]
 
                 expected = [sum(n + 1 for n in range(150) if n % 3 == key) for key in range(3)]
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(30):
                     while await seen() != expected:
                         await asyncio.sleep(0.01)
                 for key in range(3):
@@ -227,7 +227,7 @@ async def test_another_process_takes_over_from_a_killed_owner_and_completes_its_
             await asyncio.gather(*callers)
             assert failed > 0
             assert (await bus.query(GetCount("killed"))).value == len(sent)
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(30):
                 while (await bus.query(GetSeen("killed"))).total != len(sent):
                     await asyncio.sleep(0.02)
             events = await JetStream(bus.connection).stream_info(f"{namespace}-counter-events")
@@ -340,7 +340,7 @@ async def test_a_host_restarts_after_a_failure_until_there_are_too_many(
             assert (await bus.command(Add("a"))).value == number + 1
         host.crashed(RuntimeError("one too many"))
         with pytest.raises(HostFailed, match=r"counter failed 6 times within 60 s, last: .*one too many"):
-            await asyncio.wait_for(work, 10)
+            await asyncio.wait_for(work, 30)
 
 
 async def test_a_closed_connection_ends_the_runner(nats_server: EmbeddedServer, namespace: str) -> None:
@@ -348,7 +348,7 @@ async def test_a_closed_connection_ends_the_runner(nats_server: EmbeddedServer, 
         await runner.wait_serving()
         await runner.connection.close()
         with pytest.raises(ActorError, match="closed for good"):
-            await asyncio.wait_for(work, 15)
+            await asyncio.wait_for(work, 30)
 
 
 async def test_actors_wait_for_a_server_that_restarts(namespace: str) -> None:
@@ -505,7 +505,7 @@ async def test_an_older_state_is_upgraded(nats_server: EmbeddedServer, namespace
 async def test_a_standby_is_a_ready_process(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace):
         async with process(nats_server, namespace, Counter) as (second, _):
-            await asyncio.wait_for(second.wait_ready(), 10)
+            await asyncio.wait_for(second.wait_ready(), 30)
             assert second.hosts[0].standby and second.unready_reasons() == []
 
 

@@ -123,7 +123,7 @@ async def test_a_leaving_member_with_slow_handlers_hands_its_partitions_over(
             assert not slow.done()
             gate(namespace).set()
             assert await slow == 1
-            await asyncio.wait_for(owner.work, 20)
+            await asyncio.wait_for(owner.work, 30)
             assert await callers.bus.query(GetTotal("slow")) == 1
 
 
@@ -338,7 +338,7 @@ async def test_a_membership_that_fails_ends_its_process_and_the_others_know_it_a
 
         monkeypatch.setattr(second.members, "_decide", fail)
         with pytest.raises(RuntimeError, match="a fault"):
-            await asyncio.wait_for(asyncio.shield(second.work), 20)
+            await asyncio.wait_for(asyncio.shield(second.work), 30)
         await until(lambda: shared(first), SOON)
 
 
@@ -369,4 +369,4 @@ async def test_a_failing_partition_restarts_no_other_and_ends_the_process_at_las
         failing.restarts._counted.extend([time.monotonic()] * 5)
         failing.crashed(ActorError("a part"))
         with pytest.raises(HostFailed, match="parted, partition 3 failed 6 times"):
-            await asyncio.wait_for(asyncio.shield(first.work), 20)
+            await asyncio.wait_for(asyncio.shield(first.work), 30)

@@ -75,11 +75,11 @@ async def test_a_runner_gives_the_reasons_why_it_is_not_ready(nats_server: Embed
         runner = Runner([Counter], connection, Tracing(), Deployment(namespace=namespace))
         assert runner.unready_reasons() == ["counter is starting"]
         work = asyncio.ensure_future(runner.run())
-        await asyncio.wait_for(runner.wait_ready(), 10)
+        await asyncio.wait_for(runner.wait_ready(), 30)
         assert runner.unready_reasons() == []
         runner.stop()
         assert runner.unready_reasons() == ["draining"]
-        await asyncio.wait_for(work, 10)
+        await asyncio.wait_for(work, 30)
 
 
 ODD = ("tests.support.unusual:Odd", "tests.support.unusual:Oddly")

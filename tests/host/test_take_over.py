@@ -80,7 +80,7 @@ async def test_a_cold_start_after_a_kill_waits_for_the_lease_of_the_dead_owner_o
             owner.signal(signal.SIGKILL)
             await owner.wait()
         # The lease expires while nobody looks, and the server leaves a marker that tells of it.
-        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection, asyncio.timeout(15):
+        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection, asyncio.timeout(30):
             jetstream, bucket = JetStream(connection), f"{namespace}-leases"
             while kind_of(await jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.counter.0")) is not Kind.EXPIRED:
                 await asyncio.sleep(0.02)

@@ -409,5 +409,5 @@ async def test_events_in_hand_at_a_drain_are_delivered_again_in_order(
             await publish(system, namespace, Noted("drained", number), id=f"n{number}")
         await system.until(lambda: SEEN["drained"])
     async with running(Summer, url=nats_server.url, namespace=namespace) as system:
-        await asyncio.wait_for(until_idle(system, namespace), 10)
+        await asyncio.wait_for(until_idle(system, namespace), 30)
         assert (await get(system, "drained")).numbers == [1, 2, 3, 4, 5]

@@ -57,7 +57,7 @@ async def test_a_full_partition_leaves_requests_of_any_key_to_the_others_and_get
         served = await silent.get()
         await first.respond(b'"late"')
         await served.respond(b'"text"')
-        outcomes = [asyncio.ensure_future(asyncio.wait_for(each, 10)) for each in (stuck[0], stuck[-1])]
+        outcomes = [asyncio.ensure_future(asyncio.wait_for(each, 30)) for each in (stuck[0], stuck[-1])]
         assert error_of(await outcomes[0]) == (408, "DeadlineExceeded", None)
         assert (await outcomes[1]).data == b'"text"'
         table = found.members[0].connection._replies

@@ -112,7 +112,7 @@ class Scene:
 
     async def until_running(self, *sequences: int) -> None:
         """Return as soon as exactly these events are stored as running."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (
                 stored := await self.positions.running(self.stream, "guard")
             ) is None or stored.sequences != sequences:
@@ -186,7 +186,7 @@ async def test_an_ownership_that_ends_while_its_process_lives_is_no_death(
         system.crash("guard")
         await system.until(lambda: system.ownership("guard") not in (former, None))
         # Another process could be the next owner.
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while not (await scene.positions.survived([owner]))[owner]:
                 await asyncio.sleep(0.002)
         await system.until(lambda: SEEN.count("a1") == 2)
@@ -203,7 +203,7 @@ async def test_a_death_is_taken_back_as_soon_as_its_process_says_that_it_lives(
         await system.until(lambda: "a1" in SEEN)
         assert (await scene.position()).deaths
         scene.positions.report_survival("former", 3)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while (await scene.position()).deaths:
                 await system.consumers("guard").check()
         HELD["a1"].set()

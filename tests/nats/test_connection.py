@@ -325,7 +325,7 @@ async def test_connecting_can_be_cancelled_at_any_time(nats_server: EmbeddedServ
         if not connecting.cancelled():
             done = True
             await connecting.result().close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while left := asyncio.all_tasks() - before:
                 await asyncio.wait(left)
         if done:

@@ -68,7 +68,7 @@ async def test_one_process_holds_and_the_other_waits_for_the_release(jetstream: 
     released = loop.time()
     await first.release()
     assert not first.held()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await waiting
     # The release is announced: this is well before the next read of a waiting process.
     assert loop.time() - released < 0.5
@@ -86,7 +86,7 @@ async def test_waiting_is_true_only_while_another_process_holds_the_lease(jetstr
         assert not first.waiting
         await asyncio.sleep(0)
     waiting = asyncio.create_task(second.acquire())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not second.waiting:
             await asyncio.sleep(0.005)
         await first.release()
@@ -113,16 +113,16 @@ async def test_exactly_one_of_many_holds_at_any_time(jetstream: JetStream, names
 
 
 async def test_a_held_lease_is_renewed(jetstream: JetStream, namespace: str) -> None:
-    holder = lease(jetstream, namespace, "holder", ttl=1.0)
+    holder = lease(jetstream, namespace, "holder", ttl=2.0)
     await holder.acquire()
     first = await jetstream.get_last(f"KV_{namespace}", f"$KV.{namespace}.orders.0")
-    assert first is not None and header_block.get(first.headers, b"Nats-TTL") == "1s"
-    # The renewals cover more than three times the ttl.
+    assert first is not None and header_block.get(first.headers, b"Nats-TTL") == "2s"
+    # The renewals cover more than twice the ttl.
     async with asyncio.timeout(20):
         while True:
             last = await jetstream.get_last(f"KV_{namespace}", f"$KV.{namespace}.orders.0")
             assert last is not None
-            if last.sequence >= first.sequence + 12:
+            if last.sequence >= first.sequence + 7:
                 break
             await asyncio.sleep(0.05)
     assert holder.held() and not holder.lost.is_set()
@@ -183,7 +183,7 @@ async def test_a_killed_holder_is_replaced_after_its_ttl(
     finally:
         child.kill()
         child.communicate()
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         await waiting
     assert standby.held()
     await standby.release()
@@ -200,7 +200,7 @@ async def test_a_paused_holder_notices_the_loss_when_it_wakes(
         assert await asyncio.to_thread(child.stdout.readline) == b"held\n"
         child.send_signal(signal.SIGSTOP)
         standby = lease(jetstream, namespace, "standby")
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             await standby.acquire()
         child.send_signal(signal.SIGCONT)
         assert await asyncio.to_thread(child.stdout.readline) == b"lost False\n"
@@ -220,7 +220,7 @@ async def test_a_refused_renewal_loses_the_lease(jetstream: JetStream, namespace
     await holder.acquire()
     usurper = msgspec.json.encode(Holder("usurper", 0.0, "elsewhere", 1))
     await jetstream.publish(f"$KV.{namespace}.orders.0", usurper)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await holder.lost.wait()
     assert not holder.held()
     await holder.release()
@@ -234,7 +234,7 @@ async def test_an_unconfirmed_renewal_of_our_own_loses_nothing(jetstream: JetStr
     # This simulates a renewal that was stored and whose acknowledgement was lost.
     value = await stored(jetstream, namespace)
     ack = await jetstream.publish(f"$KV.{namespace}.orders.0", msgspec.json.encode(value))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await jetstream.stream_info(f"KV_{namespace}")).state.last_seq < ack.sequence + 3:
             await asyncio.sleep(0.05)
     assert holder.held() and not holder.lost.is_set()
@@ -249,7 +249,7 @@ async def test_an_absent_server_loses_the_lease_after_the_ttl(tmp_path: Path) ->
             holder = lease(JetStream(connection), "leases", "holder", ttl=1.0)
             await holder.acquire()
             server.kill()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await holder.lost.wait()
             assert not holder.held()
             await holder.release()
@@ -272,7 +272,7 @@ async def test_a_short_restart_of_the_server_loses_nothing(tmp_path: Path) -> No
                     await asyncio.sleep(0.05)
             assert holder.held() and not waiting.done()
             await holder.release()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await waiting
             await standby.release()
 
@@ -314,5 +314,5 @@ async def test_a_lease_is_free_if_the_call_is_cancelled_as_it_takes_it(jetstream
         await asyncio.wait({acquiring})
         assert not cancelled.held()
         last = lease(jetstream, namespace, "last", ttl=60.0)
-        await asyncio.wait_for(last.acquire(), 10)
+        await asyncio.wait_for(last.acquire(), 30)
         await last.release()

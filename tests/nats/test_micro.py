@@ -110,7 +110,7 @@ async def test_every_instance_responds_until_its_stop(
             inbox = f"_INBOX.{service.name}.{count}"
             subscription = await connection.subscribe(inbox, hear)
             connection.publish("$SRV.PING", b"", reply=inbox.encode())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len({service.id, twin.id} & set(heard)) < count:
                     news.clear()
                     await news.wait()

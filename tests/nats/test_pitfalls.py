@@ -70,7 +70,7 @@ async def send_raw(server: EmbeddedServer, frames: bytes) -> None:
     """Send bytes without a client library, which would refuse them; return when the server has processed them."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(b'CONNECT {"verbose":false,"headers":true,"no_responders":true}\r\n' + frames + b"PING\r\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await reader.readline() not in (b"PONG\r\n", b""):
             continue
     writer.close()

@@ -103,7 +103,7 @@ async def test_sigkill_of_the_parent_leaves_no_orphan() -> None:
     os.kill(int(pid), 0)
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while await accepts(int(port)):
             await asyncio.sleep(0.01)
     async with EmbeddedServer(port=0, store_dir=store.decode()):  # the lock of the killed server is released

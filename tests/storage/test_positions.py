@@ -172,7 +172,7 @@ async def test_a_saved_position_is_loaded_and_its_sequence_passed_to_the_callbac
     assert stored == [1, 2, 3, 4] and await positions.running("s", "book") == running
     positions.report_survival("host.example-7", 3)
 
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while (survived := await positions.survived(["host.example-7", "other"]))["host.example-7"] == 0:
             await asyncio.sleep(0.002)
     assert survived == {"host.example-7": 3, "other": 0}

@@ -85,7 +85,7 @@ class Joined:
     async def leave(self) -> None:
         """Drain, and wait for the end."""
         self.runner.stop()
-        await asyncio.wait_for(asyncio.shield(self.work), 20)
+        await asyncio.wait_for(asyncio.shield(self.work), 30)
 
 
 @asynccontextmanager

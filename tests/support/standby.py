@@ -26,4 +26,4 @@ async def standby(actor: type[Actor[Any]], *, url: str, namespace: str, lease_tt
             yield Probe.of(runner)
         finally:
             runner.stop()
-            await asyncio.wait_for(work, 20)
+            await asyncio.wait_for(work, 30)

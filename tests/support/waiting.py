@@ -6,7 +6,7 @@ from collections.abc import Callable
 from runtime.nats.connection import Connection, NoResponders
 
 
-async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = 30.0) -> None:
     """Return as soon as `condition` returns a true value.
 
     Raises:
@@ -23,9 +23,9 @@ async def unheard(connection: Connection, subject: str) -> None:
     The server needs a moment to see that a connection has ended, and messages that it routes there meanwhile are lost.
 
     Raises:
-        TimeoutError: The subject has a subscriber for longer than 15 seconds.
+        TimeoutError: The subject has a subscriber for longer than 30 seconds.
     """
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while True:
             try:
                 await connection.request(subject, b"", timeout=0.1)

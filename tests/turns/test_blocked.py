@@ -233,7 +233,7 @@ async def test_parked_events_are_bounded_and_the_limit_is_logged_once(
 async def test_a_slow_key_blocks_itself_alone(nats_server: EmbeddedServer, namespace: str) -> None:
     gate = GATES["slow"] = asyncio.Event()
     options = {"boxes": Options(in_hand=8)}
-    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options, lease_ttl=1.0) as system:
+    async with running(Boxes, url=nats_server.url, namespace=namespace, options=options, lease_ttl=3.0) as system:
         await post(system, namespace, "slow", range(100))
         await post(system, namespace, "free", range(50))
         assert await until_handled(system, "free", 50) == tuple(range(50))

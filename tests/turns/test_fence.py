@@ -113,7 +113,7 @@ async def test_a_commit_of_a_former_owner_that_comes_first_is_seen(
     for each in held:
         await each.arrive(system.jetstream)
     assert await value(system, "queried") == 101 and await value(system, "new") == 100
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await listed(system) != {"queried": 101, "listed": 101, "new": 100, "rejected": 100}:
             await asyncio.sleep(0.02)
     assert len(await system.stored_events("counter")) == 6, "the new owner has published their events"

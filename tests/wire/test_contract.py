@@ -420,7 +420,7 @@ async def endpoint_stats(wire: Wire, service: str, endpoint: str) -> dict[str, A
     inbox = wire.client.new_inbox()
     replies = await wire.client.subscribe(inbox)
     await wire.client.publish(f"$SRV.STATS.{service}", reply=inbox)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while True:  # other tests may run services of this name
             stats = json.loads((await replies.next_msg(timeout=5)).data)
             if stats["metadata"].get("namespace") == wire.namespace:

@@ -109,7 +109,7 @@ async def handover(setting: Setting) -> Result:
         result.figures["attempts that a node lost while a process left, without a fault"] = lost_on_the_way
     result.require(handed_over > 0, "no process was drained beside a slow handler")
     result.require(not readers.stale, f"{len(readers.stale)} stale reads, first: {readers.stale[:1]}")
-    result.require(result.stall < _STALL, f"other keys waited for {result.stall:.2f} s")
+    result.require_pace(result.stall < _STALL, f"other keys waited for {result.stall:.2f} s")
     return result
 
 

@@ -46,7 +46,7 @@ async def silence(setting: Setting) -> Result:
     )
     result.figures["seconds until recovery, proxy"] = ", ".join(f"{seconds:.1f}" for seconds in after_freeze)
     result.figures["seconds until recovery, after SIGCONT"] = ", ".join(f"{seconds:.1f}" for seconds in after_stop)
-    result.require(max(after_freeze) < 4 * ping + 10, f"recovered only after {max(after_freeze):.1f} s")
+    result.require_pace(max(after_freeze) < 4 * ping + 10, f"recovered only after {max(after_freeze):.1f} s")
     return result
 
 
