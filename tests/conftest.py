@@ -7,10 +7,16 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from runtime.nats.server import EmbeddedServer
 
 pytest.register_assert_rewrite("tests.support")  # so that its failed checks show their values, too
+
+settings.register_profile(
+    "suite", deadline=None
+)  # a machine may stand still for longer than the deadline of an example
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

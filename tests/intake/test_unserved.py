@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from runtime import Accepted, Actor, Command, Event, Options, RetryPolicy, command, react
+from runtime.client import sender
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
 from tests.support.probe import Probe, running
@@ -18,6 +19,13 @@ ATTEMPTS: dict[str, set[int]] = {}
 """The numbers of the attempts that the handlers saw."""
 FAULTS: Tally[str] = Tally()
 """Failures of another kind that are still to come, by name."""
+
+
+@pytest.fixture(autouse=True)
+def _short_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a request find out soon that no process serves it."""
+    monkeypatch.setattr(sender, "RESEND_PERIOD", 0.3)
+
 
 QUICK = RetryPolicy(attempts=2, first=0.005, longest=0.02)
 
@@ -65,7 +73,7 @@ async def take(actor: Actor[Any], name: str) -> None:
     """Take one from the shelf, and then fail if the test wants that."""
     RUNS[name] += 1
     ATTEMPTS.setdefault(name, set()).add(actor.attempt)
-    await actor.command(Take(name), timeout=0.4)
+    await actor.command(Take(name), timeout=20)
     if FAULTS[name]:
         FAULTS[name] -= 1
         raise RuntimeError("fails on purpose")

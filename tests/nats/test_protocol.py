@@ -108,7 +108,7 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     return [stream[start:end] for start, end in pairwise(bounds)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(streams, st.lists(st.integers(0, 10_000), max_size=6))
 def test_the_scanner_delivers_the_same_as_nats_py(frames: list[bytes], places: list[int]) -> None:
     stream = b"".join(frames)
@@ -129,7 +129,7 @@ def test_a_stream_may_be_cut_at_any_byte() -> None:
     assert by_scanner(Recorder(), [stream[at : at + 1] for at in range(len(stream))]) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(streams, st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=4)), max_size=3))
 def test_a_mangled_stream_continues_or_ends_in_a_protocol_error(frames: list[bytes], edits: list[Any]) -> None:
     """nats-py reconnects on a `ProtocolError`; any other exception of its parser would end its read loop."""

@@ -79,7 +79,7 @@ def declared(kind: Any) -> tuple[type[Struct], Declared]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_lists_are_in_the_order_of_the_values_and_filters_find_equal_ones(kind: str, data: st.DataObject) -> None:
     field, values, compared = KINDS[kind]

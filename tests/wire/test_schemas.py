@@ -173,7 +173,7 @@ def test_every_text_and_number_is_valid_if_the_service_accepts_it(name: str) -> 
     assert False in outcomes or name == "any"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(value=VALUES)
 @example(value='{"type": "dog", "name": "DE", "x": 1e2}')
 @example(value='["DE", 1.0, "further"]')
@@ -272,7 +272,6 @@ KEYS = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(KEYS)
 @example(("k", MAX_TOKEN, ""))
 @example(("k", MAX_TOKEN, "k"))

@@ -85,7 +85,7 @@ def normal(request: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
     return result
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_the_encoder_agrees_with_that_of_the_sdk(data: st.DataObject) -> None:
     tracing = Tracing(in_memory=True)
