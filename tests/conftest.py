@@ -13,9 +13,8 @@ from runtime.nats.server import EmbeddedServer
 
 pytest.register_assert_rewrite("tests.support")  # so that its failed checks show their values, too
 
-settings.register_profile(
-    "suite", deadline=None
-)  # a machine may stand still for longer than the deadline of an example
+# A machine may stand still for longer than Hypothesis gives an example.
+settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
 
