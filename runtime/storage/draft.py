@@ -12,7 +12,16 @@ from runtime.nats.connection import Connection
 from runtime.options import Options
 from runtime.storage.dedup import DedupStore
 from runtime.storage.key import StoredKey
-from runtime.storage.record import Handled, NewRecord, Outgoing, encode_record, join_handled, rewrite_record
+from runtime.storage.record import (
+    CANCEL,
+    SCHEDULE,
+    Handled,
+    NewRecord,
+    Outgoing,
+    encode_record,
+    join_handled,
+    rewrite_record,
+)
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
 
@@ -119,7 +128,7 @@ class Drafts:
             body: The JSON of the state.
             handled: The messages that the turns have handled.
             outbox: The events and timers that the turns have emitted. Entries of earlier turns that are not confirmed
-                yet are carried over from `key.outbox`.
+                yet are carried over from `key.outbox`, except for a timer that a later entry replaces or cancels.
             expires: Let the record expire after `Options.remember`. Only for a record that never replaces another:
                 nats-server 2.15.1 restores an overwritten message if the newer one expires and the server is killed.
                 The record of a deleted key therefore stays.
@@ -143,7 +152,7 @@ class Drafts:
             state_version=self._state_version,
             state=msgspec.Raw(body),
             handled=msgspec.Raw(b"[" + text + b"]"),
-            outbox=[entry for entry, _ in key.outbox] + outbox if key.outbox else outbox,
+            outbox=_without_replaced([entry for entry, _ in key.outbox] + outbox if key.outbox else outbox),
             evicted_until=evicted_until,
         )
         return self._address(
@@ -180,3 +189,19 @@ class Drafts:
         if len(payload) > limit:
             raise RecordTooLarge(subject, len(payload), limit)
         return Draft(key, commit_id, subject, headers, payload, *rest)
+
+
+def _without_replaced(outbox: list[Outgoing]) -> list[Outgoing]:
+    """Return the entries without each timer that a later entry of its name replaces or cancels.
+
+    A new owner publishes what the record has. It may do so after the later timer has fired, and after the server has forgotten
+    the id of the earlier one: a server that starts again knows the ids of stored messages only, and that one was purged.
+    """
+    if len(outbox) < 2:
+        return outbox
+    last = {(entry.token, entry.timer): entry for entry in outbox if entry.timer}
+    if not last:
+        return outbox
+    return [
+        entry for entry in outbox if entry.kind not in (SCHEDULE, CANCEL) or last[(entry.token, entry.timer)] is entry
+    ]

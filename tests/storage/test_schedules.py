@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -120,6 +121,32 @@ async def test_an_outbox_with_several_entries_of_one_name_can_be_published_twice
         assert await waiting_timer(system) == (outbox[-1].id if kinds[-1] == "s" else None)
     if "t" in kinds:
         await until_notes(system, "k", "x")
+
+
+@pytest.mark.parametrize("later", [ALARM, CANCEL], ids=["replaced", "cancelled"])
+async def test_a_record_leaves_out_the_timers_that_a_later_turn_replaces_or_cancels(
+    system: Probe, monkeypatch: pytest.MonkeyPatch, later: SetAlarm | CancelAlarm
+) -> None:
+    """A new owner would set them again if the server had forgotten their ids, which it does as it starts."""
+    jetstream, held = system.served("bell").jetstream, list[tuple[Any, ...]]()
+    publish_callback = jetstream.publish_callback
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            jetstream,
+            "publish_callback",
+            lambda *message: (held.append if ".schedule." in message[0] else lambda each: publish_callback(*each))(
+                message
+            ),
+        )
+        await system.bus.command(ALARM)
+        await system.bus.command(later)
+    stored = await system.stored_turn("bell", "k")
+    assert stored is not None and len(held) == 1
+    [entry] = decode_record(stored.payload, stored.subject).outbox
+    for message in held:
+        publish_callback(*message)
+    await system.wait_published("bell")
+    assert await waiting_timer(system) == (entry.id if later is ALARM else None)
 
 
 async def test_a_later_timer_replaces_one_that_was_stored_late(system: Probe) -> None:
