@@ -175,7 +175,7 @@ async def test_a_user_without_a_password_is_a_token(listener: Listener, fields: 
 async def test_each_server_gets_its_own_login_only(listener: Listener) -> None:
     async with listening() as other, listening() as third:
         url = f"nats://a:1@{listener.address},nats://b:2@{other.address},{third.address}"
-        options = ConnectionOptions(url=url, user="own", password="own", reconnect_wait=0.01, connect_timeout=0.3)
+        options = ConnectionOptions(url=url, user="own", password="own", reconnect_wait=0.01, connect_timeout=2.4)
         reason = await refused(options)
         assert "no answer from" in reason
         for server, user in ((listener, "a"), (other, "b"), (third, "own")):
@@ -189,7 +189,7 @@ async def test_a_silent_server_takes_its_share_only(nats_server: EmbeddedServer,
         url = f"{one.address},{two.address},{nats_server.url}"
         # nats-py shuffles the servers, so some of the attempts begin with a silent one.
         for _ in range(4):
-            options = ConnectionOptions(url=url, connect_timeout=1.5, reconnect_wait=0.01)
+            options = ConnectionOptions(url=url, connect_timeout=2.4, reconnect_wait=0.01)
             async with await Connection.connect(options) as connection:
                 assert connection.server_address[1] == nats_server.port
         assert one.connections + two.connections <= 8
