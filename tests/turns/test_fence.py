@@ -161,6 +161,7 @@ async def test_an_own_commit_with_an_unknown_outcome_is_refused_after_a_read(
     system: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await system.bus.command(Add("k", 1))
+    await system.wait_published("counter")  # A key with an event that waits stays in memory.
     jetstream, held = system.served("counter").jetstream, list[Held]()
     publish, get_last = jetstream.publish, jetstream.get_last
 
