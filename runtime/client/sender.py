@@ -182,10 +182,10 @@ class Sender:
         number of partitions, may have changed.
         """
         outcome = failure.executed
-        for pause in itertools.chain((0.0,) * by_owner, _BACKOFF.pauses(RESEND_PERIOD)):
+        for pause in itertools.chain([0.0] if by_owner else [], _BACKOFF.pauses(RESEND_PERIOD)):
             # An attempt shortly before the deadline may leave no time for the reply. Its outcome would then be unknown, while
             # so far the request certainly was not executed.
-            too_late = pause and self._time() + pause + _BACKOFF.longest >= expires_at
+            too_late = pause > 0 and self._time() + pause + _BACKOFF.longest >= expires_at
             if too_late or not self.may_retry(failure):
                 break
             self.retries.value += 1

@@ -1,9 +1,9 @@
 """The relay: publishes the events and timers of committed turns (a transactional outbox, ADR 006).
 
 **The outbox is in the record.** A commit stores the events and timers of its turns in the record of the key, and the next
-record carries over those that are not confirmed. So the newest record of a key contains everything of that key that may be
-unpublished, and the relay needs no storage of its own. After a crash, the next owner reads the records above the
-checkpoint, and publishes their outboxes.
+record carries over those that are not confirmed, without a timer that it replaces or cancels. So the newest record of a key
+contains everything of that key that may be unpublished, and the relay needs no storage of its own. After a crash, the next
+owner reads the records above the checkpoint, and publishes their outboxes.
 
 **Order.** The entries of a key are published one at a time, each after the acknowledgement of the one before: a publish
 that fails and is repeated would otherwise overtake, or be overtaken by, the next event of its key. Different keys are

@@ -84,10 +84,10 @@ async def healthy(name: str, url: str) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
 async def test_an_example_prints_its_documented_output(name: str) -> None:
-    printed = await output(name)
-    for _ in range(3):
-        if name == "timers" and printed != documented_output(name):  # It looks at the clock; was the machine too slow?
-            printed = await output(name)
+    printed = ""
+    for _ in range(4 if name == "timers" else 1):  # It looks at the clock, and a machine may stand still.
+        if (printed := await output(name)) == documented_output(name):
+            break
     assert printed == documented_output(name)
 
 

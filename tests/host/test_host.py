@@ -313,9 +313,13 @@ async def test_lost_leases_do_not_count_as_failures_of_the_host(
         bounded = deque[float](maxlen=1)
         monkeypatch.setattr(host.owners[0].restarts, "_counted", bounded)
         monkeypatch.setattr("runtime.host.restarts._RESTARTS", 1)  # The second failure would end the host.
-        ends: list[BaseException] = []
-        note = host.owners[0].restarts.note
-        monkeypatch.setattr(host.owners[0].restarts, "note", lambda error: (ends.append(error), note(error))[1])
+        ends, note = list[BaseException](), host.owners[0].restarts.note
+
+        def noting(error: BaseException) -> float:
+            ends.append(error)
+            return note(error)
+
+        monkeypatch.setattr(host.owners[0].restarts, "note", noting)
         for number in range(3):
             await until(host.ready.is_set)
             assert (await bus.command(Add("a"))).value == number + 1
