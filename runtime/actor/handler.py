@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from runtime.actor.decorators import Mark, Verb, mark_of
+from runtime.actor.key_reader import path_reader
 from runtime.actor.message import (
     Accepted,
     Contract,
@@ -16,7 +17,6 @@ from runtime.actor.message import (
     codec_of,
     contract_of,
     declared,
-    path_reader,
 )
 from runtime.actor.patterns import compile_where
 from runtime.actor.query_check import check_reads_only

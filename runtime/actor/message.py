@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import (
-    Annotated,
     Any,
     ClassVar,
     ForwardRef,
@@ -32,7 +31,8 @@ from typing import (
 
 import msgspec
 
-from runtime.errors import CodecError, DeclarationError
+from runtime.actor.key_reader import key_reader
+from runtime.errors import DeclarationError
 from runtime.wire.codec import Codec, undefined_type
 from runtime.wire.subjects import KINDS, snake_case, valid_name
 from runtime.wire.tokens import key_token
@@ -110,83 +110,8 @@ class Contract(msgspec.Struct, frozen=True, eq=False):
             raise undefined_type(self.type.__name__, error) from None
 
 
-def path_reader(root: type, path: str, label: str) -> Callable[[Any], str]:
-    """Return a function that reads the key of a message.
-
-    Args:
-        root: The type of the message.
-        path: The path of the field that has the key: attribute names with dots between them.
-        label: The name of the declaration in error texts.
-
-    Returns:
-        A function from a message to its key. An integer becomes decimal text. The function raises `CodecError` if the
-        message has no value there, because an optional part of the path is absent.
-
-    Raises:
-        DeclarationError: The path does not exist, or its values are not strings or integers.
-        NameError: A struct on the path has a field whose type is not defined yet.
-    """
-    names = path.split(".")
-    kind: Any = root
-    for name in names:
-        fields = {f.name: f.type for f in msgspec.structs.fields(kind)} if _is_struct(kind) else None
-        if fields is not None and name not in fields:
-            raise DeclarationError(f"{label}: key {path!r}: {kind.__name__} has no field {name!r}")
-        kind = fields[name] if fields is not None else Any
-        if get_origin(kind) is Annotated:  # the field has constraints of msgspec
-            kind = get_args(kind)[0]
-    if kind not in (str, int, Any):
-        raise DeclarationError(f"{label}: key {path!r} must be a str or int, not {kind!r}")
-    if len(names) == 1 and kind is str:
-        from operator import attrgetter
-
-        return attrgetter(path)
-
-    def read(message: Any) -> str:
-        value = message
-        for name in names:
-            value = getattr(value, name, None)
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, str | int) or isinstance(value, bool):
-            raise CodecError(f"{type(message).__name__} has no key: {path!r} is not a string or an integer")
-        return str(value)
-
-    return read
-
-
-def _key_reader(cls: type[msgspec.Struct], path: str) -> Callable[[Any], str]:
-    """Return the `path_reader` of a class that is being created.
-
-    The types of its fields cannot be known yet if one of them is the class itself, or a class that the module defines
-    later. The path is then checked when the key is first read. The actor that handles the message checks it at import.
-    """
-    label = cls.__name__
-    first = path.partition(".")[0]
-    if first not in cls.__struct_fields__:
-        raise DeclarationError(f"{label}: key {path!r}: {label} has no field {first!r}")
-    try:
-        return path_reader(cls, path, label)
-    except NameError:
-        found: list[Callable[[Any], str]] = []
-
-    def read(message: Any) -> str:
-        if not found:
-            try:
-                found.append(path_reader(cls, path, label))
-            except NameError as error:
-                raise undefined_type(label, error) from None
-        return found[0](message)
-
-    return read
-
-
 def _has_quotes(kind: Any) -> bool:
     return isinstance(kind, str | ForwardRef) or any(map(_has_quotes, get_args(kind)))
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
@@ -368,7 +293,7 @@ def _contract(cls: Any, namespace: dict[str, Any], actor: str, key: str | NewKey
         raise DeclarationError(f"{name}: a message is immutable; remove frozen=False")
     if key is None and isinstance(inherited := getattr(cls, "__contract__", None), Contract):
         key = inherited.key
-    read = _key_reader(cls, key) if isinstance(key, str) else None
+    read = key_reader(cls, key) if isinstance(key, str) else None
     former = _former_names(name, op, formerly)
     return Contract(
         op, actor, snake_case(name), cls, _reply_type(cls, namespace, op), key, read, former, f"{actor}.{name}"
