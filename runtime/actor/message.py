@@ -72,6 +72,8 @@ class Accepted(msgspec.Struct, frozen=True):
 
     id: str
     """The id of the command."""
+    key: str = ""
+    """The key under which it runs: with ``key=new_key``, the one that it creates. Empty without a key."""
 
 
 class Contract(msgspec.Struct, frozen=True, eq=False):

@@ -227,7 +227,7 @@ def accepting(handler: Handler) -> Handler:
     async def accept(actor: Any, job: _Job) -> Accepted:
         call: TurnCall = actor._running
         call.remind(Timer(call.message_id, job.message, body=job.body))
-        return Accepted(call.message_id)
+        return Accepted(call.message_id, call.key)
 
     stored.function = accept
     stored.result = Codec(Accepted)

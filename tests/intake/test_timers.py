@@ -32,6 +32,7 @@ from runtime.storage.schedules import timer_headers, timer_subject
 from runtime.testing import worker
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition
+from runtime.wire.ids import key_for
 from runtime.wire.subjects import Names
 from tests.host.test_host import connected
 from tests.support.probe import Probe, running
@@ -94,6 +95,10 @@ class SetFor(Command[None], actor="bell", key="name"):
 
 
 class NewBell(Command[None], actor="bell", key=new_key):
+    pass
+
+
+class CastBell(Command[Accepted], actor="bell", key=new_key):
     pass
 
 
@@ -163,6 +168,10 @@ class Bells(Actor[Bell]):
     @command
     async def new_bell(self, message: NewBell) -> None:
         pass
+
+    @command(accept=True)
+    async def cast_bell(self, message: CastBell) -> None:
+        self.state = Bell(["cast"])
 
     @query
     async def get_bell(self, message: GetBell) -> Bell:
@@ -407,6 +416,16 @@ async def test_a_long_job_runs_once_after_it_was_accepted(nats_server: EmbeddedS
         assert len(RANG["job"]) == 2, "the first run failed"
         events = await system.stored_events("bell")
         assert [msgspec.json.decode(each.payload)["name"] for each in events] == ["job"]
+
+
+async def test_the_reply_to_a_long_job_has_the_key_that_it_creates(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        accepted = await system.bus.command(CastBell(), id="cast-1")
+        assert accepted == Accepted("cast-1", key_for("cast-1")) == await system.bus.command(CastBell(), id="cast-1")
+        await until_notes(system, accepted.key, "cast")
+        assert await system.bus.command(Work("known"), id="job-2") == Accepted("job-2", "known")
 
 
 async def test_an_accepted_job_runs_even_if_its_owner_dies_before_publishing_it(
