@@ -325,12 +325,16 @@ class _Lists:
         found = [
             state
             for state in self.states
-            if all(self._place(k, getattr(state, k)) == self._place(k, v) for k, v in filters.items())
+            if all(self._place(k, self._read(k, state)) == self._place(k, v) for k, v in filters.items())
         ]
         if order:
             field = order.lstrip("-")
-            found.sort(key=lambda state: self._place(field, getattr(state, field)), reverse=order.startswith("-"))
+            found.sort(key=lambda state: self._place(field, self._read(field, state)), reverse=order.startswith("-"))
         return Page(found[:limit])
+
+    def _read(self, field: str, state: Any) -> Any:
+        scale = self._scales.get(field)
+        return getattr(state, field) if scale is None else scale.read(state)
 
     def _place(self, field: str, value: Any) -> tuple[bool, Any]:
         """Return a value in the order of an index: None comes first."""

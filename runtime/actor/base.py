@@ -14,7 +14,7 @@ from runtime.actor.handler import HandlerTable, has_handlers
 from runtime.actor.index_values import Scale
 from runtime.actor.indexes import Index, Page, check_states, scales_of
 from runtime.actor.message import Command, Event, Query, contract_of, message_token
-from runtime.actor.state_type import StateCodec, find_state_type, invalid_state
+from runtime.actor.state_type import StateCodec, classes_of, find_state_type, invalid_state
 from runtime.actor.timer import Timer
 from runtime.errors import DeclarationError
 from runtime.options import Options
@@ -67,6 +67,8 @@ class Actor(Generic[S]):
     """The handlers of the class."""
     state_type: ClassVar[Any] = None
     """The type of the state; None for an actor without state."""
+    state_classes: ClassVar[tuple[type, ...]] = ()
+    """The classes of the states: those of the members, if the type is a union."""
     state_codec: ClassVar[StateCodec | None] = None
     """The codec of the states; None for an actor without state."""
     indexes: ClassVar[tuple[Index, ...]] = ()
@@ -83,6 +85,7 @@ class Actor(Generic[S]):
             return
         check_attributes(cls)
         cls.state_type = find_state_type(cls, Actor)
+        cls.state_classes = classes_of(cls.state_type) if cls.state_type is not None else ()
         cls.state_codec = StateCodec(cls.state_type) if cls.state_type is not None else None
         cls.indexes = tuple(indexes) or cls.indexes
         cls.scales = scales_of(cls.__name__, cls.indexes, cls.state_type)
@@ -117,7 +120,7 @@ class Actor(Generic[S]):
     @state.setter
     def state(self, value: S | None) -> None:
         call = self._running.writable("change state")
-        if value is not None and not isinstance(value, self.state_type or ()):
+        if value is not None and not isinstance(value, self.state_classes):
             raise invalid_state(self.name, self.state_type, value)
         call.assign(value)
 

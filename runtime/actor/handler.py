@@ -23,7 +23,7 @@ from runtime.actor.query_check import check_reads_only
 from runtime.actor.since import read_since
 from runtime.bounds import Count, fault
 from runtime.errors import DeclarationError
-from runtime.wire.codec import Codec
+from runtime.wire.codec import Codec, name_of
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.schemas import check_schema
 
@@ -280,13 +280,9 @@ def _check_reply(label: str, handler: Handler, returns: Any) -> None:
         returns = type(None)
     if returns != declared:
         raise DeclarationError(
-            f"{label} returns {_type_name(returns)}, but the reply of {handler.contract.type.__name__} "
-            f"is {_type_name(declared)}"
+            f"{label} returns {name_of(returns)}, but the reply of {handler.contract.type.__name__} "
+            f"is {name_of(declared)}"
         )
-
-
-def _type_name(kind: Any) -> str:
-    return "None" if kind is type(None) else getattr(kind, "__name__", str(kind))
 
 
 def _signature(label: str, function: Any) -> tuple[type, Any]:

@@ -24,6 +24,11 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 _INFINITIES: Final = ("inf", "-inf")
 
 
+def same(value: Any) -> Any:
+    """Return a value as it is: it is its own scalar."""
+    return value
+
+
 class Scale(NamedTuple):
     """How the values of one field are placed. None has no scalar: it comes before all values."""
 
@@ -41,6 +46,8 @@ class Scale(NamedTuple):
     """Return the scalar of such a form. Raises `ValueError` for a form that `store` does not return."""
     always: bool = True
     """Whether each value of the field's type has a place."""
+    read: Callable[[Any], Any] = same
+    """Return the value of the field in a state."""
 
 
 def scale_of(kind: Any) -> Scale | None:
@@ -97,11 +104,6 @@ def _enum_scale(kind: type[Enum]) -> Scale | None:
         return isinstance(value, kind) or (not isinstance(value, Enum) and plain(value))
 
     return Scale(f"a {kind.__name__}", kind.__name__, accepts, place, scale.store, scale.load)
-
-
-def same(value: Any) -> Any:
-    """Return a value as it is: it is its own scalar."""
-    return value
 
 
 def _only(*types: type) -> Callable[[Any], Any]:

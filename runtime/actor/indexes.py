@@ -1,12 +1,15 @@
 """Indexes over the states of an actor, and the pages that its lists return."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from operator import attrgetter
+from typing import Any, Generic, TypeVar, Union
 
 import msgspec
 
 from runtime.actor.index_values import Scale, may_be_naive, scale_of
+from runtime.actor.state_type import classes_of, members_of
 from runtime.errors import DeclarationError, InvalidValue
+from runtime.wire.codec import name_of
 
 T = TypeVar("T")
 
@@ -16,7 +19,9 @@ class Index(msgspec.Struct, frozen=True):
 
     The values of both fields are of str, int, float, bool, date, Decimal, UUID, an enum of str or of int (by its values), or
     aware datetimes (``Annotated[datetime, msgspec.Meta(tz=True)]``, by their instants). None is allowed as well, and comes first.
-    A turn fails with `InvalidValue` if it leaves a value that has no order, such as ``Decimal("NaN")``.
+    A turn fails with `InvalidValue` if it leaves a value that has no order, such as ``Decimal("NaN")``. If the states are of
+    several types, each has the field, with values of one kind. The field with their tags, ``type`` by default, may be named, too:
+    ``Index("type")``.
 
     Example:
         class Orders(Actor[Order], indexes=[Index("user_id", order="created_date")]):
@@ -43,7 +48,7 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     """The token of the following page, for `after` of `Actor.list`; None if this page is the last."""
 
 
-def scales_of(label: str, indexes: tuple[Index, ...], state_type: type[msgspec.Struct] | None) -> dict[str, Scale]:
+def scales_of(label: str, indexes: tuple[Index, ...], state_type: Any) -> dict[str, Scale]:
     """Check the indexes of an actor, and return the scale of each field that they name.
 
     Args:
@@ -52,24 +57,32 @@ def scales_of(label: str, indexes: tuple[Index, ...], state_type: type[msgspec.S
         state_type: The type of the actor's states; None if it has no state.
 
     Raises:
-        DeclarationError: An index names a field that the state does not have, or whose values have no order.
+        DeclarationError: An index names a field that a state may not have, or whose values have no order.
     """
-    scales: dict[str, Scale] = {}
-    if not indexes:
-        return scales
-    if state_type is None:
+    names = [name for index in indexes for name in (index.field, index.order) if name is not None]
+    if indexes and state_type is None:
         raise DeclarationError(f"{label}: an actor without state cannot have indexes: subclass Actor[State]")
-    kinds = {field.name: field.type for field in msgspec.structs.fields(state_type)}
-    for name in (name for index in indexes for name in (index.field, index.order) if name is not None):
-        if name not in kinds:
-            raise DeclarationError(
-                f"{label}: an index names the field {name!r}, which {state_type.__name__} does not have"
-            )
-        scale = scale_of(kinds[name])
-        if scale is None:
-            raise DeclarationError(f"{label}: an index names {state_type.__name__}.{name}, {_fault(kinds[name])}")
-        scales[name] = scale
-    return scales
+    return {name: _scale(label, name, state_type) for name in names}
+
+
+def _scale(label: str, name: str, state_type: Any) -> Scale:
+    """Return the scale of a field of the states, or of the tag that tells the members of a union apart."""
+    members, classes = members_of(state_type), classes_of(state_type)
+    if all(cls.__struct_config__.tag_field == name for cls in classes):
+        scale = scale_of(type(classes[0].__struct_config__.tag))
+        assert scale is not None, "a tag is a str or an int"
+        return scale._replace(read=lambda state: state.__struct_config__.tag)
+    kinds: list[Any] = []
+    for member in members:
+        found = [field.type for field in msgspec.structs.fields(member) if field.name == name]
+        if not found:
+            raise DeclarationError(f"{label}: an index names the field {name!r}, which {name_of(member)} does not have")
+        kinds += found
+    kind = Union[tuple(kinds)]  # noqa: UP007 - of types that are known at run time only
+    scale = scale_of(kind)
+    if scale is None:
+        raise DeclarationError(f"{label}: an index names {name_of(state_type)}.{name}, {_fault(kind)}")
+    return scale._replace(read=attrgetter(name))
 
 
 def _fault(kind: Any) -> str:
@@ -86,18 +99,18 @@ def check_states(state_type: Any, scales: dict[str, Scale]) -> Callable[[Any], N
 
     The check raises `InvalidValue`, which names the field: the turn fails before its commit.
     """
-    checked = [(name, scale.place) for name, scale in scales.items() if not scale.always]
+    checked = [(name, scale) for name, scale in scales.items() if not scale.always]
     if not checked:
         return None
 
     def check(state: Any) -> None:
-        for name, place in checked:
-            value = getattr(state, name)
+        for name, scale in checked:
+            value = scale.read(state)
             if value is not None:
                 try:
-                    place(value)
+                    scale.place(value)
                 except ValueError as error:
-                    field = f"{state_type.__name__}.{name}"
+                    field = f"{name_of(state_type)}.{name}"
                     raise InvalidValue(f"the state has no place in an index: {field} = {value!r} {error}") from None
 
     return check

@@ -1,13 +1,14 @@
 """The type of the states of an actor, read from its class line: ``class Orders(Actor[Order])``."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from msgspec.inspect import CustomType, DataclassType, DecimalType, StructType, Type
 
 from runtime.errors import DeclarationError
-from runtime.wire.codec import UNENCODABLE, Codec, encode, encode_in_order, name_of
+from runtime.wire.codec import UNENCODABLE, Codec, encode, encode_in_order, name_of, undefined_type
 from runtime.wire.type_parts import has_mutable_parts, has_sets, parts_of
 
 _VALUES = (None, True, 1, 1.5, "", [], {})
@@ -64,7 +65,8 @@ class StateCodec(Codec[Any]):
 def _is_comparable(part: Type) -> bool:
     """Return whether the values of a part can be compared by their content. Those of a class with eq=False cannot."""
     if isinstance(part, StructType):
-        return part.cls.__struct_config__.eq and part.cls.__eq__ is msgspec.Struct.__eq__
+        cls: Any = get_origin(part.cls) or part.cls
+        return cls.__struct_config__.eq and cls.__eq__ is msgspec.Struct.__eq__
     # A signaling NaN raises when it is compared.
     return not isinstance(part, CustomType | DataclassType | DecimalType)
 
@@ -88,7 +90,7 @@ def find_state_type(cls: type, generic: type) -> Any:
         The type, or None for an actor without state.
 
     Raises:
-        DeclarationError: The type is not a frozen struct.
+        DeclarationError: The type is neither a frozen struct nor a union of frozen structs with tags.
     """
     for base in cls.__mro__:
         for parent in base.__dict__.get("__orig_bases__", ()):
@@ -96,18 +98,49 @@ def find_state_type(cls: type, generic: type) -> Any:
                 state = get_args(parent)[0]
                 if isinstance(state, TypeVar):
                     continue
-                if not (
-                    isinstance(state, type) and issubclass(state, msgspec.Struct) and state.__struct_config__.frozen
-                ):
-                    raise DeclarationError(
-                        f"{cls.__name__}: the state {state!r} must be a msgspec.Struct with frozen=True"
-                    )
+                state = getattr(state, "__value__", state)  # ``type Name = …`` of Python 3.12
+                _check_members(cls.__name__, state)
                 return state
     return None
+
+
+def members_of(state_type: Any) -> tuple[Any, ...]:
+    """Return the structs of a state's type: the members of a union, or the type itself."""
+    return get_args(state_type) if get_origin(state_type) in (Union, UnionType) else (state_type,)
+
+
+def classes_of(state_type: Any) -> tuple[Any, ...]:
+    """Return the classes of the states of a type, for `isinstance`: a struct with type arguments is no class."""
+    return tuple(get_origin(member) or member for member in members_of(state_type))
+
+
+def _check_members(label: str, state_type: Any) -> None:
+    """Raise `DeclarationError` if a type cannot be that of states."""
+    members = members_of(state_type)
+    if type(None) in members:
+        raise DeclarationError(
+            f"{label}: the state {name_of(state_type)}: leave None out, since each key may have no state"
+        )
+    for member, kind in zip(members, classes_of(state_type), strict=True):
+        if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__struct_config__.frozen):
+            raise DeclarationError(
+                f"{label}: the state {name_of(member)} must be a msgspec.Struct with frozen=True, or a union of them"
+            )
+        if len(members) > 1 and kind.__struct_config__.tag is None:
+            raise DeclarationError(
+                f"{label}: {name_of(member)} is one of several types of states, and needs a tag, by which its JSON is "
+                "recognized: declare tag=True in its class line"
+            )
+    try:
+        msgspec.json.Decoder(state_type)
+    except TypeError as error:
+        raise DeclarationError(f"{label}: the state {name_of(state_type)}: {error}") from None
+    except NameError as error:
+        raise undefined_type(name_of(state_type), error) from None
 
 
 def invalid_state(actor: str, expected: Any, value: object) -> DeclarationError:
     """Return the error of a handler that assigns a state which does not have the declared type, if there is one."""
     if expected is None:
         return DeclarationError(f"{actor}: an actor without state cannot assign self.state: subclass Actor[State]")
-    return DeclarationError(f"{actor}: self.state must be a {expected.__name__} or None, not a {type(value).__name__}")
+    return DeclarationError(f"{actor}: self.state must be a {name_of(expected)} or None, not a {type(value).__name__}")

@@ -55,9 +55,11 @@ class Declared:
         self.indexes = indexes
         self._scales = scales
         self._places = [
-            (each.field, self._placing(each.field), each.order, self._placing(each.order)) for each in indexes
+            (self._reading(each.field), self._placing(each.field), self._reading(each.order), self._placing(each.order))
+            for each in indexes
         ]
-        """For each index, its fields, each with the function that returns the scalar of a value; None if that is the value."""
+        """For each index, two functions for each of its fields: one returns the value in a state (None if there is no such
+        field), the other one the scalar of a value (None if that is the value)."""
 
     def select(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Selection:
         """Return what a page asks for, given the arguments of `Actor.list`.
@@ -84,9 +86,9 @@ class Declared:
         A value to order by that has no scalar counts as none, so that lists are complete. No turn leaves such a value, but
         a record may be older than the index.
         """
-        field, place_group, order, place_value = self._places[number]
-        group = None if field is None else getattr(state, field)
-        value = None if order is None else getattr(state, order)
+        read_group, place_group, read_value, place_value = self._places[number]
+        group = None if read_group is None else read_group(state)
+        value = None if read_value is None else read_value(state)
         if place_group is not None and group is not None:
             try:
                 group = place_group(group)
@@ -154,6 +156,9 @@ class Declared:
             return self._place(field, value)
         except ValueError as error:
             raise DeclarationError(f"{self.actor}: list: {field} = {value!r} {error}") from None
+
+    def _reading(self, field: str | None) -> Callable[[Any], Any] | None:
+        return None if field is None else self._scales[field].read
 
     def _placing(self, field: str | None) -> Callable[[Any], Any] | None:
         place = None if field is None else self._scales[field].place

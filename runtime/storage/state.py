@@ -10,7 +10,7 @@ import msgspec
 
 from runtime.faults import error_text
 from runtime.storage.record import Record, Unreadable, is_null, unreadable
-from runtime.wire.codec import UNDECODABLE, UNENCODABLE, encode
+from runtime.wire.codec import UNDECODABLE, UNENCODABLE, encode, name_of
 from runtime.wire.tokens import token_key
 from runtime.wire.value_faults import find_non_finite, find_unencodable
 
@@ -65,7 +65,7 @@ class States:
             # The same decoder: `msgspec.convert` refuses a dict whose keys are integers, and `Raw`.
             return self._decode(self._upgraded(version, state, subject))
         except UNDECODABLE as error:
-            raise unreadable(subject, f"the stored state does not fit {self._type.__name__}: {error}") from None
+            raise unreadable(subject, f"the stored state does not fit {name_of(self._type)}: {error}") from None
 
     def _upgraded(self, first: int, state: msgspec.Raw, subject: str) -> bytes:
         """Return the JSON of a state of the version `first` after all upgrades."""

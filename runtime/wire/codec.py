@@ -5,7 +5,8 @@ becomes one `CodecError` that names the field.
 """
 
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, get_args, get_origin
+from types import UnionType
+from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -179,7 +180,7 @@ class Codec(Generic[T]):
         return encode_reply(self.decode(body, format), format)
 
     def _misfit(self, role: str) -> str:
-        return f"the {role} does not fit {getattr(self.type, '__name__', self.type)}"
+        return f"the {role} does not fit {name_of(self.type)}"
 
     def decode(self, payload: bytes, format: Format = JSON) -> T:
         """Return the value of a body. An empty body means an object without fields.
@@ -304,8 +305,14 @@ def check_type(kind: Any) -> None:
 
 
 def name_of(kind: Any) -> str:
-    """Return the name of a type for error texts."""
-    return getattr(kind, "__name__", str(kind))
+    """Return the name of a type for error texts: ``Order``, ``Draft | Paid``, ``Basket[Item]``."""
+    if kind is type(None):
+        return "None"
+    if get_origin(kind) in (Union, UnionType):
+        return " | ".join(map(name_of, get_args(kind)))
+    name = getattr(kind, "__name__", str(kind))
+    arguments = get_args(kind) if isinstance(get_origin(kind), type) else ()
+    return f"{name}[{', '.join(map(name_of, arguments))}]" if arguments else name
 
 
 def undefined_type(name: str, error: NameError) -> DeclarationError:
@@ -325,6 +332,7 @@ def _check(kind: Any, seen: set[int]) -> None:
         raise DeclarationError(f"{kind} on the wire is a hash-collision bomb: use string keys")
     for argument in arguments:
         _check(argument, seen)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+    struct = get_origin(kind) or kind
+    if isinstance(struct, type) and issubclass(struct, msgspec.Struct):
         for field in msgspec.structs.fields(kind):
             _check(field.type, seen)

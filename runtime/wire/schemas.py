@@ -5,7 +5,7 @@ part of the vocabulary, and validators that refuse unknown keywords refuse the w
 and base64, have a ``pattern``, because a ``format`` alone is not checked by most validators.
 """
 
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 from msgspec import inspect
@@ -178,7 +178,7 @@ def with_key(described: Schema, root: Any, path: str) -> Schema:
 def _key_rule(kind: Any, names: list[str]) -> Schema | None:
     struct = struct_in(kind)
     field = next((each for each in msgspec.structs.fields(struct) if each.name == names[0]), None) if struct else None
-    if struct is None or field is None or struct.__struct_config__.array_like:
+    if struct is None or field is None or (get_origin(struct) or struct).__struct_config__.array_like:
         return None
     inner = _rule_of(field.type) if len(names) == 1 else _key_rule(field.type, names[1:])
     if inner is None:

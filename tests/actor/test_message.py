@@ -2,7 +2,7 @@
 
 import enum
 import types
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NewType
 from uuid import UUID
@@ -106,7 +106,7 @@ def test_a_value_of_a_key_has_one_text_however_it_is_written(
     ("kind", "value", "expected"),
     [
         (UUID, str(ORDER_ID), "a UUID"),
-        (date, datetime(2026, 2, 3), "a date"),
+        (date, datetime(2026, 2, 3, tzinfo=UTC), "a date"),
         (Color, "blue", "a Color"),
         (int, True, "an integer"),
     ],

@@ -418,9 +418,7 @@ async def test_a_long_job_runs_once_after_it_was_accepted(nats_server: EmbeddedS
         assert [msgspec.json.decode(each.payload)["name"] for each in events] == ["job"]
 
 
-async def test_the_reply_to_a_long_job_has_the_key_that_it_creates(
-    nats_server: EmbeddedServer, namespace: str
-) -> None:
+async def test_the_reply_to_a_long_job_has_the_key_that_it_creates(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Bells, url=nats_server.url, namespace=namespace) as system:
         accepted = await system.bus.command(CastBell(), id="cast-1")
         assert accepted == Accepted("cast-1", key_for("cast-1")) == await system.bus.command(CastBell(), id="cast-1")
