@@ -224,6 +224,28 @@ class EventWork(Work, kw_only=True, eq=False):
         """Return the failure of this attempt if its handler is cut. A retry policy names it `TimeoutError`."""
         return TimeoutError(f"{self.handler.name} was cut at {reason}")
 
+    def take_over(self, newer: "EventWork") -> None:
+        """Become a newer message, which runs in this place of the lane. The message so far ends without a run."""
+        if self.span.is_recording():
+            self.span.add_event("timer.superseded", {"actorloom.message.id": newer.id})
+        self.span.end()
+        self.completion.done()
+        for field in (
+            "handler",
+            "message",
+            "span",
+            "block",
+            "id",
+            "fingerprint",
+            "attempt",
+            "attempts",
+            "route",
+            "completion",
+            "received_ns",
+            "payload",
+        ):
+            setattr(self, field, getattr(newer, field))
+
     def park(self) -> bool:
         """Park the delivery behind a failing event of its key, so that others are fetched. Return True if parked."""
         return self.completion.delivery.park()

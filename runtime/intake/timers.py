@@ -2,6 +2,9 @@
 
 A due timer is stored on ``<actor>.timer.<key>.<name>``. From there on, it is handled like an event:
 in the lane of its key, with retries, and as a dead letter after the last attempt.
+
+A schedule may fire faster than its command runs. Of its firings, one runs and at most one waits: the newest, which is also the
+one that the stream keeps.
 """
 
 import logging
@@ -10,19 +13,20 @@ from typing import Any
 
 from runtime.actor.handler import Handler
 from runtime.errors import CodecError, PublishError
-from runtime.intake.event_work import Completion, Trial
+from runtime.intake.event_work import Completion, EventWork, Trial
 from runtime.intake.reactions import Reactions, stored_subject
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
 from runtime.storage.schedules import firing_id
 from runtime.storage.streams import TIMERS
+from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
-from runtime.wire.tokens import readable_key, token_key
+from runtime.wire.tokens import key_token, readable_key, token_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -40,6 +44,7 @@ class Timers(Reactions):
     def __init__(self, served: Served, turns: Turns, on_stored: Callable[[int], None]) -> None:
         super().__init__(served, turns, served.names.turns_stream)
         self._on_stored = on_stored
+        self._superseded = served.tracer.counter(semconv.TIMERS_SUPERSEDED, {})
 
     def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a fired timer into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
@@ -67,7 +72,8 @@ class Timers(Reactions):
             work.payload = delivery.payload
             work.message = work.handler.codec.decode(delivery.payload)
             work.key = timer_key(work.handler, work.message, tokens[:1])
-            self.turns.admit(work, forced=True)
+            if not (recurring and trial is None and self._supersede(work)):
+                self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
@@ -83,6 +89,30 @@ class Timers(Reactions):
         route = self.make_route(name, [handler], self.names.timer("{key}", "{name}"), TIMERS, command=name)
         for type_name in (handler.contract.type.__name__, *handler.contract.formerly):
             self._routes[type_name] = route
+
+    def _supersede(self, work: EventWork) -> bool:
+        """Let a firing of a schedule take the place of an earlier one that waits. Return whether there is one.
+
+        The earlier one is not in the stream any more, which keeps the newest firing only. If it ran instead of this one, and
+        the process died before, nothing of both would be left.
+        """
+        lane = self.turns.keys.get(key_token(work.key)) if self.keyed else None
+        if lane is None:
+            return False
+        for waiting in lane.waiting or ():
+            if (
+                type(waiting) is EventWork
+                and waiting.id_from_delivery
+                and waiting.timer == work.timer
+                and type(waiting.completion) is _TimerCompletion
+                and waiting.completion.delivery.stream_sequence < work.completion.delivery.stream_sequence
+            ):
+                self._superseded.value += 1
+                waiting.take_over(work)
+                if lane.blocked_until:
+                    waiting.park()
+                return True
+        return False
 
     async def _unknown_command(self, delivery: Delivery, command: str, tokens: list[str]) -> None:
         """Give a timer back for later: a newer version of the actor may handle its command.

@@ -78,6 +78,7 @@ REQUESTS_RELAYED: Final = "actorloom.requests.relayed"
 COMMANDS_CHANGED: Final = "actorloom.commands.changed"
 REACTIONS_STALLED: Final = "actorloom.reactions.stalled"
 REACTIONS_HANDED_ON: Final = "actorloom.reactions.handed_on"
+TIMERS_SUPERSEDED: Final = "actorloom.timers.superseded"
 HANDLERS_SLOW: Final = "actorloom.handlers.slow"
 HANDLERS_CUT: Final = "actorloom.handlers.cut"
 HANDLERS_ABANDONED: Final = "actorloom.handlers.abandoned"
@@ -130,6 +131,7 @@ METRICS: Final = {
         "{stall}", "Times at which the limit of parked events was reached.", frozenset({STREAM_NAME})
     ),
     REACTIONS_HANDED_ON: MetricSpec("{event}", "Events whose key is in another partition, which were handed on."),
+    TIMERS_SUPERSEDED: MetricSpec("{timer}", "Firings of a schedule that waited until a newer one took their place."),
 }
 """The metrics of the runtime, by name."""
 

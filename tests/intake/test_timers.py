@@ -35,13 +35,17 @@ from runtime.wire.buckets import Partition
 from runtime.wire.ids import key_for
 from runtime.wire.subjects import Names
 from tests.host.test_host import connected
+from tests.support.handlers import gate
 from tests.support.probe import Probe, running
 from tests.support.process import ROOT, running_command
+from tests.support.waiting import until
 
 RANG: dict[str, list[float]] = defaultdict(list)
 """The Unix seconds at which the alarms of a key rang."""
 FAILURES: dict[str, int] = {}
 """The number of runs of a key that are still to fail."""
+HELD: set[str] = set()
+"""The keys whose alarms wait at a gate of the same name."""
 
 
 class Bell(msgspec.Struct, frozen=True):
@@ -118,6 +122,8 @@ class Bells(Actor[Bell]):
     @command
     async def ring(self, message: Ring) -> None:
         RANG[message.name].append(time.time())
+        if message.name in HELD:
+            await gate(message.name).wait()
         if FAILURES.get(message.name, 0) > 0:
             FAILURES[message.name] -= 1
             raise RuntimeError("on purpose")
@@ -358,6 +364,64 @@ async def test_a_schedule_rings_repeatedly_until_it_is_cancelled(nats_server: Em
         await system.bus.command(SetAlarm("after", 1.3))
         await until_notes(system, "after", "")
         assert (len(RANG["every"]), len(RANG["cron"])) <= (rang[0] + 1, rang[1] + 1)
+
+
+async def stored_none(system: Probe, namespace: str) -> bool:
+    return await stored_timers(system, namespace) == []
+
+
+async def stored_notes(system: Probe, namespace: str, *expected: str) -> bool:
+    """Return whether the stored firings have these notes."""
+    stream, names = f"{namespace}-bell-turns", Names("bell", namespace)
+    found = [each async for each in system.jetstream.read(stream, names.timer("*", "*"))]
+    return [msgspec.json.decode(each.payload)["note"] for each in found] == list(expected)
+
+
+def firing(system: Probe, namespace: str, key: str, note: str, name: str = "often") -> Any:
+    """Publish a firing of a schedule, as the server's scheduler does."""
+    headers = header_block.START + b"".join(
+        (
+            header_block.line(header_block.TIMER_COMMAND, b"Ring"),
+            header_block.line(header_block.TIMER_RECURRING, b"true"),
+            header_block.line(header_block.IDEMPOTENCY_KEY, f"{key}-{name}".encode()),
+        )
+    ) + header_block.END  # fmt: skip
+    body = msgspec.json.encode(Ring(key, note))
+    return system.jetstream.publish(Names("bell", namespace).timer(key, name), body, headers=headers)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+async def test_of_the_firings_of_a_schedule_one_runs_and_the_newest_waits(
+    nats_server: EmbeddedServer, namespace: str, failing: bool
+) -> None:
+    key = f"slow {failing}".replace(" ", "-")
+    HELD.add(key)
+    if failing:
+        FAILURES[key] = 1
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        await firing(system, namespace, key, "0")
+        await until(lambda: len(RANG[key]) == 1)
+        for number in range(1, 6):
+            await firing(system, namespace, key, str(number))
+        await firing(system, namespace, key, "other", name="seldom")
+        await until(lambda: system.in_hand("bell") == 3)
+        gate(key).set()
+        await until_notes(system, key, "0", "5", "other")
+        assert len(RANG[key]) == 3 + failing
+        await system.until(lambda: stored_none(system, namespace))
+
+
+async def test_a_firing_that_waits_survives_the_end_of_its_process(nats_server: EmbeddedServer, namespace: str) -> None:
+    HELD.add("cut")
+    async with running(Bells, url=nats_server.url, namespace=namespace) as system:
+        for number in range(3):
+            await firing(system, namespace, "cut", str(number))
+        await until(lambda: len(RANG["cut"]) == 1 and system.waiting("bell", "cut") == 1)
+        await system.until(lambda: stored_notes(system, namespace, "2"))
+        system.crash("bell")
+        await until(lambda: len(RANG["cut"]) == 2)
+        gate("cut").set()
+        await until_notes(system, "cut", "2")
 
 
 async def test_a_failing_timer_is_retried_and_becomes_a_dead_letter(
