@@ -309,11 +309,11 @@ class Actor(Generic[S]):
                 `order` of the index.
             limit: Upper limit of states on the page, from 1 to 1000.
             after: The `next` of the preceding page; None for the first page.
-            filters: At most one field and its value, which the listed states have: ``user_id="1"``. The value is of the
-                field's type, or None; for an enum, its values are allowed, too.
+            filters: The fields of the index and their values, which the listed states have: ``user_id="1"``. A value is of
+                the field's type, or None; for an enum, its values are allowed, too.
 
         Raises:
-            DeclarationError: No declared index has this filter and order, or the value of the filter has another type.
+            DeclarationError: No declared index has these filters and this order, or the value of a filter has another type.
             InvalidMessage: `after` is not a token of this list.
             NotDelivered: The keys are in several partitions, and one of them has no owner, or its owner does not answer.
 

@@ -47,6 +47,11 @@ def check_index_list(label: str, indexes: Any) -> None:
     """Check the type of `indexes=` in a class line. Raises `DeclarationError`."""
     if not isinstance(indexes, list | tuple) or not all(isinstance(each, Index) for each in indexes):
         raise DeclarationError(f"{label}: indexes={indexes!r} is not a list of Index(…)")
+    for each in indexes:
+        named = each.field if isinstance(each.field, tuple) else () if each.field is None else (each.field,)
+        texts = {name for name in named if isinstance(name, str)}
+        if len(texts) < len(named) or each.field == ():
+            raise DeclarationError(f"{label}: {each!r}: a filter is the name of a field, or a tuple of different names")
 
 
 def _are_upgrades(upgrades: Any) -> bool:

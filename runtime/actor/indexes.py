@@ -33,10 +33,22 @@ class Index(msgspec.Struct, frozen=True):
                 return page.items
     """
 
-    field: str | None = None
-    """The field of the state by which a list is filtered. Without it, the index covers all keys."""
+    field: str | tuple[str, ...] | None = None
+    """The field of the state by which a list is filtered, or several: ``("user_id", "status")``. A list names all of them, in any
+    order. Without it, the index covers all keys."""
     order: str | None = None
     """The field of the state by which a list is ordered. Without it, the order is that of the keys."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields by which a list is filtered, in the order of their names: that of the declaration has no meaning."""
+        if self.field is None:
+            return ()
+        return (self.field,) if isinstance(self.field, str) else tuple(sorted(self.field))
+
+    def __repr__(self) -> str:
+        named = [repr(self.field)] if self.field is not None else []
+        return f"Index({', '.join(named + ([f'order={self.order!r}'] if self.order is not None else []))})"
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
@@ -59,7 +71,7 @@ def scales_of(label: str, indexes: tuple[Index, ...], state_type: Any) -> dict[s
     Raises:
         DeclarationError: An index names a field that a state may not have, or whose values have no order.
     """
-    names = [name for index in indexes for name in (index.field, index.order) if name is not None]
+    names = [name for index in indexes for name in (*index.fields, index.order) if name is not None]
     if indexes and state_type is None:
         raise DeclarationError(f"{label}: an actor without state cannot have indexes: subclass Actor[State]")
     return {name: _scale(label, name, state_type) for name in names}

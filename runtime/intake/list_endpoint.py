@@ -12,14 +12,13 @@ from typing import Any, Final
 import msgspec
 from opentelemetry.trace import Span, SpanKind
 
-from runtime.actor.index_values import Scalar
 from runtime.errors import CodecError, NotDelivered, Overloaded, PublishError, RequestError
 from runtime.faults import log_fault
 from runtime.intake.endpoint import inboxes
 from runtime.nats.connection import Subscription
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.index import Indexes
-from runtime.storage.listing import MAX_PAGE, Position, Selection, StoredPosition
+from runtime.storage.listing import MAX_PAGE, Position, Selection, StoredGroup, StoredPosition, index_over
 from runtime.telemetry import finish, semconv
 from runtime.turns.latest import latest_states
 from runtime.turns.served import Served
@@ -41,11 +40,12 @@ class ListRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     partitions: int
     """The number of partitions of the actor, as the asker knows it."""
-    field: str | None = None
+    fields: tuple[str, ...] = ()
+    """The fields by which the index is filtered."""
     order: str | None = None
-    """The fields of the index."""
-    group: Scalar = None
-    """The value of the filter."""
+    """The field that orders it."""
+    group: StoredGroup = []
+    """The values of the filters."""
     descending: bool = False
     after: StoredPosition | None = None
     count: int = 0
@@ -186,10 +186,10 @@ class ListEndpoint:
         if request.keys is not None:
             states = _fitting(await self._states(request.keys[: MAX_PAGE + 1]), room)
             return _encode_answer(self._served.actor.state_version, False, [], states)
-        number = declared.find(request.field, request.order)
+        wanted = index_over(request.fields, request.order)
+        number = declared.find(wanted)
         if number is None:
-            wanted = f"Index({request.field!r}, order={request.order!r})"
-            raise NotDelivered(f"{self._subject}: its owner runs a version of the actor without {wanted}")
+            raise NotDelivered(f"{self._subject}: its owner runs a version of the actor without {wanted!r}")
         after = None if request.after is None else declared.load(number, request.after)
         group = declared.load_group(number, request.group)
         count = max(0, min(request.count, MAX_PAGE + 1))

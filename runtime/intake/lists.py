@@ -176,7 +176,7 @@ class MergedLists:
         index = declared.indexes[selection.number]
         request = ListRequest(
             partitions=self._total,
-            field=index.field,
+            fields=index.fields,
             order=index.order,
             group=declared.store_group(selection.number, selection.group),
             descending=selection.descending,

@@ -23,8 +23,11 @@ Position = tuple[bool, Any, str]
 StoredPosition = tuple[bool, Scalar, str]
 """The form of a position in page tokens and messages."""
 
+StoredGroup = list[Scalar]
+"""The form of a group in messages: the scalar of each field by which the index is filtered."""
+
 NOWHERE: Final = object()
-"""The group of states whose value of the filtered field has no scalar: no list has them."""
+"""The group of states of which a value to filter by has no scalar: no list has them."""
 
 
 class Selection(NamedTuple):
@@ -33,7 +36,8 @@ class Selection(NamedTuple):
     number: int
     """The number of the index."""
     group: Any
-    """The scalar of the value by which the index is filtered; None for no value, or if it is not filtered."""
+    """The scalar of the value by which the index is filtered (None for no value, or if it is not filtered), or the tuple of
+    several."""
     descending: bool
     limit: int
     """The most items of the page."""
@@ -55,11 +59,9 @@ class Declared:
         self.indexes = indexes
         self._scales = scales
         self._places = [
-            (self._reading(each.field), self._placing(each.field), self._reading(each.order), self._placing(each.order))
-            for each in indexes
+            (self._grouping(each.fields), self._grouping((each.order,) if each.order else ())) for each in indexes
         ]
-        """For each index, two functions for each of its fields: one returns the value in a state (None if there is no such
-        field), the other one the scalar of a value (None if that is the value)."""
+        """For each index, the functions that return the group of a state, and the scalar that orders it."""
 
     def select(self, filters: dict[str, Any], order: str | None, limit: int, after: str | None) -> Selection:
         """Return what a page asks for, given the arguments of `Actor.list`.
@@ -69,47 +71,50 @@ class Declared:
             InvalidMessage: The page token is invalid.
         """
         number = self._choose(filters, order.lstrip("-") if order else None)
-        group = self._group(*next(iter(filters.items()))) if filters else None
+        group = _grouped([self._group(name, filters[name]) for name in self.indexes[number].fields])
         if type(limit) is not int:
             raise DeclarationError(f"list: limit = {limit!r} is no whole number")
         start = self._read_token(number, after) if after else None
         descending = order is not None and order.startswith("-")
         return Selection(number, group, descending, max(1, min(limit, MAX_PAGE)), start)
 
-    def find(self, field: str | None, order: str | None) -> int | None:
-        """Return the number of the index with this field and this order; None if there is none."""
-        return next((n for n, each in enumerate(self.indexes) if (each.field, each.order) == (field, order)), None)
+    def find(self, wanted: Index) -> int | None:
+        """Return the number of the index with these fields and this order; None if there is none."""
+        form = wanted.fields, wanted.order
+        return next((n for n, each in enumerate(self.indexes) if (each.fields, each.order) == form), None)
 
     def place(self, number: int, state: Any, token: str) -> tuple[Any, Position]:
-        """Return the scalar of the field by which an index is filtered, or `NOWHERE`, and the position of a state.
+        """Return the group of a state in an index, or `NOWHERE`, and its position.
 
-        A value to order by that has no scalar counts as none, so that lists are complete. No turn leaves such a value, but
-        a record may be older than the index.
+        The group is the scalar of the field by which the index is filtered, or the tuple of several. A value to order by that
+        has no scalar counts as none, so that lists are complete. No turn leaves such a value, but a record may be older than
+        the index.
         """
-        read_group, place_group, read_value, place_value = self._places[number]
-        group = None if read_group is None else read_group(state)
-        value = None if read_value is None else read_value(state)
-        if place_group is not None and group is not None:
-            try:
-                group = place_group(group)
-            except ValueError:
-                group = NOWHERE
-        if place_value is not None and value is not None:
-            try:
-                value = place_value(value)
-            except ValueError:
-                value = None
+        place_group, place_value = self._places[number]
+        try:
+            group = place_group(state)
+        except ValueError:
+            group = NOWHERE
+        try:
+            value = place_value(state)
+        except ValueError:
+            value = None
         return group, (value is not None, value, token)
 
-    def store_group(self, number: int, group: Any) -> Scalar:
-        """Return the scalar of a filter in the form that a message can hold."""
-        field = self.indexes[number].field
-        return None if field is None or group is None else self._scales[field].store(group)
+    def store_group(self, number: int, group: Any) -> StoredGroup:
+        """Return the group of a selection in the form that a message can hold."""
+        fields = self.indexes[number].fields
+        return [
+            None if each is None else self._scales[name].store(each)
+            for name, each in zip(fields, _parts(group, len(fields)), strict=True)
+        ]
 
-    def load_group(self, number: int, stored: Scalar) -> Any:
-        """Return the scalar of a filter. Raises `ValueError` if it is not of the field's type."""
-        field = self.indexes[number].field
-        return None if field is None or stored is None else self._scales[field].load(stored)
+    def load_group(self, number: int, stored: StoredGroup) -> Any:
+        """Return a group, given the form of `store_group`. Raises `ValueError` if it is not of the fields' types."""
+        fields = self.indexes[number].fields
+        return _grouped(
+            [None if each is None else self._scales[name].load(each) for name, each in zip(fields, stored, strict=True)]
+        )
 
     def store(self, number: int, position: Position) -> StoredPosition:
         """Return a position in the form that a token or a message can hold."""
@@ -138,14 +143,11 @@ class Declared:
 
     def _choose(self, filters: dict[str, Any], order: str | None) -> int:
         """Return the number of the index that serves a filter and an order."""
-        if len(filters) > 1:
-            raise DeclarationError(f"{self.actor}: list() filters by one attribute, not by {', '.join(filters)}")
-        field = next(iter(filters), None)
+        fields = tuple(sorted(filters))
         for number, index in enumerate(self.indexes):
-            if index.field == field and (order is None or index.order == order):
+            if index.fields == fields and (order is None or index.order == order):
                 return number
-        wanted = f"Index({field!r}, order={order!r})" if order else f"Index({field!r})"
-        raise DeclarationError(f"{self.actor}: this list needs a declared {wanted}")
+        raise DeclarationError(f"{self.actor}: this list needs a declared {index_over(fields, order)!r}")
 
     def _group(self, field: str, value: Any) -> Any:
         """Return the scalar of the value of a filter. Raises `DeclarationError` if it is not of the field's type."""
@@ -157,15 +159,43 @@ class Declared:
         except ValueError as error:
             raise DeclarationError(f"{self.actor}: list: {field} = {value!r} {error}") from None
 
-    def _reading(self, field: str | None) -> Callable[[Any], Any] | None:
-        return None if field is None else self._scales[field].read
+    def _grouping(self, fields: tuple[str, ...]) -> Callable[[Any], Any]:
+        """Return the function that returns the scalar of a field in a state, or the tuple of several; see `_placing`."""
+        places = [self._placing(field) for field in fields]
+        if len(places) > 1:
+            return lambda state: tuple([place(state) for place in places])
+        return places[0] if places else lambda _: None
 
-    def _placing(self, field: str | None) -> Callable[[Any], Any] | None:
-        place = None if field is None else self._scales[field].place
-        return None if place is same else place
+    def _placing(self, field: str) -> Callable[[Any], Any]:
+        """Return the function that returns the scalar of a field in a state. It raises `ValueError` for a value without one."""
+        scale = self._scales[field]
+        read, place = scale.read, scale.place
+        if place is same:
+            return read
+
+        def placed(state: Any) -> Any:
+            value = read(state)
+            return None if value is None else place(value)
+
+        return placed
 
     def _place(self, field: str, value: Any) -> Any:
         return None if value is None else self._scales[field].place(value)
+
+
+def index_over(fields: tuple[str, ...], order: str | None) -> Index:
+    """Return the index that is filtered by some fields and ordered by another one."""
+    return Index(fields if len(fields) > 1 else next(iter(fields), None), order)
+
+
+def _grouped(parts: list[Any]) -> Any:
+    """Return the group that the scalars of some fields make: that of a single field, or the tuple of several."""
+    return tuple(parts) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _parts(group: Any, count: int) -> tuple[Any, ...]:
+    """Return the scalars of a group, given the number of its fields."""
+    return group if count > 1 else (group,) * count
 
 
 _decode_position = msgspec.json.Decoder(StoredPosition).decode

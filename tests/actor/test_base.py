@@ -137,6 +137,14 @@ def test_an_index_needs_fields_whose_values_have_an_order() -> None:
             class Wrong3(Actor[Box], indexes=indexes):  # type: ignore[arg-type]
                 name = "wrong"
 
+    for field in ((), ("name", "name"), ("name", 1), 1, ["name"], ("name", None)):
+        with pytest.raises(
+            DeclarationError, match=r"^Wrong4: Index\(.*\): a filter is the name of a field, or a tuple"
+        ):
+
+            class Wrong4(Actor[Box], indexes=[Index(field)]):  # type: ignore[arg-type]
+                name = "wrong"
+
     with pytest.raises(DeclarationError, match="without state cannot have indexes"):
 
         class Without(Actor, indexes=[Index()]):  # type: ignore[type-arg]

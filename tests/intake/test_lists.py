@@ -76,6 +76,7 @@ class ListItems(Query["Listed"], actor="items"):
 
     field: str | None = None
     value: Any = None
+    also: dict[str, Any] = {}
     order: str | None = None
     limit: int = 20
     after: str | None = None
@@ -90,6 +91,7 @@ class Listed(msgspec.Struct, frozen=True):
 INDEXES = [
     Index(), Index(order="rank"), Index(order="price"), Index(order="at"), Index(order="text"), Index("owner", order="at"),
     Index("size", order="id"), Index("sold", order="weight"), Index("price", order="day"), Index("day"), Index("id", order="rank"),
+    Index(("sold", "owner"), order="rank"), Index(("price", "day", "size")),
 ]  # fmt: skip
 
 
@@ -112,11 +114,11 @@ class Items(Actor[Item], indexes=INDEXES):
     async def list_items(self, message: ListItems) -> Listed:
         if message.gate:
             await gate(message.gate).wait()
-        value = message.value
-        if message.field in {"price", "day", "id", "size"} and value is not None:
-            kinds: dict[str, Any] = {"price": Decimal, "day": date, "id": UUID, "size": Size}
-            value = msgspec.convert(value, kinds[message.field])
-        filters = {message.field: value} if message.field else {}
+        filters = {message.field: message.value, **message.also} if message.field else {}
+        kinds: dict[str, Any] = {"price": Decimal, "day": date, "id": UUID, "size": Size}
+        for name, value in filters.items():
+            if name in kinds and value is not None:
+                filters[name] = msgspec.convert(value, kinds[name])
         page = await self.list(order=message.order, limit=message.limit, after=message.after, **filters)
         return Listed([item.name for item in page.items], page.next)
 
@@ -219,9 +221,11 @@ def random_list(rng: random.Random) -> dict[str, Any]:
         "price": ["1.5", "0", "10", "7", None], "day": ["2026-01-01", "2026-01-02", None], "id": [str(UUID(int=3)), None],
     }  # fmt: skip
     order = rng.choice([None, index.order, index.order and f"-{index.order}"])
+    first, *others = index.fields or (None,)
     return {
-        "field": index.field,
-        "value": rng.choice(values[index.field]),
+        "field": first,
+        "value": rng.choice(values[first]),
+        "also": {name: rng.choice(values[name]) for name in others},
         "order": order,
         "limit": rng.choice([3, 10, 40, 1000]),
     }
@@ -460,7 +464,7 @@ async def test_the_internal_subject_answers_each_request_and_drops_replies_to_wh
             (b"", "Input data was truncated"),
             (b"[]", "Expected `object`"),
             (b'{"partitions":4}', "the keys are in 8 partitions, not in 4"),
-            (b'{"partitions":8,"field":"secret"}', "without Index('secret', order=None)"),
+            (b'{"partitions":8,"fields":["secret"]}', "without Index('secret')"),
             (b'{"partitions":8,"order":"rank","after":[true,"x","k"],"count":5}', "has another form"),
             (b'{"partitions":8,"keys":["%zz"]}', "has another form"),
             (b'{"partitions":8,"keys":["a","b","c","d","e","f","g","h","i","j"]}', "is in partition"),

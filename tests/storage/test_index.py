@@ -25,11 +25,17 @@ class Card(msgspec.Struct, frozen=True):
     rank: int | None = None
 
 
-INDEXES = (Index(), Index("color", order="rank"), Index(order="rank"), Index("rank", order="name"))
+INDEXES = (
+    Index(),
+    Index("color", order="rank"),
+    Index(order="rank"),
+    Index("rank", order="name"),
+    Index(("rank", "color"), order="name"),
+)
 STATES = st.none() | st.builds(Card, st.just(""), st.sampled_from(COLORS), st.none() | st.integers(0, 4))
 STEPS = st.lists(st.tuples(st.sampled_from([f"k{n}" for n in range(8)]), STATES), max_size=40)
 LISTS: list[tuple[dict[str, Any], str | None]] = [
-    ({}, None), ({}, "rank"), ({}, "-rank"), ({"color": "red"}, "rank"), ({"color": None}, "-rank"), ({"rank": 2}, "name"), ({"rank": 2}, "-name"),
+    ({}, None), ({}, "rank"), ({}, "-rank"), ({"color": "red"}, "rank"), ({"color": None}, "-rank"), ({"rank": 2}, "name"), ({"rank": 2}, "-name"), ({"color": "red", "rank": 2}, "name"), ({"rank": None, "color": None}, "-name"), ({"color": None, "rank": 2}, None),
 ]  # fmt: skip
 
 
@@ -155,7 +161,9 @@ def test_a_list_needs_a_declared_index() -> None:
     for filters, order, text in [
         ({"name": "x"}, None, r"needs a declared Index\('name'\)"),
         ({"color": "red"}, "name", r"needs a declared Index\('color', order='name'\)"),
-        ({"color": "red", "rank": 1}, None, "filters by one attribute, not by color, rank"),
+        ({"name": "x", "color": "red"}, "rank", r"needs a declared Index\(\('color', 'name'\), order='rank'\)"),
+        ({"color": "red", "rank": 1}, "rank", r"needs a declared Index\(\('color', 'rank'\), order='rank'\)"),
+        ({"color": 5, "rank": 1}, None, r"list: color = 5 is not a str"),
     ]:
         with pytest.raises(DeclarationError, match=text):
             asyncio.run(indexes.page(filters, order, 10, None))
