@@ -142,7 +142,10 @@ def worker(
     if now is not None:
         check("now", now, _UnixSeconds)
     requests = _Requests(replies or {})
-    handlers = {handler.name: _as_turn(actor, handler) for handler in actor.handlers.all()}
+    methods: dict[str, list[Handler]] = {}
+    for handler in actor.handlers.all():
+        methods.setdefault(handler.method, []).append(handler)
+    handlers = {method: _as_turn(actor, found) for method, found in methods.items()}
     recorded = type(
         f"{actor.__name__}UnderTest",
         (actor,),
@@ -255,11 +258,17 @@ async def running(
         await shut_down(traces, 1.0)
 
 
-def _as_turn(actor: type[Actor[Any]], handler: Handler) -> Callable[[Any, Any], Awaitable[Any]]:
-    """Return the method of a worker that runs a handler in a call of its own, as a turn does, and keeps what it leaves."""
+def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return the method of a worker that runs a handler in a call of its own, as a turn does, and keeps what it leaves.
 
-    @wraps(handler.function)
+    Args:
+        actor: The class of the actor.
+        handlers: The handlers of the method: one, or those of a reaction to several types of events.
+    """
+
+    @wraps(handlers[0].function)
     async def run(self: Any, message: Any) -> Any:
+        handler = next((each for each in handlers if isinstance(message, each.contract.type)), handlers[0])
         worker_call: Call = self._running
         call, states, before = copy(worker_call), actor.state_codec, worker_call.state
         if states is not None:

@@ -4,6 +4,7 @@ import inspect
 import re
 import typing
 from collections.abc import Awaitable, Callable
+from types import UnionType
 from typing import Any
 
 from runtime.actor.decorators import Mark, Verb, mark_of
@@ -38,11 +39,12 @@ class Handler:
 
     Args:
         label: The class and method in error texts: ``Orders.create_order``.
-        name: The name of the method.
+        method: The name of the method.
         function: The method.
         mark: The arguments of its decorator.
         contract: The contract of the message type.
         keyed: Whether the actor has a state.
+        shared: Whether the method reacts to events of other types, too, each by a handler of its own.
 
     Raises:
         DeclarationError: The key or the pattern is invalid, or the actor has a state and the message no key.
@@ -50,6 +52,7 @@ class Handler:
 
     __slots__ = (
         "accept",
+        "alias",
         "attempts",
         "codec",
         "contract",
@@ -61,6 +64,7 @@ class Handler:
         "keyed",
         "limit",
         "matches",
+        "method",
         "name",
         "reply",
         "result",
@@ -74,14 +78,21 @@ class Handler:
     def __init__(
         self,
         label: str,
-        name: str,
+        method: str,
         function: Callable[..., Awaitable[Any]],
         mark: Mark,
         contract: Contract,
         keyed: bool,
+        shared: bool = False,
     ) -> None:
-        name = _reaction_name(mark, label) or name
-        self.name = name
+        name = _reaction_name(mark, label) or method
+        self.method = method
+        """The name of the method."""
+        self.name, self.alias = name, f"{name}_{contract.name}" if mark.verb == "react" else name
+        """The name of the handler, and the one that a reaction to this event would have if its method reacted to several
+        types of events, or to this one only. What was stored under the other name belongs to it."""
+        if shared:
+            self.name, self.alias = self.alias, self.name
         self.source = f"{mark.verb}.{name}"
         """The operation, for error texts."""
         self.function = function
@@ -117,7 +128,7 @@ class Handler:
         self.id_suffix = f".{name}" if mark.verb == "react" else ""
         """Follows the id of an event in the record, since each reaction to an event is handled by itself.
 
-        It depends on the name of the reaction alone, so that a reaction that is added later changes no other id."""
+        It depends on the name of the method alone, so that a reaction that is added later changes no other id."""
         if keyed and self.key_of is None and mark.verb != "query" and not isinstance(contract.key, NewKey):
             place = "@react(key=…)" if mark.verb == "react" else "key=… in the class line of the message"
             raise DeclarationError(
@@ -229,37 +240,47 @@ class HandlerTable:
 
     def _add(self, actor: str, cls: type, attribute: str, function: Any, mark: Mark, keyed: bool) -> None:
         label = f"{cls.__name__}.{attribute}"
-        message_type, returns = _signature(label, function)
-        contract = contract_of(message_type)
-        wanted = _DECORATORS[contract.op]
-        if mark.verb != wanted:
-            article = "an" if contract.op == "event" else "a"
-            raise DeclarationError(
-                f"{label}: @{mark.verb} cannot handle {message_type.__name__}, "
-                f"which is {article} {contract.op}: use @{wanted}"
-            )
-        handler = Handler(label, attribute, function, mark, contract, keyed)
-        if mark.verb == "react":
-            if returns not in (None, type(None)):
-                raise DeclarationError(f"{label}: a reaction must return None, since an event has no reply")
-            named = [each.name for each in self.all_reactions()]
-            if handler.name in named:
-                raise DeclarationError(f"{label}: another reaction of {actor!r} has the name {handler.name!r}")
-            handlers = self.reactions.setdefault(contract.type, [])  # type: ignore[arg-type]
-            handlers.append(handler)
-            return
+        message_types, returns = _signature(label, function)
+        for message_type in message_types:
+            contract = contract_of(message_type)
+            wanted = _DECORATORS[contract.op]
+            if mark.verb != wanted:
+                article = "an" if contract.op == "event" else "a"
+                raise DeclarationError(
+                    f"{label}: @{mark.verb} cannot handle {message_type.__name__}, "
+                    f"which is {article} {contract.op}: use @{wanted}"
+                )
+        several = len(message_types) > 1
+        if several and mark.verb != "react":
+            raise DeclarationError(f"{label}: a handler takes one type of message; only a reaction may take several")
+        for message_type in message_types:
+            handler = Handler(label, attribute, function, mark, contract_of(message_type), keyed, several)
+            if mark.verb == "react":
+                self._add_reaction(actor, label, handler, returns)
+            else:
+                self._add_request(actor, label, handler, returns)
+
+    def _add_reaction(self, actor: str, label: str, handler: Handler, returns: Any) -> None:
+        if returns not in (None, type(None)):
+            raise DeclarationError(f"{label}: a reaction must return None, since an event has no reply")
+        if handler.name in [each.name for each in self.all_reactions()]:
+            raise DeclarationError(f"{label}: another reaction of {actor!r} has the name {handler.name!r}")
+        self.reactions.setdefault(handler.contract.type, []).append(handler)  # type: ignore[arg-type]
+
+    def _add_request(self, actor: str, label: str, handler: Handler, returns: Any) -> None:
+        contract = handler.contract
         if contract.actor != actor:
             raise DeclarationError(
-                f"{label}: {message_type.__name__} belongs to actor {contract.actor!r}: {actor!r} cannot handle it"
+                f"{label}: {contract.type.__name__} belongs to actor {contract.actor!r}: {actor!r} cannot handle it"
             )
         _check_reply(label, handler, returns)
-        if mark.verb == "query":
-            check_reads_only(label, function)
-        table = self.queries if mark.verb == "query" else self.commands
+        if handler.verb == "query":
+            check_reads_only(label, handler.function)
+        table = self.queries if handler.verb == "query" else self.commands
         other = table.setdefault(contract.name, handler)
         if other is not handler:
             raise DeclarationError(
-                f"{label}: {message_type.__name__} has a handler already: {cls.__name__}.{other.name}"
+                f"{label}: {contract.type.__name__} has a handler already: {label.rpartition('.')[0]}.{other.method}"
             )
 
 
@@ -285,8 +306,8 @@ def _check_reply(label: str, handler: Handler, returns: Any) -> None:
         )
 
 
-def _signature(label: str, function: Any) -> tuple[type, Any]:
-    """Return the annotated types of the message and of the reply."""
+def _signature(label: str, function: Any) -> tuple[tuple[Any, ...], Any]:
+    """Return the annotated types of the message, of which a union has several, and that of the reply."""
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 2:
         raise DeclarationError(f"{label}: a handler must have two parameters, self and the message")
@@ -296,4 +317,7 @@ def _signature(label: str, function: Any) -> tuple[type, Any]:
         raise DeclarationError(f"{label}: {error}; import message types at run time, not under TYPE_CHECKING") from None
     if parameters[1].name not in hints or "return" not in hints:
         raise DeclarationError(f"{label}: annotate the type of the message and the type of the reply")
-    return hints[parameters[1].name], hints["return"]
+    kind = hints[parameters[1].name]
+    kind = getattr(kind, "__value__", kind)  # ``type Name = …`` of Python 3.12
+    several = typing.get_origin(kind) in (typing.Union, UnionType)
+    return typing.get_args(kind) if several else (kind,), hints["return"]

@@ -5,6 +5,9 @@ of them. The metadata of that consumer names them. A reaction that is added late
 the stream. So it has a consumer of its own, ``<actor>@<reaction>``, which begins where its `since` says, as it would in a new
 actor (ADR 015). The consumers of a partition are called ``<actor>@p8-3`` and ``<actor>@p8-3@<reaction>``. A reaction with another start than the first event always has a consumer of its own.
 
+A method that reacts to several types of events is a reaction for each of them: ``on_change_order_paid``. If it reacted to this
+type only before, or does so later, the reaction keeps its place, and what is stored under its other name (`Handler.alias`).
+
 A reaction that is removed keeps its place: it leaves the shared consumer, and a consumer of its own is created at the place
 of the shared one. If the reaction comes back, for example with an older version of the program, it continues there.
 """
@@ -73,10 +76,10 @@ class Assignment:
         if shared is None:
             sharing = [name for name, each in self._handlers.items() if each.since == FIRST]
             # If somebody has deleted the shared consumer, some of these have a consumer of their own.
-            sharing = [name for name in sharing if await self._find(self._own(name)) is None]
+            sharing = [name for name in sharing if (await self._find_own(self._handlers[name]))[1] is None]
             covered = {name: self._subjects[name] for name in sharing}
         else:
-            covered = self._covered(shared)
+            covered = self._renamed(self._covered(shared))
             sharing = [name for name, subject in covered.items() if self._subjects.get(name) == subject]
             if sharing:
                 await self._keep_places(shared, covered)
@@ -97,23 +100,37 @@ class Assignment:
                 return msgspec.json.decode(stored, type=dict[str, str])
             except msgspec.DecodeError:
                 logger.error("%s/%s: its metadata %s is unreadable", self._stream, shared.name, SHARED)
-        single = shared.config.get("filter_subject")
-        filters = {single} if single else set(shared.config.get("filter_subjects") or ())
+        filters = filters_of(shared)
         own = self._served.names.filters
         return {name: subject for name, subject in self._subjects.items() if not filters or own(subject)[0] in filters}
 
+    def _renamed(self, covered: dict[str, str]) -> dict[str, str]:
+        """Return the subjects that `_covered` returns, with the names that the reactions have now."""
+        now = {
+            handler.alias: name
+            for name, handler in self._handlers.items()
+            if handler.alias not in self._handlers
+            and name not in covered
+            and covered.get(handler.alias) == self._subjects[name]
+        }
+        return {now.get(name, name): subject for name, subject in covered.items()}
+
     async def _keep_places(self, shared: ConsumerInfo, covered: dict[str, str]) -> None:
         """Give each reaction that was removed a consumer of its own, at the place of the shared one."""
-        for name in covered.keys() - self._handlers.keys():
+        for name, subject in covered.items():
+            if self._subjects.get(name) == subject:
+                continue
+            if name in self._handlers:  # The method reacts to another type of events now.
+                name = f"{name}_{subject.rpartition('.')[2]}"
             logger.warning(
                 "%s: the reaction %s to %s is removed: its place is kept by the consumer %s",
-                self._served.name, name, covered[name], self._own(name),
+                self._served.name, name, subject, self._own(name),
             )  # fmt: skip
             await self._served.jetstream.ensure_consumer(
                 self._stream,
                 ConsumerConfig(
                     durable=self._own(name),
-                    filter_subjects=self._served.names.filters(covered[name]),
+                    filter_subjects=self._served.names.filters(subject),
                     deliver_policy="by_start_sequence",
                     opt_start_seq=shared.ack_floor.stream_seq + 1,
                     metadata={SINCE: FIRST},
@@ -139,9 +156,10 @@ class Assignment:
         return names.filters(f"{head}.event.*")
 
     async def _separate(self, handler: Handler, found: StreamInfo, waited_since: float | None) -> Assigned:
-        own = await self._find(self._own(handler.name))
+        durable, own = await self._find_own(handler)
         config = ConsumerConfig(
-            durable=self._own(handler.name), filter_subjects=self._served.names.filters(self._subjects[handler.name])
+            durable=durable,
+            filter_subjects=self._served.names.filters(self._subjects[handler.name]),
         )
         if own is None:
             config = _started(config, handler.since, found, waited_since)
@@ -163,6 +181,22 @@ class Assignment:
         # No name of an actor has this character, so it is the consumer of no other actor.
         return f"{self._served.names.durable}@{name}"
 
+    async def _find_own(self, handler: Handler) -> tuple[str, ConsumerInfo | None]:
+        """Return the name of the consumer that a reaction has for itself, and the consumer, if it exists.
+
+        It is under the name of the reaction or under its alias. One that is for another type of events is not touched.
+        """
+        free: list[str] = []
+        for name in (handler.name, handler.alias):
+            if name == handler.alias and name in self._handlers:
+                continue
+            own = await self._find(self._own(name))
+            if own is None:
+                free.append(self._own(name))
+            elif all(each.rpartition(".event.")[2].startswith(f"{handler.contract.name}.") for each in filters_of(own)):
+                return own.name, own
+        return free[0] if free else self._own(handler.name), None
+
     async def _find(self, durable: str) -> ConsumerInfo | None:
         try:
             return await self._served.jetstream.consumer_info(self._stream, durable)
@@ -170,6 +204,12 @@ class Assignment:
             if error.err_code == ErrorCode.CONSUMER_NOT_FOUND:
                 return None
             raise
+
+
+def filters_of(consumer: ConsumerInfo) -> set[str]:
+    """Return the filters of a consumer, of which the server reports one alone in another field."""
+    single = consumer.config.get("filter_subject")
+    return {single} if single else set(consumer.config.get("filter_subjects") or ())
 
 
 def _started(config: ConsumerConfig, since: str, found: StreamInfo, waited_since: float | None) -> ConsumerConfig:

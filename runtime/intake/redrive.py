@@ -44,11 +44,14 @@ class Redrives(Reactions):
     ) -> None:
         names = served.names
         super().__init__(served, turns, names.dead_stream, names.redrive_durable)
+        self._aliases: dict[tuple[str, str], EventRoute] = {}
+        """By the alias of a reaction and the name of the event: see `Handler.alias`."""
         for handler in handlers:
             name = handler.contract.name
             route = self.make_route(name, [handler], names.redrive(name, "{key}"), names.redrive_durable)
             for former in (handler.name, *map(snake_case, handler.contract.formerly)):
                 self._routes[former] = route
+            self._aliases[handler.alias, name] = route
 
     def route_of(self, handler: Handler) -> EventRoute:
         """Return the route of the redriven dead letters of a handler."""
@@ -60,7 +63,7 @@ class Redrives(Reactions):
             self.turns.spawn(self._deliver_parts(delivery, trial))
             return
         failure = read_failure(delivery.headers)
-        route = self._routes.get(failure.reaction)
+        route = self._routes.get(failure.reaction) or self._aliases.get((failure.reaction, self._name_of(delivery)))
         if route is None:
             self.turns.spawn(self._unknown_reaction(delivery, failure))
             return
@@ -126,10 +129,14 @@ class Redrives(Reactions):
         tokens = failure.subject.split(".")  # <actor>.timer.<key>.<name>
         return timer_key(handler, work.message, tokens[-2:-1])
 
+    def _name_of(self, delivery: Delivery) -> str:
+        """Return the name of the event or command in a dead letter."""
+        return self.subject_of(delivery).split(".")[-2]
+
     async def _unknown_reaction(self, delivery: Delivery, failure: Failure) -> None:
         """Make a message a dead letter again if this version of the actor does not have its handler."""
         reason = f"this version of {self.names.actor} has no reaction {failure.reaction!r}"
-        name = self.subject_of(delivery).split(".")[-2]
+        name = self._name_of(delivery)
         if not await self.letters.store(self.stream, delivery, name, msgspec.structs.replace(failure, reason=reason)):
             delivery.nak(self.options.retry.longest)
             return

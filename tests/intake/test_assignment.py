@@ -14,7 +14,9 @@ from runtime.admin.doctor import RunningService, examine
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.dead_letters import DeadLetters
 from runtime.storage.streams import events_config
+from runtime.testing import worker
 from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import Names
 from tests.support.probe import Probe, running
@@ -110,6 +112,72 @@ async def test_a_reaction_that_is_added_later_begins_where_its_since_says(
             await until_seen(system, "too", *expected)
             assert system.runner.warnings() == []
     assert SEEN["old"] == ["a0", "a1", "a2", "a3", "a4"]
+
+
+@pytest.mark.parametrize("since", ["first", "new"])
+async def test_a_reaction_keeps_its_place_when_it_reacts_to_more_types_or_to_fewer(
+    nats_server: EmbeddedServer, namespace: str, partitions: int, since: str
+) -> None:
+    kinds: list[Any] = [Opened, Opened | Closed, Closed | Opened, Closed, Opened | Closed]
+    expected: list[str] = []
+    for turn, kind in enumerate(kinds):
+        actor = version(partitions, on_closed=reaction(Closed, "x"), on_change=reaction(kind, "change", since=since))
+        async with serve(actor, nats_server, namespace) as system:
+            for number, event in enumerate((Opened, Closed, Opened)):
+                await system.bus.emit(event("a", 10 * turn + number))
+                if event is Opened or since == "first" or turn > 0:
+                    expected.append(f"a{10 * turn + number}")
+            if kind is Opened:
+                await until_seen(system, "change", "a0", "a2")
+            elif kind is not Closed:  # then the place of the other one is kept, and its events wait
+                await system.until(lambda: len(SEEN["change"]) >= len(expected))
+    assert sorted(SEEN["change"]) == sorted(expected)
+
+
+async def test_a_reaction_to_several_types_handles_a_key_in_order_and_has_dead_letters_by_type(
+    nats_server: EmbeddedServer, namespace: str, partitions: int
+) -> None:
+    change = reaction(Opened | Closed, "change", where={"number": [{"numeric": ["<", 5]}]}, attempts=1)
+    async with serve(version(partitions, on_change=change), nats_server, namespace) as system:
+        for number, event in enumerate((Opened, Closed, Closed, Opened, Closed, Opened, Closed)):
+            await system.bus.emit(event("a", number))
+        if partitions:
+            await until_seen(system, "change", "a0", "a1", "a2", "a3", "a4")
+        await system.until(lambda: len(SEEN["change"]) == 5)
+        FAILING.add("change")
+        await system.bus.emit(Closed("a", -1))
+        await system.bus.emit(Opened("b", -2))
+        letters = DeadLetters(system.jetstream, Names("guest", namespace))
+        await system.until(lambda: count_letters(letters, 2))
+        found = {each.failure.reaction: each.sequence async for each in letters.read()}
+        assert found.keys() == {"on_change_opened", "on_change_closed"}
+    FAILING.clear()
+    SEEN.clear()
+    # The method reacts to one type only now, and handles the dead letter of that type.
+    async with serve(version(partitions, on_change=reaction(Closed, "change")), nats_server, namespace) as system:
+        letters = DeadLetters(system.jetstream, Names("guest", namespace))
+        assert await letters.redrive(found["on_change_closed"])
+        await until_seen(system, "change", "a-1")
+
+
+async def count_letters(letters: DeadLetters, count: int) -> bool:
+    return len([each async for each in letters.read()]) == count
+
+
+async def test_a_test_calls_a_reaction_to_several_types(partitions: int) -> None:
+    guest: Any = worker(version(partitions, on_change=reaction(Opened | Closed, "change")))
+    await guest.on_change(Opened("a", 1))
+    await guest.on_change(Closed("b", 2))
+    assert SEEN["change"] == ["a1", "b2"]
+
+
+def test_a_reaction_to_several_types_is_checked_at_import() -> None:
+    with pytest.raises(DeclarationError, match=r"Guest\.on_change: where\.size: Opened has no field 'size'"):
+        version(1, on_change=reaction(Opened | Closed, "change", where={"size": [5]}))
+    with pytest.raises(DeclarationError, match="NoneType is not a message"):
+        version(1, on_change=reaction(Opened | None, "change"))
+    with pytest.raises(DeclarationError, match="another reaction of 'guest' has the name 'on_change_closed'"):
+        version(1, on_change=reaction(Opened | Closed, "x"), on_change_closed=reaction(Opened, "y"))
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

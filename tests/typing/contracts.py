@@ -26,6 +26,19 @@ class CreateOrder(Command[Order], actor="orders", key=new_key):
     total: int
 
 
+class Draft(msgspec.Struct, frozen=True, tag=True):
+    total: int = 0
+
+
+class Paid(msgspec.Struct, frozen=True, tag=True):
+    total: int
+
+
+class OrderPaid(Event, actor="orders", key="order_id"):
+    order_id: str
+    amount: int
+
+
 class CancelOrder(Command[None], actor="orders", key="order_id"):
     order_id: str
 

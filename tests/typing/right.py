@@ -8,12 +8,15 @@ from tests.typing.contracts import (
     AskGateway,
     CancelOrder,
     CreateOrder,
+    Draft,
     FindOrder,
     GetOrder,
     ImportOrders,
     ListOrders,
     Order,
     OrderCreated,
+    OrderPaid,
+    Paid,
 )
 
 
@@ -54,6 +57,22 @@ class Orders(Actor[Order], indexes=[Index(order="total")]):
     @react(where={"total": [{"numeric": [">", 5]}]}, attempts=2)
     async def on_order_created(self, event: OrderCreated) -> None:
         assert_type(event.total, int)
+
+
+class Trades(Actor[Draft | Paid], indexes=[Index("type"), Index(("type", "total"))]):
+    name = "trades"
+
+    @react(since="new")
+    async def on_change(self, event: OrderCreated | OrderPaid) -> None:
+        assert_type(event.order_id, str)
+        match self.state:
+            case Draft(total):
+                assert_type(total, int)
+                self.state = Paid(total)
+            case Paid() | None:
+                self.state = Draft()
+        page = await self.list(type="Paid", total=5)
+        assert_type(page.items, list[Draft | Paid])
 
 
 class Gateway(Actor):
