@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from runtime.actor.base import Actor
     from runtime.actor.decorators import command, query, react
     from runtime.actor.indexes import Index, Page
-    from runtime.actor.message import Accepted, Command, Event, Query, new_key
+    from runtime.actor.message import Accepted, Command, Event, Message, Query, new_key
     from runtime.client.bus import Bus, connect
     from runtime.errors import (
         ActorError,
@@ -51,6 +51,7 @@ __all__ = [
     "IdReused",
     "Index",
     "InvalidMessage",
+    "Message",
     "NotDelivered",
     "NotFound",
     "Options",
@@ -90,6 +91,7 @@ _MODULES = {
     "IdReused": "runtime.errors",
     "Index": "runtime.actor.indexes",
     "InvalidMessage": "runtime.errors",
+    "Message": "runtime.actor.message",
     "NotDelivered": "runtime.errors",
     "NotFound": "runtime.errors",
     "Options": "runtime.options",

@@ -41,6 +41,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.options import Options
 from runtime.storage.streams import events_config
 from runtime.telemetry import SpanRecord, Tracing
+from runtime.wire import header_block
 from runtime.wire.ids import key_for, new_id
 from runtime.wire.subjects import Names
 
@@ -109,6 +110,7 @@ def worker(
     now: float | None = None,
     attempt: int = 1,
     attempts: int = 8,
+    headers: Mapping[str, str] | None = None,
     states: list[Any] | None = None,
     writable: bool = True,
 ) -> Worker[A]:
@@ -128,6 +130,7 @@ def worker(
         now: The time that the handler sees, in Unix seconds.
         attempt: The number of this attempt, from 1 on.
         attempts: The number of attempts before a dead letter.
+        headers: The headers of the handled message.
         states: The states that `list` finds. They are filtered by equality, and returned as one page.
         writable: False for a query, which may not emit or assign a state.
 
@@ -158,6 +161,7 @@ def worker(
         state=state,
         started=now or 0.0,
         message_id=message_id or new_id(),
+        block=header_block.encode((headers or {}).items()),
         attempt=attempt,
         attempts=attempts,
     )
@@ -275,7 +279,7 @@ def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any,
             call.state = states.copy(before)
             call.key = call.key or _key_of(handler, message, call)
         try:
-            value = await handler.function(make_view(self, call, actor), message)
+            value = await handler.run(make_view(self, call, actor), message)
         finally:
             call.ended = True
         if isinstance(call, TurnCall) and isinstance(worker_call, TurnCall):

@@ -5,7 +5,7 @@ concurrently. A handler is a coroutine method. It changes the state, emits event
 effects become visible together, when the turn commits.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from runtime.actor.call import Call, TurnCall
@@ -13,11 +13,12 @@ from runtime.actor.declaration import check_attributes, check_index_list
 from runtime.actor.handler import HandlerTable, has_handlers
 from runtime.actor.index_values import Scale
 from runtime.actor.indexes import Index, Page, check_states, scales_of
-from runtime.actor.message import Command, Event, Query, contract_of, message_token
+from runtime.actor.message import Command, Event, Message, Query, contract_of, message_token
 from runtime.actor.state_type import StateCodec, classes_of, find_state_type, invalid_state
 from runtime.actor.timer import Timer
 from runtime.errors import DeclarationError
 from runtime.options import Options
+from runtime.wire import header_block
 from runtime.wire.tokens import key_token
 
 R = TypeVar("R")
@@ -91,7 +92,7 @@ class Actor(Generic[S]):
         cls.scales = scales_of(cls.__name__, cls.indexes, cls.state_type)
         if cls.state_codec is not None:
             cls.state_codec.check = check_states(cls.state_type, cls.scales)
-        cls.handlers = HandlerTable(cls.name, cls, cls.state_type is not None)
+        cls.handlers = HandlerTable(cls.name, cls, cls.state_type is not None, cls.on_message is not Actor.on_message)
 
     async def on_start(self) -> None:
         """Acquire resources of the service. Override it; it runs once, before the first message.
@@ -101,6 +102,30 @@ class Actor(Generic[S]):
 
     async def on_stop(self) -> None:
         """Release resources of the service. Override it; it runs once, after the last message has been handled."""
+
+    async def on_message(self, message: Message, handle: Callable[[], Awaitable[Any]]) -> Any:
+        """Do something around each message: a query, a command, an event, a timer or a long job. Override it, for example in a mixin.
+
+        It runs in the span and in the turn of the message: its errors are those of the handler, and its events are part of the
+        turn. It runs again whenever the handler does. ``class Orders(Audited, Metered, Actor[Order])`` runs that of `Audited`
+        first, whose ``super().on_message(message, handle)`` runs that of `Metered`. To do something around the messages that a
+        handler sends, override `query`, `command` or `emit`.
+
+        Args:
+            message: The message.
+            handle: Runs the handler, and returns what it returns. It can be called once.
+
+        Returns:
+            The reply: that of `handle`, or another value of its type.
+
+        Example:
+            async def on_message(self, message: Message, handle: Callable[[], Awaitable[Any]]) -> Any:
+                try:
+                    return await handle()
+                except StockError as error:
+                    raise Rejected(str(error)) from error
+        """
+        return await handle()
 
     # The methods below work in a handler only. Elsewhere each raises RuntimeError, and so does each in a task that the handler
     # has left behind, once the handler has ended. The properties can still be read there.
@@ -134,6 +159,14 @@ class Actor(Generic[S]):
         """The id of the message. It is the same if the message is handled again. Empty in a query."""
         call = self._running
         return call.message_id if isinstance(call, TurnCall) else ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the message as it came, such as ``traceparent``; of several with one name, the first.
+
+        Anybody who may send a message may set them. Who is allowed to send it is for the permissions of NATS.
+        """
+        return header_block.parse(getattr(self._running, "block", None))
 
     @property
     def now(self) -> float:

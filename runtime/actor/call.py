@@ -130,6 +130,8 @@ class TurnCall(Call, kw_only=True, eq=False):
     """The call of a turn: it collects the changes of the handler for the commit."""
 
     message_id: str = ""
+    block: bytes | None = None
+    """The header block of the message."""
     attempt: int = 1
     attempts: int = 1
     ordinal: int = 0

@@ -37,7 +37,7 @@ def check_attributes(cls: Any) -> None:
         raise DeclarationError(
             f"{label}.upgrades = {cls.upgrades!r} is not a dict from earlier state versions to functions: {{1: to_2}}"
         )
-    for hook in ("on_start", "on_stop"):
+    for hook in ("on_start", "on_stop", "on_message"):
         if not inspect.iscoroutinefunction(getattr(cls, hook)):
             raise DeclarationError(f"{label}.{hook} must be a coroutine function: use async def")
     _check_constructor(label, cls.__init__)

@@ -5,7 +5,7 @@ import re
 import typing
 from collections.abc import Awaitable, Callable
 from types import UnionType
-from typing import Any
+from typing import Any, cast
 
 from runtime.actor.decorators import Mark, Verb, mark_of
 from runtime.actor.key_reader import path_reader
@@ -68,6 +68,7 @@ class Handler:
         "name",
         "reply",
         "result",
+        "run",
         "since",
         "source",
         "type_name",
@@ -96,6 +97,8 @@ class Handler:
         self.source = f"{mark.verb}.{name}"
         """The operation, for error texts."""
         self.function = function
+        self.run = function
+        """Runs the method on the view of an actor: the method itself, unless the class overrides `Actor.on_message`."""
         self.verb: Verb = mark.verb
         self.accept = mark.accept
         self.contract = contract
@@ -154,6 +157,7 @@ class HandlerTable:
         actor: The name of the actor.
         cls: Its class.
         keyed: Whether it has a state.
+        intercepts: Whether it overrides `Actor.on_message`.
 
     Raises:
         DeclarationError: A handler has an invalid declaration, or a message has two handlers.
@@ -161,7 +165,7 @@ class HandlerTable:
 
     __slots__ = ("commands", "queries", "reactions")
 
-    def __init__(self, actor: str, cls: type, keyed: bool) -> None:
+    def __init__(self, actor: str, cls: type, keyed: bool, intercepts: bool = False) -> None:
         self.queries: dict[str, Handler] = {}
         """The handlers of queries, by the name of the message on the wire: ``get_order``."""
         self.commands: dict[str, Handler] = {}
@@ -172,6 +176,9 @@ class HandlerTable:
             function = getattr(cls, attribute, None)
             if (mark := mark_of(function)) is not None:
                 self._add(actor, cls, attribute, function, mark, keyed)
+        if intercepts:
+            for handler in self.all():
+                handler.run = _intercepted(handler.function)
         self._check_former_names(actor)
         for attribute in dir(cls):
             self._check_undecorated(f"{cls.__name__}.{attribute}", getattr(cls, attribute, None))
@@ -282,6 +289,24 @@ class HandlerTable:
             raise DeclarationError(
                 f"{label}: {contract.type.__name__} has a handler already: {label.rpartition('.')[0]}.{other.method}"
             )
+
+
+def _intercepted(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Return the function that runs a method inside of `Actor.on_message`."""
+
+    def run(view: Any, message: Any) -> Awaitable[Any]:
+        called = False
+
+        def handle() -> Awaitable[Any]:
+            nonlocal called
+            if called:
+                raise RuntimeError(f"{type(view).__name__}.on_message: handle can be called once")
+            called = True
+            return function(view, message)
+
+        return cast("Awaitable[Any]", view.on_message(message, handle))
+
+    return run
 
 
 def has_handlers(cls: type) -> bool:

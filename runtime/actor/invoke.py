@@ -28,7 +28,7 @@ def make_invoke(actor: Actor[Any]) -> Invoke:
         if attributes:
             view.__dict__.update(attributes)
         set_call(view, call)
-        function = handler.function  # calling an attribute in one step costs a search of its class first
+        function = handler.run  # calling an attribute in one step costs a search of its class first
         return function(view, message)
 
     return invoke

@@ -229,6 +229,6 @@ def accepting(handler: Handler) -> Handler:
         call.remind(Timer(call.message_id, job.message, body=job.body))
         return Accepted(call.message_id, call.key)
 
-    stored.function = accept
+    stored.function = stored.run = accept
     stored.result = Codec(Accepted)
     return stored

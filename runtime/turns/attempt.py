@@ -132,6 +132,7 @@ class Attempts:
             message_id=work.id,
             deadline=work.deadline,
             chain=work.chain,
+            block=work.block,
             attempt=work.attempt,
             attempts=work.attempts,
             basis=basis,
