@@ -14,6 +14,7 @@ ActorError
 │ └ RemoteError          an error reply of an actor, with code, kind and text
 │   ├ Rejected             409, False: the domain refuses the command; subclass it
 │   │ └ NotFound             404, False: the thing does not exist
+│   ├ Forbidden           403, False: the command is for the actor itself
 │   ├ IdReused            409, False: the id of the command stands for another command
 │   ├ InvalidMessage       400, False: the message does not match its type
 │   ├ TooLarge             413, False: the record, event or timer of the turn does not fit one message
@@ -185,6 +186,13 @@ class NotFound(Rejected):
     """The thing does not exist (404)."""
 
     code = 404
+
+
+class Forbidden(RemoteError):
+    """The command was not executed: only the actor itself may send it, by a timer (403)."""
+
+    code = 403
+    executed = False
 
 
 class IdReused(RemoteError):

@@ -37,6 +37,7 @@ class Mark(msgspec.Struct, frozen=True):
 
     verb: Verb
     accept: bool = False
+    internal: bool = False
     where: dict[str, Any] | str | None = None
     key: str | None = None
     attempts: int | None = None
@@ -76,13 +77,15 @@ def query(function: Any = None, /, *, limit: float | None = None) -> Any:
 def command(function: Method[A, C, R], /) -> Method[A, C, R]: ...
 @overload
 def command(
-    *, accept: Literal[False] = False, limit: float | None = None
+    *, accept: Literal[False] = False, internal: bool = False, limit: float | None = None
 ) -> Callable[[Method[A, C, R]], Method[A, C, R]]: ...
 @overload
 def command(
-    *, accept: Literal[True], limit: float | None = None
+    *, accept: Literal[True], internal: bool = False, limit: float | None = None
 ) -> Callable[[Method[A, J, None]], Method[A, J, None]]: ...
-def command(function: Any = None, /, *, accept: bool = False, limit: float | None = None) -> Any:
+def command(
+    function: Any = None, /, *, accept: bool = False, internal: bool = False, limit: float | None = None
+) -> Any:
     """Mark a method as the handler of a command.
 
     In an actor with a state, the handler runs while no other command or event of the same key does. Its state, events and
@@ -94,6 +97,8 @@ def command(function: Any = None, /, *, accept: bool = False, limit: float | Non
         accept: True for a long job, whose command is a ``Command[Accepted]``. The caller receives `Accepted` as soon as the
             command is stored. The handler runs after that, and runs again if the process crashes. It returns None, and
             reports its outcome with an event.
+        internal: True for a command that only the actor itself sends, by its timers. A request with it is refused with
+            `Forbidden`, also one of a handler of the actor, and discovery does not list it.
         limit: Seconds that one run of the handler may take, as `Options.limit`; by default that of the actor.
 
     Raises:
@@ -108,7 +113,7 @@ def command(function: Any = None, /, *, accept: bool = False, limit: float | Non
     """
     if function is not None:
         return _mark(function, Mark("command"))
-    return lambda target: _mark(target, Mark("command", accept=accept, limit=limit))
+    return lambda target: _mark(target, Mark("command", accept=accept, internal=internal, limit=limit))
 
 
 @overload

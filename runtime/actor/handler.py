@@ -60,6 +60,7 @@ class Handler:
         "fingerprint",
         "function",
         "id_suffix",
+        "internal",
         "key_of",
         "keyed",
         "limit",
@@ -101,6 +102,8 @@ class Handler:
         """Runs the method on the view of an actor: the method itself, unless the class overrides `Actor.on_message`."""
         self.verb: Verb = mark.verb
         self.accept = mark.accept
+        self.internal = mark.internal
+        """Whether only the timers of the actor may send the command."""
         self.contract = contract
         self.type_name = contract.type_name.encode()
         """The type of the message in fingerprints."""

@@ -19,6 +19,8 @@ def announcement(served: Served, statistics: Iterable[tuple[Handler, Stats]]) ->
     """
     endpoints: list[Endpoint] = []
     for handler, stats in statistics:
+        if handler.internal:
+            continue
         contract = handler.contract
         subject = served.names.request(contract.op, contract.name)
         endpoint = Endpoint(contract.name, subject, QUEUE, write_operation(describe_operation(handler)))

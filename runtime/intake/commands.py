@@ -11,7 +11,7 @@ from runtime.actor.handler import Handler
 from runtime.actor.message import Accepted, NewKey
 from runtime.actor.outcome import Outcome
 from runtime.actor.timer import Timer
-from runtime.errors import CallCycle, CodecError, DeadlineExceeded, InvalidMessage, RequestError
+from runtime.errors import CallCycle, CodecError, DeadlineExceeded, Forbidden, InvalidMessage, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint, logger
 from runtime.storage.record import Handled
@@ -118,6 +118,8 @@ class CommandEndpoint(Endpoint):
             self._turn_handler, None, span, block, endpoint=self, reply=reply, received_ns=received_ns, payload=payload
         )
         try:
+            if self.handler.internal:
+                raise Forbidden(f"{self.subject}: only timers of {self.context.served.name} send this command")
             if block is not None:
                 work.deadline, work.chain, work.id, content_type = read(block)
                 if work.deadline:

@@ -17,6 +17,7 @@ from runtime import (
     Command,
     DeclarationError,
     Event,
+    Forbidden,
     HandlerFailed,
     Options,
     Query,
@@ -106,6 +107,15 @@ class CastBell(Command[Accepted], actor="bell", key=new_key):
     pass
 
 
+class Wind(Command[None], actor="bell", key="name"):
+    name: str
+
+
+class WindLater(Command[None], actor="bell", key="name"):
+    name: str
+    direct: bool = False
+
+
 class Polish(Command[None], actor="bell", key="name"):
     name: str
 
@@ -178,6 +188,16 @@ class Bells(Actor[Bell]):
     @command(accept=True)
     async def cast_bell(self, message: CastBell) -> None:
         self.state = Bell(["cast"])
+
+    @command(internal=True)
+    async def wind(self, message: Wind) -> None:
+        self.state = Bell([*(self.state or Bell()).notes, "wound"])
+
+    @command
+    async def wind_later(self, message: WindLater) -> None:
+        if message.direct:
+            await self.command(Wind("neighbor"))
+        self.remind(0, Wind(message.name))
 
     @query
     async def get_bell(self, message: GetBell) -> Bell:
@@ -348,6 +368,28 @@ async def test_a_cancelled_or_replaced_timer_stays_away_after_a_kill_of_the_serv
             await server.start()
             await system.connection.wait_connected(10)
             assert await stored_timers(system, namespace) == []
+
+
+@pytest.mark.parametrize("partitions", [1, 2])
+async def test_an_internal_command_is_sent_by_timers_only(
+    nats_server: EmbeddedServer, namespace: str, partitions: int
+) -> None:
+    options = {"bell": Options(partitions=partitions)}
+    async with running(Bells, url=nats_server.url, namespace=namespace, options=options) as system:
+        with pytest.raises(Forbidden, match=r"\.bell\.command\.wind: only timers of bell send this command") as raised:
+            await system.bus.command(Wind("wound"))
+        assert (raised.value.code, raised.value.executed) == (403, False)
+        for body in (b'{"name":"wound"}', b"{}", b"\xff"):
+            found = await system.connection.request(f"{namespace}.bell.command.wind", body, timeout=5)
+            assert header_block.get(found.headers, header_block.SERVICE_ERROR_CODE) == "403"
+        with pytest.raises(HandlerFailed):
+            await system.bus.command(WindLater("wound", direct=True))
+        await system.bus.command(WindLater("wound"))
+        await until_notes(system, "wound", "wound")
+        assert await notes(system, "neighbor") == []
+        info = await system.connection.request("$SRV.INFO.bell", b"", timeout=5)
+        listed = {each["name"] for each in msgspec.json.decode(info.payload)["endpoints"]}
+        assert "wind_later" in listed and "wind" not in listed
 
 
 async def test_a_schedule_rings_repeatedly_until_it_is_cancelled(nats_server: EmbeddedServer, namespace: str) -> None:
