@@ -108,6 +108,9 @@ class Options(Bounded, frozen=True, forbid_unknown_fields=True):
     slow: SecondsOrNone = 10.0
     """Seconds after which a handler that still runs is logged and counted; 0 for never. Later log lines follow at twice, four
     times and so on."""
+    every: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
+    """Other schedules for recurring commands (``@command(every=…)``), by the name of the method: ``{"sweep": "@every 5m"}``. ``off``
+    pauses one."""
     retry: RetryPolicy = RetryPolicy()
     """The retry policy of failing reactions."""
     partitions: Partitions = 1

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from contextlib import asynccontextmanager
 from copy import copy
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -111,6 +111,7 @@ def worker(
     attempt: int = 1,
     attempts: int = 8,
     headers: Mapping[str, str] | None = None,
+    due: float | None = None,
     states: list[Any] | None = None,
     writable: bool = True,
 ) -> Worker[A]:
@@ -131,6 +132,7 @@ def worker(
         attempt: The number of this attempt, from 1 on.
         attempts: The number of attempts before a dead letter.
         headers: The headers of the handled message.
+        due: The time at which the timer fired that sent the message, in Unix seconds; None if no timer did.
         states: The states that `list` finds. They are filtered by equality, and returned as one page.
         writable: False for a query, which may not emit or assign a state.
 
@@ -161,7 +163,7 @@ def worker(
         state=state,
         started=now or 0.0,
         message_id=message_id or new_id(),
-        block=header_block.encode((headers or {}).items()),
+        received=_Received(header_block.encode((headers or {}).items()), due),
         attempt=attempt,
         attempts=attempts,
     )
@@ -297,6 +299,13 @@ def _key_of(handler: Handler, message: Any, call: Call) -> str:
     if handler.key_of is not None:
         return handler.key_of(message)
     return key_for(call.message_id) if isinstance(call, TurnCall) and handler.contract.key is not None else ""
+
+
+class _Received(NamedTuple):
+    """The message of a worker as it came."""
+
+    block: bytes | None
+    due: float | None
 
 
 class _Requests:

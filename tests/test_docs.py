@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from msgspec import NODEFAULT
 from msgspec.structs import fields
 
 import runtime
@@ -68,7 +69,8 @@ def test_the_reference_lists_the_settings() -> None:
 )
 def test_the_reference_lists_the_defaults(heading: str, kind: type) -> None:
     shown = dict(re.findall(r"(?m)^\| `(\w+)` \| (?:`([^`]*)`)? ?\|", below(heading)))
-    defaults = {field.name: field.default for field in fields(kind) if field.name in shown and field.name != "retry"}
+    listed = [field for field in fields(kind) if field.name in shown and field.name != "retry"]
+    defaults = {each.name: None if each.default is NODEFAULT else each.default for each in listed}
     texts = {
         name: str(value).lower() if isinstance(value, bool) else str(value or "") for name, value in defaults.items()
     }

@@ -166,7 +166,19 @@ class Actor(Generic[S]):
 
         Anybody who may send a message may set them. Who is allowed to send it is for the permissions of NATS.
         """
-        return header_block.parse(getattr(self._running, "block", None))
+        call = self._running
+        received = call.received if isinstance(call, TurnCall) else call
+        return header_block.parse(getattr(received, "block", None))
+
+    @property
+    def due(self) -> float | None:
+        """The time of the server at which the timer fired that sent the command, in Unix seconds; None for any other message.
+
+        A command that runs late, since its actor was down or busy, has the time for which it was meant. So a handler that must
+        have run for each day catches up: ``while (day := self.state.last + DAY) <= self.due``.
+        """
+        call = self._running
+        return call.received.due if isinstance(call, TurnCall) and call.received is not None else None
 
     @property
     def now(self) -> float:

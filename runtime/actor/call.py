@@ -55,6 +55,20 @@ class Basis(Protocol):
         ...
 
 
+class Received(Protocol):
+    """A message as it came, for what a handler rarely asks for."""
+
+    @property
+    def block(self) -> bytes | None:
+        """The header block."""
+        ...
+
+    @property
+    def due(self) -> float | None:
+        """The time at which the timer has fired that sent the message, in Unix seconds; None if no timer did."""
+        ...
+
+
 class CallScope(msgspec.Struct, frozen=True, eq=False):
     """The parts that all calls of one handler share."""
 
@@ -130,8 +144,8 @@ class TurnCall(Call, kw_only=True, eq=False):
     """The call of a turn: it collects the changes of the handler for the commit."""
 
     message_id: str = ""
-    block: bytes | None = None
-    """The header block of the message."""
+    received: Received | None = None
+    """The message as it came."""
     attempt: int = 1
     attempts: int = 1
     ordinal: int = 0

@@ -38,6 +38,8 @@ class Mark(msgspec.Struct, frozen=True):
     verb: Verb
     accept: bool = False
     internal: bool = False
+    every: str = ""
+    zone: str = ""
     where: dict[str, Any] | str | None = None
     key: str | None = None
     attempts: int | None = None
@@ -77,14 +79,26 @@ def query(function: Any = None, /, *, limit: float | None = None) -> Any:
 def command(function: Method[A, C, R], /) -> Method[A, C, R]: ...
 @overload
 def command(
-    *, accept: Literal[False] = False, internal: bool = False, limit: float | None = None
+    *,
+    accept: Literal[False] = False,
+    internal: bool = False,
+    every: str = "",
+    zone: str = "",
+    limit: float | None = None,
 ) -> Callable[[Method[A, C, R]], Method[A, C, R]]: ...
 @overload
 def command(
-    *, accept: Literal[True], internal: bool = False, limit: float | None = None
+    *, accept: Literal[True], internal: bool = False, every: str = "", zone: str = "", limit: float | None = None
 ) -> Callable[[Method[A, J, None]], Method[A, J, None]]: ...
 def command(
-    function: Any = None, /, *, accept: bool = False, internal: bool = False, limit: float | None = None
+    function: Any = None,
+    /,
+    *,
+    accept: bool = False,
+    internal: bool = False,
+    every: str = "",
+    zone: str = "",
+    limit: float | None = None,
 ) -> Any:
     """Mark a method as the handler of a command.
 
@@ -99,10 +113,15 @@ def command(
             reports its outcome with an event.
         internal: True for a command that only the actor itself sends, by its timers. A request with it is refused with
             `Forbidden`, also one of a handler of the actor, and discovery does not list it.
+        every: The schedule of a command that the runtime sends again and again, as in `Actor.schedule`: ``@every 1m30s``,
+            ``@daily``, or a cron expression of six fields. It is sent once over all processes, with the defaults of its
+            fields. In an actor with a state, one firing runs and at most one waits; after a downtime it runs once, late.
+        zone: The time zone of a cron expression, such as ``Europe/Berlin``; UTC by default.
         limit: Seconds that one run of the handler may take, as `Options.limit`; by default that of the actor.
 
     Raises:
-        DeclarationError: `function` is not a coroutine function, or `limit` is not a number above 0.
+        DeclarationError: `function` is not a coroutine function, or `limit` is not a number above 0. The class of the actor
+            raises it if `every` and `zone` are no schedule, or a field of the command has no default.
 
     Example:
         @command
@@ -113,7 +132,9 @@ def command(
     """
     if function is not None:
         return _mark(function, Mark("command"))
-    return lambda target: _mark(target, Mark("command", accept=accept, internal=internal, limit=limit))
+    return lambda target: _mark(
+        target, Mark("command", accept=accept, internal=internal, every=every, zone=zone, limit=limit)
+    )
 
 
 @overload

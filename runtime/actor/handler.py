@@ -11,6 +11,7 @@ from runtime.actor.decorators import Mark, Verb, mark_of
 from runtime.actor.key_reader import path_reader
 from runtime.actor.message import (
     Accepted,
+    Command,
     Contract,
     Event,
     NewKey,
@@ -18,12 +19,14 @@ from runtime.actor.message import (
     codec_of,
     contract_of,
     declared,
+    encode_message,
 )
 from runtime.actor.patterns import compile_where
 from runtime.actor.query_check import check_reads_only
+from runtime.actor.schedules import schedule_fault
 from runtime.actor.since import read_since
 from runtime.bounds import Count, fault
-from runtime.errors import DeclarationError
+from runtime.errors import CodecError, DeclarationError
 from runtime.wire.codec import Codec, name_of
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.schemas import check_schema
@@ -57,6 +60,7 @@ class Handler:
         "codec",
         "contract",
         "doc",
+        "every",
         "fingerprint",
         "function",
         "id_suffix",
@@ -67,6 +71,7 @@ class Handler:
         "matches",
         "method",
         "name",
+        "recurring",
         "reply",
         "result",
         "run",
@@ -75,6 +80,7 @@ class Handler:
         "type_name",
         "verb",
         "where",
+        "zone",
     )
 
     def __init__(
@@ -131,6 +137,10 @@ class Handler:
         """Reads the key from a message; None if messages of this type have no key."""
         self.keyed = keyed
         """Whether the actor has a state."""
+        self.every, self.zone = mark.every, mark.zone
+        """The schedule of a recurring command, and its time zone; empty for any other."""
+        self.recurring = _recurring(label, mark, contract, self.key_of) if mark.every or mark.zone else None
+        """The command that recurs."""
         self.id_suffix = f".{name}" if mark.verb == "react" else ""
         """Follows the id of an event in the record, since each reaction to an event is handled by itself.
 
@@ -140,6 +150,25 @@ class Handler:
             raise DeclarationError(
                 f"{label}: {contract.type.__name__} has no key, but the actor has a state for each key: declare {place}"
             )
+
+
+def _recurring(label: str, mark: Mark, contract: Contract, key_of: Callable[[Any], str] | None) -> Command[Any]:
+    """Return the command that a handler with ``every=`` gets again and again. Raises `DeclarationError` if it has none."""
+    if (fault := schedule_fault(mark.every, mark.zone)) is not None:
+        raise DeclarationError(f"{label}: every: {fault}")
+    name = contract.type.__name__
+    if isinstance(contract.key, NewKey):
+        raise DeclarationError(f"{label}: every: {name} makes a new key each time: give it a field with its key")
+    try:
+        message = cast("Command[Any]", contract.type())
+        encode_message(message)
+        if key_of is not None:
+            key_of(message)
+    except (TypeError, CodecError) as error:
+        raise DeclarationError(
+            f"{label}: every: {name} is sent with the defaults of its fields, and has none that fit: {error}"
+        ) from None
+    return message
 
 
 def _reaction_name(mark: Mark, label: str) -> str:

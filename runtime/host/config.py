@@ -235,6 +235,8 @@ def _kind_of(key: str) -> Any:
             return _OPTIONS.get(name)
         case ["actors", _, "retry", name]:
             return _RETRY.get(name)
+        case ["actors", _, "every", _]:
+            return str
         case _:
             return None
 

@@ -24,6 +24,7 @@ from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import StreamConflict, is_passing
 from runtime.options import Options
+from runtime.storage.recurring import recurring_commands
 from runtime.storage.streams import Streams
 from runtime.telemetry import Tracing, semconv
 from runtime.telemetry.bursts import Bursts
@@ -81,6 +82,7 @@ class Host:
                 f"{actor.name}: Options.partitions = {options.partitions}: an actor without state has no keys to divide"
             )
         names, jetstream = Names(actor.name, namespace), JetStream(connection)
+        recurring_commands(actor.handlers, options, names)  # raises if a setting is invalid
         self.served = Served(
             actor=actor(),
             names=names,

@@ -54,6 +54,7 @@ from runtime.storage.fence import FENCED_FOR, Fence
 from runtime.storage.index import Indexes
 from runtime.storage.journal import Journal
 from runtime.storage.listing import Declared
+from runtime.storage.recurring import reconcile, recurring_commands
 from runtime.storage.relay import Relay
 from runtime.storage.state import States
 from runtime.storage.streams import StreamChanged
@@ -130,7 +131,8 @@ class Serving:
         self._by_subject = {each.subject: each for each in self.endpoints}
         if router is not None:
             router.share_statistics(self.endpoints)
-        self.consumers = Consumers(served, self.turns, self.relay.checkpoint.mark_done)
+        checkpoint = self.relay.checkpoint
+        self.consumers = Consumers(served, self.turns, mark_done, lambda: checkpoint.tracking)
         self.handed_on: HandedOnEvents | None = None
         """Receives the events of other partitions; None if the keys are one whole."""
         if served.names.partition.total > 1:
@@ -165,6 +167,7 @@ class Serving:
             count = await self.relay.recover()
             if count:
                 logger.info("%s: published the events that former owners left, records: %d", served.label, count)
+            await self._reconcile()
         else:
             self._spawn(self._own_checkpoint(await served.streams.used()))
         if self.indexes is not None:
@@ -306,9 +309,16 @@ class Serving:
             lease = self._checkpoint_lease = make_lease(self.served, "relay", first)
             await lease.acquire()
             await self.relay.recover()
+            await self._reconcile()
             await lease.lost.wait()
             self.relay.checkpoint.end()
             first = None
+
+    async def _reconcile(self) -> None:
+        """Store the schedules of the recurring commands."""
+        served = self.served
+        commands = recurring_commands(served.actor.handlers, served.options, served.names)
+        await reconcile(served.jetstream, served.names, commands)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until the close. Its failure is a failure of the ownership."""

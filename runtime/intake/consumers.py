@@ -77,12 +77,16 @@ class Consumers:
         served: The actor, its names and clients.
         turns: The turns that run the handlers.
         on_stored: Called with the sequence of each message that is stored in the turns stream for a position.
+        is_owner: Returns whether this process owns the keys; for an actor without state, the checkpoint.
     """
 
-    def __init__(self, served: Served, turns: Turns, on_stored: Callable[[int], None]) -> None:
+    def __init__(
+        self, served: Served, turns: Turns, on_stored: Callable[[int], None], is_owner: Callable[[], bool]
+    ) -> None:
         self._served = served
         self._turns = turns
         self._on_stored = on_stored
+        self._is_owner = is_owner
         self._active: list[_ActiveConsumer] = []
         self._candidates: list[PoisonCandidates] = []
         self._watches: dict[tuple[str, str], Watch] = {}
@@ -131,7 +135,7 @@ class Consumers:
         commands = list(served.actor.handlers.commands.values())
         names = served.names
         if commands:
-            timers = Timers(served, turns, self._on_stored)
+            timers = Timers(served, turns, self._on_stored, self._is_owner)
             for handler in commands:
                 timers.add_command(handler)
             await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(f"{names.own}.timer.>",)))

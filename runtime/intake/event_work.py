@@ -175,6 +175,11 @@ class EventWork(Work, kw_only=True, eq=False):
         """Unix seconds at which the event was stored; None if its id is not derived from this delivery."""
         return self.completion.delivery.time if self.id_from_delivery else None
 
+    @property
+    def due(self) -> float | None:
+        """The time at which the server has stored the firing of a timer, in Unix seconds; None for an event."""
+        return self.completion.delivery.time if self.timer else None
+
     def decode_again(self) -> Any:
         """Return the message as it was received."""
         return self.handler.codec.decode(self.payload)

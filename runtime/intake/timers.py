@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from runtime.actor.handler import Handler
-from runtime.errors import CodecError, PublishError
+from runtime.errors import ActorError, CodecError, PublishError
 from runtime.intake.event_work import Completion, EventWork, Trial
 from runtime.intake.reactions import Reactions, stored_subject
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
+from runtime.storage.recurring import MARK, recurring_commands, take_back_recurring
 from runtime.storage.schedules import firing_id
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
@@ -39,17 +40,26 @@ class Timers(Reactions):
         turns: Runs the commands.
         on_stored: Called with the sequence of each fired timer: the server has stored it in the turns stream, and the
             checkpoint accounts for it.
+        is_owner: Returns whether this process may take a schedule back that is declared no more.
     """
 
-    def __init__(self, served: Served, turns: Turns, on_stored: Callable[[int], None]) -> None:
+    def __init__(
+        self, served: Served, turns: Turns, on_stored: Callable[[int], None], is_owner: Callable[[], bool]
+    ) -> None:
         super().__init__(served, turns, served.names.turns_stream)
         self._on_stored = on_stored
+        self._is_owner = is_owner
+        found = recurring_commands(served.actor.handlers, served.options, served.names)
+        self._recurring = {(each.token, each.name) for each in found}
         self._superseded = served.tracer.counter(semconv.TIMERS_SUPERSEDED, {})
 
     def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a fired timer into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
         self._on_stored(delivery.stream_sequence)
         tokens = self.subject_of(delivery)[len(self.names.own) + 1 :].split(".")[1:]  # <actor>.timer.<key>.<name>
+        if tokens[1:] and tokens[1].startswith(MARK) and (tokens[0], tokens[1]) not in self._recurring:
+            self.turns.spawn(self._undeclared(delivery, tokens))
+            return
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
         route = self._routes.get(command)
         if route is None:
@@ -89,6 +99,27 @@ class Timers(Reactions):
         route = self.make_route(name, [handler], self.names.timer("{key}", "{name}"), TIMERS, command=name)
         for type_name in (handler.contract.type.__name__, *handler.contract.formerly):
             self._routes[type_name] = route
+
+    async def _undeclared(self, delivery: Delivery, tokens: list[str]) -> None:
+        """Drop a firing of a recurring command that is declared no more, or paused, and take its schedule back.
+
+        Of an actor without state, an older version may run beside a newer one, and only the one that stores the schedules
+        takes them back.
+        """
+        key, name = readable_key(tokens[0]), tokens[1]
+        if not self._is_owner():
+            delivery.nak(self.options.retry.longest)
+            return
+        try:
+            await take_back_recurring(self._jetstream, self.names, tokens[0], name)
+        except (ActorError, TimeoutError) as error:
+            logger.info(
+                "%s: the schedule %s of key %r cannot be taken back now: %s", self.names.actor, name, key, error
+            )
+            delivery.nak(self.options.retry.longest)
+            return
+        logger.info("%s: %s of key %r recurs no more: its schedule is taken back", self.names.actor, name[1:], key)
+        _TimerCompletion(delivery, self._jetstream, self.stream).done()
 
     def _supersede(self, work: EventWork) -> bool:
         """Let a firing of a schedule take the place of an earlier one that waits. Return whether there is one.

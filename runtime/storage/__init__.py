@@ -15,6 +15,7 @@ Used from outside:
 - `settlement`: the errors of a commit. They tell whether its record is stored.
 - `relay`: publishes the events and timers of committed turns.
 - `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
+- `recurring`: the schedules of commands with ``every=``.
 - `positions`: the positions of consumers.
 - `membership`: the processes that run a partitioned actor, as they announce themselves.
 - `status`: what does not work in a process, as it reports to the doctor.

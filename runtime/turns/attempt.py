@@ -132,7 +132,7 @@ class Attempts:
             message_id=work.id,
             deadline=work.deadline,
             chain=work.chain,
-            block=work.block,
+            received=work,
             attempt=work.attempt,
             attempts=work.attempts,
             basis=basis,

@@ -100,6 +100,11 @@ class Work(msgspec.Struct, eq=False):
         """Unix seconds at which the message was sent, if its id carries no time; None if nothing tells."""
         return None
 
+    @property
+    def due(self) -> float | None:
+        """The time at which the timer has fired that sent the message, in Unix seconds; None if no timer did."""
+        return None
+
     def run(self) -> Coroutine[Any, Any, None]:
         """Run its turn. Called by a worker."""
         assert self.turns is not None
