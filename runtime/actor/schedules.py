@@ -5,14 +5,19 @@ checked in the turn. `tests/actor/test_schedules.py` compares this check with th
 """
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 _FORMS = "use @every 1m30s (at least a second), @daily, or a cron expression of six fields, seconds first"
 
-_PREDEFINED = frozenset({"@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"})
+_PREDEFINED = {
+    "@yearly": "0 0 0 1 1 *", "@annually": "0 0 0 1 1 *", "@monthly": "0 0 0 1 * *", "@weekly": "0 0 0 * * 0",
+    "@daily": "0 0 0 * * *", "@midnight": "0 0 0 * * *", "@hourly": "0 0 * * * *",
+}  # fmt: skip
+"""The cron expressions for which the names stand."""
 
 _DURATION = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+", re.ASCII)
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
@@ -30,6 +35,9 @@ _NUMBER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+/-]*")
 """The form of a time zone, such as ``Europe/Berlin``."""
+
+_EARLY = 0.5
+"""Seconds by which the clock of the server may have been set back between a firing and its storing."""
 
 _YEARS = 5
 """Years within which a cron expression must match a time, or the server refuses it."""
@@ -67,6 +75,63 @@ def schedule_fault(pattern: object, zone: object = "") -> str | None:
     return None if not zone or _is_zone(zone) else f"{zone!r} is no time zone that this machine knows"
 
 
+class Meant(NamedTuple):
+    """The time for which a schedule in a time zone has fired."""
+
+    name: str
+    """The local time. Two firings with the same name are one."""
+    time: float
+    """Unix seconds."""
+
+
+def meant_time(pattern: str, zone: str, fired_at: float) -> Meant | None:
+    """Return the time for which a schedule fired: the latest of its times until then. None if it has none, or is an interval.
+
+    On the day on which clocks go back, local times come twice, and nats-server 2.15.1 fires four times a second while they do.
+    A schedule with hours of its own runs at the first of two equal local times. One for each hour runs at both.
+    """
+    values = _values(pattern)
+    try:
+        tz = ZoneInfo(zone)
+    except (OSError, ValueError, KeyError):
+        return None
+    if values is None:
+        return None
+    local = datetime.fromtimestamp(fired_at + _EARLY, tz)
+    clock = local.replace(tzinfo=None, microsecond=0)
+    if len(values[0][2]) == 24:
+        found = _latest(values, clock)
+        instant = None if found is None else found.replace(tzinfo=tz, fold=local.fold)
+        return None if instant is None else Meant(instant.isoformat(), instant.timestamp())
+    # While local times come for the second time, those until the change have been reached already.
+    found = _latest(values, clock + (_offset(clock, tz, 0) - _offset(clock, tz, 1) if local.fold else timedelta()))
+    while found is not None and found > clock and _offset(found, tz, 0) == _offset(found, tz, 1):
+        found = _latest(values, found - timedelta(seconds=1))
+    return None if found is None else Meant(found.isoformat(), found.replace(tzinfo=tz).timestamp())
+
+
+def _offset(local: datetime, zone: ZoneInfo, fold: int) -> timedelta:
+    return local.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta()
+
+
+def _latest(values: "_Values", until: datetime) -> datetime | None:
+    """Return the latest local time that matches, until another one; None if there is none in the years before."""
+    fields, both = values
+    seconds, minutes, hours, days, months, weekdays = fields
+    for back in range(_YEARS * 366):
+        day = until.date() - timedelta(back)
+        matches = day.day in days, day.isoweekday() % 7 in weekdays
+        if day.month not in months or not (all(matches) if both else any(matches)):
+            continue
+        last = until.time() if back == 0 else time.max
+        for hour in sorted((each for each in hours if each <= last.hour), reverse=True):
+            for minute in sorted((each for each in minutes if (hour, each) <= (last.hour, last.minute)), reverse=True):
+                found = [each for each in seconds if (hour, minute, each) <= (last.hour, last.minute, last.second)]
+                if found:
+                    return datetime.combine(day, time(hour, minute, max(found)))
+    return None
+
+
 def _interval_fault(pattern: str) -> str | None:
     text = pattern.removeprefix("@every ")
     if _DURATION.fullmatch(text) is None:
@@ -81,6 +146,25 @@ def _decimal(number: str) -> str:
     """Return a number in a form that `Fraction` takes: ``.5`` and ``1.`` are durations of Go."""
     whole, _, part = number.partition(".")
     return f"{whole or 0}.{part or 0}"
+
+
+_Values = tuple[list[set[int]], bool]
+"""The values of each field of a cron expression, and whether a day must match both its field and that of the day of the week."""
+
+
+@lru_cache(maxsize=1024)
+def _values(pattern: str) -> _Values | None:
+    """Return the values of a cron expression that the server accepts; None for an interval."""
+    texts = _PREDEFINED.get(pattern, pattern).split()
+    if len(texts) != len(_FIELDS):
+        return None
+    found = [
+        _field(text, smallest, largest, names)
+        for text, (_, smallest, largest, names) in zip(texts, _FIELDS, strict=True)
+    ]
+    if not all(values for values, _ in found):
+        return None
+    return [values for values, _ in found], found[3][1] or found[5][1]
 
 
 def _cron_fault(pattern: str) -> str | None:

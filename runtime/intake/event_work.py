@@ -163,6 +163,8 @@ class EventWork(Work, kw_only=True, eq=False):
     """Monotonic seconds at the end of the first of them."""
     timer: str = ""
     """The name of the timer; for a long job it is the caller's id. Empty for an event."""
+    fired_at: float | None = None
+    """The time for which a timer has fired, in Unix seconds; None for an event."""
 
     @property
     def label(self) -> str:
@@ -177,8 +179,8 @@ class EventWork(Work, kw_only=True, eq=False):
 
     @property
     def due(self) -> float | None:
-        """The time at which the server has stored the firing of a timer, in Unix seconds; None for an event."""
-        return self.completion.delivery.time if self.timer else None
+        """The time for which a timer has fired, in Unix seconds; None for an event."""
+        return self.fired_at
 
     def decode_again(self) -> Any:
         """Return the message as it was received."""
@@ -246,6 +248,7 @@ class EventWork(Work, kw_only=True, eq=False):
             "attempts",
             "route",
             "completion",
+            "fired_at",
             "received_ns",
             "payload",
         ):

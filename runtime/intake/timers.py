@@ -19,7 +19,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
 from runtime.storage.recurring import MARK, recurring_commands, take_back_recurring
-from runtime.storage.schedules import firing_id
+from runtime.storage.schedules import firing_of
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
@@ -68,10 +68,12 @@ class Timers(Reactions):
         route.consumed.value += 1
         work = self.make_work(route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), trial)
         timer_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
-        recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING) is not None
-        if recurring or timer_id is None:
+        recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING)
+        work.fired_at = delivery.time
+        if recurring is not None or timer_id is None:
             work.id_from_delivery = True
-            timer_id = firing_id(self.names, timer_id, delivery.stream_sequence)
+            firing = firing_of(self.names, timer_id, delivery.stream_sequence, delivery.time, recurring or "")
+            timer_id, work.fired_at = firing
         work.id = timer_id
         work.timer = "".join(map(readable_key, tokens[1:2]))
         # By the name that the timer was stored with, so that a renamed command is the same use of the id.
@@ -82,7 +84,7 @@ class Timers(Reactions):
             work.payload = delivery.payload
             work.message = work.handler.codec.decode(delivery.payload)
             work.key = timer_key(work.handler, work.message, tokens[:1])
-            if not (recurring and trial is None and self._supersede(work)):
+            if not (recurring is not None and trial is None and self._supersede(work)):
                 self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
@@ -137,6 +139,7 @@ class Timers(Reactions):
                 and waiting.timer == work.timer
                 and type(waiting.completion) is _TimerCompletion
                 and waiting.completion.delivery.stream_sequence < work.completion.delivery.stream_sequence
+                and (waiting.fired_at or 0.0) <= (work.fired_at or 0.0)
             ):
                 self._superseded.value += 1
                 waiting.take_over(work)

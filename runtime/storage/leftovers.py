@@ -21,7 +21,7 @@ from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ApiError, Erro
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.layout import Layout, Layouts, WrongLayout
 from runtime.storage.record_streams import remove, sharing
-from runtime.storage.schedules import firing_id
+from runtime.storage.schedules import firing_of
 from runtime.wire import header_block
 from runtime.wire.buckets import Partition, partition_of
 from runtime.wire.ids import accept_id
@@ -200,7 +200,7 @@ async def durables(jetstream: JetStream, stream: str) -> list[str]:
 def _moved(stored: StoredMessage, old: Names, new: Names) -> bytes:
     """Return the header block of a timer in its new stream."""
     due = stored.subject.startswith(f"{old.own}.timer.")
-    repeated = header_block.get(stored.headers, header_block.TIMER_RECURRING) is not None
+    repeated = header_block.get(stored.headers, header_block.TIMER_RECURRING)
     timer_id = accept_id(header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY) or "")
     target = header_block.get(stored.headers, b"Nats-Schedule-Target")
     # Any record of the new stream that sets or cancels a timer of this name is later.
@@ -209,10 +209,10 @@ def _moved(stored: StoredMessage, old: Names, new: Names) -> bytes:
     if target is not None and not due:
         moved = new.own + target.removeprefix(old.own)
         lines.append(header_block.line(b"Nats-Schedule-Target", moved.encode()))
-    if due and (repeated or timer_id is None):
+    if due and (repeated is not None or timer_id is None):
         # Sequences are those of another stream now. The id of this firing stays the one that its handler knows.
         dropped |= {header_block.TIMER_RECURRING.lower(), header_block.IDEMPOTENCY_KEY.lower()}
-        firing = firing_id(old, timer_id, stored.sequence)
+        firing = firing_of(old, timer_id, stored.sequence, stored.time, repeated or "").id
         lines.append(header_block.line(header_block.IDEMPOTENCY_KEY, firing.encode()))
     for each in (stored.headers or b"").split(header_block.END)[1:]:
         name = each.partition(b":")[0].lower()

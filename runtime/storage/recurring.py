@@ -18,6 +18,7 @@ from runtime.errors import ConfigurationError, PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, WrongSequence
 from runtime.options import Options
+from runtime.storage.schedules import recurring_header
 from runtime.wire import header_block
 from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import Names
@@ -51,7 +52,7 @@ class Recurring(msgspec.Struct, frozen=True):
             (b"Nats-Schedule", self.every),
             (b"Nats-Schedule-Target", names.timer(self.token, self.name)),
             (header_block.TIMER_COMMAND, self.command),
-            (header_block.TIMER_RECURRING, "1"),
+            (header_block.TIMER_RECURRING, recurring_header(self.every, self.zone)),
             (header_block.IDEMPOTENCY_KEY, self.name),
         ]
         return headers + ([(b"Nats-Schedule-Time-Zone", self.zone)] if self.zone else [])

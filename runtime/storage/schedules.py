@@ -14,6 +14,9 @@ timers: the next owner had published one, the former owner purged it to store it
 timer carries the sequence of the record that set it. The timer with the higher sequence is the later one, and stays.
 """
 
+from typing import NamedTuple
+
+from runtime.actor.schedules import meant_time
 from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import INVALID_SCHEDULE_CODES, ErrorCode
@@ -24,21 +27,41 @@ from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
 
 
-def firing_id(names: Names, timer_id: str | None, sequence: int) -> str:
-    """Return the id of one firing of a timer that repeats, or of a timer whose message has no id.
+class Firing(NamedTuple):
+    """One firing of a timer that repeats, or of a timer whose message has no id."""
 
-    It is the sequence of the firing in the stream of `names`. The streams of different layouts have equal sequences, and a timer
-    goes from one to the other. So the id names the partition as well, or a new firing would pass for one that was handled.
+    id: str
+    due: float
+    """The time for which it was meant, in Unix seconds."""
+
+
+def firing_of(names: Names, timer_id: str | None, sequence: int, time: float, recurring: str = "") -> Firing:
+    """Return the id of a firing, and the time for which it was meant.
+
+    The id is the sequence of the firing in the stream of `names`. The streams of different layouts have equal sequences, and a
+    timer goes from one to the other. So the id names the partition as well, or a new firing would pass for one that was handled.
+    The id of a schedule in a time zone is its local time instead, since the server repeats it on some days
+    (`runtime.actor.schedules.meant_time`).
 
     Args:
         names: The names of the partition in whose stream the timer has fired.
         timer_id: The id of the timer; None if it has none.
         sequence: The sequence of the firing.
+        time: The time at which it was stored, in Unix seconds.
+        recurring: The header `Actorloom-Recurring`, which has the zone and the pattern of a schedule in a time zone.
     """
     if timer_id is None:
-        return f"{names.turns_stream}:{sequence}"
+        return Firing(f"{names.turns_stream}:{sequence}", time)
+    zone, _, pattern = recurring.partition(" ")
+    if pattern and (meant := meant_time(pattern, zone, time)) is not None:
+        return Firing(f"{timer_id}:{meant.name}", meant.time)
     total, number = names.partition
-    return f"{timer_id}:{sequence}" if total == 1 else f"{timer_id}:p{total}-{number}:{sequence}"
+    return Firing(f"{timer_id}:{sequence}" if total == 1 else f"{timer_id}:p{total}-{number}:{sequence}", time)
+
+
+def recurring_header(pattern: str, zone: str) -> str:
+    """Return the header `Actorloom-Recurring` of a schedule: its zone and its pattern, or 1 for one without a zone."""
+    return f"{zone} {pattern}" if zone else "1"
 
 
 def timer_subject(names: Names, entry: Outgoing) -> str:
@@ -73,7 +96,7 @@ def timer_headers(names: Names, entry: Outgoing, origin: int, trace: bytes) -> b
     if entry.zone:
         headers.append((b"Nats-Schedule-Time-Zone", entry.zone))
     if entry.schedule:
-        headers.append((header_block.TIMER_RECURRING, "1"))
+        headers.append((header_block.TIMER_RECURRING, recurring_header(entry.schedule, entry.zone)))
     # Refused if a timer of this name waits. That one is taken back first.
     headers += [(header_block.EXPECTED_SEQUENCE, "0"), (header_block.TIMER_TURN, str(origin))]
     return _block(trace, headers)

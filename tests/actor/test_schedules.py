@@ -1,10 +1,11 @@
 """Schedules: the check in the turn accepts what nats-server accepts, and nothing else."""
 
 import random
+from datetime import datetime
 
 import pytest
 
-from runtime.actor.schedules import schedule_fault
+from runtime.actor.schedules import meant_time, schedule_fault
 from runtime.errors import PublishError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -121,3 +122,34 @@ def test_the_fault_of_a_schedule_is_named(every: str, zone: str, text: str) -> N
 )
 def test_a_schedule_that_fires_is_accepted(every: str) -> None:
     assert schedule_fault(every) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fired", "name"),
+    [
+        ("0 30 2 * * *", "00:30:00.0", "2026-10-25T02:30:00"),
+        ("0 30 2 * * *", "00:29:59.7", "2026-10-25T02:30:00"),
+        ("0 30 2 * * *", "00:59:59.9", "2026-10-25T02:30:00"),
+        ("0 30 2 * * *", "01:00:00.2", "2026-10-25T02:30:00"),
+        ("0 30 2 * * *", "01:30:00.0", "2026-10-25T02:30:00"),
+        ("0 30 2 * * *", "09:00:00.0", "2026-10-25T02:30:00"),
+        ("0 0 3 * * *", "01:59:59.0", "2026-10-24T03:00:00"),
+        ("0 0 3 * * *", "02:00:00.0", "2026-10-25T03:00:00"),
+        ("0 */15 * * * *", "00:30:00.0", "2026-10-25T02:30:00+02:00"),
+        ("0 */15 * * * *", "01:30:00.0", "2026-10-25T02:30:00+01:00"),
+        ("@hourly", "01:10:00.0", "2026-10-25T02:00:00+01:00"),
+        ("@daily", "01:10:00.0", "2026-10-25T00:00:00"),
+        ("0 0 12 * * 1", "01:10:00.0", "2026-10-19T12:00:00"),
+        ("0 0 0 29 2 *", "01:10:00.0", "2024-02-29T00:00:00"),
+    ],
+)
+def test_a_firing_has_the_local_time_for_which_it_was_meant(pattern: str, fired: str, name: str) -> None:
+    """On this day, clocks in Berlin go from 03:00 back to 02:00 at 01:00 UTC."""
+    at = datetime.fromisoformat(f"2026-10-25T{fired}00+00:00").timestamp()
+    found = meant_time(pattern, "Europe/Berlin", at)
+    assert found is not None and found.name == name and found.time <= at + 0.5
+
+
+@pytest.mark.parametrize(("pattern", "zone"), [("@every 1s", ""), ("@daily", "Mars/Phobos"), ("0 0 0 30 2 *", "UTC")])
+def test_a_schedule_without_times_has_none(pattern: str, zone: str) -> None:
+    assert meant_time(pattern, zone, 1_790_000_000.0) is None

@@ -1,8 +1,12 @@
 """Recurring commands: declared with ``every=``, stored once over all processes, changed, paused and taken back."""
 
 import asyncio
+import struct
 import time
+import zoneinfo
 from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,7 +14,6 @@ import pytest
 
 from runtime import Actor, Command, ConfigurationError, DeclarationError, Options, command, new_key
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.schedules import firing_id
 from runtime.testing import worker
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
@@ -195,7 +198,78 @@ def test_a_handler_sees_for_which_time_it_runs() -> None:
     sweeper = worker(broom(note="worker"), due=5.0)
     asyncio.run(sweeper.sweep(SweepKeyed()))
     assert RAN["worker"] == [5.0]
-    assert firing_id(Names("broom"), "@sweep", 7) == "@sweep:7"
+
+
+class Tick(Command[None], actor="clock", key="key"):
+    key: str = "each"
+
+
+class Strike(Command[None], actor="clock", key="key"):
+    key: str = "once"
+
+
+class Miss(Command[None], actor="clock", key="key"):
+    key: str = "never"
+
+
+def zone_file(shift: int, at: int) -> bytes:
+    """Return the file of a time zone (RFC 8536) that is UTC, and changes by `shift` seconds at a Unix time."""
+
+    def block(form: str) -> bytes:
+        types = struct.pack(">lBB", 0, 0, 0) + struct.pack(">lBB", shift, 0, 4)
+        counts = struct.pack(">6l", 0, 0, 0, 1, 2, 8)
+        return b"TZif2" + bytes(15) + counts + struct.pack(f">{form}", at) + b"\1" + types + b"AAA\0BBB\0"
+
+    return block("l") + block("q") + b"\n\n"
+
+
+async def test_on_the_day_on_which_clocks_change_a_time_comes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: str
+) -> None:
+    """The zones are made up: their clocks go back, and forward, by four seconds, soon after the server has started."""
+    change = int(time.time()) + 8
+    zones = tmp_path / "Test"
+    zones.mkdir()
+    (zones / "Back").write_bytes(zone_file(-4, change))
+    (zones / "Forward").write_bytes(zone_file(4, change))
+    monkeypatch.setenv("ZONEINFO", str(tmp_path))
+    zoneinfo.reset_tzpath([str(tmp_path), *zoneinfo.TZPATH])
+
+    def at(seconds: int) -> str:
+        """Return the schedule of a time of the day, which is read before the clocks change."""
+        return f"{datetime.fromtimestamp(change + seconds, UTC):%-S %-M %-H} * * *"
+
+    class Clocks(Actor[Log]):
+        name = "clock"
+
+        @command(every="* * * * * *", zone="Test/Back")
+        async def tick(self, message: Tick) -> None:
+            RAN["tick"].append(self.due)
+
+        @command(every=at(-2), zone="Test/Back")
+        async def strike(self, message: Strike) -> None:
+            RAN["strike"].append(self.due)
+            self.state = Log(self.due or 0.0)
+
+        @command(every=at(2), zone="Test/Forward")
+        async def miss(self, message: Miss) -> None:
+            RAN["miss"].append(self.due)
+
+    try:
+        async with (
+            EmbeddedServer(port=0) as server,
+            running(Clocks, url=server.url, namespace=namespace) as system,
+        ):
+            await system.until(lambda: bool(RAN["tick"]) and (RAN["tick"][-1] or 0.0) >= change + 6)
+            names = Names("clock", namespace)
+            assert RAN["strike"] == [change - 2], "at the first of two equal local times"
+            ticks = [each or 0.0 for each in RAN["tick"]]
+            assert sorted(set(ticks)) == ticks and set(range(change - 1, change + 6)) <= set(ticks), "each second once"
+            assert RAN["miss"] == [], "this local time does not come on this day"
+            fired = await system.jetstream.stream_info(names.turns_stream, subjects=names.schedule("*", "*"))
+            assert fired.state.messages
+    finally:
+        zoneinfo.reset_tzpath()
 
 
 class Begin(Command[None], actor="wrong", key="key"):
