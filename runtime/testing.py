@@ -146,6 +146,8 @@ def worker(
     check("attempts", attempts, Count)
     if now is not None:
         check("now", now, _UnixSeconds)
+    if due is not None:
+        check("due", due, _UnixSeconds)
     requests = _Requests(replies or {})
     methods: dict[str, list[Handler]] = {}
     for handler in actor.handlers.all():

@@ -179,6 +179,7 @@ CASES: dict[tuple[str, str], Callable[[Probe, Any], Any]] = {
     ("react", "attempts"): lambda system, bad: _reacting(bad),
     ("System.until", "timeout"): lambda system, bad: system.until(lambda: True, bad),
     ("worker", "now"): lambda system, bad: worker(Numbers, now=bad),
+    ("worker", "due"): lambda system, bad: worker(Numbers, due=bad),
     ("worker", "attempt"): lambda system, bad: worker(Numbers, attempt=bad),
     ("worker", "attempts"): lambda system, bad: worker(Numbers, attempts=bad),
     ("EmbeddedServer.__init__", "port"): lambda system, bad: EmbeddedServer(port=bad),

@@ -233,7 +233,7 @@ async def test_a_long_job_keeps_its_id_and_its_bytes(system: Probe, namespace: s
         subject = f"{namespace}.vault.command.deposit_later"
         return (await system.connection.request(subject, body, headers=headers, timeout=5)).payload
 
-    assert await send(body) == b'{"id":"job-1"}' == await send(body)
+    assert await send(body) == b'{"id":"job-1","key":"job"}' == await send(body)
     assert b'"IdReused"' in await send(b'{"name":"job","amount":50,"gate":"job"}')
     await system.wait_published("vault")
     stored = await system.jetstream.get_last(f"{namespace}-vault-turns", f"{namespace}.vault.timer.job.job-1")
