@@ -62,7 +62,7 @@ def arm(actors: list[type[Actor[Any]]], point: str, times: int) -> None:
         handlers = [*actor.handlers.commands.values()]
         handlers += [handler for group in actor.handlers.reactions.values() for handler in group]
         for handler in handlers:
-            handler.function = _around(handler.function, reach, "handler.before", "handler.after")
+            handler.run = _around(handler.run, reach, "handler.before", "handler.after")
     _patch(Journal, "commit", lambda run: _committing(run, reach))
     _patch(Journal, "send", lambda run: _committing_by_callback(run, reach))
     _patch(Endpoint, "answer", lambda run: _sending(run, reach, "reply"))
