@@ -90,6 +90,11 @@ class Worker(Generic[A]):
             ...
 
         @property
+        def told(self) -> list[Message]:
+            """The commands by `tell`, in order."""
+            ...
+
+        @property
         def timers(self) -> list[Timer]:
             """The timers, schedules and cancellations, in order."""
             ...
@@ -288,7 +293,7 @@ def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any,
             call.ended = True
         if isinstance(call, TurnCall) and isinstance(worker_call, TurnCall):
             worker_call.state = settle(handler, call, value, before, states).state
-            for name in ("started", "ordinal", "departed", "emitted", "timers", "callbacks"):
+            for name in ("started", "ordinal", "departed", "emitted", "timers", "told", "callbacks"):
                 setattr(worker_call, name, getattr(call, name))
         else:
             handler.result.encode(value, "reply")
@@ -381,6 +386,7 @@ _VIEWS: dict[str, Any] = {
     "emitted": property(lambda self: [event for _, event, _ in _turn(self).emitted]),
     "sent": property(lambda self: self._running.scope.requests.sent),
     "sent_ids": property(lambda self: self._running.scope.requests.ids),
+    "told": property(lambda self: [told.message for told in _turn(self).told]),
     "timers": property(lambda self: [timer for _, timer in _turn(self).timers]),
     "commit": _commit,
     "actor": property(lambda self: self),

@@ -171,6 +171,8 @@ CASES: dict[tuple[str, str], Callable[[Probe, Any], Any]] = {
     ("connect", "timeout"): lambda system, bad: _enter(connect(system.connection.options.url, timeout=bad)),
     ("Actor.query", "timeout"): lambda system, bad: system.bus.query(Find(1), timeout=bad),
     ("Actor.command", "timeout"): lambda system, bad: system.bus.command(Put("a"), timeout=bad),
+    ("Actor.tell", "after"): lambda system, bad: worker(Numbers, key="a").tell(Put("a"), after=bad),
+    ("Bus.tell", "after"): lambda system, bad: system.bus.tell(Put("a"), after=bad),
     ("Actor.remind", "after"): lambda system, bad: worker(Numbers, key="a").remind(bad, Put("a")),
     ("Actor.list", "limit"): _list,
     ("command", "limit"): lambda system, bad: command(limit=bad)(handler),

@@ -242,7 +242,7 @@ class Actor(Generic[S]):
         """Send a command to an actor, and return the reply after its turn is stored.
 
         The command is no part of this turn: it takes effect at once, and stays in effect whatever becomes of this turn. What must
-        go together with the state is an event. The command leaves when the state on which this handler runs is stored; while a
+        go together with the state is an event, or a command that is told (`tell`). The command leaves when the state on which this handler runs is stored; while a
         commit of the key is under way, it waits for that.
 
         The id of the command is derived from the id of this message, the number of the call in this handler, and the type
@@ -265,6 +265,36 @@ class Actor(Generic[S]):
         if contract_of(message).op != "command":
             raise _wrong_operation(message, "command")
         return await call.scope.requests.request(message, command_id=call.next_id(message), timeout=timeout, call=call)
+
+    def tell(self, message: Command[Any], *, after: float = 0.0) -> str:
+        """Tell any actor to do something: a command that is stored with this turn, and that nobody here waits for.
+
+        The command leaves if and only if the turn commits. The other actor runs it once in effect, with its `RetryPolicy`, and
+        keeps it as a dead letter if it fails for good. If that actor is down, the command waits for it. Commands from one key
+        to one key arrive in the order in which they are told. Those with `after` arrive in the order of their times.
+
+        `command` returns the reply of a command that takes effect at once, and `emit` publishes an event to all that react.
+
+        Args:
+            message: A command of any actor, or of another key of this one.
+            after: Seconds from now, up to a hundred years.
+
+        Returns:
+            The id of the command. If the handler runs again, it is the same.
+
+        Raises:
+            DeclarationError: `message` is no command, only timers of its actor may send it, `after` is invalid, or the
+                handler is that of a query.
+            CodecError: The key of the command is too long.
+
+        Example:
+            self.tell(ChargeCard(self.key, total))
+        """
+        contract = contract_of(message)
+        handler = self.handlers.commands.get(contract.name) if contract.actor == self.name else None
+        if handler is not None and handler.internal:
+            raise DeclarationError(f"{contract.type.__name__} is internal: only timers send it: use self.remind(0, …)")
+        return self._running.writable("tell").tell(message, after)
 
     def remind(self, after: float, message: Command[Any], *, name: str | None = None) -> str:
         """Set a timer, which sends a command to this actor once.

@@ -9,12 +9,16 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from runtime.actor.message import Event, Message, contract_of, token_by
+from runtime.actor.message import Event, Message, NewKey, contract_of, token_by
 from runtime.actor.timer import Timer
+from runtime.clocks import YEAR, is_duration
 from runtime.errors import CallCycle, DeclarationError
-from runtime.wire.ids import derived_id
+from runtime.wire.ids import derived_id, key_for
 from runtime.wire.server_clock import ServerClock
 from runtime.wire.tokens import key_token
+
+LONGEST_TELL = 100 * YEAR
+"""The most seconds until a command by `tell` is due: a hundred years."""
 
 MAX_DEPTH = 32
 """The most nested calls. A deeper nesting is a recursion that does not come back to a busy key, for example of queries."""
@@ -67,6 +71,17 @@ class Received(Protocol):
     def due(self) -> float | None:
         """The time at which the timer has fired that sent the message, in Unix seconds; None if no timer did."""
         ...
+
+
+class Told(msgspec.Struct, frozen=True, eq=False):
+    """A command that a handler sends by `tell`."""
+
+    id: str
+    message: Message
+    token: str
+    """The key of the command as a subject token; empty without a key."""
+    after: float = 0.0
+    """Seconds from the commit."""
 
 
 class CallScope(msgspec.Struct, frozen=True, eq=False):
@@ -160,6 +175,8 @@ class TurnCall(Call, kw_only=True, eq=False):
     """The events for the outbox, each between its id and its key as a subject token; the token is empty without a key."""
     timers: Sequence[tuple[str, Timer]] = ()
     """The timers for the outbox, with their ids."""
+    told: Sequence[Told] = ()
+    """The commands by `tell` for the outbox."""
     callbacks: Sequence[Callable[[], object]] = ()
     """Called after the commit."""
 
@@ -209,9 +226,35 @@ class TurnCall(Call, kw_only=True, eq=False):
         timer.check(self.scope.actor)
         self.timers = [*self.timers, (self.next_id(timer.message), timer)]
 
+    def tell(self, message: Message, after: float) -> str:
+        """Add a command to the outbox, and return its id. Raises as `check_tell` and `next_id` do."""
+        check_tell(message, after)
+        tell_id = self.next_id(message)
+        self.told = [*self.told, Told(tell_id, message, told_token(message, tell_id), after)]
+        return tell_id
+
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Have a function called after the commit."""
         self.callbacks = [*self.callbacks, callback]
+
+
+def check_tell(message: Message, after: float) -> None:
+    """Raise `DeclarationError` if a message cannot be sent by `tell`, or not in `after` seconds."""
+    contract = contract_of(message)
+    if contract.op != "command":
+        raise DeclarationError(f"{contract.type.__name__} is not a command: only commands are told")
+    if not is_duration(after, 0.0, LONGEST_TELL):
+        raise DeclarationError(
+            f"{contract.type.__name__}: after = {after!r} is not a number of seconds from 0 to a hundred years"
+        )
+
+
+def told_token(message: Message, tell_id: str) -> str:
+    """Return the key of a command by `tell` as a subject token; empty without a key. Raises `CodecError` if it is too long."""
+    contract = contract_of(message)
+    if isinstance(contract.key, NewKey):
+        return key_token(key_for(tell_id))
+    return token_by(contract, message)
 
 
 def link(actor: str, key: str) -> str:

@@ -115,6 +115,7 @@ def describe_service(actor: type[Actor[Any]], namespace: str = "", partitions: i
         for handler in handlers
     ]
     names = Names(actor.name, namespace)
+    told = {"tells": names.tells_stream} if actor.handlers.commands else {}
     return ServiceMetadata(
         keyed=actor.state_type is not None,
         namespace=namespace,
@@ -125,7 +126,7 @@ def describe_service(actor: type[Actor[Any]], namespace: str = "", partitions: i
             for each in contracts
         },
         reacts=sorted(reactions, key=str),
-        streams={"events": names.events_stream, "dead letters": names.dead_stream},
+        streams={"events": names.events_stream, "dead letters": names.dead_stream, **told},
         errors=COMMON_ERRORS,
     )
 

@@ -35,6 +35,8 @@ class Outcome(msgspec.Struct, frozen=True, eq=False):
     """The JSON of each event in `TurnCall.emitted`."""
     timers: Sequence[bytes] = ()
     """The JSON of the command of each timer in `TurnCall.timers`; ``null`` for a cancellation."""
+    told: Sequence[bytes] = ()
+    """The JSON of each command in `TurnCall.told`."""
 
 
 def settle(handler: Handler, call: TurnCall, value: Any, before: Any, states: StateCodec | None) -> Outcome:
@@ -58,7 +60,7 @@ def settle(handler: Handler, call: TurnCall, value: Any, before: Any, states: St
     else:
         reply = handler.result.encode(value, "reply")
         state, body = _settle_state(call, before, states)
-    if not call.emitted and not call.timers:
+    if not call.emitted and not call.timers and not call.told:
         return Outcome(value, reply, state, body)
     return Outcome(
         value,
@@ -67,6 +69,7 @@ def settle(handler: Handler, call: TurnCall, value: Any, before: Any, states: St
         body,
         [codec_of(type(event)).encode(event, "event") for _, event, _ in call.emitted],
         [_timer_body(timer) for _, timer in call.timers] if call.timers else (),
+        [encode_message(told.message) for told in call.told] if call.told else (),
     )
 
 

@@ -19,6 +19,7 @@ from runtime.bounds import check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Owners, Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
+from runtime.client.tells import Tells
 from runtime.clocks import YEAR, elapsed, is_duration
 from runtime.errors import (
     DeadlineExceeded,
@@ -95,6 +96,7 @@ class Bus:
         self._owners: dict[str, Owners] = {}
         """Where the owners of each actor's keys receive requests."""
         self._clock = connection.clock
+        self._tells = Tells(self._jetstream, tracer, namespace)
         self._sender = Sender(connection, tracer)
         self._send = self._sender.send
 
@@ -208,6 +210,29 @@ class Bus:
                     pause = max(pause, min(error.retry_after, _LONGEST_PAUSE))
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable: a policy has at least one attempt")
+
+    async def tell(self, message: Command[Any], *, id: str | None = None, after: float = 0.0) -> str:
+        """Tell an actor to do something, and return the id of the command as soon as it is stored.
+
+        The actor runs the command once in effect, with its `RetryPolicy`, and keeps it as a dead letter if it fails for good. If
+        the actor is down, the command waits for it. Nobody gets its reply. The commands that one task tells a key run in their
+        order, and those with `after` in the order of their times.
+
+        Args:
+            message: The command.
+            id: The id of the command, a new one by default. The same command with the same id takes effect once.
+            after: Seconds from now before which it does not run, up to a hundred years.
+
+        Raises:
+            DeclarationError: The message is not a command, or `after` is invalid.
+            CodecError: The id is invalid, the key is too long, or the message does not fit its own type (`InvalidValue`).
+            PublishError: The command is not stored: the actor has never run, for example.
+            TimeoutError: It is unknown whether the command is stored. Tell it again under the same id.
+
+        Example:
+            await bus.tell(SendReminder("1"), after=3600)
+        """
+        return await self._tells.tell(message, id, after, self.timeout)
 
     def emit(self, event: Event, *, id: str | None = None) -> Coroutine[Any, Any, str]:
         """Publish an event from outside its actor, and return its id when the event is stored.

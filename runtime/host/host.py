@@ -89,7 +89,7 @@ class Host:
             options=options,
             connection=connection,
             jetstream=jetstream,
-            streams=Streams(jetstream, names, replicas),
+            streams=Streams(jetstream, names, replicas, told=bool(actor.handlers.commands)),
             tracer=tracing.service(actor.name, version=actor.version, namespace=namespace),
             holder=holder,
             crashed=self.crashed,

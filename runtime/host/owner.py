@@ -80,7 +80,7 @@ class Owner:
         self.served = msgspec.structs.replace(
             served,
             names=names,
-            streams=Streams(served.jetstream, names, served.replicas),
+            streams=Streams(served.jetstream, names, served.replicas, told=bool(served.actor.handlers.commands)),
             crashed=self.crashed,
             bursts=Bursts(),
         )

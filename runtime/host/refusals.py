@@ -76,7 +76,13 @@ class Refusals:
         self._streams = {
             stream.lower(): each.actor
             for each in names
-            for stream in (each.turns_stream, each.layout_stream, each.events_stream, each.dead_stream)
+            for stream in (
+                each.turns_stream,
+                each.layout_stream,
+                each.events_stream,
+                each.dead_stream,
+                each.tells_stream,
+            )
         }
         self._leases = {f"kv_{each.lease_bucket}".lower() for each in names}
         self._refused: dict[str, _Refused] = {}

@@ -103,7 +103,9 @@ class Serving:
         actor = served.actor
         owns = lease.held if lease is not None else lambda: True
         self._unreadable = unreadable = UnreadableRecords(served.name)
-        self.relay = Relay(served.jetstream, served.names, served.tracer, owns, unreadable, served.bursts)
+        self.relay = Relay(
+            served.jetstream, served.names, served.tracer, owns, unreadable, served.bursts, shared=not served.keyed
+        )
         self.fence = Fence(_fenced_for(lease, served.connection.clock))
         states = States(served.name, actor.state_type, actor.state_version, actor.upgrades)
         mark_done = self.relay.checkpoint.mark_done
@@ -200,7 +202,7 @@ class Serving:
     @property
     def warnings(self) -> list[str]:
         """What does not work although the actor serves: reactions without a stream, and unreadable records."""
-        return [*self.consumers.warnings, *self._unreadable.warnings]
+        return [*self.consumers.warnings, *self.relay.parked.warnings, *self._unreadable.warnings]
 
     def endpoint(self, subject: str, inside: bool) -> QueryEndpoint | CommandEndpoint | None:
         """Return the endpoint of a plain subject, if it receives requests of this process (`inside`), or of others."""

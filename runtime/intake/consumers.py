@@ -1,7 +1,7 @@
 """The durable consumers of one actor: created, pulled from, checked, and their positions saved.
 
-An actor has a consumer on the events stream of each actor that it reacts to, one for its timers, and one for its
-redriven dead letters. Each consumer has a `Puller`, which delivers to `Reactions` or to one of its subclasses. `Sources`
+An actor has a consumer on the events stream of each actor that it reacts to, one for its timers, one for its commands by
+`tell`, and one for its redriven dead letters. Each consumer has a `Puller`, which delivers to `Reactions` or to one of its subclasses. `Sources`
 finds the streams of other actors, and `Durables` the consumers on the server. Two problems of a change of owners are
 solved here, for actors with state:
 
@@ -31,6 +31,7 @@ from runtime.intake.poison import PoisonCandidates
 from runtime.intake.reactions import Reactions, event_subject
 from runtime.intake.redrive import Redrives
 from runtime.intake.sources import Sources
+from runtime.intake.tells import Tells
 from runtime.intake.timers import Timers
 from runtime.intake.watch import Watch
 from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
@@ -139,6 +140,10 @@ class Consumers:
             for handler in commands:
                 timers.add_command(handler)
             await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(f"{names.own}.timer.>",)))
+            tells = Tells(served, turns, self._on_stored)
+            for handler in commands:
+                tells.add_command(handler)
+            await self._pull(tells, ConsumerConfig(durable=names.durable, filter_subjects=names.filters(names.told())))
         reacting = served.actor.handlers.all_reactions()
         if commands or reacting:
             redrives = Redrives(served, turns, [*reacting, *commands])

@@ -14,6 +14,7 @@ from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventRoute, EventWork, Trial
 from runtime.intake.reactions import Reactions, opened
+from runtime.intake.tells import told_key
 from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
@@ -28,7 +29,7 @@ logger = logging.getLogger("actorloom.intake")
 
 
 class Redrives(Reactions):
-    """Receives the redriven dead letters of an actor, for its reactions and for commands that timers sent.
+    """Receives the redriven dead letters of an actor, for its reactions and for commands that timers or `tell` sent.
 
     Args:
         served: The actor, its names and clients.
@@ -126,6 +127,8 @@ class Redrives(Reactions):
         """Return the key of a redriven message. Raises `CodecError` if it has none."""
         if handler.verb == "react":
             return handler.key_of(work.message) if handler.key_of is not None else ""
+        if failure.stream == self.names.tells_stream:
+            return told_key(handler, work.message, work.id)
         tokens = failure.subject.split(".")  # <actor>.timer.<key>.<name>
         return timer_key(handler, work.message, tokens[-2:-1])
 

@@ -18,7 +18,7 @@ from runtime.intake.reactions import Reactions, stored_subject
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure
-from runtime.storage.recurring import MARK, recurring_commands, take_back_recurring
+from runtime.storage.recurring import is_recurring, recurring_commands, take_back_recurring
 from runtime.storage.schedules import firing_of
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
@@ -57,7 +57,7 @@ class Timers(Reactions):
         """Put a fired timer into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
         self._on_stored(delivery.stream_sequence)
         tokens = self.subject_of(delivery)[len(self.names.own) + 1 :].split(".")[1:]  # <actor>.timer.<key>.<name>
-        if tokens[1:] and tokens[1].startswith(MARK) and (tokens[0], tokens[1]) not in self._recurring:
+        if is_recurring(tokens) and (tokens[0], tokens[1]) not in self._recurring:
             self.turns.spawn(self._undeclared(delivery, tokens))
             return
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
@@ -66,7 +66,9 @@ class Timers(Reactions):
             self.turns.spawn(self._unknown_command(delivery, command, tokens))
             return
         route.consumed.value += 1
-        work = self.make_work(route, route.handlers[0], _TimerCompletion(delivery, self._jetstream, self.stream), trial)
+        work = self.make_work(
+            route, route.handlers[0], DeletingCompletion(delivery, self._jetstream, self.stream), trial
+        )
         timer_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
         recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING)
         work.fired_at = delivery.time
@@ -121,7 +123,7 @@ class Timers(Reactions):
             delivery.nak(self.options.retry.longest)
             return
         logger.info("%s: %s of key %r recurs no more: its schedule is taken back", self.names.actor, name[1:], key)
-        _TimerCompletion(delivery, self._jetstream, self.stream).done()
+        DeletingCompletion(delivery, self._jetstream, self.stream).done()
 
     def _supersede(self, work: EventWork) -> bool:
         """Let a firing of a schedule take the place of an earlier one that waits. Return whether there is one.
@@ -137,7 +139,7 @@ class Timers(Reactions):
                 type(waiting) is EventWork
                 and waiting.id_from_delivery
                 and waiting.timer == work.timer
-                and type(waiting.completion) is _TimerCompletion
+                and type(waiting.completion) is DeletingCompletion
                 and waiting.completion.delivery.stream_sequence < work.completion.delivery.stream_sequence
                 and (waiting.fired_at or 0.0) <= (work.fired_at or 0.0)
             ):
@@ -159,7 +161,7 @@ class Timers(Reactions):
             if await self.letters.store(self.stream, delivery, "unknown", failure):
                 logger.error("%s: %s is a dead letter: %s", self.names.actor, failure.subject, reason)
                 self.dead_lettered += 1
-                _TimerCompletion(delivery, self._jetstream, self.stream).dead_lettered("dead letter: no command")
+                DeletingCompletion(delivery, self._jetstream, self.stream).dead_lettered("dead letter: no command")
                 return
         key, name = (*map(readable_key, tokens), "", "")[:2]
         logger.error(
@@ -190,10 +192,10 @@ def timer_key(handler: Handler, message: Any, tokens: list[str]) -> str:
     return token_key(tokens[0])
 
 
-class _TimerCompletion(Completion):
-    """Finishes the delivery of a timer, and deletes the timer from the stream.
+class DeletingCompletion(Completion):
+    """Finishes the delivery of a timer or a command by `tell`, and deletes the message from the stream.
 
-    The turns stream has no limit of age, and no other consumer reads timers: a finished timer would stay there forever.
+    The stream has no limit of age, and no other consumer reads it: a finished message would stay there forever.
     """
 
     __slots__ = ("_jetstream", "_stream")
@@ -204,12 +206,12 @@ class _TimerCompletion(Completion):
         self._stream = stream
 
     def done(self) -> None:
-        """Finish a timer that was handled."""
+        """Finish a message that was handled."""
         super().done()
         self._delete()
 
     def dead_lettered(self, reason: str) -> None:
-        """Finish a timer that became a dead letter."""
+        """Finish a message that became a dead letter."""
         super().dead_lettered(reason)
         self._delete()
 
@@ -218,4 +220,4 @@ class _TimerCompletion(Completion):
             self._jetstream.delete_message_nowait(self._stream, self.delivery.stream_sequence)
         except PublishError as error:
             # Its acknowledgement was not sent either. So it is delivered again, and deleted then.
-            logger.info("a timer that is done is still stored: %s", error)
+            logger.info("a message that is done is still stored: %s", error)

@@ -13,7 +13,7 @@ Used from outside:
 - `draft`: the next record of a key, as a message that is not sent yet.
 - `journal`: loads and commits records, and looks up handled messages.
 - `settlement`: the errors of a commit. They tell whether its record is stored.
-- `relay`: publishes the events and timers of committed turns.
+- `relay`: publishes the events, timers and commands of committed turns.
 - `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
 - `recurring`: the schedules of commands with ``every=``.
 - `positions`: the positions of consumers.
@@ -25,5 +25,5 @@ Used from outside:
 
 The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `dead_parts`
 (large bodies of dead letters), `checkpoint`, `foreign` (records of other
-writers), `outbox_messages` (a part of the relay), and `ordered` (the data structure of an index).
+writers), `outbox_messages` (a part of the relay), `parked_tells` (told commands that their receiver does not take), and `ordered` (the data structure of an index).
 """

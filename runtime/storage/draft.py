@@ -20,6 +20,7 @@ from runtime.storage.record import (
     Outgoing,
     encode_record,
     join_handled,
+    lowest_format,
     rewrite_record,
 )
 from runtime.wire import header_block
@@ -127,7 +128,7 @@ class Drafts:
             state: The state that the turns leave; None deletes it.
             body: The JSON of the state.
             handled: The messages that the turns have handled.
-            outbox: The events and timers that the turns have emitted. Entries of earlier turns that are not confirmed
+            outbox: The entries that the turns leave. Entries of earlier turns that are not confirmed
                 yet are carried over from `key.outbox`, except for a timer that a later entry replaces or cancels.
             expires: Let the record expire after `Options.remember`. Only for a record that never replaces another:
                 nats-server 2.15.1 restores an overwritten message if the newer one expires and the server is killed.
@@ -147,13 +148,15 @@ class Drafts:
         else:
             text = join_handled(key.handled_text, handled)
         commit_id = self._new_commit_id()
+        entries = _without_replaced([entry for entry, _ in key.outbox] + outbox if key.outbox else outbox)
         record = NewRecord(
             commit_id=commit_id,
             state_version=self._state_version,
             state=msgspec.Raw(body),
             handled=msgspec.Raw(b"[" + text + b"]"),
-            outbox=_without_replaced([entry for entry, _ in key.outbox] + outbox if key.outbox else outbox),
+            outbox=entries,
             evicted_until=evicted_until,
+            format=lowest_format(entries),
         )
         return self._address(
             key, commit_id, encode_record(record), expires, state, listed, text, evicted, evicted_until

@@ -35,6 +35,9 @@ _AT_ONCE: Final = 64
 _BEATEN: Final = 8
 """Times that another owner may be faster in deleting something, before it counts as an error."""
 
+_KINDS: Final = ("schedule", "timer", "parked")
+"""The kinds of messages that move."""
+
 _KEPT: Final = (b"nats-schedule", b"nats-schedule-time-zone", b"nats-schedule-ttl")
 """The headers of the server that a moved timer keeps."""
 
@@ -119,13 +122,14 @@ class Leftovers:
     async def _move(self, old: Names, new: Names) -> int:
         moved = 0
         batch: list[StoredMessage] = []
-        for kind in ("schedule", "timer"):
+        for kind in _KINDS:
+            most = 1 if kind == "parked" else _AT_ONCE  # parked tells stay in their order
             async for stored in self._jetstream.read(old.turns_stream, f"{old.own}.{kind}.>"):
                 tail = stored.subject.removeprefix(f"{old.own}.{kind}.")
                 if partition_of(tail.split(".")[0], new.partition.total) != new.partition.number:
                     continue
                 batch.append(stored)
-                if len(batch) == _AT_ONCE:
+                if len(batch) == most:
                     moved += await self._move_all(batch, old, new)
                     batch.clear()
             moved += await self._move_all(batch, old, new)
@@ -152,14 +156,14 @@ class Leftovers:
         return True
 
     async def _first_timer(self, old: Names) -> StoredMessage | None:
-        for kind in ("schedule", "timer"):
+        for kind in _KINDS:
             stored = await self._jetstream.get_last(old.turns_stream, f"{old.own}.{kind}.>")
             if stored is not None:
                 return stored
         return None
 
     async def _delete_consumers(self, former: list[Names]) -> None:
-        """Delete the consumers of the former layout on the streams of events and on the dead-letter stream."""
+        """Delete the consumers of the former layout on the streams of events, of commands by `tell` and of dead letters."""
         for stream in await event_streams(self._jetstream, former, self._names):
             for durable in await durables(self._jetstream, stream):
                 if any(old.consumer_suffix(stream, durable) is not None for old in former):
@@ -170,10 +174,10 @@ class Leftovers:
 async def event_streams(jetstream: JetStream, partitions: Iterable[Names], names: Names) -> set[str]:
     """Return the streams on which partitions may have consumers, besides their own streams.
 
-    A consumer may have no saved position, if somebody has deleted it. So these are the dead-letter stream of the actor, and all
+    A consumer may have no saved position, if somebody has deleted it. So these are the streams of dead letters and of commands of the actor, and all
     streams of events of its namespace. Positions name those of other namespaces.
     """
-    streams = {names.dead_stream, *await jetstream.stream_names(f"{names.prefix}*.event.>")}
+    streams = {names.dead_stream, names.tells_stream, *await jetstream.stream_names(f"{names.prefix}*.event.>")}
     for each in partitions:
         streams |= {stream async for stream, _ in positions(jetstream, each)}
     return streams

@@ -1,4 +1,4 @@
-"""The record of a key: its state, the messages it has handled, and its unpublished events and timers.
+"""The record of a key: its state, the messages it has handled, and its unpublished events, timers and commands by `tell`.
 
 A record is the body of one message on ``orders.turn.<key>``, and the newest one is the truth about its key. All effects
 of a turn are in the same record, so they are stored together or not at all (ADR 001).
@@ -13,13 +13,18 @@ import msgspec
 
 from runtime.errors import CodecError, NotDelivered
 from runtime.wire.codec import UNDECODABLE
+from runtime.wire.subjects import valid_name
 from runtime.wire.tokens import token_key, token_of
 
-FORMAT: Final = 1
-"""The version of the record's own format, which this module reads and writes.
+FORMAT: Final = 2
+"""The highest version of the record's own format that this module knows.
 
-Raise it if older code would misread a new record. A field that older code may ignore needs no new format.
+Raise it if older code would misread a new record. A field that older code may ignore needs no new format. A record has the
+lowest format that can hold it, so that an earlier version reads all others: `lowest_format`.
 """
+
+_FIRST, _TELLING = 1, 2
+"""The formats of a record without commands by `tell`, and of one that has any."""
 
 NO_STATE: Final = msgspec.Raw(b"null")
 """The stored state of a key that has none."""
@@ -54,26 +59,28 @@ class Kind(StrEnum):
     """A timer for later, once or repeatedly."""
     CANCEL = "x"
     """The removal of a timer."""
+    TELL = "c"
+    """A command by `tell`."""
 
 
-EVENT, TIMER, SCHEDULE, CANCEL = Kind
+EVENT, TIMER, SCHEDULE, CANCEL, TELL = Kind
 """The kinds as globals. On the path of every turn, an attribute of an enum costs 900 instructions more."""
 
 
 class Outgoing(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
-    """An event or a timer that a turn has emitted, and that the relay publishes once the turn is stored."""
+    """An event, a timer or a command by `tell` that a turn leaves, and that the relay publishes once the turn is stored."""
 
     id: str
     """Fixed when the turn runs, so that receivers recognize an entry that is published twice."""
     kind: Kind
     name: str
-    """The class name of the event, or of the command that a timer sends."""
+    """The class name of the event, or of the command that a timer or a `tell` sends."""
     token: str
-    """A key as a subject token: the event's own, or that of the key which set the timer."""
+    """A key as a subject token: that of the event or command, or that of the key which set the timer."""
     body: msgspec.Raw
     """JSON."""
     time: float
-    """Unix seconds: when an event was emitted, or when a timer fires."""
+    """Unix seconds: when an event was emitted, or when a timer fires or a command by `tell` is due; 0 for one that is due at once."""
     trace: str = ""
     """The trace context of the turn, as header lines."""
     timer: str = ""
@@ -82,6 +89,8 @@ class Outgoing(msgspec.Struct, array_like=True, omit_defaults=True, gc=False):
     """The pattern of a timer that repeats, in the syntax of NATS; empty if it fires once."""
     zone: str = ""
     """The time zone of the pattern; empty for UTC."""
+    target: str = ""
+    """The actor of a command by `tell`; empty for anything else."""
 
 
 class Record(msgspec.Struct, omit_defaults=True):
@@ -96,11 +105,11 @@ class Record(msgspec.Struct, omit_defaults=True):
     handled: list[Handled] = msgspec.field(default_factory=list)
     """The latest handled messages, oldest first."""
     outbox: list[Outgoing] = msgspec.field(default_factory=list)
-    """Events and timers of this and earlier turns that may be unpublished, in the order in which they are published."""
+    """Entries of this and earlier turns that may be unpublished, in the order in which they are published."""
     evicted_until: float = 0.0
     """The latest `Handled.time` of all messages that `handled` has ever evicted; 0 if none was evicted."""
-    format: int = FORMAT
-    """The version of the record's own format, `FORMAT` when it was written. Format 1 is not written out."""
+    format: int = _FIRST
+    """The version of the record's own format. Format 1 is not written out."""
 
 
 class NewRecord(Record):
@@ -146,6 +155,14 @@ _LAST_TIME: Final = 253_402_300_800.0
 
 encode_record = msgspec.json.Encoder().encode
 """Encode a record, or a part of one, as JSON."""
+
+
+def lowest_format(outbox: Sequence[Outgoing]) -> int:
+    """Return the format of a record with an outbox."""
+    for entry in outbox:
+        if entry.kind is TELL:
+            return _TELLING
+    return _FIRST
 
 
 def join_handled(text: bytes, more: Sequence[Handled]) -> bytes:
@@ -222,7 +239,7 @@ def _read_format(payload: bytes) -> int:
     try:
         return _decode_format(payload).format
     except UNDECODABLE:
-        return FORMAT
+        return _FIRST
 
 
 def _is_publishable(entry: Outgoing) -> bool:
@@ -230,6 +247,7 @@ def _is_publishable(entry: Outgoing) -> bool:
     names = (entry.id, entry.timer, entry.schedule, entry.zone)
     return (
         entry.name.isidentifier()
+        and valid_name(entry.target) is (entry.kind is TELL)
         and _IS_TOKEN(entry.token) is not None
         and 0 <= entry.time < _LAST_TIME
         and not any("\r" in name or "\n" in name for name in names)

@@ -7,6 +7,7 @@ A schedule that is declared no more, or paused by a setting, is found when it fi
 schedule back. Nothing has to be read for it at the start of an actor without recurring commands.
 """
 
+import re
 from typing import Final
 
 import msgspec
@@ -26,6 +27,8 @@ from runtime.wire.tokens import NO_KEY
 
 MARK: Final = "@"
 """The first character of the names of recurring commands, and of no other timer."""
+_IS_NAME: Final = re.compile(f"{MARK}\\w+").fullmatch
+"""Matches the names of recurring commands, and not those of commands by `tell` that are set aside."""
 OFF: Final = "off"
 """The value of a setting that pauses a recurring command."""
 _BEATEN: Final = 8
@@ -87,6 +90,11 @@ def recurring_commands(handlers: HandlerTable, options: Options, names: Names) -
             name = f"{MARK}{handler.contract.name}"
             found.append(Recurring(name, handler.contract.type.__name__, token, every, zone, body))
     return found
+
+
+def is_recurring(tokens: list[str]) -> bool:
+    """Return whether a timer is that of a recurring command, given the tokens of its key and its name."""
+    return len(tokens) > 1 and _IS_NAME(tokens[1]) is not None
 
 
 async def reconcile(jetstream: JetStream, names: Names, commands: list[Recurring]) -> None:

@@ -1,13 +1,14 @@
-"""The relay: publishes the events and timers of committed turns (a transactional outbox, ADR 006).
+"""The relay: publishes the events, timers and commands of committed turns (a transactional outbox, ADR 006).
 
-**The outbox is in the record.** A commit stores the events and timers of its turns in the record of the key, and the next
-record carries over those that are not confirmed, without a timer that it replaces or cancels. So the newest record of a key
-contains everything of that key that may be unpublished, and the relay needs no storage of its own. After a crash, the next
-owner reads the records above the checkpoint, and publishes their outboxes.
+**The outbox is in the record.** A commit stores the events, timers and commands of its turns in the record of the key, and the
+next record carries over those that are not confirmed, without a timer that it replaces or cancels. So the newest record of a
+key contains everything of that key that may be unpublished, and the relay needs no storage of its own. After a crash, the
+next owner reads the records above the checkpoint, and publishes their outboxes.
 
 **Order.** The entries of a key are published one at a time, each after the acknowledgement of the one before: a publish
 that fails and is repeated would otherwise overtake, or be overtaken by, the next event of its key. Different keys are
-published at the same time. One failing entry therefore holds back the events of its key, and of no other.
+published at the same time. One failing entry therefore holds back the events of its key, and of no other. A command by `tell` that its actor does not take
+holds back nothing: it is stored elsewhere (`runtime.storage.parked_tells`).
 
 **Duplicates.** An entry may be published more than once, after a time-out or by two owners of a key. That is harmless, since
 its id is fixed when the turn runs: the stream drops an id that it has seen within two minutes, and reactions drop an id
@@ -32,7 +33,8 @@ from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.foreign import ForeignRecords
 from runtime.storage.key import StoredKey
 from runtime.storage.outbox_messages import OutboxMessages, Publish
-from runtime.storage.record import CANCEL, EVENT, Outgoing, Unreadable, check_subject, decode_record
+from runtime.storage.parked_tells import ParkedTells
+from runtime.storage.record import CANCEL, EVENT, TELL, Outgoing, Unreadable, check_subject, decode_record
 from runtime.storage.schedules import find_refusal, take_back
 from runtime.storage.unreadable import UnreadableRecords
 from runtime.telemetry import ServiceTracer
@@ -77,6 +79,7 @@ class Relay:
             before it is notified; its relay then stops.
         unreadable: Logs the records whose outbox cannot be read.
         bursts: Joins the log lines of publishes that fail.
+        shared: Whether other processes store records in the same stream, as those of an actor without state do.
     """
 
     def __init__(
@@ -87,11 +90,13 @@ class Relay:
         owns: Callable[[], bool],
         unreadable: UnreadableRecords,
         bursts: Bursts,
+        shared: bool = False,
     ) -> None:
         self._jetstream = jetstream
         self._owns = owns
         self._unreadable = unreadable
         self._bursts = bursts
+        self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._names = names
         self._messages = OutboxMessages(names, tracer, jetstream.connection.server_address)
@@ -108,6 +113,7 @@ class Relay:
         self._stopped = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.checkpoint = Checkpoint()
+        self.parked = ParkedTells(jetstream, names, lambda: self.checkpoint.tracking and owns(), shared)
         self.foreign = ForeignRecords(jetstream, names, self.checkpoint, self.pending, self._adopt_foreign)
         self.published = 0
         """Entries that are confirmed."""
@@ -173,6 +179,7 @@ class Relay:
     def stop(self) -> None:
         """Publish nothing more. The records contain the rest, for the next owner."""
         self._stopped = True
+        self.parked.stop()
         for task in self._tasks:
             task.cancel()
         self._keys.clear()
@@ -200,7 +207,9 @@ class Relay:
         """
         stream = self._names.turns_stream
         saved = await self._jetstream.get_last(stream, self._names.checkpoint())
-        last = (await self._jetstream.stream_info(stream)).state.last_seq
+        info = await self._jetstream.stream_info(stream, subjects=self._names.parked("*", "*", "*"))
+        self.parked.find(info)
+        last = info.state.last_seq
         start = 0 if saved is None else self._saved_position(saved, last)
         newest: dict[str, tuple[int, list[Outgoing]]] = {}
         if last > start:
@@ -214,16 +223,18 @@ class Relay:
             return 0
         self._saved = start
         self.checkpoint.begin(max(last, start))
+        self.parked.start()
         await self.save()
         return len(unpublished)
 
     async def sweep(self) -> None:
         """Deal with the records of other writers, and store the checkpoint. Called regularly."""
         await self.foreign.follow()
-        checkpoint = self.checkpoint
+        checkpoint, stream = self.checkpoint, self._names.turns_stream
         if not checkpoint.tracking:
             return
-        stream = self._names.turns_stream
+        if self._shared:
+            self.parked.find(await self._jetstream.stream_info(stream, subjects=self._names.parked("*", "*", "*")))
         while (held := checkpoint.first_held) is not None and await self._jetstream.get(stream, held) is None:
             checkpoint.release(held)
         await self.save()
@@ -283,6 +294,8 @@ class Relay:
             self._start_take_back(attempt)
             return
         message = self._messages.make(entry, origin, key not in self._adopted)
+        if entry.target in self.parked.targets:
+            message.park(*self.parked.begin(key.token, entry, message.subject, message.headers))
         on_reply = partial(self._on_reply, attempt, message)
         try:
             self._jetstream.publish_callback(message.subject, bytes(entry.body), message.headers, on_reply)
@@ -290,17 +303,24 @@ class Relay:
             self._on_reply(attempt, message, 0, error)
 
     def _on_reply(self, attempt: _Attempt, message: Publish, sequence: int, error: Exception | None) -> None:
+        if message.parked:
+            self.parked.end(attempt.entry.target)
         if error is None:
             message.succeed()
-            self._confirmed(attempt, sequence)
+            self._confirmed(attempt, sequence, message.parked)
         elif isinstance(error, WrongSequence):
-            # Another timer has this name.
             message.succeed()
-            self._start_take_back(attempt)
+            if message.parked:
+                self._confirmed(attempt, 0)
+            else:
+                # Another timer has this name.
+                self._start_take_back(attempt)
         else:
             message.fail(error)
             if isinstance(error, PublishError) and error.err_code in INVALID_SCHEDULE_CODES:
                 self._give_up(attempt, error)
+            elif self.parked.refuse(attempt.entry, error):
+                self._retry(attempt.key, 0)
             else:
                 self._retry_later(attempt, error)
 
@@ -312,12 +332,13 @@ class Relay:
         )  # fmt: skip
         self._confirmed(attempt, 0)
 
-    def _confirmed(self, attempt: _Attempt, sequence: int) -> None:
+    def _confirmed(self, attempt: _Attempt, sequence: int, parked: bool = False) -> None:
         """Remove a published entry from its outbox, and publish the next one.
 
         Args:
             attempt: The attempt.
             sequence: The sequence of the message in its stream; 0 if nothing was stored.
+            parked: Whether the message is a parked tell.
         """
         key, entry = attempt.key, attempt.entry
         outbox = key.outbox
@@ -327,8 +348,8 @@ class Relay:
         if self._refused:
             self._refused.pop(key, None)
         _, origin = outbox.popleft()
-        if entry.kind is not EVENT and sequence:
-            # Timers are stored in the turns stream, whose sequences the checkpoint covers.
+        if entry.kind is not EVENT and sequence and (entry.kind is not TELL or parked):
+            # Timers and parked tells are stored in the turns stream, whose sequences the checkpoint covers.
             self.checkpoint.mark_done(sequence)
         if not outbox or outbox[0][1] != origin:
             self.checkpoint.mark_done(origin)

@@ -24,7 +24,7 @@ from runtime.storage.record import TIMER, Outgoing
 from runtime.wire import header_block
 from runtime.wire.cloudevents import rfc3339
 from runtime.wire.subjects import Names
-from runtime.wire.tokens import key_token
+from runtime.wire.tokens import key_token, token_of
 
 
 class Firing(NamedTuple):
@@ -100,6 +100,44 @@ def timer_headers(names: Names, entry: Outgoing, origin: int, trace: bytes) -> b
     # Refused if a timer of this name waits. That one is taken back first.
     headers += [(header_block.EXPECTED_SEQUENCE, "0"), (header_block.TIMER_TURN, str(origin))]
     return _block(trace, headers)
+
+
+def told_name(tell_id: str) -> str:
+    """Return the name of the timer of a command by `tell` that is set aside, as a token. No other timer has one with ``@tell:``."""
+    return f"@tell:{token_of(tell_id)}"
+
+
+def told_headers(
+    names: Names, token: str, name: str, block: bytes | None, command: str, tell_id: str, due: float
+) -> bytes:
+    """Return the header block of the timer of a command by `tell` that is set aside.
+
+    Args:
+        names: The names of the actor.
+        token: The key of the command as a token.
+        name: The name of the timer as a token.
+        block: Its header block before. Its trace and its own headers stay.
+        command: The class name of the command.
+        tell_id: The id of the command.
+        due: The time at which it fires, in Unix seconds.
+    """
+    dropped = {header_block.DUE, header_block.TIMER_COMMAND, header_block.IDEMPOTENCY_KEY}
+    own = [
+        each + header_block.END
+        for each in (block or b"").split(header_block.END)[1:]
+        if each and not each.lower().startswith(b"nats-") and each.partition(b":")[0] not in dropped
+    ]
+    return _block(
+        b"".join(own),
+        [
+            (header_block.IDEMPOTENCY_KEY, tell_id),
+            (header_block.TIMER_COMMAND, command),
+            (b"Nats-Schedule", f"@at {rfc3339(due)}"),
+            (b"Nats-Schedule-Target", names.timer(token, name)),
+            # One that waits already is this one.
+            (header_block.EXPECTED_SEQUENCE, "0"),
+        ],
+    )
 
 
 async def find_refusal(jetstream: JetStream, names: Names, entry: Outgoing) -> PublishError | None:

@@ -62,7 +62,8 @@ class StateLost(ConfigurationError):
 
 
 def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
-    """Return the configuration of the turns stream: records, dedup entries, positions, timers and the checkpoint.
+    """Return the configuration of the turns stream: records, dedup entries, positions, timers, parked commands and the
+    checkpoint.
 
     The stream has no limits of its own. A full stream would have to drop states to make room, since the server allows
     message schedules only with the policy that discards old messages. The limits of the account apply.
@@ -71,7 +72,7 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
         name=names.turns_stream,
         description=f"Actorloom: states, dedup entries and timers of {names.actor}",
         subjects=tuple(
-            f"{names.own}.{kind}.>" for kind in ("turn", "dedup", "relay", "positions", "timer", "schedule")
+            f"{names.own}.{kind}.>" for kind in ("turn", "dedup", "relay", "positions", "timer", "schedule", "parked")
         ),
         max_age=0,
         max_bytes=-1,
@@ -121,6 +122,26 @@ def dead_config(names: Names, replicas: int = 1) -> StreamConfig:
     )
 
 
+def tells_config(names: Names, replicas: int = 1) -> StreamConfig:
+    """Return the configuration of the stream of commands by `tell`.
+
+    A command is deleted as soon as it is handled. The stream has no schedules: with them, anybody who may publish one subject
+    could delete all messages by a header (``Nats-Rollup``).
+    """
+    told = names.tell("*", "*")
+    return StreamConfig(
+        name=names.tells_stream,
+        description=f"Actorloom: commands that are told to {names.actor}",
+        subjects=(told,),
+        subject_transform=SubjectTransform(told, f"{names.told('{{wildcard(1)}}')}.{_BUCKET}.{{{{wildcard(2)}}}}"),
+        max_consumers=_MAX_CONSUMERS,
+        max_age=0,
+        discard="new",
+        duplicate_window=int(_DUPLICATE_WINDOW * SECOND),
+        replicas=replicas,
+    )
+
+
 class Streams:
     """The streams that one host uses: those of its actor, which it creates, and those of other actors, which it finds.
 
@@ -128,14 +149,17 @@ class Streams:
         jetstream: The client.
         names: The names of the actor.
         replicas: The number of replicas of streams that are created.
+        told: Whether the actor has a stream of commands that it is told: it handles commands.
     """
 
-    def __init__(self, jetstream: JetStream, names: Names, replicas: int = 1) -> None:
+    def __init__(self, jetstream: JetStream, names: Names, replicas: int = 1, *, told: bool = False) -> None:
         self._jetstream = jetstream
         self._names = names
         self._turns, self._dead = turns_config(names, replicas), dead_config(names, replicas)
         # The turns stream is created first: a dead-letter stream without it means that state was deleted.
         self._configs = [self._turns, self._dead, events_config(names, replicas)]
+        if told:
+            self._configs.append(tells_config(names, replicas))
         self._sources: set[str] = set()
         """The streams of other actors that `find` has found since the last `ensure`."""
         self._created: dict[str, str] = {}

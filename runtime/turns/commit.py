@@ -9,7 +9,7 @@ meanwhile are sent. A task takes over if there is anything to wait for (`commit_
 
 A commit can fail under turns that have run on its state. All of it is taken back then: the key forgets its record, and every turn
 of the failed batch and behind it runs again on the reloaded state, in the order of arrival and before any message that waits.
-Nothing was visible yet: replies, events and timers leave after the commit only (`effects`).
+Nothing was visible yet: replies, events, timers and commands leave after the commit only (`effects`).
 """
 
 import asyncio
@@ -91,18 +91,18 @@ class Commits:
 
     def changes(self, state: Any, work: Work, outcome: Outcome) -> bool:
         """Return True if a turn that began with `state` has anything to commit."""
-        if outcome.events or outcome.timers or outcome.state is not state:
+        if outcome.events or outcome.timers or outcome.told or outcome.state is not state:
             return True
         return work.remembered and (self._keyed or work.handler.verb == "command")
 
     def stage(self, key: Key[Work], work: Work, call: TurnCall, outcome: Outcome) -> Pending:
         """Add a turn to the next commit of its key, and return the key's pending turns.
 
-        Runs in the turn's trace context. Raises `TooLarge` if an event or timer is too large for a message.
+        Runs in the turn's trace context. Raises `TooLarge` if an event, timer or command is too large for a message.
         """
         now = self._clock.now()
         outgoing: list[Outgoing] = []
-        if outcome.events or outcome.timers:
+        if outcome.events or outcome.timers or outcome.told:
             token = key.token if self._keyed else NO_KEY
             outgoing = outbox_of(call, outcome, token, now, self._journal.drafts.max_body)
         at = max(now, id_time(work.id) or 0.0, work.sent_at or 0.0)

@@ -4,11 +4,12 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.actor.call import TurnCall
+from runtime.actor.message import contract_of
 from runtime.actor.outcome import Outcome
 from runtime.errors import TooLarge
 from runtime.storage.draft import Draft, Drafts
 from runtime.storage.key import StoredKey
-from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TIMER, Handled, Outgoing
+from runtime.storage.record import CANCEL, EVENT, SCHEDULE, TELL, TIMER, Handled, Outgoing
 from runtime.telemetry import inject
 from runtime.turns.work import Work
 from runtime.wire.tokens import NO_KEY
@@ -34,7 +35,7 @@ class Staged(msgspec.Struct, eq=False):
 
 
 def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body: int) -> list[Outgoing]:
-    """Return the outbox entries for the events and timers of a turn. Runs in the turn's trace context.
+    """Return the outbox entries for the events, timers and commands of a turn. Runs in the turn's trace context.
 
     Args:
         call: The call of its handler.
@@ -44,7 +45,7 @@ def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body
         max_body: The bytes that a body and its trace context may have.
 
     Raises:
-        TooLarge: An event or timer is too large for a message.
+        TooLarge: One of them is too large for a message.
     """
     trace = inject().decode()
     limit = max_body - len(trace)
@@ -64,11 +65,18 @@ def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body
         outgoing.append(
             Outgoing(timer_id, kind, name, token, raw, now + timer.after, trace, timer.name, timer.schedule, timer.zone)
         )
+    for told, body in zip(call.told, outcome.told, strict=True) if call.told else ():
+        contract = contract_of(told.message)
+        name, due = contract.type.__name__, now + told.after if told.after else 0.0
+        _check_size(name, body, limit)
+        outgoing.append(
+            Outgoing(told.id, TELL, name, told.token or NO_KEY, msgspec.Raw(body), due, trace, target=contract.actor)
+        )
     return outgoing
 
 
 def outgoing_of(batch: list[Staged]) -> list[Outgoing]:
-    """Return the events and timers of turns, in their order."""
+    """Return the outbox entries of turns, in their order."""
     return batch[0].outgoing if len(batch) == 1 else [one for staged in batch for one in staged.outgoing]
 
 
@@ -102,6 +110,6 @@ def last_of(batch: list[Staged], excess: int) -> list[Staged]:
 
 
 def _check_size(name: str, body: bytes, limit: int) -> None:
-    """Raise `TooLarge` if the body of an event or timer leaves no room for its headers in one message."""
+    """Raise `TooLarge` if the body of an event, timer or command leaves no room for its headers in one message."""
     if len(body) > limit:
-        raise TooLarge(f"{name}: it would have {len(body):,} bytes, and an event or timer may have {limit:,}")
+        raise TooLarge(f"{name}: it would have {len(body):,} bytes, and an event, timer or command may have {limit:,}")

@@ -8,6 +8,7 @@ Used from outside:
 - `header_block`: the names of the headers, and the functions that read and write a block.
 - `envelope`: the header block of a request.
 - `cloudevents`: the header block of an event.
+- `tells`: the header block of a command by `tell`.
 - `hand_on`: events that one owner of a partitioned actor sends to another.
 - `ids`: the ids of messages, and the time that they contain.
 - `server_clock`: the time of the server, in which all dates on the wire are.

@@ -57,6 +57,9 @@ TIMER_TURN = b"Actorloom-Turn"
 Of two timers of one name, the one with the higher sequence is the later one.
 """
 
+DUE = b"Actorloom-Due"
+"""Of a command by `tell`: the time before which it does not run, in Unix seconds with a fraction; absent if it runs at once."""
+
 MESSAGE_ID = b"Nats-Msg-Id"
 """JetStream drops a message if it has stored one with the same id within the duplicate window."""
 

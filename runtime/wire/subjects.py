@@ -17,7 +17,7 @@ QUEUE: Final = "q"
 REDRIVE: Final = "redrive"
 """The consumer of redriven dead letters, on the dead-letter stream."""
 
-KINDS: Final = frozenset({"query", "command", "event", "dead", "redrive"})
+KINDS: Final = frozenset({"query", "command", "event", "tell", "dead", "redrive"})
 """The tokens of subjects that tell the kind of a message. No actor and no namespace has one of these names.
 
 With an actor ``query`` in a namespace, a permission on ``*.query.>`` would permit all commands of that actor.
@@ -105,6 +105,7 @@ class Names:
         "prefix",
         "redrive_durable",
         "stream_prefix",
+        "tells_stream",
         "turns_stream",
     )  # fmt: skip
 
@@ -119,6 +120,7 @@ class Names:
         self.events_stream = f"{self.stream_prefix}{actor}-events"
         self.layout_stream = self.turns_stream = f"{self.stream_prefix}{actor}-turns"
         self.dead_stream = f"{self.stream_prefix}{actor}-dead"
+        self.tells_stream = f"{self.stream_prefix}{actor}-tells"
         self.own = f"{self.prefix}{actor}"
         self.durable = actor
         self.redrive_durable = REDRIVE
@@ -137,7 +139,8 @@ class Names:
     def consumer_suffix(self, stream: str, durable: str) -> str | None:
         """Return what follows the name of this partition in that of a consumer: ``@on_paid``, or "" for the shared one.
 
-        None if it is no consumer of this partition on the events stream of an actor, or on the dead-letter stream of this one.
+        None if it is no consumer of this partition on the events stream of an actor, or on the streams of dead letters and of commands by `tell` of
+        this one.
         """
         name = self.redrive_durable if stream == self.dead_stream else self.durable
         suffix = durable.removeprefix(name)
@@ -185,6 +188,14 @@ class Names:
     def stored_event(self, name: str, bucket: int | str = "*", token: str = "*") -> str:
         """``orders.event.order_created.<bucket>.<key token>``: the subject under which the server stores an event."""
         return f"{self.prefix}{self.actor}.event.{name}.{bucket}.{token}"
+
+    def tell(self, name: str, token: str) -> str:
+        """``orders.tell.cancel_order.<key token>``: the subject of a command by `tell`."""
+        return f"{self.told(name)}.{token}"
+
+    def told(self, name: str = "*") -> str:
+        """``orders.tell.cancel_order``: the beginning of the subjects of a command by `tell`."""
+        return f"{self.prefix}{self.actor}.tell.{name}"
 
     def filters(self, subject: str) -> tuple[str, ...]:
         """Return the filters of a consumer of what is published on ``<subject>.<key token>`` for keys of this partition.
@@ -241,6 +252,10 @@ class Names:
     def schedule(self, token: str, timer_id: str) -> str:
         """``orders.schedule.<key token>.<id>``: a timer that is not due yet."""
         return f"{self.own}.schedule.{token}.{timer_id}"
+
+    def parked(self, token: str, target: str, tell_id: str) -> str:
+        """``orders.parked.<key token>.payment.<id token>``: a command by `tell` that its target does not take now."""
+        return f"{self.own}.parked.{token}.{target}.{tell_id}"
 
     def dead(self, name: str) -> str:
         """``orders.dead.<event or command>``."""

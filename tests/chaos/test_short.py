@@ -12,6 +12,7 @@ SHORT = (
     "control-recovery",
     "recovery",
     "timers",
+    "tells",
     "raced-timers",
     "dead-letters",
     "exits",

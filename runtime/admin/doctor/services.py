@@ -15,7 +15,15 @@ from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.storage.dead_letters import known_services
 from runtime.storage.layout import Layouts, WrongLayout, layout_config
 from runtime.storage.status import ProcessStatus, read_statuses
-from runtime.storage.streams import TIMERS, OldStream, dead_config, events_config, refuse_old, turns_config
+from runtime.storage.streams import (
+    TIMERS,
+    OldStream,
+    dead_config,
+    events_config,
+    refuse_old,
+    tells_config,
+    turns_config,
+)
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names, partition_in
@@ -35,7 +43,7 @@ class RunningService(msgspec.Struct, frozen=True):
     name: str
     keyed: bool = True
     commands: bool = True
-    """Whether it handles any commands. If so, it has a consumer of timers."""
+    """Whether it handles any commands. If so, it has consumers of timers and of commands by `tell`."""
     command_types: frozenset[str] = frozenset()
     """The names of the classes of its commands, former names included. Empty if they are not known."""
     sources: frozenset[str] = frozenset()
@@ -49,6 +57,7 @@ class RunningService(msgspec.Struct, frozen=True):
         found = {f"{source}-events": [each.durable for each in parts] for source in sorted(self.sources)}
         if self.commands:
             found |= {each.turns_stream.removeprefix(each.stream_prefix): [TIMERS] for each in parts}
+            found[f"{self.name}-tells"] = [each.durable for each in parts]
         if self.commands or self.sources:
             found[f"{self.name}-dead"] = [each.redrive_durable for each in parts]
         return found
@@ -96,6 +105,8 @@ class _ServiceCheck:
         if layout.partitions > 1:
             configs.append(layout_config(self._names, self._replicas))
         configs += [events_config(self._names, self._replicas), dead_config(self._names, self._replicas)]
+        if self._running is None or self._running.commands:
+            configs.append(tells_config(self._names, self._replicas))
         for config in configs:
             async for finding in self._stream(config):
                 healthy = False
@@ -240,7 +251,7 @@ class _ServiceCheck:
         ]
 
     async def _timers(self) -> AsyncIterator[Finding]:
-        """Yield a warning for each command that timers send and the running service does not handle."""
+        """Yield a warning for each command that timers or `tell` send and the running service does not handle."""
         known = self._running.command_types if self._running is not None else frozenset[str]()
         if not known:
             return
@@ -256,8 +267,19 @@ class _ServiceCheck:
                     if command is not None and command not in known:
                         key, name = map(readable_key, stored.subject.rsplit(".", 2)[1:])
                         found.setdefault(command, []).append(f"{name!r} of key {key!r}")
+        if await self._jetstream.find_stream(self._names.tells_stream) is not None:
+            remaining = _TIMERS
+            async for stored in self._jetstream.read(self._names.tells_stream, f"{self._names.told()}.*.*"):
+                remaining -= 1
+                if remaining < 0:
+                    break
+                command = header_block.get(stored.headers, header_block.TIMER_COMMAND)
+                if command is not None and command not in known:
+                    found.setdefault(command, []).append(
+                        f"that of sequence {stored.sequence} in {self._names.tells_stream}"
+                    )
         for command, timers in found.items():
-            text = f"{len(timers)} timers send {command!r}, which it does not handle; the first one is {timers[0]}"
+            text = f"{len(timers)} timers or tells send {command!r}, which it does not handle; the first one is {timers[0]}"
             todo = f'if the command was renamed: formerly="{command}" in the class line of the new one'
             yield warn(self._name, text, todo)
 

@@ -10,6 +10,7 @@ from runtime.nats.jetstream.errors import (
     WRONG_SEQUENCE_CODES,
     DuplicateInProcess,
     ErrorCode,
+    NoStream,
     NotJetStream,
     OtherDomain,
     WrongSequence,
@@ -81,9 +82,9 @@ class AckCallback(ReplyCallback):
         self.call(0, no_stream(self._subject) if isinstance(error, NoResponders) else error)
 
 
-def no_stream(subject: str | bytes) -> PublishError:
+def no_stream(subject: str | bytes) -> NoStream:
     """Return the error for a publish to a subject without subscribers."""
-    return PublishError(f"no stream takes {_text(subject)}, or JetStream is not enabled: nothing was stored")
+    return NoStream(f"no stream takes {_text(subject)}, or JetStream is not enabled: nothing was stored")
 
 
 def _refusal(body: ApiErrorBody, subject: str) -> PublishError:

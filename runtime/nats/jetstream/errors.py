@@ -68,6 +68,10 @@ class ApiError(ActorError):
         self.err_code = body.err_code
 
 
+class NoStream(PublishError):
+    """No stream takes the subject of a publish, or JetStream is not enabled. Nothing was stored."""
+
+
 class StreamConflict(ConfigurationError):
     """A stream or consumer exists with a field that conflicts with the wanted configuration.
 

@@ -57,6 +57,7 @@ from tests.chaos.scenarios.repartitions import repartitions
 from tests.chaos.scenarios.shop import shop, shop_steps
 from tests.chaos.scenarios.silences import silence
 from tests.chaos.scenarios.soak import soak
+from tests.chaos.scenarios.tells import partition_tells, tells
 from tests.chaos.scenarios.timers import partition_timers, paused_timers, raced_timers, timers
 from tests.chaos.scenarios.wire import wire
 from tests.chaos.scenarios.workers import workers
@@ -81,6 +82,8 @@ ALL: dict[str, Scenario] = {
     "recovery": recovery,
     "sweep": sweep,
     "timers": timers,
+    "tells": tells,
+    "partition-tells": partition_tells,
     "paused-timers": paused_timers,
     "raced-timers": raced_timers,
     "deadlines": deadlines,
@@ -135,6 +138,7 @@ ALL: dict[str, Scenario] = {
     "cluster-recovery": on_three_nodes(recovery),
     "cluster-sweep": on_three_nodes(sweep),
     "cluster-timers": on_three_nodes(timers),
+    "cluster-tells": on_three_nodes(tells),
     "cluster-raced-timers": on_three_nodes(raced_timers),
     "cluster-dead-letters": on_three_nodes(dead_letters),
     "cluster-handover": on_three_nodes(handover),

@@ -57,10 +57,10 @@ async def raced_timers(setting: Setting) -> Result:
 
 async def partition_timers(setting: Setting) -> Result:
     """Three processes share the alarms by partitions, and are killed, stopped and drained, as is the server."""
-    return await ring(setting, Result("partition-timers", setting.seed), _move, partitions=PARTITIONS)
+    return await ring(setting, Result("partition-timers", setting.seed), move, partitions=PARTITIONS)
 
 
-async def _move(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+async def move(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
     """Let partitions move all the time."""
     loop = asyncio.get_running_loop()
     end, faults = loop.time() + seconds, list[str]()

@@ -1,0 +1,144 @@
+"""Commands by `tell`, from other keys and actors, each with effect once, and in order for each key.
+
+The sender stores it on ``<actor>.tell.<command>.<key>``, in a stream of the actor. It is handled like an event: in
+the lane of its key, with retries, and as a dead letter after the last attempt. It is deleted from the stream when it is done.
+
+A command that is not due yet is set aside as a timer of this actor, under a name that no other timer has.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+
+from runtime.actor.handler import Handler
+from runtime.actor.message import NewKey
+from runtime.errors import ActorError, CodecError, Forbidden
+from runtime.intake.event_work import Trial
+from runtime.intake.reactions import Reactions
+from runtime.intake.timers import DeletingCompletion
+from runtime.nats.jetstream.delivery import Delivery
+from runtime.nats.jetstream.errors import WrongSequence
+from runtime.storage.schedules import told_headers, told_name
+from runtime.turns.served import Served
+from runtime.turns.turn import Turns
+from runtime.wire import header_block
+from runtime.wire.buckets import partition_of
+from runtime.wire.fingerprint import fingerprint
+from runtime.wire.ids import accept_id, key_for
+from runtime.wire.subjects import snake_case
+from runtime.wire.tokens import NO_KEY, key_token
+
+logger = logging.getLogger("actorloom.intake")
+
+
+class Tells(Reactions):
+    """Receives the commands that an actor gets by `tell`.
+
+    Args:
+        served: The actor, its names and clients.
+        turns: Runs the commands.
+        on_stored: Called with the sequence of each timer that is stored in the turns stream.
+    """
+
+    def __init__(self, served: Served, turns: Turns, on_stored: Callable[[int], None]) -> None:
+        super().__init__(served, turns, served.names.tells_stream, served.names.durable)
+        self._on_stored = on_stored
+        self._clock = served.connection.clock
+
+    def add_command(self, handler: Handler) -> None:
+        """Handle a command."""
+        name = handler.contract.name
+        route = self.make_route(name, [handler], self.names.tell(name, "{key}"), self.durable)
+        for known in (name, *map(snake_case, handler.contract.formerly)):
+            self._routes[known] = route
+
+    def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
+        """Put a command into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
+        name, _, _ = self.subject_of(delivery)[len(self.names.told("")) :].partition(".")
+        route = self._routes.get(name)
+        if route is None:
+            self.turns.spawn(self._unknown_command(delivery, name))
+            return
+        route.consumed.value += 1
+        handler = route.handlers[0]
+        completion = DeletingCompletion(delivery, self._jetstream, self.stream)
+        work = self.make_work(route, handler, completion, trial)
+        tell_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
+        work.id_from_delivery = tell_id is None
+        work.id = tell_id or f"{self.stream}:{delivery.stream_sequence}"
+        command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or handler.contract.type.__name__
+        # As of a timer and of a request, so that the same command under the same id takes effect once.
+        work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
+        if self.is_exhausted(work, trial):
+            return
+        try:
+            if handler.internal:
+                raise Forbidden(f"{self.subject_of(delivery)}: only timers of {self.names.actor} send this command")
+            work.payload = delivery.payload
+            work.message = handler.codec.decode(delivery.payload)
+            work.key = told_key(handler, work.message, work.id)
+            self._check_partition(work.key, delivery)
+        except (CodecError, Forbidden) as error:
+            self.turns.spawn(self.give_up(work, error))
+            return
+        except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
+            self.unreadable(work, error)
+            return
+        if (due := due_time(delivery)) > self._clock.now():
+            work.span.end()
+            self.turns.spawn(
+                self._set_aside(delivery, command, key_token(work.key) if work.key else NO_KEY, work.id, due)
+            )
+        else:
+            self.turns.admit(work, forced=True)
+
+    def _check_partition(self, key: str, delivery: Delivery) -> None:
+        """Raise `CodecError` if a command for a key of another partition was published with another key in its subject."""
+        token, (total, own) = key_token(key) if key else NO_KEY, self.names.partition
+        if total > 1 and partition_of(token, total) != own:
+            raise CodecError(
+                f"{self.subject_of(delivery)}: the key of the command is {key!r}: publish it with {token!r}"
+            )
+
+    async def _set_aside(self, delivery: Delivery, command: str, token: str, tell_id: str, due: float) -> None:
+        """Store a command that is not due as a timer, and delete it from its stream."""
+        names, name = self.names, told_name(tell_id)
+        headers = told_headers(names, token, name, delivery.headers, command, tell_id, due)
+        try:
+            ack = await self._jetstream.publish(names.schedule(token, name), delivery.payload, headers=headers)
+            self._on_stored(ack.sequence)
+        except WrongSequence:
+            logger.debug("%s: the command %s is set aside already", names.actor, tell_id)
+        except (ActorError, TimeoutError) as error:
+            logger.warning(
+                "%s: the command %s that is due later cannot be set aside now: %s", names.actor, tell_id, error
+            )
+            delivery.nak(self.options.retry.longest)
+            return
+        DeletingCompletion(delivery, self._jetstream, self.stream).done()
+
+    async def _unknown_command(self, delivery: Delivery, name: str) -> None:
+        """Give a command back for later: a newer version of the actor may handle it."""
+        logger.error(
+            "%s: it is told the command %r, which this version does not handle; if the command was renamed, declare its former "
+            "name with formerly=… in the class line of the new one",
+            self.names.actor, name,
+        )  # fmt: skip
+        delivery.nak(self.options.retry.longest)
+
+
+def told_key(handler: Handler, message: object, tell_id: str) -> str:
+    """Return the key of a command; empty without one. Raises `CodecError` if it is no key."""
+    if isinstance(handler.contract.key, NewKey):
+        return key_for(tell_id)
+    return handler.key_of(message) if handler.key_of is not None else ""
+
+
+def due_time(delivery: Delivery) -> float:
+    """Return the time before which a command must not run, in Unix seconds; 0 if it has none, or an unreadable one."""
+    text = header_block.get(delivery.headers, header_block.DUE)
+    try:
+        due = float(text) if text else 0.0
+    except ValueError:
+        return 0.0
+    return due if math.isfinite(due) else 0.0
