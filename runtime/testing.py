@@ -30,6 +30,7 @@ from runtime.actor.indexes import Page
 from runtime.actor.invoke import make_view
 from runtime.actor.message import Event, Message, encode_message
 from runtime.actor.outcome import settle
+from runtime.actor.state_type import StateCodec
 from runtime.actor.timer import Timer
 from runtime.bounds import Count, Replicas, SecondsOrNone, check
 from runtime.client.bus import Bus
@@ -92,6 +93,11 @@ class Worker(Generic[A]):
         @property
         def told(self) -> list[Message]:
             """The commands by `tell`, in order."""
+            ...
+
+        @property
+        def checkpoints(self) -> list[Any]:
+            """The states that long jobs have stored by `Actor.checkpoint`, in order."""
             ...
 
         @property
@@ -287,14 +293,15 @@ def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any,
         if states is not None:
             call.state = states.copy(before)
             call.key = call.key or _key_of(handler, message, call)
+        if isinstance(call, TurnCall) and isinstance(worker_call, TurnCall) and handler.accept and states is not None:
+            _let_make_checkpoints(handler, call, worker_call, states)
         try:
             value = await handler.run(make_view(self, call, actor), message)
         finally:
             call.ended = True
         if isinstance(call, TurnCall) and isinstance(worker_call, TurnCall):
-            worker_call.state = settle(handler, call, value, before, states).state
-            for name in ("started", "ordinal", "departed", "emitted", "timers", "told", "callbacks"):
-                setattr(worker_call, name, getattr(call, name))
+            base = before if call.on_checkpoint is None else call.base
+            _keep(call, worker_call, settle(handler, call, value, base, states).state)
         else:
             handler.result.encode(value, "reply")
         return value
@@ -322,6 +329,7 @@ class _Requests:
         self.replies = replies
         self.sent: list[Message] = []
         self.ids: list[str | None] = []
+        self.checkpoints: list[Any] = []
 
     async def request(self, message: Message, *, command_id: str | None, timeout: float | None, call: Call) -> Any:
         """Record the message and return or raise its reply. A message without a reply raises `NotDelivered`."""
@@ -338,6 +346,31 @@ class _Requests:
         if isinstance(reply, BaseException):
             raise reply
         return reply
+
+
+def _let_make_checkpoints(handler: Handler, call: TurnCall, worker_call: TurnCall, states: StateCodec) -> None:
+    """Let a long job make checkpoints, each of which is kept as a turn is."""
+    call.base = worker_call.state
+    made: list[Any] = cast("Any", call.scope.requests).checkpoints
+
+    async def checkpoint() -> None:
+        state = settle(handler, call, None, call.base, states).state
+        _keep(call, worker_call, state)
+        made.append(state)
+        call.go_on(state, states.copy(state))
+
+    call.on_checkpoint = checkpoint
+
+
+def _keep(call: TurnCall, worker_call: TurnCall, state: Any) -> None:
+    """Keep what a handler has left."""
+    worker_call.state = state
+    first = call.checkpoints == worker_call.checkpoints
+    for name in ("emitted", "timers", "told", "callbacks"):
+        left = getattr(call, name)
+        setattr(worker_call, name, left if first else [*getattr(worker_call, name), *left])
+    for name in ("started", "ordinal", "departed"):
+        setattr(worker_call, name, getattr(call, name))
 
 
 class _Lists:
@@ -386,6 +419,7 @@ _VIEWS: dict[str, Any] = {
     "emitted": property(lambda self: [event for _, event, _ in _turn(self).emitted]),
     "sent": property(lambda self: self._running.scope.requests.sent),
     "sent_ids": property(lambda self: self._running.scope.requests.ids),
+    "checkpoints": property(lambda self: self._running.scope.requests.checkpoints),
     "told": property(lambda self: [told.message for told in _turn(self).told]),
     "timers": property(lambda self: [timer for _, timer in _turn(self).timers]),
     "commit": _commit,

@@ -358,6 +358,32 @@ class Actor(Generic[S]):
         """
         self._running.writable("set a timer").remind(Timer(name, None, cancel=True))
 
+    async def checkpoint(self) -> None:
+        """Commit what this long job has done since it began, or since its last checkpoint, and go on.
+
+        The state, events, timers and tells are stored, and queries see the state. If the job fails or its process ends, it begins
+        again at its top, with the state of the last checkpoint. So a job is a loop over its state. What it sends between two
+        checkpoints has the same ids in each run. Its attempts and its `limit` count anew.
+
+        Raises:
+            DeclarationError: The handler is not that of a long job (``@command(accept=True)``) of an actor with state.
+            InvalidValue: A value does not fit its type.
+            ActorError: The checkpoint is not stored, or another owner has the key. The run of the handler has ended: whatever it does
+                with `self` after that raises, and the job runs again.
+
+        Example:
+            while page := self.state.next_page:
+                self.state = self.state.with_rows(await fetch(page))
+                await self.checkpoint()
+        """
+        call = self._running.writable("make a checkpoint")
+        if call.on_checkpoint is None:
+            raise DeclarationError(
+                f"{self.name} {call.scope.source}: only a long job of an actor with state makes checkpoints: "
+                "declare the command with @command(accept=True)"
+            )
+        await call.on_checkpoint()
+
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Call a function once after the turn has committed, to count a metric for example.
 

@@ -113,6 +113,8 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     """The failure of a handler that ran for too long and was cancelled; None for any other."""
     started: float = 0.0
     """The time of the server that the handler sees, in Unix seconds; 0.0 until it looks."""
+    checkpoints: int = 0
+    """The checkpoints that a long job has made, in all of its runs."""
     ended: bool = False
     """True once the handler has returned or raised, or is abandoned since it did not end after it was cut.
 
@@ -179,6 +181,12 @@ class TurnCall(Call, kw_only=True, eq=False):
     """The commands by `tell` for the outbox."""
     callbacks: Sequence[Callable[[], object]] = ()
     """Called after the commit."""
+    base: Any = None
+    """Of a long job, the state that it began with or left at its last checkpoint."""
+    on_checkpoint: Callable[[], Awaitable[None]] | None = None
+    """Stores what a long job has done since its last checkpoint; None in all other turns."""
+    lost: Exception | None = None
+    """Why a checkpoint was not stored. The run of the job has ended then."""
 
     def writable(self, action: str) -> "TurnCall":
         """Return this call if its handler runs."""
@@ -197,7 +205,8 @@ class TurnCall(Call, kw_only=True, eq=False):
 
     def _derive(self, type_name: str, token: str) -> str:
         self.ordinal += 1
-        return derived_id(self.message_id, self.ordinal, f"{self.scope.actor}/{self.key}", type_name, token)
+        parent = f"{self.message_id}#{self.checkpoints}" if self.checkpoints else self.message_id
+        return derived_id(parent, self.ordinal, f"{self.scope.actor}/{self.key}", type_name, token)
 
     def assign(self, state: Any) -> None:
         """Leave a new state; None deletes the key."""
@@ -232,6 +241,13 @@ class TurnCall(Call, kw_only=True, eq=False):
         tell_id = self.next_id(message)
         self.told = [*self.told, Told(tell_id, message, told_token(message, tell_id), after)]
         return tell_id
+
+    def go_on(self, base: Any, state: Any) -> None:
+        """Begin with an empty outbox and the stored state, after a checkpoint."""
+        self.base, self.state, self.assigned = base, state, False
+        self.emitted, self.timers, self.told, self.callbacks = (), (), (), ()
+        self.ordinal, self.attempt = 0, 1
+        self.checkpoints += 1
 
     def on_commit(self, callback: Callable[[], object]) -> None:
         """Have a function called after the commit."""

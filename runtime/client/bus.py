@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from runtime.actor.call import Call
-from runtime.actor.message import Command, Event, Message, Query, contract_of, token_by
+from runtime.actor.message import Accepted, Command, Contract, Event, Message, Query, contract_of, token_by
 from runtime.bounds import check_timeout
 from runtime.client.breaker import BreakerPolicy
 from runtime.client.route import Owners, Route, make_route
@@ -93,6 +93,8 @@ class Bus:
         self._time = asyncio.get_running_loop().time
         self._breaker_policy = breaker
         self._routes: dict[type, Route] = {}
+        self._cancels: dict[type, Route] = {}
+        """The routes of cancellations, by the commands of the jobs."""
         self._owners: dict[str, Owners] = {}
         """Where the owners of each actor's keys receive requests."""
         self._clock = connection.clock
@@ -168,6 +170,40 @@ class Bus:
             new_id(self._clock.now()) if id is None else id,
             None,
         )
+
+    def cancel(self, message: Command[Accepted], *, id: str, timeout: float | None = None) -> Coroutine[Any, Any, bool]:
+        """Cancel a long job, and return whether this has ended it; False if it had ended before, or is not known.
+
+        A job that waits does not run. The handler of one that runs gets `asyncio.CancelledError` where it awaits. If it lets the error
+        pass, nothing since its last checkpoint is kept. If it catches the error and returns, what it has left is its outcome. The
+        reply comes when the end of the job is stored.
+
+        Args:
+            message: The command of the job. Only its type and its key count.
+            id: The id under which the job was accepted, or told.
+            timeout: Seconds until the deadline; by default the timeout of the bus.
+
+        Returns:
+            A coroutine to await. The request is sent when it starts to run.
+
+        Raises:
+            DeclarationError: The message is not the command of a long job.
+            NotFound: The actor has no state, or an earlier version has no such request.
+            DeadlineExceeded: The job has not ended in time; it ends later.
+            RequestError: The request failed for another reason.
+
+        Example:
+            await bus.cancel(MakeReport("q3"), id="report-q3")
+        """
+        contract = contract_of(message)
+        if contract.reply is not Accepted:
+            raise DeclarationError(
+                f"{type(message).__name__} is not the command of a long job: its reply is not Accepted"
+            )
+        route = self._cancels.get(contract.type)
+        if route is None:
+            route = self._cancels[contract.type] = self._make_route(contract, cancel=True)
+        return self._send(route, message, self.timeout if timeout is None else _checked(timeout), id, None)
 
     async def retry(
         self,
@@ -319,10 +355,14 @@ class Bus:
         contract = contract_of(message)
         route = self._routes.get(contract.type)
         if route is None:
-            owners = self._owners.setdefault(contract.actor, Owners())
-            route = make_route(contract, self.namespace, self.connection, self._tracer, self._breaker_policy, owners)
-            self._routes[contract.type] = route
+            route = self._routes[contract.type] = self._make_route(contract)
         return route
+
+    def _make_route(self, contract: Contract, *, cancel: bool = False) -> Route:
+        owners = self._owners.setdefault(contract.actor, Owners())
+        return make_route(
+            contract, self.namespace, self.connection, self._tracer, self._breaker_policy, owners, cancel=cancel
+        )
 
 
 def _checked(timeout: float) -> float:

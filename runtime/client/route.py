@@ -152,6 +152,8 @@ def make_route(
     tracer: ServiceTracer,
     policy: BreakerPolicy,
     owners: Owners,
+    *,
+    cancel: bool = False,
 ) -> Route:
     """Return the route of a message type.
 
@@ -162,6 +164,7 @@ def make_route(
         tracer: Creates the template of spans, and the histogram.
         policy: The limits of the circuit breaker.
         owners: Where the owners of the actor's keys receive requests.
+        cancel: Whether it is that of the cancellations of a long job.
 
     Raises:
         PublishError: The namespace is not valid in a subject.
@@ -173,10 +176,13 @@ def make_route(
         template = tracer.template(f"publish {subject}.{{key}}", SpanKind.PRODUCER, attributes)
         durations: Durations | Publishes = tracer.publishes(attributes)
     else:
-        subject = names.request(contract.op, contract.name)
-        method = f"{contract.actor}/{contract.name}"
+        subject = names.cancel(contract.name) if cancel else names.request(contract.op, contract.name)
+        method = f"{contract.actor}/{'cancel_' if cancel else ''}{contract.name}"
         attributes = semconv.rpc_attributes(method, connection.server_address)
         template = tracer.template(method, SpanKind.CLIENT, attributes)
         durations = tracer.durations(semconv.RPC_CLIENT_CALL_DURATION, attributes)
     validate_subject(subject)
-    return Route(contract, subject, template, durations, policy, owners)
+    route = Route(contract, subject, template, durations, policy, owners)
+    if cancel:
+        route.reply = Codec(bool)
+    return route

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from runtime.errors import ActorError, PublishError
 from runtime.host.handover import Reports
 from runtime.host.standby import has_standby
-from runtime.intake.commands import CommandEndpoint
-from runtime.intake.queries import QueryEndpoint
+from runtime.intake.endpoint import Endpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
 from runtime.storage.fence import Fence
@@ -68,7 +67,7 @@ class Drain:
         self,
         served: Served,
         lease: Lease | None,
-        endpoints: Sequence[QueryEndpoint | CommandEndpoint],
+        endpoints: Sequence[Endpoint],
         turns: Turns,
         workers: Workers,
         relay: Relay,

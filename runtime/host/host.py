@@ -18,8 +18,7 @@ from runtime.host.owner import Owner, run_unless
 from runtime.host.restarts import Restarts
 from runtime.host.serving import Serving
 from runtime.host.summary import summary, warn_of_unhandled_messages
-from runtime.intake.commands import CommandEndpoint
-from runtime.intake.queries import QueryEndpoint
+from runtime.intake.endpoint import Endpoint
 from runtime.nats.connection import Connection, PermissionDenied
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import StreamConflict, is_passing
@@ -307,7 +306,7 @@ class Host:
                 each.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _endpoint(self, number: int, subject: str, inside: bool) -> QueryEndpoint | CommandEndpoint | None:
+    def _endpoint(self, number: int, subject: str, inside: bool) -> Endpoint | None:
         """Return the endpoint of a plain subject for a partition of this process; see `Router`."""
         serving = self.owners[number].serving
         return None if serving is None else serving.endpoint(subject, inside)

@@ -43,9 +43,11 @@ from runtime.host.checks import Checks
 from runtime.host.drain import Drain
 from runtime.host.ending import release
 from runtime.host.handover import hold
+from runtime.intake.cancels import CancelEndpoint
 from runtime.intake.commands import CommandEndpoint
 from runtime.intake.consumers import Consumers
 from runtime.intake.context import Context
+from runtime.intake.endpoint import Endpoint
 from runtime.intake.queries import QueryEndpoint
 from runtime.nats.connection import Subscription
 from runtime.nats.lease import Lease
@@ -126,9 +128,10 @@ class Serving:
         self.workers = Workers(served.options.concurrency, served.crashed, served.overruns())
         """They run the queries; commands and events run in the turns."""
         context = Context(served, bus, self.turns, self.workers, lists)
-        self.endpoints: list[QueryEndpoint | CommandEndpoint] = [
+        self.endpoints: list[Endpoint] = [
             *(QueryEndpoint(context, handler) for handler in actor.handlers.queries.values()),
             *(CommandEndpoint(context, handler) for handler in actor.handlers.commands.values()),
+            *(CancelEndpoint(context, handler) for handler in actor.handlers.commands.values() if handler.accept),
         ]
         self._by_subject = {each.subject: each for each in self.endpoints}
         if router is not None:
@@ -188,7 +191,9 @@ class Serving:
         if following is not None:
             self._spawn(following())
         if served.names.partition.total == 1:
-            self._discovery = announcement(served, ((each.handler, each.stats) for each in self.endpoints))
+            self._discovery = announcement(
+                served, ((each.handler, each.stats) for each in self.endpoints if each.announced)
+            )
             await self._discovery.start()
         await served.connection.flush()  # From here on, a refused subscription is known.
         for subscription in self._subscriptions:
@@ -204,7 +209,7 @@ class Serving:
         """What does not work although the actor serves: reactions without a stream, and unreadable records."""
         return [*self.consumers.warnings, *self.relay.parked.warnings, *self._unreadable.warnings]
 
-    def endpoint(self, subject: str, inside: bool) -> QueryEndpoint | CommandEndpoint | None:
+    def endpoint(self, subject: str, inside: bool) -> Endpoint | None:
         """Return the endpoint of a plain subject, if it receives requests of this process (`inside`), or of others."""
         if self._drain.begun and not (inside and self._drain.in_process):
             return None

@@ -98,17 +98,20 @@ class Request(Protocol):
 class Endpoint:
     """The subject of one query or command. Its methods are called for each request, and never raise."""
 
-    def __init__(self, context: Context, handler: Handler) -> None:
+    announced = True
+    """Whether discovery lists it."""
+
+    def __init__(self, context: Context, handler: Handler, op: str = "") -> None:
         served = context.served
         names = served.names
         self.context = context
         self.handler = handler
-        op, name = handler.contract.op, handler.contract.name
+        op, name = op or handler.contract.op, handler.contract.name
         self.subject = names.request(op, name)
         """The subject on which anybody sends its requests; of a partitioned actor, the `Router` receives these."""
         self.own_subject = names.owner(op, name)
         """The subject on which it receives requests."""
-        method = f"{names.actor}/{handler.contract.name}"
+        method = f"{names.actor}/{name}" if op == handler.contract.op else f"{names.actor}/{op}_{name}"
         attributes = semconv.rpc_attributes(method, served.connection.server_address)
         self.template = served.tracer.template(method, SpanKind.SERVER, attributes)
         self.durations = served.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes)
@@ -117,6 +120,10 @@ class Endpoint:
         self.silent = handler.contract.reply in (None, type(None))
         """Whether the reply is empty: that of a ``Command[None]`` or a ``Query[None]``."""
         self._inboxes = inboxes(served.connection)
+
+    def receive(self, subject: bytes, reply: bytes, block: bytes | None, payload: bytes) -> None:
+        """Receive a request. Called from the read loop; never raises."""
+        raise NotImplementedError
 
     def answer(self, request: Request, payload: bytes) -> None:
         """Send the body of a reply, which is in the format of the request, end the span and record the duration."""

@@ -94,6 +94,10 @@ class Completion:
         if not self._unfinished:
             self.delivery.ack()
 
+    def give_back(self) -> None:
+        """Give the message back to the server: this process stops."""
+        self.delivery.nak()
+
     def dead_lettered(self, reason: str) -> None:
         """Count a handler that has given the message up. Its dead letter is stored and acknowledged."""
         self._unfinished -= 1
@@ -261,7 +265,7 @@ class EventWork(Work, kw_only=True, eq=False):
     def abandon(self) -> None:
         """Give the event back to the server: this process stops."""
         self.span.end()
-        self.completion.delivery.nak()
+        self.completion.give_back()
 
     def _may_wait(self) -> bool:
         """Return whether the event may wait for a service, after another attempt that found none."""

@@ -15,9 +15,8 @@ from functools import partial
 
 from runtime.actor.handler import Handler
 from runtime.actor.message import NewKey
-from runtime.intake.commands import CommandEndpoint
-from runtime.intake.endpoint import RequestStats, drop, inboxes
-from runtime.intake.queries import QueryEndpoint
+from runtime.intake.cancels import CANCEL
+from runtime.intake.endpoint import Endpoint, RequestStats, drop, inboxes
 from runtime.intake.relays import Relays
 from runtime.nats.connection import Receiver, Subscription
 from runtime.telemetry import semconv
@@ -31,7 +30,7 @@ from runtime.wire.tokens import key_token
 
 logger = logging.getLogger("actorloom.intake")
 
-Local = Callable[[int, str, bool], QueryEndpoint | CommandEndpoint | None]
+Local = Callable[[int, str, bool], Endpoint | None]
 """Returns the endpoint of a plain subject for the owner of a partition in this process; None if there is none that receives.
 
 The flag tells whether the request is from this process: an owner that drains still receives such requests.
@@ -57,11 +56,9 @@ class Router:
         self.relays = Relays(served)
         """The requests that were passed on."""
         handlers = served.actor.handlers
-        self._routes = {
-            route.subject: route
-            for group in (handlers.queries, handlers.commands)
-            for route in (_Route(served, handler) for handler in group.values())
-        }
+        routes = [_Route(served, each) for group in (handlers.queries, handlers.commands) for each in group.values()]
+        routes += [_Route(served, each, CANCEL) for each in handlers.commands.values() if each.accept]
+        self._routes = {route.subject: route for route in routes}
 
     async def start(self) -> None:
         """Receive requests. A refused subscription is reported, and tried again, by the connection.
@@ -84,9 +81,9 @@ class Router:
 
     def statistics(self) -> list[tuple[Handler, RequestStats]]:
         """Return the handlers of all queries and commands, each with the counters of its endpoint for discovery."""
-        return [(route.handler, route.stats) for route in self._routes.values()]
+        return [(route.handler, route.stats) for route in self._routes.values() if route.op != CANCEL]
 
-    def share_statistics(self, endpoints: Sequence[QueryEndpoint | CommandEndpoint]) -> None:
+    def share_statistics(self, endpoints: Sequence[Endpoint]) -> None:
         """Have the endpoints of an owner of this process add to the counters of the plain subjects."""
         for endpoint in endpoints:
             endpoint.stats = self._routes[endpoint.subject].stats
@@ -111,11 +108,13 @@ class Router:
 class _Route:
     """The plain subject of one query or command, and how to find the key of its requests."""
 
-    def __init__(self, served: Served, handler: Handler) -> None:
+    def __init__(self, served: Served, handler: Handler, op: str = "") -> None:
         names, contract = served.names, handler.contract
         self.handler = handler
-        self.subject = names.request(contract.op, contract.name)
-        attributes = semconv.rpc_attributes(f"{names.actor}/{contract.name}", served.connection.server_address)
+        self.op = op or contract.op
+        self.subject = names.request(self.op, contract.name)
+        method = f"{names.actor}/{f'{op}_' if op else ''}{contract.name}"
+        attributes = semconv.rpc_attributes(method, served.connection.server_address)
         self.stats = RequestStats(served.tracer.durations(semconv.RPC_SERVER_CALL_DURATION, attributes))
         """The counters of all owners in this process, which record their durations in one histogram."""
         self._partitions = served.options.partitions

@@ -15,7 +15,7 @@ from runtime.actor.message import NewKey
 from runtime.errors import ActorError, CodecError, Forbidden
 from runtime.intake.event_work import Trial
 from runtime.intake.reactions import Reactions
-from runtime.intake.timers import DeletingCompletion
+from runtime.intake.timers import DeletingCompletion, JobCompletion, completion_of
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.storage.schedules import told_headers, told_name
@@ -61,7 +61,7 @@ class Tells(Reactions):
             return
         route.consumed.value += 1
         handler = route.handlers[0]
-        completion = DeletingCompletion(delivery, self._jetstream, self.stream)
+        completion = completion_of(handler, delivery, self._jetstream, self.stream)
         work = self.make_work(route, handler, completion, trial)
         tell_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
         work.id_from_delivery = tell_id is None
@@ -90,6 +90,8 @@ class Tells(Reactions):
                 self._set_aside(delivery, command, key_token(work.key) if work.key else NO_KEY, work.id, due)
             )
         else:
+            if type(completion) is JobCompletion:
+                completion.begin(self.turns.jobs, work)
             self.turns.admit(work, forced=True)
 
     def _check_partition(self, key: str, delivery: Delivery) -> None:

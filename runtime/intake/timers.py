@@ -22,6 +22,7 @@ from runtime.storage.recurring import is_recurring, recurring_commands, take_bac
 from runtime.storage.schedules import firing_of
 from runtime.storage.streams import TIMERS
 from runtime.telemetry import semconv
+from runtime.turns.jobs import Jobs
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
@@ -66,9 +67,8 @@ class Timers(Reactions):
             self.turns.spawn(self._unknown_command(delivery, command, tokens))
             return
         route.consumed.value += 1
-        work = self.make_work(
-            route, route.handlers[0], DeletingCompletion(delivery, self._jetstream, self.stream), trial
-        )
+        completion = completion_of(route.handlers[0], delivery, self._jetstream, self.stream)
+        work = self.make_work(route, route.handlers[0], completion, trial)
         timer_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
         recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING)
         work.fired_at = delivery.time
@@ -87,6 +87,8 @@ class Timers(Reactions):
             work.message = work.handler.codec.decode(delivery.payload)
             work.key = timer_key(work.handler, work.message, tokens[:1])
             if not (recurring is not None and trial is None and self._supersede(work)):
+                if type(completion) is JobCompletion:
+                    completion.begin(self.turns.jobs, work)
                 self.turns.admit(work, forced=True)
         except CodecError as error:
             self.turns.spawn(self.give_up(work, error))
@@ -221,3 +223,43 @@ class DeletingCompletion(Completion):
         except PublishError as error:
             # Its acknowledgement was not sent either. So it is delivered again, and deleted then.
             logger.info("a message that is done is still stored: %s", error)
+
+
+class JobCompletion(DeletingCompletion):
+    """Finishes the delivery of a long job, and answers its cancellation."""
+
+    __slots__ = ("_jobs", "_work")
+
+    def __init__(self, delivery: Delivery, jetstream: JetStream, stream: str) -> None:
+        super().__init__(delivery, jetstream, stream)
+        self._jobs: Jobs | None = None
+        self._work: EventWork
+
+    def begin(self, jobs: Jobs, work: EventWork) -> None:
+        """Take note of the job, which is about to enter the lane of its key."""
+        self._jobs, self._work = jobs, work
+        jobs.add(work, key_token(work.key), {work.id, work.timer} - {""})
+
+    def done(self) -> None:
+        """Finish a job that was handled."""
+        super().done()
+        if self._jobs is not None:
+            self._jobs.ended(self._work)
+
+    def dead_lettered(self, reason: str) -> None:
+        """Finish a job that became a dead letter."""
+        super().dead_lettered(reason)
+        if self._jobs is not None:
+            self._jobs.ended(self._work)
+
+    def give_back(self) -> None:
+        """Give a job back."""
+        super().give_back()
+        if self._jobs is not None:
+            self._jobs.ended(self._work, given_back=True)
+
+
+def completion_of(handler: Handler, delivery: Delivery, jetstream: JetStream, stream: str) -> DeletingCompletion:
+    """Return the completion of a command that was delivered from a stream."""
+    kind = JobCompletion if handler.accept else DeletingCompletion
+    return kind(delivery, jetstream, stream)

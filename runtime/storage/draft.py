@@ -67,6 +67,8 @@ class Draft(msgspec.Struct, eq=False):
     evicted: Sequence[Handled] = ()
     """The handled messages that the record before has listed and this one does not."""
     evicted_until: float = 0.0
+    jobs: dict[str, int] = {}
+    """The long jobs in the record that have made checkpoints."""
     before: int = 0
     """The highest sequence of a commit of this process when the record was sent."""
 
@@ -117,6 +119,7 @@ class Drafts:
         body: bytes,
         handled: list[Handled],
         outbox: list[Outgoing],
+        jobs: dict[str, int] | None = None,
         *,
         expires: bool = False,
         alone: bool = False,
@@ -130,6 +133,7 @@ class Drafts:
             handled: The messages that the turns have handled.
             outbox: The entries that the turns leave. Entries of earlier turns that are not confirmed
                 yet are carried over from `key.outbox`, except for a timer that a later entry replaces or cancels.
+            jobs: The long jobs that have made checkpoints, with the number of the last one.
             expires: Let the record expire after `Options.remember`. Only for a record that never replaces another:
                 nats-server 2.15.1 restores an overwritten message if the newer one expires and the server is killed.
                 The record of a deleted key therefore stays.
@@ -147,7 +151,7 @@ class Drafts:
             text = join_handled(b"", listed)
         else:
             text = join_handled(key.handled_text, handled)
-        commit_id = self._new_commit_id()
+        commit_id, jobs = self._new_commit_id(), jobs or {}
         entries = _without_replaced([entry for entry, _ in key.outbox] + outbox if key.outbox else outbox)
         record = NewRecord(
             commit_id=commit_id,
@@ -156,10 +160,11 @@ class Drafts:
             handled=msgspec.Raw(b"[" + text + b"]"),
             outbox=entries,
             evicted_until=evicted_until,
-            format=lowest_format(entries),
+            format=lowest_format(entries, jobs),
+            jobs=jobs,
         )
         return self._address(
-            key, commit_id, encode_record(record), expires, state, listed, text, evicted, evicted_until
+            key, commit_id, encode_record(record), expires, state, listed, text, evicted, evicted_until, jobs
         )
 
     def copy(self, key: StoredKey, record: bytes, short: bool = False) -> Draft:

@@ -92,6 +92,7 @@ class Journal:
             key.sequence = stored.sequence
             key.state = state
             key.handled = tuple(record.handled)
+            key.jobs = record.jobs
             key.dedup = KeyDedup(record.evicted_until) if record.evicted_until else None
             if needed(key.token, record.commit_id):
                 key.unfenced = stored.payload
@@ -172,6 +173,7 @@ class Journal:
         key.sequence, key.readable, key.unfenced = sequence, True, None
         changed, key.state = key.state is not state, state
         key.handled, key.handled_text = draft.listed, draft.kept_text
+        key.jobs = draft.jobs
         self.dedup.after_commit(key, draft.evicted, draft.evicted_until, len(draft.payload))
         if changed and self.on_change is not None:
             self.on_change(key.token, state)

@@ -12,6 +12,10 @@ _is_escaped = re.compile(r'["\\\x00-\x1f\x7f]').search
 """Find a character that JSON may write in another form."""
 
 
+_NO_JOBS: dict[str, int] = {}
+"""The jobs of most keys. It is never changed."""
+
+
 class StoredKey:
     """One key of an actor, as its newest record has it.
 
@@ -27,6 +31,7 @@ class StoredKey:
         "generation",
         "handled",
         "handled_text",
+        "jobs",
         "key",
         "loaded",
         "outbox",
@@ -66,6 +71,8 @@ class StoredKey:
         """The handled messages that the record lists, oldest first."""
         self.handled_text = b""
         """Their JSON without brackets, for the next record; empty if it is not kept."""
+        self.jobs: dict[str, int] = _NO_JOBS
+        """The long jobs that have made checkpoints and have not ended, each with the number of its last one."""
         self.dedup: KeyDedup | None = None
         """The dedup entries of this key; None as long as no message has left the record, or is about to."""
 

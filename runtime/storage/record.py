@@ -23,8 +23,8 @@ Raise it if older code would misread a new record. A field that older code may i
 lowest format that can hold it, so that an earlier version reads all others: `lowest_format`.
 """
 
-_FIRST, _TELLING = 1, 2
-"""The formats of a record without commands by `tell`, and of one that has any."""
+_FIRST, _SECOND = 1, 2
+"""The formats of most records, and of one with commands by `tell` or checkpoints of jobs."""
 
 NO_STATE: Final = msgspec.Raw(b"null")
 """The stored state of a key that has none."""
@@ -110,6 +110,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     """The latest `Handled.time` of all messages that `handled` has ever evicted; 0 if none was evicted."""
     format: int = _FIRST
     """The version of the record's own format. Format 1 is not written out."""
+    jobs: dict[str, int] = {}
+    """The long jobs that have made checkpoints and have not ended, by id, each with the number of its last checkpoint."""
 
 
 class NewRecord(Record):
@@ -157,11 +159,13 @@ encode_record = msgspec.json.Encoder().encode
 """Encode a record, or a part of one, as JSON."""
 
 
-def lowest_format(outbox: Sequence[Outgoing]) -> int:
-    """Return the format of a record with an outbox."""
+def lowest_format(outbox: Sequence[Outgoing], jobs: dict[str, int]) -> int:
+    """Return the format of a record with an outbox and the checkpoints of jobs."""
+    if jobs:
+        return _SECOND
     for entry in outbox:
         if entry.kind is TELL:
-            return _TELLING
+            return _SECOND
     return _FIRST
 
 

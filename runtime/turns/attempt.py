@@ -14,7 +14,9 @@ from runtime.errors import IdReused, NotDelivered, PublishError
 from runtime.nats.jetstream.errors import ApiError
 from runtime.storage.journal import Journal
 from runtime.storage.record import Handled, Unreadable
+from runtime.turns.checkpoints import Checkpoints, Superseded
 from runtime.turns.commit import Commits
+from runtime.turns.jobs import JobCancelled, Jobs
 from runtime.turns.key import Key, Pending
 from runtime.turns.keys import Keys, Unconfirmed
 from runtime.turns.nested import NestedRequests
@@ -38,6 +40,7 @@ class Attempts:
         journal: Finds messages that were handled before.
         keys: The keys in memory.
         commits: Stages the turns that leave something.
+        jobs: Knows the long jobs that were cancelled.
         requests: The bus, for handlers that query or command other actors.
         lists: The indexes, for handlers that list keys; None if the actor declares none.
         owns: Returns True while this process owns the keys.
@@ -49,6 +52,7 @@ class Attempts:
         journal: Journal,
         keys: Keys,
         commits: Commits,
+        jobs: Jobs,
         requests: Requests,
         lists: Lists | None,
         owns: Callable[[], bool],
@@ -57,11 +61,13 @@ class Attempts:
         self._journal = journal
         self._keys = keys
         self._commits = commits
+        self._jobs = jobs
         self._requests = NestedRequests(requests, owns, served.options.timeout)
         self._lists = lists
         self._owns = owns
         self._invoke = make_invoke(served.actor)
         self._states = states = served.actor.state_codec
+        self._checkpoints = Checkpoints(commits, states) if states is not None else None
         self._copy = states.copy if states is not None and states.mutable else None
         self._scopes: dict[str, CallScope] = {}
         """By the source of the handler."""
@@ -100,7 +106,18 @@ class Attempts:
         pending = key.pending
         state = pending.head if pending is not None and pending.committing else key.state
         basis = before or (None if key.readable else Unconfirmed(self._keys, key, generation))
-        call, outcome = await self.run_handler(work, state, basis)
+        if work.handler.accept and self._jobs.is_cancelled(work):
+            call, outcome = self._nothing(work, state)
+        else:
+            try:
+                call, outcome = await self.run_handler(work, state, basis)
+            except JobCancelled:
+                await self._commits.wait_committed(key)  # of a checkpoint
+                state = key.state
+                call, outcome = self._nothing(work, state)
+            else:
+                if call.on_checkpoint is not None:
+                    state = call.base
         changes = self._commits.changes(state, work, outcome)
         if not changes:
             await self._commits.wait_committed(key)
@@ -116,6 +133,11 @@ class Attempts:
         else:
             self._commits.nothing_to_commit(call, work, outcome)
         return changes
+
+    def _nothing(self, work: Work, state: Any) -> tuple[TurnCall, Outcome]:
+        """Return the call and the outcome of a cancelled job: nothing but that it is handled."""
+        call = TurnCall(scope=self._make_scope(work.handler), key=work.key, state=state, message_id=work.id)
+        return call, settle(work.handler, call, None, state, self._states)
 
     async def run_handler(self, work: Work, state: Any, basis: Basis | None = None) -> tuple[TurnCall, Outcome]:
         """Run the handler on `state`, and return its call and its outcome. No command of it leaves before `basis` allows it."""
@@ -137,11 +159,15 @@ class Attempts:
             attempts=work.attempts,
             basis=basis,
         )
+        if handler.accept and self._checkpoints is not None:
+            self._checkpoints.begin(work, call)
         work.running = call
         try:
             try:
                 value = await self._invoke(handler, call, work.message)
             except BaseException as error:
+                if call.lost is not None:
+                    raise _lost(call.lost) from error
                 if call.ended:
                     raise Abandoned from error
                 if call.cut is not None:
@@ -150,12 +176,16 @@ class Attempts:
             finally:
                 if work.running is call:
                     work.running = None
+            if call.lost is not None:
+                raise _lost(call.lost)
             if call.ended:
                 raise Abandoned
-            if call.cut is not None:
+            if call.cut is not None and not isinstance(call.cut, JobCancelled):
                 raise call.cut
             if work.deadline:
                 check_deadline(work, "while the message was handled; nothing was committed")
+            if call.on_checkpoint is not None:
+                state = call.base
             return call, work.pack(settle(handler, call, value, state, self._states))
         finally:
             call.ended = True
@@ -187,3 +217,8 @@ class Attempts:
             raise NotDelivered(
                 f"{self._served.name}: the lookup of messages that were handled before failed; try again"
             ) from error
+
+
+def _lost(error: Exception) -> Exception:
+    """Return the failure of a job whose checkpoint was not stored."""
+    return StaleState() if isinstance(error, Superseded) else error

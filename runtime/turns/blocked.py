@@ -32,6 +32,14 @@ class BlockedKeys:
 
         self._timers[key] = (asyncio.get_running_loop().call_later(delay, retry), work)
 
+    def hurry(self, key: Key[Work], work: Work) -> None:
+        """Try `work` again now, if it waits for that."""
+        timer, waiting = self._timers.get(key, (None, None))
+        if timer is not None and waiting is work:
+            timer.cancel()
+            del self._timers[key]
+            self._retry(work)
+
     def hold(self, key: Key[Work], work: Work) -> None:
         """Block the lane of `key` until `resume` is called for `work`."""
         key.block(work.order)

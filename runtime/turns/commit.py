@@ -67,13 +67,14 @@ class Commits:
     ) -> None:
         self._journal = journal
         self._template = served.tracer.template(f"commit {served.name}", SpanKind.INTERNAL)
+        self._checkpoint_template = served.tracer.template(f"checkpoint {served.name}", SpanKind.INTERNAL)
         self._traced = served.tracer.tracing.records
         self._keyed = served.keyed
         self._crashed = served.crashed
         self._resume = resume
         self._release = release
         self._owns = owns
-        self._spawn = spawn
+        self.spawn = spawn
         self._clock = served.connection.clock
         self.effects = Effects(served, relay)
         self._task = CommitTask(served, journal, relay, self.effects, self.owns)
@@ -101,18 +102,42 @@ class Commits:
         Runs in the turn's trace context. Raises `TooLarge` if an event, timer or command is too large for a message.
         """
         now = self._clock.now()
-        outgoing: list[Outgoing] = []
-        if outcome.events or outcome.timers or outcome.told:
-            token = key.token if self._keyed else NO_KEY
-            outgoing = outbox_of(call, outcome, token, now, self._journal.drafts.max_body)
+        outgoing = self._outgoing(key, call, outcome, now)
         at = max(now, id_time(work.id) or 0.0, work.sent_at or 0.0)
         handled = Handled(work.id, msgspec.Raw(outcome.reply), at, work.fingerprint)
         span = self._template.child() if self._traced else NO_SPAN
+        staged = Staged(work, call, outcome, handled, outgoing, span)
+        if key.jobs and work.id in key.jobs:
+            staged.job = (work.id, 0)
         pending = key.pending
         if pending is None:
             pending = key.pending = Pending()
-        pending.stage(Staged(work, call, outcome, handled, outgoing, span), work.id, outcome.state)
+        pending.stage(staged, work.id, outcome.state)
         return pending
+
+    def stage_checkpoint(
+        self, key: Key[Work], work: Work, call: TurnCall, outcome: Outcome, job: tuple[str, int]
+    ) -> Pending:
+        """Add a checkpoint to the next commit of its key, and return the key's pending turns, which are this one.
+
+        Args:
+            key: The key, of which no commit is under way.
+            work: The checkpoint.
+            call: What the job has left since its last checkpoint.
+            outcome: The same as it is stored.
+            job: The id of the job, and the number of the checkpoint, from 1 on.
+        """
+        outgoing = self._outgoing(key, call, outcome, self._clock.now())
+        span = self._checkpoint_template.child() if self._traced else NO_SPAN
+        pending = key.pending = Pending()
+        pending.stage(Staged(work, call, outcome, None, outgoing, span, job), work.id, outcome.state)
+        return pending
+
+    def _outgoing(self, key: Key[Work], call: TurnCall, outcome: Outcome, now: float) -> list[Outgoing]:
+        if not (outcome.events or outcome.timers or outcome.told):
+            return []
+        token = key.token if self._keyed else NO_KEY
+        return outbox_of(call, outcome, token, now, self._journal.drafts.max_body)
 
     def nothing_to_commit(self, call: TurnCall, work: Work, outcome: Outcome) -> None:
         """End a turn that changed nothing."""
@@ -209,7 +234,7 @@ class Commits:
                 if key.generation == pending.generation and self._owns() and self._send(key, pending):
                     return
             pending.error = error
-            self._spawn(self._go_on(key, pending))
+            self.spawn(self._go_on(key, pending))
         except BaseException as failure:  # noqa: BLE001 - the read loop must go on; the ownership does not
             self._crashed(failure)
             self._give_up(key, pending)

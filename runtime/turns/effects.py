@@ -15,7 +15,7 @@ from runtime.telemetry import attach, detach, finish
 from runtime.turns.key import Key, Pending
 from runtime.turns.served import Served
 from runtime.turns.staged import Staged, outgoing_of
-from runtime.turns.work import Rerun, Work
+from runtime.turns.work import Work
 
 logger = logging.getLogger("actorloom.turns")
 
@@ -51,7 +51,7 @@ class Effects:
                 token = attach(work.span, work.block)
                 self.call_back(staged.call)
                 detach(token)
-            work.succeeded(staged.handled.reply, False)
+            work.succeeded(staged.reply, False)
 
     async def take_back(self, key: Key[Work], pending: Pending, failures: Mapping[Staged, BaseException]) -> None:
         """Take back a batch whose commit failed, with all turns that ran on its state.
@@ -67,7 +67,7 @@ class Effects:
         for staged in batch:
             work = staged.work
             work.committing = False
-            again = await work.failed(failures[staged]) if staged in failures else Rerun()
+            again = await work.failed(failures[staged]) if staged in failures else work.taken_back()
             if again is not None:
                 if again.after:
                     self.rerun_after[key] = max(self.rerun_after.get(key, 0.0), again.after)

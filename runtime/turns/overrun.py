@@ -90,7 +90,7 @@ class Running(Protocol):
 class Worker:
     """A worker task, and what the sweep knows of the handler in it."""
 
-    __slots__ = ("call", "cut_at", "ends", "item", "reason", "repeated", "since", "task", "warn_after")
+    __slots__ = ("call", "checkpoints", "cut_at", "ends", "item", "reason", "repeated", "since", "task", "warn_after")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None]
@@ -98,6 +98,8 @@ class Worker:
         """The item that runs now; None while the worker is idle."""
         self.call: Call | None = None
         """The call that the last look has found."""
+        self.checkpoints = 0
+        """The checkpoints of the long job at the last look: its limit counts from the last one."""
         self.since = 0.0
         """Monotonic time at which the sweep saw this call first."""
         self.warn_after = math.inf
@@ -159,8 +161,9 @@ class Overruns:
         for worker in workers:
             item = worker.item
             call = None if item is None else item.running
-            if call is not worker.call:
+            if call is not worker.call or (call is not None and call.checkpoints != worker.checkpoints):
                 worker.call, worker.since = call, now
+                worker.checkpoints = 0 if call is None else call.checkpoints
                 worker.warn_after = self._options.slow or math.inf
             if item is None or call is None:
                 continue
@@ -169,11 +172,11 @@ class Overruns:
                 if self._after_cut(worker, now):
                     left.append(worker)
             elif reason := self._reason(item, took, real):
-                self._cut_handler(worker, item, call, reason, now)
+                self._cut_handler(worker, item, reason)
             elif needed and took >= CROWDED and self._may_give_way(item):
                 needed -= 1
                 reason = f"{CROWDED:g} s without a deadline, since all workers are taken"
-                self._cut_handler(worker, item, call, reason, now)
+                self._cut_handler(worker, item, reason)
             elif took >= worker.warn_after:
                 self._warn(worker, item, took)
         self._warn_if_crowded(workers, waiting, now)
@@ -194,13 +197,23 @@ class Overruns:
         own = item.handler.limit
         return item.awaited and not item.deadline and not (self._options.limit if own is None else own)
 
-    def _cut_handler(self, worker: Worker, item: Running, call: Call, reason: str, now: float) -> None:
-        worker.reason, worker.cut_at, worker.ends = reason, now, True
-        call.cut = item.overrun(reason)
-        self._cut.value += 1
+    def cut(self, worker: Worker, failure: Exception, reason: str) -> None:
+        """Cut the handler of a worker, whose item fails with `failure`."""
+        item: Running = worker.item
+        call = item.running
+        if call is None:
+            return
+        if call is not worker.call:
+            worker.call, worker.since, worker.warn_after = call, time.monotonic(), math.inf
+        worker.reason, worker.cut_at, worker.ends = reason, time.monotonic(), True
+        call.cut = failure
         item.mark_cut(reason)
-        logger.warning("%s: %s was cut at %s%s", self._actor, name_of(item), reason, _waiting(item))
         worker.task.cancel(f"cut at {reason}")
+
+    def _cut_handler(self, worker: Worker, item: Running, reason: str) -> None:
+        self.cut(worker, item.overrun(reason), reason)
+        self._cut.value += 1
+        logger.warning("%s: %s was cut at %s%s", self._actor, name_of(item), reason, _waiting(item))
 
     def _after_cut(self, worker: Worker, now: float) -> bool:
         """Cancel a handler once more that was cut `GRACE` seconds ago. Return True if it has not ended after that either."""

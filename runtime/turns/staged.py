@@ -24,14 +24,22 @@ class Staged(msgspec.Struct, eq=False):
     work: Work
     call: TurnCall
     outcome: Outcome
-    handled: Handled
+    handled: Handled | None
+    """The entry of the record by which the message is recognized; None for a checkpoint."""
     outgoing: list[Outgoing]
     span: Span
+    job: tuple[str, int] | None = None
+    """The id of a long job, and the number of its checkpoint; 0 if the job ends with this turn."""
+
+    @property
+    def reply(self) -> msgspec.Raw:
+        """The reply to the message."""
+        return self.handled.reply if self.handled is not None else msgspec.Raw(b"null")
 
     @property
     def size(self) -> int:
         """The bytes of its reply, events and timers in a record, without names and ids."""
-        return len(self.handled.reply) + sum(len(each.body) + len(each.trace) for each in self.outgoing)
+        return len(self.reply) + sum(len(each.body) + len(each.trace) for each in self.outgoing)
 
 
 def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body: int) -> list[Outgoing]:
@@ -85,8 +93,18 @@ def draft_of(
 ) -> Draft:
     """Return the record of a batch. The other arguments and the errors are those of `Drafts.make`."""
     last = batch[-1].outcome
-    handled = [staged.handled for staged in batch]
-    return drafts.make(key, last.state, last.body, handled, outgoing_of(batch), expires=expires, alone=alone)
+    handled = [staged.handled for staged in batch if staged.handled is not None]
+    jobs = key.jobs
+    for staged in batch:
+        if staged.job is not None:
+            jobs = _with_job(jobs, *staged.job)
+    return drafts.make(key, last.state, last.body, handled, outgoing_of(batch), jobs, expires=expires, alone=alone)
+
+
+def _with_job(jobs: dict[str, int], job_id: str, checkpoint: int) -> dict[str, int]:
+    """Return the checkpoints of the jobs of a key, with another number for one of them; 0 removes it."""
+    others = {each: number for each, number in jobs.items() if each != job_id}
+    return {**others, job_id: checkpoint} if checkpoint else others
 
 
 def portion(staged: list[Staged]) -> tuple[list[Staged], list[Staged]]:

@@ -19,6 +19,7 @@ from runtime.turns.attempt import Abandoned, Attempts, StaleState
 from runtime.turns.blocked import BlockedKeys
 from runtime.turns.commit import Commits
 from runtime.turns.failures import failure_of
+from runtime.turns.jobs import Jobs
 from runtime.turns.key import Key, Pending
 from runtime.turns.keys import Keys
 from runtime.turns.served import Served
@@ -56,7 +57,8 @@ class Turns:
         self.keys = Keys(served.names, journal, relay, options.resident)
         self.admission = Admission(served.name, options.mailbox)
         self.commits = Commits(served, journal, relay, self._resume, self.keys.release, owns, self.spawn)
-        self.attempts = Attempts(served, journal, self.keys, self.commits, requests, lists, owns)
+        self.jobs = Jobs(self._cut, self._hurry)
+        self.attempts = Attempts(served, journal, self.keys, self.commits, self.jobs, requests, lists, owns)
         self._served = served
         self._keyed = served.keyed
         self._options = options
@@ -198,6 +200,13 @@ class Turns:
         call, work.running = work.running, None
         work.commanded |= isinstance(call, TurnCall) and call.departed > 0
         self.spawn(self._end(work, error))
+
+    def _cut(self, work: Work, failure: Exception) -> None:
+        self._workers.cut(work, failure)
+
+    def _hurry(self, work: Work) -> None:
+        if work.lane is not None:
+            self._blocked.hurry(work.lane, work)
 
     async def _end(self, work: Work, error: Exception) -> None:
         """End a message with `error` as `_turn` does."""

@@ -167,6 +167,10 @@ class Work(msgspec.Struct, eq=False):
         """
         raise NotImplementedError
 
+    def taken_back(self) -> Rerun | None:
+        """Return how the message goes on whose turn was taken back, since the state on which it ran is not stored."""
+        return Rerun()
+
     def park(self) -> bool:
         """Park the message behind a failing one. Return True if it now takes no room from others."""
         return False

@@ -152,6 +152,12 @@ class Workers:
             worker.ends = True
         return not self._closed
 
+    def cut(self, item: Any, failure: Exception) -> None:
+        """Cancel the handler of an item, which then fails with `failure`, unless it has ended or is cut already."""
+        for worker in self._tasks.values():
+            if worker.item is item and self._overruns is not None and not worker.cut:
+                self._overruns.cut(worker, failure, "a cancellation")
+
     def unfinished(self) -> list[str]:
         """Return the description of each item that runs."""
         return [worker.describe() for worker in self._tasks.values() if worker.item is not None]

@@ -17,7 +17,7 @@ QUEUE: Final = "q"
 REDRIVE: Final = "redrive"
 """The consumer of redriven dead letters, on the dead-letter stream."""
 
-KINDS: Final = frozenset({"query", "command", "event", "tell", "dead", "redrive"})
+KINDS: Final = frozenset({"query", "command", "cancel", "event", "tell", "dead", "redrive"})
 """The tokens of subjects that tell the kind of a message. No actor and no namespace has one of these names.
 
 With an actor ``query`` in a namespace, a permission on ``*.query.>`` would permit all commands of that actor.
@@ -159,6 +159,10 @@ class Names:
     def request(self, op: str, name: str) -> str:
         """``orders.query.get_order``: the subject on which anybody sends a request."""
         return f"{self.prefix}{self.actor}.{op}.{name}"
+
+    def cancel(self, name: str) -> str:
+        """``orders.cancel.pack_order``: the subject on which anybody cancels a long job."""
+        return self.request("cancel", name)
 
     def owner(self, kind: str, name: str = "") -> str:
         """``orders.query.get_order.3``: the subject on which the owner of this partition receives, if there are several."""

@@ -486,7 +486,7 @@ async def test_one_trace_shows_who_told_what(nats_server: EmbeddedServer, namesp
 def test_only_a_record_with_a_tell_has_the_newer_format() -> None:
     event = Outgoing("1", EVENT, "Written", "s", msgspec.Raw(b"{}"), 1.0)
     tell = Outgoing("2", TELL, "Charge", "a", msgspec.Raw(b"{}"), 0.0, target="till")
-    assert (lowest_format([]), lowest_format([event]), lowest_format([event, tell])) == (1, 1, 2)
+    assert (lowest_format([], {}), lowest_format([event], {}), lowest_format([event, tell], {})) == (1, 1, 2)
     assert b"format" not in encode_record(Record("c", outbox=[event]))
     assert decode_record(encode_record(Record("c", outbox=[tell], format=2)), "s").outbox == [tell]
     for wrong in (msgspec.structs.replace(tell, target=""), msgspec.structs.replace(event, target="till")):

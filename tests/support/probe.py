@@ -133,6 +133,11 @@ class Probe(testing.System):
         turns = self._serving(actor).turns
         turns.owns = turns.commits._owns = turns.attempts._owns = lambda: False
 
+    def cancellations(self, actor: str, key: str) -> list[str]:
+        """Return the ids of the jobs of a key whose cancellations are not answered."""
+        jobs = self._serving(actor, key).turns.jobs
+        return [each for token, each in jobs._cancelled if token == key_token(key)]
+
     def unfinished(self, actor: str) -> list[str]:
         """Return the commands and events that run here, or whose commit is under way."""
         return self._serving(actor).turns.unfinished()
