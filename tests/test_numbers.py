@@ -17,6 +17,7 @@ import pytest
 
 import runtime
 from runtime import (
+    Accepted,
     Actor,
     Bus,
     Command,
@@ -70,6 +71,10 @@ class Item(msgspec.Struct, frozen=True):
 
 
 class Put(Command[None], actor="numbers", key="name"):
+    name: str
+
+
+class Job(Command[Accepted], actor="numbers", key="name"):
     name: str
 
 
@@ -172,6 +177,7 @@ CASES: dict[tuple[str, str], Callable[[Probe, Any], Any]] = {
     ("Actor.query", "timeout"): lambda system, bad: system.bus.query(Find(1), timeout=bad),
     ("Actor.command", "timeout"): lambda system, bad: system.bus.command(Put("a"), timeout=bad),
     ("Actor.tell", "after"): lambda system, bad: worker(Numbers, key="a").tell(Put("a"), after=bad),
+    ("Bus.cancel", "timeout"): lambda system, bad: system.bus.cancel(Job("a"), id="x", timeout=bad),
     ("Bus.tell", "after"): lambda system, bad: system.bus.tell(Put("a"), after=bad),
     ("Actor.remind", "after"): lambda system, bad: worker(Numbers, key="a").remind(bad, Put("a")),
     ("Actor.list", "limit"): _list,

@@ -13,6 +13,7 @@ Used from outside by other rooms:
 - `invoke`: runs a handler on a view of its actor.
 - `outcome`: what a handler leaves, encoded and read back before the commit.
 - `timer`: timers and schedules.
+- `state_type`: the declared type of the state, and its codec.
 - `schedules`: the patterns of schedules.
 - `indexes`: `Index` and `Page`.
 - `index_values`: the order of the values by which an index finds and orders states.
@@ -21,5 +22,5 @@ Used from outside by other rooms:
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 
 The other modules are internal: `patterns` (the content patterns of `where`), `query_check` (the check that a query handler
-changes nothing), `key_reader` (the key of a message) and `state_type` (the declared type of the state, and its codec).
+changes nothing), and `key_reader` (the key of a message).
 """

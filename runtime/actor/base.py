@@ -359,11 +359,11 @@ class Actor(Generic[S]):
         self._running.writable("set a timer").remind(Timer(name, None, cancel=True))
 
     async def checkpoint(self) -> None:
-        """Commit what this long job has done since it began, or since its last checkpoint, and go on.
+        """Commit the changes of this long job since it began, or since its last checkpoint, and go on.
 
         The state, events, timers and tells are stored, and queries see the state. If the job fails or its process ends, it begins
-        again at its top, with the state of the last checkpoint. So a job is a loop over its state. What it sends between two
-        checkpoints has the same ids in each run. Its attempts and its `limit` count anew.
+        again at its top, with the state of the last checkpoint. So a job is a loop over its state. Its messages between two
+        checkpoints have the same ids in each run. Its attempts and its `limit` count anew.
 
         Raises:
             DeclarationError: The handler is not that of a long job (``@command(accept=True)``) of an actor with state.

@@ -184,7 +184,7 @@ class TurnCall(Call, kw_only=True, eq=False):
     base: Any = None
     """Of a long job, the state that it began with or left at its last checkpoint."""
     on_checkpoint: Callable[[], Awaitable[None]] | None = None
-    """Stores what a long job has done since its last checkpoint; None in all other turns."""
+    """Stores the changes of a long job since its last checkpoint; None in all other turns."""
     lost: Exception | None = None
     """Why a checkpoint was not stored. The run of the job has ended then."""
 

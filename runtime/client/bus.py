@@ -175,7 +175,7 @@ class Bus:
         """Cancel a long job, and return whether this has ended it; False if it had ended before, or is not known.
 
         A job that waits does not run. The handler of one that runs gets `asyncio.CancelledError` where it awaits. If it lets the error
-        pass, nothing since its last checkpoint is kept. If it catches the error and returns, what it has left is its outcome. The
+        pass, nothing since its last checkpoint is kept. If it catches the error and returns, its changes are stored. The
         reply comes when the end of the job is stored.
 
         Args:

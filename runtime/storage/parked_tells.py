@@ -67,7 +67,7 @@ class ParkedTells:
         return [f"the commands that {target} is told wait: {reason}" for target, reason in self.targets.items()]
 
     def find(self, info: StreamInfo) -> None:
-        """Take note of what others have parked. `info` has the number of messages of each subject of parked commands."""
+        """Take note of the commands that others have parked. `info` has the number of messages of each subject of parked commands."""
         for subject in info.state.subjects or {}:
             self.targets.setdefault(subject.split(".")[-2], "it has not taken them yet")
         self._start()

@@ -1,8 +1,8 @@
-"""Checkpoints: a long job commits what it has done so far, and goes on.
+"""Checkpoints: a long job commits its changes so far, and goes on.
 
 A checkpoint is a turn without an end: its record has the state, the outbox and the number of checkpoints of the job, and no
-handled message. A job that begins again finds the state of its last checkpoint, and derives the ids of what it sends from
-that number. So it repeats what it has done since then, and nothing before.
+handled message. A job that begins again finds the state of its last checkpoint, and derives the ids of its messages from
+that number. So it repeats the work since then, and nothing before.
 """
 
 import asyncio
@@ -81,7 +81,7 @@ class Checkpoints:
         call.on_checkpoint = checkpoint
 
     async def _make(self, key: Key[Any], work: Work, call: TurnCall) -> None:
-        """Store what the job has done since its last checkpoint. Raises if it is not stored: the job has ended then.
+        """Store the changes of the job since its last checkpoint. Raises if it is not stored: the job has ended then.
 
         A job that is cancelled meanwhile ends, and the checkpoint may be stored.
         """

@@ -123,7 +123,7 @@ class Commits:
         Args:
             key: The key, of which no commit is under way.
             work: The checkpoint.
-            call: What the job has left since its last checkpoint.
+            call: The changes of the job since its last checkpoint.
             outcome: The same as it is stored.
             job: The id of the job, and the number of the checkpoint, from 1 on.
         """

@@ -102,7 +102,11 @@ def test_a_service_is_described() -> None:
     assert sent.filter == "shop.parcels.event.parcel_sent.*.*"
     assert (sent.key, sent.description) == ("parcel.parcelId", "A parcel has left.")
     assert described.events["parcels.ParcelsCounted"].key == ""
-    assert described.streams == {"events": "shop-parcels-events", "dead letters": "shop-parcels-dead"}
+    assert described.streams == {
+        "events": "shop-parcels-events",
+        "dead letters": "shop-parcels-dead",
+        "tells": "shop-parcels-tells",
+    }
     assert [each.code for each in described.errors] == [400, 408, 429, 500, 503, 508]
     assert [str(reaction) for reaction in described.reacts] == REACTIONS
     assert {(each.subject, each.stream, each.filter) for each in described.reacts} == {

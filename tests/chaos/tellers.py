@@ -1,4 +1,4 @@
-"""Tellers and boxes: tellers write slips, and tell boxes to note them. The notes of a box are what it was told, in order."""
+"""Tellers and boxes: tellers write slips, and boxes note them. The notes of a box are these numbers, in order."""
 
 from typing import ClassVar
 
@@ -56,7 +56,7 @@ class Tellers(Actor[Written]):
 
 
 class Boxes(Actor[Notes]):
-    """Notes what it is told."""
+    """Notes each command."""
 
     name = "boxes"
     options: ClassVar[Options] = Options(retry=RetryPolicy(attempts=1000, first=0.05, longest=0.5))

@@ -1,4 +1,4 @@
-"""Tells: commands to other keys and actors, which leave with the turn, run once in effect, and wait for whoever is down."""
+"""Commands by `tell`: they leave with the turn, run once in effect, and wait for an actor that is down."""
 
 import asyncio
 import signal

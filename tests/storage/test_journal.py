@@ -221,11 +221,11 @@ async def test_a_touch_refuses_what_was_sent_before_it(bench: Bench) -> None:
 async def test_a_record_in_a_newer_format_is_refused_and_never_overwritten(bench: Bench) -> None:
     journal, key = bench.journal(), StoredKey("k", "k")
     await journal.load(key)
-    newer = b'{"commit_id":"theirs","format":2}'
+    newer = b'{"commit_id":"theirs","format":3}'
     await bench.jetstream.publish(bench.names.turn("k"), newer)
     with pytest.raises(Conflict, match="another writer has committed"):
         await commit(journal, key, Count("k", 1), [handled("m1")], [])
-    with pytest.raises(NotDelivered, match="record format 2; this process knows 1"):
+    with pytest.raises(NotDelivered, match="record format 3; this process knows 2"):
         await journal.load(key)
     assert not key.loaded
     stored = await bench.jetstream.get_last(bench.names.turns_stream, bench.names.turn("k"))

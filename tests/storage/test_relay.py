@@ -131,7 +131,7 @@ async def test_a_record_in_a_newer_format_stays_above_the_checkpoint(
 ) -> None:
     async with running(Counter, url=nats_server.url, namespace=namespace) as system:
         relay = system.relay("counter")
-        newer = b'{"commit_id":"theirs","format":2}'
+        newer = b'{"commit_id":"theirs","format":3}'
         sequence = (await system.jetstream.publish(f"{namespace}.counter.turn.newer", newer)).sequence
         await store_unpublished(system.jetstream, namespace, "k", 5)
         for _ in range(3):
@@ -139,7 +139,7 @@ async def test_a_record_in_a_newer_format_stays_above_the_checkpoint(
         assert amounts(await system.stored_events("counter")) == [5]
         assert relay.checkpoint.storable == sequence - 1 < relay.checkpoint.position
         assert not relay.checkpoint.covers(sequence)
-        assert caplog.text.count("record format 2; this process knows 1") == 1
+        assert caplog.text.count("record format 3; this process knows 2") == 1
         await relay.recover()
         assert relay.checkpoint.storable == sequence - 1
         # A record that is gone holds nothing back.

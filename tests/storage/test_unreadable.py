@@ -116,7 +116,7 @@ def damages() -> Iterator[tuple[str, bytes]]:
     yield "state", b'{"commit_id":"c","state":{"name":5}}'
     yield "old-state", b'{"commit_id":"c","state_version":0,"state":{"name":"a"}}'
     yield "new-state", b'{"commit_id":"c","state_version":9,"state":{"name":"a"}}'
-    yield "format", b'{"commit_id":"c","format":2}'
+    yield "format", b'{"commit_id":"c","format":3}'
     yield "new-format", b'{"format":3,"all":"new"}'
     yield "token", entry(token="a b")
     yield "wildcard", entry(token=">")

@@ -1,4 +1,4 @@
-"""An actor whose long jobs make checkpoints, for tests. A tally counts what the jobs send."""
+"""An actor whose long jobs make checkpoints, for tests. A tally counts their commands."""
 
 import asyncio
 import os

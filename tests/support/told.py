@@ -1,4 +1,4 @@
-"""Two actors for tests of tells: clerks write slips, and tell tills to charge them."""
+"""Two actors for tests of `tell`: clerks write slips, and tills charge them."""
 
 import os
 from collections import Counter

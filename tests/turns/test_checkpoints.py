@@ -1,4 +1,4 @@
-"""Checkpoints of long jobs: what they store, and where a job goes on after a failure, a kill, a conflict, a new owner."""
+"""Checkpoints of long jobs: their records, and the place at which a job goes on after a failure, a kill, a conflict, a new owner."""
 
 import asyncio
 from pathlib import Path

@@ -216,11 +216,11 @@ async def test_a_copy_is_forgotten_if_another_writer_stores_a_record(system: Pro
 
 async def test_an_unreadable_record_of_another_writer_hides_the_copy(system: Probe, namespace: str) -> None:
     await system.bus.command(Add("k", 1))
-    newer = b'{"commit_id":"theirs","format":2}'
+    newer = b'{"commit_id":"theirs","format":3}'
     await system.jetstream.publish(f"{namespace}.counter.turn.k", newer)
     for _ in range(2):
         await system.relay("counter").foreign.follow()
-    with pytest.raises(NotDelivered, match="record format 2"):
+    with pytest.raises(NotDelivered, match="record format 3"):
         await value(system, "k")
     assert await listed(system) == {}
     stored = await system.stored_turn("counter", "k")

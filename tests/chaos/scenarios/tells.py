@@ -1,4 +1,4 @@
-"""Told commands during faults: each takes effect once, and in the order of the key that tells it."""
+"""Commands by `tell` during faults: each takes effect once, and in the order of its sender."""
 
 import asyncio
 import time
