@@ -15,6 +15,7 @@ Used from outside:
 - `settlement`: the errors of a commit. They tell whether its record is stored.
 - `relay`: publishes the events, timers and commands of committed turns.
 - `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
+- `firing`: fires a waiting timer before its time, as the server's scheduler would.
 - `recurring`: the schedules of commands with ``every=``.
 - `positions`: the positions of consumers.
 - `membership`: the processes that run a partitioned actor, as they announce themselves.
