@@ -24,7 +24,7 @@ from typing import Any, Final
 import msgspec
 
 from runtime import clocks
-from runtime.admin.repartition.refusal import Refused, UnknownActor
+from runtime.admin.refusal import Refused, UnknownActor
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode

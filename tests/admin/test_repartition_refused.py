@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from runtime import Actor, ActorError, Command, ConfigurationError, PublishError, command
+from runtime.admin.leases import hold
 from runtime.admin.repartition import Refused, UnknownActor, examine, repartition
-from runtime.admin.repartition.leases import hold
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import SECOND, StreamConfig

@@ -19,7 +19,7 @@ A tool that was paused cannot switch after another one has begun or undone: each
 sequence that the switch expects is out of date.
 """
 
-from runtime.admin.repartition.refusal import Refused, UnknownActor
+from runtime.admin.refusal import Refused, UnknownActor
 from runtime.admin.repartition.steps import Plan, examine, repartition
 
 __all__ = ["Plan", "Refused", "UnknownActor", "examine", "repartition"]

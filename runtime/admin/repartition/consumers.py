@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from runtime.admin.repartition.refusal import Refused
+from runtime.admin.refusal import Refused
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import ConsumerConfig

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Callable
 from hashlib import blake2b
 from typing import Final
 
-from runtime.admin.repartition.leases import Leases
-from runtime.admin.repartition.refusal import Refused
+from runtime.admin.leases import Leases
+from runtime.admin.refusal import Refused
 from runtime.admin.repartition.writer import Writer
+from runtime.admin.stored import published_until
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
@@ -75,7 +76,7 @@ class Copies:
             ActorError, TimeoutError: The streams cannot be used, or the leases are lost.
         """
         for old in self._old:
-            checkpoint = await self._checkpoint(old)
+            checkpoint = await published_until(self._jetstream, old)
             async for stored in self._read(old, "turn.>"):
                 record = _decode(old, stored)
                 if stored.sequence <= checkpoint and record.outbox:
@@ -90,7 +91,7 @@ class Copies:
             last = (await self._jetstream.stream_info(new.turns_stream)).state.last_seq
             await self._jetstream.publish(new.checkpoint(), b"%d" % last, headers=header_block.join(_CREATED))
         for old in self._old:
-            checkpoint = await self._checkpoint(old)
+            checkpoint = await published_until(self._jetstream, old)
             async for stored in self._read(old, "turn.>", checkpoint + 1):
                 if _decode(old, stored).outbox:
                     await self._put_record(old, stored, stored.payload)
@@ -129,13 +130,6 @@ class Copies:
         self._copied += 1
         if self._copied % _PROGRESS == 0:
             self._report(f"{self._copied} messages are copied")
-
-    async def _checkpoint(self, names: Names) -> int:
-        """Return the sequence up to which the outboxes of a stream are published; 0 if that is not known."""
-        stored = await self._jetstream.get_last(names.turns_stream, names.checkpoint())
-        last = (await self._jetstream.stream_info(names.turns_stream)).state.last_seq
-        position = header_block.number(stored.payload) if stored is not None else None
-        return position if position is not None and position <= last else 0
 
     async def _read(self, names: Names, kind: str, start: int = 1) -> AsyncIterator[StoredMessage]:
         async for stored in self._jetstream.read(names.turns_stream, f"{names.own}.{kind}", start_sequence=start):

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
+from runtime.admin.leases import Leases, hold, refuse_owner
+from runtime.admin.refusal import Refused, UnknownActor
 from runtime.admin.repartition.consumers import Consumers
 from runtime.admin.repartition.copying import Copies, check_records, count
-from runtime.admin.repartition.leases import Leases, hold, refuse_owner
-from runtime.admin.repartition.refusal import Refused, UnknownActor
 from runtime.bounds import Partitions, check
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream

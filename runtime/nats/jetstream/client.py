@@ -27,6 +27,9 @@ from runtime.nats.jetstream.responses import (
     SuccessResponse,
 )
 
+_OVERLAP: Final = 1000
+"""Subjects that two pages have in common. Those behind move forward if a subject disappears between the two requests."""
+
 _RESET_LEVEL: Final = 4
 """The API level of nats-server 2.14, the first with ``CONSUMER.RESET`` (ADR-44 and ADR-60 of NATS)."""
 
@@ -148,10 +151,28 @@ class JetStream:
             if not page.streams or len(found) >= page.total:
                 return sorted(found)
 
-    async def stream_info(self, stream: str, timeout: float | None = None, *, subjects: str = "") -> StreamInfo:
-        """Return a stream's configuration and state; `subjects` (wildcards allowed) adds the messages per subject."""
-        body = {"subjects_filter": subjects} if subjects else None
+    async def stream_info(
+        self, stream: str, timeout: float | None = None, *, subjects: str = "", offset: int = 0
+    ) -> StreamInfo:
+        """Return a stream's configuration and state; `subjects` (wildcards allowed) adds the messages per subject.
+
+        The server sends 100,000 subjects at most, in their order. `offset` is the number of subjects to leave out.
+        """
+        body = {"subjects_filter": subjects, "offset": offset} if subjects else None
         return await self._call(f"STREAM.INFO.{stream}", body, StreamInfo, timeout)
+
+    async def subjects(self, stream: str, subject_filter: str, timeout: float | None = None) -> list[str]:
+        """Return the subjects of a stream's messages that match `subject_filter` (wildcards allowed), as the leader has them."""
+        found: dict[str, None] = {}
+        offset = 0
+        while True:
+            info = await self.stream_info(stream, timeout, subjects=subject_filter, offset=offset)
+            page = info.state.subjects
+            found |= dict.fromkeys(page)
+            offset += len(page)
+            if offset >= info.total or len(page) <= _OVERLAP:
+                return list(found)
+            offset -= _OVERLAP
 
     async def find_stream(self, stream: str, timeout: float | None = None, *, subjects: str = "") -> StreamInfo | None:
         """Return what `stream_info` returns, or None if there is no such stream, by one request."""

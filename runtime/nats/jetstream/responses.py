@@ -84,6 +84,8 @@ class StreamInfo(ApiResponse):
     created: str = ""
     """The time of creation (RFC 3339). A stream that was deleted and created again has another time."""
     cluster: Cluster | None = None
+    total: int = 0
+    """The number of subjects that match, if the caller asked for subjects. The response may have only a part of them."""
 
 
 class SequencePair(msgspec.Struct):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -451,3 +452,30 @@ async def test_a_read_escapes_a_subject_that_is_not_utf8(jetstream: JetStream, s
     await jetstream.publish(f"{stream}.a", b"next")
     read = [(stored.subject, stored.payload) async for stored in jetstream.read(stream, f"{stream}.*")]
     assert read == [(f"{stream}.\\xff", b"odd"), (f"{stream}.a", b"next")]
+
+
+async def test_all_subjects_are_found_though_the_server_sends_a_part_of_them(
+    jetstream: JetStream, namespace: str
+) -> None:
+    await jetstream.ensure_stream(StreamConfig(name=namespace, subjects=(f"{namespace}.>",), storage="memory"))
+    for number in range(100_500):
+        jetstream.connection.publish(f"{namespace}.{number}", b"")
+        if number % 10_000 == 0:
+            await jetstream.publish(f"{namespace}.0", b"")
+    last = await jetstream.publish(f"{namespace}.other.0", b"")
+    assert last.sequence > 100_500
+    assert len((await jetstream.stream_info(namespace, subjects=f"{namespace}.*")).state.subjects) == 100_000
+    found = await jetstream.subjects(namespace, f"{namespace}.*")
+    every = sorted(f"{namespace}.{number}" for number in range(100_500))
+    assert sorted(found) == every
+
+    # Those of the second part move forward if some of the first part are deleted meanwhile.
+    class Deleting(JetStream):
+        async def stream_info(self, *arguments: Any, offset: int = 0, **options: Any) -> Any:
+            if offset:
+                for subject in every[:50]:
+                    await self.purge(namespace, subject, last.sequence)
+            return await super().stream_info(*arguments, offset=offset, **options)
+
+    assert set(every[50:]) <= set(await Deleting(jetstream.connection).subjects(namespace, f"{namespace}.*"))
+    await jetstream.delete_stream(namespace)

@@ -8,21 +8,21 @@ from functools import partial
 from typing import Final
 
 from runtime import clocks
-from runtime.admin.repartition.refusal import Refused
+from runtime.admin.refusal import Refused
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease import Lease
-from runtime.nats.lease_value import Kind, holder_of, kind_of, lifetime
+from runtime.nats.lease_value import Holder, Kind, holder_of, kind_of, lifetime
 from runtime.wire.buckets import Partition
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.admin")
 
-_TOOL: Final = "repartition-"
-"""The beginning of the name of a tool as the holder of a lease."""
+_TOOLS: Final = ("repartition", "import")
+"""The tools that hold leases. The name of such a holder begins with that of its tool."""
 
 _LOOK: Final = 0.1
 """Seconds between two looks at a lease that an owner may hold. An owner renews it four times in its lifetime."""
@@ -36,6 +36,8 @@ class Leases:
 
     def __init__(self, leases: list[Lease]) -> None:
         self._leases = leases
+        self.settled = True
+        """Whether the outcome of each write of the tool is known. If not, the next owner does not take over as from a clean end."""
 
     def held(self) -> bool:
         """Return whether all of them are held now."""
@@ -56,6 +58,7 @@ async def hold(
     ttl: float,
     replicas: int,
     report: Callable[[str], None],
+    tool: str = "repartition",
 ) -> AsyncGenerator[Leases]:
     """Hold the leases of an actor for the duration of the block. They are released at its end.
 
@@ -67,6 +70,7 @@ async def hold(
         ttl: Seconds of a lease.
         replicas: The number of replicas of the bucket of leases, if it is missing.
         report: Called with a line of text if a lease of a process that seems to be dead has to expire.
+        tool: One of `_TOOLS`.
 
     Raises:
         Refused: A process holds one of them.
@@ -75,7 +79,7 @@ async def hold(
     await asyncio.gather(*(_wait_until_free(jetstream, names, number, report) for number in range(stored)))
     if await _read(jetstream, names, 0) is None:
         report(f"no lease is stored, so an owner may live that has just lost its own: waiting {ttl:g} s for it")
-    holder = f"{_TOOL}{new_id()}"
+    holder = f"{tool}-{new_id()}"
     leases = [
         Lease(
             jetstream,
@@ -88,6 +92,7 @@ async def hold(
         )
         for number in range(count)
     ]
+    held = Leases(leases)
     try:
         try:
             async with asyncio.timeout(2 * ttl + _GRACE):
@@ -97,9 +102,9 @@ async def hold(
                 if not lease.held():
                     await refuse_owner(jetstream, names, number)
             raise
-        yield Leases(leases)
+        yield held
     finally:
-        await asyncio.gather(*(lease.release() for lease in leases), return_exceptions=True)
+        await asyncio.gather(*(lease.release(held.settled) for lease in leases), return_exceptions=True)
 
 
 async def _acquire(jetstream: JetStream, names: Names, leases: list[Lease]) -> None:
@@ -110,7 +115,7 @@ async def _acquire(jetstream: JetStream, names: Names, leases: list[Lease]) -> N
             await asyncio.wait({acquiring}, timeout=_LOOK)
             stored = await _read(jetstream, names, 0)
             other = None if stored is None or kind_of(stored) is not Kind.VALUE else holder_of(stored)
-            if stored and other and other.holder.startswith(_TOOL) and other.holder != leases[0].holder:
+            if stored and other and _tool(other) and other.holder != leases[0].holder:
                 raise Refused(_lives(names, 0, stored))
         await acquiring
     finally:
@@ -165,6 +170,12 @@ def _lives(names: Names, number: int, stored: StoredMessage) -> str:
     if holder is None:
         return f"{names.actor}: the lease of partition {number} is held, and its value cannot be read"
     where = f"host {holder.host}, process {holder.pid}"
-    if holder.holder.startswith(_TOOL):
-        return f"{names.actor}: another repartition is under way ({where})"
+    if tool := _tool(holder):
+        return f"{names.actor}: another {tool} is under way ({where})"
     return f"{names.actor}: an owner of partition {number} lives ({where}): stop all processes of the actor first"
+
+
+def _tool(holder: Holder) -> str:
+    """Return the tool that a holder is; empty for a process of the actor."""
+    name = holder.holder.partition("-")[0]
+    return name if name in _TOOLS else ""

@@ -1,10 +1,10 @@
-"""The refusals of a repartition."""
+"""The refusals of the tools that work on a stopped actor."""
 
 from runtime.errors import ActorError, ConfigurationError
 
 
 class Refused(ConfigurationError):
-    """The actor cannot be repartitioned now, or not at all. Nothing has changed."""
+    """The tool cannot do it now, or not at all. Nothing has changed."""
 
 
 class UnknownActor(ActorError):
