@@ -2,14 +2,13 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from runtime.cli.client import connected, names
 from runtime.cli.failures import NOT_FOUND, Failure, usage
-from runtime.cli.output import print_json, print_note, print_table
+from runtime.cli.output import print_json, print_note, print_table, time_text
 from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode
@@ -133,7 +132,7 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
     trace = letter.headers.get("traceparent", "").split("-")
     return {
         "letter": letter.id,
-        "time": _time(letter),
+        "time": time_text(letter.time),
         "name": letter.name,
         **msgspec.structs.asdict(letter.failure),
         "trace": trace[1] if len(trace) > 1 else None,
@@ -143,11 +142,7 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
 def _row(letter: DeadLetter) -> tuple[object, ...]:
     reason = letter.failure.reason
     short = reason if len(reason) <= _WIDTH else reason[: _WIDTH - 1] + "…"
-    return letter.id, _time(letter), letter.name, letter.failure.reaction, letter.failure.attempts, short
-
-
-def _time(letter: DeadLetter) -> str:
-    return datetime.fromtimestamp(letter.time, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return letter.id, time_text(letter.time), letter.name, letter.failure.reaction, letter.failure.attempts, short
 
 
 def _body(payload: bytes) -> Any:

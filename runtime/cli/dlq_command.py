@@ -2,20 +2,16 @@
 
 import asyncio
 import re
-import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, Final
 
 import click
 
 from runtime.cli.failures import usage
-from runtime.cli.flags import configured
+from runtime.cli.flags import configured, moment
 from runtime.host.config import Configuration
 
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-"""Seconds by unit of a duration."""
 _LISTED: Final = 100
 """Number of dead letters that `ls` prints by default."""
 
@@ -51,11 +47,11 @@ def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--since",
-                callback=_moment,
+                callback=moment,
                 metavar="WHEN",
                 help="Only letters from this time on: 2h (ago), or 2026-03-01T12:00Z.",
             ),
-            click.option("--before", callback=_moment, metavar="WHEN", help="Only older letters."),
+            click.option("--before", callback=moment, metavar="WHEN", help="Only older letters."),
             click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N letters, oldest first."),
         )
     ):
@@ -69,18 +65,6 @@ def _pattern(_: click.Context, __: click.Parameter, text: str) -> str:
     except re.error as error:
         raise click.BadParameter(f"{text!r} is not a regular expression: {error}") from None
     return text
-
-
-def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
-    if text is None:
-        return None
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        return time.time() - float(found[1]) * _UNITS[found[2]]
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r}: write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 @command.command("ls")

@@ -1,10 +1,12 @@
 """The flags of settings: a command names its settings and gets the whole configuration."""
 
 import re
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,6 +14,9 @@ from runtime.errors import CodecError
 from runtime.host.config import Setting, load
 from runtime.wire import header_block
 from runtime.wire.ids import check_id
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+"""Seconds by unit of a duration."""
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -141,3 +146,16 @@ def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> lis
     except CodecError as error:
         raise click.BadParameter(str(error)) from None
     return pairs
+
+
+def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    """Return the value of an option with a time as Unix seconds: a time, or a duration before now. Another text ends the command."""
+    if text is None:
+        return None
+    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+        return time.time() - float(found[1]) * _UNITS[found[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

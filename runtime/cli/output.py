@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -57,3 +58,8 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 def print_note(text: str) -> None:
     """Print a line that is not part of the result, to stderr."""
     echo(text, err=True)
+
+
+def time_text(seconds: float) -> str:
+    """Return Unix seconds as RFC 3339 in UTC, to a second."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -82,6 +82,11 @@ class DeadLetter(msgspec.Struct, frozen=True):
         """The name by which people refer to it: ``orders:17``."""
         return f"{self.service}:{self.sequence}"
 
+    @property
+    def token(self) -> str:
+        """The token of the key in the subject of the original: that of an event, or that which set a timer."""
+        return _key_token(self.failure.subject)
+
 
 class Selection(msgspec.Struct, frozen=True):
     """A filter of dead letters. It selects those that match every field that is set."""

@@ -5,7 +5,7 @@ of a turn are in the same record, so they are stored together or not at all (ADR
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -175,12 +175,19 @@ def join_handled(text: bytes, more: Sequence[Handled]) -> bytes:
     return text + b"," + own if text else own
 
 
-def rewrite_record(payload: bytes, commit_id: str, outbox: set[str]) -> bytes:
-    """Return a record with another commit id, and with those entries of its outbox whose id is in `outbox`.
+def record_fields(payload: bytes) -> dict[str, msgspec.Raw]:
+    """Return the fields of a record that can be read, those that `Record` does not have included."""
+    return _decode_fields(payload)
+
+
+def rewrite_record(
+    payload: bytes, commit_id: str, outbox: set[str], changes: Mapping[str, msgspec.Raw] | None = None
+) -> bytes:
+    """Return a record with another commit id, with those entries of its outbox whose id is in `outbox`, and with other fields.
 
     All else stays as it is: values of a newer version of this package, which `Record` does not have, are not lost.
     """
-    fields = _decode_fields(payload)
+    fields = _decode_fields(payload) | dict(changes or {})
     fields["commit_id"] = msgspec.Raw(encode_record(commit_id))
     if "outbox" in fields:
         entries = _decode_entries(fields.pop("outbox"))

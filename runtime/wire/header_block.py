@@ -59,6 +59,8 @@ Of two timers of one name, the one with the higher sequence is the later one.
 
 DUE = b"Actorloom-Due"
 """Of a command by `tell`: the time before which it does not run, in Unix seconds with a fraction; absent if it runs at once."""
+EDITED = b"Actorloom-Edited"
+"""Of a record that a person has edited (``actorloom import``): who it was. The next commit of its key replaces the record."""
 
 MESSAGE_ID = b"Nats-Msg-Id"
 """JetStream drops a message if it has stored one with the same id within the duplicate window."""
@@ -166,6 +168,14 @@ def event_id(block: bytes | None) -> bytes:
         return (get(block, EVENT_ID) or "").encode()
     return value_at(block, at + len(_EVENT_ID_LINE))
 
+
+def trace_id(block: bytes | None) -> str | None:
+    """Return the id of the trace of a message: 32 hex digits. None if it has none."""
+    found = _TRACE(get(block, TRACEPARENT) or "")
+    return None if found is None else found[1]
+
+
+_TRACE = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-").match
 
 _MAX_DIGITS = 19
 """Digits of the numbers that are read, which are sequences and counts. Anybody may write a longer text."""

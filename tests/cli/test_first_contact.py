@@ -148,7 +148,7 @@ async def test_variables_of_an_application_are_permitted(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("given", "hint"),
-    [("qurey", " Did you mean 'query'?"), ("start", ""), ("doktor", " Did you mean 'doctor'?")],
+    [("qurey", " Did you mean 'query'?"), ("launch", ""), ("doktor", " Did you mean 'doctor'?")],
 )
 async def test_an_unknown_command_suggests_one(tmp_path: Path, given: str, hint: str) -> None:
     done = await run_command(given, cwd=tmp_path)
