@@ -2,7 +2,7 @@
 
 Other rooms may use `discovery` (finds services and their operations), `ownership` (who owns which partition), `doctor`
 (checks a server and its services), `stored` (the records of an actor), `record_view` (one of them for people), `timers` (lists,
-fires and drops timers), `history` (what has happened at a key), 
+fires and drops timers), `history` (what has happened at a key), `exported` and `imported` (edits records of a stopped actor),
 `repartition` (stores the keys of an actor in another number of partitions), `upgrade` (brings the streams of an earlier version
 to the form of this one) and `refusal` (the errors of the last three).
 This room needs no part of a running actor: it uses the names, streams and contracts that the actors themselves use.

@@ -37,6 +37,8 @@ _COMMANDS: Final = {
     "state": "Print the stored state of a key.",
     "timers": "List, fire or drop the timers of an actor.",
     "history": "Show the events, dead letters and timers of a key.",
+    "export": "Print the records of an actor as JSON lines.",
+    "import": "Store edited records of a stopped actor.",
     "repartition": "Store the keys of a stopped actor in another number of partitions.",
     "upgrade": "Bring the streams of an earlier version to the form of this one.",
     "doctor": "Check the NATS server and the services for problems and risks.",
