@@ -1,9 +1,11 @@
 """Export and import: records are edited while an actor is stopped, and the actor goes on with them."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
 from tests.admin.ledger import Add, Book, GetAccount
 from tests.support.probe import running
-from tests.support.process import Completed, run_command, running_command
+from tests.support.process import Completed, environment, run_command, running_command
 
 PARTITIONS = 4
 
@@ -357,3 +359,41 @@ async def test_the_commands(nats_server: EmbeddedServer, book: Book, ledger: Sto
     assert again.code == 1 and "line 1" in again.err and "conflict" in again.err and "0 stored" in again.err
     assert (await cli("import", stdin="nonsense")).code == 2
     assert (await cli("import", "--by", "a\nb", stdin=mended)).code == 2
+
+
+async def test_a_killed_import_is_run_again(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:
+    book = Book(nats_server.url, namespace, 400)
+    async with book.running() as system:
+        await book.add(system)
+    async with book.jetstream() as jetstream:
+        ledger = await open_actor(jetstream, book.names)
+        lines = [edited(line, state={"total": 7}) for line in await export(ledger)]
+        settings = ("--nats", nats_server.url, "--namespace", namespace, "--lease-ttl", "1")
+        tool = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "runtime", "import", "ledger", *settings, cwd=tmp_path, env=environment(),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert tool.stdin is not None
+        tool.stdin.write(b"\n".join(lines))
+        tool.stdin.close()
+        try:
+            async with asyncio.timeout(20):
+                while not (await stored(ledger, min(book.keys))).message.payload.startswith(b'{"commit_id":"import-'):
+                    await asyncio.sleep(0)
+        finally:
+            tool.kill()
+            await tool.wait()
+        again = await run_command(
+            "import", "ledger", *settings, "--json", cwd=tmp_path, stdin=b"\n".join(lines).decode()
+        )
+        assert again.code == 0, again.err
+        outcomes = [each["outcome"] for each in json.loads(again.out)]
+        assert outcomes == sorted(outcomes, reverse=True) and len(outcomes) == len(lines)  # unchanged ones first
+        assert "unchanged" in outcomes
+    for name in book.keys:
+        book.totals[name] = 7
+    async with book.running() as system:
+        await book.check_totals(system)
+        for message_id, message, _ in book.sent[:20]:
+            assert await system.bus.command(message, id=message_id) == 1
+        await book.check_totals(system)
