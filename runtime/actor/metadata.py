@@ -11,6 +11,7 @@ from runtime.actor.base import Actor
 from runtime.actor.error_kinds import COMMON_ERRORS, ErrorKind, kinds_of
 from runtime.actor.handler import Handler
 from runtime.actor.message import Contract, declared
+from runtime.options import Options
 from runtime.wire.schemas import Schema, schema, struct_in, with_key
 from runtime.wire.subjects import Names
 
@@ -67,6 +68,10 @@ class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
     """The subjects under which it stores them: ``orders.event.order_modified.*.*``."""
     description: str = ""
     """The first line of the handler's docstring."""
+    reaction: str = ""
+    """The name of the reaction, as in dead letters: ``on_modified``, or of several types ``on_change_order_modified``."""
+    method: str = ""
+    """The name that the reactions of one method share: ``on_change``. The ids that the actor remembers end with it."""
 
     @property
     def source(self) -> str:
@@ -92,6 +97,8 @@ class ServiceMetadata(msgspec.Struct, frozen=True):
     namespace: str = ""
     partitions: int = 1
     """The number of partitions for which the process is configured."""
+    remember: float = 0.0
+    """Seconds for which the actor remembers a handled message; 0 if it has no state, and so remembers none."""
     emits: dict[str, Schema] = {}
     """The schemas of the events by CloudEvents type."""
     events: dict[str, EventMetadata] = {}
@@ -104,22 +111,29 @@ class ServiceMetadata(msgspec.Struct, frozen=True):
     """The errors with which every operation may answer."""
 
 
-def describe_service(actor: type[Actor[Any]], namespace: str = "", partitions: int = 1) -> ServiceMetadata:
-    """Return the description of an actor in a namespace, with a number of partitions."""
+def describe_service(actor: type[Actor[Any]], namespace: str = "", options: Options = Options()) -> ServiceMetadata:
+    """Return the description of an actor in a namespace, with the options with which it runs."""
     contracts = [contract for contract in declared.get(actor.name, {}).values() if contract.op == "event"]
     reactions = [
         Reaction(
-            event.__contract__.type_name, handler.where, *_places(event.__contract__, namespace), _summary(handler)
+            event.__contract__.type_name,
+            handler.where,
+            *_places(event.__contract__, namespace),
+            description=_summary(handler),
+            reaction=handler.name,
+            method=handler.id_suffix.removeprefix("."),
         )
         for event, handlers in actor.handlers.reactions.items()
         for handler in handlers
     ]
     names = Names(actor.name, namespace)
     told = {"tells": names.tells_stream} if actor.handlers.commands else {}
+    keyed = actor.state_type is not None
     return ServiceMetadata(
-        keyed=actor.state_type is not None,
+        keyed=keyed,
         namespace=namespace,
-        partitions=partitions,
+        partitions=options.partitions,
+        remember=options.remember if keyed else 0.0,
         emits={contract.type_name: _with_key(contract) for contract in contracts},
         events={
             each.type_name: EventMetadata(*_places(each, namespace), _wire_key(each), first_line(each.type.__doc__))

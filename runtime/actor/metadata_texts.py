@@ -3,7 +3,7 @@
 The host writes the texts, and `runtime.admin.discovery` reads them. Schemas and lists are JSON. A reader accepts the texts of
 any service: a missing or malformed text leaves the default of its field.
 
-Texts of a service: ``runtime``, ``keyed`` (``true`` or ``false``), ``namespace``, ``partitions`` (if there are several), and as JSON ``emits`` (schemas by
+Texts of a service: ``runtime``, ``keyed`` (``true`` or ``false``), ``namespace``, ``partitions`` (if there are several), ``remember`` (seconds), and as JSON ``emits`` (schemas by
 CloudEvents type), ``events`` (subject, stream, key and description by type), ``reacts`` (a list of reactions), ``streams``
 (names by content) and ``errors`` (a list of kind, code and description). Texts of an endpoint: ``op``, ``request`` and
 ``response`` (JSON Schemas), ``key``, ``types`` (JSON: list of class names), ``description`` and ``errors`` (JSON). Empty texts
@@ -28,6 +28,7 @@ def write_service(metadata: ServiceMetadata) -> dict[str, str]:
         "keyed": "true" if metadata.keyed else "false",
         "namespace": metadata.namespace,
         "partitions": _json(metadata.partitions) if metadata.partitions != 1 else "",
+        "remember": _json(metadata.remember) if metadata.remember else "",
         "emits": _json(metadata.emits) if metadata.emits else "",
         "events": _json(metadata.events) if metadata.events else "",
         "reacts": _json(metadata.reacts) if metadata.reacts else "",
@@ -45,6 +46,7 @@ def read_service(texts: Mapping[str, str]) -> ServiceMetadata:
         keyed=texts.get("keyed") == "true",
         namespace=texts.get("namespace", ""),
         partitions=1 if partitions is None else partitions,
+        remember=_decode(texts.get("remember", ""), float) or 0.0,
         emits=_decode(texts.get("emits", ""), dict[str, dict[str, Any]]) or {},
         events=_decode(texts.get("events", ""), dict[str, EventMetadata]) or {},
         reacts=_decode(texts.get("reacts", ""), list[Reaction]) or [],

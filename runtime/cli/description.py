@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import msgspec
 
+from runtime.actor.metadata import Reaction
 from runtime.admin.discovery import Endpoint, Service
 from runtime.admin.ownership import Ownership
 from runtime.cli.output import style
@@ -71,7 +72,7 @@ def as_text(instances: Sequence[Service], ownership: Ownership | None) -> str:
             lines.append(f"  {name} {_fields(_resolved(schema), 2)}")
             types |= _others(schema)
     if reacts:
-        lines += ["", style("Reacts to", bold=True), *(f"  {reaction}" for reaction in reacts)]
+        lines += ["", style("Reacts to", bold=True), *map(_reaction, reacts)]
     if types:
         lines += ["", style("Types", bold=True)]
         lines += [f"  {name} {_fields(schema, 2)}" for name, schema in sorted(types.items())]
@@ -91,6 +92,10 @@ def _in_lines(service: Service) -> Service:
         return value
 
     return msgspec.convert(clean(msgspec.to_builtins(service)), Service)
+
+
+def _reaction(reaction: Reaction) -> str:
+    return f"  {reaction.reaction}: {reaction}" if reaction.reaction else f"  {reaction}"
 
 
 def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:

@@ -31,6 +31,6 @@ def announcement(served: Served, statistics: Iterable[tuple[Handler, Stats]]) ->
         served.name,
         served.actor.version,
         (served.actor.__doc__ or "").strip().partition("\n")[0],
-        metadata=write_service(describe_service(type(served.actor), served.namespace, served.options.partitions)),
+        metadata=write_service(describe_service(type(served.actor), served.namespace, served.options)),
         endpoints=endpoints,
     )

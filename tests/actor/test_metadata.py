@@ -132,7 +132,17 @@ def test_an_operation_is_described() -> None:
 
 def test_the_texts_of_a_service_and_an_operation() -> None:
     texts = write_service(describe_service(Parcels, "shop"))
-    assert list(texts) == ["runtime", "keyed", "namespace", "emits", "events", "reacts", "streams", "errors"]
+    assert list(texts) == [
+        "runtime",
+        "keyed",
+        "namespace",
+        "remember",
+        "emits",
+        "events",
+        "reacts",
+        "streams",
+        "errors",
+    ]
     assert (texts["runtime"], texts["keyed"], texts["namespace"]) == ("actorloom", "true", "shop")
     assert [each["where"] for each in msgspec.json.decode(texts["reacts"]) if "where" in each] == [
         {"count": [{"numeric": [">", 1]}]}
