@@ -156,6 +156,6 @@ def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | N
         return time.time() - float(found[1]) * _UNITS[found[2]]
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         raise click.BadParameter(f"{text!r}: write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -14,11 +14,12 @@ from runtime.errors import ActorError, CodecError, PublishError
 from runtime.intake.endpoint import inboxes
 from runtime.intake.event_work import Completion, EventRoute, Trial
 from runtime.intake.handed_event import HandedEvent
-from runtime.intake.reactions import Reactions, event_subject, opened
+from runtime.intake.reactions import Reactions, event_subject
 from runtime.intake.redrive import Redrives
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire.buckets import partition_of
+from runtime.wire.cloudevents import opened
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.hand_on import Answer, HandedOn, Place, Status, encode, read_handed_on
 from runtime.wire.tokens import key_token
@@ -141,7 +142,7 @@ class HandedOnEvents:
         reactions, route = self._route(message, handler)
         event.exits = reactions.exits
         delivery = event.delivery(headers, payload)
-        structured, payload, unreadable = opened(delivery)
+        structured, payload, unreadable = opened(delivery.headers, delivery.payload)
         trial = Trial(None if message.used < 0 else message.used + 1, event) if message.watched else None
         work = reactions.make_work(route, handler, Completion(delivery, 1), trial, structured)
         work.id, work.key, work.timer = message.id, message.key, message.timer

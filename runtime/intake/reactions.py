@@ -27,9 +27,9 @@ from runtime.turns.failures import failure_of
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
-from runtime.wire.cloudevents import Structured, is_structured, read_structured, received_id
+from runtime.wire.cloudevents import Structured, opened, received_id
 from runtime.wire.codec import UNDECODABLE
-from runtime.wire.ids import accept_id, new_id
+from runtime.wire.ids import new_id
 from runtime.wire.replies import is_internal
 from runtime.wire.subjects import Names, published, snake_case
 
@@ -162,7 +162,7 @@ class Reactions:
         if route is None:
             delivery.ack()  # This version does not react to this type of event.
             return
-        event, payload, undecodable = opened(delivery)
+        event, payload, undecodable = opened(delivery.headers, delivery.payload)
         handlers = route.handlers
         if route.filtered and undecodable is None:
             handlers, undecodable = _matching(route, payload)
@@ -171,7 +171,7 @@ class Reactions:
             return
         route.consumed.value += 1
         completion = Completion(delivery, len(handlers))
-        event_id = (accept_id(event.id) if event is not None else None) or received_id(delivery.headers)
+        event_id = received_id(delivery.headers, event)
         if id_from_delivery := event_id is None:
             event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
@@ -262,17 +262,6 @@ class Reactions:
         self.dead_lettered += 1
         work.completion.dead_lettered(f"dead letter: {type(error).__name__}")
         return True
-
-
-def opened(delivery: Delivery) -> tuple[Structured | None, bytes, Exception | None]:
-    """Return the event of a delivery in structured mode, else None; the data of the event; and an error if it is unreadable."""
-    if not is_structured(delivery.headers):
-        return None, delivery.payload, None
-    try:
-        event = read_structured(delivery.headers, delivery.payload)
-        return event, event.payload(), None
-    except CodecError as error:
-        return None, b"", error
 
 
 def _matching(route: EventRoute, payload: bytes) -> tuple[list[Handler], Exception | None]:

@@ -2,25 +2,31 @@
 
 A redriven dead letter has a subject of its own (``<actor>.redrive.<event or command>``), so that no other consumer of
 the event receives it. It is deleted from the stream once it is handled. If it fails again, it becomes a new dead
-letter.
+letter. An event that `actorloom replay` sends comes in the same way.
+
+The order of the messages is kept, also while the body of one of them is read whose body is stored in parts.
 """
 
 import logging
+from collections import deque
 from collections.abc import Iterable
 
 import msgspec
+from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
 from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventRoute, EventWork, Trial
-from runtime.intake.reactions import Reactions, opened
+from runtime.intake.reactions import Reactions
 from runtime.intake.tells import told_key
 from runtime.intake.timers import timer_key
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
+from runtime.telemetry import semconv
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
+from runtime.wire.cloudevents import opened
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import snake_case
@@ -45,6 +51,8 @@ class Redrives(Reactions):
     ) -> None:
         names = served.names
         super().__init__(served, turns, names.dead_stream, names.redrive_durable)
+        self._behind: deque[tuple[Delivery, Trial | None]] | None = None
+        """The deliveries that wait while the body of one before them is read; None if none is read."""
         self._aliases: dict[tuple[str, str], EventRoute] = {}
         """By the alias of a reaction and the name of the event: see `Handler.alias`."""
         for handler in handlers:
@@ -60,9 +68,16 @@ class Redrives(Reactions):
 
     def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a redriven dead letter into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
-        if self.letters.is_in_parts(delivery):
-            self.turns.spawn(self._deliver_parts(delivery, trial))
-            return
+        if self._behind is not None:
+            self._behind.append((delivery, trial))
+        elif self.letters.is_in_parts(delivery):
+            self._behind = deque([(delivery, trial)])
+            self.turns.spawn(self._deliver_in_order(self._behind))
+        else:
+            self._deliver(delivery, trial)
+
+    def _deliver(self, delivery: Delivery, trial: Trial | None) -> None:
+        """Put a delivery whose body is complete into the lane of its key."""
         failure = read_failure(delivery.headers)
         route = self._routes.get(failure.reaction) or self._aliases.get((failure.reaction, self._name_of(delivery)))
         if route is None:
@@ -70,7 +85,7 @@ class Redrives(Reactions):
             return
         route.consumed.value += 1
         handler = route.handlers[0]
-        event, payload, unreadable = opened(delivery)
+        event, payload, unreadable = opened(delivery.headers, delivery.payload)
         work = self.make_work(route, handler, _RedriveCompletion(self, delivery), trial, event)
         # `id_from_delivery` stays False: this delivery is younger than the first handling of the message, so its dedup
         # entry must always be looked up.
@@ -98,8 +113,21 @@ class Redrives(Reactions):
             return
         self.admit(work)
 
-    async def _deliver_parts(self, delivery: Delivery, trial: Trial | None) -> None:
-        """Deliver a dead letter whose body is stored in parts."""
+    async def _deliver_in_order(self, waiting: deque[tuple[Delivery, Trial | None]]) -> None:
+        """Deliver what waits, one after another, and read the bodies that are stored in parts."""
+        try:
+            while waiting:
+                delivery, trial = waiting[0]
+                if not self.letters.is_in_parts(delivery) or await self._read_body(delivery):
+                    self._deliver(delivery, trial)
+                waiting.popleft()
+        finally:
+            self._behind = None
+            for delivery, _ in waiting:
+                delivery.nak()
+
+    async def _read_body(self, delivery: Delivery) -> bool:
+        """Read a body that is stored in parts. Return False if the delivery is given back, since it cannot be read now."""
         try:
             delivery.payload = await self.letters.body(delivery)
         except CodecError as error:
@@ -108,8 +136,15 @@ class Redrives(Reactions):
         except (ActorError, TimeoutError) as error:
             logger.warning("%s: the body of a redriven dead letter cannot be read now: %s", self.names.actor, error)
             delivery.nak(self.options.retry.longest)
-            return
-        self.deliver(delivery, trial)
+            return False
+        return True
+
+    def span(self, route: EventRoute, delivery: Delivery, block: bytes | None) -> Span:
+        """Start the span of one attempt. That of a replayed event has the name of the replay."""
+        span = super().span(route, delivery, block)
+        if span.is_recording() and (replay := header_block.get(delivery.headers, header_block.REPLAY)) is not None:
+            span.set_attribute(semconv.REPLAY, replay)
+        return span
 
     def origin(self, delivery: Delivery) -> tuple[str, str, int]:
         """Return the subject, stream and sequence of the original message, not those of the dead letter."""
@@ -119,7 +154,7 @@ class Redrives(Reactions):
     async def remove(self, delivery: Delivery) -> None:
         """Delete a finished dead letter from the stream. If that fails it stays there, acknowledged."""
         try:
-            await self.letters.drop(delivery.stream_sequence)
+            await self.letters.finish(delivery)
         except (ActorError, TimeoutError) as error:
             logger.warning("%s: a redriven dead letter that is done was not deleted: %s", self.names.actor, error)
 

@@ -20,7 +20,8 @@ Used from outside:
 - `positions`: the positions of consumers.
 - `membership`: the processes that run a partitioned actor, as they announce themselves.
 - `status`: what does not work in a process, as it reports to the doctor.
-- `dead_letters`: stores, lists, redrives and drops dead letters.
+- `dead_letters`: stores, lists, redrives and drops dead letters, and sends stored events to one reaction in the same way.
+- `replays`: what is stored of each replay: its window, its status and how far it is.
 - `index`: the indexes that list queries read.
 - `listing`: what one page of a list asks for, and the form of page tokens.
 

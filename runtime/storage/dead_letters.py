@@ -4,6 +4,8 @@ A dead letter is a message on ``<actor>.dead.<event or command>`` in the dead-le
 It has the body and the headers of the original, without the headers of the server (``Nats-…``), and a description of the
 failure in ``Dead-…`` headers.
 
+A replay sends stored events in the same way as a redrive.
+
 A redrive publishes the message on ``<actor>.redrive.<event or command>``, which only this actor consumes, so that no other
 listener of the event receives it a second time. It keeps the id under which the actor remembers the original, and can
 therefore have no effect twice.
@@ -23,7 +25,7 @@ from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.dead_parts import PARTS, DeadParts
 from runtime.wire import header_block
 from runtime.wire.buckets import bucket_of
-from runtime.wire.subjects import Names, snake_case, valid_name
+from runtime.wire.subjects import Names, published, snake_case, valid_name
 from runtime.wire.tokens import NO_KEY, is_token
 
 logger = logging.getLogger("actorloom.storage")
@@ -38,6 +40,8 @@ _TO_SPACES: Final = str.maketrans("\r\n\0", "   ")
 """Replaces the characters that no header can hold."""
 _PARTS_ROOM: Final = 16_384
 """Bytes that the header with the parts of a body may have."""
+_REPLAY: Final = "replay:"
+"""Begins the message ids of replayed events. The name of the replay follows."""
 _PREFIX: Final = "Dead-"
 """The prefix of the headers that describe the failure."""
 
@@ -139,17 +143,9 @@ class DeadLetters:
         subject = self._names.dead(name)
         # Fixed for this delivery and reaction, so that a repetition is dropped.
         message_id = f"{self._names.actor}:{stream}:{delivery.stream_sequence}:{failure.reaction}"
-        own_headers = [(header_block.MESSAGE_ID.decode(), message_id), *_failure_headers(failure)]
-        headers = _fitting(_original_headers(delivery.headers), _MAX_HEADERS - _size(own_headers)) + own_headers
-        payload = delivery.payload
+        own = [(header_block.MESSAGE_ID.decode(), message_id), *_failure_headers(failure)]
         try:
-            block = header_block.encode(headers)
-            if self._parts.needed(block, payload):
-                headers.append(await self._parts.store(name, message_id, payload))
-                room = self._jetstream.connection.max_payload - _size(own_headers) - _PARTS_ROOM
-                headers = _fitting(headers[: -len(own_headers) - 1], room) + headers[-len(own_headers) - 1 :]
-                block, payload = header_block.encode(headers), b""
-            await self._jetstream.publish(subject, payload, headers=block)
+            await self._publish(subject, name, _original_headers(delivery.headers), own, delivery.payload)
         except (PublishError, TimeoutError) as error:
             logger.error("%s: a dead letter could not be stored: %s", subject, error)
             return False
@@ -192,6 +188,30 @@ class DeadLetters:
         await self._jetstream.delete_message(self._names.dead_stream, sequence)
         return True
 
+    async def replay(self, stream: str, stored: StoredMessage, replay: str, reaction: str, event_id: str) -> None:
+        """Send a stored event to one reaction of this actor, and to no other, as a redrive does.
+
+        A repetition within the duplicate window of the stream is dropped.
+
+        Args:
+            stream: The stream of the event.
+            stored: The event.
+            replay: The name of the replay.
+            reaction: The name of the reaction.
+            event_id: The id under which the actor remembers the event.
+        """
+        subject = published(stored.subject)
+        name, token = subject.split(".")[-2], _key_token(subject)
+        failure = Failure(f"replay {replay}", 0, subject, stream, stored.sequence, reaction, event_id)
+        own = [
+            (header_block.MESSAGE_ID.decode(), f"{_REPLAY}{replay}:{stream}:{stored.sequence}:{reaction}"),
+            (header_block.REPLAY.decode(), replay),
+            *_failure_headers(failure),
+        ]
+        await self._publish(
+            self._names.redrive(name, token), name, _original_headers(stored.headers), own, stored.payload
+        )
+
     async def move_redriven(self) -> int:
         """Give the dead letters on their way back, as an earlier version stored them, the subject with their bucket.
 
@@ -221,6 +241,11 @@ class DeadLetters:
         """Return the body of a dead letter on its way back. Raises `CodecError` if a part of it is missing."""
         return await self._parts.load(delivery.headers, delivery.payload)
 
+    async def finish(self, delivery: Delivery) -> None:
+        """Delete a dead letter on its way back, or a replayed event, which is handled."""
+        await self._parts.delete(delivery.headers)
+        await self._jetstream.delete_message(self._names.dead_stream, delivery.stream_sequence)
+
     async def drop(self, sequence: int) -> bool:
         """Delete a dead letter permanently, or one on its way back; return False if there is none."""
         stored = await self._jetstream.get(self._names.dead_stream, sequence)
@@ -228,6 +253,22 @@ class DeadLetters:
             return False
         await self._parts.delete(stored.headers)
         return await self._jetstream.delete_message(self._names.dead_stream, sequence)
+
+    async def _publish(
+        self, subject: str, name: str, original: list[tuple[str, str]], own: list[tuple[str, str]], payload: bytes
+    ) -> None:
+        """Publish a message with the headers of the original that fit, and `own`, the first of which is its id.
+
+        If its body does not fit beside the headers, it is stored in parts before.
+        """
+        headers = [*_fitting(original, _MAX_HEADERS - _size(own)), *own]
+        block = header_block.encode(headers)
+        if self._parts.needed(block, payload):
+            parts = await self._parts.store(name, own[0][1], payload)
+            room = self._jetstream.connection.max_payload - _size(own) - _PARTS_ROOM
+            headers = [*_fitting(headers[: -len(own)], room), *own, parts]
+            block, payload = header_block.encode(headers), b""
+        await self._jetstream.publish(subject, payload, headers=block)
 
     async def _stored(self, sequence: int) -> StoredMessage | None:
         """Return the message of a dead letter; None if there is none, or only one on its way back or a part of one."""
@@ -263,6 +304,12 @@ async def known_services(jetstream: JetStream, namespace: str) -> list[str]:
         for actor, stream in zip(actors, streams, strict=True)
         if valid_name(actor) and Names(actor, namespace).dead_stream == stream
     ]
+
+
+def replay_of(stored: StoredMessage) -> str:
+    """Return the name of the replay that has sent a message; empty for another message, such as a redriven dead letter."""
+    message_id = header_block.get(stored.headers, header_block.MESSAGE_ID) or ""
+    return message_id.removeprefix(_REPLAY).partition(":")[0] if message_id.startswith(_REPLAY) else ""
 
 
 def read_failure(block: bytes | None) -> Failure:
@@ -304,7 +351,7 @@ def _header_value(text: str) -> str:
 def _original_headers(block: bytes | None) -> list[tuple[str, str]]:
     """Return the headers that a dead letter keeps.
 
-    Left out are those of the server, and those of an earlier failure.
+    Left out are those of the server, and those of an earlier failure. A dead letter of a replayed event keeps the replay's name.
     """
     return [
         (name, value)

@@ -66,12 +66,14 @@ def _subject(token: str) -> str:
     return quote(token if _INVALID(key) else key, safe=_CE_SAFE)
 
 
-def received_id(block: bytes | None) -> str | None:
+def received_id(block: bytes | None, event: "Structured | None" = None) -> str | None:
     """Return the id of a received event, or None if it has none that can serve as one.
 
-    It is `ce-id`. A publisher without CloudEvents has `Nats-Msg-Id`, under which the stream drops a repetition within its
+    It is that of `event` in structured mode, and `ce-id` in binary mode. A publisher without CloudEvents has `Nats-Msg-Id`, under which the stream drops a repetition within its
     duplicate window; the same id recognizes a later one.
     """
+    if event is not None and (own := accept_id(event.id)) is not None:
+        return own
     text = header_block.event_id(block).decode("utf-8", "replace")
     found = accept_id(unquote(text) if "%" in text else text)
     return found or accept_id(header_block.get(block, header_block.MESSAGE_ID) or "")
@@ -150,6 +152,17 @@ def read_structured(block: bytes | None, body: bytes) -> Structured:
     if not (event.id and event.source and event.type):
         raise CodecError("id, source and type of an event cannot be empty")
     return event
+
+
+def opened(block: bytes | None, body: bytes) -> tuple[Structured | None, bytes, Exception | None]:
+    """Return the event of a message in structured mode, else None; the data of the event; and an error if it is unreadable."""
+    if not is_structured(block):
+        return None, body, None
+    try:
+        event = read_structured(block, body)
+        return event, event.payload(), None
+    except CodecError as error:
+        return None, b"", error
 
 
 @lru_cache(maxsize=4096)  # the arguments name the events of actors, which are few

@@ -61,6 +61,8 @@ DUE = b"Actorloom-Due"
 """Of a command by `tell`: the time before which it does not run, in Unix seconds with a fraction; absent if it runs at once."""
 EDITED = b"Actorloom-Edited"
 """Of a record that a person has edited (``actorloom import``): who it was. The next commit of its key replaces the record."""
+REPLAY = b"Actorloom-Replay"
+"""Of an event that is replayed: the name of the replay."""
 
 MESSAGE_ID = b"Nats-Msg-Id"
 """JetStream drops a message if it has stored one with the same id within the duplicate window."""

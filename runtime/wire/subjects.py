@@ -104,6 +104,7 @@ class Names:
         "partition",
         "prefix",
         "redrive_durable",
+        "replay_bucket",
         "stream_prefix",
         "tells_stream",
         "turns_stream",
@@ -117,6 +118,7 @@ class Names:
         self.prefix = f"{namespace}." if namespace else ""
         self.stream_prefix = f"{namespace}-" if namespace else ""
         self.lease_bucket = f"{self.stream_prefix}leases"
+        self.replay_bucket = f"{self.stream_prefix}replays"
         self.events_stream = f"{self.stream_prefix}{actor}-events"
         self.layout_stream = self.turns_stream = f"{self.stream_prefix}{actor}-turns"
         self.dead_stream = f"{self.stream_prefix}{actor}-dead"

@@ -1,0 +1,227 @@
+"""Replays on the command line: started, resumed, listed and cancelled."""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+import msgspec
+
+from runtime import clocks
+from runtime.admin.replay import NotFound, Plan, Request, Runner, begin, cancel, prepare, take_over
+from runtime.cli.client import connected, names
+from runtime.cli.failures import NOT_FOUND, Failure, exit_code, usage
+from runtime.cli.output import print_json, print_note, print_table, time_text
+from runtime.errors import ActorError
+from runtime.host.config import Configuration
+from runtime.nats.jetstream.client import JetStream
+from runtime.storage.replays import Entry, Mode, Replay, Replays
+from runtime.wire.subjects import valid_name
+
+_SILENT: Final = 10.0
+"""Seconds without a sign of the command that runs a replay, after which the replay is listed as interrupted."""
+_PROGRESS: Final = 2.0
+"""Seconds between two lines about the progress."""
+
+
+async def start_replay(
+    configuration: Configuration,
+    reaction: str,
+    since: float,
+    *,
+    until: float | None,
+    key: str | None,
+    mode: Mode,
+    rate: float,
+    name: str | None,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Start a replay and run it to its end, or only print what it would send. Raises `Failure`."""
+    actor, _, wanted = reaction.partition(".")
+    if not valid_name(actor) or not wanted or "." in wanted:
+        usage(f"{reaction!r}: write actor.reaction, for example orders.on_paid")
+    if until is not None and until <= since:
+        usage(f"--since is {time_text(since)}, and --until is not later: {time_text(until)}")
+    name = name or f"{wanted[:60]}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+    request = Request(name=name, reaction=wanted, mode=mode, since=since, until=until, key=key, rate=rate)
+    async with _opened(configuration) as jetstream:
+        plan = await prepare(jetstream, names(configuration, actor), request)
+        if dry_run:
+            _print_plan(plan, as_json)
+            return
+        if not as_json or not yes:
+            print_note(_question(plan))
+        if not yes:
+            if not sys.stdin.isatty():
+                usage("nobody can be asked here: look at the numbers with --dry-run, and give --yes")
+            await asyncio.to_thread(click.confirm, "Send them?", abort=True, err=True)
+        entry = await begin(jetstream, names(configuration, actor), plan.replay)
+        await _run(configuration, jetstream, entry, as_json)
+
+
+async def resume_replay(configuration: Configuration, name: str, as_json: bool) -> None:
+    """Go on with a replay, to its end. Raises `Failure`."""
+    async with _opened(configuration) as jetstream:
+        entry = await take_over(jetstream, configuration.settings.namespace, name)
+        await _run(configuration, jetstream, entry, as_json)
+
+
+async def list_replays(configuration: Configuration, as_json: bool) -> None:
+    """Print all replays, as a table or a JSON array."""
+    async with _opened(configuration) as jetstream:
+        found = [entry async for entry in Replays(jetstream, configuration.settings.namespace).read()]
+        now = jetstream.connection.clock.now()
+    found.sort(key=lambda entry: entry.replay.started)
+    if as_json:
+        print_json([_data(entry.replay, _status(entry, now)) for entry in found])
+    elif found:
+        head = ("name", "reaction", "mode", "since", "until", "sent", "of", "status")
+        print_table(head, [_row(entry, now) for entry in found])
+    else:
+        print_note("no replays")
+
+
+async def cancel_replay(configuration: Configuration, name: str, as_json: bool) -> None:
+    """Cancel a replay, and print how many of its events were sent and taken back. Raises `Failure`."""
+    async with _opened(configuration) as jetstream:
+        replay = await cancel(jetstream, configuration.settings.namespace, name)
+    if as_json:
+        print_json(_data(replay, replay.status))
+    else:
+        print_note(f"{name}: {replay.status}. {_sent(replay)}")
+
+
+async def _run(configuration: Configuration, jetstream: JetStream, entry: Entry, as_json: bool) -> None:
+    name, actor = entry.replay.name, names(configuration, entry.replay.actor)
+    print_note(f"{name}: sends events to {entry.replay.actor}.{entry.replay.reaction}")
+    go_on = f"go on with `actorloom replay resume {name}`"
+    try:
+        replay = await Runner(jetstream, actor, entry, _progress()).run()
+    except asyncio.CancelledError:
+        print_note(f"{name}: interrupted; {go_on}")
+        raise
+    except (ActorError, TimeoutError) as error:
+        raise Failure(f"{name}: {error or 'no answer in time'}; {go_on}", exit_code(error)) from None
+    if as_json:
+        print_json(_data(replay, replay.status))
+    else:
+        print_note(f"{name}: {replay.status}. {_sent(replay)}")
+
+
+def _progress() -> Callable[[Replay, int], None]:
+    """Return a function that prints the progress of a replay from time to time."""
+    last = clocks.elapsed()
+
+    def report(replay: Replay, waiting: int) -> None:
+        nonlocal last
+        if replay.status == "running" and clocks.elapsed() - last >= _PROGRESS:
+            last = clocks.elapsed()
+            print_note(f"{replay.name}: {replay.sent} of {replay.total} are sent, {waiting} wait for {replay.actor}")
+
+    return report
+
+
+@asynccontextmanager
+async def _opened(configuration: Configuration) -> AsyncGenerator[JetStream]:
+    async with connected(configuration) as connection:
+        try:
+            yield JetStream(connection, configuration.settings.timeout)
+        except NotFound as error:
+            raise Failure(str(error), NOT_FOUND) from None
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        counts = [
+            msgspec.to_builtins(each) | {"first": time_text(each.first), "last": time_text(each.last)}
+            for each in plan.counts
+        ]
+        print_json(
+            {
+                "events": plan.replay.total,
+                "forgotten": plan.forgotten,
+                "remember": plan.remember,
+                "counts": counts,
+            }
+        )
+        return
+    head = ("event", "stream", "reaction", "events", "first", "last", "forgotten")
+    rows = [
+        (
+            each.event,
+            each.stream,
+            each.reaction,
+            each.events,
+            time_text(each.first),
+            time_text(each.last),
+            each.forgotten,
+        )
+        for each in plan.counts
+    ]
+    print_table(head, rows)
+    print_note(_question(plan))
+
+
+def _question(plan: Plan) -> str:
+    """Return what a replay would do, in one sentence or two."""
+    replay = plan.replay
+    text = f"{replay.total} events for {replay.actor}.{replay.reaction}, at most {replay.rate:g} a second"
+    if replay.mode == "again":
+        return f"{text}. The mode is again: all of them are handled, also those that were handled before."
+    if not plan.remember:
+        return f"{text}. {replay.actor} has no state and remembers none of them: all are handled again."
+    if plan.forgotten:
+        return (
+            f"{text}. The mode is missing, but {plan.forgotten} of them are older than the {plan.remember:g} s for which "
+            f"{replay.actor} remembers what it has handled: it may handle these again."
+        )
+    return f"{text}. The mode is missing: those that {replay.actor} has handled are not handled again."
+
+
+def _sent(replay: Replay) -> str:
+    text = f"{replay.sent} of {replay.total} events were sent"
+    return f"{text}, and {replay.taken_back} of them taken back" if replay.status == "cancelled" else text
+
+
+def _status(entry: Entry, now: float) -> str:
+    status = entry.replay.status
+    return "interrupted" if status == "running" and now - entry.time > _SILENT else status
+
+
+def _row(entry: Entry, now: float) -> tuple[object, ...]:
+    replay = entry.replay
+    since = time_text(replay.since) if replay.since else "first"
+    target = f"{replay.actor}.{replay.reaction}"
+    return (
+        replay.name,
+        target,
+        replay.mode,
+        since,
+        time_text(replay.until),
+        replay.sent,
+        replay.total,
+        _status(entry, now),
+    )
+
+
+def _data(replay: Replay, status: str) -> dict[str, Any]:
+    """Return a replay for JSON."""
+    return {
+        "name": replay.name,
+        "reaction": f"{replay.actor}.{replay.reaction}",
+        "mode": replay.mode,
+        "since": time_text(replay.since),
+        "until": time_text(replay.until),
+        "key": replay.key,
+        "rate": replay.rate,
+        "started": time_text(replay.started),
+        "status": status,
+        "total": replay.total,
+        "sent": replay.sent,
+        "takenBack": replay.taken_back,
+    }

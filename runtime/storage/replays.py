@@ -1,0 +1,171 @@
+"""Replays: what is stored of each, so that a replay goes on where it stopped, and can be listed and cancelled.
+
+A replay is an entry of the bucket ``replays``, under its name. The command that runs it stores its position again and again,
+each time under the sequence of the entry before. So the command notices if the replay was cancelled meanwhile, or goes on in
+another process. The entry of a replay that has ended expires after 30 days.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from runtime.errors import CodecError
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import StreamConfig
+from runtime.nats.jetstream.responses import StoredMessage
+from runtime.wire import header_block
+from runtime.wire.codec import UNDECODABLE
+from runtime.wire.subjects import Names
+
+Mode = Literal["missing", "again"]
+"""``missing``: the reaction gets each event under the id that it had before. ``again``: under an id of this replay."""
+Status = Literal["running", "cancelling", "cancelled", "done"]
+
+_KEPT: Final = 30 * 86_400
+"""Seconds for which a replay that has ended is listed."""
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The events of one type that a replay sends."""
+
+    event: str
+    """The CloudEvents type: ``orders.OrderPaid``."""
+    reaction: str
+    """The name of the reaction that gets them."""
+    method: str
+    """The name of its method, with which the ids end that the actor remembers."""
+    filter: str
+    """The subjects under which the stream has them."""
+    where: dict[str, Any] | None = None
+    """The content pattern of the reaction."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The stretch of one stream that a replay sends."""
+
+    stream: str
+    first: int
+    """The sequence at which it begins."""
+    last: int
+    """The sequence at which it ends."""
+    done: int
+    """The sequence up to which all events are sent."""
+    parts: tuple[Part, ...]
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One replay."""
+
+    name: str
+    actor: str
+    """The name of the actor whose reaction gets the events."""
+    reaction: str
+    """The name of the reaction, or of a method with several."""
+    mode: Mode
+    since: float
+    """Unix seconds. Earlier events are left out."""
+    until: float
+    """Unix seconds. Events of this time and later ones are left out."""
+    key: str | None = None
+    """The key of the events; None for those of all keys."""
+    rate: float
+    """Events a second at most."""
+    started: float
+    """Unix seconds at which it was created."""
+    total: int
+    """The events that there were to send then."""
+    sent: int = 0
+    """The events that are sent. If a command was killed, those of its last second may be counted twice, or not at all."""
+    taken_back: int = 0
+    """The events that a cancel has deleted before a process had handled them."""
+    status: Status = "running"
+    runner: str = ""
+    """The command that runs it: a random id."""
+    sources: tuple[Source, ...]
+
+
+class Entry(NamedTuple):
+    """A stored replay."""
+
+    replay: Replay
+    sequence: int
+    """The sequence of the entry, under which the next one is stored."""
+    time: float
+    """Unix seconds at which it was stored."""
+
+
+class Replays:
+    """The replays of one namespace. All methods raise the errors of `JetStream`.
+
+    Args:
+        jetstream: The client.
+        namespace: The namespace.
+    """
+
+    def __init__(self, jetstream: JetStream, namespace: str) -> None:
+        self._jetstream = jetstream
+        self._bucket = Names("", namespace).replay_bucket
+
+    async def create(self, replay: Replay, replicas: int) -> Entry:
+        """Store a new replay, and create the bucket if it is missing.
+
+        Raises:
+            WrongSequence: A replay of this name exists.
+        """
+        config = StreamConfig(
+            name=f"KV_{self._bucket}",
+            subjects=(f"$KV.{self._bucket}.>",),
+            description="Actorloom: replays, with their windows and how far they are",
+            replicas=replicas,
+            max_msgs_per_subject=1,
+            discard="new",
+            allow_msg_ttl=True,
+            allow_direct=True,
+            allow_rollup_hdrs=True,
+            deny_delete=True,
+        )
+        await self._jetstream.ensure_stream(config)
+        return await self.store(replay, 0)
+
+    async def store(self, replay: Replay, sequence: int) -> Entry:
+        """Store a replay in the place of the entry with `sequence`.
+
+        Raises:
+            WrongSequence: Another command has stored it meanwhile.
+        """
+        lines = [header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % sequence)]
+        if replay.status in ("cancelled", "done"):
+            lines.append(header_block.ttl(_KEPT))
+        body, headers = msgspec.json.encode(replay), header_block.join(*lines)
+        ack = await self._jetstream.publish(self._subject(replay.name), body, headers=headers)
+        return Entry(replay, ack.sequence, self._jetstream.connection.clock.now())
+
+    async def find(self, name: str) -> Entry | None:
+        """Return the replay of a name; None if there is none.
+
+        Raises:
+            CodecError: Its entry cannot be read.
+        """
+        if await self._jetstream.find_stream(f"KV_{self._bucket}") is None:
+            return None
+        stored = await self._jetstream.get_last(f"KV_{self._bucket}", self._subject(name))
+        return _entry(stored) if stored is not None and stored.payload else None
+
+    async def read(self) -> AsyncIterator[Entry]:
+        """Iterate over all replays, the one that was stored last at the end. An entry that cannot be read is an error, as in `find`."""
+        if await self._jetstream.find_stream(f"KV_{self._bucket}") is not None:
+            async for stored in self._jetstream.read(f"KV_{self._bucket}", f"$KV.{self._bucket}.>"):
+                if stored.payload:
+                    yield _entry(stored)
+
+    def _subject(self, name: str) -> str:
+        return f"$KV.{self._bucket}.{name}"
+
+
+def _entry(stored: StoredMessage) -> Entry:
+    try:
+        replay = msgspec.json.decode(stored.payload, type=Replay)
+    except UNDECODABLE as error:
+        raise CodecError(f"{stored.subject}: the replay is unreadable: {error}") from None
+    return Entry(replay, stored.sequence, stored.time)
