@@ -71,15 +71,22 @@ _named = click.argument("name", callback=_name)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_as_json
 @configured("nats.url", "namespace", "timeout")
-def start(configuration: Configuration, reaction: str, since: float, **wanted: Any) -> None:
+def start(
+    configuration: Configuration, reaction: str, since: float, dry_run: bool, yes: bool, as_json: bool, **wanted: Any
+) -> None:
     """Send the events of a stretch of time to a reaction: ACTOR.REACTION, such as orders.on_paid.
 
     A process of the actor must run. The events of each key come in order, beside live ones. If the command is interrupted, go
     on with `actorloom replay resume NAME`.
     """
-    from runtime.cli.replays import start_replay
+    from runtime.cli.replays import confirm_plan, plan_replay, print_plan, start_replay
 
-    asyncio.run(start_replay(configuration, reaction, since, **wanted))
+    plan = asyncio.run(plan_replay(configuration, reaction, since, **wanted))
+    if dry_run:
+        print_plan(plan, as_json)
+        return
+    confirm_plan(plan, yes)
+    asyncio.run(start_replay(configuration, plan, as_json))
 
 
 @command.command("resume")

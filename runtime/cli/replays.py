@@ -27,7 +27,7 @@ _PROGRESS: Final = 2.0
 """Seconds between two lines about the progress."""
 
 
-async def start_replay(
+async def plan_replay(
     configuration: Configuration,
     reaction: str,
     since: float,
@@ -37,11 +37,8 @@ async def start_replay(
     mode: Mode,
     rate: float,
     name: str | None,
-    dry_run: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
-    """Start a replay and run it to its end, or only print what it would send. Raises `Failure`."""
+) -> Plan:
+    """Return what a replay would send. Raises `Failure` if there is nothing to send."""
     actor, _, wanted = reaction.partition(".")
     if not valid_name(actor) or not wanted or "." in wanted:
         usage(f"{reaction!r}: write actor.reaction, for example orders.on_paid")
@@ -50,17 +47,56 @@ async def start_replay(
     name = name or f"{wanted[:60]}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
     request = Request(name=name, reaction=wanted, mode=mode, since=since, until=until, key=key, rate=rate)
     async with _opened(configuration) as jetstream:
-        plan = await prepare(jetstream, names(configuration, actor), request)
-        if dry_run:
-            _print_plan(plan, as_json)
-            return
-        if not as_json or not yes:
-            print_note(_question(plan))
-        if not yes:
-            if not sys.stdin.isatty():
-                usage("nobody can be asked here: look at the numbers with --dry-run, and give --yes")
-            await asyncio.to_thread(click.confirm, "Send them?", abort=True, err=True)
-        entry = await begin(jetstream, names(configuration, actor), plan.replay)
+        return await prepare(jetstream, names(configuration, actor), request)
+
+
+def print_plan(plan: Plan, as_json: bool) -> None:
+    """Print what a replay would send, as a table or as JSON."""
+    if as_json:
+        counts = [
+            msgspec.to_builtins(each) | {"first": time_text(each.first), "last": time_text(each.last)}
+            for each in plan.counts
+        ]
+        print_json(
+            {
+                "events": plan.replay.total,
+                "forgotten": plan.forgotten,
+                "remember": plan.remember,
+                "counts": counts,
+            }
+        )
+        return
+    head = ("event", "stream", "reaction", "events", "first", "last", "forgotten")
+    rows = [
+        (
+            each.event,
+            each.stream,
+            each.reaction,
+            each.events,
+            time_text(each.first),
+            time_text(each.last),
+            each.forgotten,
+        )
+        for each in plan.counts
+    ]
+    print_table(head, rows)
+    print_note(_question(plan))
+
+
+def confirm_plan(plan: Plan, yes: bool) -> None:
+    """Tell what a replay would do, and ask unless `yes`. Ends the command if it is not to begin, or nobody can be asked."""
+    print_note(_question(plan))
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        usage("nobody can be asked here: look at the numbers with --dry-run, and give --yes")
+    click.confirm("Send them?", abort=True, err=True)
+
+
+async def start_replay(configuration: Configuration, plan: Plan, as_json: bool) -> None:
+    """Start a replay and run it to its end. Raises `Failure`."""
+    async with _opened(configuration) as jetstream:
+        entry = await begin(jetstream, names(configuration, plan.replay.actor), plan.replay)
         await _run(configuration, jetstream, entry, as_json)
 
 
@@ -133,38 +169,6 @@ async def _opened(configuration: Configuration) -> AsyncGenerator[JetStream]:
             yield JetStream(connection, configuration.settings.timeout)
         except NotFound as error:
             raise Failure(str(error), NOT_FOUND) from None
-
-
-def _print_plan(plan: Plan, as_json: bool) -> None:
-    if as_json:
-        counts = [
-            msgspec.to_builtins(each) | {"first": time_text(each.first), "last": time_text(each.last)}
-            for each in plan.counts
-        ]
-        print_json(
-            {
-                "events": plan.replay.total,
-                "forgotten": plan.forgotten,
-                "remember": plan.remember,
-                "counts": counts,
-            }
-        )
-        return
-    head = ("event", "stream", "reaction", "events", "first", "last", "forgotten")
-    rows = [
-        (
-            each.event,
-            each.stream,
-            each.reaction,
-            each.events,
-            time_text(each.first),
-            time_text(each.last),
-            each.forgotten,
-        )
-        for each in plan.counts
-    ]
-    print_table(head, rows)
-    print_note(_question(plan))
 
 
 def _question(plan: Plan) -> str:

@@ -9,9 +9,9 @@ import msgspec
 from runtime.actor.metadata import Reaction, ServiceMetadata
 from runtime.admin import discovery
 from runtime.admin.replay.reading import first_from, read_events
-from runtime.admin.replay.refusal import NotFound, Refused
+from runtime.admin.replay.refusal import NotFound, Refused, taken
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.replays import Mode, Part, Replay, Source
+from runtime.storage.replays import Mode, Part, Replay, Replays, Source
 from runtime.wire.buckets import bucket_of
 from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
@@ -70,10 +70,12 @@ async def prepare(jetstream: JetStream, names: Names, request: Request) -> Plan:
 
     Raises:
         NotFound: The actor does not run, has no such reaction, or there are no events to send.
-        Refused: The processes of the actor announce different reactions.
-        CodecError: The key is too long.
+        Refused: There is a replay of this name, or the processes of the actor announce different reactions.
+        CodecError: The key is too long, or the entry of a replay of this name cannot be read.
         ActorError, TimeoutError: The server does not answer, or refuses it.
     """
+    if await Replays(jetstream, names.namespace).find(request.name) is not None:
+        raise taken(request.name)
     metadata = await _announced(jetstream, names, request.reaction)
     now = jetstream.connection.clock.now()
     until = now if request.until is None else request.until

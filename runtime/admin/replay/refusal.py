@@ -9,3 +9,8 @@ class NotFound(ActorError):
 
 class Refused(ConfigurationError):
     """The replay cannot be begun, or cannot go on."""
+
+
+def taken(name: str) -> Refused:
+    """Return the refusal of a new replay under a name that exists."""
+    return Refused(f"a replay {name} exists: use another name, or go on with it by `actorloom replay resume {name}`")

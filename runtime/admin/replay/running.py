@@ -8,7 +8,7 @@ import msgspec
 
 from runtime import clocks
 from runtime.admin.replay.reading import Found, id_of, read_events
-from runtime.admin.replay.refusal import NotFound, Refused
+from runtime.admin.replay.refusal import NotFound, Refused, taken
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.storage.dead_letters import DeadLetters
@@ -43,9 +43,7 @@ async def begin(jetstream: JetStream, names: Names, replay: Replay) -> Entry:
     try:
         return await Replays(jetstream, names.namespace).create(started, info.config.get("num_replicas", 1))
     except WrongSequence:
-        raise Refused(
-            f"a replay {replay.name} exists: use another name, or go on with it by `actorloom replay resume {replay.name}`"
-        ) from None
+        raise taken(replay.name) from None
 
 
 async def take_over(jetstream: JetStream, namespace: str, name: str) -> Entry:
