@@ -15,7 +15,7 @@ from runtime.admin.replay import NotFound, Plan, Request, Runner, begin, cancel,
 from runtime.cli.client import connected, names
 from runtime.cli.failures import NOT_FOUND, Failure, exit_code, usage
 from runtime.cli.output import print_json, print_note, print_table, time_text
-from runtime.errors import ActorError
+from runtime.errors import ActorError, CodecError
 from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.replays import Entry, Mode, Replay, Replays
@@ -110,8 +110,12 @@ async def resume_replay(configuration: Configuration, name: str, as_json: bool) 
 async def list_replays(configuration: Configuration, as_json: bool) -> None:
     """Print all replays, as a table or a JSON array."""
     async with _opened(configuration) as jetstream:
-        found = [entry async for entry in Replays(jetstream, configuration.settings.namespace).read()]
+        everything = [entry async for entry in Replays(jetstream, configuration.settings.namespace).read()]
         now = jetstream.connection.clock.now()
+    for error in everything:
+        if isinstance(error, CodecError):
+            print_note(str(error))
+    found = [entry for entry in everything if isinstance(entry, Entry)]
     found.sort(key=lambda entry: entry.replay.started)
     if as_json:
         print_json([_data(entry.replay, _status(entry, now)) for entry in found])

@@ -152,18 +152,24 @@ class Replays:
         stored = await self._jetstream.get_last(f"KV_{self._bucket}", self._subject(name))
         return _entry(stored) if stored is not None and stored.payload else None
 
-    async def read(self) -> AsyncIterator[Entry]:
-        """Iterate over all replays, the one that was stored last at the end. An entry that cannot be read is an error, as in `find`."""
-        if await self._jetstream.find_stream(f"KV_{self._bucket}") is not None:
-            async for stored in self._jetstream.read(f"KV_{self._bucket}", f"$KV.{self._bucket}.>"):
-                if stored.payload:
-                    yield _entry(stored)
+    async def read(self) -> AsyncIterator[Entry | CodecError]:
+        """Iterate over all replays, the one that was stored last at the end. In place of an unreadable entry comes the error."""
+        if await self._jetstream.find_stream(f"KV_{self._bucket}") is None:
+            return
+        async for stored in self._jetstream.read(f"KV_{self._bucket}", f"$KV.{self._bucket}.>"):
+            if not stored.payload:
+                continue  # the marker of an entry that somebody has deleted
+            try:
+                yield _entry(stored)
+            except CodecError as error:
+                yield error
 
     def _subject(self, name: str) -> str:
         return f"$KV.{self._bucket}.{name}"
 
 
 def _entry(stored: StoredMessage) -> Entry:
+    """Return the entry of a message. Raises `CodecError`."""
     try:
         replay = msgspec.json.decode(stored.payload, type=Replay)
     except UNDECODABLE as error:
