@@ -115,7 +115,7 @@ def list_(configuration: Configuration, as_json: bool) -> None:
 @_as_json
 @configured("nats.url", "namespace", "timeout")
 def cancel(configuration: Configuration, name: str, as_json: bool) -> None:
-    """End a replay, and take back what it has sent and no process has handled.
+    """End a replay, and take back its events that wait for the actor.
 
     An event that a process has in hand is handled all the same.
     """

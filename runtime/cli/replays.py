@@ -38,7 +38,7 @@ async def plan_replay(
     rate: float,
     name: str | None,
 ) -> Plan:
-    """Return what a replay would send. Raises `Failure` if there is nothing to send."""
+    """Return the plan of a replay. Raises `Failure` if there is nothing to send."""
     actor, _, wanted = reaction.partition(".")
     if not valid_name(actor) or not wanted or "." in wanted:
         usage(f"{reaction!r}: write actor.reaction, for example orders.on_paid")
@@ -51,7 +51,7 @@ async def plan_replay(
 
 
 def print_plan(plan: Plan, as_json: bool) -> None:
-    """Print what a replay would send, as a table or as JSON."""
+    """Print the events of a plan by type, as a table or as JSON."""
     if as_json:
         counts = [
             msgspec.to_builtins(each) | {"first": time_text(each.first), "last": time_text(each.last)}
@@ -84,7 +84,7 @@ def print_plan(plan: Plan, as_json: bool) -> None:
 
 
 def confirm_plan(plan: Plan, yes: bool) -> None:
-    """Tell what a replay would do, and ask unless `yes`. Ends the command if it is not to begin, or nobody can be asked."""
+    """Print a plan in a sentence, and ask unless `yes`. Ends the command if the answer is no, or if nobody can be asked."""
     print_note(_question(plan))
     if yes:
         return
@@ -176,7 +176,7 @@ async def _opened(configuration: Configuration) -> AsyncGenerator[JetStream]:
 
 
 def _question(plan: Plan) -> str:
-    """Return what a replay would do, in one sentence or two."""
+    """Return a plan in one sentence or two."""
     replay = plan.replay
     text = f"{replay.total} events for {replay.actor}.{replay.reaction}, at most {replay.rate:g} a second"
     if replay.mode == "again":

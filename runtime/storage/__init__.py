@@ -21,7 +21,7 @@ Used from outside:
 - `membership`: the processes that run a partitioned actor, as they announce themselves.
 - `status`: what does not work in a process, as it reports to the doctor.
 - `dead_letters`: stores, lists, redrives and drops dead letters, and sends stored events to one reaction in the same way.
-- `replays`: what is stored of each replay: its window, its status and how far it is.
+- `replays`: the stored form of replays: window, status and position.
 - `index`: the indexes that list queries read.
 - `listing`: what one page of a list asks for, and the form of page tokens.
 

@@ -1,4 +1,4 @@
-"""Replays: what is stored of each, so that a replay goes on where it stopped, and can be listed and cancelled.
+"""The stored form of replays. By it a replay goes on after an interrupt, and can be listed and cancelled.
 
 A replay is an entry of the bucket ``replays``, under its name. The command that runs it stores its position again and again,
 each time under the sequence of the entry before. So the command notices if the replay was cancelled meanwhile, or goes on in

@@ -1,4 +1,4 @@
-"""`replay` as real processes: what it prints, what it refuses, and the commands of its page."""
+"""`replay` as real processes: its output, its refusals, and the commands of its page."""
 
 import asyncio
 import json

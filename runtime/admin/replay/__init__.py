@@ -1,7 +1,7 @@
 """Replay: stored events are sent again, to one reaction of one actor and to no other.
 
 `prepare` finds the reaction and its events, `Runner` sends them, and `cancel` ends a replay. Used from outside are the names
-below, and `runtime.storage.replays`, which has what is stored of a replay.
+below, and `runtime.storage.replays`, the stored form of a replay.
 
 A replayed event goes the way of a redriven dead letter (`runtime.storage.dead_letters`): to a subject that only this actor
 consumes, from where the reaction that the message names runs it in the lane of its key, with retries, and as a dead letter

@@ -21,7 +21,7 @@ _LOOK: Final = 0.05
 
 
 async def cancel(jetstream: JetStream, namespace: str, name: str) -> Replay:
-    """Cancel a replay, wherever it is, and return it. One that is done is cancelled too: what waits is taken back.
+    """Cancel a replay, wherever it is, and return it. One that is done is cancelled too, if some of its events wait.
 
     Events that a process has in hand are handled all the same.
 

@@ -18,7 +18,7 @@ from runtime.wire.tokens import key_token
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody wants to replay. The fields are those of `Replay`."""
+    """The wish for a replay. The fields are those of `Replay`."""
 
     name: str
     reaction: str
@@ -41,12 +41,12 @@ class Count(msgspec.Struct, frozen=True):
     """Unix seconds at which the first of them was stored."""
     last: float
     forgotten: int
-    """Those that are stored for longer than the actor remembers what it has handled. It may handle them again, whatever the
+    """Those that are stored for longer than the actor remembers handled messages. It may handle them again, whatever the
     mode is."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A replay that has not begun, and what it would send."""
+    """A replay that has not begun, and the counts of its events."""
 
     replay: Replay
     remember: float

@@ -33,7 +33,7 @@ async def begin(jetstream: JetStream, names: Names, replay: Replay) -> Entry:
 
     Raises:
         Refused: There is a replay of this name.
-        NotFound: The actor has no stream for what is sent.
+        NotFound: The actor has no stream for the events to send.
         ActorError, TimeoutError: The server does not answer, or refuses it.
     """
     info = await jetstream.find_stream(names.dead_stream)
@@ -173,7 +173,7 @@ class Runner:
         self._report(self._replay, self._waiting)
 
     async def _superseded(self, replay: Replay) -> Replay:
-        """Return what to store in the place of `replay`, since somebody has stored another entry."""
+        """Return the replay to store in the place of `replay`, since somebody has stored another entry."""
         entry = await self._replays.find(replay.name)
         if entry is None or entry.replay.runner != replay.runner:
             raise Refused(f"the replay {replay.name} goes on in another process, or was deleted")
