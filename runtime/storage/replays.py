@@ -76,7 +76,7 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: int
     """The events that there were to send then."""
     sent: int = 0
-    """The events that are sent. If a command was killed, those of its last second may be counted twice, or not at all."""
+    """The events that are sent, as far as that is stored. An event that is sent twice, because of a kill, counts once."""
     taken_back: int = 0
     """The events that a cancel has deleted before a process had handled them."""
     status: Status = "running"

@@ -112,6 +112,10 @@ def test_a_service_is_described() -> None:
     assert {(each.subject, each.stream, each.filter) for each in described.reacts} == {
         ("shop.parcels.event.parcel_lost.*", "shop-parcels-events", "shop.parcels.event.parcel_lost.*.*")
     }
+    assert [(each.reaction, each.method) for each in described.reacts] == [
+        ("on_parcel_lost", "on_parcel_lost"), ("on_many_lost", "on_many_lost")
+    ]  # fmt: skip
+    assert (described.remember, describe_service(Stateless).remember) == (86_400.0, 0.0)
     assert [each.description for each in described.reacts] == ["", "Search for it."]
 
 
@@ -177,6 +181,7 @@ SERVICES = st.builds(
     st.booleans(),
     TEXT,
     st.integers(1, 64),
+    st.floats(0, 1e9),
     st.dictionaries(TEXT, SCHEMAS),
     EVENTS,
     st.lists(REACTION),

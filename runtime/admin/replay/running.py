@@ -113,7 +113,8 @@ class Runner:
                 await self._send(found)
             await self._store("done")
         except asyncio.CancelledError:
-            await self._store()
+            if self._replay.status == "running":
+                await self._store()
             raise
         return self._replay
 
@@ -136,6 +137,8 @@ class Runner:
         self._due += 1 / self._replay.rate
         if pause > _SLEEP:
             await self._pause(pause)
+        if self._replay.status != "running":
+            return
         if self._sent - self._replay.sent < _SENT and clocks.elapsed() - self._stored_at < _EVERY:
             return
         await self._store()
@@ -179,5 +182,7 @@ class Runner:
             raise Refused(f"the replay {replay.name} goes on in another process, or was deleted")
         self._sequence = entry.sequence
         if entry.replay.status == "running":
-            return replay  # It was stored by this command, which was interrupted before the answer came.
+            return replay  # This command has stored it, and was interrupted before the answer came.
+        if entry.replay.status == "done":
+            return entry.replay  # As above.
         return msgspec.structs.replace(replay, status="cancelled", taken_back=entry.replay.taken_back)
