@@ -527,6 +527,32 @@ async def test_a_slow_replay_notices_its_cancel(nats_server: EmbeddedServer, nam
         assert ((await run).status, (await run).sent) == ("cancelled", 1)
 
 
+class NewMailer(Actor):
+    """Another version of the mailer."""
+
+    name = "mailer"
+
+    @react(where={"number": [1]})
+    async def on_paid(self, event: Paid) -> None:
+        """Has a pattern."""
+
+    @react
+    async def on_shipped(self, event: Shipped) -> None:
+        pass
+
+
+async def test_versions_with_different_reactions_are_refused(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with (
+        running(Mailer, url=nats_server.url, namespace=namespace) as system,
+        running(NewMailer, url=nats_server.url, namespace=namespace, sources=["depot"]),
+    ):
+        await system.bus.emit(Paid("v", 1))
+        await system.bus.emit(Shipped("v", 1))
+        for reaction in ("on_paid", "on_shipped"):
+            with pytest.raises(Refused, match=f"the processes of mailer have different reactions {reaction}: wait"):
+                await plan(system, "mailer", reaction)
+
+
 async def test_what_cannot_be_replayed_is_refused(nats_server: EmbeddedServer, namespace: str) -> None:
     async with running(Books, Mailer, url=nats_server.url, namespace=namespace) as system:
         for actor, reaction, text in (

@@ -110,8 +110,10 @@ async def _announced(jetstream: JetStream, names: Names, wanted: str) -> Service
         )
     announced = [each.metadata.reacts for each in services]
     found = [_named(reactions, wanted) for reactions in announced]
-    if not found[0]:
-        known = sorted({name for each in announced[0] for name in (each.reaction, each.method) if name})
+    if not any(found):
+        known = sorted(
+            {name for reactions in announced for each in reactions for name in (each.reaction, each.method) if name}
+        )
         nearest = get_close_matches(wanted, known, 3) or known
         hint = f": did you mean {' or '.join(nearest)}?" if nearest else ": it has none"
         raise NotFound(f"{names.actor} has no reaction {wanted}{hint}")
@@ -123,10 +125,11 @@ async def _announced(jetstream: JetStream, names: Names, wanted: str) -> Service
 
 
 def _named(reactions: Sequence[Reaction], wanted: str) -> list[Reaction]:
-    """Return the reaction of a name, or those of a method with this name."""
-    return [each for each in reactions if wanted == each.reaction] or [
-        each for each in reactions if wanted == each.method
+    """Return the reaction of a name, or those of a method with this name. Their descriptions are left out."""
+    found = [each for each in reactions if each.reaction == wanted] or [
+        each for each in reactions if each.method == wanted
     ]
+    return [msgspec.structs.replace(each, description="") for each in found]
 
 
 async def _sources(jetstream: JetStream, names: Names, request: Request, metadata: ServiceMetadata) -> list[Source]:
