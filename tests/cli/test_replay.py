@@ -23,6 +23,7 @@ from tests.support.process import ROOT, Completed, environment, run_command
 
 class OrderPaid(Event, actor="orders", key="order_id"):
     order_id: str
+    note: str = ""
 
 
 class Bill(msgspec.Struct, frozen=True):
@@ -141,6 +142,28 @@ async def test_a_replay_asks_first(desk: Desk) -> None:
         assert b"3 events for billing.on_paid, at most 500 a second. The mode is again: all of them are" in err
         assert b"Send them?" in err
         await desk.until_paid(payments)
+
+
+async def test_the_permissions_of_the_page_are_enough(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    listed = re.search(r"(?m)^may replay needs .* to publish on\n(.*)$", page)
+    assert listed is not None
+    subjects = json.dumps(re.findall(r"`([^`]+)`", listed[1]))
+    user = f'{{ user: tool, password: tool, permissions: {{ publish: {subjects}, subscribe: ["_INBOX.>"] }} }}'
+    config = f"authorization {{ users: [{{ user: admin, password: admin }}, {user}] }}\nno_auth_user: admin"
+    async with (
+        EmbeddedServer(port=0, store_dir=tmp_path / "nats", config=config) as server,
+        running(Billing, url=server.url, sources=["orders"]) as system,
+    ):
+        desk = Desk(system, ("--nats", f"nats://tool:tool@127.0.0.1:{server.port}"), tmp_path)
+        room = 1024 * 1024 - 500
+        await system.bus.emit(OrderPaid("1", "x" * room))
+        await desk.until_paid(1)
+        start = "actorloom replay start billing.on_paid --since first --mode again --yes --name x"
+        for line in (start, "actorloom replay ls", "actorloom replay cancel x"):
+            ran = await desk(line)
+            assert ran.code == 0 and "ermission" not in ran.err, ran
+        await desk.until_paid(2)
 
 
 @pytest.mark.parametrize(
