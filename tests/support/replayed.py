@@ -120,4 +120,6 @@ class Mailer(Actor):
 
     @react
     async def on_paid(self, event: Paid) -> None:
+        if event.does == "wait":
+            await gate(event.order).wait()
         RUN_COUNTS[f"mail {event.order}"] += 1
