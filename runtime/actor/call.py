@@ -5,6 +5,7 @@ handler. Nothing in a call leaves the process before the turn has committed.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol, Self
 
 import msgspec
@@ -22,6 +23,10 @@ LONGEST_TELL = 100 * YEAR
 
 MAX_DEPTH = 32
 """The most nested calls. A deeper nesting is a recursion that does not come back to a busy key, for example of queries."""
+
+
+in_handler: ContextVar[bool] = ContextVar("actorloom_in_handler", default=False)
+"""Whether a handler runs here: true in the tasks that run handlers, and in those that a handler starts."""
 
 
 class Requests(Protocol):

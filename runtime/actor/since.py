@@ -1,4 +1,4 @@
-"""The start of a reaction: which of the events that its stream already has it receives."""
+"""The start of a reaction or of a follower: which of the events that its stream already has it receives."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -19,7 +19,7 @@ def read_since(since: object, label: str) -> str:
 
     Args:
         since: ``"first"``, ``"new"``, or a time of ISO 8601 with a zone: ``"2026-01-01T00:00:00Z"``.
-        label: The name of the reaction in error texts.
+        label: The name of the reaction, or of the caller, in error texts.
 
     Raises:
         DeclarationError: `since` is none of these.

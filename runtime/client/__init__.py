@@ -8,4 +8,5 @@ Used from outside:
 - `no_reply`: the error for a missing reply.
 
 The other modules are internal: `route` (a prepared message type), `tells` (commands that are stored for their actors) and `breaker` (circuit breaker and retry budget).
+The other modules are internal: `events` (following events), `route` (a prepared message type) and `breaker` (circuit breaker and retry budget).
 """

@@ -15,8 +15,10 @@ from typing import Any, Final, TypeVar
 
 from runtime.actor.call import Call
 from runtime.actor.message import Accepted, Command, Contract, Event, Message, Query, contract_of, token_by
+from runtime.actor.since import NEW
 from runtime.bounds import check_timeout
 from runtime.client.breaker import BreakerPolicy
+from runtime.client.events import Events, make_events
 from runtime.client.route import Owners, Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
 from runtime.client.tells import Tells
@@ -45,6 +47,7 @@ from runtime.wire.tokens import NO_KEY
 logger = logging.getLogger("actorloom.client")
 
 R = TypeVar("R")
+E = TypeVar("E", bound=Event)
 
 _now = time.time_ns
 
@@ -292,6 +295,39 @@ class Bus:
         if route.op != "event":
             raise DeclarationError(f"{type(event).__name__} is not an event: use Bus.{_method(route)}")
         return self._publish(route, event, id)
+
+    def events(self, event: type[E], *, key: str | None = None, since: str = NEW) -> Events[E]:
+        """Follow the events of one type, in the order of their stream, each once. The iteration has no end.
+
+        The events come from a short-lived consumer of this iterator alone, so any number of programs may follow the same ones.
+        At most 64 are pulled ahead. After a reconnect, a restart of the server or the loss of the consumer it goes on with the
+        next event. Bound a wait by `asyncio.timeout`. An actor follows events by `react` instead, and not by this method.
+
+        Args:
+            event: The class of the events.
+            key: The key of the events, as a text; by default those of all keys.
+            since: "first" for all events that the stream has (30 days), a time in ISO 8601 with a zone
+                ("2026-01-01T00:00:00Z"), or "new" for those that are stored after the iteration has begun. To cause an event and
+                wait for it, begin with `async with`: then they are those that are stored after the beginning of the block.
+
+        Returns:
+            An asynchronous iterator. `break` or a cancellation ends it and deletes the consumer, and so does its method
+            `aclose`. One that is left behind is deleted after 30 seconds.
+
+        Raises:
+            DeclarationError: `event` is not the class of an event, `key` is given for events without one, `since` is invalid,
+                or a handler calls this.
+            CodecError: The key is too long. The iterator raises it for an event that does not fit its class, and then goes on.
+            ConfigurationError: Raised by the iterator: the actor has never run, so that its stream is missing.
+            ActorError, TimeoutError: Raised by the iterator: the server refuses, or does not answer at the start.
+
+        Example:
+            async with asyncio.timeout(60):
+                async with bus.events(ReportMade, key="q3") as reports:
+                    await bus.command(MakeReport("q3", pages=3))
+                    made = await anext(reports)
+        """
+        return make_events(self._jetstream, self.namespace, event, key, since)
 
     async def _publish(self, route: Route, event: Event, id: str | None) -> str:
         contract, now = route.contract, self._clock.now()

@@ -45,7 +45,7 @@ from runtime.telemetry.memory import SpanRecord
 from runtime.telemetry.metrics.instruments import Counter, Durations
 from runtime.telemetry.metrics.publishes import Publishes
 from runtime.telemetry.metrics.registry import Metrics
-from runtime.telemetry.spans.context import attach, attach_context, attached, current, detach, get_context
+from runtime.telemetry.spans.context import add_link, attach, attach_context, attached, current, detach, get_context
 from runtime.telemetry.spans.injection import baggage_line, inject, inject_pairs, response_block, response_line
 from runtime.telemetry.spans.lean_span import LeanSpan
 from runtime.telemetry.spans.outcome import finish
@@ -67,6 +67,7 @@ __all__ = [
     "Template",
     "Tracing",
     "UnsampledSpan",
+    "add_link",
     "attach",
     "attach_context",
     "attached",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any, Protocol
 
-from runtime.actor.call import Call
+from runtime.actor.call import Call, in_handler
 from runtime.turns.overrun import CLOSE_GRACE, GRACE, LAST_GRACE, PERIOD, Overruns, Worker, stack_of
 
 logger = logging.getLogger("actorloom.turns")
@@ -67,6 +67,7 @@ class Workers:
         self._loop = asyncio.get_running_loop()
         # `put` may be called in the context of some message. Each worker begins with this one, which has none.
         self._context = copy_context()
+        self._context.run(in_handler.set, True)
         self._waiting: deque[Runnable] = deque()
         self._parked: list[asyncio.Future[None]] = []
         self._tasks: dict[asyncio.Task[None], Worker] = {}

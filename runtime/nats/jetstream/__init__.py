@@ -1,4 +1,4 @@
-"""JetStream: acknowledged publishes, reads at a stream's leader, streams, consumers, and a continuous pull.
+"""JetStream: acknowledged publishes, reads at a stream's leader, streams, consumers, a continuous pull, and a read without an end.
 
-Used from outside: `acks`, `client`, `configs`, `delivery`, `domains`, `errors`, `puller`, `responses`.
+Used from outside: `acks`, `client`, `configs`, `delivery`, `domains`, `errors`, `following`, `puller`, `responses`.
 """

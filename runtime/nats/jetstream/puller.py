@@ -21,11 +21,8 @@ from runtime.nats.jetstream.parked import Parked
 from runtime.nats.jetstream.progress import Progress
 from runtime.nats.jetstream.recovery import Recovery
 from runtime.nats.jetstream.responses import ApiErrorBody, ConsumerInfo
+from runtime.nats.jetstream.statuses import EXPIRED, HEARTBEAT
 from runtime.wire import header_block
-
-_EXPIRED: Final = (404, 408)
-"""The statuses of a request that ended without an error."""
-_HEARTBEAT: Final = 100
 
 _GAP: Final = -1
 """In place of the consumer's count of deliveries: no delivery is the next one in order."""
@@ -226,12 +223,12 @@ class Puller:
         status = header_block.status(headers)
         if not self._running or not status:
             return
-        if status == _HEARTBEAT:
+        if status == HEARTBEAT:
             self._heartbeats.heard = True
             last = header_block.get(headers, b"Nats-Last-Consumer")
             if self._exclusive and last is not None and int(last) != self._count:
                 self._on_gap(int(last))
-        elif status in _EXPIRED:
+        elif status in EXPIRED:
             self._heartbeats.heard = True
             unserved = header_block.get(headers, b"Nats-Pending-Messages")
             self._credit.requested -= int(unserved) if unserved else self._credit.requested

@@ -15,8 +15,8 @@ from runtime.nats.jetstream.configs import SECOND, ConsumerConfig
 from runtime.nats.jetstream.delivery import ack_fields
 from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage
 
-_BATCH: Final = 512
-"""Messages per pull request; another request is sent when half of them are left."""
+_AHEAD: Final = 1024
+"""Messages that are requested or have arrived, at most. Another request is sent when half of them are left."""
 
 _INACTIVE: Final = 30 * SECOND
 """Nanoseconds after which the server deletes a consumer whose reader ended without deleting it."""
@@ -58,7 +58,7 @@ async def read(
     seen = start - 1
     silent_since = loop.time()
     while last is not None and last.sequence > seen:
-        async with _Pass(jetstream, stream, _config(subject_filter, seen + 1, last_per_subject)) as messages:
+        async with Pass(jetstream, stream, _config(subject_filter, seen + 1, last_per_subject)) as messages:
             async for stored in messages:
                 if stored.sequence > seen:
                     seen = stored.sequence
@@ -87,24 +87,35 @@ def _config(subject_filter: str, start: int, last_per_subject: bool) -> Consumer
     )
 
 
-class _Pass:
-    """One consumer, pulled until it has no more messages or a delivery is missing."""
+class Pass:
+    """One consumer, pulled until it has no more messages or a delivery is missing. Use it as an async context manager.
 
-    def __init__(self, jetstream: StreamApi, stream: str, config: ConsumerConfig) -> None:
+    Args:
+        jetstream: The client.
+        stream: The name of the stream.
+        config: The configuration of the consumer, which the server does not wait for acknowledgements of.
+        ahead: The most messages that are requested or have arrived and are not taken.
+    """
+
+    def __init__(self, jetstream: StreamApi, stream: str, config: ConsumerConfig, ahead: int = _AHEAD) -> None:
         self._jetstream = jetstream
         self._stream = stream
         self._config = config
+        self._ahead = ahead
         self._inbox = f"{jetstream.connection.options.inbox_prefix}.{secrets.token_hex(11)}"
         self._arrived: deque[StoredMessage | None] = deque()
         self._wake = asyncio.Event()
         self._requested = 0
         self._expected = 1
         self._has_more = True
+        self._patience = jetstream.timeout
+        """Seconds of silence after which the pass ends."""
+        self._times: dict[str, Any] = {"expires": int(jetstream.timeout * SECOND)}
+        """The durations of a pull request."""
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> AsyncIterator[StoredMessage]:
-        info = await self._jetstream.ensure_consumer(self._stream, self._config)
-        self._has_more = info.num_pending > 0
+        self._has_more = await self._create()
         self._subscription = await self._jetstream.connection.subscribe(self._inbox, self._receive)
         self._jetstream.connection.on_reconnect.append(self._end)
         return self._messages()
@@ -119,30 +130,35 @@ class _Pass:
             # The server deletes an inactive consumer itself.
             return
 
+    async def _create(self) -> bool:
+        """Create the consumer. Return whether it has messages."""
+        info = await self._jetstream.ensure_consumer(self._stream, self._config)
+        return info.num_pending > 0
+
     async def _messages(self) -> AsyncIterator[StoredMessage]:
         while self._has_more or self._arrived:
-            if self._requested + len(self._arrived) <= _BATCH // 2:
+            if self._requested + len(self._arrived) <= self._ahead // 2:
                 self._pull()
             if not self._arrived:
                 self._wake.clear()
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._jetstream.timeout)
+                    await asyncio.wait_for(self._wake.wait(), self._patience)
                 except TimeoutError:
                     return
+                continue
             stored = self._arrived.popleft()
             if stored is None:
                 return
             yield stored
 
     def _pull(self) -> None:
-        timeout = int(self._jetstream.timeout * SECOND)
-        body: dict[str, Any] = {"batch": _BATCH, "expires": timeout}
+        batch = self._ahead - self._requested - len(self._arrived)
         self._jetstream.connection.publish(
             f"{API}CONSUMER.MSG.NEXT.{self._stream}.{self._config.durable}",
-            msgspec.json.encode(body),
+            msgspec.json.encode({"batch": batch, **self._times}),
             reply=self._inbox.encode(),
         )
-        self._requested += _BATCH
+        self._requested += batch
 
     def _end(self) -> None:
         """End this pass; the next one continues after the last message seen. Its requests may be lost with the connection."""
@@ -151,7 +167,7 @@ class _Pass:
 
     def _receive(self, subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
         if not reply.startswith(b"$JS.ACK."):
-            self._end()  # a status: the request expired, or the consumer or its server is gone
+            self._receive_status(headers)
             return
         _, sequence, consumer_sequence, time, pending = ack_fields(reply)
         if int(consumer_sequence) != self._expected:
@@ -163,3 +179,7 @@ class _Pass:
         self._has_more = pending != b"0"
         text = subject.decode("utf-8", "backslashreplace")  # the server accepts subjects that are not UTF-8
         self._arrived.append(StoredMessage(text, int(sequence), headers, payload, int(time) / SECOND))
+
+    def _receive_status(self, headers: bytes | None) -> None:
+        """Receive a status: the request has expired, or the consumer or its server is gone."""
+        self._end()

@@ -182,6 +182,16 @@ def current() -> Span | None:
     return get_context().get(_SPAN_KEY)  # pyright: ignore[reportReturnType]  # the API keeps nothing else there
 
 
+def add_link(block: bytes | None) -> None:
+    """Add a link from the current span to the span that a received message carries; do nothing if either is missing."""
+    span = current()
+    if span is None or not span.is_recording():
+        return
+    sender = extract(block)
+    if sender is not None:
+        span.add_link(span_context(sender.trace, sender.span, flags=sender.flags, remote=True, state=sender.tracestate))
+
+
 def attach(span: Span, block: bytes | None = None) -> Token[Context]:
     """Make a span current in this task, until `detach(token)`.
 

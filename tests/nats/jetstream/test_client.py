@@ -362,7 +362,7 @@ async def test_a_read_survives_the_deletion_of_its_consumer(jetstream: JetStream
 async def test_a_pass_ends_at_a_missing_delivery(jetstream: JetStream, stream: str) -> None:
     config = ConsumerConfig(durable="read-1", ack_policy="none")
     await jetstream.publish(f"{stream}.a", b"")
-    reading = reader._Pass(jetstream, stream, config)
+    reading = reader.Pass(jetstream, stream, config)
     async with reading as messages:
         assert (await anext(messages)).sequence == 1
         reading._receive(b"a", f"$JS.ACK.{stream}.read-1.1.2.2.0.5".encode(), None, b"")
