@@ -28,6 +28,7 @@ _COMMANDS: Final = {
     "query": "Send a query to a service and print its reply.",
     "command": "Send a command to a service and print its reply.",
     "emit": "Publish an event.",
+    "shell": "Open a Python prompt with a connected bus.",
     "ls": "List the running services.",
     "describe": "Show the operations, events and reactions of a service.",
     "graph": "Draw the events between services as a graph.",

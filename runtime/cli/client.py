@@ -11,7 +11,7 @@ from runtime.cli.failures import usage
 from runtime.cli.output import print_note
 from runtime.client.raw import RawClient
 from runtime.host.config import Configuration
-from runtime.nats.connection import Connection
+from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.options import DEFAULT_URL
 from runtime.nats.server import running_url
 from runtime.wire.subjects import Names, snake_case, valid_name
@@ -65,6 +65,15 @@ def raw_client(configuration: Configuration, connection: Connection) -> RawClien
 @asynccontextmanager
 async def connected(configuration: Configuration) -> AsyncGenerator[Connection]:
     """Connect for the duration of the block. Raises `NotConnected`."""
+    connection = await Connection.connect(options_of(configuration), name="actorloom command line")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def options_of(configuration: Configuration) -> ConnectionOptions:
+    """Return the options of the connection of a command. From now on log lines are dropped."""
     logging.getLogger().addHandler(logging.NullHandler())  # errors are raised and printed once
     options = configuration.connection
     if configuration.embedded and (url := running_url(configuration.settings.data)) is not None:
@@ -72,9 +81,4 @@ async def connected(configuration: Configuration) -> AsyncGenerator[Connection]:
         if url != DEFAULT_URL:
             print_note(f"using the nats-server of {configuration.settings.data} at {url}")
     # Wait for a server that is starting, but no longer than for a reply.
-    options = replace(options, connect_timeout=min(options.connect_timeout, configuration.settings.timeout))
-    connection = await Connection.connect(options, name="actorloom command line")
-    try:
-        yield connection
-    finally:
-        await connection.close()
+    return replace(options, connect_timeout=min(options.connect_timeout, configuration.settings.timeout))

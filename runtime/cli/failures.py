@@ -10,6 +10,7 @@ from runtime.errors import (
     DeadlineExceeded,
     DeclarationError,
     NotDelivered,
+    RemoteError,
     RequestError,
 )
 from runtime.nats.errors import NoResponders, NotConnected
@@ -54,6 +55,15 @@ def exit_code(error: BaseException) -> int:
             return SERVICE_ERROR
         case _:
             return FAILED
+
+
+def described(error: BaseException) -> str:
+    """Return an error of a request as one line: ``404 NotFound: Order not found``; another one with the name of its class."""
+    text = " ".join(str(error).split())
+    if isinstance(error, RequestError):
+        kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
+        return f"{error.code} {kind}: {text}"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def usage(message: str) -> NoReturn:

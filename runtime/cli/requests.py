@@ -8,11 +8,11 @@ import msgspec
 
 from runtime.admin import discovery
 from runtime.cli.client import Target, connected, names, raw_client
-from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, exit_code
+from runtime.cli.failures import NOT_FOUND, TIMEOUT, Failure, described, exit_code
 from runtime.cli.output import print_json, print_note
 from runtime.cli.payload import body, is_pairs
 from runtime.client.raw import RawReply, Unowned
-from runtime.errors import DeadlineExceeded, NotDelivered, RemoteError
+from runtime.errors import DeadlineExceeded, NotDelivered
 from runtime.host.config import Configuration
 from runtime.nats.connection import Connection, NoResponders
 from runtime.wire.ids import new_id
@@ -130,8 +130,7 @@ async def _print(request: Request, reply: RawReply) -> None:
     if request.trace or request.jaeger:
         await _print_trace(reply.trace_id, request.jaeger)
     if (error := reply.error) is not None:
-        kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
-        raise Failure(f"{error.code} {kind}: {error}", exit_code(error))
+        raise Failure(described(error), exit_code(error))
     print_json(reply.payload or b"null")
 
 

@@ -33,6 +33,18 @@ def find_actors(targets: Iterable[str]) -> list[type[Actor[Any]]]:
     return list(found)
 
 
+def import_targets(targets: Iterable[str]) -> None:
+    """Import the modules that `targets` name, in the forms of `find_actors`: of a package all modules, with actors or not.
+
+    Raises:
+        ConfigurationError: A target does not exist.
+        DeclarationError: A module cannot be imported.
+    """
+    for target in map(_dotted, targets):
+        for name in _submodules(_import(target.partition(":")[0])):
+            _import(name)
+
+
 def _dotted(target: str) -> str:
     """Return a target with the dotted name of its module, if it has the path of a file or directory instead."""
     path, colon, name = target.partition(":")
