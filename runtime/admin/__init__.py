@@ -6,6 +6,9 @@ fires and drops timers), `history` (what has happened at a key), `exported` and 
 `repartition` (stores the keys of an actor in another number of partitions), `upgrade` (brings the streams of an earlier version
 to the form of this one) and `refusal` (the errors of the last three).
 (checks a server and its services), `repartition` (stores the keys of an actor in another number of partitions), `replay` (sends stored events to one reaction) and `upgrade`
+Other rooms may use `discovery` (finds services and their operations), `ownership` (who owns which partition), `figures`
+(rates, lag and load), `doctor`
+(checks a server and its services), `repartition` (stores the keys of an actor in another number of partitions) and `upgrade`
 (brings the streams of an earlier version to the form of this one).
 This room needs no part of a running actor: it uses the names, streams and contracts that the actors themselves use.
 """

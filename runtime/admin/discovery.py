@@ -41,6 +41,33 @@ class Service(msgspec.Struct, frozen=True):
     endpoints: list[Endpoint]
 
 
+class Counters(msgspec.Struct, frozen=True):
+    """What the endpoint of an operation has counted since its start."""
+
+    name: str
+    num_requests: int = 0
+    num_errors: int = 0
+    processing_time: int = 0
+    """Nanoseconds from receipt to reply, of all requests."""
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """The statistics of one instance of a service."""
+
+    name: str
+    id: str
+    version: str
+    metadata: ServiceMetadata
+    operations: list[Counters]
+    data: dict[str, int]
+    """The figures of the instance: ``waiting`` and ``blocked``. Empty for a service of another framework."""
+
+
+async def statistics(connection: Connection, *, timeout: float = PATIENCE) -> list[Statistics]:
+    """Return the statistics of the running instances of all services. The arguments are those of `services`."""
+    return [each async for answer in _all(connection, "$SRV.STATS", timeout) for each in _statistics(answer)]
+
+
 async def services(connection: Connection, name: str = "", *, timeout: float = PATIENCE) -> list[Service]:
     """Return the running instances of all services, or of the service `name`, sorted by namespace and name.
 
@@ -51,14 +78,8 @@ async def services(connection: Connection, name: str = "", *, timeout: float = P
         name: The name of a service; empty for all.
         timeout: Seconds to wait for the first answer.
     """
-    found: list[Service] = []
-    async with _answers(connection, f"$SRV.INFO.{name}" if name else "$SRV.INFO") as answers:
-        wait, loop = timeout, asyncio.get_running_loop()
-        started = loop.time()
-        while (answer := await _next(answers, wait)) is not None:
-            # The other instances are about as far away as the first one.
-            wait = max(_MIN_PAUSE, 2 * (loop.time() - started)) if not found else wait
-            found += _decoded(answer)
+    subject = f"$SRV.INFO.{name}" if name else "$SRV.INFO"
+    found = [service async for answer in _all(connection, subject, timeout) for service in _decoded(answer)]
     return sorted(found, key=lambda service: (service.metadata.namespace, service.name, service.id))
 
 
@@ -125,6 +146,18 @@ async def _answers(connection: Connection, subject: str) -> AsyncGenerator["asyn
         subscription.unsubscribe()
 
 
+async def _all(connection: Connection, subject: str, timeout: float) -> AsyncGenerator[bytes]:
+    """Yield the answers of all instances, until none has come for about twice the time of the first one."""
+    async with _answers(connection, subject) as answers:
+        wait, loop = timeout, asyncio.get_running_loop()
+        started, first = loop.time(), True
+        while (answer := await _next(answers, wait)) is not None:
+            if first:
+                # The other instances are about as far away as the first one.
+                wait, first = max(_MIN_PAUSE, 2 * (loop.time() - started)), False
+            yield answer
+
+
 async def _next(answers: "asyncio.Queue[bytes | None]", timeout: float) -> bytes | None:
     try:
         async with asyncio.timeout(max(timeout, 0)):
@@ -160,3 +193,27 @@ def _decoded(answer: bytes) -> list[Service]:
         return []
     endpoints = [Endpoint(each.name, each.subject, read_operation(each.metadata or {})) for each in info.endpoints]
     return [Service(info.name, info.id, info.version, info.description, read_service(info.metadata or {}), endpoints)]
+
+
+class _Stats(msgspec.Struct):
+    """A STATS response of ADR-32."""
+
+    name: str
+    id: str
+    version: str
+    metadata: dict[str, str] | None = None
+    endpoints: list[Counters] = []
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+def _statistics(answer: bytes) -> list[Statistics]:
+    """Return the statistics in an answer; an empty list if the answer is not one of ADR-32."""
+    try:
+        found = msgspec.json.decode(answer, type=_Stats)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
+    try:
+        data = msgspec.json.decode(found.data, type=dict[str, int])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        data = {}  # Another framework has figures of its own.
+    return [Statistics(found.name, found.id, found.version, read_service(found.metadata or {}), found.endpoints, data)]

@@ -30,6 +30,7 @@ _COMMANDS: Final = {
     "emit": "Publish an event.",
     "shell": "Open a Python prompt with a connected bus.",
     "ls": "List the running services.",
+    "top": "Show the load of the running services, live.",
     "describe": "Show the operations, events and reactions of a service.",
     "graph": "Draw the events between services as a graph.",
     "health": "Check that services answer.",

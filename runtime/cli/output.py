@@ -31,7 +31,7 @@ def style(text: str, *, bold: bool = False, dim: bool = False, fg: str | None = 
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print text to stdout, or to stderr. Control characters in it are printed as escapes, line feeds aside."""
-    click.echo(_mark("\x1b[\\1m", printable(text, lines=True)), err=err)
+    click.echo(shown(text), err=err)
 
 
 def print_json(value: Any) -> None:
@@ -48,11 +48,23 @@ def print_json(value: Any) -> None:
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows in columns below their headings."""
+    for line in table_lines(head, rows):
+        echo(line)
+
+
+def table_lines(head: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> list[str]:
+    """Return the lines of a table for `echo`: rows in columns below their headings, cut at `width` characters."""
     cells = [list(head), *([printable(str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    for number, row in enumerate(cells):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        echo(style(line, bold=True) if number == 0 else line)
+    lines = [
+        "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=True)).rstrip()[:width] for row in cells
+    ]
+    return [style(lines[0], bold=True), *lines[1:]]
+
+
+def shown(text: str) -> str:
+    """Return text as `echo` prints it: with its styles, and with control characters as escapes."""
+    return _mark("\x1b[\\1m", printable(text, lines=True))
 
 
 def print_note(text: str) -> None:

@@ -36,10 +36,15 @@ def ownership_data(ownership: Ownership | None) -> dict[str, Any] | None:
 
 def ownership_text(service: Service, ownership: Ownership | None) -> str:
     """Return the number of partitions of a service, with the number that each process owns: ``8 (4+4)``."""
-    if not service.metadata.keyed:
+    return owned_text(service.metadata.keyed, ownership, service.metadata.partitions)
+
+
+def owned_text(keyed: bool, ownership: Ownership | None, configured: int | str = "?") -> str:
+    """Return what `ownership_text` returns, given whether the service has keys, and the number that it is configured for."""
+    if not keyed:
         return "-"
     if ownership is None:
-        return f"{service.metadata.partitions} (?)"
+        return f"{configured} (?)"
     count, unowned = ownership.layout.partitions, ownership.unowned
     if count == 1:
         return "1" if not unowned else "1 (no owner)"

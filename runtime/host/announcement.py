@@ -1,6 +1,7 @@
 """The announcement of an actor in discovery (ADR-32 of NATS): its endpoints, on the subjects that anybody may use."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from runtime.actor.handler import Handler
 from runtime.actor.metadata import describe_operation, describe_service
@@ -10,12 +11,27 @@ from runtime.turns.served import Served
 from runtime.wire.subjects import QUEUE
 
 
-def announcement(served: Served, statistics: Iterable[tuple[Handler, Stats]]) -> MicroService:
+class Load(NamedTuple):
+    """The messages of an actor that are in the memory of one process."""
+
+    waiting: int = 0
+    """Messages that wait to run, in the mailbox and in the lanes of keys."""
+    blocked: int = 0
+    """Keys whose first message waits for another attempt."""
+
+    @classmethod
+    def sum(cls, loads: Iterable["Load"]) -> "Load":
+        """Return the load of several partitions together."""
+        return cls(*map(sum, zip(*loads, strict=True))) if (loads := list(loads)) else cls()
+
+
+def announcement(served: Served, statistics: Iterable[tuple[Handler, Stats]], load: Callable[[], Load]) -> MicroService:
     """Return the announcement of an actor, not yet started.
 
     Args:
         served: The actor.
         statistics: The handlers of its queries and commands, each with the counters of its endpoint.
+        load: Returns the load of this process.
     """
     endpoints: list[Endpoint] = []
     for handler, stats in statistics:
@@ -33,4 +49,5 @@ def announcement(served: Served, statistics: Iterable[tuple[Handler, Stats]]) ->
         (served.actor.__doc__ or "").strip().partition("\n")[0],
         metadata=write_service(describe_service(type(served.actor), served.namespace, served.options)),
         endpoints=endpoints,
+        data=lambda: load()._asdict(),
     )

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.actor.call import Lists
 from runtime.client.bus import Bus
-from runtime.host.announcement import announcement
+from runtime.host.announcement import Load, announcement
 from runtime.host.checks import Checks
 from runtime.host.drain import Drain
 from runtime.host.ending import release
@@ -192,7 +192,7 @@ class Serving:
             self._spawn(following())
         if served.names.partition.total == 1:
             self._discovery = announcement(
-                served, ((each.handler, each.stats) for each in self.endpoints if each.announced)
+                served, ((each.handler, each.stats) for each in self.endpoints if each.announced), lambda: self.load
             )
             await self._discovery.start()
         await served.connection.flush()  # From here on, a refused subscription is known.
@@ -219,6 +219,11 @@ class Serving:
     def busy(self) -> bool:
         """Whether any message is in hand."""
         return self.workers.busy or self.turns.busy
+
+    @property
+    def load(self) -> Load:
+        """The messages that are in memory, for discovery."""
+        return Load(self.turns.admission.waiting + len(self.workers), self.turns.blocked)
 
     @property
     def settled(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from runtime.host.announcement import announcement
+from runtime.host.announcement import Load, announcement
 from runtime.host.members import Members
 from runtime.host.owned_log import OwnedLog
 from runtime.host.owner import Owner
@@ -51,9 +51,12 @@ class Sharing:
         """Why that is not known; empty if it is, or if nothing has failed."""
         return "" if self.decided else self.members.failure
 
+    def _load(self) -> Load:
+        return Load.sum(owner.serving.load for owner in self._owners if owner.serving is not None)
+
     async def run(self, drain: asyncio.Event) -> None:
         """Be a member until `drain` is set. The owners then drain, and this waits for the requests that were passed on."""
-        discovery = announcement(self._served, self.router.statistics())
+        discovery = announcement(self._served, self.router.statistics(), self._load)
         running, draining = asyncio.ensure_future(self.members.run()), asyncio.ensure_future(drain.wait())
         try:
             await self.router.start()

@@ -82,6 +82,7 @@ class MicroService:
         description: A text for people.
         metadata: Texts by name; the prefix ``_nats`` is reserved.
         endpoints: The endpoints, each with a name of its own.
+        data: Returns further figures of the instance, for the response to STATS.
 
     Raises:
         DeclarationError: An argument is not allowed by ADR-32.
@@ -95,6 +96,7 @@ class MicroService:
         description: str = "",
         metadata: Mapping[str, str] | None = None,
         endpoints: Sequence[Endpoint] = (),
+        data: Callable[[], Mapping[str, int]] | None = None,
     ) -> None:
         _check_name("service", name)
         if not valid_version(version):
@@ -108,6 +110,7 @@ class MicroService:
         self.description = description
         self.metadata = _checked_metadata(f"service {name}", metadata)
         self.endpoints = tuple(endpoints)
+        self._data = data
         self._connection = connection
         self._subscriptions: list[Subscription] = []
         self._started = ""
@@ -169,7 +172,8 @@ class MicroService:
             }
             for each in self.endpoints
         ]
-        return self._encode("stats", started=self._started, endpoints=counted)
+        data = {} if self._data is None else {"data": self._data()}
+        return self._encode("stats", started=self._started, endpoints=counted, **data)
 
     def _encode(self, kind: str, **more: Any) -> bytes:
         return msgspec.json.encode(

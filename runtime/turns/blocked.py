@@ -20,6 +20,10 @@ class BlockedKeys:
         """Order of the first waiting message of each lane at the last call of `park_slow`."""
         self._held: dict[Key[Work], Work] = {}
 
+    def __len__(self) -> int:
+        """Return how many lanes wait for another attempt at their first message."""
+        return len(self._timers) + len(self._held)
+
     def block(self, key: Key[Work], work: Work, delay: float) -> None:
         """Block the lane of `key` until `work` is tried again, `delay` seconds from now. Other keys go on."""
         key.block(work.order)

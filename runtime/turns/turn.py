@@ -113,6 +113,11 @@ class Turns:
         held = self.keys.held
         return self._workers.busy or self.commits.busy or bool(self._tasks) or (held is not None and held.waiting)
 
+    @property
+    def blocked(self) -> int:
+        """The number of keys whose first message waits for another attempt."""
+        return len(self._blocked)
+
     def busy_keys(self) -> set[str]:
         """Return the tokens of the keys that have a message or a commit in hand, or that a former owner finishes."""
         return {token for token in self.keys if self.is_busy(token)}
