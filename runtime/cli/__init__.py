@@ -66,7 +66,7 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
             matches = get_close_matches(args[0], _COMMANDS, 1)
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {matches[0]!r}?" if matches else ""))
         return super().resolve_command(ctx, args)
@@ -115,6 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # `run` finds modules of the working directory before installed packages, but not before modules of Python.
         installed = (place for place, path in enumerate(sys.path) if path.endswith("-packages"))
         sys.path.insert(next(installed, len(sys.path)), here)
+    if "_ACTORLOOM_COMPLETE" in os.environ:
+        import_module("runtime.cli.completion")  # its script for Bash
     try:
         actorloom(arguments, prog_name="actorloom")
     except SystemExit as ended:

@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured, header, message_id, tracing
 from runtime.host.config import Configuration
 
 
 @click.command("command")
-@click.argument("target", metavar="SERVICE.NAME")
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
+@click.argument("target", metavar="SERVICE.NAME", shell_complete=completion.target("command"))
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...", shell_complete=completion.fields("command"))
 @click.option(
     "--id", callback=message_id, metavar="ID", help="The id of the command. Commands with the same id take effect once."
 )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("describe")
-@click.argument("name", metavar="SERVICE")
+@click.argument("name", metavar="SERVICE", shell_complete=completion.services)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with the full schemas.")
 @configured("nats.url", "namespace")
 def command(configuration: Configuration, name: str, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.failures import usage
 from runtime.cli.flags import configured, moment
 from runtime.host.config import Configuration
@@ -38,7 +39,13 @@ def _selecting(function: Callable[..., Any]) -> Callable[..., Any]:
     decorated: Callable[..., Any] = selected
     for option in reversed(
         (
-            click.option("--service", multiple=True, metavar="NAME", help="Only letters of this service; repeatable."),
+            click.option(
+                "--service",
+                multiple=True,
+                metavar="NAME",
+                shell_complete=completion.actors,
+                help="Only letters of this service; repeatable.",
+            ),
             click.option(
                 "--event", default="", metavar="NAME", help="Only letters of this event, or of the command of a timer."
             ),

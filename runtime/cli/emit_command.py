@@ -4,13 +4,14 @@ import asyncio
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured, message_id
 from runtime.host.config import Configuration
 
 
 @click.command("emit")
-@click.argument("target", metavar="SERVICE.EVENT")
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
+@click.argument("target", metavar="SERVICE.EVENT", shell_complete=completion.target("event"))
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...", shell_complete=completion.fields("event"))
 @click.option(
     "--id", callback=message_id, metavar="ID", help="The id of the event. Events with the same id take effect once."
 )

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from runtime.errors import CodecError
-from runtime.host.config import Setting, load
+from runtime.host.config import Configuration, Setting, load
 from runtime.wire import header_block
 from runtime.wire.ids import check_id
 
@@ -90,6 +90,18 @@ def configured(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
         return decorated
 
     return decorate
+
+
+def configuration_of(parameters: Mapping[str, Any]) -> Configuration:
+    """Return the configuration of a command that is typed only in part, given the parameters that click has read so far.
+
+    Raises:
+        ConfigurationError: A setting is invalid.
+    """
+    flags = {
+        key: Setting(value, _name(key)) for key in _FLAGS if (value := parameters.get(_parameter(key))) is not None
+    }
+    return load(flags, file=parameters.get("config_file"))
 
 
 def _name(key: str) -> str:

@@ -4,12 +4,13 @@ import asyncio
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
 
 @click.command("health")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.services)
 @configured("nats.url", "namespace", "timeout", "health_port")
 def command(configuration: Configuration, names: tuple[str, ...]) -> None:
     """Exit with 0 if every named service answers in time.

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
+import click
 import msgspec
 
 from runtime.cli.failures import usage
@@ -46,6 +47,67 @@ def body(arguments: Sequence[str], schema: Schema | None) -> bytes:
         field = _field(schema, path)
         _set(values, path, _json(key, text) if sign == ":=" else _value(text, field, schema))
     return msgspec.json.encode(values)
+
+
+def completions(schema: Schema, given: Sequence[str], text: str) -> list[str]:
+    """Return what may follow on a command line: fields that are not given, as ``key=``, or values of an enum.
+
+    Args:
+        schema: The schema of the message.
+        given: The arguments before. Bash splits them: ``key``, ``=``, ``value``; and leaves an ``=`` at the end out.
+        text: The argument that is being typed.
+    """
+    whole = _joined(given)
+    key, sign, value = text.partition("=")
+    if whole and _PAIR.fullmatch(whole[-1]) is None and not _is_body(whole):
+        return _values(schema, whole[-1], text)  # Bash, behind the sign
+    if whole and given[-1] == "=":
+        return _values(schema, whole[-1].removesuffix("="), text)
+    if sign:
+        return [f"{key}={each}" for each in _values(schema, key, value)]
+    used = {match[1] for each in whole if (match := _PAIR.fullmatch(each)) is not None}
+    *above, last = text.split(".")
+    objects = [each for each in _choices(_at(schema, above), schema) if "properties" in each]
+    names = {name: field for each in objects for name, field in each["properties"].items() if name.startswith(last)}
+    paths = {".".join([*above, name]): field for name, field in names.items()}
+    return [f"{path}{_sign(field, schema)}" for path, field in paths.items() if path not in used]
+
+
+def _joined(given: Sequence[str]) -> list[str]:
+    """Return the arguments as they were typed, which Bash splits at each sign."""
+    whole: list[str] = []
+    for place, each in enumerate(given):
+        if whole and (each in ("=", ":", ":=") or given[place - 1] in ("=", ":=")):
+            whole[-1] += each
+        else:
+            whole.append(each)
+    return whole
+
+
+def _values(schema: Schema, key: str, text: str) -> list[str]:
+    """Return the values of a field that begin with a text, if it has only some values."""
+    values: list[Any] = []
+    for each in _choices(_at(schema, key.split(".")), schema):
+        values += each.get("enum", [])
+        values += [True, False] if each.get("type") == "boolean" else []
+    texts = [each if isinstance(each, str) else msgspec.json.encode(each).decode() for each in values]
+    return [each for each in texts if each.startswith(text)]
+
+
+def _at(schema: Schema, path: Sequence[str]) -> Schema | None:
+    """Return the schema of the field at `path`, or None if there is none."""
+    try:
+        return _field(schema, path)
+    except click.UsageError:
+        return None
+
+
+def _sign(field: Schema, schema: Schema) -> str:
+    """Return what follows the name of a field: the fields of an object, JSON for a list, or any other value."""
+    kinds = [each.get("type") for each in _choices(field, schema)]
+    if any("properties" in each for each in _choices(field, schema)):
+        return "."
+    return ":=" if kinds and all(kind in ("array", "object", "null") for kind in kinds) else "="
 
 
 def _is_body(arguments: Sequence[str]) -> bool:

@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured, header, tracing
 from runtime.host.config import Configuration
 
 
 @click.command("query")
-@click.argument("target", metavar="SERVICE.NAME")
-@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...")
+@click.argument("target", metavar="SERVICE.NAME", shell_complete=completion.target("query"))
+@click.argument("arguments", nargs=-1, metavar="[KEY=VALUE | JSON | -]...", shell_complete=completion.fields("query"))
 @header
 @tracing
 @configured("nats.url", "namespace", "timeout")

@@ -4,12 +4,13 @@ import asyncio
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
 
 @click.command("repartition")
-@click.argument("actor")
+@click.argument("actor", shell_complete=completion.actors)
 @click.argument("partitions", type=int, metavar="P")
 @click.option("--dry-run", is_flag=True, help="Only print what would be done, as JSON.")
 @configured("nats.url", "namespace", "timeout", "lease_ttl")

@@ -4,12 +4,13 @@ import asyncio
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
 
 @click.command("upgrade")
-@click.argument("actor")
+@click.argument("actor", shell_complete=completion.actors)
 @configured("nats.url", "namespace", "timeout", "lease_ttl")
 def command(configuration: Configuration, actor: str) -> None:
     """Bring the streams of events and dead letters of ACTOR to the form of this version.
