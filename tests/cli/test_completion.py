@@ -202,4 +202,4 @@ async def test_the_commands_of_the_page_print_a_script(shell: str) -> None:
 
 
 async def test_a_wrong_command_is_still_refused() -> None:
-    assert (await run_command("qeury", cwd=ROOT)).code == 2
+    assert (await run_command("quer", cwd=ROOT)).code == 2
