@@ -1,15 +1,14 @@
 """Fixtures for all tests: one real nats-server per session, one namespace per test."""
 
-import asyncio
 import os
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from runtime.nats.server import EmbeddedServer
+from runtime.testing.plugin import actors, nats_server
 
 pytest.register_assert_rewrite("tests.support")  # so that its failed checks show their values, too
 
@@ -17,16 +16,8 @@ pytest.register_assert_rewrite("tests.support")  # so that its failed checks sho
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
-
-@pytest.fixture(scope="session")
-def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """A nats-server with JetStream on a free port, shared by all tests. Use it within your `namespace`, and never stop it."""
-    server = EmbeddedServer(port=0, store_dir=tmp_path_factory.mktemp("nats"))
-    asyncio.run(server.start())
-    try:
-        yield server
-    finally:
-        asyncio.run(server.stop())
+__all__ = ["actors", "nats_server"]
+"""The fixtures of the plugin. In a checkout that is not installed, pytest does not find it by its entry point."""
 
 
 @pytest.fixture

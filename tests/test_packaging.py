@@ -81,6 +81,12 @@ def test_the_entry_point_of_the_demo_loads(installed: Path) -> None:
     assert found == f"{installed / 'actorloom_shop' / 'demo.py'}\n"
 
 
+def test_pytest_finds_the_plugin(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text("def test_it(actors, nats_server):\n    assert nats_server.port\n")
+    found = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path, path=str(installed))
+    assert "1 passed" in found
+
+
 def test_the_services_of_the_shop_are_found_by_their_installed_name(installed: Path) -> None:
     code = "from runtime.cli.targets import find_actors; print(*[a.__module__ for a in find_actors(['actorloom_shop.orders'])])"
     assert run("-c", code, cwd=installed.parent, path=str(installed)) == "actorloom_shop.orders.actor\n"

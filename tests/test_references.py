@@ -157,7 +157,7 @@ def test_a_dangling_reference_is_found(text: str) -> None:
         "see reference.md#settings-of-a-process, docs/wire.md and README.md",
         "NATS micro (ADR-32), ADR 001",
         "`library/books.py`:\n\nabove is library/books.py",
-        "`runtime.testing.worker` in testing.py",
+        "`runtime.testing.worker` in handling.py",
     ],
 )
 def test_a_true_reference_is_left_alone(text: str) -> None:

@@ -98,7 +98,7 @@ def test_tests_reach_inside_by_the_probe_alone() -> None:
         (misnamed_loggers, "runtime/wire/ids.py", "logger = logging.getLogger(__name__)", True),
         (misnamed_loggers, "runtime/wire/ids.py", 'log = logging.getLogger("actorloom.wire")', True),
         (misnamed_loggers, "runtime/wire/ids.py", '_log: Any = logging.getLogger("actorloom.wire")', True),
-        (misnamed_loggers, "runtime/testing.py", 'logger = logging.getLogger("actorloom.testing")', False),
+        (misnamed_loggers, "runtime/testing/system.py", 'logger = logging.getLogger("actorloom.testing")', False),
         (misnamed_loggers, "runtime/telemetry/logs.py", "root = logging.getLogger()", False),
         (misnamed_loggers, "actors/orders/actor.py", "logger = logging.getLogger(__name__)", False),
         (misnamed_loggers, "actors/orders/actor.py", 'logger = logging.getLogger("orders")', True),
