@@ -193,7 +193,8 @@ class Actor(Generic[S]):
     def deadline(self) -> float | None:
         """The time of the NATS server at which the caller stops waiting for the reply, in Unix seconds; None if there is none."""
         call = self._running
-        return call.deadline + call.scope.clock.offset if call.deadline else None
+        clock = call.scope.clock
+        return call.deadline + clock.offset + clock.ahead if call.deadline else None
 
     @property
     def attempt(self) -> int:

@@ -129,7 +129,8 @@ class Call(msgspec.Struct, kw_only=True, eq=False):
     def now(self) -> float:
         """The time of the server, in Unix seconds. The value stays the same during one run of the handler."""
         if not self.started:
-            self.started = self.scope.clock.now()
+            clock = self.scope.clock
+            self.started = clock.now() + clock.ahead
         return self.started
 
     def nested_chain(self) -> str:

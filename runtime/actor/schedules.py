@@ -110,6 +110,24 @@ def meant_time(pattern: str, zone: str, fired_at: float) -> Meant | None:
     return None if found is None else Meant(found.isoformat(), found.replace(tzinfo=tz).timestamp())
 
 
+def next_time(pattern: str, zone: str, after: float) -> float | None:
+    """Return the next time of a schedule after another time, in Unix seconds; None if it has none within five years.
+
+    That of an interval counts from `after`. When clocks change, the server may fire at other times.
+    """
+    if pattern.startswith("@every "):
+        return after + float(_seconds(pattern.removeprefix("@every ")))
+    values = _values(pattern)
+    if values is None:
+        return None
+    tz = ZoneInfo(zone) if _has_zone(zone) else UTC
+    local = datetime.fromtimestamp(after, tz).replace(tzinfo=None, microsecond=0)
+    found = _earliest(values, local + timedelta(seconds=1))
+    while found is not None and found.replace(tzinfo=tz).timestamp() <= after:
+        found = _earliest(values, found + timedelta(seconds=1))
+    return None if found is None else found.replace(tzinfo=tz).timestamp()
+
+
 def _offset(local: datetime, zone: ZoneInfo, fold: int) -> timedelta:
     return local.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta()
 
@@ -132,14 +150,35 @@ def _latest(values: "_Values", until: datetime) -> datetime | None:
     return None
 
 
+def _earliest(values: "_Values", since: datetime) -> datetime | None:
+    """Return the earliest local time that matches, from another one on; None if there is none in the years after."""
+    (seconds, minutes, hours, days, months, weekdays), both = values
+    for ahead in range(_YEARS * 366):
+        day = since.date() + timedelta(ahead)
+        matches = day.day in days, day.isoweekday() % 7 in weekdays
+        if day.month not in months or not (all(matches) if both else any(matches)):
+            continue
+        first = since.time() if ahead == 0 else time.min
+        for hour in sorted(each for each in hours if each >= first.hour):
+            for minute in sorted(each for each in minutes if (hour, each) >= (first.hour, first.minute)):
+                found = [each for each in seconds if (hour, minute, each) >= (first.hour, first.minute, first.second)]
+                if found:
+                    return datetime.combine(day, time(hour, minute, min(found)))
+    return None
+
+
 def _interval_fault(pattern: str) -> str | None:
     text = pattern.removeprefix("@every ")
     if _DURATION.fullmatch(text) is None:
         return f"{pattern!r} is no schedule: {_FORMS}"
-    seconds = sum((Fraction(_decimal(number)) * _UNITS[unit] for number, unit in _PART.findall(text)), Fraction())
-    if text.startswith("-") or not 1 <= seconds <= _LONGEST:
+    if text.startswith("-") or not 1 <= _seconds(text) <= _LONGEST:
         return f"{pattern!r} is no schedule: its interval is not between a second and a hundred years"
     return None
+
+
+def _seconds(interval: str) -> Fraction:
+    """Return the seconds of an interval such as ``1m30s``."""
+    return sum((Fraction(_decimal(number)) * _UNITS[unit] for number, unit in _PART.findall(interval)), Fraction())
 
 
 def _decimal(number: str) -> str:

@@ -50,6 +50,7 @@ class Timers(Reactions):
         super().__init__(served, turns, served.names.turns_stream)
         self._on_stored = on_stored
         self._is_owner = is_owner
+        self._clock = served.connection.clock
         found = recurring_commands(served.actor.handlers, served.options, served.names)
         self._recurring = {(each.token, each.name) for each in found}
         self._superseded = served.tracer.counter(semconv.TIMERS_SUPERSEDED, {})
@@ -71,10 +72,10 @@ class Timers(Reactions):
         work = self.make_work(route, route.handlers[0], completion, trial)
         timer_id = accept_id(header_block.get(delivery.headers, header_block.IDEMPOTENCY_KEY) or "")
         recurring = header_block.get(delivery.headers, header_block.TIMER_RECURRING)
-        work.fired_at = delivery.time
+        work.fired_at = time = delivery.time + self._clock.ahead
         if recurring is not None or timer_id is None:
             work.id_from_delivery = True
-            firing = firing_of(self.names, timer_id, delivery.stream_sequence, delivery.time, recurring or "")
+            firing = firing_of(self.names, timer_id, delivery.stream_sequence, time, recurring or "")
             timer_id, work.fired_at = firing
         work.id = timer_id
         work.timer = "".join(map(readable_key, tokens[1:2]))

@@ -16,6 +16,7 @@ Used from outside:
 - `relay`: publishes the events, timers and commands of committed turns.
 - `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
 - `firing`: fires a waiting timer before its time, as the server's scheduler would.
+- `firing`: fires a timer or schedule before its time.
 - `recurring`: the schedules of commands with ``every=``.
 - `positions`: the positions of consumers.
 - `membership`: the processes that run a partitioned actor, as they announce themselves.

@@ -1,61 +1,59 @@
-"""The firing of a waiting timer before its time, by a tool or a test: it publishes what the server's scheduler would publish.
+"""The firing of a timer or schedule before its time, as if the server's scheduler had done it.
 
-A timer that fires once is removed by the same write that stores its firing. A schedule stays.
-
-The owner may cancel or replace a timer between the read and the firing. The server would then store an old command, and remove the
-new timer of that name. So a firing carries the sequence of the schedule that it was made from, and is refused if that is not the
-newest one.
+The stored message is published on its target, without the headers of the scheduler. The server removes a timer that fires once
+in the same write, as if it had been due. A schedule stays, and fires at its times as well.
 """
+
+from typing import Final
 
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
-from runtime.nats.jetstream.responses import StoredMessage
+from runtime.nats.jetstream.responses import Ack, StoredMessage
 from runtime.wire import header_block
 
-_TARGET = b"Nats-Schedule-Target"
+TARGET: Final = b"Nats-Schedule-Target"
+ONCE: Final = "@at "
+"""The beginning of the schedule of a timer that fires once."""
+
+_DROPPED: Final = (b"nats-schedule", b"nats-expected-", b"nats-msg-id", b"nats-ttl", b"nats-rollup")
+"""The beginnings of headers, in lower case, that the firing does not have."""
 
 
-def firing_message(stored: StoredMessage) -> tuple[str, bytes]:
-    """Return the subject and the header block of the firing of a waiting timer. Its body is that of the timer.
-
-    Args:
-        stored: The message on ``<actor>.schedule.<key>.<name>``.
-    """
-    schedule, left_out = stored.subject.encode(), (b"nats-", header_block.TIMER_RECURRING.lower() + b":")
-    lines = [
-        each + header_block.END
-        for each in (stored.headers or b"").split(header_block.END)[1:]
-        if each and not each.lower().startswith(left_out)
-    ]
-    if header_block.get(stored.headers, header_block.TIMER_RECURRING) is not None:
-        # With its time zone, the firing would have the id of the latest regular one.
-        lines.append(header_block.line(header_block.TIMER_RECURRING, b"1"))
-    else:
-        lines += [header_block.line(b"Nats-Scheduler", schedule), header_block.line(b"Nats-Schedule-Next", b"purge")]
-    lines += [
-        header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % stored.sequence),
-        header_block.line(b"Nats-Expected-Last-Subject-Sequence-Subject", schedule),
-    ]
-    return header_block.get(stored.headers, _TARGET) or "", header_block.join(*lines)
-
-
-async def fire(jetstream: JetStream, stored: StoredMessage) -> bool:
-    """Fire a waiting timer now, beside its owner or without one.
+async def fire(jetstream: JetStream, stored: StoredMessage, *, on_time: bool = False) -> Ack | None:
+    """Fire a timer or schedule now.
 
     Args:
         jetstream: The client.
-        stored: The message on ``<actor>.schedule.<key>.<name>``.
+        stored: The waiting message, from the stream of turns.
+        on_time: The time of the firing is one of the schedule's own. By default the firing is an additional one: a schedule
+            in a time zone has one firing for each of its times, and another one for the same time would have no effect.
 
     Returns:
-        False if the timer has fired, was cancelled or was replaced meanwhile. Nothing is stored then.
+        The acknowledgement of the firing. None if the timer does not wait any more: it has fired, or somebody has replaced or
+        cancelled it.
 
     Raises:
-        PublishError: The server refuses the firing. Nothing is stored.
-        TimeoutError: The server does not answer. Nobody knows whether the firing is stored.
+        PublishError, TimeoutError: The server does not store the firing, or it is unknown whether it does.
     """
-    subject, headers = firing_message(stored)
+    target = header_block.get(stored.headers, TARGET) or ""
     try:
-        await jetstream.publish(subject, stored.payload, headers=headers)
+        return await jetstream.publish(target, stored.payload, headers=_firing(stored, on_time))
     except WrongSequence:
-        return False
-    return True
+        return None
+
+
+def _firing(stored: StoredMessage, on_time: bool) -> bytes:
+    """Return the header block of a firing."""
+    expected = header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % stored.sequence)
+    lines = [expected, header_block.line(header_block.EXPECTED_SUBJECT, stored.subject.encode())]
+    if (header_block.get(stored.headers, b"Nats-Schedule") or "").startswith(ONCE):
+        lines.append(header_block.line(b"Nats-Scheduler", stored.subject.encode()))
+        lines.append(header_block.line(b"Nats-Schedule-Next", b"purge"))
+    recurring = header_block.TIMER_RECURRING.lower()
+    for each in (stored.headers or b"").split(header_block.END)[1:]:
+        name = each.partition(b":")[0].lower()
+        if name == recurring and not on_time:
+            lines.append(header_block.line(header_block.TIMER_RECURRING, b"1"))
+        elif name and not name.startswith(_DROPPED):
+            lines.append(each + header_block.END)
+    return header_block.join(*lines)

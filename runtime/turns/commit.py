@@ -137,7 +137,7 @@ class Commits:
         if not (outcome.events or outcome.timers or outcome.told):
             return []
         token = key.token if self._keyed else NO_KEY
-        return outbox_of(call, outcome, token, now, self._journal.drafts.max_body)
+        return outbox_of(call, outcome, token, now, self._journal.drafts.max_body, self._clock.ahead)
 
     def nothing_to_commit(self, call: TurnCall, work: Work, outcome: Outcome) -> None:
         """End a turn that changed nothing."""

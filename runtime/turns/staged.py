@@ -42,7 +42,9 @@ class Staged(msgspec.Struct, eq=False):
         return len(self.reply) + sum(len(each.body) + len(each.trace) for each in self.outgoing)
 
 
-def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body: int) -> list[Outgoing]:
+def outbox_of(
+    call: TurnCall, outcome: Outcome, token: str, now: float, max_body: int, ahead: float = 0.0
+) -> list[Outgoing]:
     """Return the outbox entries for the events, timers and commands of a turn. Runs in the turn's trace context.
 
     Args:
@@ -51,6 +53,7 @@ def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body
         token: The token of its key, or `NO_KEY`.
         now: The time of the server in Unix seconds.
         max_body: The bytes that a body and its trace context may have.
+        ahead: Seconds by which the time that handlers see is ahead.
 
     Raises:
         TooLarge: One of them is too large for a message.
@@ -70,12 +73,11 @@ def outbox_of(call: TurnCall, outcome: Outcome, token: str, now: float, max_body
         kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
         name = type(timer.message).__name__
         _check_size(name, body, limit)
-        outgoing.append(
-            Outgoing(timer_id, kind, name, token, raw, now + timer.after, trace, timer.name, timer.schedule, timer.zone)
-        )
+        due = now + ahead + timer.after
+        outgoing.append(Outgoing(timer_id, kind, name, token, raw, due, trace, timer.name, timer.schedule, timer.zone))
     for told, body in zip(call.told, outcome.told, strict=True) if call.told else ():
         contract = contract_of(told.message)
-        name, due = contract.type.__name__, now + told.after if told.after else 0.0
+        name, due = contract.type.__name__, now + ahead + told.after if told.after else 0.0
         _check_size(name, body, limit)
         outgoing.append(
             Outgoing(told.id, TELL, name, told.token or NO_KEY, msgspec.Raw(body), due, trace, target=contract.actor)

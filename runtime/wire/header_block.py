@@ -70,6 +70,9 @@ MESSAGE_ID = b"Nats-Msg-Id"
 EXPECTED_SEQUENCE = b"Nats-Expected-Last-Subject-Sequence"
 """JetStream stores a message only if the last message of its subject has this sequence (0: there is none)."""
 
+EXPECTED_SUBJECT = b"Nats-Expected-Last-Subject-Sequence-Subject"
+"""The subject that `EXPECTED_SEQUENCE` is about, if it is another one than that of the message."""
+
 TTL = b"Nats-TTL"
 """The lifetime of a stored message: seconds followed by ``s``."""
 

@@ -19,7 +19,7 @@ _DRIFT = 5e-4
 class ServerClock:
     """The time of one NATS server. Until the server has told its time, it is that of the wall clock of this machine."""
 
-    __slots__ = ("_bound", "_taken", "known", "offset", "skew")
+    __slots__ = ("_bound", "_taken", "ahead", "known", "offset", "skew")
 
     def __init__(self) -> None:
         self.offset = 0.0
@@ -28,6 +28,8 @@ class ServerClock:
         """Whether the server has told its time."""
         self.skew = 0.0
         """Seconds by which the wall clock of this machine was ahead of the server at the last sample; 0.0 if unknown."""
+        self.ahead = 0.0
+        """Seconds by which the time that handlers see is ahead of the server's: the test kit moves it. It is no part of `now`."""
         self.follow_wall()
 
     def now(self) -> float:

@@ -1,11 +1,11 @@
 """Schedules: the check in the turn accepts what nats-server accepts, and nothing else."""
 
 import random
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
-from runtime.actor.schedules import meant_time, schedule_fault
+from runtime.actor.schedules import meant_time, next_time, schedule_fault
 from runtime.errors import PublishError
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -153,3 +153,20 @@ def test_a_firing_has_the_local_time_for_which_it_was_meant(pattern: str, fired:
 @pytest.mark.parametrize(("pattern", "zone"), [("@every 1s", ""), ("@daily", "Mars/Phobos"), ("0 0 0 30 2 *", "UTC")])
 def test_a_schedule_without_times_has_none(pattern: str, zone: str) -> None:
     assert meant_time(pattern, zone, 1_790_000_000.0) is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "zone", "after", "expected"),
+    [
+        ("@every 1m30s", "", "2026-03-01T00:00:00", "2026-03-01T00:01:30"),
+        ("@daily", "", "2026-12-31T00:00:00", "2027-01-01T00:00:00"),
+        ("0 0 3 * * *", "Europe/Berlin", "2026-03-28T03:00:00", "2026-03-29T01:00:00"),
+        ("0 0 3 * * *", "Europe/Berlin", "2026-10-24T12:00:00", "2026-10-25T02:00:00"),
+        ("30 15 10 13 * fri", "", "2026-01-01T00:00:00", "2026-01-02T10:15:30"),
+        ("0 0 0 29 2 *", "", "2026-01-01T00:00:00", "2028-02-29T00:00:00"),
+        ("*/20 * * * * *", "", "2026-01-01T00:00:40", "2026-01-01T00:01:00"),
+    ],
+)
+def test_the_next_time_of_a_schedule(pattern: str, zone: str, after: str, expected: str) -> None:
+    found = next_time(pattern, zone, datetime.fromisoformat(after).replace(tzinfo=UTC).timestamp())
+    assert found is not None and datetime.fromtimestamp(found, UTC).isoformat() == f"{expected}+00:00"

@@ -1,9 +1,8 @@
-"""The firing of a waiting timer before its time, on a real server: what is stored, and what an owner may do meanwhile."""
+"""Timers that are fired before their time: what the server stores, and what happens if they change meanwhile."""
 
 import time
 from collections.abc import AsyncIterator
 
-import msgspec
 import pytest
 
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -11,88 +10,86 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.server import EmbeddedServer
 from runtime.storage.firing import fire
-from runtime.storage.record import SCHEDULE, Outgoing
-from runtime.storage.schedules import timer_headers
 from runtime.storage.streams import turns_config
 from runtime.wire import header_block
-from runtime.wire.ids import new_id
+from runtime.wire.cloudevents import rfc3339
 from runtime.wire.subjects import Names
 
-
-class Clockwork:
-    """The stream of an actor, and the timers that its relay would store."""
-
-    def __init__(self, jetstream: JetStream, names: Names) -> None:
-        self.jetstream = jetstream
-        self.names = names
-
-    async def set(self, name: str, body: bytes, *, every: str = "", zone: str = "") -> StoredMessage:
-        due = time.time() + 3600
-        entry = Outgoing(
-            new_id(), SCHEDULE, "Ring", "key", msgspec.Raw(body), due, timer=name, schedule=every, zone=zone
-        )
-        trace = header_block.line(header_block.TRACEPARENT, b"00-%032x-%016x-01" % (1, 2))
-        subject = self.names.schedule("key", name)
-        await self.jetstream.publish(subject, body, headers=timer_headers(self.names, entry, 7, trace))
-        stored = await self.waiting(name)
-        assert stored is not None
-        return stored
-
-    async def cancel(self, name: str, sequence: int) -> None:
-        await self.jetstream.purge(self.names.turns_stream, self.names.schedule("key", name), sequence)
-
-    async def waiting(self, name: str) -> StoredMessage | None:
-        return await self.jetstream.get_last(self.names.turns_stream, self.names.schedule("key", name))
-
-    async def fired(self, name: str) -> StoredMessage | None:
-        return await self.jetstream.get_last(self.names.turns_stream, self.names.timer("key", name))
+HOURLY, BERLIN = "@every 1h", "0 0 3 * * *"
 
 
 @pytest.fixture
-async def clockwork(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[Clockwork]:
+async def jetstream(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[JetStream]:
     async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
-        jetstream, names = JetStream(connection), Names("clock", namespace)
-        await jetstream.ensure_stream(turns_config(names))
-        yield Clockwork(jetstream, names)
+        jetstream = JetStream(connection)
+        await jetstream.ensure_stream(turns_config(Names("bell", namespace)))
+        yield jetstream
 
 
-async def test_a_timer_that_fires_once_is_gone(clockwork: Clockwork) -> None:
-    stored = await clockwork.set("once", b'{"a":1}')
-    assert await fire(clockwork.jetstream, stored)
-    assert await clockwork.waiting("once") is None
-    fired = await clockwork.fired("once")
-    assert fired is not None and fired.payload == b'{"a":1}'
-    headers = header_block.parse(fired.headers)
-    assert headers["Actorloom-Command"] == "Ring" and headers["Idempotency-Key"] == header_block.get(
-        stored.headers, header_block.IDEMPOTENCY_KEY
+@pytest.fixture
+def names(namespace: str) -> Names:
+    return Names("bell", namespace)
+
+
+async def waiting(jetstream: JetStream, names: Names, pattern: str = "", zone: str = "") -> StoredMessage:
+    """Store a timer that is due in an hour, or a schedule, and return it."""
+    headers = [
+        ("traceparent", "00-1-2-01"),
+        ("Idempotency-Key", "id"),
+        ("Actorloom-Command", "Ring"),
+        ("Nats-Msg-Id", f"{pattern}{time.monotonic()}"),
+        ("Nats-Schedule", pattern or f"@at {rfc3339(time.time() + 3600)}"),
+        ("Nats-Schedule-Target", names.timer("k", "alarm")),
+        *([("Nats-Schedule-Time-Zone", zone)] if zone else []),
+        *([("Actorloom-Recurring", f"{zone} {pattern}" if zone else "1")] if pattern else []),
+    ]
+    subject = names.schedule("k", "alarm")
+    await jetstream.publish(subject, b'{"key":"k"}', headers=header_block.encode(headers))
+    stored = await jetstream.get_last(names.turns_stream, subject)
+    assert stored is not None
+    return stored
+
+
+async def fired(jetstream: JetStream, names: Names) -> StoredMessage | None:
+    return await jetstream.get_last(names.turns_stream, names.timer("k", "alarm"))
+
+
+@pytest.mark.parametrize("pattern", ["", HOURLY, BERLIN])
+async def test_a_firing_is_the_message_without_its_schedule(jetstream: JetStream, names: Names, pattern: str) -> None:
+    stored = await waiting(jetstream, names, pattern)
+    ack = await fire(jetstream, stored)
+    found = await fired(jetstream, names)
+    assert found is not None and ack is not None and found.sequence == ack.sequence and found.payload == stored.payload
+    headers = header_block.parse(found.headers)
+    kept = {"traceparent": "00-1-2-01", "Idempotency-Key": "id", "Actorloom-Command": "Ring"}
+    assert {name: value for name, value in headers.items() if not name.startswith("Nats-")} == kept | (
+        {"Actorloom-Recurring": "1"} if pattern else {}
     )
-    assert headers["traceparent"].startswith("00-") and headers["Actorloom-Turn"] == "7"
-    assert not [name for name in headers if name in ("Nats-Msg-Id", "Nats-Schedule", "Nats-Schedule-Target")]
-    assert not await fire(clockwork.jetstream, stored), "a timer fires once"
+    assert not {"Nats-Schedule", "Nats-Schedule-Target", "Nats-Msg-Id"} & headers.keys()
+    left = await jetstream.get_last(names.turns_stream, stored.subject)
+    assert left == (stored if pattern else None), "a timer has fired, and a schedule stays"
 
 
-@pytest.mark.parametrize(("every", "zone"), [("@every 1h", ""), ("0 0 3 * * *", "Europe/Berlin")])
-async def test_a_schedule_stays_and_each_firing_is_another_one(clockwork: Clockwork, every: str, zone: str) -> None:
-    stored = await clockwork.set("often", b"{}", every=every, zone=zone)
-    sequences: set[int] = set()
-    for _ in range(2):
-        assert await fire(clockwork.jetstream, stored)
-        fired = await clockwork.fired("often")
-        assert fired is not None
-        # Not the zone and the pattern: with them, it would have the id of the latest regular firing.
-        assert header_block.get(fired.headers, header_block.TIMER_RECURRING) == "1"
-        assert header_block.get(fired.headers, b"Nats-Schedule-Time-Zone") is None
-        sequences.add(fired.sequence)
-    assert len(sequences) == 2
-    assert await clockwork.waiting("often") == stored
+@pytest.mark.parametrize("on_time", [True, False])
+async def test_an_additional_firing_is_none_of_the_times_of_its_zone(
+    jetstream: JetStream, names: Names, on_time: bool
+) -> None:
+    stored = await waiting(jetstream, names, BERLIN, "Europe/Berlin")
+    await fire(jetstream, stored, on_time=on_time)
+    found = await fired(jetstream, names)
+    assert found is not None
+    recurring = header_block.get(found.headers, header_block.TIMER_RECURRING)
+    assert recurring == (f"Europe/Berlin {BERLIN}" if on_time else "1")
 
 
-async def test_a_timer_that_was_replaced_or_cancelled_does_not_fire(clockwork: Clockwork) -> None:
-    for name, every in (("once", ""), ("often", "@every 1h")):
-        stored = await clockwork.set(name, b"old", every=every)
-        await clockwork.cancel(name, stored.sequence)
-        assert not await fire(clockwork.jetstream, stored)
-        newer = await clockwork.set(name, b"new", every=every)
-        assert not await fire(clockwork.jetstream, stored)
-        assert await clockwork.fired(name) is None
-        assert await clockwork.waiting(name) == newer, "the timer that has its name stays"
+@pytest.mark.parametrize("pattern", ["", HOURLY])
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_a_timer_that_was_replaced_or_cancelled_does_not_fire(
+    jetstream: JetStream, names: Names, pattern: str, replaced: bool
+) -> None:
+    stored = await waiting(jetstream, names, pattern)
+    await jetstream.purge(names.turns_stream, stored.subject, stored.sequence)
+    later = await waiting(jetstream, names) if replaced else None
+    assert await fire(jetstream, stored) is None
+    assert await fired(jetstream, names) is None
+    assert await jetstream.get_last(names.turns_stream, stored.subject) == later
