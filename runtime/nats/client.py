@@ -85,6 +85,12 @@ class NatsClient(Client):
         if descriptor >= 0:
             yield descriptor
 
+    def abort(self) -> None:
+        """End the open socket, if there is one. Nothing is written any more, and the client connects again unless it is closed."""
+        writer: Any = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
     async def _connect_to_server(self, s: Srv) -> None:
         self._attempt_ends = asyncio.get_running_loop().time() + self._share
         await self._within_share(super()._connect_to_server(s), s)

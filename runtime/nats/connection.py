@@ -125,6 +125,11 @@ class Connection:
         return self._session.address
 
     @property
+    def inbox(self) -> str:
+        """The subject on which the replies to requests come, with a wildcard."""
+        return self._replies.subject
+
+    @property
     def clock_fault(self) -> str:
         """How the wall clock of this machine differs from that of the server, or why that is unknown; empty if it is right."""
         return self._server_time.fault
@@ -332,6 +337,11 @@ class Connection:
         Requests in flight fail with `ConnectionLost`.
         """
         await self._session.close()
+
+    async def abort(self) -> None:
+        """Close at once, as the end of the process would. Messages that are not written to the socket yet are never sent."""
+        self._client.abort()
+        await self.close()
 
     async def __aenter__(self) -> "Connection":
         return self

@@ -50,7 +50,8 @@ def actors(nats_server: "EmbeddedServer") -> "Callable[..., AbstractAsyncContext
     def run(*classes: "type[Actor[Any]]", **settings: Any) -> "AbstractAsyncContextManager[System]":
         from runtime.testing.system import running
 
-        return running(*classes, **{"url": nats_server.url, "namespace": namespace, **settings})
+        settings = {"url": nats_server.url, "namespace": namespace, **settings}
+        return running(*classes, **settings)
 
     return run
 

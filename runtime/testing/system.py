@@ -1,37 +1,125 @@
 """Actors that run in the process of a test, on a real nats-server."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Annotated, Any
+
+import msgspec
 
 from runtime.actor.base import Actor
+from runtime.actor.message import Command
 from runtime.bounds import Replicas, SecondsOrNone, check
 from runtime.client.bus import Bus
-from runtime.host.process import Runner, serving, shut_down
+from runtime.host.process import Runner, shut_down
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
 from runtime.storage.streams import events_config
 from runtime.telemetry import SpanRecord, Tracing
+from runtime.testing.due import DueTimers
+from runtime.testing.process import Process
 from runtime.wire.subjects import Names
 
 _POLL = 0.01
 """Seconds between two checks of a condition."""
+_TIMEOUT = 20.0
+"""Seconds for which `System.skip` and `System.fire` wait for one command."""
+
+_Skipped = Annotated[float, msgspec.Meta(ge=0, le=3_153_600_000)]
+"""Up to a hundred years, as timers have them."""
 
 
 class System:
     """Actors that run in this process for one test."""
 
-    def __init__(self, runner: Runner, bus: Bus, tracing: Tracing) -> None:
-        """Wrap a running `Runner`; `running` does this."""
-        self.runner = runner
-        """Serves the actors; `runner.stop()` drains them."""
+    def __init__(self, runner: Runner, bus: Bus, tracing: Tracing, processes: Sequence[Process] = ()) -> None:
+        """Wrap running actors; `running` does this."""
+        self._runner = runner
+        self._processes = processes
         self.bus = bus
-        """A bus on the connection of the actors, in their namespace."""
+        """A bus in the namespace of the actors, which goes on when they crash."""
         self.tracing = tracing
         """The spans of the actors and of `bus`."""
-        self.connection = runner.connection
+        jetstream = JetStream(bus.connection)
+        self._due = DueTimers(jetstream, bus.connection.clock, self._names, self._settle, self._is_served)
+
+    @property
+    def runner(self) -> Runner:
+        """Serves the actors; `runner.stop()` drains them. If they run apart, this is the runner of the first one."""
+        return self._processes[0].runner if self._processes else self._runner
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of the actors."""
+        return self.runner.connection
+
+    async def skip(self, seconds: float) -> int:
+        """Move the time on, and fire the timers and schedules that are due by then, in the order of their times.
+
+        `Actor.now` of each handler is the time of its timer, and the timers that it sets are fired as well if they are due. The
+        call returns when all these commands are handled, or are dead letters. Reactions to their events run in the background.
+        If the actors have crashed, the timers fire, and their commands run after the restart.
+
+        Only the time that handlers see moves: `now`, `deadline` and `due`. Pauses before retries, leases, the times for which ids
+        are remembered, and `asyncio.sleep` in a handler take as long as ever.
+
+        Args:
+            seconds: From 0 to a hundred years. Each firing of a schedule takes some milliseconds.
+
+        Returns:
+            The number of timers that have fired.
+
+        Raises:
+            TimeoutError: A command was not handled within 20 s.
+        """
+        check("seconds", seconds, _Skipped)
+        return await self._due.skip(seconds, _TIMEOUT)
+
+    async def fire(self, message: Command[Any]) -> None:
+        """Fire the timer or schedule that sends `message`, and return when the command is handled, or is a dead letter.
+
+        A timer has fired by this, and a schedule stays. The time does not move.
+
+        Args:
+            message: The command, as `Actor.remind` or `Actor.schedule` got it; of a recurring command, one with its defaults.
+
+        Raises:
+            LookupError: No timer and no schedule waits that sends it.
+            TimeoutError: The command was not handled within 20 s.
+        """
+        await self._due.fire(message, _TIMEOUT)
+
+    async def crash(self, name: str = "") -> None:
+        """End the actors as SIGKILL ends their process. Messages to them wait or fail until `restart`, as they do then.
+
+        Nothing leaves the actors after the call, and their leases are not given back: another process takes over when they have
+        expired. A handler that runs is cancelled, since it cannot be killed. `on_stop` does not run.
+
+        Args:
+            name: The name of an actor, whose process alone ends; by default, those of all actors.
+
+        Raises:
+            ValueError: No actor has this name, other actors run in its process (see `running`), or requests skip NATS.
+        """
+        if self.bus.connection is self.connection:
+            raise ValueError("actors with loopback=True cannot crash: the bus has their connection")
+        for process in self._of(name):
+            await process.crash(self.bus.connection)
+
+    async def restart(self) -> None:
+        """Start the actors that have crashed, and return when they are served. Their former leases expire at once.
+
+        Raises:
+            ActorError, TimeoutError: As `running`.
+        """
+        for process in self._processes:
+            if not process.alive:
+                await process.restart(JetStream(self.bus.connection))
+
+    async def stop_timers(self) -> None:
+        """Fire no more timers; `running` does this at its end."""
+        await self._due.stop()
 
     async def until(self, condition: Callable[[], Any], timeout: float = 20.0) -> Any:
         """Call `condition`, which may be async, until it returns a true value, and return that value.
@@ -67,6 +155,37 @@ class System:
             trace_id = candidates[-1].trace_id if candidates else ""
         return [span for span in spans if span.trace_id == trace_id]
 
+    def _names(self) -> list[Names]:
+        return [owner.served.names for runner in self._runners() for host in runner.hosts for owner in host.owners]
+
+    def _runners(self) -> list[Runner]:
+        return [process.runner for process in self._processes] or [self._runner]
+
+    def _is_served(self, names: Names) -> bool:
+        """Return whether the actor of some names runs."""
+        alive = [process.runner for process in self._processes if process.alive] if self._processes else [self._runner]
+        return any(host.name == names.actor for runner in alive for host in runner.hosts)
+
+    async def _settle(self) -> None:
+        """Wait until the outboxes of the actors are published."""
+        for runner in self._runners():
+            for host in runner.hosts:
+                for serving in host.serving:
+                    await serving.relay.wait_idle()
+
+    def _of(self, name: str) -> list[Process]:
+        """Return the processes that end with the actor of a name."""
+        if not name:
+            return list(self._processes)
+        for process in self._processes:
+            names = [actor.name for actor in process.actors]
+            if names == [name]:
+                return [process]
+            if name in names:
+                others = ", ".join(each for each in names if each != name)
+                raise ValueError(f"{name} runs in one process with {others}: run them with apart=True")
+        raise ValueError(f"no actor {name!r} runs here")
+
 
 @asynccontextmanager
 async def running(
@@ -79,6 +198,7 @@ async def running(
     loopback: bool = False,
     sources: Iterable[str] = (),
     replicas: Replicas = 1,
+    apart: bool = False,
 ) -> AsyncGenerator[System]:
     """Run actors against a server until the block ends, then drain them.
 
@@ -89,24 +209,37 @@ async def running(
         options: Options by the name of an actor.
         tracing: The destination of spans; in memory by default.
         lease_ttl: Seconds after which the lease of a lost owner expires.
-        loopback: Whether requests between the actors skip NATS.
+        loopback: Whether requests between the actors, and from the bus to them, skip NATS.
         sources: The names of actors that do not run. The test creates their events streams, as they would, so that it
             can emit their events for the reactions of the other actors.
         replicas: The number of replicas of each stream, on a cluster.
+        apart: Whether each actor has a connection and leases of its own, as in a process of its own, so that `System.crash` can end
+            one of them.
 
     Raises:
         ActorError: The actors cannot be served.
         TimeoutError: The actors are not ready within 30 s.
     """
     traces = tracing or Tracing(in_memory=True)
-    connection = await Connection.connect(ConnectionOptions(url=url, loopback=loopback), name="test")
+    address = ConnectionOptions(url=url, loopback=loopback)
+    settings: dict[str, Any] = {
+        "namespace": namespace, "options": options, "lease_ttl": lease_ttl, "replicas": replicas,
+    }  # fmt: skip
+    client = await Connection.connect(address, name="test")
     try:
         for source in sources:
-            await JetStream(connection).ensure_stream(events_config(Names(source, namespace), replicas))
-        async with serving(
-            actors, connection, traces, namespace=namespace, options=options, lease_ttl=lease_ttl, replicas=replicas
-        ) as runner:
-            yield System(runner, Bus(connection, traces.service("test"), namespace=namespace), traces)
+            await JetStream(client).ensure_stream(events_config(Names(source, namespace), replicas))
+        groups = [[actor] for actor in actors] if apart and actors else [list(actors)]
+        async with AsyncExitStack() as stack:
+            processes = [
+                await stack.enter_async_context(Process(group, address, traces, settings, client.clock))
+                for group in groups
+            ]
+            runner = processes[0].runner
+            bus = Bus(runner.connection if loopback else client, traces.service("test"), namespace=namespace)
+            system = System(runner, bus, traces, processes)
+            stack.push_async_callback(system.stop_timers)
+            yield system
     finally:
-        await connection.close()
+        await client.close()
         await shut_down(traces, 1.0)
