@@ -186,6 +186,8 @@ CASES: dict[tuple[str, str], Callable[[Probe, Any], Any]] = {
     ("react", "limit"): lambda system, bad: react(limit=bad)(handler),
     ("react", "attempts"): lambda system, bad: _reacting(bad),
     ("System.until", "timeout"): lambda system, bad: system.until(lambda: True, bad),
+    ("System.skip", "seconds"): lambda system, bad: system.skip(bad),
+    ("read_state", "version"): lambda system, bad: testing.read_state(Numbers, "{}", bad),
     ("worker", "now"): lambda system, bad: worker(Numbers, now=bad),
     ("worker", "due"): lambda system, bad: worker(Numbers, due=bad),
     ("worker", "attempt"): lambda system, bad: worker(Numbers, attempt=bad),

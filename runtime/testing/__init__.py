@@ -21,15 +21,19 @@ if TYPE_CHECKING:
     from runtime.actor.timer import Timer
     from runtime.nats.server import EmbeddedServer
     from runtime.testing.handling import Worker, worker
+    from runtime.testing.repeating import repeated
+    from runtime.testing.states import read_state
     from runtime.testing.system import System, running
 
-__all__ = ["EmbeddedServer", "System", "Timer", "Worker", "running", "worker"]
+__all__ = ["EmbeddedServer", "System", "Timer", "Worker", "read_state", "repeated", "running", "worker"]
 
 _MODULES = {
     "EmbeddedServer": "runtime.nats.server",
     "System": "runtime.testing.system",
     "Timer": "runtime.actor.timer",
     "Worker": "runtime.testing.handling",
+    "read_state": "runtime.testing.states",
+    "repeated": "runtime.testing.repeating",
     "running": "runtime.testing.system",
     "worker": "runtime.testing.handling",
 }

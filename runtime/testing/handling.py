@@ -134,7 +134,7 @@ def worker(
     methods: dict[str, list[Handler]] = {}
     for handler in actor.handlers.all():
         methods.setdefault(handler.method, []).append(handler)
-    handlers = {method: _as_turn(actor, found) for method, found in methods.items()}
+    handlers = {method: _asturn_of(actor, found) for method, found in methods.items()}
     recorded = type(
         f"{actor.__name__}UnderTest",
         (actor,),
@@ -156,7 +156,7 @@ def worker(
     return cast(Any, make_view(recorded(), call))
 
 
-def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any, Any], Awaitable[Any]]:
+def _asturn_of(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any, Any], Awaitable[Any]]:
     """Return the method of a worker that runs a handler in a call of its own, as a turn does, and keeps what it leaves.
 
     Args:
@@ -170,7 +170,7 @@ def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any,
         worker_call: Call = self._running
         call, states, before = copy(worker_call), actor.state_codec, worker_call.state
         if states is not None:
-            call.state = states.copy(before)
+            call.state = self._arranged(states.copy(before))
             call.key = call.key or _key_of(handler, message, call)
         if isinstance(call, TurnCall) and isinstance(worker_call, TurnCall) and handler.accept and states is not None:
             _let_make_checkpoints(handler, call, worker_call, states)
@@ -283,25 +283,26 @@ class _Lists:
         return value is not None, value if value is None or scale is None else scale.place(value)
 
 
-def _turn(view: Any) -> TurnCall:
+def turn_of(view: Any) -> TurnCall:
     """Return the call of a view. That of a query has collected nothing."""
     call = view._running
     return call if isinstance(call, TurnCall) else TurnCall(scope=call.scope)
 
 
 def _commit(self: Any) -> None:
-    for callback in _turn(self).callbacks:
+    for callback in turn_of(self).callbacks:
         callback()
 
 
 _VIEWS: dict[str, Any] = {
-    "emitted": property(lambda self: [event for _, event, _ in _turn(self).emitted]),
+    "emitted": property(lambda self: [event for _, event, _ in turn_of(self).emitted]),
     "sent": property(lambda self: self._running.scope.requests.sent),
     "sent_ids": property(lambda self: self._running.scope.requests.ids),
     "checkpoints": property(lambda self: self._running.scope.requests.checkpoints),
-    "told": property(lambda self: [told.message for told in _turn(self).told]),
-    "timers": property(lambda self: [timer for _, timer in _turn(self).timers]),
+    "told": property(lambda self: [told.message for told in turn_of(self).told]),
+    "timers": property(lambda self: [timer for _, timer in turn_of(self).timers]),
     "commit": _commit,
+    "_arranged": staticmethod(lambda state: state),
     "actor": property(lambda self: self),
 }
-"""Attributes that `worker` adds to an actor."""
+"""Attributes that `worker` adds to an actor. `_arranged` returns the state that the handler gets; `repeated` replaces it."""
