@@ -10,10 +10,12 @@ import msgspec
 
 from runtime.actor.base import Actor
 from runtime.errors import ActorError
+from runtime.host.host import Host
 from runtime.host.process import Runner, serving
 from runtime.nats.connection import Connection, ConnectionOptions, NoResponders
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
+from runtime.nats.lease import Lease
 from runtime.telemetry import Tracing
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
@@ -98,9 +100,11 @@ class Process:
         if self._block is None or self._connection is None:
             return
         block, self._block = self._block, None
-        await self._connection.abort()
         for host in self.runner.hosts:
             host.hooks.stop = _nothing
+            for lease in _leases(host):
+                lease.end()
+        await self._connection.abort()
         crashed = _Crashed()
         try:
             await block.__aexit__(_Crashed, crashed, None)
@@ -141,6 +145,12 @@ class Process:
     async def _close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+
+def _leases(host: Host) -> list[Lease]:
+    """Return the leases that a host holds or waits for."""
+    found = [owner._lease for owner in host.owners]
+    return [each for each in (*found, *(serving._checkpoint_lease for serving in host.serving)) if each is not None]
 
 
 async def _nothing() -> None:
