@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def nats_server() -> "Iterator[EmbeddedServer]":
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[EmbeddedServer]":
     """Return a nats-server with JetStream on a free port, for all tests of this process: one for each worker of pytest-xdist.
 
     Tests keep apart by their namespaces. A test that kills or stops the server needs one of its own.
     """
     from runtime.nats.server import EmbeddedServer
 
-    server = EmbeddedServer(port=0)
+    # A directory that pytest removes: the files of many tests take longer than a test, or a fixture, may take.
+    server = EmbeddedServer(port=0, store_dir=tmp_path_factory.mktemp("nats"))
     _run(server.start())
     try:
         yield server
