@@ -31,7 +31,7 @@ def _main(parent: int, number: int, command: list[str]) -> None:
     if os.getppid() != parent:  # the parent ended before the call
         sys.exit(1)
     # Python ignores two of these, and nohup the third one. A program would inherit that.
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ, number):
+    for ignored in {signal.SIGPIPE, signal.SIGXFSZ, number} - {signal.SIGKILL}:
         signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execv(command[0], command)

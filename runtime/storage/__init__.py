@@ -12,6 +12,7 @@ Used from outside:
 - `fence`: tells which keys a former owner may still write.
 - `draft`: the next record of a key, as a message that is not sent yet.
 - `journal`: loads and commits records, and looks up handled messages.
+- `dedup`: stores the handled messages that have left their record.
 - `settlement`: the errors of a commit. They tell whether its record is stored.
 - `relay`: publishes the events, timers and commands of committed turns.
 - `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
@@ -29,4 +30,7 @@ Used from outside:
 The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `dead_parts`
 (large bodies of dead letters), `checkpoint`, `foreign` (records of other
 writers), `outbox_messages` (a part of the relay), `parked_tells` (told commands that their receiver does not take), and `ordered` (the data structure of an index).
+The other modules are internal: `key_dedup` (such messages of one key), `dead_parts` (large bodies of dead letters),
+`checkpoint`, `foreign` (records of other writers), `outbox_messages` (a part of the relay), and `ordered` (the data structure of
+an index).
 """
