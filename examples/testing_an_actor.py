@@ -1,25 +1,33 @@
 """Testing an actor: its handlers called by themselves, then the actors on a real NATS server.
 
-    python examples/testing_an_actor.py
     pytest examples/testing_an_actor.py                  # with pytest-asyncio, and asyncio_mode = "auto"
+    python examples/testing_an_actor.py                  # the same tests without pytest
 
-It prints::
+Without pytest it prints::
 
     test_a_booking_is_priced_and_announced: passed
     test_a_full_house_is_refused: passed
     test_a_booking_fails_without_a_price: passed
+    test_a_second_run_books_the_same: passed
     test_a_booking_counts_once_on_a_real_server: passed
+    test_seats_that_are_held_are_free_again_after_ten_minutes: passed
+    test_a_booking_survives_a_crash: passed
 """
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import pytest
 from msgspec import Struct
 
 from runtime import Actor, Command, Event, NotDelivered, Query, Rejected, command, query, react
-from runtime.testing import EmbeddedServer, running, worker
+from runtime.testing import EmbeddedServer, System, repeated, running, worker
 
 SEATS = 100
+Actors = Callable[..., AbstractAsyncContextManager[System]]
+"""The type of the fixture `actors`."""
 
 
 class Price(Struct, frozen=True):
@@ -51,6 +59,22 @@ class BookSeats(Command[Booking], actor="tickets", key="show"):
     seats: int
 
 
+class HoldSeats(Command[None], actor="tickets", key="show"):
+    """Keeps seats for ten minutes."""
+
+    show: str
+    seats: int
+
+
+class FreeSeats(Command[None], actor="tickets", key="show"):
+    show: str
+    seats: int
+
+
+class GetFree(Query[int], actor="tickets", key="show"):
+    show: str
+
+
 class SeatsBooked(Event, actor="tickets", key="show"):
     show: str
     seats: int
@@ -74,6 +98,19 @@ class Tickets(Actor[Sold]):
         self.state = Sold(sold)
         self.emit(SeatsBooked(message.show, message.seats))
         return Booking(message.show, message.seats, price * message.seats)
+
+    @command
+    async def hold_seats(self, message: HoldSeats) -> None:
+        self.state = Sold((self.state or Sold()).seats + message.seats)
+        self.remind(600, FreeSeats(message.show, message.seats))
+
+    @command
+    async def free_seats(self, message: FreeSeats) -> None:
+        self.state = Sold((self.state or Sold()).seats - message.seats)
+
+    @query
+    async def get_free(self, message: GetFree) -> int:
+        return SEATS - (self.state or Sold()).seats
 
 
 class GetAudience(Query[Sold], actor="ushers", key="show"):
@@ -120,12 +157,16 @@ async def test_a_booking_fails_without_a_price() -> None:
     assert tickets.emitted == []
 
 
-# The actors on a real server, which starts in milliseconds. A namespace per test keeps tests on one server apart.
-async def test_a_booking_counts_once_on_a_real_server() -> None:
-    async with (
-        EmbeddedServer(port=0) as server,
-        running(Prices, Tickets, Ushers, url=server.url, namespace="test-1") as system,
-    ):
+# A handler runs again if its process ends before the commit. `repeated` runs it twice, and fails if the second run sends others
+# messages than the first: those of a handler that goes by a clock or by random numbers.
+async def test_a_second_run_books_the_same() -> None:
+    booking = await repeated(Tickets, BookSeats("hamlet", 2), replies={GetPrice: Price(12)})
+    assert booking.total == 24
+
+
+# The actors on a real server. `actors` is a fixture: it is `running` with the server of the session, and a namespace per test.
+async def test_a_booking_counts_once_on_a_real_server(actors: Actors) -> None:
+    async with actors(Prices, Tickets, Ushers) as system:
         for _ in range(2):  # the second one gets the stored reply
             booking = await system.bus.command(BookSeats("hamlet", 2), id="booking-1")
             assert booking.total == 24
@@ -137,15 +178,45 @@ async def test_a_booking_counts_once_on_a_real_server() -> None:
         await system.until(counted)
 
 
+# `skip` moves the time on, and fires the timers that are due by then.
+async def test_seats_that_are_held_are_free_again_after_ten_minutes(actors: Actors) -> None:
+    async with actors(Tickets) as system:
+        await system.bus.command(HoldSeats("hamlet", 3))
+        await system.skip(599)
+        assert await system.bus.query(GetFree("hamlet")) == SEATS - 3
+        assert await system.skip(1) == 1
+        assert await system.bus.query(GetFree("hamlet")) == SEATS
+
+
+# `crash` ends the actors as SIGKILL ends a process: nothing is drained, and no lease is given back.
+async def test_a_booking_survives_a_crash(actors: Actors) -> None:
+    async with actors(Prices, Tickets) as system:
+        await system.bus.command(BookSeats("hamlet", 2), id="booking-1")
+        await system.crash()
+        await system.restart()
+        await system.bus.retry(BookSeats("hamlet", 2), id="booking-1")
+        assert await system.bus.query(GetFree("hamlet")) == SEATS - 2
+
+
 async def main() -> None:
-    for test in (
+    for alone in (
         test_a_booking_is_priced_and_announced,
         test_a_full_house_is_refused,
         test_a_booking_fails_without_a_price,
-        test_a_booking_counts_once_on_a_real_server,
+        test_a_second_run_books_the_same,
     ):
-        await test()
-        print(f"{test.__name__}: passed")
+        await alone()
+        print(f"{alone.__name__}: passed")
+    async with EmbeddedServer(port=0) as server:
+        for number, on_server in enumerate(
+            (
+                test_a_booking_counts_once_on_a_real_server,
+                test_seats_that_are_held_are_free_again_after_ten_minutes,
+                test_a_booking_survives_a_crash,
+            )
+        ):
+            await on_server(partial(running, url=server.url, namespace=f"test-{number}"))
+            print(f"{on_server.__name__}: passed")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 
 from runtime.cli.targets import find_actors
 from runtime.nats.server import EmbeddedServer
+from tests.support.plugins import install_plugin
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
@@ -101,17 +102,19 @@ async def test_the_plain_client_calls_an_actor_of_another_process(tmp_path: Path
         assert await output("plain_client", NATS_URL=server.url) == documented_output("plain_client")
 
 
-async def test_the_example_of_tests_passes_under_pytest() -> None:
+async def test_the_example_of_tests_passes_under_pytest(tmp_path: Path) -> None:
+    install_plugin(tmp_path)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "examples/testing_an_actor.py"),
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     async with asyncio.timeout(TIMEOUT):
         out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
-    assert b"4 passed" in out
+    assert b"7 passed" in out
 
 
 def test_the_plain_client_does_not_import_the_runtime() -> None:

@@ -1,11 +1,11 @@
 """The plugin of pytest in projects of their own: with each plugin that runs coroutines, and unused."""
 
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from tests.support.plugins import install_plugin
 from tests.support.process import ROOT, run_python
 
 ACTORS = """
@@ -81,12 +81,7 @@ MODES = {
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The directory of a project, in which the plugin is installed."""
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    installed = tmp_path / "actorloom-0.1.0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: actorloom\nVersion: 0.1.0\n")
-    lines = "\n".join(f"{name} = {module}" for name, module in declared.items())
-    (installed / "entry_points.txt").write_text(f"[pytest11]\n{lines}\n")
+    install_plugin(tmp_path)
     (tmp_path / "books.py").write_text(ACTORS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
     return tmp_path
