@@ -1,5 +1,6 @@
 """Actors for faults: sellers of seats, a correct one and some that keep no promise."""
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -61,6 +62,15 @@ class CarelessSeats(Seats):
         return await super().sell_seats(message)
 
 
+class DoubleSeats(Seats):
+    """Announces each sale twice."""
+
+    @command
+    async def sell_seats(self, message: SellSeats) -> int:
+        self.emit(SeatsSold(message.show, message.seats))
+        return await super().sell_seats(message)
+
+
 class Audience(Actor[Sold]):
     name = "audience"
 
@@ -71,6 +81,16 @@ class Audience(Actor[Sold]):
     @query
     async def get_audience(self, message: GetAudience) -> int:
         return (self.state or Sold()).seats
+
+
+class SlowAudience(Audience):
+    """Counts the first sale at once, and the next ones after a second."""
+
+    @react
+    async def on_seats_sold(self, event: SeatsSold) -> None:
+        if self.state is not None:
+            await asyncio.sleep(1)
+        await super().on_seats_sold(event)
 
 
 class Refusing(Actor[Sold]):

@@ -9,7 +9,18 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.testing.faults import FAULTS, survive
-from tests.support.selling import LEDGER, Audience, CarelessSeats, GetAudience, GetSold, Refusing, Seats, SellSeats
+from tests.support.selling import (
+    LEDGER,
+    Audience,
+    CarelessSeats,
+    DoubleSeats,
+    GetAudience,
+    GetSold,
+    Refusing,
+    Seats,
+    SellSeats,
+    SlowAudience,
+)
 
 MANY = 100
 """Commands on one key: more than its record lists."""
@@ -59,6 +70,18 @@ async def test_an_effect_that_comes_twice_is_found_and_named(
         )  # fmt: skip
     [error] = raised.value.exceptions
     assert "sold once" in str(error) and error.__notes__ == ["fault: kill handler.after"]
+
+
+async def test_an_effect_that_comes_late_is_found(nats_server: EmbeddedServer) -> None:
+    async def sell(bus: Bus) -> None:
+        await bus.retry(SellSeats("hamlet", 3), id="sale")
+
+    async def count(bus: Bus) -> None:
+        assert await bus.query(GetAudience("hamlet")) == 3
+
+    with pytest.raises(ExceptionGroup, match=r"1 of 1 faults broke a promise: kill recover\.after") as raised:
+        await survive([DoubleSeats, SlowAudience], sell, count, url=nats_server.url, faults=["kill recover.after"])
+    assert "assert 6 == 3" in str(raised.value.exceptions[0])
 
 
 async def nothing(bus: Bus) -> None: ...

@@ -50,17 +50,6 @@ async def test_each_test_has_a_namespace_of_its_own(actors, nats_server):
         SEEN.append((nats_server.pid, system.runner.hosts[0].names.turns_stream))
     [one, two] = SEEN
     assert one[0] == two[0] and one[1] != two[1]
-
-
-def test_the_loop_of_a_synchronous_test_stays(nats_server):
-    import asyncio
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        assert nats_server.port and asyncio.get_event_loop() is loop
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
 """
 
 MODES = {
@@ -105,7 +94,25 @@ async def test_the_fixtures_work_with_each_plugin_that_runs_coroutines(mode: str
     text = f"import pytest\n{TESTS}".replace("{mark}", f"@{mark}" if mark else "")
     if mode == "anyio":
         text += '\n\n@pytest.fixture\ndef anyio_backend():\n    return "asyncio"\n'
-    assert "3 passed" in await run_tests(project, text, *arguments)
+    assert "2 passed" in await run_tests(project, text, *arguments)
+
+
+async def test_the_event_loop_of_the_thread_stays(project: Path) -> None:
+    text = """
+import asyncio, pytest
+
+@pytest.fixture(scope="session")
+def loop():
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield loop
+    asyncio.set_event_loop(None)
+    loop.close()
+
+def test_the_loop_stays(loop, nats_server):
+    assert asyncio.get_event_loop() is loop
+"""
+    await run_tests(project, text, "-p", "no:asyncio", "-p", "no:anyio")
 
 
 async def test_each_worker_of_xdist_has_a_server(project: Path) -> None:

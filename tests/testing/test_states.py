@@ -32,6 +32,7 @@ class Orders(Actor[Order]):
         (b'{"total":7}\n', 2, Order(7, "EUR")),
         ('{"total":7,"currency":"USD"}', 3, Order(7, "USD")),
         ("null", 1, None),
+        ("null\n", 3, None),
     ],
 )
 def test_a_stored_state_is_upgraded_and_decoded(stored: bytes | str, version: int, expected: Order | None) -> None:
