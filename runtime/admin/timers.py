@@ -80,7 +80,7 @@ async def fire_timer(actor: StoredActor, timer: StoredTimer) -> bool:
     Raises:
         PublishError, TimeoutError: The server refuses it, or does not answer.
     """
-    return await fire(actor.jetstream, timer.message)
+    return await fire(actor.jetstream, timer.message) is not None
 
 
 async def drop_timer(actor: StoredActor, timer: StoredTimer) -> bool:

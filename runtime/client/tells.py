@@ -36,7 +36,8 @@ class Tells:
         `timeout` is in seconds.
         """
         check_tell(message, after)
-        contract, now = contract_of(message), self._jetstream.connection.clock.now()
+        contract, clock = contract_of(message), self._jetstream.connection.clock
+        now = clock.now()
         tell_id = new_id(now) if id is None else check_id(id)
         body = codec_of(contract.type).encode(message, "command")
         names = Names(contract.actor, self._namespace)
@@ -44,7 +45,12 @@ class Tells:
         template, publishes = self._kinds.get(contract.type) or self._kind(contract.type)
         span = template.child({semconv.MESSAGING_MESSAGE_ID: tell_id, semconv.MESSAGING_DESTINATION_NAME: subject})
         headers = tell_headers(
-            contract.actor, contract.type.__name__, tell_id, body, now + after if after else 0.0, inject(span)
+            contract.actor,
+            contract.type.__name__,
+            tell_id,
+            body,
+            now + clock.ahead + after if after else 0.0,
+            inject(span),
         )
         started = time.time_ns()
         try:

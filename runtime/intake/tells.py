@@ -84,7 +84,7 @@ class Tells(Reactions):
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
             self.unreadable(work, error)
             return
-        if (due := due_time(delivery)) > self._clock.now():
+        if (due := due_time(delivery)) > self._clock.now() + self._clock.ahead:
             work.span.end()
             self.turns.spawn(
                 self._set_aside(delivery, command, key_token(work.key) if work.key else NO_KEY, work.id, due)

@@ -134,7 +134,7 @@ def worker(
     methods: dict[str, list[Handler]] = {}
     for handler in actor.handlers.all():
         methods.setdefault(handler.method, []).append(handler)
-    handlers = {method: _asturn_of(actor, found) for method, found in methods.items()}
+    handlers = {method: _as_turn(actor, found) for method, found in methods.items()}
     recorded = type(
         f"{actor.__name__}UnderTest",
         (actor,),
@@ -156,7 +156,7 @@ def worker(
     return cast(Any, make_view(recorded(), call))
 
 
-def _asturn_of(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any, Any], Awaitable[Any]]:
+def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any, Any], Awaitable[Any]]:
     """Return the method of a worker that runs a handler in a call of its own, as a turn does, and keeps what it leaves.
 
     Args:

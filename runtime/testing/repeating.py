@@ -107,9 +107,12 @@ async def _run(
     return {
         "sent": under_test.sent,
         "emitted": under_test.emitted,
+        "told": under_test.told,
         "timers": under_test.timers,
+        "checkpoints": under_test.checkpoints,
         "sent_ids": under_test.sent_ids,
         "the ids of emitted": [each for each, _, _ in call.emitted],
+        "the ids of told": [each.id for each in call.told],
         "the ids of timers": [each for each, _ in call.timers],
         "state": under_test.state,
         "the reply": reply,
