@@ -131,7 +131,7 @@ def released_by(stored: StoredMessage) -> Released | None:
 
 
 def left_in(stored: StoredMessage | None) -> Finishing | None:
-    """Return what a former owner still finishes, as the newest message of a key says; None if nothing."""
+    """Return the keys that a former owner still finishes, by the newest message of the lease; None if there are none."""
     if stored is None:
         return None
     said = released_by(stored) or holder_of(stored)

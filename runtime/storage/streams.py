@@ -149,7 +149,7 @@ class Streams:
         jetstream: The client.
         names: The names of the actor.
         replicas: The number of replicas of streams that are created.
-        told: Whether the actor has a stream of commands that it is told: it handles commands.
+        told: Whether the actor has a stream of commands by `tell`: it handles commands.
     """
 
     def __init__(self, jetstream: JetStream, names: Names, replicas: int = 1, *, told: bool = False) -> None:

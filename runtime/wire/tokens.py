@@ -85,7 +85,7 @@ def _encoded(data: bytes) -> str:
 
 
 _ENCODED: Final = [chr(byte) if byte in _KEEP else f"%{byte:02X}" for byte in range(256)]
-"""What stands for each byte in a token."""
+"""The text for each byte in a token."""
 
 
 def token_key(token: str) -> str:

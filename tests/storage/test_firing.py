@@ -1,4 +1,4 @@
-"""Timers that are fired before their time: what the server stores, and what happens if they change meanwhile."""
+"""Timers that are fired before their time, also if they change meanwhile."""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Crashes: what a process leaves behind, and what runs after its restart."""
+"""Crashes: the remains of a process, and the work after its restart."""
 
 import asyncio
 from collections import Counter
