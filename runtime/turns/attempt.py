@@ -160,7 +160,7 @@ class Attempts:
             basis=basis,
         )
         if handler.accept and self._checkpoints is not None:
-            self._checkpoints.begin(work, call)
+            self._checkpoints.begin(work, call, state)
         work.running = call
         try:
             try:

@@ -68,11 +68,17 @@ class Checkpoints:
         self._commits = commits
         self._states = states
 
-    def begin(self, work: Work, call: TurnCall) -> None:
-        """Let a job make checkpoints. `call` is that of its handler, which has not run yet."""
+    def begin(self, work: Work, call: TurnCall, state: Any) -> None:
+        """Let a job make checkpoints.
+
+        Args:
+            work: The job.
+            call: The call of its handler, which has not run yet.
+            state: The committed state. The handler may have a copy of it.
+        """
         key = work.lane
         assert key is not None, "an actor with state has lanes"
-        call.base = call.state
+        call.base = state
         call.checkpoints = key.jobs.get(work.id, 0)
 
         async def checkpoint() -> None:
