@@ -28,8 +28,11 @@ class Terminal:
         """Run ``actorloom`` with `arguments` in a terminal of this size for the duration of the block."""
         own, other = pty.openpty()
         termios.tcsetwinsize(own, (rows, columns))
+        env = environment({"TERM": "xterm"})
+        for size in ("COLUMNS", "LINES"):
+            env.pop(size, None)  # They would take precedence over the size of the terminal.
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-c", _BEGIN, *arguments, cwd=ROOT, env=environment({"TERM": "xterm"}),
+            sys.executable, "-P", "-c", _BEGIN, *arguments, cwd=ROOT, env=env,
             stdin=other, stdout=other, stderr=other, start_new_session=True,
         )  # fmt: skip
         terminal = cls(child, own)
