@@ -294,7 +294,7 @@ class Relay:
             self._start_take_back(attempt)
             return
         message = self._messages.make(entry, origin, key not in self._adopted)
-        if entry.target in self.parked.targets:
+        if entry.kind is TELL and entry.target in self.parked.targets:
             message.park(*self.parked.begin(key.token, entry, message.subject, message.headers))
         on_reply = partial(self._on_reply, attempt, message)
         try:

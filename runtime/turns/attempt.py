@@ -166,20 +166,16 @@ class Attempts:
             try:
                 value = await self._invoke(handler, call, work.message)
             except BaseException as error:
-                if call.lost is not None:
-                    raise _lost(call.lost) from error
                 if call.ended:
-                    raise Abandoned from error
+                    raise _end_of(call) from error
                 if call.cut is not None:
                     raise call.cut from error
                 raise
             finally:
                 if work.running is call:
                     work.running = None
-            if call.lost is not None:
-                raise _lost(call.lost)
             if call.ended:
-                raise Abandoned
+                raise _end_of(call)
             if call.cut is not None and not isinstance(call.cut, JobCancelled):
                 raise call.cut
             if work.deadline:
@@ -219,6 +215,8 @@ class Attempts:
             ) from error
 
 
-def _lost(error: Exception) -> Exception:
-    """Return the failure of a job whose checkpoint was not stored."""
-    return StaleState() if isinstance(error, Superseded) else error
+def _end_of(call: TurnCall) -> BaseException:
+    """Return the failure of a run that has ended before its handler: a checkpoint was not stored, or the handler is abandoned."""
+    if call.lost is None:
+        return Abandoned()
+    return StaleState() if isinstance(call.lost, Superseded) else call.lost

@@ -95,9 +95,11 @@ def draft_of(
 ) -> Draft:
     """Return the record of a batch. The other arguments and the errors are those of `Drafts.make`."""
     last = batch[-1].outcome
-    handled = [staged.handled for staged in batch if staged.handled is not None]
+    handled: list[Handled] = []
     jobs = key.jobs
     for staged in batch:
+        if staged.handled is not None:
+            handled.append(staged.handled)
         if staged.job is not None:
             jobs = _with_job(jobs, *staged.job)
     return drafts.make(key, last.state, last.body, handled, outgoing_of(batch), jobs, expires=expires, alone=alone)
