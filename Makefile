@@ -69,9 +69,9 @@ check-types: $(STAMP) ## Run basedpyright and mypy, both strict, over runtime (b
 	@$(BIN)/mypy
 
 .PHONY: check-docker
-check-docker: $(STAMP) ## Run hadolint
+check-docker: $(STAMP) ## Run hadolint over the Dockerfile and that of `actorloom new`
 	@echo '· Dockerfile'
-	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/hadolint Dockerfile runtime/cli/project/Dockerfile.in
 
 # In an environment of its own: the schemas of Kubernetes take 140 MB.
 MANIFEST_STAMP := .cache/manifests/stamp

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from runtime.nats.server import find_nats_server
+
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments: str, cwd: Path, path: str = "") -> str:
+def run(*arguments: str, cwd: Path, path: str = "", python: Path | str = sys.executable) -> str:
     """Run Python to its end and return its output; `path` is its PYTHONPATH."""
     done = subprocess.run(
-        [sys.executable, *arguments],
+        [python, *arguments],
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
@@ -120,3 +122,20 @@ def test_an_application_passes_pyright_strict(project: Path) -> None:
     (project / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "include": ["application"]}')
     python = project / ".venv" / "bin" / "python"
     assert run("-m", "basedpyright", "--pythonpath", str(python), cwd=project).startswith("0 errors")
+
+
+def test_a_new_project_is_tested_typed_and_built(project: Path) -> None:
+    python = project / ".venv" / "bin" / "python"
+    python.with_name("nats-server").symlink_to(find_nats_server())  # as the `server` extra installs it
+    run("-P", "-m", "runtime", "new", "my-shop", cwd=project, python=python)
+    own = project / "my-shop"
+    assert "3 passed" in run("-m", "pytest", "-q", "-W", "error", cwd=own, python=python)
+    assert run("-m", "mypy", cwd=own, python=python) == "Success: no issues found in 4 source files\n"
+    assert run("-m", "basedpyright", "--pythonpath", str(python), cwd=own).startswith("0 errors, 0 warnings")
+    run("-m", "ruff", "check", cwd=own)
+    run("-m", "ruff", "format", "--check", cwd=own)
+    assert {"my_shop/__init__.py", "my_shop/books.py", "my_shop/messages.py"} < names(
+        build(own, "wheel", project / "dist")
+    )
+    hadolint = Path(sys.executable).parent / "hadolint"
+    subprocess.run([hadolint, "Dockerfile"], cwd=own, check=True)

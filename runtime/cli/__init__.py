@@ -24,6 +24,7 @@ from runtime.faults import error_text
 from runtime.wire.printable import printable
 
 _COMMANDS: Final = {
+    "new": "Write a project with one actor.",
     "run": "Run actors until Ctrl-C or SIGTERM.",
     "query": "Send a query to a service and print its reply.",
     "command": "Send a command to a service and print its reply.",
