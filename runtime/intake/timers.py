@@ -142,12 +142,14 @@ class Timers(Reactions):
                 type(waiting) is EventWork
                 and waiting.id_from_delivery
                 and waiting.timer == work.timer
-                and type(waiting.completion) is DeletingCompletion
+                and isinstance(waiting.completion, DeletingCompletion)
                 and waiting.completion.delivery.stream_sequence < work.completion.delivery.stream_sequence
                 and (waiting.fired_at or 0.0) <= (work.fired_at or 0.0)
             ):
                 self._superseded.value += 1
                 waiting.take_over(work)
+                if isinstance(waiting.completion, JobCompletion):
+                    waiting.completion.begin(self.turns.jobs, waiting)
                 if lane.blocked_until:
                     waiting.park()
                 return True

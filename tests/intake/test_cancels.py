@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from runtime import DeadlineExceeded, DeclarationError, NotFound, RequestError
+from runtime.actor.message import encode_message
 from runtime.nats.server import EmbeddedServer
+from runtime.wire import header_block
 from runtime.wire.ids import key_for
 from runtime.wire.subjects import Names
 from tests.host.test_host import connected
@@ -207,3 +209,27 @@ async def test_what_cannot_be_cancelled_is_refused(nats_server: EmbeddedServer, 
             names.cancel("print"), b"{}", headers=b"NATS/1.0\r\nIdempotency-Key: x\r\n\r\n", timeout=5
         )
         assert b"book" in reply.payload and b"InvalidMessage" in reply.payload
+
+
+async def test_of_the_firings_of_a_long_job_one_runs_and_the_newest_waits(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    book, names = f"book-{namespace}", Names("press", namespace)
+    headers = header_block.encode(
+        [("Actorloom-Command", "Print"), ("Actorloom-Recurring", "1"), ("Idempotency-Key", "daily")]
+    )
+    async with running(Press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Print(book, 3, "hold 2"), id="first")
+        await GATES[f"{book} begun"].wait()
+        for pages_wanted in (4, 5, 6):
+            body = encode_message(Print(book, pages_wanted))
+            await system.jetstream.publish(names.timer(book, "daily"), body, headers=headers)
+        await system.until(lambda: system.in_hand("press") == 2)
+        waiting = asyncio.ensure_future(system.bus.cancel(Print(book, 0), id="daily"))
+        await system.until(lambda: len(system.cancellations("press", book)) == 1)
+        GATES[book].set()
+        assert await waiting is True
+        assert await pages(system, book) == Pages((0, 1, 2)) and BEGUN[book] == 1
+        await system.jetstream.publish(names.timer(book, "daily"), encode_message(Print(book, 6)), headers=headers)
+        await until_printed(system, book, (0, 1, 2, 3, 4, 5))
+        assert BEGUN[book] == 2
