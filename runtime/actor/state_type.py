@@ -96,8 +96,8 @@ def find_state_type(cls: type, generic: type) -> Any:
         for parent in base.__dict__.get("__orig_bases__", ()):
             if isinstance(get_origin(parent), type) and issubclass(get_origin(parent), generic):
                 state = get_args(parent)[0]
-                if isinstance(state, TypeVar):
-                    continue
+                if isinstance(state, TypeVar) or (state is Any and base is not cls):
+                    continue  # A mixin, ``class Audited(Actor[Any])``, is for actors with any state and without one.
                 state = getattr(state, "__value__", state)  # ``type Name = …`` of Python 3.12
                 _check_members(cls.__name__, state)
                 return state

@@ -167,6 +167,23 @@ def test_a_class_without_a_name_is_a_base_of_other_actors() -> None:
     assert Real.state_type is Box and not hasattr(Base, "handlers")
 
 
+def test_a_mixin_for_any_state_may_stand_before_any_actor() -> None:
+    class Audited(Actor[Any]):
+        pass
+
+    class AuditedBoxes(Audited, Boxes):
+        name = "boxes"
+
+    class Prices(Audited):
+        name = "prices"
+
+    assert (AuditedBoxes.state_type, Prices.state_type) == (Box, None)
+    with pytest.raises(DeclarationError, match="the state Any must be"):
+
+        class Wrong(Actor[Any]):
+            name = "wrong"
+
+
 async def test_a_handler_can_be_called_directly_in_a_test() -> None:
     boxes = worker(Boxes, key="a", state=Box("a", 3))
     assert await boxes.get(GetBox("a")) == 3
