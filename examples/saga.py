@@ -206,10 +206,12 @@ class Trips(Actor[Trip], indexes=[Index("status")]):
         try:
             await self.command(STEPS[trip.done].do(trip))
         except RequestError as error:
-            # Only a refusal is certain. Any other failure is tried again under the same id, as long as there are attempts.
+            # Only a refusal is certain. Any other failure is tried again under the same id, as long as there are attempts. After
+            # the last one the step counts as done: `executed` of its error does not cover the attempts before.
             if not isinstance(error, Rejected) and self.attempt < self.attempts:
                 raise
-            return self._undoing(trip, trip.done + (error.executed is not False), str(error))
+            certain = isinstance(error, Rejected) and error.executed is False
+            return self._undoing(trip, trip.done if certain else trip.done + 1, str(error))
         if trip.done + 1 < len(STEPS):
             return replace(trip, done=trip.done + 1)
         self.emit(TripBooked(trip.trip_id))

@@ -89,19 +89,41 @@ async def test_a_trip_goes_on_after_a_kill_at_each_step(
     assert {trips[trip]: done_for(trip) for trip in trips} == {trips[trip]: bookings[statuses[trip]] for trip in trips}
 
 
-@pytest.mark.parametrize("arrives", [True, False], ids=["lost reply", "lost request"])
+@pytest.mark.parametrize(
+    "faults", [("reply", "reply"), ("request", "request"), ("reply", "full"), ("request", "full")], ids="-".join
+)
 async def test_a_step_whose_outcome_is_unknown_is_undone_too(
-    arrives: bool, nats_server: EmbeddedServer, namespace: str
+    faults: tuple[str, ...], nats_server: EmbeddedServer, namespace: str
 ) -> None:
     trip_id = f"trip-{namespace}"
-    LOST[f"BookRoom of {trip_id}"] = not arrives
+    LOST[f"BookRoom of {trip_id}"] = [*faults]
     async with running(LossyTrips, *SERVICES, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(BookTrip(trip_id, 300))
         trip = await until_status(system, trip_id, "undone")
-    assert trip.reason == f"BookRoom of {trip_id}: no reply in time"
-    room = ["BookRoom"] if arrives else []
+    assert trip.reason.startswith(f"BookRoom of {trip_id}: ")
+    room = ["BookRoom"] if "reply" in faults else []
     assert done_for(trip_id) == ["BookFlight", *room, "CancelRoom", "CancelFlight"]
     assert (SENT[f"BookRoom of {trip_id}"], SENT[f"BookFlight of {trip_id}"]) == (2, 1)
+
+
+async def test_a_lost_reply_is_asked_for_again(nats_server: EmbeddedServer, namespace: str) -> None:
+    trip_id = f"trip-{namespace}"
+    LOST[f"BookRoom of {trip_id}"] = ["reply"]
+    async with running(LossyTrips, *SERVICES, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(BookTrip(trip_id, 300))
+        await until_status(system, trip_id, "booked")
+    assert done_for(trip_id) == [*FORWARD]
+
+
+async def test_a_trip_waits_for_a_service_that_no_process_serves(nats_server: EmbeddedServer, namespace: str) -> None:
+    trip_id = f"trip-{namespace}"
+    flights, *others = SERVICES
+    async with running(LossyTrips, *others, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(BookTrip(trip_id, 300))
+        await system.until(lambda: SENT[f"BookFlight of {trip_id}"] > LossyTrips.options.retry.attempts)
+        async with running(flights, url=nats_server.url, namespace=namespace):
+            await until_status(system, trip_id, "booked")
+    assert done_for(trip_id) == [*FORWARD]
 
 
 async def test_a_booking_that_arrives_after_its_undo_is_refused() -> None:

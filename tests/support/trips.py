@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from examples.saga import Cards, Flights, Hotels, Trips
-from runtime import Actor, Command, DeadlineExceeded, Message, Options, Rejected, RetryPolicy
+from runtime import Actor, Command, DeadlineExceeded, Message, Options, Overloaded, Rejected, RetryPolicy
 
 R = TypeVar("R")
 
 DONE: list[str] = []
 """The commands that the services have stored, in order: ``BookFlight of rome``."""
-LOST: dict[str, bool] = {}
-"""The commands whose reply gets lost, by text; True if the command does not even arrive."""
+LOST: dict[str, list[str]] = {}
+"""By the text of a command, the faults of its attempts: ``request`` or ``reply`` gets lost, or the actor is ``full``."""
 FAILING: set[str] = set()
 """The commands whose handler fails, by text."""
 REFUSED_ONCE: set[str] = set()
@@ -66,10 +66,13 @@ class LossyTrips(Trips):
     async def command(self, message: Command[R], *, timeout: float | None = None) -> R:
         step = text_of(message)
         SENT[step] += 1
-        lost = LOST.get(step)
-        if not lost:
+        faults = LOST.get(step)
+        fault = faults.pop(0) if faults else ""
+        if fault == "full":
+            raise Overloaded(f"{step}: the lane is full")
+        if fault != "request":
             reply = await super().command(message, timeout=timeout)
-            if lost is None:
+            if not fault:
                 return reply
         raise DeadlineExceeded(f"{step}: no reply in time")
 
