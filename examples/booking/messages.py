@@ -1,0 +1,98 @@
+"""The messages of the four services."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from runtime import Accepted, Command, Event, Page, Query
+
+# Each service knows a reservation by its trip. An undo needs no other id, and has no effect if there is no reservation.
+
+
+class BookSeat(Command[None], actor="flights", key="flight"):
+    flight: str
+    trip_id: str
+
+
+class CancelSeat(Command[None], actor="flights", key="flight"):
+    flight: str
+    trip_id: str
+
+
+class BookRoom(Command[None], actor="hotels", key="hotel"):
+    hotel: str
+    trip_id: str
+
+
+class CancelRoom(Command[None], actor="hotels", key="hotel"):
+    hotel: str
+    trip_id: str
+
+
+class Pay(Command[None], actor="payments", key="card"):
+    card: str
+    trip_id: str
+    amount: int
+
+
+class PayBack(Command[None], actor="payments", key="card"):
+    card: str
+    trip_id: str
+
+
+class GetSeats(Query[tuple[str, ...]], actor="flights", key="flight"):
+    """The trips that have a seat."""
+
+    flight: str
+
+
+class GetRooms(Query[tuple[str, ...]], actor="hotels", key="hotel"):
+    """The trips that have a room."""
+
+    hotel: str
+
+
+class GetPayments(Query[dict[str, int]], actor="payments", key="card"):
+    """The amount of each trip that the card has paid."""
+
+    card: str
+
+
+class Status(StrEnum):
+    BOOKING = "booking"
+    BOOKED = "booked"
+    UNDOING = "undoing"
+    REFUSED = "refused"
+
+
+class Trip(Struct, frozen=True):
+    trip_id: str
+    status: Status = Status.BOOKING
+    booked: int = 0
+    """The number of parts that are booked."""
+    reason: str = ""
+
+
+class BookTrip(Command[Accepted], actor="trips", key="trip_id"):
+    """Book a flight and a hotel, and pay them. `TripEnded` reports the outcome."""
+
+    trip_id: str
+    flight: str
+    hotel: str
+    card: str
+    amount: int
+
+
+class GetTrip(Query[Trip], actor="trips", key="trip_id"):
+    trip_id: str
+
+
+class ListTrips(Query[Page[Trip]], actor="trips"):
+    status: Status
+    after: str | None = None
+
+
+class TripEnded(Event, actor="trips", key="trip_id"):
+    trip_id: str
+    status: Status
+    reason: str
