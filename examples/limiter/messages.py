@@ -1,0 +1,76 @@
+"""The messages of the limiter."""
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from runtime import Command, Event, Query
+
+LIMIT = 60
+"""Requests that a client may make in any 60 seconds."""
+
+
+class Window(Struct, frozen=True):
+    """The requests of a client that were granted in one minute of the clock, and in the minute before."""
+
+    client: str
+    minute: int
+    granted: int = 0
+    before: int = 0
+
+    def at(self, minute: int) -> "Window":
+        """Return the window of a later minute, or this one."""
+        if minute <= self.minute:
+            return self
+        before = self.granted if minute == self.minute + 1 else 0
+        return replace(self, minute=minute, granted=0, before=before)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until a request is granted, 0 if it is granted now.
+
+        The minute before counts for its part that is in the last 60 seconds.
+        """
+        part = 1 - (now / 60 - self.minute)
+        if self.before * part + self.granted + 1 <= LIMIT:
+            return 0
+        if self.granted < LIMIT:
+            wait = part - (LIMIT - 1 - self.granted) / self.before
+        else:
+            wait = part + 1 - (LIMIT - 1) / self.granted
+        return 60 * wait + 0.001  # one millisecond for the rounding
+
+
+class Take(Command[int], actor="limiter", key="client"):
+    """Take one request of a client. The reply is the number of requests that are left in this minute.
+
+    It is refused with `Overloaded`, whose `retry_after` is the time to wait.
+    """
+
+    client: str
+
+
+class ListHeaviest(Query[list[Window]], actor="limiter"):
+    """The clients with the most requests in this minute."""
+
+    count: int = 10
+
+
+class MakeReport(Command[None], actor="limiter", key="report"):
+    report: str = "report"
+
+
+class ForgetClient(Command[None], actor="limiter", key="client"):
+    client: str
+
+
+class Usage(Struct, frozen=True):
+    client: str
+    granted: int
+
+
+class MinuteReported(Event, actor="limiter", key="minute"):
+    """The requests of one minute, which is a number of minutes since 1970."""
+
+    minute: int
+    granted: int
+    clients: int
+    heaviest: tuple[Usage, ...]
