@@ -1,0 +1,145 @@
+"""The mailer: pauses, retries and dead letters, and the list of mail."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from examples.mailer.mail import MailList
+from examples.mailer.mailer import Mailer
+from examples.mailer.messages import ListMail, Mail, MailSent, OrderPaid, UserRegistered
+from runtime import Event, Options, Retry, RetryPolicy, react
+from runtime.testing import EmbeddedServer, System, worker
+
+ROOT = Path(__file__).parents[2]
+Actors = Callable[..., AbstractAsyncContextManager[System]]
+SOURCES = ["users", "orders"]
+QUICK = {"mailer": Options(retry=RetryPolicy(attempts=3, first=0.01, permanent=("MailRefused",)))}
+ANN = UserRegistered("ann", "ann@example.org")
+
+
+class MailService:
+    """A service that answers with the statuses of `answers`, and then with 200. `keys` has the key of each request."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.keys: list[str] = []
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                service.keys.append(self.headers["Idempotency-Key"])
+                self.send_response(service.answers.pop(0) if service.answers else 200)
+                self.send_header("Retry-After", "1")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/mail"
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[MailService]:
+    service = MailService()
+    monkeypatch.setenv("MAIL_URL", service.url)
+    thread = threading.Thread(target=service.server.serve_forever)
+    thread.start()
+    yield service
+    service.server.shutdown()
+    thread.join()
+    service.server.server_close()
+
+
+async def sent(system: System, event: Event) -> MailSent:
+    """Emit an event, and wait for its mail."""
+    async with system.bus.events(MailSent) as mail, asyncio.timeout(30):
+        await system.bus.emit(event)
+        return await anext(mail)
+
+
+async def listed(system: System, *subjects: str) -> None:
+    """Wait until the list of Ann's mail has these subjects."""
+
+    async def is_listed() -> bool:
+        page = await system.bus.query(ListMail("ann"))
+        return [mail.subject for mail in page.items] == list(subjects)
+
+    await system.until(is_listed)
+
+
+async def actorloom(*arguments: str) -> str:
+    """Run the command line, and return its output."""
+    line = [sys.executable, "-m", "runtime", *arguments]
+    done = await asyncio.to_thread(subprocess.run, line, cwd=ROOT, check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+async def test_the_mail_of_both_events_is_listed(actors: Actors, service: MailService) -> None:
+    async with actors(Mailer, MailList, sources=SOURCES) as system:
+        await sent(system, ANN)
+        await sent(system, OrderPaid("7", "ann", "ann@example.org", total=12))
+        await listed(system, "You have paid 12", "Welcome")
+
+
+async def test_a_failure_is_repeated_under_the_same_key(actors: Actors, service: MailService) -> None:
+    service.answers = [500, 429]
+    async with actors(Mailer, sources=SOURCES, options=QUICK) as system:
+        mail = await sent(system, ANN)
+        assert service.keys == [mail.mail_id] * 3
+
+
+async def test_a_refused_mail_is_a_dead_letter_until_it_is_redriven(
+    actors: Actors, service: MailService, nats_server: EmbeddedServer
+) -> None:
+    service.answers = [400]
+    flags = ("--service", "mailer", "--nats", nats_server.url, "--namespace", "refused")
+    async with actors(Mailer, sources=SOURCES, options=QUICK, namespace="refused") as system:
+        await system.bus.emit(ANN)
+
+        async def refused() -> bool:
+            return "MailRefused: 400" in await actorloom("dlq", "ls", *flags)
+
+        await system.until(refused)
+        async with system.bus.events(MailSent) as mail:
+            await actorloom("dlq", "redrive", *flags)
+            assert service.keys == [(await anext(mail)).mail_id] * 2
+
+
+class WrongList(MailList):
+    @react
+    async def on_mail_sent(self, event: MailSent) -> None:
+        self.state = Mail(event.mail_id, event.user_id, "a mail", event.time)
+
+
+async def test_the_list_is_rebuilt(actors: Actors, service: MailService, nats_server: EmbeddedServer) -> None:
+    async with actors(Mailer, WrongList, sources=SOURCES, namespace="rebuilt") as system:
+        await sent(system, ANN)
+        await listed(system, "a mail")
+    async with actors(Mailer, MailList, sources=SOURCES, namespace="rebuilt") as system:
+        flags = ("--since", "first", "--mode", "again", "--yes", "--nats", nats_server.url, "--namespace", "rebuilt")
+        await actorloom("replay", "start", "mail.on_mail_sent", *flags)
+        await listed(system, "Welcome")
+    assert len(service.keys) == 1  # the replay goes to one reaction: no mail is sent again
+
+
+async def test_a_busy_service_says_when_to_come_back(service: MailService) -> None:
+    service.answers = [429]
+
+    class StartedMailer(Mailer):  # `worker` runs no `on_start`
+        url = service.url
+
+    mailer = worker(StartedMailer)
+    with pytest.raises(Retry) as retry:
+        await mailer.on_event(ANN)
+    assert retry.value.after == 1
+    assert mailer.emitted == []
