@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,9 +14,11 @@ import pytest
 from runtime.cli.targets import find_actors
 from runtime.nats.server import EmbeddedServer
 from tests.support.plugins import install_plugin
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+SERVICES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/__init__.py"))
 TIMEOUT = 50
 
 
@@ -55,10 +58,10 @@ async def served(target: str, url: str) -> AsyncIterator[None]:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    name = target.rpartition(".")[2]
+    names = [actor.name for actor in find_actors([target])]
     try:
         async with asyncio.timeout(TIMEOUT):
-            while not await healthy(name, url):
+            while not await healthy(names, url):
                 assert process.returncode is None, f"run {target} ended with {process.returncode}"
         yield
         process.terminate()
@@ -71,10 +74,10 @@ async def served(target: str, url: str) -> AsyncIterator[None]:
             await process.wait()
 
 
-async def healthy(name: str, url: str) -> bool:
-    """Return whether a service answers `health` of the command line."""
+async def healthy(names: list[str], url: str) -> bool:
+    """Return whether services answer `health` of the command line."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "runtime", "health", name, "--nats", url),
+        *(sys.executable, "-m", "runtime", "health", *names, "--nats", url),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.DEVNULL,
@@ -92,7 +95,7 @@ async def test_an_example_prints_its_documented_output(name: str) -> None:
     assert printed == documented_output(name)
 
 
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
+@pytest.mark.parametrize("name", [name for name in (*EXAMPLES, *SERVICES) if name != "plain_client"])
 def test_the_actors_of_an_example_can_be_run_by_the_command_line(name: str) -> None:
     assert find_actors([f"examples.{name}"])
 
@@ -100,6 +103,30 @@ def test_the_actors_of_an_example_can_be_run_by_the_command_line(name: str) -> N
 async def test_the_plain_client_calls_an_actor_of_another_process(tmp_path: Path) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served("examples.counter", server.url):
         assert await output("plain_client", NATS_URL=server.url) == documented_output("plain_client")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_the_documented_commands_of_a_service_succeed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAIL_URL", f"http://127.0.0.1:{free_ports(1)[0]}")  # no service listens there: the mail waits
+    text = (ROOT / "examples" / name / "__init__.py").read_text()
+    lines = [shlex.split(line) for line in text.splitlines() if line.startswith("    actorloom ")]
+    lines = [
+        words for words in lines if words[1] not in ("run", "replay")
+    ]  # test_mailer.py has a replay, of stored events
+    assert lines
+    async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served(f"examples.{name}", server.url):
+        for line in lines:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "runtime", *line[1:]),
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "NATS_URL": server.url},
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            out, _ = await process.communicate()
+            assert process.returncode == 0, (line, out.decode())
 
 
 async def test_the_example_of_tests_passes_under_pytest(tmp_path: Path) -> None:
@@ -125,4 +152,9 @@ def test_the_plain_client_does_not_import_the_runtime() -> None:
 
 def test_every_example_is_in_the_list_of_the_documentation() -> None:
     listed = (ROOT / "docs" / "index.md").read_text()
-    assert [name for name in EXAMPLES if f"examples/{name}.py" not in listed] == []
+    files = [*(f"examples/{name}.py" for name in EXAMPLES), *(f"examples/{name}/" for name in SERVICES)]
+    assert [file for file in files if f"[{file}]" not in listed] == []
+
+
+def test_every_service_of_the_examples_has_tests() -> None:
+    assert [name for name in SERVICES if not (Path(__file__).parent / f"test_{name}.py").exists()] == []
