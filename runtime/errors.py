@@ -169,17 +169,35 @@ class Rejected(RemoteError):
 
     Its turn has no effect. If the handler had sent commands before it refused, their effects stay, and `executed` is None.
 
-    In a reaction, it is a permanent failure: the event becomes a dead letter without another attempt.
+    In a reaction, it is a permanent failure: the event becomes a dead letter without another attempt. With `retry_after` it is
+    not: `Bus.retry` sends the command again after that time, and a reaction, a timer or a command by `tell` has its next attempt then.
+
+    Args:
+        message: The text of the error.
+        code: The code on the wire; by default that of the class.
+        kind: The name of the error on the wire; by default the name of the class.
+        retry_after: Seconds after which the command may succeed, a year at most; None if it never will.
 
     Example:
         class OutOfStock(Rejected):
             pass
 
         raise OutOfStock("no more chairs")  # the caller catches OutOfStock
+        raise OutOfStock("no more chairs today", retry_after=3600)
     """
 
     code = 409
     executed = False
+    retry_after: float | None = None
+
+    def __init__(
+        self, message: str, *, code: int | None = None, kind: str | None = None, retry_after: float | None = None
+    ) -> None:
+        if retry_after is not None and not is_duration(retry_after):
+            name = type(self).__name__
+            raise ValueError(f"{name}: retry_after = {retry_after!r} is not a number of seconds from 0 to a year")
+        super().__init__(message, code=code, kind=kind)
+        self.retry_after = retry_after
 
 
 class NotFound(Rejected):
@@ -310,7 +328,7 @@ def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_a
         kind: The name of the error: that of a subclass of `RemoteError`, if this process has imported it.
         message: The text of the error.
         executed: The value of `executed` in the reply.
-        retry_after: Seconds, for a reply of code 429.
+        retry_after: Seconds after which a retry may succeed; None if the reply has none.
     """
     error: RequestError
     if code == 429:
@@ -328,6 +346,8 @@ def from_wire(code: int, kind: str, message: str, executed: bool | None, retry_a
         remote.args = (message,)
         remote.code = code
         remote.kind = kind
+        if isinstance(remote, Rejected) and retry_after is not None and is_duration(retry_after):
+            remote.retry_after = retry_after
         error = remote
     error.executed = executed
     error.remote = True

@@ -18,6 +18,7 @@ from runtime import (
     Event,
     Options,
     Overloaded,
+    Rejected,
     Retry,
     command,
     react,
@@ -173,6 +174,10 @@ def test_a_bad_delay_in_an_error_is_refused(value: float) -> None:
         Retry("later", after=value)
     with pytest.raises(ValueError, match=r"Overloaded: retry_after = "):
         Overloaded("full", retry_after=value)
+    with pytest.raises(ValueError, match=r"Rejected: retry_after = "):
+        Rejected("not now", retry_after=value)
+    rejected = from_wire(409, "Rejected", "not now", False, value)
+    assert isinstance(rejected, Rejected) and rejected.retry_after is None
     error = from_wire(429, "Overloaded", "full", False, value)  # anybody may answer so
     assert isinstance(error, Overloaded) and error.retry_after == 0.1
 

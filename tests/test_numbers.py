@@ -134,6 +134,7 @@ UNCHECKED = {
     ("RetryPolicy.delay", "random"): "the runtime calls it",
     ("PublishError.__init__", "err_code"): "an error that nobody reads as a number",
     ("RemoteError.__init__", "code"): "see test_an_error_with_any_attribute_is_answered",
+    ("Rejected.__init__", "code"): "see test_an_error_with_any_attribute_is_answered",
     ("running", "lease_ttl"): "a field of Deployment: see tests/test_bounds.py",
     ("running", "replicas"): "a field of Deployment: see tests/test_bounds.py",
 }
@@ -166,6 +167,7 @@ def _reacting(bad: Any) -> type:
 
 CASES: dict[tuple[str, str], Callable[[Probe, Any], Any]] = {
     ("Retry.__init__", "after"): lambda system, bad: Retry("later", after=bad),
+    ("Rejected.__init__", "retry_after"): lambda system, bad: Rejected("not now", retry_after=bad),
     ("Overloaded.__init__", "retry_after"): lambda system, bad: Overloaded("full", bad),
     ("Bus.__init__", "timeout"): lambda system, bad: Bus(system.connection, system.tracing.service("a"), timeout=bad),
     ("Bus.query", "timeout"): lambda system, bad: system.bus.query(Find(1), timeout=bad),
@@ -243,7 +245,7 @@ def test_an_error_with_any_attribute_is_answered(kind: type[RequestError], attri
         read = read_error(block, payload)
         assert type(read) in (kind, HandlerFailed) and read.code in range(400, 600)
         assert read.executed in (True, False, None)
-        if isinstance(read, Overloaded):
+        if isinstance(read, Overloaded | Rejected) and read.retry_after is not None:
             assert 0 <= read.retry_after <= 31_536_000
         json.loads(payload, parse_constant=pytest.fail)
 

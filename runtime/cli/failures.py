@@ -10,6 +10,8 @@ from runtime.errors import (
     DeadlineExceeded,
     DeclarationError,
     NotDelivered,
+    Overloaded,
+    Rejected,
     RemoteError,
     RequestError,
 )
@@ -62,7 +64,8 @@ def described(error: BaseException) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, RequestError):
         kind = error.kind if isinstance(error, RemoteError) else type(error).__name__
-        return f"{error.code} {kind}: {text}"
+        after = error.retry_after if isinstance(error, Overloaded | Rejected) else None
+        return f"{error.code} {kind}: {text}" + (f"; retry after {after:g} s" if after is not None else "")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

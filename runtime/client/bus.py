@@ -30,6 +30,7 @@ from runtime.errors import (
     NotDelivered,
     Overloaded,
     PublishError,
+    Rejected,
     RequestError,
 )
 from runtime.nats.connection import Connection, ConnectionOptions, NoResponders, NotConnected
@@ -58,7 +59,7 @@ _RETRIED = (NotDelivered, Overloaded, DeadlineExceeded, HandlerFailed)
 """The errors after which `Bus.retry` sends a command again."""
 
 _LONGEST_PAUSE: Final = 60.0
-"""Seconds of `Overloaded.retry_after` that `Bus.retry` waits at most. Any process may answer with any number."""
+"""Seconds of `retry_after` that `Bus.retry` waits at most. Any process may answer with any number."""
 
 
 class Bus:
@@ -219,7 +220,8 @@ class Bus:
         """Send a command until its outcome is known, each time under the same id, and return the reply.
 
         A command is repeated if it was not delivered, met a full mailbox or lane, had no reply in time, or failed in the
-        handler. It is not repeated if the actor has rejected it. A full actor tells when to come back, a minute at most.
+        handler. It is not repeated if the actor has rejected it without a time to retry. That time, or the one of a full actor, is
+        waited for, a minute at most.
 
         Args:
             message: The command.
@@ -241,12 +243,17 @@ class Bus:
                 return await self.command(message, id=command_id, timeout=timeout)
             except RequestError as error:
                 outcome = keep_outcome(error, outcome)
-                if not isinstance(error, _RETRIED) or attempt == policy.attempts or not sender.may_retry(error):
+                after = error.retry_after if isinstance(error, Overloaded | Rejected) else None
+                if (
+                    not (isinstance(error, _RETRIED) or after is not None)
+                    or attempt == policy.attempts
+                    or not sender.may_retry(error)
+                ):
                     raise
                 sender.retries.value += 1
                 pause = policy.delay(attempt, random.random())
-                if isinstance(error, Overloaded):
-                    pause = max(pause, min(error.retry_after, _LONGEST_PAUSE))
+                if after is not None:
+                    pause = max(pause, min(after, _LONGEST_PAUSE))
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable: a policy has at least one attempt")
 

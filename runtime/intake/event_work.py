@@ -218,7 +218,7 @@ class EventWork(Work, kw_only=True, eq=False):
         permanent = self.reactions.options.retry.is_permanent(error)
         if permanent is None:
             permanent = isinstance(error, PERMANENT) and not isinstance(error, InvalidValue)
-            permanent |= isinstance(error, _OWN_PERMANENT) and not error.remote
+            permanent |= isinstance(error, _OWN_PERMANENT) and not error.remote and _time_to_retry(error) is None
         if isinstance(error, NotDelivered) and not isinstance(error, Unreadable) and not permanent:
             if isinstance(error, CircuitOpen) and error.__cause__ is not None:
                 error = error.__cause__  # the failure that opened the circuit
@@ -290,8 +290,8 @@ class EventWork(Work, kw_only=True, eq=False):
         """Prepare the next attempt: in the lane, or by a delayed delivery for an actor without state."""
         self.unserved = 0
         delay = self.reactions.options.retry.delay(self.attempt, random.random())
-        if isinstance(error, Retry) and error.after is not None and is_duration(error.after):
-            delay = error.after
+        if (after := _time_to_retry(error)) is not None:
+            delay = after
         behind = self.lane.depth if self.lane is not None else 0
         log_fault(
             logger, "%s: attempt %d of %d at %s failed, next in %.1f s%s: %s",
@@ -305,6 +305,12 @@ class EventWork(Work, kw_only=True, eq=False):
         self.attempt += 1
         self.span = self.reactions.span(self.route, self.completion.delivery, self.block)
         return Rerun(delay)
+
+
+def _time_to_retry(error: BaseException) -> float | None:
+    """Return the seconds after which a handler wants its next attempt; None if it leaves that to the policy."""
+    after = error.after if isinstance(error, Retry) else error.retry_after if isinstance(error, Rejected) else None
+    return after if after is not None and is_duration(after) else None
 
 
 class GatedWork(EventWork, kw_only=True, eq=False):

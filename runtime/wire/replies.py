@@ -17,6 +17,7 @@ from runtime.errors import (
     InvalidMessage,
     InvalidValue,
     Overloaded,
+    Rejected,
     RemoteError,
     RequestError,
     Retry,
@@ -80,7 +81,7 @@ def _own_body(error: RequestError) -> ErrorBody | None:
             "message": error_text(error)[:_MAX_TEXT],
             "executed": error.executed,
             "retryAfter": error.retry_after
-            if isinstance(error, Overloaded) and is_duration(error.retry_after)
+            if isinstance(error, Overloaded | Rejected) and is_duration(error.retry_after)
             else None,
         }
         body = msgspec.convert(fields, ErrorBody)

@@ -229,6 +229,7 @@ async def test_a_command_without_a_result_accepts_any_reply(bus: Bus, foreign: F
         (error(408, "DeadlineExceeded", executed=False), DeadlineExceeded, False),
         (error(409, "SoldOut"), SoldOut, False),
         (error(409, "UnknownHere"), Rejected, False),
+        (error(409, "SoldOut", retryAfter=0.7), SoldOut, False),
         (error(429, "Overloaded", retryAfter=0.7), Overloaded, False),
         (error(500, "HandlerFailed", executed=None), HandlerFailed, None),
         (error(503, "NotDelivered"), NotDelivered, False),
@@ -244,8 +245,8 @@ async def test_each_error_of_the_wire_contract(
         await bus.command(Tell())
     assert isinstance(caught.value, kind) and str(caught.value) == "no" and caught.value.executed is executed
     assert caught.value.remote and caught.value.code == json.loads(reply[0])["error"]["code"]
-    if isinstance(caught.value, Overloaded):
-        assert caught.value.retry_after == 0.7
+    if isinstance(caught.value, Overloaded | Rejected):
+        assert caught.value.retry_after == json.loads(reply[0])["error"].get("retryAfter")
 
 
 @pytest.mark.parametrize(
