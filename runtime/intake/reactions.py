@@ -255,8 +255,8 @@ class Reactions:
         if not await self.letters.store(self.stream, delivery, work.route.name, failure):
             return False
         log_fault(
-            logger, "%s: %s is a dead letter after %d attempts: %s",
-            self.names.actor, work.label, work.attempt, reason,
+            logger, "%s: %s is a dead letter after %d attempt%s: %s",
+            self.names.actor, work.label, work.attempt, "" if work.attempt == 1 else "s", reason,
             error=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
         self.dead_lettered += 1
