@@ -15,19 +15,15 @@ Without pytest it prints::
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 import pytest
 from msgspec import Struct
 
 from runtime import Actor, Command, Event, NotDelivered, Query, Rejected, command, query, react
-from runtime.testing import EmbeddedServer, System, repeated, running, worker
+from runtime.testing import Actors, EmbeddedServer, repeated, running, worker
 
 SEATS = 100
-Actors = Callable[..., AbstractAsyncContextManager[System]]
-"""The type of the fixture `actors`."""
 
 
 class Price(Struct, frozen=True):

@@ -8,7 +8,7 @@ A handler by itself, with a reply for each message that it sends:
 
 Actors on a server, under pytest with the fixtures of `plugin`:
 
-    async def test_an_order_is_paid(actors):
+    async def test_an_order_is_paid(actors: Actors) -> None:
         async with actors(Orders, Payments) as system:
             await system.bus.command(CreateOrder(...))
             await system.until(lambda: ...)
@@ -20,15 +20,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runtime.actor.timer import Timer
     from runtime.nats.server import EmbeddedServer
-    from runtime.testing.handling import Worker, worker
+    from runtime.testing.handling import Replies, Worker, worker
     from runtime.testing.repeating import repeated
     from runtime.testing.states import read_state
-    from runtime.testing.system import System, running
+    from runtime.testing.system import Actors, System, running
 
-__all__ = ["EmbeddedServer", "System", "Timer", "Worker", "read_state", "repeated", "running", "worker"]
+__all__ = [
+    "Actors",
+    "EmbeddedServer",
+    "Replies",
+    "System",
+    "Timer",
+    "Worker",
+    "read_state",
+    "repeated",
+    "running",
+    "worker",
+]
 
 _MODULES = {
+    "Actors": "runtime.testing.system",
     "EmbeddedServer": "runtime.nats.server",
+    "Replies": "runtime.testing.handling",
     "System": "runtime.testing.system",
     "Timer": "runtime.actor.timer",
     "Worker": "runtime.testing.handling",

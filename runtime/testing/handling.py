@@ -27,6 +27,9 @@ A = TypeVar("A", bound=Actor[Any])
 Reply = Any | BaseException | Callable[[Any], Any]
 """The reply to a message: a value, an error to raise, or a function of the message (it may be async)."""
 
+Replies = Mapping[type[Message], Reply]
+"""The replies to the messages that a handler sends, by message type."""
+
 _UnixSeconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
 """A time until the end of the year 9999."""
 
@@ -87,7 +90,7 @@ def worker(
     *,
     key: str = "",
     state: Any = None,
-    replies: Mapping[type[Message], Reply] | None = None,
+    replies: Replies | None = None,
     message_id: str | None = None,
     now: float | None = None,
     attempt: int = 1,
@@ -204,7 +207,7 @@ class _Received(NamedTuple):
 class _Requests:
     """Answers and records the queries and commands of a handler."""
 
-    def __init__(self, replies: Mapping[type[Message], Reply]) -> None:
+    def __init__(self, replies: Replies) -> None:
         self.replies = replies
         self.sent: list[Message] = []
         self.ids: list[str | None] = []

@@ -6,7 +6,7 @@ the plugin of anyio. Nothing of the runtime is imported before a test uses one o
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from runtime.actor.base import Actor
     from runtime.nats.server import EmbeddedServer
-    from runtime.testing.system import System
+    from runtime.testing.system import Actors, System
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +36,13 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[EmbeddedS
 
 
 @pytest.fixture
-def actors(nats_server: "EmbeddedServer") -> "Callable[..., AbstractAsyncContextManager[System]]":
+def actors(nats_server: "EmbeddedServer") -> "Actors":
     """Return `running` for this test: on `nats_server`, and in a namespace that no other test has.
 
     All systems of one test are in the same namespace. Arguments by name are those of `running`.
 
     Example:
-        async def test_a_booking_is_counted(actors):
+        async def test_a_booking_is_counted(actors: Actors) -> None:
             async with actors(Tickets, Ushers) as system:
                 await system.bus.command(BookSeats("hamlet", 2))
     """

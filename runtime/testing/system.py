@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import msgspec
@@ -185,6 +185,10 @@ class System:
                 others = ", ".join(each for each in names if each != name)
                 raise ValueError(f"{name} runs in one process with {others}: run them with apart=True")
         raise ValueError(f"no actor {name!r} runs here")
+
+
+Actors = Callable[..., AbstractAsyncContextManager[System]]
+"""The type of the fixture `actors`: a function with the arguments of `running`."""
 
 
 @asynccontextmanager

@@ -1,17 +1,13 @@
 """The limiter: refusals, reports, and the list of the heaviest clients."""
 
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 
 import pytest
 
 from examples.limiter.actor import Limiter
 from examples.limiter.messages import LIMIT, ForgetClient, ListHeaviest, MakeReport, MinuteReported, Take, Usage, Window
 from runtime import Forbidden, Overloaded
-from runtime.testing import System, repeated, worker
-
-Actors = Callable[..., AbstractAsyncContextManager[System]]
+from runtime.testing import Actors, repeated, worker
 
 
 async def test_the_limit_is_refused_with_a_time_to_retry() -> None:

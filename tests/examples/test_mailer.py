@@ -4,8 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,10 +14,9 @@ from examples.mailer.mail import MailList
 from examples.mailer.mailer import Mailer
 from examples.mailer.messages import ListMail, Mail, MailSent, OrderPaid, UserRegistered
 from runtime import Event, Options, Retry, RetryPolicy, react
-from runtime.testing import EmbeddedServer, System, worker
+from runtime.testing import Actors, EmbeddedServer, System, worker
 
 ROOT = Path(__file__).parents[2]
-Actors = Callable[..., AbstractAsyncContextManager[System]]
 SOURCES = ["users", "orders"]
 QUICK = {"mailer": Options(retry=RetryPolicy(attempts=3, first=0.01, permanent=("MailRefused",)))}
 ANN = UserRegistered("ann", "ann@example.org")

@@ -2,8 +2,6 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from time import monotonic
 from typing import Any
 
@@ -12,9 +10,8 @@ from msgspec import Struct
 
 from runtime import Actor, Command, Event, NotDelivered, Options, Query, RequestError, command, query, react
 from runtime.nats.jetstream.client import JetStream
-from runtime.testing import System
+from runtime.testing import Actors, System
 
-Actors = Callable[..., AbstractAsyncContextManager[System]]
 RUNS: Counter[str] = Counter()
 """Runs of handlers and hooks, by name and key."""
 GATES: dict[str, asyncio.Event] = {}

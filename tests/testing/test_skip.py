@@ -1,16 +1,12 @@
 """The time of a test: `System.skip` fires what is due by then, and `System.fire` what is not."""
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-
 import pytest
 from msgspec import Struct
 
 from runtime import Actor, Command, Event, Query, Rejected, command, query, react
 from runtime.actor.schedules import next_time
-from runtime.testing import System
+from runtime.testing import Actors, System
 
-Actors = Callable[..., AbstractAsyncContextManager[System]]
 DAY = 86_400.0
 
 

@@ -3,7 +3,7 @@
 from typing import assert_type
 
 from runtime import Accepted, Actor, Event, Index, Options, Page, RetryPolicy, command, connect, not_found, query, react
-from runtime.testing import Timer, worker
+from runtime.testing import Actors, Replies, Timer, repeated, worker
 from tests.typing.contracts import (
     AskGateway,
     CancelOrder,
@@ -89,6 +89,24 @@ async def tested() -> None:
     assert_type(orders.emitted, list[Event])
     assert_type(orders.timers, list[Timer])
     await orders.create_order(CreateOrder(5))
+
+
+async def found_later(message: FindOrder) -> Order | None:
+    return None
+
+
+async def tested_with_fixtures(actors: Actors) -> None:
+    replies: Replies = {GetOrder: Order("1", 5)}
+    more: Replies = {
+        **replies,
+        FindOrder: found_later,
+        CancelOrder: ValueError("late"),
+        CreateOrder: lambda message: None,
+    }
+    worker(Orders, replies=more)
+    await repeated(Orders, CreateOrder(5), replies=replies)
+    async with actors(Orders, Trades, lease_ttl=2.0) as system:
+        assert_type(await system.bus.query(GetOrder("1")), Order)
 
 
 async def program() -> None:

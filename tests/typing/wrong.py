@@ -1,6 +1,7 @@
 """Wrong code: the type checker reports an error in each line with the comment, and in no other line."""
 
 from runtime import Accepted, Actor, command, connect, query, react
+from runtime.testing import Replies, worker
 from tests.typing.contracts import CancelOrder, CreateOrder, FindOrder, GetOrder, ImportOrders, Order, OrderCreated
 
 
@@ -78,3 +79,8 @@ async def program() -> None:
         bus.query(message)  # wrong: it is not awaited
         count: int = await bus.command(CancelOrder("1"))  # wrong: it has no result
         print(count)
+
+
+def tested() -> None:
+    replies: Replies = {"GetOrder": 5}  # wrong: the key is no message type
+    worker(Handlers, replies=replies)
