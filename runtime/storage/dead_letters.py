@@ -88,7 +88,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     @property
     def token(self) -> str:
-        """The token of the key in the subject of the original: that of an event, or that which set a timer."""
+        """The token of the key in the subject of the original: that of an event or of a told command, or that which set a timer."""
         return _key_token(self.failure.subject)
 
 
@@ -326,9 +326,9 @@ def read_failure(block: bytes | None) -> Failure:
 
 
 def _key_token(subject: str) -> str:
-    """Return the token of the key in the subject of an event or timer; that of no key if it is neither."""
+    """Return the token of the key in the subject of an event, told command or timer; that of no key if it is none of them."""
     match subject.split("."):
-        case [*_, "event", _, token] | [*_, "timer", token, _]:
+        case [*_, "event" | "tell", _, token] | [*_, "timer", token, _]:
             return token if is_token(token) else NO_KEY
         case _:
             return NO_KEY

@@ -14,7 +14,7 @@ from runtime import Actor, Command, Event, Options, Query, RetryPolicy, command,
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.dead_letters import DeadLetter, DeadLetters, Selection, known_services, read_failure
+from runtime.storage.dead_letters import DeadLetter, DeadLetters, Failure, Selection, known_services, read_failure
 from runtime.testing import System, running
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
@@ -448,3 +448,18 @@ async def test_a_failing_dlq_command_says_why(
 ) -> None:
     result = await run_command("dlq", *arguments, "--nats", nats_server.url, "--namespace", "none-here", cwd=tmp_path)
     assert result.code == code and text in " ".join(result.err.split()) and "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("subject", "token"),
+    [
+        ("t1.shop.event.paid.ann", "ann"),
+        ("books.tell.note.b%2Fc", "b%2Fc"),
+        ("books.timer.ann.wake", "ann"),
+        ("books.p2-1.timer.ann.wake", "ann"),
+        ("foreign.subject", "_"),
+    ],
+)
+def test_a_letter_has_the_key_in_the_subject_of_its_message(subject: str, token: str) -> None:
+    failure = Failure("OSError", 1, subject, "stream", 1, "note", "id")
+    assert DeadLetter("books", 1, "note", 100.0, failure, {}, b"{}").token == token
