@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from runtime.actor.timer import Timer
     from runtime.nats.server import EmbeddedServer
     from runtime.testing.handling import Replies, Worker, worker
+    from runtime.testing.letters import DeadLetter
     from runtime.testing.repeating import repeated
     from runtime.testing.states import read_state
     from runtime.testing.system import Actors, System, running
 
 __all__ = [
     "Actors",
+    "DeadLetter",
     "EmbeddedServer",
     "Replies",
     "System",
@@ -40,6 +42,7 @@ __all__ = [
 
 _MODULES = {
     "Actors": "runtime.testing.system",
+    "DeadLetter": "runtime.testing.letters",
     "EmbeddedServer": "runtime.nats.server",
     "Replies": "runtime.testing.handling",
     "System": "runtime.testing.system",

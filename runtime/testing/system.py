@@ -15,19 +15,24 @@ from runtime.host.process import Runner, shut_down
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options
+from runtime.storage.replays import Mode
 from runtime.storage.streams import events_config
 from runtime.telemetry import SpanRecord, Tracing
 from runtime.testing.due import DueTimers
+from runtime.testing.letters import DeadLetter, Letters
 from runtime.testing.process import Process
+from runtime.wire.buckets import WHOLE
 from runtime.wire.subjects import Names
 
 _POLL = 0.01
 """Seconds between two checks of a condition."""
 _TIMEOUT = 20.0
-"""Seconds for which `System.skip` and `System.fire` wait for one command."""
+"""Seconds for which `System.skip` and `System.fire` wait for one command, and `System.redrive` and `System.replay` for all messages."""
 
 _Skipped = Annotated[float, msgspec.Meta(ge=0, le=3_153_600_000)]
 """Up to a hundred years, as timers have them."""
+_UnixSeconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
+"""A time until the end of the year 9999."""
 
 
 class System:
@@ -43,6 +48,7 @@ class System:
         """The spans of the actors and of `bus`."""
         jetstream = JetStream(bus.connection)
         self._due = DueTimers(jetstream, bus.connection.clock, self._names, self._settle, self._is_served)
+        self._letters = Letters(jetstream, self._is_served)
 
     @property
     def runner(self) -> Runner:
@@ -89,6 +95,68 @@ class System:
             TimeoutError: The command was not handled within 20 s.
         """
         await self._due.fire(message, _TIMEOUT)
+
+    async def dead_letters(self, actor: str) -> list[DeadLetter]:
+        """Return the dead letters of an actor, oldest first.
+
+        A message becomes one in the background: ``await system.until(lambda: system.dead_letters("orders"))`` waits for the
+        first one, and returns the list.
+
+        Args:
+            actor: The name of an actor that the test runs.
+
+        Raises:
+            ValueError: No actor has this name.
+        """
+        return await self._letters.read(self._names_of(actor))
+
+    async def redrive(self, actor: str, letter: DeadLetter | None = None) -> int:
+        """Send dead letters again to the handlers that failed, as `actorloom dlq redrive` does.
+
+        The call returns when all are handled, or are dead letters again: those have new ids. If the actor has crashed, it
+        returns at once, and the messages are handled after the restart.
+
+        Args:
+            actor: The name of an actor that the test runs.
+            letter: One of `dead_letters`; by default all.
+
+        Returns:
+            The number of letters.
+
+        Raises:
+            ValueError: No actor has this name.
+            LookupError: The letter does not exist any more, or is of another actor.
+            TimeoutError: A message was not handled within 20 s.
+        """
+        return await self._letters.redrive(self._names_of(actor), letter, _TIMEOUT)
+
+    async def replay(self, reaction: str, *, since: float = 0.0, key: str | None = None, mode: Mode = "missing") -> int:
+        """Send stored events to one reaction again, as `actorloom replay start` does.
+
+        The call returns when all are handled, or are dead letters. All actors must run.
+
+        Args:
+            reaction: An actor and a reaction of it: ``orders.on_paid``.
+            since: A time of the server in Unix seconds. Earlier events are left out.
+            key: The key of the events; None for those of all keys.
+            mode: ``missing``: the actor ignores events that it remembers as handled. ``again``: it handles all.
+
+        Returns:
+            The number of events that were sent, those that the actor ignores among them.
+
+        Raises:
+            ValueError: No actor has this name, or `reaction` names no reaction.
+            ActorError: The actor has no such reaction, does not run, or there is no event to send.
+            TimeoutError: An event was not handled within 20 s.
+        """
+        actor, _, name = reaction.partition(".")
+        if not name:
+            raise ValueError(f"{reaction!r}: write actor.reaction, for example orders.on_paid")
+        check("since", since, _UnixSeconds)
+        check("mode", mode, Mode)
+        names = self._names_of(actor)
+        await self._settle()
+        return await self._letters.replay(names, name, since, key, mode, _TIMEOUT)
 
     async def crash(self, name: str = "") -> None:
         """End the actors as SIGKILL ends their process. Messages to them wait or fail until `restart`, as they do then.
@@ -157,6 +225,13 @@ class System:
 
     def _names(self) -> list[Names]:
         return [owner.served.names for runner in self._runners() for host in runner.hosts for owner in host.owners]
+
+    def _names_of(self, actor: str) -> Names:
+        """Return the names of an actor, as one whole. Raises `ValueError` if it does not run here."""
+        for names in self._names():
+            if names.actor == actor:
+                return names.of(WHOLE)
+        raise ValueError(f"no actor {actor!r} runs here")
 
     def _runners(self) -> list[Runner]:
         return [process.runner for process in self._processes] or [self._runner]

@@ -143,7 +143,7 @@ async def test_an_undo_that_fails_for_good_is_listed_and_goes_on_after_a_redrive
     where = ("--nats", nats_server.url, "--namespace", namespace)
     async with running(LossyTrips, *SERVICES, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(BookTrip(trip_id, 3000), id="job")
-        await system.until(lambda: system.dead_letters("trips"))
+        await system.until(lambda: system.stored_dead_letters("trips"))
         assert [(each.trip_id, each.done) for each in await system.bus.query(ListTrips("undoing"))] == [(trip_id, 1)]
         query, listing, redrive = re.findall(r"(?m)^actorloom (.*)$", PAGE)
         shown = await run_command(*shlex.split(query), *where, cwd=tmp_path)

@@ -301,7 +301,7 @@ async def test_a_reaction_that_fails_at_its_former_owner_runs_again_at_the_new_o
         await asyncio.wait_for(ended, 30)
         assert await bus.command(Mark("slow", "later"), timeout=SOON) == 3
         assert (await bus.query(GetMarks("slow"))).marks == ("before", "once", "later")
-        assert not await Probe.of(second).dead_letters("marks")
+        assert not await Probe.of(second).stored_dead_letters("marks")
 
 
 async def test_a_new_owner_that_drains_leaves_the_busy_keys_to_the_next_one(

@@ -267,7 +267,7 @@ async def test_a_reaction_of_its_own_has_dead_letters_positions_and_its_order(
         await system.bus.emit(Closed("a", 1))
 
         async def dead() -> bool:
-            return len(await system.dead_letters("guest")) == 1
+            return len(await system.stored_dead_letters("guest")) == 1
 
         await system.until(dead)
         FAILING.clear()

@@ -128,7 +128,7 @@ async def until_idle(system: Probe, namespace: str, durable: str = "summer") -> 
 
 
 async def dead_letters(system: Probe, actor: str = "summer") -> list[tuple[dict[str, str], bytes]]:
-    return [(header_block.parse(each.headers), each.payload) for each in await system.dead_letters(actor)]
+    return [(header_block.parse(each.headers), each.payload) for each in await system.stored_dead_letters(actor)]
 
 
 async def test_events_are_handled_once_and_in_order(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -81,7 +81,7 @@ async def test_an_event_in_structured_mode_is_handled_with_its_id_and_trace(
         assert plain == [(f"n{n}", n, f"id-{n}.on_sample_taken") for n in (1, 1, 2, 3, 4, 9)]
         assert [each[:3] for each in SEEN if each[0] == "large"] == [("large", 9, "id-9.on_large_sample")]
         assert [each[1] for each in SEEN if TRACE in each[3]] == [2, 3]
-        assert not await system.dead_letters("samples")
+        assert not await system.stored_dead_letters("samples")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ async def test_an_event_that_cannot_be_read_is_a_dead_letter_with_its_reason(
 async def _dead_letters(system: Probe) -> list[Any]:
     found: list[Any] = []
     for _ in range(200):
-        found = await system.dead_letters("samples")
+        found = await system.stored_dead_letters("samples")
         if found:
             break
     return found

@@ -474,7 +474,7 @@ async def test_a_failing_timer_is_retried_and_becomes_a_dead_letter(
         await system.bus.command(SetAlarm("twice", 0, "x"))
         await system.bus.command(SetAlarm("always", 0.1, "x"))
         await until_notes(system, "twice", "x")
-        [letter] = await system.until(lambda: system.dead_letters("bell"))
+        [letter] = await system.until(lambda: system.stored_dead_letters("bell"))
         headers = header_block.parse(letter.headers)
         assert letter.subject == f"{namespace}.bell.dead.ring" and headers["Dead-Attempts"] == "3"
         assert len(RANG["twice"]) == len(RANG["always"]) == 3

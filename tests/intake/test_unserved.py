@@ -128,7 +128,7 @@ KINDS = ("reaction", "job", "timer", "stateless", "stateless job")
 
 async def reasons(system: Probe) -> dict[str, str]:
     """Return the reasons of all dead letters, by the name of the handler."""
-    letters = [*await system.dead_letters("buyer"), *await system.dead_letters("courier")]
+    letters = [*await system.stored_dead_letters("buyer"), *await system.stored_dead_letters("courier")]
     return {
         header_block.get(letter.headers, b"Dead-Reaction") or "": header_block.get(letter.headers, b"Dead-Reason") or ""
         for letter in letters

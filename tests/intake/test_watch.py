@@ -171,7 +171,7 @@ async def test_a_suspect_without_attempts_is_a_dead_letter_and_does_not_run(
         await system.until(lambda: {"a2", "b1"} <= set(SEEN))
         # It was not read either, since that may have ended the process.
         assert not {"a1", "read a1"} & set(SEEN) and await numbers(system, "a") == (2,)
-        (letter,) = await system.dead_letters("guard")
+        (letter,) = await system.stored_dead_letters("guard")
         assert b"ProcessEnded: its process ended 4 times before it was done" in (letter.headers or b"")
 
 

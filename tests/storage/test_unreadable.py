@@ -235,7 +235,7 @@ def _is_record(body: bytes) -> bool:
 
 
 async def _dead(system: Probe, count: int) -> list[Any]:
-    letters = await system.dead_letters("bank")
+    letters = await system.stored_dead_letters("bank")
     return letters if len(letters) >= count else []
 
 

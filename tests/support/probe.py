@@ -190,7 +190,7 @@ class Probe(testing.System):
         await self.wait_published(actor)
         return [each async for each in self.jetstream.read(self.served(actor).names.events_stream, ">")]
 
-    async def dead_letters(self, actor: str) -> list[StoredMessage]:
+    async def stored_dead_letters(self, actor: str) -> list[StoredMessage]:
         """Return the dead letters of `actor`, oldest first."""
         names = self.served(actor).names
         return [each async for each in self.jetstream.read(names.dead_stream, names.dead("*"))]

@@ -180,8 +180,8 @@ async def test_a_checkpoint_that_cannot_be_stored_fails_the_run(nats_server: Emb
         await until_printed(system, spoilt, SIX)
         assert (BEGUN[spoilt], (await system.bus.query(GetPages(spoilt))).title) == (2, "")
         await system.bus.command(Print(large, 6, "large 1"))
-        await system.until(lambda: system.dead_letters("press"))
-        (letter,) = await system.dead_letters("press")
+        await system.until(lambda: system.stored_dead_letters("press"))
+        (letter,) = await system.stored_dead_letters("press")
         assert b"TooLarge" in (letter.headers or b"")
         assert await system.bus.query(GetPages(large)) == Pages((0, 1))
         await system.bus.command(Retitle(large, "goes on"))
@@ -229,7 +229,7 @@ async def test_only_a_long_job_of_an_actor_with_state_makes_checkpoints(
         await system.bus.command(Bulk(1))
 
         async def dead() -> bool:
-            letters = await system.dead_letters("bulk")
+            letters = await system.stored_dead_letters("bulk")
             return any(
                 b"only a long job of an actor with state makes checkpoints" in (each.headers or b"") for each in letters
             )

@@ -80,5 +80,5 @@ async def test_an_event_whose_state_cannot_be_stored_is_retried_and_then_dead_le
             return await system.bus.query(GetKept("a")) == 2
 
         await system.until(handled)
-        [letter] = await system.dead_letters("keeper")
+        [letter] = await system.stored_dead_letters("keeper")
         assert letter.headers is not None and b"Dead-Attempts: 2" in letter.headers and b"4300" in letter.headers

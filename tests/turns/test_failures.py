@@ -169,7 +169,7 @@ async def test_a_message_whose_type_raises_is_answered_or_dead_lettered(system: 
         reply = await send("odd", name, body)
         assert isinstance(reply.error, HandlerFailed) and b"in a check" not in reply.payload
     await client.emit("odd", "touched", body, key="k")
-    letters = await system.until(lambda: system.dead_letters("odd"))
+    letters = await system.until(lambda: system.stored_dead_letters("odd"))
     assert read_failure(letters[0].headers).reason == "Panic: bad in a check"
     assert await system.bus.query(Ask("k")) == 0
 
@@ -184,7 +184,7 @@ async def test_a_message_becomes_a_dead_letter_after_its_attempts(system: Probe)
     await system.until(lambda: _dead(system, "odd", 3 * len(RAISED)))
     await system.until(lambda: _dead(system, "oddly", len(RAISED)))
     for actor, reactions in (("odd", {"on_happened", "ring", "work"}), ("oddly", {"on_happened"})):
-        failures = [read_failure(letter.headers) for letter in await system.dead_letters(actor)]
+        failures = [read_failure(letter.headers) for letter in await system.stored_dead_letters(actor)]
         assert {failure.reaction for failure in failures} == reactions
         assert {failure.attempts for failure in failures} == {ATTEMPTS}
     await system.until(lambda: _done(system, "beside", len(RAISED)))
@@ -192,7 +192,7 @@ async def test_a_message_becomes_a_dead_letter_after_its_attempts(system: Probe)
 
 
 async def _dead(system: Probe, actor: str, count: int) -> bool:
-    return len(await system.dead_letters(actor)) >= count
+    return len(await system.stored_dead_letters(actor)) >= count
 
 
 async def _done(system: Probe, name: str, count: int) -> bool:

@@ -255,7 +255,7 @@ async def test_a_job_is_redriven_with_its_bytes_and_takes_effect_once(
         await system.connection.request(f"{namespace}.vault.command.deposit_later", body, timeout=5)
 
         async def letters() -> list[Any]:
-            return await system.dead_letters("vault")
+            return await system.stored_dead_letters("vault")
 
         [letter] = await system.until(letters)
         assert letter.payload == body
@@ -283,7 +283,7 @@ async def test_a_job_is_redriven_with_its_bytes_and_takes_effect_once(
             return await system.jetstream.get_last(f"{namespace}-vault-turns", timer) is None
 
         await system.until(done)
-        assert await system.dead_letters("vault") == []
+        assert await system.stored_dead_letters("vault") == []
         assert await balance(system, "redriven") == 5 and RUN_COUNTS["later redriven"] == 2
 
 
@@ -293,7 +293,7 @@ async def test_a_timer_whose_id_was_used_becomes_a_dead_letter(system: Probe, na
     record = await system.record("vault", "timer")
     assert record is not None
     timer_id = record.outbox[-1].id
-    assert await system.dead_letters("vault") == []
+    assert await system.stored_dead_letters("vault") == []
     gate("timer").set()
 
     async def done() -> bool:
@@ -307,7 +307,9 @@ async def test_a_timer_whose_id_was_used_becomes_a_dead_letter(system: Probe, na
     await system.jetstream.publish(subject + "2", b'{"name":"timer","amount":99,"gate":"timer"}', headers=block)
 
     async def letters() -> list[str]:
-        return [header_block.get(each.headers, b"Dead-Reason") or "" for each in await system.dead_letters("vault")]
+        return [
+            header_block.get(each.headers, b"Dead-Reason") or "" for each in await system.stored_dead_letters("vault")
+        ]
 
     [reason] = await system.until(letters)
     assert reason.startswith("IdReused: ")
@@ -332,7 +334,8 @@ async def test_a_command_cannot_take_the_id_of_an_event(nats_server: EmbeddedSer
 
         async def letters() -> list[str]:
             return [
-                header_block.get(each.headers, b"Dead-Reason") or "" for each in await system.dead_letters("ledger")
+                header_block.get(each.headers, b"Dead-Reason") or ""
+                for each in await system.stored_dead_letters("ledger")
             ]
 
         [reason] = await system.until(letters)

@@ -184,7 +184,7 @@ async def test_a_message_that_leaves_nothing_changes_nothing(
     await system.bus.command(DoLater("k", how))
 
     async def given_up() -> bool:
-        return len(await system.dead_letters("baskets")) == 2
+        return len(await system.stored_dead_letters("baskets")) == 2
 
     await system.until(given_up)
     await unchanged(system)

@@ -93,7 +93,9 @@ async def test_reactions_timers_and_jobs_are_cut_in_each_attempt(nats_server: Em
         await system.until(lambda: _dead(system, "slow", 3))
         await system.until(lambda: _dead(system, "sloth", 1))
         failures = [
-            read_failure(each.headers) for actor in ("slow", "sloth") for each in await system.dead_letters(actor)
+            read_failure(each.headers)
+            for actor in ("slow", "sloth")
+            for each in await system.stored_dead_letters(actor)
         ]
         assert sorted(each.reason for each in failures) == [
             "TimeoutError: job was cut at its limit of 0.1 s",
@@ -106,7 +108,7 @@ async def test_reactions_timers_and_jobs_are_cut_in_each_attempt(nats_server: Em
 
 
 async def _dead(system: Probe, actor: str, count: int) -> bool:
-    return len(await system.dead_letters(actor)) >= count
+    return len(await system.stored_dead_letters(actor)) >= count
 
 
 async def test_a_request_is_cut_at_the_deadline_of_its_caller(

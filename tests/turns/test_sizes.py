@@ -215,7 +215,7 @@ async def test_an_event_whose_turn_does_not_fit_is_a_dead_letter_at_once(vault: 
         return await vault.bus.query(GetLength("a")) == 7
 
     await vault.until(stored)
-    (letter,) = await vault.dead_letters("vault")
+    (letter,) = await vault.stored_dead_letters("vault")
     assert b"Dead-Attempts: 1\r\n" in (letter.headers or b"") and b"TooLarge" in (letter.headers or b"")
 
 

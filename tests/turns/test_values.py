@@ -207,7 +207,7 @@ async def test_a_bad_state_of_a_reaction_is_a_dead_letter_and_of_a_job_too(syste
     await system.bus.command(LeaveLater("k", "below a bound"))
 
     async def letters() -> list[bytes]:
-        return [letter.headers or b"" for letter in await system.dead_letters("stock")]
+        return [letter.headers or b"" for letter in await system.stored_dead_letters("stock")]
 
     await system.until(lambda: _has_length(letters, 2))
     found = b"".join(await letters())

@@ -162,6 +162,6 @@ async def test_no_command_prints_control_characters_from_outside(
 
 async def _dead_letter(system: object) -> None:
     for _ in range(200):
-        if await system.dead_letters("bells"):  # type: ignore[attr-defined]
+        if await system.stored_dead_letters("bells"):  # type: ignore[attr-defined]
             return
     raise AssertionError("no dead letter")
