@@ -206,3 +206,56 @@ async def test_a_handler_that_does_not_end_lets_the_drain_fail_with_its_bound(
         await end_beside_a_handler()
     with pytest.raises(NotDelivered):
         await asked[0]
+
+
+class Copy(Command[str], actor="copiers", key="text"):
+    text: str
+    keep: bool = False
+
+
+class Copiers(Actor[Count]):
+    name = "copiers"
+    prefix: str
+    late: str
+
+    async def on_start(self) -> None:
+        self.prefix = "copy of"
+        self.stopped: list[str] = []
+        self.task = asyncio.get_running_loop().create_task(self.find())
+
+    async def find(self) -> None:
+        self.late = "late"
+
+    async def on_stop(self) -> None:
+        self.stopped.append(self.prefix)
+
+    @command
+    async def copy(self, message: Copy) -> str:
+        if message.keep:
+            self.prefix = "kept"
+        return f"{self.prefix} {message.text}, {self.late}"
+
+
+async def test_on_start_sets_the_attributes_of_a_worker() -> None:
+    copiers = worker(Copiers)
+    with pytest.raises(AttributeError, match="prefix"):
+        await copiers.copy(Copy("a"))
+    await copiers.on_start()
+    await copiers.task  # it sets an attribute after the start, as tasks of a service do
+    assert await copiers.copy(Copy("a")) == "copy of a, late"
+    with pytest.raises(AttributeError, match="lost when the handler ends"):
+        await copiers.copy(Copy("a", keep=True))
+    assert copiers.actor.prefix == "copy of"
+    await copiers.on_stop()
+    assert copiers.stopped == ["copy of"]
+    with pytest.raises(AttributeError):
+        worker(Copiers).actor.prefix  # noqa: B018 - each worker has attributes of its own
+
+
+async def test_hooks_of_a_worker_handle_no_message() -> None:
+    class Early(Copiers):
+        async def on_start(self) -> None:
+            self.emit(Added("a", 1))
+
+    with pytest.raises(RuntimeError, match="only while a message is being handled"):
+        await worker(Early).on_start()

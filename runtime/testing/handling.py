@@ -105,7 +105,8 @@ def worker(
     A handler that raises leaves nothing. Values that do not fit their types are refused as in a turn, and so are calls by a
     task that a handler has left behind.
 
-    The returned object has the methods of `actor` and those of `Worker`.
+    The returned object has the methods of `actor` and those of `Worker`. Its `on_start` runs if the test calls it, and sets the
+    attributes that the handlers read.
 
     Args:
         actor: The class of the actor.
@@ -138,10 +139,12 @@ def worker(
     for handler in actor.handlers.all():
         methods.setdefault(handler.method, []).append(handler)
     handlers = {method: _as_turn(actor, found) for method, found in methods.items()}
+    service = actor()
+    hooks = {name: _on_service(service, name) for name in ("on_start", "on_stop")}
     recorded = type(
         f"{actor.__name__}UnderTest",
         (actor,),
-        {**handlers, **_VIEWS, "__module__": actor.__module__, "name": actor.name},
+        {**handlers, **hooks, **_VIEWS, "__module__": actor.__module__, "name": actor.name},
     )
     scope = CallScope(actor.name, requests, _Lists(states or [], actor.scales), "test")
     call = TurnCall(
@@ -156,7 +159,20 @@ def worker(
     )
     if not writable:
         call = Call(scope=scope, key=key, state=state, started=now or 0.0)
-    return cast(Any, make_view(recorded(), call))
+    view = make_view(service, call, recorded)
+    object.__setattr__(view, "__dict__", service.__dict__)  # it has what `on_start` and its tasks set, also later
+    return cast(Any, view)
+
+
+def _on_service(service: Actor[Any], name: str) -> Callable[[Any], Awaitable[None]]:
+    """Return the method of a worker that runs a hook as a process does: on the service, which is the view of no message."""
+    hook = getattr(service, name)
+
+    @wraps(hook)
+    async def run(self: Any) -> None:
+        await hook()
+
+    return run
 
 
 def _as_turn(actor: type[Actor[Any]], handlers: list[Handler]) -> Callable[[Any, Any], Awaitable[Any]]:

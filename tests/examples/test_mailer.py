@@ -132,11 +132,8 @@ async def test_the_list_is_rebuilt(actors: Actors, service: MailService, nats_se
 
 async def test_a_busy_service_says_when_to_come_back(service: MailService) -> None:
     service.answers = [429]
-
-    class StartedMailer(Mailer):  # `worker` runs no `on_start`
-        url = service.url
-
-    mailer = worker(StartedMailer)
+    mailer = worker(Mailer)
+    await mailer.on_start()
     with pytest.raises(Retry) as retry:
         await mailer.on_event(ANN)
     assert retry.value.after == 1
