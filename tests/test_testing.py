@@ -1,11 +1,26 @@
 """The test kit: records of handlers, and running systems."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import replace
 
-from runtime import Actor, Command, DeclarationError, NotDelivered, NotFound, Page, command
+from runtime import (
+    Actor,
+    Command,
+    DeclarationError,
+    Index,
+    InvalidMessage,
+    NotDelivered,
+    NotFound,
+    Page,
+    Query,
+    command,
+    query,
+)
 from runtime.errors import InvalidValue
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import Timer, running, worker
@@ -20,7 +35,6 @@ from tests.support.counting import (
     Counter,
     Fail,
     GetCount,
-    ListCounts,
     OpenCount,
     Reject,
     TooLow,
@@ -71,15 +85,86 @@ async def test_commit_calls_the_callbacks() -> None:
     assert called == [1]
 
 
-async def test_lists_are_filtered_and_ordered() -> None:
-    states = [Count("b", 1), Count("a", 2), Count("c", 3)]
-    counter = worker(Counter, states=states, writable=False)
-    assert await counter.list_counts(ListCounts()) == states
-    assert await counter.list(order="name") == Page([states[1], states[0], states[2]])
-    assert (await counter.list(order="-value", limit=2)).items == [states[2], states[1]]
-    assert (await counter.list(name="c")).items == [states[2]]
+class Card(Struct, frozen=True):
+    key: str
+    user: str
+    rank: int | None = None
+
+
+class Put(Command[None], actor="boards", key="key"):
+    key: str
+    user: str
+    rank: int | None = None
+
+
+class ListCards(Query[Page[Card]], actor="boards"):
+    user: str | None = None
+    order: str | None = None
+    limit: int = 20
+    after: str | None = None
+
+
+class Boards(Actor[Card], indexes=[Index(), Index("user", order="rank")]):
+    name = "boards"
+
+    @command
+    async def put(self, message: Put) -> None:
+        self.state = Card(message.key, message.user, message.rank)
+
+    @query
+    async def list_cards(self, message: ListCards) -> Page[Card]:
+        filters = {} if message.user is None else {"user": message.user}
+        return await self.list(order=message.order, limit=message.limit, after=message.after, **filters)
+
+
+CARDS = [Card("a", "ann", 2), Card("b", "ann"), Card("c", "bob", 3), Card("d", "ann", 1), Card("e", "ann", 1)]
+LISTS = [
+    ListCards(limit=2), ListCards("ann", limit=1), ListCards("ann", "rank", 3), ListCards("ann", "-rank", 1),
+    ListCards("bob", "rank", 1), ListCards("eve"), ListCards("ann", limit=0), ListCards("ann", limit=4),
+]  # fmt: skip
+
+
+async def pages(ask: Callable[[ListCards], Awaitable[Page[Card]]]) -> list[list[list[Card]]]:
+    """Return the items of all pages of each list."""
+    found: list[list[list[Card]]] = []
+    for first in LISTS:
+        page = await ask(first)
+        found.append([page.items])
+        while page.next is not None:
+            page = await ask(replace(first, after=page.next))
+            found[-1].append(page.items)
+    return found
+
+
+async def test_pages_of_a_worker_are_those_of_a_service(nats_server: EmbeddedServer, namespace: str) -> None:
+    boards = worker(Boards, states=CARDS, writable=False)
+    of_worker = await pages(boards.actor.list_cards)
+    async with running(Boards, url=nats_server.url, namespace=namespace) as system:
+        for card in CARDS:
+            await system.bus.command(Put(card.key, card.user, card.rank))
+        assert of_worker == await pages(system.bus.query)
+    assert [len(each) for each in of_worker] == [3, 4, 2, 4, 1, 1, 4, 1]
     with pytest.raises(DeclarationError):
-        counter.emit(Added("a", 1))
+        boards.emit(Added("a", 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "text"),
+    [
+        ({"rank": 1}, DeclarationError, "needs a declared Index"),
+        ({"user": 5}, DeclarationError, "user = 5 is not"),
+        ({"limit": 1.5}, DeclarationError, "no whole number"),
+        ({"after": "x"}, InvalidMessage, "page token"),
+    ],
+)
+async def test_lists_of_a_worker_are_checked(arguments: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        await worker(Boards, states=CARDS).list(**arguments)
+
+
+async def test_a_worker_without_indexes_has_no_lists() -> None:
+    with pytest.raises(DeclarationError, match="needs an index"):
+        await worker(Gateway).list()
 
 
 async def test_time_and_attempts_can_be_set() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from copy import copy
 from functools import wraps
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Generic, NamedTuple, TypeVar, cast
 
 import msgspec
@@ -10,7 +11,6 @@ import msgspec
 from runtime.actor.base import Actor, require_actor
 from runtime.actor.call import Call, CallScope, TurnCall
 from runtime.actor.handler import Handler
-from runtime.actor.index_values import Scale
 from runtime.actor.indexes import Page
 from runtime.actor.invoke import make_view
 from runtime.actor.message import Event, Message, encode_message
@@ -19,6 +19,7 @@ from runtime.actor.state_type import StateCodec
 from runtime.actor.timer import Timer
 from runtime.bounds import Count, check
 from runtime.errors import NotDelivered
+from runtime.storage.listing import Declared, Position
 from runtime.wire import header_block
 from runtime.wire.ids import key_for, new_id
 
@@ -119,7 +120,8 @@ def worker(
         attempts: The number of attempts before a dead letter.
         headers: The headers of the handled message.
         due: The time at which the timer fired that sent the message, in Unix seconds; None if no timer did.
-        states: The states that `list` finds. They are filtered by equality, and returned as one page.
+        states: The states that `list` finds, in the order of their keys. Filters, order, pages and their tokens are those of the
+            declared indexes, as in a service.
         writable: False for a query, which may not emit or assign a state.
 
     Example:
@@ -146,7 +148,12 @@ def worker(
         (actor,),
         {**handlers, **hooks, **_VIEWS, "__module__": actor.__module__, "name": actor.name},
     )
-    scope = CallScope(actor.name, requests, _Lists(states or [], actor.scales), "test")
+    scope = CallScope(
+        actor.name,
+        requests,
+        _Lists(states or [], Declared(actor.name, actor.indexes, actor.scales)) if actor.indexes else None,
+        "test",
+    )
     call = TurnCall(
         scope=scope,
         key=key,
@@ -272,34 +279,27 @@ def _keep(call: TurnCall, worker_call: TurnCall, state: Any) -> None:
 
 
 class _Lists:
-    """Answers `list` from fixed states."""
+    """Answers `list` from fixed states, whose keys are in the order of the states."""
 
-    def __init__(self, states: list[Any], scales: Mapping[str, Scale]) -> None:
-        self.states = states
-        self._scales = scales
+    def __init__(self, states: list[Any], declared: Declared) -> None:
+        self._states = states
+        self._declared = declared
 
     async def page(
         self, filters: dict[str, Any], order: str | None, limit: int, after: str | None, deadline: float = 0.0
     ) -> Page[Any]:
-        """Return the states whose fields equal the filters, as one page."""
-        found = [
-            state
-            for state in self.states
-            if all(self._place(k, self._read(k, state)) == self._place(k, v) for k, v in filters.items())
-        ]
-        if order:
-            field = order.lstrip("-")
-            found.sort(key=lambda state: self._place(field, self._read(field, state)), reverse=order.startswith("-"))
-        return Page(found[:limit])
-
-    def _read(self, field: str, state: Any) -> Any:
-        scale = self._scales.get(field)
-        return getattr(state, field) if scale is None else scale.read(state)
-
-    def _place(self, field: str, value: Any) -> tuple[bool, Any]:
-        """Return a value in the order of an index: None comes first."""
-        scale = self._scales.get(field)
-        return value is not None, value if value is None or scale is None else scale.place(value)
+        """Return a page of the states that the index of a filter and an order has."""
+        wanted = self._declared.select(filters, order, limit, after)
+        found: list[tuple[Position, Any]] = []
+        for number, state in enumerate(self._states):
+            group, position = self._declared.place(wanted.number, state, f"{number:09}")
+            if group == wanted.group:
+                found.append((position, state))
+        found.sort(key=itemgetter(0), reverse=wanted.descending)
+        if (start := wanted.after) is not None:
+            found = [each for each in found if (each[0] < start if wanted.descending else each[0] > start)]
+        page, rest = found[: wanted.limit], found[wanted.limit :]
+        return Page([state for _, state in page], self._declared.token(wanted.number, page[-1][0]) if rest else None)
 
 
 def turn_of(view: Any) -> TurnCall:
