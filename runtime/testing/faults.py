@@ -41,6 +41,7 @@ FAULTS: Final = (
 ``kill`` is SIGKILL; the process is started again. ``pause`` is SIGSTOP, until another process has taken the keys over, and SIGCONT
 then. ``cut`` ends the connection, and the process connects again. Actors without reactions do not reach ``ack``, those without
 events and timers do not reach ``relay``, and only a key with many messages reaches ``dedup``.
+A fault at a step that is not reached does not happen: the process runs undisturbed.
 """
 
 Step = Callable[[Bus], Awaitable[object]]

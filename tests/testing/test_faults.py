@@ -1,5 +1,6 @@
 """Faults for the actors of an application: which ones happen, and what a broken promise looks like."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.testing.faults import FAULTS, survive
+from runtime.testing.steps import STEPS
+from tests.support.process import ROOT
 from tests.support.selling import (
     LEDGER,
     Audience,
@@ -41,6 +44,13 @@ SOME = [
     *("kill checkpoint.after", "kill recover.before", "pause handler.after", "cut commit.sent"),
 ]
 """One of each kind. All of them take a minute."""
+
+
+def test_the_table_of_steps_has_all_faults() -> None:
+    page = (ROOT / "docs" / "testing.md").read_text()
+    rows = re.findall(r"(?m)^\| `(\w+\.\w+)` \| ([a-z, ]+) \|", page)
+    assert [step for step, _ in rows] == [*STEPS]
+    assert sorted(f"{action} {step}" for step, actions in rows for action in actions.split(", ")) == sorted(FAULTS)
 
 
 async def test_actors_survive_each_kind_of_fault(nats_server: EmbeddedServer) -> None:
