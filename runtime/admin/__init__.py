@@ -1,14 +1,11 @@
 """Inspects running services and their NATS server from outside, and changes how the keys of a stopped actor are stored.
 
-Other rooms may use `discovery` (finds services and their operations), `ownership` (who owns which partition), `doctor`
-(checks a server and its services), `stored` (the records of an actor), `record_view` (one of them for people), `timers` (lists,
-fires and drops timers), `history` (what has happened at a key), `exported` and `imported` (edits records of a stopped actor),
-`repartition` (stores the keys of an actor in another number of partitions), `upgrade` (brings the streams of an earlier version
-to the form of this one) and `refusal` (the errors of the last three).
-(checks a server and its services), `repartition` (stores the keys of an actor in another number of partitions), `replay` (sends stored events to one reaction) and `upgrade`
 Other rooms may use `discovery` (finds services and their operations), `ownership` (who owns which partition), `figures`
-(rates, lag and load), `doctor`
-(checks a server and its services), `repartition` (stores the keys of an actor in another number of partitions) and `upgrade`
-(brings the streams of an earlier version to the form of this one).
+(rates, lag and load), `doctor` (checks a server and its services), `stored` (the records of an actor), `record_view` (one of them
+for people), `timers` (lists, fires and drops timers), `history` (the events and letters of a key), `exported` and `imported` (edits
+records of a stopped actor), `replay` (sends stored events to one reaction), `repartition` (stores the keys of an actor in another
+number of partitions), `upgrade` (brings the streams of an earlier version to the form of this one) and `refusal` (the errors of
+the last ones).
+
 This room needs no part of a running actor: it uses the names, streams and contracts that the actors themselves use.
 """

@@ -7,6 +7,6 @@ Used from outside:
 - `raw`: `RawClient`, which sends names and bytes, for tools and gateways.
 - `no_reply`: the error for a missing reply.
 
-The other modules are internal: `route` (a prepared message type), `tells` (commands that are stored for their actors) and `breaker` (circuit breaker and retry budget).
-The other modules are internal: `events` (following events), `route` (a prepared message type) and `breaker` (circuit breaker and retry budget).
+The other modules are internal: `events` (following events), `tells` (commands that are stored for their actors), `route` (a
+prepared message type) and `breaker` (circuit breaker and retry budget).
 """

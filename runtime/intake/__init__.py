@@ -2,18 +2,16 @@
 
 Used from outside:
 
-- `queries`, `commands` and `cancels`: the endpoints of an actor, and `endpoint`, their base.
-- `queries` and `commands`: the endpoints of an actor.
-- `endpoint`: the answers of queries and commands.
+- `queries`, `commands` and `cancels`: the endpoints of an actor.
+- `endpoint`: their base, which answers requests.
 - `router`: the plain subjects of a partitioned actor.
 - `lists` and `list_endpoint`: lists over all partitions of an actor, and the part of one partition.
 - `context`: the parts of a running actor that its endpoints share.
 - `consumers`: the durable consumers of an actor, which deliver events, timers, commands by `tell` and redriven dead letters.
 - `handed_on`: events of other partitions that act on a key of this one.
 
-The other modules are internal: `relays` (requests that a router has passed
-on), `reactions`, `timers`, `tells` and `redrive` (the receivers of the consumers), `hand_on` with `sent_event` (events that act on
-The other modules are internal: `relays` (requests that a router has passed on), `reactions`, `timers` and `redrive` (the receivers of the consumers), `hand_on` with `sent_event` (events that act on
+The other modules are internal: `relays` (requests that a router has passed on), `reactions`, `timers`, `tells` and `redrive`
+(the receivers of the consumers), `hand_on` with `sent_event` (events that act on
 keys of other partitions), `handed_event` (one of them at its receiver), `sources` (the streams of other actors), `assignment`
 (the consumer of each reaction), `durables` (the consumers on the server), `event_work` (a delivery in a turn), `blame`,
 `watch` and `alone` (events that may have ended their process), and `poison` (those of actors without state).

@@ -16,8 +16,7 @@ Used from outside:
 - `settlement`: the errors of a commit. They tell whether its record is stored.
 - `relay`: publishes the events, timers and commands of committed turns.
 - `schedules`: timers as messages of the server's scheduler, and the ids of their firings.
-- `firing`: fires a waiting timer before its time, as the server's scheduler would.
-- `firing`: fires a timer or schedule before its time.
+- `firing`: fires a timer or schedule before its time, as the server's scheduler would.
 - `recurring`: the schedules of commands with ``every=``.
 - `positions`: the positions of consumers.
 - `membership`: the processes that run a partitioned actor, as they announce themselves.
@@ -27,10 +26,7 @@ Used from outside:
 - `index`: the indexes that list queries read.
 - `listing`: what one page of a list asks for, and the form of page tokens.
 
-The other modules are internal: `key_dedup` and `dedup` (handled messages that have left their record), `dead_parts`
-(large bodies of dead letters), `checkpoint`, `foreign` (records of other
-writers), `outbox_messages` (a part of the relay), `parked_tells` (told commands that their receiver does not take), and `ordered` (the data structure of an index).
 The other modules are internal: `key_dedup` (such messages of one key), `dead_parts` (large bodies of dead letters),
-`checkpoint`, `foreign` (records of other writers), `outbox_messages` (a part of the relay), and `ordered` (the data structure of
-an index).
+`checkpoint`, `foreign` (records of other writers), `outbox_messages` (a part of the relay), `parked_tells` (commands by `tell` that
+their receiver does not take), and `ordered` (the data structure of an index).
 """
