@@ -6,7 +6,8 @@ from msgspec import Struct
 
 from runtime import Accepted, Command, Event, Page, Query
 
-# Each service knows a reservation by its trip. An undo needs no other id, and has no effect if there is no reservation.
+# Each service knows a reservation by its trip. To book it again changes nothing and is never refused, so a refusal means that there is
+# no reservation. An undo has no effect if there is none.
 
 
 class BookSeat(Command[None], actor="flights", key="flight"):
@@ -66,7 +67,13 @@ class Status(StrEnum):
 
 
 class Trip(Struct, frozen=True):
+    """A trip has what its first `BookTrip` asks for. Another one for the same trip changes nothing."""
+
     trip_id: str
+    flight: str
+    hotel: str
+    card: str
+    amount: int
     status: Status = Status.BOOKING
     booked: int = 0
     """The number of parts that are booked."""

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from runtime import Actor, Command, Index, Options, Page, Rejected, RetryPolicy, command, not_found, query
+from runtime import Actor, Command, Index, Page, Rejected, command, not_found, query
 
 from .messages import (
     BookRoom,
@@ -20,7 +20,7 @@ from .messages import (
 )
 
 
-def steps(trip: BookTrip) -> list[tuple[Command[None], Command[None]]]:
+def steps(trip: Trip) -> list[tuple[Command[None], Command[None]]]:
     """Return the commands that book the parts of a trip, in their order, each with the command that undoes it."""
     return [
         (BookSeat(trip.flight, trip.trip_id), CancelSeat(trip.flight, trip.trip_id)),
@@ -33,14 +33,18 @@ class Trips(Actor[Trip], indexes=[Index("status")]):
     """Books trips."""
 
     name = "trips"
-    options = Options(retry=RetryPolicy(attempts=5, first=0.1))
 
     # A long job is a loop over its state. Each checkpoint stores a step, and a new run goes on after the last one. After the last
     # attempt at a step the job is a dead letter; `actorloom dlq redrive` goes on with it.
     @command(accept=True)
     async def book_trip(self, message: BookTrip) -> None:
-        parts = steps(message)
-        trip = self.state or Trip(message.trip_id)
+        trip = self.state
+        if trip is None:
+            trip = self.state = Trip(message.trip_id, message.flight, message.hotel, message.card, message.amount)
+            await self.checkpoint()  # lists show the trip from here on, even if its first step fails for good
+        if trip.status in (Status.BOOKED, Status.REFUSED):
+            return  # another command for a trip that has ended
+        parts = steps(trip)
         while trip.status == Status.BOOKING and trip.booked < len(parts):
             book, _ = parts[trip.booked]
             try:

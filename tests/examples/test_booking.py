@@ -4,12 +4,13 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
 from examples.booking.messages import (
     BookRoom,
+    BookSeat,
     BookTrip,
     CancelRoom,
     CancelSeat,
@@ -37,6 +38,11 @@ def trip(trip_id: str = "t1", amount: int = 600) -> BookTrip:
     return BookTrip(trip_id, flight="LH1", hotel="Ritz", card="4242", amount=amount)
 
 
+def record(trip_id: str = "t1", amount: int = 600, **fields: Any) -> Trip:
+    """Return the state of a trip."""
+    return Trip(trip_id, "LH1", "Ritz", "4242", amount, **fields)
+
+
 async def booked(bus: Bus) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, int]]:
     """Return the trips with a seat, with a room, and with a payment."""
     return (await bus.query(GetSeats("LH1")), await bus.query(GetRooms("Ritz")), await bus.query(GetPayments("4242")))
@@ -52,20 +58,42 @@ async def ended(system: System, message: BookTrip) -> Status:
 async def test_a_refusal_undoes_in_reverse() -> None:
     trips = worker(
         Trips,
-        state=Trip("t1", booked=1),
+        state=record(booked=1),
         replies={BookRoom: None, Pay: Rejected("no credit"), CancelRoom: None, CancelSeat: None},
     )
     await trips.book_trip(trip())
     assert [type(message) for message in trips.sent] == [BookRoom, Pay, CancelRoom, CancelSeat]
-    assert trips.state == Trip("t1", Status.REFUSED, reason="no credit")
+    assert trips.state == record(status=Status.REFUSED, reason="no credit")
     assert trips.emitted == [TripEnded("t1", Status.REFUSED, "no credit")]
 
 
 async def test_an_unknown_outcome_undoes_nothing() -> None:
-    trips = worker(Trips, state=Trip("t1", booked=2), replies={Pay: DeadlineExceeded("no reply")})
+    trips = worker(Trips, state=record(booked=2), replies={Pay: DeadlineExceeded("no reply")})
     with pytest.raises(DeadlineExceeded):
         await trips.book_trip(trip())
-    assert trips.state == Trip("t1", booked=2)
+    assert trips.state == record(booked=2)
+
+
+async def test_another_command_for_a_trip_undoes_what_the_first_has_booked() -> None:
+    """The job of the first is a dead letter, for example."""
+    replies = {BookRoom: Rejected("no room"), CancelSeat: None}
+    trips = worker(Trips, state=record(booked=1), replies=replies)
+    await trips.book_trip(BookTrip("t1", flight="LH2", hotel="Adlon", card="5252", amount=1))
+    assert trips.sent == [BookRoom("Ritz", "t1"), CancelSeat("LH1", "t1")]
+
+
+async def test_a_trip_ends_once() -> None:
+    ended = record(status=Status.REFUSED, reason="no credit")
+    trips = worker(Trips, state=ended)
+    await trips.book_trip(trip())
+    assert (trips.sent, trips.emitted, trips.state) == ([], [], ended)
+
+
+async def test_a_trip_whose_first_step_fails_is_stored() -> None:
+    trips = worker(Trips, replies={BookSeat: DeadlineExceeded("no reply")})
+    with pytest.raises(DeadlineExceeded):
+        await trips.book_trip(trip())
+    assert trips.checkpoints == [record()]
 
 
 async def test_trips_are_booked_and_listed(actors: Actors) -> None:
@@ -75,7 +103,7 @@ async def test_trips_are_booked_and_listed(actors: Actors) -> None:
         assert await ended(system, trip("t3", 400)) == Status.BOOKED
         assert await booked(system.bus) == (("t1", "t3"), ("t1", "t3"), {"t1": 600, "t3": 400})
         refused = await system.bus.query(ListTrips(Status.REFUSED))
-        assert refused.items == [Trip("t2", Status.REFUSED, reason="the card 4242 is refused")]
+        assert refused.items == [record("t2", status=Status.REFUSED, reason="the card 4242 is refused")]
 
 
 async def test_a_trip_goes_on_after_a_crash(actors: Actors) -> None:
@@ -84,7 +112,7 @@ async def test_a_trip_goes_on_after_a_crash(actors: Actors) -> None:
         await system.bus.command(trip(), id="t1")
 
         async def waits() -> bool:
-            return (await system.bus.query(ListTrips(Status.BOOKING))).items == [Trip("t1", booked=2)]
+            return (await system.bus.query(ListTrips(Status.BOOKING))).items == [record(booked=2)]
 
         await system.until(waits)
         await system.crash("trips")
@@ -122,7 +150,7 @@ async def test_a_trip_that_has_failed_goes_on_after_a_redrive(
             return "book_trip" in await actorloom("dlq", "ls", *flags)
 
         await system.until(failed)
-        assert (await system.bus.query(ListTrips(Status.BOOKING))).items == [Trip("t1", booked=1)]
+        assert (await system.bus.query(ListTrips(Status.BOOKING))).items == [record(booked=1)]
         monkeypatch.setattr(BrokenHotels, "broken", False)
         async with system.bus.events(TripEnded) as ends:
             await actorloom("dlq", "redrive", *flags)
