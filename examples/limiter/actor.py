@@ -1,5 +1,7 @@
 """The limiter: one window per client, and a report each minute."""
 
+from collections.abc import AsyncIterator
+
 from msgspec.structs import replace
 
 from runtime import Actor, Index, Overloaded, command, query
@@ -7,7 +9,7 @@ from runtime import Actor, Index, Overloaded, command, query
 from .messages import LIMIT, ForgetClient, ListHeaviest, MakeReport, MinuteReported, Take, Usage, Window
 
 
-class Limiter(Actor[Window], indexes=[Index("minute", order="granted")]):
+class Limiter(Actor[Window], indexes=[Index("minute", order="granted"), Index(order="minute")]):
     """Grants each client a number of requests a minute."""
 
     name = "limiter"
@@ -22,7 +24,7 @@ class Limiter(Actor[Window], indexes=[Index("minute", order="granted")]):
         if window != self.state:  # the first request in this minute
             self.remind(180, ForgetClient(message.client), name="forget")
         self.state = replace(window, granted=window.granted + 1)
-        return LIMIT - self.state.granted
+        return int(self.state.left(self.now))
 
     @command(internal=True)
     async def forget_client(self, message: ForgetClient) -> None:
@@ -34,21 +36,29 @@ class Limiter(Actor[Window], indexes=[Index("minute", order="granted")]):
         page = await self.list(minute=int(self.now // 60), order="-granted", limit=message.count)
         return page.items
 
-    # The runtime sends this command at each full minute, once over all processes. `due` is that minute, though it may run later.
-    @command(every="0 * * * * *", internal=True)
+    # The runtime sends this command ten seconds after each full minute, once over all processes. The last turns of the minute are
+    # stored by then. `due` is the time of the schedule, though the command may run later.
+    @command(every="10 * * * * *", internal=True)
     async def make_report(self, message: MakeReport) -> None:
         minute = int((self.due or self.now) // 60) - 1
-        # A client that has been granted a request since then is in the next minute already.
-        usage = [Usage(window.client, window.granted) for window in await self.windows(minute)]
-        usage += [Usage(window.client, window.before) for window in await self.windows(minute + 1) if window.before]
+        windows = [window async for window in self.windows()]
+        newest = max((window.minute for window in windows), default=minute)
+        if max(newest, self.now // 60) > minute + 1:
+            return  # too late: a window knows two minutes
+        granted = {window.client: window.granted_in(minute) for window in windows}
+        usage = [Usage(client, count) for client, count in granted.items() if count]
         usage.sort(key=lambda one: -one.granted)
-        granted = sum(one.granted for one in usage)
-        self.emit(MinuteReported(minute, granted, len(usage), heaviest=tuple(usage[:10])))
+        self.emit(MinuteReported(minute, sum(granted.values()), len(usage), heaviest=tuple(usage[:10])))
 
-    async def windows(self, minute: int) -> list[Window]:
-        page = await self.list(minute=minute, order="-granted", limit=1000)
-        windows = page.items
-        while page.next:
-            page = await self.list(minute=minute, order="-granted", limit=1000, after=page.next)
-            windows += page.items
-        return windows
+    async def windows(self) -> AsyncIterator[Window]:
+        """Read the windows of all clients, the oldest first.
+
+        A window that goes on to the next minute meanwhile comes once more, since it moves towards the end of the list.
+        """
+        after = None
+        while True:
+            page = await self.list(order="minute", limit=1000, after=after)
+            for window in page.items:
+                yield window
+            if (after := page.next) is None:
+                return

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from runtime import Command, Event, Query
 
 LIMIT = 60
-"""Requests that a client may make in any 60 seconds."""
+"""Requests that a client may make in 60 seconds. The count is approximate: see `Window.left`."""
 
 
 class Window(Struct, frozen=True):
@@ -24,23 +24,33 @@ class Window(Struct, frozen=True):
         before = self.granted if minute == self.minute + 1 else 0
         return replace(self, minute=minute, granted=0, before=before)
 
-    def wait(self, now: float) -> float:
-        """Return the seconds until a request is granted, 0 if it is granted now.
+    def granted_in(self, minute: int) -> int:
+        """Return the requests that were granted in a minute: that of the window, or the one before."""
+        if minute == self.minute:
+            return self.granted
+        return self.before if minute == self.minute - 1 else 0
 
-        The minute before counts for its part that is in the last 60 seconds.
+    def left(self, now: float) -> float:
+        """Return the number of requests that are left.
+
+        The minute before counts for its part that is in the last 60 seconds, as if its requests were spread evenly.
         """
-        part = 1 - (now / 60 - self.minute)
-        if self.before * part + self.granted + 1 <= LIMIT:
+        return LIMIT - self.granted - self.before * (self.minute + 1 - now / 60)
+
+    def wait(self, now: float) -> float:
+        """Return the seconds until a request is granted, 0 if it is granted now."""
+        if self.left(now) >= 1:
             return 0
+        end = 60 * (self.minute + 1) - now
         if self.granted < LIMIT:
-            wait = part - (LIMIT - 1 - self.granted) / self.before
+            wait = end - 60 * (LIMIT - 1 - self.granted) / self.before
         else:
-            wait = part + 1 - (LIMIT - 1) / self.granted
-        return 60 * wait + 0.001  # one millisecond for the rounding
+            wait = end + 60 - 60 * (LIMIT - 1) / self.granted
+        return wait + 0.001  # one millisecond for the rounding
 
 
 class Take(Command[int], actor="limiter", key="client"):
-    """Take one request of a client. The reply is the number of requests that are left in this minute.
+    """Take one request of a client. The reply is the number of requests that are left at once.
 
     It is refused with `Overloaded`, whose `retry_after` is the time to wait.
     """
@@ -68,7 +78,10 @@ class Usage(Struct, frozen=True):
 
 
 class MinuteReported(Event, actor="limiter", key="minute"):
-    """The requests of one minute, which is a number of minutes since 1970."""
+    """The requests of one minute, which is a number of minutes since 1970.
+
+    A minute has no report if the actor was down until the end of the next one: its clients have gone on since.
+    """
 
     minute: int
     granted: int
