@@ -4,14 +4,18 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from examples.mailer.mail import MailList
-from examples.mailer.mailer import Mailer
+from examples.mailer.mailer import Mailer, MailRefused
 from examples.mailer.messages import ListMail, Mail, MailSent, OrderPaid, UserRegistered
 from runtime import Event, Options, Retry, RetryPolicy, react
 from runtime.testing import Actors, EmbeddedServer, System, worker
@@ -28,14 +32,26 @@ class MailService:
     def __init__(self) -> None:
         self.answers: list[int] = []
         self.keys: list[str] = []
+        self.retry_after: str | None = "1"
+        self.seconds = 0.0
         service = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 service.keys.append(self.headers["Idempotency-Key"])
-                self.send_response(service.answers.pop(0) if service.answers else 200)
-                self.send_header("Retry-After", "1")
+                time.sleep(service.seconds)  # the time that the service takes
+                self.answer(service.answers.pop(0) if service.answers else 200)
+
+            def do_GET(self) -> None:
+                self.answer(200)
+
+            def answer(self, status: int) -> None:
+                self.send_response(status)
+                if service.retry_after is not None:
+                    self.send_header("Retry-After", service.retry_after)
+                if status == 302:
+                    self.send_header("Location", "/elsewhere")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -130,11 +146,45 @@ async def test_the_list_is_rebuilt(actors: Actors, service: MailService, nats_se
     assert len(service.keys) == 1  # the replay goes to one reaction: no mail is sent again
 
 
-async def test_a_busy_service_says_when_to_come_back(service: MailService) -> None:
-    service.answers = [429]
-    mailer = worker(Mailer)
-    await mailer.on_start()
+async def test_a_slow_service_gets_each_mail_at_the_first_attempt(actors: Actors, service: MailService) -> None:
+    service.seconds = 0.2
+    options = replace(Mailer.options, limit=1, retry=RetryPolicy(attempts=1))
+    async with (
+        actors(Mailer, sources=SOURCES, options={"mailer": options}) as system,
+        system.bus.events(MailSent) as mail,
+        asyncio.timeout(30),
+    ):
+        for number in range(50):
+            await system.bus.emit(UserRegistered(str(number), "ann@example.org"))
+        assert {(await anext(mail)).user_id for _ in range(50)} == {str(number) for number in range(50)}
+    assert len(service.keys) == 50
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "after"), [(429, "1", 1), (503, "7", 7), (429, None, None), (500, "Fri, 1 Jan", None)]
+)
+async def test_a_busy_service_says_when_to_come_back(
+    service: MailService, status: int, retry_after: str | None, after: float | None
+) -> None:
+    service.answers, service.retry_after = [status], retry_after
+    mailer = started(service)
     with pytest.raises(Retry) as retry:
-        await mailer.on_event(ANN)
-    assert retry.value.after == 1
+        await mailer.on_user_registered(ANN)
+    assert retry.value.after == after
     assert mailer.emitted == []
+
+
+@pytest.mark.parametrize("status", [302, 307, 400])
+async def test_a_mail_that_is_not_taken_is_not_sent(service: MailService, status: int) -> None:
+    service.answers = [status]
+    mailer = started(service)
+    with pytest.raises(MailRefused):
+        await mailer.on_user_registered(ANN)
+    assert mailer.emitted == []
+
+
+def started(service: MailService) -> Any:
+    class StartedMailer(Mailer):  # `worker` runs no `on_start`
+        url = service.url
+
+    return worker(StartedMailer)
