@@ -3,6 +3,9 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -76,8 +79,7 @@ async def test_an_unknown_outcome_undoes_nothing() -> None:
 
 async def test_another_command_for_a_trip_undoes_what_the_first_has_booked() -> None:
     """The job of the first is a dead letter, for example."""
-    replies = {BookRoom: Rejected("no room"), CancelSeat: None}
-    trips = worker(Trips, state=record(booked=1), replies=replies)
+    trips = worker(Trips, state=record(booked=1), replies={BookRoom: Rejected("no room"), CancelSeat: None})
     await trips.book_trip(BookTrip("t1", flight="LH2", hotel="Adlon", card="5252", amount=1))
     assert trips.sent == [BookRoom("Ritz", "t1"), CancelSeat("LH1", "t1")]
 
@@ -104,6 +106,24 @@ async def test_trips_are_booked_and_listed(actors: Actors) -> None:
         assert await booked(system.bus) == (("t1", "t3"), ("t1", "t3"), {"t1": 600, "t3": 400})
         refused = await system.bus.query(ListTrips(Status.REFUSED))
         assert refused.items == [record("t2", status=Status.REFUSED, reason="the card 4242 is refused")]
+
+
+async def test_trips_of_all_partitions_are_booked(actors: Actors) -> None:
+    options = {actor.name: Options(partitions=4) for actor in (Trips, *SERVICES)}
+    async with actors(Trips, *SERVICES, apart=True, options=options) as system, system.bus.events(TripEnded) as ends:
+        for number in range(24):  # three for each hotel, which has two rooms
+            message = BookTrip(f"t{number}", f"LH{number % 12}", f"H{number % 8}", f"c{number % 6}", amount=1)
+            await system.bus.command(message, id=message.trip_id)
+        async with asyncio.timeout(30):
+            statuses = {(end := await anext(ends)).trip_id: end.status for _ in range(24)}
+        trips = {trip_id for trip_id, status in statuses.items() if status == Status.BOOKED}
+        assert len(trips) == 16
+        booked = await system.bus.query(ListTrips(Status.BOOKED))
+        assert {trip.trip_id for trip in booked.items} == trips
+        seats = [await system.bus.query(GetSeats(f"LH{number}")) for number in range(12)]
+        rooms = [await system.bus.query(GetRooms(f"H{number}")) for number in range(8)]
+        payments = [await system.bus.query(GetPayments(f"c{number}")) for number in range(6)]
+        assert [sorted(chain(*each)) for each in (seats, rooms, payments)] == [sorted(trips)] * 3
 
 
 async def test_a_trip_goes_on_after_a_crash(actors: Actors) -> None:

@@ -16,9 +16,11 @@ from msgspec.structs import replace
 
 from examples.mailer.mail import MailList
 from examples.mailer.mailer import Mailer, MailRefused
-from examples.mailer.messages import ListMail, Mail, MailSent, OrderPaid, UserRegistered
-from runtime import Event, Options, Retry, RetryPolicy, react
-from runtime.testing import Actors, EmbeddedServer, System, worker
+from examples.mailer.messages import ListMail, Mail, MailSent, OrderPaid, RegisterUser, UserRegistered
+from examples.mailer.shop import Users
+from runtime import Bus, Event, Options, Retry, RetryPolicy, react
+from runtime.testing import EmbeddedServer, System, worker
+from runtime.testing.faults import FAULTS, survive
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ["users", "orders"]
@@ -105,6 +107,22 @@ async def test_the_mail_of_both_events_is_listed(actors: Actors, service: MailSe
         await listed(system, "You have paid 12", "Welcome")
 
 
+async def test_the_list_covers_all_partitions(actors: Actors, service: MailService) -> None:
+    subjects = [f"You have paid {total}" for total in range(30, 0, -1)]
+    options = {"mail": Options(partitions=4)}
+    async with actors(Mailer, MailList, sources=SOURCES, options=options) as system:
+        for total in range(1, 31):
+            await sent(system, OrderPaid(str(total), "ann", "ann@example.org", total))
+
+        async def is_listed() -> bool:
+            first = await system.bus.query(ListMail("ann"))
+            second = await system.bus.query(ListMail("ann", after=first.next))
+            assert len(first.items) <= 20
+            return [mail.subject for mail in (*first.items, *second.items)] == subjects
+
+        await system.until(is_listed)
+
+
 async def test_a_failure_is_repeated_under_the_same_key(actors: Actors, service: MailService) -> None:
     service.answers = [500, 429]
     async with actors(Mailer, sources=SOURCES, options=QUICK) as system:
@@ -188,3 +206,19 @@ def started(service: MailService) -> Any:
         url = service.url
 
     return worker(StartedMailer)
+
+
+async def test_a_mail_survives_a_fault_at_each_step(nats_server: EmbeddedServer, service: MailService) -> None:
+    keys: set[str] = set()
+
+    async def drive(bus: Bus) -> None:
+        await bus.retry(RegisterUser("ann", "ann@example.org"), id="ann")
+
+    async def verify(bus: Bus) -> None:
+        mails = (await bus.query(ListMail("ann"))).items
+        assert [mail.subject for mail in mails] == ["Welcome"]
+        keys.add(mails[0].mail_id)
+
+    faults = [fault for fault in FAULTS if "handler" in fault or "ack" in fault]
+    assert await survive([Users, Mailer, MailList], drive, verify, url=nats_server.url, faults=faults) == faults
+    assert set(service.keys) == keys
