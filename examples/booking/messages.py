@@ -1,10 +1,13 @@
 """The messages of the four services."""
 
 from enum import StrEnum
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from runtime import Accepted, Command, Event, Page, Query
+
+Amount = Annotated[int, Meta(gt=0)]
 
 # Each service knows a reservation by its trip. To book it again changes nothing and is never refused, so a refusal means that there is
 # no reservation. An undo has no effect if there is none.
@@ -33,7 +36,7 @@ class CancelRoom(Command[None], actor="hotels", key="hotel"):
 class Pay(Command[None], actor="payments", key="card"):
     card: str
     trip_id: str
-    amount: int
+    amount: Amount
 
 
 class PayBack(Command[None], actor="payments", key="card"):
@@ -87,7 +90,7 @@ class BookTrip(Command[Accepted], actor="trips", key="trip_id"):
     flight: str
     hotel: str
     card: str
-    amount: int
+    amount: Amount
 
 
 class GetTrip(Query[Trip], actor="trips", key="trip_id"):

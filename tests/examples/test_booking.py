@@ -29,8 +29,8 @@ from examples.booking.messages import (
 )
 from examples.booking.services import Flights, Hotels, Payments
 from examples.booking.trips import Trips
-from runtime import Bus, DeadlineExceeded, Options, Rejected, RetryPolicy, command
-from runtime.testing import Actors, EmbeddedServer, System, worker
+from runtime import Bus, CodecError, DeadlineExceeded, Options, Rejected, RetryPolicy, command
+from runtime.testing import EmbeddedServer, System, worker
 from runtime.testing.faults import FAULTS, survive
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +108,13 @@ async def test_trips_are_booked_and_listed(actors: Actors) -> None:
         assert refused.items == [record("t2", status=Status.REFUSED, reason="the card 4242 is refused")]
 
 
+async def test_an_amount_is_positive(actors: Actors) -> None:
+    async with actors(Trips, Payments) as system:
+        for message in (trip(amount=0), Pay("4242", "t1", amount=-600)):
+            with pytest.raises(CodecError, match="amount"):
+                await system.bus.command(message)
+
+
 async def test_trips_of_all_partitions_are_booked(actors: Actors) -> None:
     options = {actor.name: Options(partitions=4) for actor in (Trips, *SERVICES)}
     async with actors(Trips, *SERVICES, apart=True, options=options) as system, system.bus.events(TripEnded) as ends:
@@ -118,8 +125,8 @@ async def test_trips_of_all_partitions_are_booked(actors: Actors) -> None:
             statuses = {(end := await anext(ends)).trip_id: end.status for _ in range(24)}
         trips = {trip_id for trip_id, status in statuses.items() if status == Status.BOOKED}
         assert len(trips) == 16
-        booked = await system.bus.query(ListTrips(Status.BOOKED))
-        assert {trip.trip_id for trip in booked.items} == trips
+        listed = await system.bus.query(ListTrips(Status.BOOKED))
+        assert {each.trip_id for each in listed.items} == trips
         seats = [await system.bus.query(GetSeats(f"LH{number}")) for number in range(12)]
         rooms = [await system.bus.query(GetRooms(f"H{number}")) for number in range(8)]
         payments = [await system.bus.query(GetPayments(f"c{number}")) for number in range(6)]
