@@ -4,9 +4,19 @@ from collections.abc import AsyncIterator
 
 from msgspec.structs import replace
 
-from runtime import Actor, Index, Overloaded, command, query
+from runtime import Actor, Index, command, query
 
-from .messages import LIMIT, ForgetClient, ListHeaviest, MakeReport, MinuteReported, Take, Usage, Window
+from .messages import (
+    LIMIT,
+    ForgetClient,
+    ListHeaviest,
+    MakeReport,
+    MinuteReported,
+    Take,
+    TooManyRequests,
+    Usage,
+    Window,
+)
 
 
 class Limiter(Actor[Window], indexes=[Index("minute", order="granted"), Index(order="minute")]):
@@ -20,7 +30,7 @@ class Limiter(Actor[Window], indexes=[Index("minute", order="granted"), Index(or
         window = (self.state or Window(message.client, minute)).at(minute)
         if wait := window.wait(self.now):
             # A refusal stores nothing, so it is cheap. `Bus.retry` comes back after this time.
-            raise Overloaded(f"{message.client} has used its {LIMIT} requests a minute", retry_after=wait)
+            raise TooManyRequests(f"{message.client} has used its {LIMIT} requests a minute", retry_after=wait)
         if window != self.state:  # the first request in this minute
             self.remind(180, ForgetClient(message.client), name="forget")
         self.state = replace(window, granted=window.granted + 1)

@@ -3,10 +3,14 @@
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime import Command, Event, Query
+from runtime import Command, Event, Query, Rejected
 
 LIMIT = 60
 """Requests that a client may make in 60 seconds. The count is approximate: see `Window.left`."""
+
+
+class TooManyRequests(Rejected):
+    """The client has used its requests. It may come back after `retry_after` seconds."""
 
 
 class Window(Struct, frozen=True):
@@ -52,7 +56,7 @@ class Window(Struct, frozen=True):
 class Take(Command[int], actor="limiter", key="client"):
     """Take one request of a client. The reply is the number of requests that are left at once.
 
-    It is refused with `Overloaded`, whose `retry_after` is the time to wait.
+    It is refused with `TooManyRequests`, whose `retry_after` is the time to wait.
     """
 
     client: str

@@ -3,8 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,7 +28,7 @@ from examples.booking.messages import (
 from examples.booking.services import Flights, Hotels, Payments
 from examples.booking.trips import Trips
 from runtime import Bus, CodecError, DeadlineExceeded, Options, Rejected, RetryPolicy, command
-from runtime.testing import EmbeddedServer, System, worker
+from runtime.testing import Actors, EmbeddedServer, System, worker
 from runtime.testing.faults import FAULTS, survive
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,18 @@ from collections import Counter
 import pytest
 
 from examples.limiter.actor import Limiter
-from examples.limiter.messages import LIMIT, ForgetClient, ListHeaviest, MakeReport, MinuteReported, Take, Usage, Window
-from runtime import Event, Forbidden, Options, Overloaded
+from examples.limiter.messages import (
+    LIMIT,
+    ForgetClient,
+    ListHeaviest,
+    MakeReport,
+    MinuteReported,
+    Take,
+    TooManyRequests,
+    Usage,
+    Window,
+)
+from runtime import Event, Forbidden, Options
 from runtime.testing import Actors, System, repeated, worker
 
 
@@ -26,7 +36,7 @@ async def reported(*states: Window, now: float = 100 * 60 + 10) -> list[Event]:
 async def test_the_limit_is_refused_with_a_time_to_retry() -> None:
     full = Window("ann", minute=100, granted=30, before=30)
     limiter = worker(Limiter, key="ann", state=full, now=100 * 60)
-    with pytest.raises(Overloaded) as refusal:
+    with pytest.raises(TooManyRequests) as refusal:
         await limiter.take(Take("ann"))
     assert refusal.value.retry_after == pytest.approx(2.001)
     assert limiter.state == full
@@ -52,7 +62,7 @@ async def test_a_second_run_grants_the_same() -> None:
 
 async def test_a_client_waits_for_its_next_request(actors: Actors) -> None:
     async with actors(Limiter) as system:
-        with pytest.raises(Overloaded, match="ann has used its 60 requests") as refusal:
+        with pytest.raises(TooManyRequests, match="ann has used its 60 requests") as refusal:
             await take(system, "ann", 2 * LIMIT)  # more than the limit, since some time passes
         assert await system.bus.command(Take("bob")) == LIMIT - 1  # another client is not affected
         await system.skip(refusal.value.retry_after)

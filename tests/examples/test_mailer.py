@@ -5,8 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from examples.mailer.mailer import Mailer, MailRefused
 from examples.mailer.messages import ListMail, Mail, MailSent, OrderPaid, RegisterUser, UserRegistered
 from examples.mailer.shop import Users
 from runtime import Bus, Event, Options, Retry, RetryPolicy, react
-from runtime.testing import EmbeddedServer, System, worker
+from runtime.testing import Actors, EmbeddedServer, System, worker
 from runtime.testing.faults import FAULTS, survive
 
 ROOT = Path(__file__).parents[2]
