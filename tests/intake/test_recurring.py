@@ -280,7 +280,7 @@ class MakeNew(Command[None], actor="wrong", key=new_key):
     pass
 
 
-class CountIn(Command[None], actor="wrong", key="key"):
+class CountHere(Command[None], actor="wrong", key="key"):
     key: int = "x"  # type: ignore[assignment]
 
 
@@ -294,9 +294,9 @@ class CountIn(Command[None], actor="wrong", key="key"):
         ),
         (MakeNew, {"every": "@daily"}, "every: MakeNew makes a new key each time"),
         (
-            CountIn,
+            CountHere,
             {"every": "@daily"},
-            "every: CountIn is sent with the defaults of its fields, and has none that fit",
+            "every: CountHere is sent with the defaults of its fields, and has none that fit",
         ),
         (SweepKeyed, {"every": "sometimes"}, "every: 'sometimes' is no schedule"),
         (SweepKeyed, {"every": "@every 1s", "zone": "Europe/Berlin"}, "every: 'Europe/Berlin' is no time zone for"),
