@@ -14,7 +14,6 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.layout import Layout, Layouts
 from runtime.storage.record import Record, Unreadable, check_subject, decode_record
-from runtime.storage.record_streams import of_layout
 from runtime.wire import header_block
 from runtime.wire.buckets import partition_of
 from runtime.wire.subjects import Names
@@ -47,7 +46,7 @@ class StoredActor:
         self.jetstream = jetstream
         self.names = names
         self.layout = layout
-        self.parts = list(of_layout(names, layout.partitions))
+        self.parts = names.partitions(layout.partitions)
         """The names of each partition."""
 
     def part(self, token: str) -> Names:

@@ -11,7 +11,6 @@ import msgspec
 from runtime.admin.stored import StoredActor
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.firing import fire
-from runtime.storage.record_streams import of_layout
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
 from runtime.wire.tokens import NO_KEY, key_token, readable_key
@@ -60,7 +59,7 @@ async def find_timers(actor: StoredActor, token: str | None = None, name: str | 
     """
     parts = actor.parts if token is None else [actor.part(token)]
     # A repartition has not moved all of them yet.
-    for names in of_layout(actor.names, actor.layout.before):
+    for names in actor.names.partitions(actor.layout.before):
         if await actor.jetstream.find_stream(names.turns_stream) is not None:
             parts = [*parts, names]
     wanted = token or "*", "*" if name is None else key_token(name)
