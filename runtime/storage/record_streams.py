@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from runtime.nats.jetstream.client import JetStream
-from runtime.storage.streams import TIMERS, turns_config
+from runtime.storage.streams import KINDS, TIMERS, turns_config
 from runtime.wire.buckets import Partition
 from runtime.wire.subjects import Names
 
@@ -95,7 +95,7 @@ async def remove(jetstream: JetStream, names: Names, require: Callable[[], None]
         return
     await close(jetstream, names, require)
     last = (await jetstream.stream_info(names.turns_stream)).state.last_seq
-    for kind in ("turn", "dedup", "positions", "timer", "schedule"):
+    for kind in KINDS:
         require()
         await jetstream.purge(names.turns_stream, f"{names.own}.{kind}.>", last)
     require()

@@ -61,6 +61,10 @@ class StateLost(ConfigurationError):
     """The stream with the state of an actor was deleted or replaced. The actor does not run until people have decided."""
 
 
+KINDS = ("turn", "dedup", "positions", "timer", "schedule", "parked")
+"""The subjects of the turns stream below the names of its partition, besides those of the relay: its checkpoint, and the layout."""
+
+
 def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
     """Return the configuration of the turns stream: records, dedup entries, positions, timers, parked commands and the
     checkpoint.
@@ -71,9 +75,7 @@ def turns_config(names: Names, replicas: int = 1) -> StreamConfig:
     return StreamConfig(
         name=names.turns_stream,
         description=f"Actorloom: states, dedup entries and timers of {names.actor}",
-        subjects=tuple(
-            f"{names.own}.{kind}.>" for kind in ("turn", "dedup", "relay", "positions", "timer", "schedule", "parked")
-        ),
+        subjects=tuple(f"{names.own}.{kind}.>" for kind in (*KINDS, "relay")),
         max_age=0,
         max_bytes=-1,
         max_msgs=-1,

@@ -379,9 +379,9 @@ async def test_what_waits_moves_with_the_partitions(
         for key in keys:
             await system.bus.tell(Charge(key, 0))
             await until_charged(system, key, 0)
-            await system.bus.tell(Charge(key, 5), after=3.0)
             await system.bus.command(Write(key, key, 1))
             await until_charged(system, key, 0, 1)
+            await system.bus.tell(Charge(key, 5), after=3.0)
     async with connected(nats_server, namespace) as bus:
         jetstream = JetStream(bus.connection)
         for number in (2, 3):
@@ -396,7 +396,13 @@ async def test_what_waits_moves_with_the_partitions(
             assert await repartition(jetstream, Names(actor, namespace), after)
     async with running(kinds[after], senders[after], Listeners, url=nats_server.url, namespace=namespace) as system:
         for key in keys:
-            await until_charged(system, key, 0, 1, 2, 3, 5)
+
+            async def charged(key: str = key) -> bool:
+                found = await ledger(system, key)
+                # The delayed one comes whenever the machine is as far.
+                return 5 in found and [each for each in found if each != 5] == [0, 1, 2, 3]
+
+            await system.until(charged)
 
             async def heard(key: str = key) -> bool:
                 return (await system.bus.query(GetHeard(key))).numbers == (1, 2)
