@@ -11,7 +11,6 @@ from runtime import clocks
 from runtime.admin.refusal import Refused
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease import Lease
 from runtime.nats.lease_value import Holder, Kind, holder_of, kind_of, lifetime
@@ -157,12 +156,7 @@ async def _wait_until_free(jetstream: JetStream, names: Names, number: int, repo
 
 
 async def _read(jetstream: JetStream, names: Names, number: int) -> StoredMessage | None:
-    try:
-        return await jetstream.get_last(f"KV_{names.lease_bucket}", f"$KV.{names.lease_bucket}.{names.actor}.{number}")
-    except ApiError as error:
-        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-            raise
-        return None
+    return await jetstream.find_last(f"KV_{names.lease_bucket}", f"$KV.{names.lease_bucket}.{names.actor}.{number}")
 
 
 def _lives(names: Names, number: int, stored: StoredMessage) -> str:

@@ -27,7 +27,6 @@ from runtime import clocks
 from runtime.admin.refusal import Refused, UnknownActor
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.nats.jetstream.responses import ConsumerInfo, StreamInfo
 from runtime.nats.lease import Lease
 from runtime.storage.dead_letters import DeadLetters
@@ -213,14 +212,9 @@ class _Upgrade:
         for info in await self._consumers(names.events_stream):
             reacting = Names(info.name.partition("@")[0], names.namespace)
             subject = reacting.position(names.events_stream, info.name)
-            try:
-                stored = await jetstream.get_last(reacting.turns_stream, subject)
-            except ApiError as error:
-                if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                    raise
-                continue  # it is no consumer of an actor
+            stored = await jetstream.find_last(reacting.turns_stream, subject)
             if stored is None:
-                continue
+                continue  # perhaps it is no consumer of an actor
             position = msgspec.json.decode(stored.payload, type=ConsumerPosition)
             position = msgspec.structs.replace(
                 position, stream_created=created, created=info.created, floor=info.config["opt_start_seq"] - 1

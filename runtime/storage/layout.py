@@ -20,7 +20,7 @@ from runtime.bounds import MOST_PARTITIONS, Partitions
 from runtime.errors import ConfigurationError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
-from runtime.nats.jetstream.errors import ApiError, ErrorCode, WrongSequence
+from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StreamInfo
 from runtime.storage.streams import turns_config
 from runtime.wire import header_block
@@ -94,12 +94,7 @@ class Layouts:
             WrongLayout: A newer version of this package has stored it.
             ApiError, PublishError, TimeoutError: The stream cannot be read now.
         """
-        try:
-            stored = await self._jetstream.get_last(self._names.layout_stream, self._names.layout())
-        except ApiError as error:
-            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-                raise
-            stored = None
+        stored = await self._jetstream.find_last(self._names.layout_stream, self._names.layout())
         if stored is None:
             return WHOLE_LAYOUT, 0
         try:

@@ -14,7 +14,6 @@ from runtime.admin.repartition.copying import Copies, check_records, count
 from runtime.bounds import Partitions, check
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.errors import ApiError, ErrorCode
 from runtime.storage import record_streams
 from runtime.storage.layout import Layout, Layouts
 from runtime.storage.leftovers import Leftovers
@@ -253,12 +252,7 @@ async def _find(jetstream: JetStream, names: Names) -> Layout:
 
 async def _has_lease(jetstream: JetStream, names: Names, part: str) -> bool:
     bucket = names.lease_bucket
-    try:
-        return await jetstream.get_last(f"KV_{bucket}", f"$KV.{bucket}.{names.actor}.{part}") is not None
-    except ApiError as error:
-        if error.err_code != ErrorCode.STREAM_NOT_FOUND:
-            raise
-        return False
+    return await jetstream.find_last(f"KV_{bucket}", f"$KV.{bucket}.{names.actor}.{part}") is not None
 
 
 async def _config(jetstream: JetStream, names: Names, partitions: int) -> dict[str, Any]:

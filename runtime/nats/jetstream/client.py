@@ -110,6 +110,15 @@ class JetStream:
         """Read the last message on `subject` (wildcards allowed) at the stream's leader; None if there is none."""
         return await self._get(stream, {"last_by_subj": subject}, timeout)
 
+    async def find_last(self, stream: str, subject: str, timeout: float | None = None) -> StoredMessage | None:
+        """Return what `get_last` returns, or None if there is no such stream."""
+        try:
+            return await self.get_last(stream, subject, timeout)
+        except ApiError as error:
+            if error.err_code != ErrorCode.STREAM_NOT_FOUND:
+                raise
+            return None
+
     async def get(self, stream: str, sequence: int, timeout: float | None = None) -> StoredMessage | None:
         """Read the message at `sequence` at the stream's leader; None if there is none."""
         return await self._get(stream, {"seq": sequence}, timeout)
