@@ -46,7 +46,7 @@ class Shop:
 
     async def until_box(self, name: str, **wanted: Any) -> None:
         """Wait until a box has the wanted fields."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while True:
                 box = await self.bus.query(GetBox(name))
                 if box is not None and all(getattr(box, field) == value for field, value in wanted.items()):

@@ -103,7 +103,7 @@ async def no_consumers(bus: Bus) -> bool:
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while not await condition():
             await asyncio.sleep(0.01)
 
