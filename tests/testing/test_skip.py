@@ -135,15 +135,14 @@ async def test_a_timer_that_is_set_after_a_skip_has_a_time_ahead_and_fires_never
 async def test_a_schedule_fires_at_each_of_its_times(actors: Actors, every: str) -> None:
     async with actors(Diaries) as system:
         before = await system.bus.command(Set("a", every=every))
-        for _ in range(4):  # half an hour at a time: the phase of an interval stays
-            await system.skip(3600 / 2)
-        assert await system.skip(3 * 3600) == 3
+        # Half an hour at a time: the phase of an interval stays. It begins when the server has stored it, a moment later.
+        fired = [await system.skip(seconds) for seconds in (1, *[3600 / 2] * 4, 3 * 3600)]
+        wanted, last = list[float](), before
+        while (last := next_time(every, "", last) or 0.0) <= before + 1 + 5 * 3600:
+            wanted.append(last)
         found = [due for _, _, due in await entries(system)]
-        assert len(found) == 5 and found == sorted(found)
-        wanted = [next_time(every, "", before)]
-        while len(wanted) < 5:
-            wanted.append(next_time(every, "", wanted[-1] or 0.0))
-        assert all(0 <= due - (each or 0.0) < 1 for due, each in zip(found, wanted, strict=True)), (found, wanted)
+        assert sum(fired) == len(found) >= 5 and found == sorted(found)
+        assert all(0 <= due - each < 1 for due, each in zip(found, wanted, strict=True)), (found, wanted)
         await system.bus.command(Cancel("a"))
         assert await system.skip(3 * 3600) == 0
 
