@@ -30,8 +30,8 @@ demo: $(STAMP) ## Run the shop on an embedded NATS, take one order through it an
 
 ##@ Development
 .PHONY: test
-test: $(STAMP) ## Run the tests in three processes (ARGS="-k name -x" goes to pytest, ARGS="-n 0" uses one process)
-	@$(BIN)/python -m pytest -q -n 3 --dist loadfile $(ARGS)
+test: $(STAMP) ## Run the tests in four processes (ARGS="-k name -x" goes to pytest, ARGS="-n 0" uses one process)
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile $(ARGS)
 
 .PHONY: coverage
 coverage: $(STAMP) ## Run all tests with line and branch coverage; fail below the floor in pyproject.toml (no floor with ARGS)
