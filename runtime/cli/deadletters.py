@@ -35,7 +35,7 @@ async def list_letters(
     if as_json:
         print_json([_summary(letter) for letter in found])
     elif found:
-        head = ("letter", "since", "name", "reaction", "attempts", "reason")
+        head = ("letter", "since", "name", "key", "reaction", "attempts", "reason")
         print_table(head, [_row(letter) for letter in found])
     else:
         print_note("no dead letters")
@@ -134,15 +134,16 @@ def _summary(letter: DeadLetter) -> dict[str, Any]:
         "letter": letter.id,
         "time": time_text(letter.time),
         "name": letter.name,
+        "key": letter.key,
         **msgspec.structs.asdict(letter.failure),
         "trace": trace[1] if len(trace) > 1 else None,
     }
 
 
 def _row(letter: DeadLetter) -> tuple[object, ...]:
-    reason = letter.failure.reason
-    short = reason if len(reason) <= _WIDTH else reason[: _WIDTH - 1] + "…"
-    return letter.id, time_text(letter.time), letter.name, letter.failure.reaction, letter.failure.attempts, short
+    failure, since = letter.failure, time_text(letter.time)
+    reason = failure.reason if len(failure.reason) <= _WIDTH else failure.reason[: _WIDTH - 1] + "…"
+    return letter.id, since, letter.name, letter.key or "", failure.reaction, failure.attempts, reason
 
 
 def _body(payload: bytes) -> Any:

@@ -26,7 +26,7 @@ from runtime.storage.dead_parts import PARTS, DeadParts
 from runtime.wire import header_block
 from runtime.wire.buckets import bucket_of
 from runtime.wire.subjects import Names, published, snake_case, valid_name
-from runtime.wire.tokens import NO_KEY, is_token
+from runtime.wire.tokens import NO_KEY, is_token, readable_key
 
 logger = logging.getLogger("actorloom.storage")
 
@@ -90,6 +90,11 @@ class DeadLetter(msgspec.Struct, frozen=True):
     def token(self) -> str:
         """The token of the key in the subject of the original: that of an event or of a told command, or that which set a timer."""
         return _key_token(self.failure.subject)
+
+    @property
+    def key(self) -> str | None:
+        """The key of `token`, or the token itself if the key cannot be read from it; None for no key."""
+        return None if self.token == NO_KEY else readable_key(self.token)
 
 
 class Selection(msgspec.Struct, frozen=True):

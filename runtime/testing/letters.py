@@ -11,7 +11,6 @@ from runtime.storage.dead_letters import DeadLetters
 from runtime.storage.replays import Mode
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
-from runtime.wire.tokens import NO_KEY, readable_key
 
 _POLL = 0.005
 """Seconds between two looks whether all messages are handled."""
@@ -53,7 +52,7 @@ class Letters:
             DeadLetter(
                 id=each.id,
                 name=each.name,
-                key=None if each.token == NO_KEY else readable_key(each.token),
+                key=each.key,
                 handler=each.failure.reaction,
                 reason=each.failure.reason,
                 attempts=each.failure.attempts,

@@ -401,10 +401,12 @@ async def test_the_dlq_commands(shop: System, nats_server: EmbeddedServer, names
     one, two = await books.all()
 
     code, out, _ = await dlq("ls")
-    assert code == 0 and out.splitlines()[0].split() == ["letter", "since", "name", "reaction", "attempts", "reason"]
-    assert [line.split()[0] for line in out.splitlines()[1:3]] == [one.id, two.id] and len(out.splitlines()) == 5
+    head, *rows = (line.split() for line in out.splitlines())
+    assert code == 0 and head == ["letter", "since", "name", "key", "reaction", "attempts", "reason"]
+    assert [row[0] for row in rows[:2]] == [one.id, two.id] and len(rows) == 4
+    assert [row[head.index("key")] for row in rows] == ["1", "2"] * 2
     code, out, err = await dlq("ls", "--limit", "1", "--json", "--service", "books", "--reason", "NO PAPER")
-    assert [each["letter"] for each in json.loads(out)] == [one.id] and "there are more" in err
+    assert [(each["letter"], each["key"]) for each in json.loads(out)] == [(one.id, "1")] and "there are more" in err
     assert json.loads((await dlq("ls", "--json", "--before", "1h"))[1]) == []
     assert len(json.loads((await dlq("ls", "--json", "--since", "1h", "--event", "Paid"))[1])) == 4
 
