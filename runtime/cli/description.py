@@ -14,6 +14,8 @@ from runtime.wire.printable import printable
 
 Schema = Mapping[str, Any]
 
+_DEFS = "#/$defs/"
+
 _WIDTH = 90
 """Characters of a type on one line; a longer one has a line per field."""
 
@@ -68,7 +70,7 @@ def as_text(instances: Sequence[Service], ownership: Ownership | None) -> str:
     emits, reacts = service.metadata.emits, service.metadata.reacts
     if emits:
         lines += ["", style("Emits", bold=True)]
-        for name, schema in emits.items():
+        for name, schema in ((name, _titled(each)) for name, each in emits.items()):
             lines.append(f"  {name} {_fields(_resolved(schema), 2)}")
             types |= _others(schema)
     if reacts:
@@ -101,10 +103,10 @@ def _reaction(reaction: Reaction) -> str:
 def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
     parts: list[str] = []
     # A request is written out here, since it has no other use. A reply is listed among the types.
-    if (request := endpoint.metadata.request) is not None:
+    if (request := _titled(endpoint.metadata.request)) is not None:
         parts.append(_fields(_resolved(request)))
         types |= _others(request)
-    if (response := endpoint.metadata.response) is not None:
+    if (response := _titled(endpoint.metadata.response)) is not None:
         parts.append(_type(response))
         types |= response.get("$defs", {})
     lines = [f"  {endpoint.name} {' → '.join(parts)}", style(f"      {endpoint.subject}", dim=True)]
@@ -113,6 +115,24 @@ def _operation(endpoint: Endpoint, types: dict[str, Schema]) -> list[str]:
     if errors := endpoint.metadata.errors:
         lines.append(style(f"      errors: {', '.join(f'{each.code} {each.kind}' for each in errors)}", dim=True))
     return lines
+
+
+def _titled(schema: Any) -> Any:
+    """Return a schema whose definitions have their titles as names, if all differ: ``Page[Trip]``, not ``Page_Trip_``."""
+    definitions = _object(_object(schema).get("$defs"))
+    titles = {f"{_DEFS}{name}": f"{_DEFS}{_object(each).get('title', name)}" for name, each in definitions.items()}
+    if len(set(titles.values())) < len(titles):
+        return schema
+
+    def rename(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rename(each) for each in cast("list[Any]", value)]
+        if isinstance(value, dict):
+            return {name: rename(each) for name, each in cast("dict[str, Any]", value).items()}
+        return titles.get(value, value) if isinstance(value, str) else value
+
+    named = {titles[f"{_DEFS}{name}"].removeprefix(_DEFS): rename(each) for name, each in definitions.items()}
+    return {**rename(schema), "$defs": named}
 
 
 def _resolved(schema: Schema) -> Schema:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 import pytest
@@ -15,6 +16,8 @@ from runtime.wire.buckets import partition_of
 from runtime.wire.tokens import key_token
 from tests.support import notes, probe
 from tests.support.process import Completed, run_command, running_command
+
+T = TypeVar("T")
 
 
 class Note(msgspec.Struct, frozen=True, rename="camel"):
@@ -73,10 +76,22 @@ class LookUp(Query[int], actor="plain"):
     pass
 
 
+class Found(msgspec.Struct, Generic[T], frozen=True):
+    items: list[T]
+
+
+class FindNotes(Query[Found[Note]], actor="plain"):
+    pass
+
+
 class Plain(Actor):
     """Has no events."""
 
     name = "plain"
+
+    @query
+    async def find_notes(self, message: FindNotes) -> Found[Note]:
+        return Found([])
 
     @query
     async def look_up(self, message: LookUp) -> int:
@@ -258,6 +273,9 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
         "  notes.NoteRated {noteId: string, stars: integer}",
         "  Note {noteId: string, text: string, stars?: integer}",
     ):
+        assert line in text.splitlines()
+    text = (await desk("describe", "plain")).out
+    for line in ("  find_notes {} → Found[Note]", "  Found[Note] {items: [Note]}"):
         assert line in text.splitlines()
     drawn = await desk("graph")
     assert drawn.out == "flowchart LR\n  notes[notes]\n  plain[plain]\n  notes -- NoteRated --> notes\n"
