@@ -164,10 +164,13 @@ def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | N
     """Return the value of an option with a time as Unix seconds: a time, or a duration before now. Another text ends the command."""
     if text is None:
         return None
-    if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-        return time.time() - float(found[1]) * _UNITS[found[2]]
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
-        raise click.BadParameter(f"{text!r}: write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z") from None
+        if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
+            seconds = time.time() - float(found[1]) * _UNITS[found[2]]
+        else:
+            moment = datetime.fromisoformat(text)
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        datetime.fromtimestamp(seconds, UTC)  # raises outside of the years 1 to 9999, which no output could show
+    except (ValueError, OverflowError, OSError):
+        raise click.BadParameter(f"{text[:40]!r}: write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z") from None
+    return seconds

@@ -172,6 +172,8 @@ async def test_the_permissions_of_the_page_are_enough(tmp_path: Path) -> None:
         ("start billing.on_paid --since 1h", 2, "nobody can be asked here: look at the numbers with --dry-run"),
         ("start billing.on_paid", 2, "Missing option '--since'"),
         ("start billing.on_paid --since soon", 2, "'soon': write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z"),
+        ("start billing.on_paid --since 9999999d --yes", 2, "'9999999d': write 30m, 2h, 7d"),
+        ("start billing.on_paid --since 1h --until 9999-12-31T23:59-01:00 --yes", 2, "'9999-12-31T23:59-01:00': write"),
         ("start billing.on_paid --since 1h --until 2h", 2, "--until is not later"),
         ("start billing.on_paid --since 1h --rate nan", 2, "'--rate': nan: Expected `float` > 0.0"),
         ("start billing.on_paid --since 1h --rate 0", 2, "'--rate': 0.0: Expected `float` > 0.0"),
