@@ -84,11 +84,12 @@ def read_lines(texts: Iterable[bytes]) -> tuple[list[tuple[int, Line]], int]:
             continue
         try:
             line = _decode(text)
-            if line.digest and line.digest == _digest(text):
+            digest = _digest(text)
+            if line.digest == digest:
                 others += 1
                 continue
             key_token(line.key)
-        except (*UNDECODABLE, CodecError) as error:
+        except (*UNDECODABLE, ValueError, CodecError) as error:  # Python reads no integer with more than 4300 digits
             raise InvalidLine(f"line {number} is no record: {error}") from None
         if line.key in edited:
             raise InvalidLine(f"lines {edited[line.key][0]} and {number} have the same key {line.key!r}")
@@ -114,5 +115,5 @@ def _digest(text: bytes) -> str:
 
 
 def _canonical(value: Any) -> str:
-    # The module of Python keeps integers of any size.
+    # The module of Python keeps all digits of an integer, and refuses one with more than 4300.
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -305,6 +305,7 @@ GOOD = '{"key":"a","sequence":1,"version":1,"state":{}}'
         (GOOD.replace('"state"', '"status"'), "unknown field `status`"),
         (GOOD.replace("{}}", '{},"remembered":[{"id":"x"}]}'), r"required field `time` - at `\$.remembered\[0\]`"),
         (GOOD.replace('"a"', f'"{"ü" * 600}"'), "line 2 is no record: .* is too long"),
+        (GOOD.replace("{}", f'{{"count":{"9" * 5000}}}'), "line 2 is no record: .*4300 digits"),
         (GOOD.replace('"a"', '"b"'), "lines 1 and 2 have the same key 'b'"),
     ],
 )
