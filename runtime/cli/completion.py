@@ -1,4 +1,4 @@
-"""Completion of services, operations and fields in the shell, from what the running services announce.
+"""Completion of services, operations, fields, actors and replays in the shell, from what the server and the services tell.
 
 The mechanism is that of click: a function of the shell runs ``actorloom`` with the words so far in the environment. Without a
 server or a service that answers in time there are no completions, and there is no other output.
@@ -7,7 +7,7 @@ server or a service that answers in time there are no completions, and there is 
 import asyncio
 import contextlib
 import io
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,10 +32,10 @@ Find = Callable[[Configuration, "Connection", click.Context, str], Awaitable[Ite
 
 
 class _Bash(BashComplete):
-    """Bash, without a space after a completion that another text has to follow: ``orderId=``."""
+    """Bash, without a space after a completion that another text has to follow: ``orderId=``, ``orders/``."""
 
     source_template = BashComplete.source_template.replace(
-        "COMPREPLY+=($value)\n", "COMPREPLY+=($value)\n            [[ $value == *[=.] ]] && compopt -o nospace\n"
+        "COMPREPLY+=($value)\n", "COMPREPLY+=($value)\n            [[ $value == *[=./] ]] && compopt -o nospace\n"
     )
 
 
@@ -89,11 +89,49 @@ async def _actors(configuration: Configuration, connection: "Connection", _: cli
     return [name for name in found if name.startswith(text)]
 
 
+async def _actors_with_key(
+    configuration: Configuration, connection: "Connection", context: click.Context, text: str
+) -> Iterable[str]:
+    return [f"{name}/" for name in await _actors(configuration, connection, context, text)]
+
+
+async def _reactions(
+    configuration: Configuration, connection: "Connection", _: click.Context, text: str
+) -> Iterable[str]:
+    from runtime.admin import discovery
+
+    names: dict[str, set[str]] = {}
+    for service in _own(configuration, await discovery.services(connection)):
+        found = {name for each in service.metadata.reacts for name in (each.reaction, each.method) if name}
+        names.setdefault(service.name, set()).update(found)
+    return _dotted(names, text)
+
+
+async def _replays(
+    configuration: Configuration, connection: "Connection", _: click.Context, text: str
+) -> Iterable[str]:
+    from runtime.nats.jetstream.client import JetStream
+    from runtime.storage.replays import Entry, Replays
+
+    found = Replays(JetStream(connection), configuration.settings.namespace)
+    names = [each.replay.name async for each in found.read() if isinstance(each, Entry)]
+    return [name for name in names if name.startswith(text)]
+
+
 services: Final = _completing(_services)
 """Complete the name of a running service."""
 
 actors: Final = _completing(_actors)
 """Complete the name of an actor that has run."""
+
+actors_with_key: Final = _completing(_actors_with_key)
+"""Complete the actor of ``actor/key``."""
+
+reactions: Final = _completing(_reactions)
+"""Complete ``actor.reaction``, as `target` does."""
+
+replays: Final = _completing(_replays)
+"""Complete the name of a replay."""
 
 
 def target(op: str) -> Complete:
@@ -114,17 +152,18 @@ def target(op: str) -> Complete:
                 found = {kind.rpartition(".")[2] for kind in service.metadata.emits}
             else:
                 found = {each.name for each in service.endpoints if each.metadata.op == op}
-            if found:
-                names.setdefault(service.name, set()).update(found)
-        full = [f"{service}.{name}" for service, each in names.items() for name in each if _begins(service, name, text)]
-        begun = {each.partition(".")[0] for each in full}
-        return full if len(begun) == 1 else [f"{service}." for service in begun]
+            names.setdefault(service.name, set()).update(found)
+        return _dotted(names, text)
 
     return _completing(find)
 
 
-def _begins(service: str, name: str, text: str) -> bool:
-    return f"{service}.{name}".startswith(text)
+def _dotted(names: Mapping[str, Iterable[str]], text: str) -> list[str]:
+    """Return the completions of ``service.name``: the services, or the names of the only one that begins so."""
+    full = [f"{service}.{name}" for service, each in names.items() for name in each]
+    full = [each for each in full if each.startswith(text)]
+    begun = {each.partition(".")[0] for each in full}
+    return full if len(begun) == 1 else [f"{service}." for service in begun]
 
 
 def fields(op: str) -> Complete:

@@ -4,13 +4,14 @@ import asyncio
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured
 from runtime.cli.stored import actor_name
 from runtime.host.config import Configuration
 
 
 @click.command("export")
-@click.argument("actor", callback=actor_name)
+@click.argument("actor", callback=actor_name, shell_complete=completion.actors)
 @click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin with TEXT.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one record on each line. This is always so.")
 @configured("nats.url", "namespace", "timeout")

@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured, moment
 from runtime.cli.stored import ActorKey, actor_key
 from runtime.host.config import Configuration
@@ -16,7 +17,7 @@ _WIDTH: Final = 60
 
 
 @click.command("history")
-@click.argument("target", callback=actor_key, metavar="ACTOR/KEY")
+@click.argument("target", callback=actor_key, metavar="ACTOR/KEY", shell_complete=completion.actors_with_key)
 @click.option(
     "--since", callback=moment, metavar="WHEN", help="Only from this time on: 2h (ago), or 2026-03-01T12:00Z."
 )

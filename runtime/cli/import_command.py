@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.failures import usage
 from runtime.cli.flags import configured
 from runtime.cli.stored import actor_name
@@ -34,7 +35,7 @@ def _user() -> str:
 
 
 @click.command("import")
-@click.argument("actor", callback=actor_name)
+@click.argument("actor", callback=actor_name, shell_complete=completion.actors)
 @click.option("--by", callback=_who, metavar="NAME", help="Who has edited the records (default: user@host).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the outcome of each edited line.")
 @configured("nats.url", "namespace", "timeout", "lease_ttl")

@@ -5,6 +5,7 @@ from typing import Final
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured
 from runtime.cli.stored import actor_name
 from runtime.host.config import Configuration
@@ -14,7 +15,7 @@ _LISTED: Final = 100
 
 
 @click.command("keys")
-@click.argument("actor", callback=actor_name)
+@click.argument("actor", callback=actor_name, shell_complete=completion.actors)
 @click.option("--prefix", default="", metavar="TEXT", help="Only keys that begin with TEXT.")
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help=f"At most N keys (default {_LISTED}), in their order."

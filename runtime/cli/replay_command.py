@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from runtime.bounds import fault
+from runtime.cli import completion
 from runtime.cli.flags import configured, moment
 from runtime.host.config import Configuration
 
@@ -40,11 +41,11 @@ def _since(context: click.Context, parameter: click.Parameter, text: str) -> flo
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_named = click.argument("name", callback=_name)
+_named = click.argument("name", callback=_name, shell_complete=completion.replays)
 
 
 @command.command("start")
-@click.argument("reaction", metavar="ACTOR.REACTION")
+@click.argument("reaction", metavar="ACTOR.REACTION", shell_complete=completion.reactions)
 @click.option(
     "--since",
     required=True,

@@ -4,13 +4,14 @@ import asyncio
 
 import click
 
+from runtime.cli import completion
 from runtime.cli.flags import configured
 from runtime.cli.stored import ActorKey, actor_key
 from runtime.host.config import Configuration
 
 
 @click.command("state")
-@click.argument("target", callback=actor_key, metavar="ACTOR/KEY")
+@click.argument("target", callback=actor_key, metavar="ACTOR/KEY", shell_complete=completion.actors_with_key)
 @click.option(
     "--record", is_flag=True, help="Print the whole record as JSON: also remembered ids, and what is left to publish."
 )

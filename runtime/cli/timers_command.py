@@ -4,7 +4,9 @@ import asyncio
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
+from runtime.cli import completion
 from runtime.cli.failures import usage
 from runtime.cli.flags import configured
 from runtime.cli.stored import actor_name
@@ -21,6 +23,10 @@ class _Timers(click.Group):
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["ls", *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = completion.actors(ctx, self.commands["ls"].params[0], incomplete)
+        return [*super().shell_complete(ctx, incomplete), *map(CompletionItem, names)]
 
 
 @click.group("timers", cls=_Timers, subcommand_metavar="ACTOR[/KEY] | COMMAND ...")
@@ -42,7 +48,7 @@ def _target(context: click.Context, parameter: click.Parameter, text: str) -> tu
 
 
 @command.command("ls")
-@click.argument("target", callback=_target, metavar="ACTOR[/KEY]")
+@click.argument("target", callback=_target, metavar="ACTOR[/KEY]", shell_complete=completion.actors)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"At most N timers (default {_LISTED}), next first.")
 @click.option("--all", "all_", is_flag=True, help=f"All timers, even if there are more than {_LISTED}.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -55,7 +61,7 @@ def list_(
 
 
 @command.command("fire")
-@click.argument("target", callback=_target, metavar="ACTOR/KEY")
+@click.argument("target", callback=_target, metavar="ACTOR/KEY", shell_complete=completion.actors_with_key)
 @click.argument("name")
 @configured("nats.url", "namespace", "timeout")
 def fire(configuration: Configuration, target: tuple[str, str | None], name: str) -> None:
@@ -67,7 +73,7 @@ def fire(configuration: Configuration, target: tuple[str, str | None], name: str
 
 
 @command.command("drop")
-@click.argument("target", callback=_target, metavar="ACTOR/KEY")
+@click.argument("target", callback=_target, metavar="ACTOR/KEY", shell_complete=completion.actors_with_key)
 @click.argument("name")
 @configured("nats.url", "namespace", "timeout")
 def drop(configuration: Configuration, target: tuple[str, str | None], name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from runtime import Actor, Command, Event, Query, command, query
+from runtime import Actor, Command, Event, Query, command, connect, query, react
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import running
 from tests.support.process import ROOT, Completed, run_command, run_python
@@ -72,6 +72,10 @@ class Lamps(Actor):
     async def find(self, message: FindLamp) -> int:
         return 1
 
+    @react
+    async def on_desk_moved(self, event: DeskMoved) -> None:
+        pass
+
 
 @pytest.fixture
 async def variables(nats_server: EmbeddedServer, namespace: str) -> AsyncIterator[dict[str, str]]:
@@ -113,8 +117,24 @@ async def test_services_and_operations_are_completed(variables: dict[str, str]) 
     assert await complete("upgrade d", variables) == ["desks"]
     assert await complete("repartition d", variables) == ["desks"]
     assert await complete("dlq ls --service l", variables) == ["lamps"]
+    for line in ("keys l", "export l", "import l", "timers ls l"):
+        assert await complete(line, variables) == ["lamps"], line
+    for line in ("state l", "history l", "timers fire l", "timers drop l"):
+        assert await complete(line, variables) == ["lamps/"], line
+    assert await complete("timers l", variables) == ["ls", "lamps"]
     assert set(await complete("d", variables)) == {"describe", "dlq", "doctor", "demo"}
     assert "run" in await complete("nonsense ", variables), "there is no noise"
+
+
+async def test_reactions_and_replays_are_completed(variables: dict[str, str]) -> None:
+    assert await complete("replay start ", variables) == ["lamps.on_desk_moved"]
+    assert await complete("replay resume ", variables) == []
+    async with connect(variables["NATS_URL"], namespace=variables["ACTORLOOM_NAMESPACE"]) as bus:
+        await bus.emit(DeskMoved("1"))
+    start = ("replay", "start", "lamps.on_desk_moved", "--since", "first", "--name", "moved", "--yes")
+    assert (await run_command(*start, cwd=ROOT, env=variables)).code == 0
+    assert await complete("replay resume ", variables) == ["moved"]
+    assert await complete("replay cancel m", variables) == ["moved"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -178,6 +198,7 @@ try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=(); options=; _acto
 try actorloom query l
 try actorloom query desks.find_desk des
 try actorloom query desks.find_desk status = FU
+try actorloom state l
 """
     env = {**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     child = await asyncio.create_subprocess_exec(
@@ -189,7 +210,7 @@ try actorloom query desks.find_desk status = FU
     )
     out, error = await child.communicate()
     assert error == b""
-    assert out.decode().splitlines() == ["lamps.find_lamp|", "deskId=|-o nospace", "FULL|"]
+    assert out.decode().splitlines() == ["lamps.find_lamp|", "deskId=|-o nospace", "FULL|", "lamps/|-o nospace"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
