@@ -17,8 +17,9 @@ from runtime.cli.failures import FAILED, Failure
 
 _TEMPLATES: Final = Path(__file__).parent / "project"
 
-_TAKEN: Final = frozenset({"actorloom", "opentelemetry", "tests"})
-"""Names that the project uses, and that `_is_module` does not find: its dependency, a package without a file, its tests."""
+_TAKEN: Final = frozenset({"actorloom", "build", "dist", "opentelemetry", "tests"})
+"""Names that the project uses, and that `_is_module` does not find: its dependency, a package without a file, its tests, and
+directories that its `.gitignore` leaves out of Git and of its wheel."""
 
 
 @click.command("new")

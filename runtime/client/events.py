@@ -13,7 +13,7 @@ from runtime.errors import ActorError, CodecError, ConfigurationError, Declarati
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import ApiError, ErrorCode, is_passing
 from runtime.nats.jetstream.following import Following
-from runtime.nats.jetstream.responses import StoredMessage
+from runtime.nats.jetstream.responses import StoredMessage, StreamInfo
 from runtime.telemetry import add_link
 from runtime.wire.buckets import bucket_of
 from runtime.wire.cloudevents import is_structured, read_structured
@@ -29,7 +29,8 @@ _BACKOFF: Final = Backoff(first=0.05, longest=2.0)
 """The pauses between two passes without a message."""
 
 _MISSING: Final = 6
-"""Looks in a row that find no stream, after which it is gone. A server that has just become leader may not know it yet."""
+"""Looks in a row that find no stream, or not its end, after which it is gone. A server that has just become leader may not know
+it yet."""
 
 
 class Place:
@@ -52,6 +53,8 @@ class Place:
         self.time = None if since in (FIRST, NEW) else since
         self.created = ""
         """The creation time of the stream; empty until it is found."""
+        self.short = 0
+        """Looks in a row that find an end of the stream before this place."""
 
     async def find(self) -> bool:
         """Find the stream, and what the next pass needs to know of it. Return False if there is none.
@@ -74,7 +77,17 @@ class Place:
         elif self.sequence is None and self.time is None:
             self.sequence = info.state.last_seq
         self.created = info.created
+        self._shorten(info)
         return True
+
+    def _shorten(self, info: StreamInfo) -> None:
+        """Go back to the end of a stream that has lost messages. A new leader of several replicas may not know all of them yet."""
+        end = info.state.last_seq
+        self.short = self.short + 1 if self.sequence is not None and self.sequence > end else 0
+        if self.short >= (_MISSING if info.config.get("num_replicas", 1) > 1 else 1):
+            text = "stream %s has lost messages: it ended at %d, and ends at %d now; the events that follow come from there"
+            logger.warning(text, self.stream, self.sequence, end)
+            self.sequence, self.short = end, 0
 
 
 class Events(Generic[E]):
@@ -176,7 +189,8 @@ async def _follow(place: Place) -> AsyncGenerator[StoredMessage]:
     failures, missing, noted = 0, 0, False
     while True:
         try:
-            if await place.find():
+            found = await place.find()
+            if found and not place.short:
                 missing = 0
                 following = Following(place.jetstream, place.stream, place.subject, place.sequence, place.time)
                 async with following as messages:
@@ -184,7 +198,7 @@ async def _follow(place: Place) -> AsyncGenerator[StoredMessage]:
                         failures, noted = 0, False
                         place.sequence = stored.sequence
                         yield stored
-            else:
+            elif not found:
                 missing += 1
                 if not place.created or missing >= _MISSING:
                     raise _no_stream(place)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -354,6 +355,41 @@ async def test_a_stream_that_is_replaced_is_followed_from_its_beginning(
         await emit(bus, 4, 5)
         assert await waiting == [4, 5]
     assert "was deleted and created again" in caplog.text
+
+
+async def test_a_follower_goes_on_at_the_end_of_a_restored_stream(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = EmbeddedServer(port=0, store_dir=tmp_path / "live")
+    await server.start()
+    try:
+        async with await Connection.connect(ConnectionOptions(url=server.url)) as connection:
+            bus = bus_of(connection)
+            await JetStream(connection).ensure_stream(events_config(Names("notes")))
+            async with bus.events(Noted) as events:
+                await emit(bus, 1, 2)
+                assert await take(events, 2) == [1, 2]
+                await server.stop()
+                shutil.copytree(tmp_path / "live", tmp_path / "backup")
+                await server.start()
+                await connection.wait_connected(10)
+                await emit(bus, 3, 4, 5)
+                assert await take(events, 3) == [3, 4, 5]
+                waiting = asyncio.create_task(take(events, 3))
+                await server.stop()
+                shutil.rmtree(tmp_path / "live")
+                shutil.move(tmp_path / "backup", tmp_path / "live")
+                await server.start()
+                await connection.wait_connected(10)
+                await until(lambda: _says(caplog, "has lost messages: it ended at 5, and ends at 2 now"))
+                await emit(bus, 6, 7, 8)
+                assert await asyncio.wait_for(waiting, 10) == [6, 7, 8]
+    finally:
+        await server.stop()
+
+
+async def _says(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return text in caplog.text
 
 
 async def test_a_stream_of_an_earlier_version_is_refused(connection: Connection, namespace: str) -> None:
