@@ -84,6 +84,7 @@ async def test_the_tools_have_the_versions_of_the_repository(tmp_path: Path) -> 
         ("lädchen", "'lädchen': write a name of lower-case letters"),
         ("shop\n", "write a name of lower-case letters"),
         ("class", "'class' is a keyword"),
+        ("build", "'build': another Python package that is used here has the name build"),
         ("json", "'json': another Python package that is used here has the name json"),
         ("runtime", "the name runtime"),
         ("pytest-asyncio", "the name pytest_asyncio"),
