@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from enum import Enum
 from importlib.util import find_spec
-from threading import Thread
+from threading import Event, Thread
 from types import CodeType, FunctionType
 from typing import Any, Final, TypeVar
 
@@ -112,8 +112,17 @@ class _Loop:
             future.cancel()
             raise
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether a statement that does not await keeps the loop from anything else, for a second by now."""
+        done = Event()
+        self.loop.call_soon_threadsafe(done.set)
+        return not done.wait(1.0)
+
     def end(self) -> None:
-        """Close the connection, cancel the tasks that are left, and end the thread."""
+        """Close the connection, cancel the tasks that are left, and end the thread, unless a statement blocks it."""
+        if self.is_blocked:
+            return  # the thread is a daemon
         try:
             self.run(self._end())
         finally:
@@ -165,6 +174,8 @@ class Shell(InteractiveConsole):
         except KeyboardInterrupt:
             self._code = self._code or INTERRUPTED
             print_note("\nKeyboardInterrupt")
+            if self._loop.is_blocked:
+                print_note("the statement does not await, and goes on: wait for it, or end the shell")
             return
         if isinstance(error, SystemExit):
             raise error

@@ -119,3 +119,15 @@ async def test_a_terminal_has_a_prompt_completion_and_interrupts(url: str, names
         await terminal.until_prompt()
         terminal.type("\x04")
         assert await terminal.wait() == 0
+
+
+async def test_a_statement_that_blocks_does_not_keep_the_shell_from_its_end(url: str, namespace: str) -> None:
+    async with Terminal.run("shell", TARGET, "--nats", url, "--namespace", namespace) as terminal:
+        await terminal.until_prompt()
+        terminal.type("import time; print('it ' + 'blocks'); time.sleep(1000)\n")
+        await terminal.until("it blocks\r\n")
+        terminal.type("\x03")
+        await terminal.until("the statement does not await, and goes on")
+        await terminal.until_prompt()
+        terminal.type("\x04")
+        assert await terminal.wait() == 0
