@@ -106,6 +106,9 @@ class Events(Generic[E]):
         self._place = Place(jetstream, names, names.stored_event(contract.name, bucket, token), since)
         self._stored: AsyncGenerator[StoredMessage] | None = None
         self._closed = False
+        self._label = f"Bus.events({contract.type.__name__})"
+        self._waits = False
+        """Whether a task waits for the next event."""
 
     def __aiter__(self) -> Self:
         return self
@@ -120,17 +123,22 @@ class Events(Generic[E]):
             ConfigurationError: The stream of the actor is missing.
             ActorError, TimeoutError: The server refuses to serve the events, or did not answer at the start.
             StopAsyncIteration: `aclose` was called.
+            RuntimeError: Another task waits for the next event.
         """
+        self._require_alone()
         if self._closed:
             raise StopAsyncIteration
         stored = self._stored
         if stored is None:
             stored = self._stored = _follow(self._place)
+        self._waits = True
         try:
             message = await anext(stored)
         except BaseException:
             self._stored = None
             raise
+        finally:
+            self._waits = False
         add_link(message.headers)
         return self._read(message)
 
@@ -144,11 +152,20 @@ class Events(Generic[E]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the iteration and delete the consumer. Further calls do nothing."""
+        """End the iteration and delete the consumer. Further calls do nothing.
+
+        Raises:
+            RuntimeError: Another task waits for the next event.
+        """
+        self._require_alone()
         self._closed = True
         stored, self._stored = self._stored, None
         if stored is not None:
             await stored.aclose()
+
+    def _require_alone(self) -> None:
+        if self._waits:
+            raise RuntimeError(f"{self._label}: another task waits for the next event: cancel it before")
 
     def _read(self, message: StoredMessage) -> E:
         try:

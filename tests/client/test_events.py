@@ -275,6 +275,20 @@ async def _has(bus: Bus, count: int) -> bool:
     return len(await consumers(bus)) == count
 
 
+async def test_a_second_task_is_refused_and_takes_nothing(bus: Bus) -> None:
+    events = bus.events(Noted)
+    waiting = asyncio.create_task(anext(events))
+    await until(lambda: _has(bus, 1))
+    for call in (events.__anext__, events.aclose):
+        with pytest.raises(RuntimeError, match=r"Bus.events\(Noted\): another task waits for the next event"):
+            await call()
+    await emit(bus, 1, 2)
+    assert (await waiting).number == 1
+    assert await take(events, 1) == [2]
+    assert len(await consumers(bus)) == 1
+    await events.aclose()
+
+
 async def test_a_follower_goes_on_after_a_timeout(bus: Bus) -> None:
     async with bus.events(Noted) as events:
         for number in range(3):
