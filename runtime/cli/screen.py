@@ -37,29 +37,19 @@ class Screen:
         return shutil.get_terminal_size().columns
 
     def __enter__(self) -> Self:
-        import termios
-        import tty
-
-        self._modes = termios.tcgetattr(sys.stdin)
-        tty.setcbreak(sys.stdin)
         loop = asyncio.get_running_loop()
         loop.add_reader(sys.stdin, self._read)
         loop.add_signal_handler(signal.SIGTERM, self._quit.set)
-        self._write(_BEGIN)
+        self._take()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
-        import termios
-
         loop = asyncio.get_running_loop()
         loop.remove_reader(sys.stdin)
         loop.remove_signal_handler(signal.SIGTERM)
-        try:
-            self._write(_END)
-        finally:
-            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._modes)
+        self._give_back()
 
     async def quits(self, seconds: float) -> bool:
         """Wait for some seconds, or until the end is asked for. Return whether it is."""
@@ -76,6 +66,30 @@ class Screen:
         # A line is erased before it is written: afterwards, the erasure would take the character in the last column.
         text = "\n".join(f"\x1b[K{shown(line)}" for line in lines[:height])
         self._write(f"\x1b[H{text}" + ("\n\x1b[J" if len(lines) < height else ""))
+
+    def _take(self) -> None:
+        import termios
+        import tty
+
+        self._modes = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTSTP, self._stop)
+        self._write(_BEGIN)
+
+    def _give_back(self) -> None:
+        import termios
+
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTSTP)
+        try:
+            self._write(_END)
+        finally:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._modes)
+
+    def _stop(self) -> None:
+        """Let Ctrl-Z stop this process, with the terminal as before, and take the terminal again when it goes on."""
+        self._give_back()
+        os.kill(os.getpid(), signal.SIGTSTP)
+        self._take()
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text)

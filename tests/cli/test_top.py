@@ -180,6 +180,16 @@ async def test_a_terminal_is_renewed_in_place_and_restored(
         assert max(len(line.rpartition("\x1b[H")[2].partition("\x1b")[0]) for line in lines) <= 60
 
 
+async def test_ctrl_z_gives_the_terminal_back_meanwhile(nats_server: EmbeddedServer) -> None:
+    """Without a shell the process goes on at once."""
+    async with Terminal.run("top", "--nats", nats_server.url, "--interval", "0.1") as terminal:
+        await terminal.until("; q ends")
+        terminal.type("\x1a")
+        await terminal.until("\x1b[?25h\x1b[?1049l\x1b[?1049h\x1b[?25l")
+        terminal.type("q")
+        assert await terminal.wait() == 0
+
+
 async def test_a_terminal_survives_the_loss_of_the_server(tmp_path: Any) -> None:
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server:
         async with Terminal.run("top", "--nats", server.url, "--interval", "0.1") as terminal:
