@@ -7,6 +7,7 @@ server or a service that answers in time there are no completions, and there is 
 import asyncio
 import contextlib
 import io
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -31,6 +32,10 @@ Find = Callable[[Configuration, "Connection", click.Context, str], Awaitable[Ite
 """Finds completions of a text."""
 
 
+_plain = re.compile(r"[\w.:=/@%+,-]+").fullmatch
+"""Matches what a shell takes as it is. Anybody on NATS may answer with other texts, which would control the terminal or the line."""
+
+
 class _Bash(BashComplete):
     """Bash, without a space after a completion that another text has to follow: ``orderId=``, ``orders/``."""
 
@@ -50,7 +55,8 @@ def _completing(find: Find) -> Complete:
             async with asyncio.timeout(_PATIENCE):
                 configuration = configuration_of(context.params)
                 async with _connected(configuration) as connection:
-                    return sorted(await find(configuration, connection, context, incomplete))
+                    found = await find(configuration, connection, context, incomplete)
+                    return sorted(filter(_plain, found))
 
         # A text in the middle of the line that the user types would be of no use.
         with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(*KNOWN, click.ClickException):

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from runtime import Actor, Command, Event, Query, command, connect, query, react
+from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import running
 from tests.support.process import ROOT, Completed, run_command, run_python
@@ -159,6 +160,20 @@ async def test_the_fields_of_the_message_are_completed(variables: dict[str, str]
     assert await complete("emit desks.desk_moved ", variables, shell) == ["deskId="]
     assert await complete("query desks.unknown ", variables, shell) == []
     assert await complete("query nonsense ", variables, shell) == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_a_text_that_a_shell_would_not_take_as_it_is_is_left_out(variables: dict[str, str], shell: str) -> None:
+    def answer(subject: bytes, reply: bytes, headers: bytes | None, payload: bytes) -> None:
+        for name in ("evil\x1b[2J", "evil\nplain,forged", "$(evil)", "ev il"):
+            metadata = {"namespace": variables["ACTORLOOM_NAMESPACE"]}
+            info = msgspec.json.encode({"name": name, "id": name, "version": "1.0.0", "metadata": metadata})
+            connection.publish(reply, info)
+
+    async with await Connection.connect(ConnectionOptions(url=variables["NATS_URL"])) as connection:
+        await connection.subscribe("$SRV.INFO", answer)
+        await connection.flush()
+        assert await complete("describe ", variables, shell) == ["desks", "lamps"]
 
 
 async def test_flags_of_the_line_count(variables: dict[str, str]) -> None:
