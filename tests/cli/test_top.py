@@ -12,8 +12,7 @@ import pytest
 from runtime import Actor, Event, Options, Query, Rejected, RetryPolicy, query, react
 from runtime.admin.figures import Figures, Watch
 from runtime.nats.server import EmbeddedServer
-from runtime.testing import System
-from tests.support.probe import running
+from tests.support.probe import Probe, running
 from tests.support.process import ROOT, run_command
 from tests.support.terminal import Terminal
 
@@ -51,7 +50,7 @@ class Bills(Actor[Bill]):
 
 
 @asynccontextmanager
-async def loaded(server: EmbeddedServer, namespace: str, partitions: int = 1) -> AsyncIterator[System]:
+async def loaded(server: EmbeddedServer, namespace: str, partitions: int = 1) -> AsyncIterator[Probe]:
     """Run `Bills` with a blocked key, behind whose first event one waits, and a dead letter."""
     options = {"bills": msgspec.structs.replace(OPTIONS, partitions=partitions)}
     async with running(Bills, url=server.url, namespace=namespace, options=options) as system:
@@ -69,7 +68,7 @@ async def loaded(server: EmbeddedServer, namespace: str, partitions: int = 1) ->
         yield system
 
 
-async def ask(system: System, good: int, bad: int) -> None:
+async def ask(system: Probe, good: int, bad: int) -> None:
     requests = [GetBill(str(number), fails=number >= good) for number in range(good + bad)]
     await asyncio.gather(*(system.bus.query(request) for request in requests), return_exceptions=True)
 
