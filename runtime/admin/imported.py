@@ -21,7 +21,7 @@ from runtime.admin.stored import StoredActor, published_until
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.layout import Layouts, counted
-from runtime.storage.record import Record, Unreadable, decode_record, encode_record, rewrite_record
+from runtime.storage.record import EDITED, Record, Unreadable, decode_record, encode_record, rewrite_record
 from runtime.wire import header_block
 from runtime.wire.ids import new_id
 from runtime.wire.subjects import Names
@@ -58,7 +58,7 @@ async def import_lines(
     Args:
         actor: The actor.
         lines: The edited lines with their numbers.
-        who: The person, for the header `Actorloom-Edited` of the records.
+        who: The person, for the field ``edited`` of the records.
         lease_ttl: Seconds of the leases that are held meanwhile.
         report: Called with a line of text if a lease has to expire.
 
@@ -99,10 +99,8 @@ async def _import(
     if sequence != line.sequence:
         return Outcome.CONFLICT, _conflict(line.sequence, sequence)
     outbox = set[str]() if sequence <= published else {entry.id for entry in record.outbox}
-    payload = _edited(stored, line, outbox)
-    headers = header_block.encode(
-        [(header_block.EXPECTED_SEQUENCE.decode(), str(sequence)), (header_block.EDITED.decode(), who)]
-    )
+    payload = _edited(stored, line, who, outbox)
+    headers = header_block.join(header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % sequence))
     leases.require()
     try:
         await actor.jetstream.publish(subject, payload, headers=headers)
@@ -114,12 +112,13 @@ async def _import(
     return Outcome.STORED, ""
 
 
-def _edited(stored: StoredMessage | None, line: Line, outbox: set[str]) -> bytes:
+def _edited(stored: StoredMessage | None, line: Line, who: str, outbox: set[str]) -> bytes:
     """Return the record of a line, with all that the stored one has besides."""
     changes = {
         "state_version": msgspec.Raw(encode_record(line.version)),
         "state": line.state,
         "handled": msgspec.Raw(encode_record(handled_of(line))),
+        EDITED: msgspec.Raw(encode_record(who)),
     }
     return rewrite_record(b"{}" if stored is None else stored.payload, f"import-{new_id()}", outbox, changes)
 

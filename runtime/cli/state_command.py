@@ -3,6 +3,7 @@
 import asyncio
 
 import click
+import msgspec
 
 from runtime.cli import completion
 from runtime.cli.flags import configured
@@ -27,8 +28,7 @@ async def _show(configuration: Configuration, target: ActorKey, record: bool, as
     from runtime.cli.failures import FAILED, NOT_FOUND, Failure
     from runtime.cli.output import print_json, print_note, time_text
     from runtime.cli.stored import opened, readable
-    from runtime.storage.record import Unreadable, is_null
-    from runtime.wire import header_block
+    from runtime.storage.record import EDITED, Unreadable, is_null, record_fields
     from runtime.wire.cloudevents import rfc3339
 
     async with opened(configuration, target.actor) as stored:
@@ -45,7 +45,7 @@ async def _show(configuration: Configuration, target: ActorKey, record: bool, as
                 NOT_FOUND,
             )
         whole = {"record": await view_record(stored, found)} if record else {}
-    edited = header_block.get(message.headers, header_block.EDITED)
+    edited = record_fields(message.payload).get(EDITED)
     if as_json or record:
         print_json(
             {
@@ -60,6 +60,6 @@ async def _show(configuration: Configuration, target: ActorKey, record: bool, as
             }
         )
         return
-    by = f", edited by {edited}" if edited else ""
+    by = f", edited by {msgspec.json.decode(edited)}" if edited else ""
     print_note(f"{target}: state version {version}, sequence {message.sequence}, {time_text(message.time)}{by}")
     print_json(bytes(found.record.state))

@@ -175,6 +175,10 @@ def join_handled(text: bytes, more: Sequence[Handled]) -> bytes:
     return text + b"," + own if text else own
 
 
+EDITED = "edited"
+"""The field of a record that a person has edited (``actorloom import``): who it was. The next commit of its key leaves it out."""
+
+
 def record_fields(payload: bytes) -> dict[str, msgspec.Raw]:
     """Return the fields of a record that can be read, those that `Record` does not have included."""
     return _decode_fields(payload)

@@ -59,8 +59,6 @@ Of two timers of one name, the one with the higher sequence is the later one.
 
 DUE = b"Actorloom-Due"
 """Of a command by `tell`: the time before which it does not run, in Unix seconds with a fraction; absent if it runs at once."""
-EDITED = b"Actorloom-Edited"
-"""Of a record that a person has edited (``actorloom import``): who it was. The next commit of its key replaces the record."""
 REPLAY = b"Actorloom-Replay"
 """Of an event that is replayed: the name of the replay."""
 

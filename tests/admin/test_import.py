@@ -24,7 +24,7 @@ from runtime.admin.stored import StoredActor, StoredRecord, open_actor
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.lease_value import released_by
 from runtime.nats.server import EmbeddedServer
-from runtime.storage.record import EVENT, Outgoing, decode_record, encode_record
+from runtime.storage.record import EDITED, EVENT, Outgoing, decode_record, encode_record, record_fields, rewrite_record
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
@@ -99,7 +99,9 @@ async def test_the_actor_goes_on_with_edited_records(book: Book, ledger: StoredA
     new = edited(lines[0], key="new", sequence=0, state={"total": 7}, remembered=[])
     assert [each.outcome for each in await store(ledger, *changed, new)] == [Outcome.STORED] * 3
     found = await stored(ledger, first)
-    assert header_block.get(found.message.headers, header_block.EDITED) == "ann"
+    assert bytes(record_fields(found.message.payload)[EDITED]) == b'"ann"'
+    touched = rewrite_record(found.message.payload, "other", set())
+    assert bytes(record_fields(touched)[EDITED]) == b'"ann"', "a reader after a take-over that was not clean keeps it"
 
     book.totals[first], book.totals[second] = 100, 0
     book.keys.append("new")
@@ -113,7 +115,7 @@ async def test_the_actor_goes_on_with_edited_records(book: Book, ledger: StoredA
         await book.add(system)
     # A turn stores another record: nobody has edited that one.
     found = await stored(ledger, first)
-    assert header_block.get(found.message.headers, header_block.EDITED) is None
+    assert EDITED not in record_fields(found.message.payload)
 
 
 async def test_lines_that_nobody_has_edited_change_nothing(book: Book, ledger: StoredActor) -> None:
