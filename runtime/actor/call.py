@@ -248,9 +248,9 @@ class TurnCall(Call, kw_only=True, eq=False):
         self.told = [*self.told, Told(tell_id, message, told_token(message, tell_id), after)]
         return tell_id
 
-    def go_on(self, base: Any, state: Any) -> None:
-        """Begin with an empty outbox and the stored state, after a checkpoint."""
-        self.base, self.state, self.assigned = base, state, False
+    def go_on(self, base: Any, state: Any, basis: Basis | None = None) -> None:
+        """Begin with an empty outbox and the state of a checkpoint, which `basis` may have yet to store."""
+        self.base, self.state, self.assigned, self.basis = base, state, False, basis
         self.emitted, self.timers, self.told, self.callbacks = (), (), (), ()
         self.ordinal, self.attempt = 0, 1
         self.checkpoints += 1

@@ -116,6 +116,8 @@ class Attempts:
                 state = key.state
                 call, outcome = self._nothing(work, state)
             else:
+                if call.checkpoints:
+                    await self._commits.wait_committed(key)  # of a checkpoint for which the handler has not waited
                 if call.on_checkpoint is not None:
                     state = call.base
         changes = self._commits.changes(state, work, outcome)

@@ -102,15 +102,16 @@ class Checkpoints:
         made = CheckpointWork(work.handler, None, work.span, work.block, work.id, work.key, result=result)
         call.usable("make a checkpoint")
         pending = commits.stage_checkpoint(key, made, copy(call), outcome, (work.id, call.checkpoints + 1))
-        if not commits.begin(key, pending):
-            commits.spawn(commits.run(key, pending))
+        # From here on, what the job does in another task, or after it has stopped to wait, comes after the checkpoint.
+        state = outcome.state
+        call.go_on(state, self._states.copy(state) if self._states.mutable else state, pending)
+        commits.start(key, pending)
         try:
             await result
         except ActorError as error:
             if not isinstance(error, Superseded):
                 work.generation = 0  # The key has forgotten its record, on which the job has not failed.
             raise self._end(call, error) from None
-        call.go_on(key.state, self._states.copy(key.state) if self._states.mutable else key.state)
         work.attempt = 1
 
     def _end(self, call: TurnCall, error: ActorError) -> ActorError:

@@ -193,6 +193,13 @@ class Commits:
         self._under_way[key] = pending
         return self._send(key, pending)
 
+    def start(self, key: Key[Work], pending: Pending) -> None:
+        """Commit the staged turns, in a task if they cannot be sent at once."""
+        if not self.begin(key, pending):
+            pending.committing, pending.generation = True, key.generation
+            self._under_way[key] = pending
+            self.spawn(self._go_on(key, pending))
+
     async def run(self, key: Key[Work], pending: Pending) -> None:
         """Commit the staged turns of a key, and those staged meanwhile. Each message is finished on return."""
         pending.committing, pending.generation = True, key.generation

@@ -41,7 +41,8 @@ class Print(Command[Accepted], actor="press", key="book"):
     pages: int
     does: str = ""
     """``fail 3``, ``exit 3``, ``wait 3`` (and emit), ``hold 3``, ``spoil 3``, ``large 3``: at page 3, after its checkpoint; ``catch 3``: wait, and catch a
-    cancellation; ``deaf 3``: wait, and go on after one. Empty for nothing."""
+    cancellation; ``deaf 3``: wait, and go on after one; ``beside 3``: change something while a checkpoint is under way; ``leave``: at the
+    beginning, do not wait for a checkpoint. Empty for nothing."""
 
 
 class PrintNew(Command[Accepted], actor="press", key=new_key):
@@ -83,6 +84,8 @@ class Press(Actor[Pages]):
     async def print(self, message: Print) -> None:
         BEGUN[message.book] += 1
         does, _, at = message.does.partition(" ")
+        if not at:
+            await self._do(does, message.book)
         while (page := len((self.state or Pages()).pages)) < message.pages:
             await self._print(page)
             if at == str(page):
@@ -133,6 +136,16 @@ class Press(Actor[Pages]):
                     await GATES[book].wait()
                 except asyncio.CancelledError:
                     await GATES[f"{book} deaf"].wait()
+            case "beside" | "leave":
+                self.state = msgspec.structs.replace(state, title="before")
+                made = asyncio.ensure_future(self.checkpoint())
+                await asyncio.sleep(0)
+                if does == "leave":
+                    made.cancel()
+                    return
+                self.emit(Printed(book, 1000))
+                self.state = msgspec.structs.replace(self.state, title="beside")
+                await made
             case "large":
                 self.state = msgspec.structs.replace(state, title="x" * 2_000_000)
                 await self.checkpoint()

@@ -266,3 +266,33 @@ async def test_a_worker_records_the_states_of_the_checkpoints() -> None:
     ids = worker(Press, key="a", replies={Tally: 1}, message_id="m")
     await ids.print(Print("a", 3))
     assert len(set(ids.sent_ids)) == 3
+
+
+async def test_what_a_job_does_while_a_checkpoint_is_under_way_is_kept(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    book = f"book-{namespace}"
+    async with running(Press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Print(book, 6, "beside 2"), id="job")
+        await until_printed(system, book, SIX)
+
+        async def ended() -> bool:
+            return await events(system, namespace) == [0, 1, 2, 1000, 3, 4, 5, -1]
+
+        await system.until(ended)
+        assert (await system.bus.query(GetPages(book))).title == "beside"
+
+
+async def test_a_job_that_ends_before_its_checkpoint_is_stored_leaves_no_number(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    book = f"book-{namespace}"
+    async with running(Press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Print(book, 0, "leave"), id="job")
+
+        async def ended() -> bool:
+            return await events(system, namespace) == [-1]
+
+        await system.until(ended)
+        assert (await system.bus.query(GetPages(book))).title == "before"
+        assert await jobs_of(system, namespace, book) == {}
