@@ -10,8 +10,10 @@ import logging
 import math
 from collections.abc import Callable
 
+from runtime.actor.call import LONGEST_TELL
 from runtime.actor.handler import Handler
 from runtime.actor.message import NewKey
+from runtime.clocks import YEAR
 from runtime.errors import ActorError, CodecError, Forbidden
 from runtime.intake.event_work import Trial
 from runtime.intake.reactions import Reactions
@@ -78,13 +80,14 @@ class Tells(Reactions):
             work.message = handler.codec.decode(delivery.payload)
             work.key = told_key(handler, work.message, work.id)
             self._check_partition(work.key, delivery)
+            due = self._due_time(delivery)
         except (CodecError, Forbidden) as error:
             self.turns.spawn(self.give_up(work, error))
             return
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
             self.unreadable(work, error)
             return
-        if (due := due_time(delivery)) > self._clock.now() + self._clock.ahead:
+        if due > self._clock.now() + self._clock.ahead:
             work.span.end()
             self.turns.spawn(
                 self._set_aside(delivery, command, key_token(work.key) if work.key else NO_KEY, work.id, due)
@@ -101,6 +104,25 @@ class Tells(Reactions):
             raise CodecError(
                 f"{self.subject_of(delivery)}: the key of the command is {key!r}: publish it with {token!r}"
             )
+
+    def _due_time(self, delivery: Delivery) -> float:
+        """Return the time before which a command must not run, in Unix seconds; 0 if it has none.
+
+        Raises `CodecError` for what is no time, and for one that the scheduler of the server cannot keep.
+        """
+        text = header_block.get(delivery.headers, header_block.DUE)
+        if not text:
+            return 0.0
+        try:
+            due = float(text)
+        except ValueError:
+            due = math.nan
+        if not due - self._clock.now() - self._clock.ahead <= LONGEST_TELL + YEAR:
+            raise CodecError(
+                f"{self.subject_of(delivery)}: {header_block.DUE.decode()}: {text[:40]!r} is not a time in Unix seconds "
+                "within the next hundred years"
+            )
+        return due
 
     async def _set_aside(self, delivery: Delivery, command: str, token: str, tell_id: str, due: float) -> None:
         """Store a command that is not due as a timer, and delete it from its stream."""
@@ -134,13 +156,3 @@ def told_key(handler: Handler, message: object, tell_id: str) -> str:
     if isinstance(handler.contract.key, NewKey):
         return key_for(tell_id)
     return handler.key_of(message) if handler.key_of is not None else ""
-
-
-def due_time(delivery: Delivery) -> float:
-    """Return the time before which a command must not run, in Unix seconds; 0 if it has none, or an unreadable one."""
-    text = header_block.get(delivery.headers, header_block.DUE)
-    try:
-        due = float(text) if text else 0.0
-    except ValueError:
-        return 0.0
-    return due if math.isfinite(due) else 0.0

@@ -144,6 +144,28 @@ async def test_a_plain_client_tells_with_a_body_alone(nats_server: EmbeddedServe
         assert letter.failure.subject == names.tell("charge", "a")
 
 
+async def test_a_command_that_is_due_at_no_time_becomes_a_dead_letter(
+    nats_server: EmbeddedServer, namespace: str, tills: Any
+) -> None:
+    async with running(tills, url=nats_server.url, namespace=namespace) as system:
+        subject, wrong = Names("till", namespace).tell("charge", "a"), ("1e300", "1e10", "inf", "nan", "tomorrow")
+        for each in wrong:
+            headers = header_block.encode([("Actorloom-Due", each)])
+            await system.jetstream.publish(subject, encode_message(Charge("a", 1)), headers=headers)
+        await system.jetstream.publish(subject, encode_message(Charge("a", 2)))
+        await until_charged(system, "a", 2)
+
+        async def given_up() -> bool:
+            return len(await letters(system, namespace)) == len(wrong)
+
+        await system.until(given_up)
+        reasons = {each.failure.reason for each in await letters(system, namespace)}
+        assert reasons == {
+            f"CodecError: {subject}: Actorloom-Due: {each!r} is not a time in Unix seconds within the next hundred years"
+            for each in wrong
+        }
+
+
 async def test_a_command_of_another_partition_becomes_a_dead_letter(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
