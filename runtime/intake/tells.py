@@ -14,12 +14,13 @@ from runtime.actor.call import LONGEST_TELL
 from runtime.actor.handler import Handler
 from runtime.actor.message import NewKey
 from runtime.clocks import YEAR
-from runtime.errors import ActorError, CodecError, Forbidden
-from runtime.intake.event_work import Trial
+from runtime.errors import ActorError, CodecError, Forbidden, IdReused
+from runtime.intake.event_work import EventWork, Trial
 from runtime.intake.reactions import Reactions
 from runtime.intake.timers import DeletingCompletion, JobCompletion, completion_of
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.nats.jetstream.errors import WrongSequence
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.schedules import told_headers, told_name
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -88,10 +89,7 @@ class Tells(Reactions):
             self.unreadable(work, error)
             return
         if due > self._clock.now() + self._clock.ahead:
-            work.span.end()
-            self.turns.spawn(
-                self._set_aside(delivery, command, key_token(work.key) if work.key else NO_KEY, work.id, due)
-            )
+            self.turns.spawn(self._set_aside(work, delivery, command, due))
         else:
             if type(completion) is JobCompletion:
                 completion.begin(self.turns.jobs, work)
@@ -124,22 +122,38 @@ class Tells(Reactions):
             )
         return due
 
-    async def _set_aside(self, delivery: Delivery, command: str, token: str, tell_id: str, due: float) -> None:
+    async def _set_aside(self, work: EventWork, delivery: Delivery, command: str, due: float) -> None:
         """Store a command that is not due as a timer, and delete it from its stream."""
-        names, name = self.names, told_name(tell_id)
-        headers = told_headers(names, token, name, delivery.headers, command, tell_id, due)
+        names, name, token = self.names, told_name(work.id), key_token(work.key) if work.key else NO_KEY
+        headers = told_headers(names, token, name, delivery.headers, command, work.id, due)
         try:
-            ack = await self._jetstream.publish(names.schedule(token, name), delivery.payload, headers=headers)
-            self._on_stored(ack.sequence)
-        except WrongSequence:
-            logger.debug("%s: the command %s is set aside already", names.actor, tell_id)
+            try:
+                ack = await self._jetstream.publish(names.schedule(token, name), delivery.payload, headers=headers)
+                self._on_stored(ack.sequence)
+            except WrongSequence:
+                waiting = await self._jetstream.get_last(names.turns_stream, names.schedule(token, name))
+                if waiting is None:
+                    delivery.nak(self.options.retry.longest)  # It has fired meanwhile.
+                    return
+                if not self._is_same(waiting, work):
+                    text = "the id was used for another message: use a new id for each command"
+                    await self.give_up(work, IdReused(f"{self.subject_of(delivery)}: {text}"))
+                    return
+                logger.debug("%s: the command %s is set aside already", names.actor, work.id)
         except (ActorError, TimeoutError) as error:
             logger.warning(
-                "%s: the command %s that is due later cannot be set aside now: %s", names.actor, tell_id, error
+                "%s: the command %s that is due later cannot be set aside now: %s", names.actor, work.id, error
             )
             delivery.nak(self.options.retry.longest)
             return
+        finally:
+            work.span.end()
         DeletingCompletion(delivery, self._jetstream, self.stream).done()
+
+    def _is_same(self, waiting: StoredMessage, work: EventWork) -> bool:
+        """Return whether the timer of a command that was set aside has the command of `work`."""
+        command = header_block.get(waiting.headers, header_block.TIMER_COMMAND) or ""
+        return fingerprint(f"{self.names.actor}.{command}".encode(), waiting.payload) == work.fingerprint
 
     async def _unknown_command(self, delivery: Delivery, name: str) -> None:
         """Give a command back for later: a newer version of the actor may handle it."""

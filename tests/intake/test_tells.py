@@ -132,6 +132,19 @@ async def test_a_command_under_one_id_takes_effect_once_however_it_comes(
         assert "IdReused" in letter.failure.reason
 
 
+async def test_another_command_under_the_id_of_one_that_waits_becomes_a_dead_letter(
+    nats_server: EmbeddedServer, namespace: str, tills: Any
+) -> None:
+    till = f"till-{namespace}"
+    async with running(tills, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.tell(Charge(till, 1), id="one", after=3)
+        await system.bus.tell(Charge(till, 2), id="one", after=3)
+        await system.until(lambda: letters(system, namespace))
+        await until_charged(system, till, 1)
+        (letter,) = await letters(system, namespace)
+        assert "IdReused" in letter.failure.reason and letter.failure.id == "one"
+
+
 async def test_a_plain_client_tells_with_a_body_alone(nats_server: EmbeddedServer, namespace: str, tills: Any) -> None:
     async with running(tills, url=nats_server.url, namespace=namespace) as system:
         names = Names("till", namespace)
