@@ -40,6 +40,7 @@ class Jobs:
         """The cancellations that are not answered."""
         self._stopped: set[Work] = set()
         """The jobs that a cancellation has ended, and whose end is not stored yet."""
+        self._stopping = False
 
     def add(self, work: Work, token: str, ids: set[str]) -> None:
         """Take note of a job that waits in its lane. Its ids are that of its message, and the one that its caller knows."""
@@ -53,14 +54,16 @@ class Jobs:
         self._stopped.discard(work)
         for name in self._names.pop(work, ()):
             self._live.pop(name, None)
-            future = self._cancelled.pop(name, None)
-            if future is None or future.done():
-                continue
             if given_back:
-                future.set_exception(NotDelivered("the service is stopping"))
-                future.exception()
-            else:
+                self._give_up(name)
+            elif (future := self._cancelled.pop(name, None)) is not None and not future.done():
                 future.set_result(stopped)
+
+    def stop(self) -> None:
+        """Answer the cancellations of jobs that are stored and not delivered: none is delivered any more, and nothing waits for it."""
+        self._stopping = True
+        for name in self._cancelled.keys() - self._live.keys():
+            self._give_up(name)
 
     def is_cancelled(self, work: Work) -> bool:
         """Return whether a job is not to run. Its end is that of a cancellation then."""
@@ -95,7 +98,16 @@ class Jobs:
                         future.set_result(False)
         if (work := self._live.get(name)) is not None:
             self._stop(work)
+        elif self._stopping:
+            self._give_up(name)
         return await asyncio.shield(future)
+
+    def _give_up(self, name: tuple[str, str]) -> None:
+        """Answer a cancellation that this process does not finish."""
+        future = self._cancelled.pop(name, None)
+        if future is not None and not future.done():
+            future.set_exception(NotDelivered("the service is stopping"))
+            future.exception()
 
     def _stop(self, work: Work) -> None:
         call = work.running

@@ -387,6 +387,7 @@ class Turns:
 
     def _stop_retries(self) -> None:
         self._stopping = True
+        self.jobs.stop()
         for key, work in self._blocked.end():
             self._abandon(key, work)
 

@@ -7,6 +7,7 @@ import pytest
 
 from runtime import DeadlineExceeded, DeclarationError, NotFound, RequestError
 from runtime.actor.message import encode_message
+from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.wire import header_block
 from runtime.wire.ids import key_for
@@ -233,3 +234,17 @@ async def test_of_the_firings_of_a_long_job_one_runs_and_the_newest_waits(
         await system.jetstream.publish(names.timer(book, "daily"), encode_message(Print(book, 6)), headers=headers)
         await until_printed(system, book, (0, 1, 2, 3, 4, 5))
         assert BEGUN[book] == 2
+
+
+async def test_a_process_stops_while_a_job_is_cancelled_that_it_does_not_get(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    book = f"book-{namespace}"
+    async with running(Press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        # The job is acknowledged, and its message stays, as if the server had been killed in between.
+        monkeypatch.setattr(JetStream, "delete_message_nowait", lambda *_: None)
+        await system.bus.command(Print(book, 1), id="job")
+        await until_printed(system, book, (0,))
+        with pytest.raises(DeadlineExceeded):
+            await system.bus.cancel(Print(book, 0), id="job", timeout=1)
+    assert "the drain was cut short" not in caplog.text
