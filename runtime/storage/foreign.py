@@ -55,6 +55,8 @@ class ForeignRecords:
         """The sequence up to which all messages are accounted for, except for `_left`."""
         self._left: list[int] = []
         """The sequences at which another look is needed."""
+        self.found = False
+        """Whether other writers have stored any message. The reader sets it back."""
         self._lock = asyncio.Lock()
         self.learn: Learn = _learn_nothing
         """Called for each record, before its outbox is published."""
@@ -79,6 +81,7 @@ class ForeignRecords:
         self._left = [n for n in self._left if n not in publishing and not covers(n)]
         self._left += self._checkpoint.unaccounted(self._seen + 1, limit, publishing)
         self._seen = max(self._seen, limit)
+        self.found |= bool(self._left)
         done, later = set(self._left), list[int]()
         async for stored in self._read(self._left):
             if not stored.subject.startswith(self._names.turn("")):

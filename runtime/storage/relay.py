@@ -233,7 +233,9 @@ class Relay:
         checkpoint, stream = self.checkpoint, self._names.turns_stream
         if not checkpoint.tracking:
             return
-        if self._shared:
+        if self._shared or self.foreign.found:
+            # A former owner may have parked a command that is stored after the recovery.
+            self.foreign.found = False
             self.parked.find(await self._jetstream.stream_info(stream, subjects=self._names.parked("*", "*", "*")))
         while (held := checkpoint.first_held) is not None and await self._jetstream.get(stream, held) is None:
             checkpoint.release(held)

@@ -353,6 +353,20 @@ async def test_what_is_parked_is_sent_on_in_order_when_the_target_takes_it(
             await until_charged(system, "a", *range(41))
 
 
+async def test_what_a_former_owner_has_parked_late_is_sent_on(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runtime.host.checks._TICK", 0.05)
+    names, subject = Names("clerk", namespace), Names("till", namespace).tell("charge", "a")
+    headers = header_block.encode([("Actorloom-Tell", subject), ("Idempotency-Key", "late")])
+    async with running(Clerks, Tills, url=nats_server.url, namespace=namespace) as system:
+        await system.jetstream.publish(
+            names.parked("slip", "till", "late"), encode_message(Charge("a", 1)), headers=headers
+        )
+        await until_charged(system, "a", 1)
+        await system.until(lambda: not system.runner.warnings())
+
+
 async def test_a_missing_permission_to_tell_holds_back_no_event(
     tmp_path: Path, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
