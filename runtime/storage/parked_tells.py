@@ -122,19 +122,19 @@ class ParkedTells:
         """Send the parked commands on, until none is left."""
         while self.targets:
             for target in list(self.targets):
-                if not self._owns():
+                try:
+                    while (owned := self._owns()) and not await self._empty(target):
+                        pass  # Further ones were parked meanwhile.
+                except (ActorError, TimeoutError) as error:
+                    self.targets[target] = error_text(error)
+                    continue
+                if not owned:
                     # The owner of the checkpoint sends them on. This process has no keys, whose order counts, so it tries again.
                     await asyncio.sleep(_PAUSE)
                     self.targets.clear()
                     return
-                try:
-                    while not await self._empty(target):
-                        pass  # Further ones were parked meanwhile.
-                except (ActorError, TimeoutError) as error:
-                    self.targets[target] = error_text(error)
-                else:
-                    del self.targets[target]
-                    logger.info("%s: %s takes the commands that it is told", self._names.actor, target)
+                del self.targets[target]
+                logger.info("%s: %s takes the commands that it is told", self._names.actor, target)
             if self.targets:
                 await asyncio.sleep(_PAUSE)
 
