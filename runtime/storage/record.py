@@ -170,9 +170,9 @@ def lowest_format(outbox: Sequence[Outgoing], jobs: dict[str, int]) -> int:
 
 
 def join_handled(text: bytes, more: Sequence[Handled]) -> bytes:
-    """Return the JSON of handled messages without brackets: `text`, which may be empty, and `more`, which is not."""
+    """Return the JSON of handled messages without brackets: `text` and `more`, either of which may be empty."""
     own = encode_record(more)[1:-1]
-    return text + b"," + own if text else own
+    return text + b"," + own if text and own else text or own
 
 
 EDITED = "edited"

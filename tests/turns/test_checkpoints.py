@@ -268,6 +268,22 @@ async def test_a_worker_records_the_states_of_the_checkpoints() -> None:
     assert len(set(ids.sent_ids)) == 3
 
 
+async def test_a_key_that_has_handled_many_messages_can_be_read_after_a_checkpoint(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    book = f"book-{namespace}"
+    async with running(Press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        for number in range(6):
+            await system.bus.command(Retitle(book, str(number)))
+        await system.bus.command(Print(book, 3, "hold 1"))
+        await GATES[f"{book} begun"].wait()
+        assert list((await jobs_of(system, namespace, book)).values()) == [2]
+        GATES[book].set()
+        await until_printed(system, book, (0, 1, 2))
+    async with running(Press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        await until_printed(system, book, (0, 1, 2))
+
+
 async def test_what_a_job_does_while_a_checkpoint_is_under_way_is_kept(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
