@@ -19,7 +19,7 @@ from runtime.errors import ActorError, CodecError
 from runtime.intake.event_work import Completion, EventRoute, EventWork, Trial
 from runtime.intake.reactions import Reactions
 from runtime.intake.tells import told_key
-from runtime.intake.timers import timer_key
+from runtime.intake.timers import EndOfJob, timer_key
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import Failure, read_failure
 from runtime.telemetry import semconv
@@ -30,6 +30,7 @@ from runtime.wire.cloudevents import opened
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import snake_case
+from runtime.wire.tokens import readable_key
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -86,7 +87,8 @@ class Redrives(Reactions):
         route.consumed.value += 1
         handler = route.handlers[0]
         event, payload, unreadable = opened(delivery.headers, delivery.payload)
-        work = self.make_work(route, handler, _RedriveCompletion(self, delivery), trial, event)
+        completion = _RedriveCompletion(self, delivery)
+        work = self.make_work(route, handler, completion, trial, event)
         # `id_from_delivery` stays False: this delivery is younger than the first handling of the message, so its dedup
         # entry must always be looked up.
         accepted = accept_id(failure.id.removesuffix(handler.id_suffix)) is not None
@@ -111,6 +113,10 @@ class Redrives(Reactions):
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
             self.unreadable(work, error)
             return
+        if handler.accept:
+            if failure.stream != self.names.tells_stream:
+                work.timer = readable_key(failure.subject.rpartition(".")[2])
+            completion.begin(self.turns.jobs, work)
         self.admit(work)
 
     async def _deliver_in_order(self, waiting: deque[tuple[Delivery, Trial | None]]) -> None:
@@ -183,7 +189,7 @@ class Redrives(Reactions):
         _RedriveCompletion(self, delivery).dead_lettered("dead letter: no such reaction")
 
 
-class _RedriveCompletion(Completion):
+class _RemovingCompletion(Completion):
     """Finishes the delivery of a redriven dead letter, and deletes it from the stream."""
 
     __slots__ = ("_reactions",)
@@ -199,3 +205,13 @@ class _RedriveCompletion(Completion):
     def dead_lettered(self, reason: str) -> None:
         super().dead_lettered(reason)
         self._reactions.turns.spawn(self._reactions.remove(self.delivery))
+
+
+class _RedriveCompletion(EndOfJob, _RemovingCompletion):
+    """Finishes a redriven dead letter. If it is that of a long job, its cancellation is answered."""
+
+    __slots__ = ("_jobs", "_work")
+
+    def __init__(self, reactions: Redrives, delivery: Delivery) -> None:
+        super().__init__(reactions, delivery)
+        self._jobs = None

@@ -228,15 +228,14 @@ class DeletingCompletion(Completion):
             logger.info("a message that is done is still stored: %s", error)
 
 
-class JobCompletion(DeletingCompletion):
-    """Finishes the delivery of a long job, and answers its cancellation."""
+class EndOfJob(Completion):
+    """The part of a completion that answers the cancellation of a long job. A subclass has the slots `_jobs` and `_work`."""
 
-    __slots__ = ("_jobs", "_work")
+    __slots__ = ()
 
-    def __init__(self, delivery: Delivery, jetstream: JetStream, stream: str) -> None:
-        super().__init__(delivery, jetstream, stream)
-        self._jobs: Jobs | None = None
-        self._work: EventWork
+    _jobs: Jobs | None
+    """None until the job enters the lane of its key."""
+    _work: EventWork
 
     def begin(self, jobs: Jobs, work: EventWork) -> None:
         """Take note of the job, which is about to enter the lane of its key."""
@@ -260,6 +259,16 @@ class JobCompletion(DeletingCompletion):
         super().give_back()
         if self._jobs is not None:
             self._jobs.ended(self._work, given_back=True)
+
+
+class JobCompletion(EndOfJob, DeletingCompletion):
+    """Finishes the delivery of a long job, and answers its cancellation."""
+
+    __slots__ = ("_jobs", "_work")
+
+    def __init__(self, delivery: Delivery, jetstream: JetStream, stream: str) -> None:
+        super().__init__(delivery, jetstream, stream)
+        self._jobs = None
 
 
 def completion_of(handler: Handler, delivery: Delivery, jetstream: JetStream, stream: str) -> DeletingCompletion:

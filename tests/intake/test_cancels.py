@@ -19,6 +19,8 @@ from tests.support.jobs import (
     Bulk,
     Bulks,
     GetPages,
+    Grind,
+    Grinders,
     Pages,
     PartedPress,
     Press,
@@ -118,6 +120,25 @@ async def test_a_job_that_waits_for_another_attempt_ends_at_once(nats_server: Em
 class Patient(Press):
     name = "press"
     options = Press.options.__class__(retry=Press.options.retry.__class__(attempts=3, first=600.0))
+
+
+async def test_a_redriven_job_is_cancelled_by_the_id_that_its_caller_knows(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    async with running(Grinders, url=nats_server.url, namespace=namespace) as system:
+        for number, told in enumerate((False, True)):
+            grain = f"grain-{number}-{namespace}"
+            if told:
+                await system.bus.tell(Grind(grain), id="job")
+            else:
+                await system.bus.command(Grind(grain), id="job")
+            await system.until(lambda: system.dead_letters("grinder"))
+            redriven = asyncio.ensure_future(system.redrive("grinder"))
+            await GATES[f"{grain} begun"].wait()
+            assert await system.bus.cancel(Grind(grain), id="job") is True
+            await redriven
+            assert await system.bus.cancel(Grind(grain), id="job") is False
+            assert not await system.dead_letters("grinder") and BEGUN[grain] == 2
 
 
 async def test_a_job_that_does_not_listen_is_left_and_ends_later(nats_server: EmbeddedServer, namespace: str) -> None:

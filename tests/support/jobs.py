@@ -191,6 +191,25 @@ class Tallies(Actor[Pages]):
         pass
 
 
+class Grind(Command[Accepted], actor="grinder", key="grain"):
+    """Fail in the first run, and wait in each further one."""
+
+    grain: str
+
+
+class Grinders(Actor[Pages]):
+    name = "grinder"
+    options = Options(retry=RetryPolicy(attempts=1))
+
+    @command(accept=True)
+    async def grind(self, message: Grind) -> None:
+        BEGUN[message.grain] += 1
+        if BEGUN[message.grain] == 1:
+            raise RuntimeError("fails on purpose")
+        GATES[f"{message.grain} begun"].set()
+        await GATES[message.grain].wait()
+
+
 class Bulk(Command[Accepted], actor="bulk"):
     pages: int
 
