@@ -80,7 +80,7 @@ class Tells(Reactions):
             work.payload = delivery.payload
             work.message = handler.codec.decode(delivery.payload)
             work.key = told_key(handler, work.message, work.id)
-            self._check_partition(work.key, delivery)
+            self._check_partition(work, delivery)
             due = self._due_time(delivery)
         except (CodecError, Forbidden) as error:
             self.turns.spawn(self.give_up(work, error))
@@ -95,12 +95,12 @@ class Tells(Reactions):
                 completion.begin(self.turns.jobs, work)
             self.turns.admit(work, forced=True)
 
-    def _check_partition(self, key: str, delivery: Delivery) -> None:
+    def _check_partition(self, work: EventWork, delivery: Delivery) -> None:
         """Raise `CodecError` if a command for a key of another partition was published with another key in its subject."""
-        token, (total, own) = key_token(key) if key else NO_KEY, self.names.partition
+        token, (total, own) = _token_of(work), self.names.partition
         if total > 1 and partition_of(token, total) != own:
             raise CodecError(
-                f"{self.subject_of(delivery)}: the key of the command is {key!r}: publish it with {token!r}"
+                f"{self.subject_of(delivery)}: the key of the command is {work.key!r}: publish it with {token!r}"
             )
 
     def _due_time(self, delivery: Delivery) -> float:
@@ -124,7 +124,7 @@ class Tells(Reactions):
 
     async def _set_aside(self, work: EventWork, delivery: Delivery, command: str, due: float) -> None:
         """Store a command that is not due as a timer, and delete it from its stream."""
-        names, name, token = self.names, told_name(work.id), key_token(work.key) if work.key else NO_KEY
+        names, name, token = self.names, told_name(work.id), _token_of(work)
         headers = told_headers(names, token, name, delivery.headers, command, work.id, due)
         try:
             try:
@@ -170,3 +170,8 @@ def told_key(handler: Handler, message: object, tell_id: str) -> str:
     if isinstance(handler.contract.key, NewKey):
         return key_for(tell_id)
     return handler.key_of(message) if handler.key_of is not None else ""
+
+
+def _token_of(work: EventWork) -> str:
+    """Return the key of a command as a subject token. A command may have an empty key, which is not the same as none."""
+    return key_token(work.key) if work.key or work.handler.key_of is not None else NO_KEY

@@ -179,6 +179,14 @@ async def test_a_command_that_is_due_at_no_time_becomes_a_dead_letter(
         }
 
 
+async def test_the_empty_key_is_told(nats_server: EmbeddedServer, namespace: str, tills: Any) -> None:
+    async with running(tills, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.tell(Charge("", 1))
+        await system.bus.tell(Charge("", 2), after=1)
+        await until_charged(system, "", 1, 2)
+        assert not await letters(system, namespace)
+
+
 async def test_a_command_of_another_partition_becomes_a_dead_letter(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
