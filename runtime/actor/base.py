@@ -431,6 +431,10 @@ class Actor(Generic[S]):
     def _set_timer(self, call: TurnCall, timer: Timer) -> None:
         """Leave a timer. Its command runs under the key of this call, so it must be a command of that key."""
         timer.check(self.name)
+        if timer.name.startswith("@"):
+            raise DeclarationError(
+                f"{self.name}: the name of a timer cannot begin with @, as those of recurring commands do"
+            )
         assert timer.message is not None
         contract = contract_of(timer.message)
         label = f"{contract.type.__name__}: a timer"

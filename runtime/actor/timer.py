@@ -37,10 +37,6 @@ class Timer(msgspec.Struct):
             CodecError: The name is too long.
         """
         key_token(self.name)
-        if self.name.startswith("@"):
-            raise DeclarationError(
-                f"{actor}: the name of a timer cannot begin with @, as those of recurring commands do"
-            )
         if not is_duration(self.after, 0.0, _LONGEST):
             raise DeclarationError(f"{actor}: a timer is due in 0 s to a hundred years, not in {self.after!r} s")
         if self.schedule and (fault := schedule_fault(self.schedule, self.zone)) is not None:

@@ -14,6 +14,7 @@ from runtime.errors import ActorError, CodecError, InvalidMessage, NotFound, Req
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.storage.record import TIMER
+from runtime.storage.schedules import timer_token
 from runtime.telemetry import LeanSpan
 from runtime.turns.work import storage_error
 from runtime.wire import header_block
@@ -21,7 +22,7 @@ from runtime.wire.codec import JSON, Format, format_of
 from runtime.wire.envelope import read
 from runtime.wire.ids import accept_id, key_for
 from runtime.wire.replies import invalid_message
-from runtime.wire.tokens import key_token, token_of
+from runtime.wire.tokens import key_token
 
 CANCEL = "cancel"
 """The kind of the subjects."""
@@ -81,7 +82,7 @@ class CancelEndpoint(Endpoint):
             if any(entry.kind is TIMER and entry.timer == job_id for entry, _ in outbox or ()):
                 return True
             names, jetstream = served.names, served.jetstream
-            if await jetstream.get_last(names.turns_stream, names.timer(token, token_of(job_id))) is not None:
+            if await jetstream.get_last(names.turns_stream, names.timer(token, timer_token(job_id))) is not None:
                 return True
             told = f"{names.told(self.handler.contract.name)}.*.{token}"
             async for stored in jetstream.read(names.tells_stream, told):

@@ -64,9 +64,15 @@ def recurring_header(pattern: str, zone: str) -> str:
     return f"{zone} {pattern}" if zone else "1"
 
 
+def timer_token(name: str) -> str:
+    """Return the name of a timer, or the id of a long job, as a token: that of no recurring command, whatever the caller has chosen."""
+    token = key_token(name)
+    return f"%40{token[1:]}" if token.startswith("@") else token
+
+
 def timer_subject(names: Names, entry: Outgoing) -> str:
     """Return the subject on which a timer is published; `entry` is of kind `TIMER` or `SCHEDULE`."""
-    name = key_token(entry.timer)
+    name = timer_token(entry.timer)
     return names.timer(entry.token, name) if entry.kind is TIMER else names.schedule(entry.token, name)
 
 
@@ -79,8 +85,8 @@ def timer_headers(names: Names, entry: Outgoing, origin: int, trace: bytes) -> b
         origin: The sequence of the record that set the timer.
         trace: The header lines of its trace context.
     """
-    schedule = names.schedule(entry.token, key_token(entry.timer))
-    target = names.timer(entry.token, key_token(entry.timer))
+    schedule = names.schedule(entry.token, timer_token(entry.timer))
+    target = names.timer(entry.token, timer_token(entry.timer))
     headers = [
         # If a paused process publishes the timer again, the server drops it by this id: it may have been taken back.
         (header_block.MESSAGE_ID, entry.id),
@@ -149,12 +155,12 @@ async def find_refusal(jetstream: JetStream, names: Names, entry: Outgoing) -> P
     Raises:
         PublishError, TimeoutError: The server cannot be asked now.
     """
-    target = names.timer(entry.token, key_token(entry.timer))
+    target = names.timer(entry.token, timer_token(entry.timer))
     headers = [(b"Nats-Schedule", entry.schedule), (b"Nats-Schedule-Target", target)]
     if entry.zone:
         headers.append((b"Nats-Schedule-Time-Zone", entry.zone))
     headers.append((b"Nats-Expected-Last-Msg-Id", f"{entry.id}.none"))
-    subject = names.schedule(entry.token, key_token(entry.timer))
+    subject = names.schedule(entry.token, timer_token(entry.timer))
     try:
         await jetstream.publish(subject, b"", headers=_block(b"", headers))
     except PublishError as error:
@@ -184,7 +190,7 @@ async def take_back(jetstream: JetStream, names: Names, entry: Outgoing, origin:
     Raises:
         ApiError, PublishError, TimeoutError: The stream cannot be asked now.
     """
-    subject = names.schedule(entry.token, key_token(entry.timer))
+    subject = names.schedule(entry.token, timer_token(entry.timer))
     waiting = await jetstream.get_last(names.turns_stream, subject)
     if waiting is None:
         return True

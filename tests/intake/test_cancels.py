@@ -122,6 +122,17 @@ class Patient(Press):
     options = Press.options.__class__(retry=Press.options.retry.__class__(attempts=3, first=600.0))
 
 
+async def test_the_id_of_a_job_may_begin_as_the_name_of_a_recurring_command(
+    nats_server: EmbeddedServer, namespace: str, press: Any
+) -> None:
+    book = f"book-{namespace}"
+    async with running(press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        assert (await system.bus.command(Print(book, 3, "wait 2"), id="@job")).id == "@job"
+        await GATES[f"{book} begun"].wait()
+        assert await system.bus.cancel(Print(book, 0), id="@job") is True
+        assert await pages(system, book) == Pages((0, 1, 2))
+
+
 async def test_a_redriven_job_is_cancelled_by_the_id_that_its_caller_knows(
     nats_server: EmbeddedServer, namespace: str
 ) -> None:
