@@ -15,7 +15,7 @@ import msgspec
 from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
-from runtime.errors import ActorError, CodecError
+from runtime.errors import ActorError, CodecError, Forbidden
 from runtime.intake.event_work import Completion, EventRoute, EventWork, Trial
 from runtime.intake.reactions import Reactions
 from runtime.intake.tells import told_key
@@ -104,10 +104,12 @@ class Redrives(Reactions):
                 raise CodecError(f"Dead-Id: {failure.id[:40]!r} is not a valid id")
             if unreadable is not None:
                 raise unreadable
+            if handler.internal and failure.stream == self.names.tells_stream:
+                raise Forbidden(f"{failure.subject}: only timers of {self.names.actor} send this command")
             work.payload = payload
             work.message = handler.codec.decode(payload)
             work.key = self._key(handler, work, failure)
-        except CodecError as error:
+        except (CodecError, Forbidden) as error:
             self.turns.spawn(self.give_up(work, error))
             return
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application

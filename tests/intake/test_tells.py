@@ -513,6 +513,9 @@ async def test_what_cannot_be_told_is_refused(nats_server: EmbeddedServer, names
         await system.until(lambda: letters(system, namespace))
         (letter,) = await letters(system, namespace)
         assert "Forbidden" in letter.failure.reason and letter.failure.attempts == 1
+        assert await system.redrive("till") == 1
+        (letter,) = await letters(system, namespace)
+        assert "Forbidden" in letter.failure.reason
         assert await ledger(system, "a") == ()
 
 
