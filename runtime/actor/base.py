@@ -107,9 +107,9 @@ class Actor(Generic[S]):
         """Do something around each message: a query, a command, an event, a timer or a long job. Override it, for example in a mixin.
 
         It runs in the span and in the turn of the message: its errors are those of the handler, and its events are part of the
-        turn. It runs again whenever the handler does. ``class Orders(Audited, Metered, Actor[Order])`` runs that of `Audited`
+        turn. It runs again whenever the handler does. ``class Orders(Audited[Order], Metered[Order])`` runs that of `Audited`
         first, whose ``super().on_message(message, handle)`` runs that of `Metered`. To do something around the messages that a
-        handler sends, override `query`, `command` or `emit`.
+        handler sends, override `query`, `command`, `tell` or `emit`.
 
         Args:
             message: The message.

@@ -95,13 +95,29 @@ def find_state_type(cls: type, generic: type) -> Any:
     for base in cls.__mro__:
         for parent in base.__dict__.get("__orig_bases__", ()):
             if isinstance(get_origin(parent), type) and issubclass(get_origin(parent), generic):
-                state = get_args(parent)[0]
-                if isinstance(state, TypeVar) or (state is Any and base is not cls):
+                state = _argument_of(parent, generic)
+                is_own = base is cls and get_origin(parent) is generic
+                if isinstance(state, TypeVar) or (state is Any and not is_own):
                     continue  # A mixin, ``class Audited(Actor[Any])``, is for actors with any state and without one.
+                if state is type(None):
+                    return None  # ``Audited[None]``, of a generic mixin, is for an actor without state.
                 state = getattr(state, "__value__", state)  # ``type Name = …`` of Python 3.12
                 _check_members(cls.__name__, state)
                 return state
     return None
+
+
+def _argument_of(parent: Any, generic: type) -> Any:
+    """Return what a parametrised base, such as ``Audited[Order]``, has for the parameter of `generic`."""
+    origin: Any = get_origin(parent)
+    if origin is generic:
+        return get_args(parent)[0]
+    given = dict(zip(origin.__parameters__, get_args(parent), strict=False))
+    for base in origin.__orig_bases__:
+        if isinstance(get_origin(base), type) and issubclass(get_origin(base), generic):
+            state = _argument_of(base, generic)
+            return given.get(state, state) if isinstance(state, TypeVar) else state
+    return Any  # a mixin with parameters of its own only, whose bases name no state
 
 
 def members_of(state_type: Any) -> tuple[Any, ...]:

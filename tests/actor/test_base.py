@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import pytest
@@ -10,6 +10,9 @@ import pytest
 from runtime import Actor, Command, DeclarationError, Event, Index, Options, Query, command, query
 from runtime.actor.state_type import StateCodec
 from runtime.testing import worker
+
+K = TypeVar("K")
+S = TypeVar("S")
 
 
 class Box(msgspec.Struct, frozen=True):
@@ -182,6 +185,28 @@ def test_a_mixin_for_any_state_may_stand_before_any_actor() -> None:
 
         class Wrong(Actor[Any]):
             name = "wrong"
+
+
+def test_a_generic_mixin_names_the_state_of_its_actor() -> None:
+    class Audited(Actor[S]):
+        pass
+
+    class Labelled(Audited[S], Generic[K, S]):
+        pass
+
+    class Tagged(Actor[Any], Generic[K]):
+        pass
+
+    class Several(Labelled[int, Box], Audited[Box]):
+        name = "boxes"
+
+    class Before(Tagged[int], Actor[Box]):
+        name = "boxes"
+
+    class Without(Audited[None]):
+        name = "prices"
+
+    assert [each.state_type for each in (Several, Before, Without)] == [Box, Box, None]
 
 
 async def test_a_handler_can_be_called_directly_in_a_test() -> None:

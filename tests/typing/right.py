@@ -1,8 +1,23 @@
 """Right code: the type checker reports no error and knows the type of every reply."""
 
-from typing import assert_type
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, assert_type
 
-from runtime import Accepted, Actor, Event, Index, Options, Page, RetryPolicy, command, connect, not_found, query, react
+from runtime import (
+    Accepted,
+    Actor,
+    Event,
+    Index,
+    Message,
+    Options,
+    Page,
+    RetryPolicy,
+    command,
+    connect,
+    not_found,
+    query,
+    react,
+)
 from runtime.testing import Actors, Replies, Timer, repeated, worker
 from tests.typing.contracts import (
     AskGateway,
@@ -73,6 +88,30 @@ class Trades(Actor[Draft | Paid], indexes=[Index("type"), Index(("type", "total"
                 self.state = Draft()
         page = await self.list(type="Paid", total=5)
         assert_type(page.items, list[Draft | Paid])
+
+
+S = TypeVar("S")
+
+
+class Audited(Actor[S]):
+    async def on_message(self, message: Message, handle: Callable[[], Awaitable[Any]]) -> Any:
+        return await super().on_message(message, handle)
+
+
+class Metered(Actor[S]):
+    pass
+
+
+class AuditedTrades(Audited[Draft | Paid], Metered[Draft | Paid]):
+    name = "trades"
+
+    @react
+    async def on_paid(self, event: OrderPaid) -> None:
+        assert_type(self.state, Draft | Paid | None)
+
+
+class AuditedGateway(Audited[None]):
+    name = "gateway"
 
 
 class Gateway(Actor):
