@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from runtime.actor.message import Message, encode_message
+from runtime.actor.message import Message, contract_of, encode_message
 from runtime.actor.schedules import next_time
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
@@ -88,12 +88,13 @@ class DueTimers:
 
     async def fire(self, message: Message, timeout: float) -> None:
         """Fire the timer or schedule that sends `message`. See `System.fire`."""
-        wanted = type(message).__name__, encode_message(message)
+        actor, wanted = contract_of(message).actor, (type(message).__name__, encode_message(message))
         async with self._lock:
             await self._settle()
             for each in await self._waiting():
                 command = header_block.get(each.stored.headers, header_block.TIMER_COMMAND)
-                if (command, each.stored.payload) == wanted and await self._fire(each, timeout, on_time=False):
+                is_wanted = each.names.actor == actor and (command, each.stored.payload) == wanted
+                if is_wanted and await self._fire(each, timeout, on_time=False):
                     return
         raise LookupError(f"no timer and no schedule waits that sends {message!r}")
 

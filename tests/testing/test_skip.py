@@ -171,6 +171,27 @@ async def test_fire_sends_a_declared_schedule_whenever_it_is_called(actors: Acto
         assert await system.skip(120) == 0
 
 
+def namesake() -> type[Actor[Diary]]:
+    """Return another actor with a schedule that sends a `Sweep`."""
+
+    class Sweep(Command[None], actor="attic", key="key"):
+        key: str = "swept"
+
+    class Attic(Actor[Diary]):
+        name = "attic"
+
+        @command(every="@daily")
+        async def sweep(self, message: Sweep) -> None: ...
+
+    return Attic
+
+
+async def test_fire_tells_commands_of_one_name_apart(actors: Actors) -> None:
+    async with actors(namesake(), SweptDiaries) as system:
+        await system.fire(Sweep())
+        assert len(await entries(system, "swept")) == 1
+
+
 async def test_a_command_that_fails_for_good_ends_a_skip(actors: Actors) -> None:
     class Refusing(Diaries):
         @command
