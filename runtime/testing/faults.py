@@ -52,6 +52,8 @@ _PAUSE = 0.05
 """Seconds between two attempts of `verify`, and between two looks whether the streams are at rest."""
 _RESTLESS = 5.0
 """Seconds after which `verify` is final though the streams are not at rest, because of a schedule for example."""
+_IN_HAND = 45.0
+"""The same if a consumer has messages left. Those that an actor without state had in hand when it died come again after 30 s."""
 
 
 async def survive(
@@ -81,7 +83,7 @@ async def survive(
         at_once: The number of faults that are tried at the same time.
         lease_ttl: Seconds after which another process takes over, at least 1.
         timeout: Seconds that `drive`, and `verify` after it, may take. An event that an actor without state has in hand when its
-            process dies is delivered again after 30 s.
+            process dies is delivered again after 30 s. The last call of `verify` waits for it, longer than `timeout` if need be.
 
     Returns:
         The faults that have happened: those whose step was reached.
@@ -141,8 +143,9 @@ async def _try_fault(
             await drive(bus)
         async with asyncio.timeout(timeout):
             await _until_true(verify, bus, timeout)
-            await armed.recovered()
-            await _rest(jetstream, namespace)
+        await armed.recovered()
+        await _rest(jetstream, namespace)
+        async with asyncio.timeout(timeout):
             await _until_true(verify, bus, _REQUEST_TIMEOUT)
 
     try:
@@ -181,8 +184,8 @@ async def _until_true(verify: Step, bus: Bus, timeout: float) -> None:
 async def _rest(jetstream: JetStream, namespace: str) -> None:
     """Return when no consumer has a message left and nothing more is stored, or after some seconds."""
     loop = asyncio.get_running_loop()
-    end, before = loop.time() + _RESTLESS, None
-    while loop.time() < end:
+    start, before, pending = loop.time(), None, 0
+    while loop.time() - start < (_IN_HAND if pending else _RESTLESS):
         sequences: dict[str, int] = {}
         pending = 0
         for stream in await jetstream.stream_names(f"{namespace}.>"):

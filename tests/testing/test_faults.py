@@ -1,5 +1,6 @@
 """Faults for the actors of an application: which ones happen, and what a broken promise looks like."""
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from runtime import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.configs import ConsumerConfig
 from runtime.nats.server import EmbeddedServer
+from runtime.testing import faults
 from runtime.testing.faults import FAULTS, survive
 from runtime.testing.steps import STEPS
 from tests.support.process import ROOT
@@ -92,6 +95,25 @@ async def test_an_effect_that_comes_late_is_found(nats_server: EmbeddedServer) -
     with pytest.raises(ExceptionGroup, match=r"1 of 1 faults broke a promise: kill recover\.after") as raised:
         await survive([DoubleSeats, SlowAudience], sell, count, url=nats_server.url, faults=["kill recover.after"])
     assert "assert 6 == 3" in str(raised.value.exceptions[0])
+
+
+async def test_the_last_look_waits_for_a_message_that_is_not_handled(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "_RESTLESS", 0.1)
+    stream = f"{namespace}-seen"
+    async with await Connection.connect(ConnectionOptions(url=nats_server.url)) as connection:
+        jetstream = JetStream(connection)
+        await jetstream.create_stream({"name": stream, "subjects": [f"{namespace}.seen"]})
+        await jetstream.ensure_consumer(
+            stream, ConsumerConfig(durable="reaction", filter_subjects=(f"{namespace}.seen",))
+        )
+        await jetstream.publish(f"{namespace}.seen", b"{}")
+        resting = asyncio.ensure_future(faults._rest(jetstream, namespace))
+        assert not (await asyncio.wait({resting}, timeout=0.5))[0]
+        await jetstream.delete_consumer(stream, "reaction")
+        await resting
+        await jetstream.delete_stream(stream)
 
 
 async def nothing(bus: Bus) -> None: ...
