@@ -37,7 +37,8 @@ from runtime import (
 
 
 # The three services. The key of each booking is the trip. A booking that was cancelled is never made again, and nothing has to
-# be booked before it is cancelled: so a `BookFlight` that arrives after its `CancelFlight` is refused.
+# be booked before it is cancelled: so a `BookFlight` that arrives after its `CancelFlight` is refused. To book again what is
+# booked changes nothing and is not refused: so a refusal means that the trip has no booking.
 class Booking(Struct, frozen=True):
     held: bool
 
@@ -61,8 +62,8 @@ class Flights(Actor[Booking]):
 
     @command
     async def book_flight(self, message: BookFlight) -> None:
-        if self.state is not None:
-            raise Rejected("the flight was booked or cancelled before")
+        if self.state is not None and not self.state.held:
+            raise Rejected("the flight was cancelled before")
         self.state = Booking(held=True)
 
     @command
@@ -89,8 +90,8 @@ class Hotels(Actor[Booking]):
 
     @command
     async def book_room(self, message: BookRoom) -> None:
-        if self.state is not None:
-            raise Rejected("the room was booked or cancelled before")
+        if self.state is not None and not self.state.held:
+            raise Rejected("the room was cancelled before")
         self.state = Booking(held=True)
 
     @command
@@ -114,8 +115,8 @@ class Cards(Actor[Booking]):
 
     @command
     async def charge_card(self, message: ChargeCard) -> None:
-        if self.state is not None:
-            raise Rejected("the card was charged or refunded before")
+        if self.state is not None and not self.state.held:
+            raise Rejected("the card was refunded before")
         if message.price > 1000:
             raise Rejected(f"the card pays 1000 at most, and not {message.price}")
         self.state = Booking(held=True)
