@@ -103,7 +103,8 @@ def _enum_scale(kind: type[Enum]) -> Scale | None:
     def accepts(value: Any) -> bool:
         return isinstance(value, kind) or (not isinstance(value, Enum) and plain(value))
 
-    return Scale(f"a {kind.__name__}", kind.__name__, accepts, place, scale.store, scale.load)
+    # Two enums may have one name, in different modules.
+    return Scale(f"a {kind.__name__}", f"enum {id(kind)}", accepts, place, scale.store, scale.load)
 
 
 def _only(*types: type) -> Callable[[Any], Any]:

@@ -1,6 +1,7 @@
 """States of several types: a union of structs, and structs with type arguments."""
 
 import types
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -227,6 +228,16 @@ def test_a_field_of_an_index_has_values_of_one_kind_in_each_type() -> None:
     state: Any = Draft | Counted
     with pytest.raises(DeclarationError, match=r"an index names Draft \| Counted\.user, whose values have no order"):
         declare(state, indexes=[Index("user")])
+
+
+def test_two_enums_of_one_name_are_no_values_of_one_kind() -> None:
+    one, two = (
+        msgspec.defstruct(name, [("status", StrEnum("Status", values))], frozen=True, tag=True)
+        for name, values in (("A", "OPEN"), ("B", "DONE"))
+    )
+    state: Any = one | two
+    with pytest.raises(DeclarationError, match=r"an index names A \| B\.status, whose values have no order"):
+        declare(state, indexes=[Index("status")])
 
 
 async def test_a_state_of_none_of_the_types_is_refused() -> None:
