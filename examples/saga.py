@@ -15,7 +15,7 @@ It prints::
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -136,7 +136,7 @@ class Trip(Struct, frozen=True):
     reason: str = ""
 
 
-class Step(NamedTuple):
+class Step(Struct, frozen=True):
     do: Callable[[Trip], Command[None]]
     undo: Callable[[Trip], Command[None]]
 
