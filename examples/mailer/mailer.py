@@ -52,7 +52,6 @@ class Mailer(Actor):
             error.close()
             if error.code not in (408, 429) and error.code < 500:
                 raise MailRefused(f"{error.code} {error.reason}") from error
-            after = error.headers.get(
-                "Retry-After", ""
-            )  # seconds; without them, or with a date, the pause is that of the policy
+            # In seconds. If the header is missing or has a date, the pause is that of the policy.
+            after = error.headers.get("Retry-After", "")
             raise Retry(f"{error.code} {error.reason}", after=float(after) if after.isdecimal() else None) from error
