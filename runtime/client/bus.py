@@ -193,6 +193,7 @@ class Bus:
         Raises:
             DeclarationError: The message is not the command of a long job.
             NotFound: The actor has no state, or an earlier version has no such request.
+            Rejected: The job was told with `after`, and is not due.
             DeadlineExceeded: The job has not ended in time; it ends later.
             RequestError: The request failed for another reason.
 

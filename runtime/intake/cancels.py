@@ -10,11 +10,11 @@ from opentelemetry.trace import Span
 
 from runtime.actor.handler import Handler
 from runtime.actor.message import NewKey
-from runtime.errors import ActorError, CodecError, InvalidMessage, NotFound, RequestError
+from runtime.errors import ActorError, CodecError, InvalidMessage, NotFound, Rejected, RequestError
 from runtime.intake.context import Context
 from runtime.intake.endpoint import Endpoint
 from runtime.storage.record import TIMER
-from runtime.storage.schedules import timer_token
+from runtime.storage.schedules import timer_token, told_name
 from runtime.telemetry import LeanSpan
 from runtime.turns.work import storage_error
 from runtime.wire import header_block
@@ -74,6 +74,7 @@ class CancelEndpoint(Endpoint):
 
     async def _cancel(self, request: Cancellation, token: str, job_id: str) -> None:
         served = self.context.served
+        names, jetstream = served.names, served.jetstream
 
         async def waits() -> bool:
             """Return whether the job is stored, and is not delivered yet."""
@@ -81,9 +82,9 @@ class CancelEndpoint(Endpoint):
             outbox = key.outbox if key is not None else None
             if any(entry.kind is TIMER and entry.timer == job_id for entry, _ in outbox or ()):
                 return True
-            names, jetstream = served.names, served.jetstream
-            if await jetstream.get_last(names.turns_stream, names.timer(token, timer_token(job_id))) is not None:
-                return True
+            for name in (timer_token(job_id), told_name(job_id)):
+                if await jetstream.get_last(names.turns_stream, names.timer(token, name)) is not None:
+                    return True
             told = f"{names.told(self.handler.contract.name)}.*.{token}"
             async for stored in jetstream.read(names.tells_stream, told):
                 if header_block.get(stored.headers, header_block.IDEMPOTENCY_KEY) == job_id:
@@ -91,6 +92,8 @@ class CancelEndpoint(Endpoint):
             return False
 
         try:
+            if await jetstream.get_last(names.turns_stream, names.schedule(token, told_name(job_id))) is not None:
+                raise Rejected(f"{self.subject}: the job {job_id} is told for later: cancel it when it is due")
             ended = await self.context.turns.jobs.cancel(token, job_id, waits)
         except RequestError as error:
             self.answer_error(request, error)

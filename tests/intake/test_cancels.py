@@ -5,13 +5,16 @@ from typing import Any
 
 import pytest
 
-from runtime import DeadlineExceeded, DeclarationError, NotFound, RequestError
+from runtime import DeadlineExceeded, DeclarationError, NotFound, Rejected, RequestError
 from runtime.actor.message import encode_message
 from runtime.nats.jetstream.client import JetStream
+from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.server import EmbeddedServer
+from runtime.storage.firing import fire
 from runtime.wire import header_block
 from runtime.wire.ids import key_for
 from runtime.wire.subjects import Names
+from runtime.wire.tokens import key_token
 from tests.host.test_host import connected
 from tests.support.jobs import (
     BEGUN,
@@ -227,6 +230,32 @@ async def test_a_cancellation_whose_process_ends_is_asked_for_again(
         GATES[book].set()
         async with running(Press, Tallies, url=nats_server.url, namespace=namespace) as system:
             await until_printed(system, book, (0, 1, 2))
+
+
+async def test_a_job_that_is_told_for_later_is_cancelled_once_it_is_due(
+    nats_server: EmbeddedServer, namespace: str, press: Any
+) -> None:
+    book = f"book-{namespace}"
+    async with running(press, Tallies, url=nats_server.url, namespace=namespace) as system:
+        await system.bus.command(Print(book, 3, "hold 2"), id="first")
+        await GATES[f"{book} begun"].wait()
+        await system.bus.tell(Print(book, 6), id="later", after=3600)
+
+        async def set_aside() -> list[StoredMessage]:
+            parts = Names("press", namespace).partitions(press.options.partitions)
+            found = [system.jetstream.read(part.turns_stream, part.schedule(key_token(book), "*")) for part in parts]
+            return [stored for each in found async for stored in each]
+
+        [waiting] = await system.until(set_aside)
+        with pytest.raises(Rejected, match="the job later is told for later: cancel it when it is due") as refused:
+            await system.bus.cancel(Print(book, 0), id="later")
+        assert refused.value.executed is False
+        await fire(system.jetstream, waiting, on_time=False)
+        cancel = asyncio.ensure_future(system.bus.cancel(Print(book, 0), id="later"))
+        await system.until(lambda: system.cancellations("press", book))
+        GATES[book].set()
+        assert await cancel is True
+        assert await pages(system, book) == Pages((0, 1, 2)) and BEGUN[book] == 1
 
 
 async def test_what_cannot_be_cancelled_is_refused(nats_server: EmbeddedServer, namespace: str) -> None:
