@@ -37,9 +37,15 @@ def check_attributes(cls: Any) -> None:
         raise DeclarationError(
             f"{label}.upgrades = {cls.upgrades!r} is not a dict from earlier state versions to functions: {{1: to_2}}"
         )
-    for hook in ("on_start", "on_stop", "on_message"):
-        if not inspect.iscoroutinefunction(getattr(cls, hook)):
+    for hook, parameters in (("on_start", ()), ("on_stop", ()), ("on_message", ("message", "handle"))):
+        function = getattr(cls, hook)
+        if not inspect.iscoroutinefunction(function):
             raise DeclarationError(f"{label}.{hook} must be a coroutine function: use async def")
+        try:
+            inspect.signature(function, follow_wrapped=False).bind(cls, *parameters)
+        except TypeError:
+            wanted = ", ".join(("self", *parameters))
+            raise DeclarationError(f"{label}.{hook} must have the parameters ({wanted})") from None
     _check_constructor(label, cls.__init__)
 
 

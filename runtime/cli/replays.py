@@ -13,7 +13,7 @@ import msgspec
 from runtime import clocks
 from runtime.admin.replay import NotFound, Plan, Request, Runner, begin, cancel, prepare, take_over
 from runtime.cli.client import connected, names
-from runtime.cli.failures import NOT_FOUND, Failure, exit_code, usage
+from runtime.cli.failures import FAILED, NOT_FOUND, Failure, exit_code, usage
 from runtime.cli.output import print_json, print_note, print_table, time_text
 from runtime.errors import ActorError, CodecError
 from runtime.host.config import Configuration
@@ -149,8 +149,11 @@ async def _run(configuration: Configuration, jetstream: JetStream, entry: Entry,
         raise Failure(f"{name}: {error or 'no answer in time'}; {go_on}", exit_code(error)) from None
     if as_json:
         print_json(_data(replay, replay.status))
-    else:
-        print_note(f"{name}: {replay.status}. {_sent(replay)}")
+    text = f"{name}: {replay.status}. {_sent(replay)}"
+    if replay.status == "cancelled":
+        raise Failure(text, FAILED)
+    if not as_json:
+        print_note(text)
 
 
 def _progress() -> Callable[[Replay, int], None]:

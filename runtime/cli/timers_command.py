@@ -47,11 +47,14 @@ def _target(context: click.Context, parameter: click.Parameter, text: str) -> tu
     return found.actor, found.token
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
 @command.command("ls")
 @click.argument("target", callback=_target, metavar="ACTOR[/KEY]", shell_complete=completion.actors)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help=f"At most N timers (default {_LISTED}), next first.")
 @click.option("--all", "all_", is_flag=True, help=f"All timers, even if there are more than {_LISTED}.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_as_json
 @configured("nats.url", "namespace", "timeout")
 def list_(
     configuration: Configuration, target: tuple[str, str | None], limit: int | None, all_: bool, as_json: bool
@@ -63,22 +66,24 @@ def list_(
 @command.command("fire")
 @click.argument("target", callback=_target, metavar="ACTOR/KEY", shell_complete=completion.actors_with_key)
 @click.argument("name")
+@_as_json
 @configured("nats.url", "namespace", "timeout")
-def fire(configuration: Configuration, target: tuple[str, str | None], name: str) -> None:
+def fire(configuration: Configuration, target: tuple[str, str | None], name: str, as_json: bool) -> None:
     """Fire the timer NAME of a key now, as if it were due. A schedule goes on as before.
 
     For an actor without state, write ACTOR alone.
     """
-    asyncio.run(_fire(configuration, *target, name))
+    asyncio.run(_fire(configuration, *target, name, as_json))
 
 
 @command.command("drop")
 @click.argument("target", callback=_target, metavar="ACTOR/KEY", shell_complete=completion.actors_with_key)
 @click.argument("name")
+@_as_json
 @configured("nats.url", "namespace", "timeout")
-def drop(configuration: Configuration, target: tuple[str, str | None], name: str) -> None:
+def drop(configuration: Configuration, target: tuple[str, str | None], name: str, as_json: bool) -> None:
     """Delete the timer NAME of a key. For an actor without state, write ACTOR alone."""
-    asyncio.run(_drop(configuration, *target, name))
+    asyncio.run(_drop(configuration, *target, name, as_json))
 
 
 async def _list(configuration: Configuration, actor: str, token: str | None, limit: int | None, as_json: bool) -> None:
@@ -129,10 +134,10 @@ def _summary(timer: Any) -> dict[str, Any]:
     }
 
 
-async def _fire(configuration: Configuration, actor: str, token: str | None, name: str) -> None:
+async def _fire(configuration: Configuration, actor: str, token: str | None, name: str, as_json: bool) -> None:
     from runtime.admin.timers import fire_timer
     from runtime.cli.failures import NOT_FOUND, Failure
-    from runtime.cli.output import print_note
+    from runtime.cli.output import print_json, print_note
     from runtime.cli.stored import opened
 
     async with opened(configuration, actor) as stored:
@@ -142,13 +147,15 @@ async def _fire(configuration: Configuration, actor: str, token: str | None, nam
             raise Failure(f"{name}: the timer is due already: it waits for its owner, or runs", NOT_FOUND)
         if not await fire_timer(stored, waiting[0]):
             raise Failure(f"{name}: the timer has fired, or was cancelled or replaced, just now", NOT_FOUND)
+    if as_json:
+        print_json(_summary(waiting[0]))
     print_note("fired" + ("; its schedule goes on" if waiting[0].schedule else ""))
 
 
-async def _drop(configuration: Configuration, actor: str, token: str | None, name: str) -> None:
+async def _drop(configuration: Configuration, actor: str, token: str | None, name: str, as_json: bool) -> None:
     from runtime.admin.timers import drop_timer
     from runtime.cli.failures import NOT_FOUND, Failure
-    from runtime.cli.output import print_note
+    from runtime.cli.output import print_json, print_note
     from runtime.cli.stored import opened
     from runtime.storage.recurring import MARK
 
@@ -157,6 +164,8 @@ async def _drop(configuration: Configuration, actor: str, token: str | None, nam
         dropped = [timer for timer in timers if await drop_timer(stored, timer)]
     if not dropped:
         raise Failure(f"{name}: the timer has fired, or was cancelled or replaced, just now", NOT_FOUND)
+    if as_json:
+        print_json([_summary(timer) for timer in dropped])
     print_note(f"{len(dropped)} dropped")
     if any(timer.is_due for timer in dropped):
         print_note("it was due: an owner that has received it already runs it all the same")

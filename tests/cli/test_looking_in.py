@@ -162,12 +162,14 @@ async def test_a_timer_that_has_fired_while_nobody_runs(shop: Shop) -> None:
     async with shop.running():
         await shop.bus.command(SetTimer("a", "soon", after=3600.0))
         await shop.until(1, "timers", "shelf/a")
-    assert (await shop.cli("timers", "fire", "shelf/a", "soon")).code == 0
+    fired = await shop.json("timers", "fire", "shelf/a", "soon")
+    assert (fired["name"], fired["key"], fired["due"]) == ("soon", "a", False)
     [due] = await shop.json("timers", "shelf/a")
     assert due["due"] and due["name"] == "soon"
     again = await shop.cli("timers", "fire", "shelf/a", "soon")
     assert again.code == 4 and "is due already" in again.err
-    dropped = await shop.cli("timers", "drop", "shelf/a", "soon")
+    dropped = await shop.cli("timers", "drop", "shelf/a", "soon", "--json")
+    assert [(each["name"], each["due"]) for each in json.loads(dropped.out)] == [("soon", True)]
     assert dropped.code == 0 and "an owner that has received it" in dropped.err
     async with shop.running():
         await shop.bus.command(Put("a", "later"))

@@ -202,3 +202,15 @@ def test_it_must_be_a_coroutine_function() -> None:
 
             def on_message(self, message: Any, handle: Any) -> Any:  # type: ignore[override]
                 return handle()
+
+
+async def _without_handle(self: Any, message: Any) -> Any:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("hook", "parameters"), [("on_message", "self, message, handle"), ("on_start", "self"), ("on_stop", "self")]
+)
+def test_a_hook_has_the_parameters_with_which_it_is_called(hook: str, parameters: str) -> None:
+    with pytest.raises(DeclarationError, match=rf"Wrong\.{hook} must have the parameters \({parameters}\)"):
+        type("Wrong", (Actor,), {"name": "wrong", hook: _without_handle})
