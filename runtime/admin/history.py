@@ -5,6 +5,7 @@ timer. A reaction may act on another key, which only the code of its actor knows
 """
 
 from collections.abc import AsyncIterator
+from heapq import heappop, heappush
 from typing import Final
 
 import msgspec
@@ -41,25 +42,31 @@ class Happening(msgspec.Struct, frozen=True):
     body: bytes
 
 
-async def read_history(actor: StoredActor, token: str, since: float = 0.0) -> list[Happening]:
-    """Return the history of a key from a time on, oldest first; schedules come last.
+async def read_history(
+    actor: StoredActor, token: str, since: float = 0.0, limit: int | None = None
+) -> tuple[list[Happening], int]:
+    """Return the history of a key from a time on, oldest first, and the number of its entries; schedules come last.
 
     Args:
         actor: The actor.
         token: The token of the key.
         since: Unix seconds.
+        limit: Only the newest ones, and no more are in memory; None for all.
 
     Raises:
         OldStream: An earlier version has created the stream of events.
         ApiError, TimeoutError: A stream cannot be read now.
     """
-    found = [each async for each in _events(actor, token)]
-    found += [each async for each in _dead_letters(actor, token)]
-    for timer in await find_timers(actor, token):
-        kind, detail = DUE_TIMER if timer.is_due else TIMER, " ".join(filter(None, (timer.name, timer.schedule)))
-        found.append(Happening(timer.time, kind, timer.command, timer.id, detail, timer.trace, timer.body))
-    wanted = [each for each in found if each.time is None or each.time >= since]
-    return sorted(wanted, key=lambda each: (each.time is None, each.time or 0.0))
+    newest: list[tuple[bool, float, int, Happening]] = []
+    count = 0
+    for source in (_events, _dead_letters, _timers):
+        async for each in source(actor, token):
+            if each.time is None or each.time >= since:
+                count += 1
+                heappush(newest, (each.time is None, each.time or 0.0, count, each))
+                if limit is not None and len(newest) > limit:
+                    heappop(newest)
+    return [entry[-1] for entry in sorted(newest)], count
 
 
 async def _events(actor: StoredActor, token: str) -> AsyncIterator[Happening]:
@@ -73,6 +80,12 @@ async def _events(actor: StoredActor, token: str) -> AsyncIterator[Happening]:
         name = (header_block.get(stored.headers, b"ce-type") or in_subject).rpartition(".")[2]
         trace = header_block.trace_id(stored.headers)
         yield Happening(stored.time, EVENT, name, received_id(stored.headers) or "", "", trace, stored.payload)
+
+
+async def _timers(actor: StoredActor, token: str) -> AsyncIterator[Happening]:
+    for timer in await find_timers(actor, token):
+        kind, detail = DUE_TIMER if timer.is_due else TIMER, " ".join(filter(None, (timer.name, timer.schedule)))
+        yield Happening(timer.time, kind, timer.command, timer.id, detail, timer.trace, timer.body)
 
 
 async def _dead_letters(actor: StoredActor, token: str) -> AsyncIterator[Happening]:

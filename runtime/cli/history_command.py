@@ -42,8 +42,7 @@ async def _show(configuration: Configuration, target: ActorKey, since: float, li
     from runtime.wire.cloudevents import rfc3339
 
     async with opened(configuration, target.actor) as stored:
-        entries = await read_history(stored, target.token, since)
-    found = entries if limit is None else entries[-limit:]
+        found, count = await read_history(stored, target.token, since, limit)
     if as_json:
         print_json(
             [
@@ -73,6 +72,6 @@ async def _show(configuration: Configuration, target: ActorKey, since: float, li
         print_table(("time", "kind", "name", "detail", "trace"), rows)
     else:
         print_note("no events, dead letters or timers")
-    if len(found) < len(entries):
-        print_note(f"there are {len(entries)}: these are the newest {limit} (see --limit, --all and --since)")
+    if len(found) < count:
+        print_note(f"there are {count}: these are the newest {limit} (see --limit, --all and --since)")
     print_note("there is no history of states: `actorloom state` prints the newest one")
