@@ -17,7 +17,7 @@ from runtime.host.config import Configuration
 from runtime.wire.cloudevents import rfc3339
 
 _HEAD = (
-    "service", "namespace", "instances", "partitions", "req/s", "err/s", "latency", "lag", "waiting", "blocked", "dead",
+    "service", "namespace", "instances", "req/s", "err/s", "latency", "lag", "waiting", "blocked", "dead", "partitions",
 )  # fmt: skip
 _OPERATIONS = ("operation", "req/s", "err/s", "latency")
 
@@ -81,21 +81,27 @@ def _tables(figures: Sequence[Figures], width: int | None = None) -> list[str]:
     """Return the lines of both tables. The second one has the operations with requests, the busiest first."""
     if not figures:
         return []
-    rows = [
-        (
-            each.name,
-            each.namespace or "-",
-            each.instances,
-            owned_text(each.keyed, each.ownership),
-            *_cells(each.total),
-            *("?" if number is None else number for number in (each.lag, each.waiting, each.blocked, each.dead)),
-        )
-        for each in figures
-    ]
+    head, rows = (
+        list(_HEAD),
+        [
+            [
+                each.name,
+                each.namespace or "-",
+                each.instances,
+                *_cells(each.total),
+                *("?" if number is None else number for number in (each.lag, each.waiting, each.blocked, each.dead)),
+                owned_text(each.keyed, each.ownership),
+            ]
+            for each in figures
+        ],
+    )
+    if not any(each.namespace for each in figures):  # the table is to fit into 80 columns
+        for row in (head, *rows):
+            del row[1]
     busy = [(each.name, rate) for each in figures for rate in each.operations if rate.requests]
     busy.sort(key=lambda pair: -pair[1].requests)
     operations = [(f"{service}.{rate.name}", *_cells(rate)) for service, rate in busy]
-    return [*table_lines(_HEAD, rows, width), "", *table_lines(_OPERATIONS, operations, width)]
+    return [*table_lines(head, rows, width), "", *table_lines(_OPERATIONS, operations, width)]
 
 
 def _cells(rate: Rate) -> tuple[str, str, str]:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from runtime import Actor, Event, Options, Query, Rejected, RetryPolicy, query, react
-from runtime.admin.figures import Figures, Watch
+from runtime.admin.figures import Figures, Rate, Watch
+from runtime.cli.top import _tables
 from runtime.nats.server import EmbeddedServer
 from tests.support.probe import Probe, running
 from tests.support.process import ROOT, run_command
@@ -200,3 +201,11 @@ async def test_a_terminal_survives_the_loss_of_the_server(tmp_path: Any) -> None
             await terminal.until("no service is running", seen + 1)
             terminal.type("q")
             assert await terminal.wait() == 0
+
+
+def test_the_figures_of_services_without_a_namespace_fit_into_80_columns() -> None:
+    total = Rate("", 12345.6, 12.3, 0.01234)
+    figures = Figures("warehouse", "", "1.0.0", 12, total, [], 1000, 100, 10_000, 1000, False, None)
+    head, row, *_ = _tables([figures], 80)
+    assert "namespace" not in head and "dead" in head
+    assert row.split() == ["warehouse", "12", "12345.6", "12.3", "12.34", "ms", "10000", "1000", "100", "1000", "-"]
