@@ -191,13 +191,13 @@ def test_a_generic_mixin_names_the_state_of_its_actor() -> None:
     class Audited(Actor[S]):
         pass
 
-    class Labelled(Audited[S], Generic[K, S]):
+    class Labeled(Audited[S], Generic[K, S]):
         pass
 
     class Tagged(Actor[Any], Generic[K]):
         pass
 
-    class Several(Labelled[int, Box], Audited[Box]):
+    class Several(Labeled[int, Box], Audited[Box]):
         name = "boxes"
 
     class Before(Tagged[int], Actor[Box]):

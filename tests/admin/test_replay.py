@@ -425,9 +425,9 @@ async def test_a_replay_goes_on_in_one_command(nats_server: EmbeddedServer, name
         async with shop.command("replay", "resume", "x", ready="sends events") as third:
             assert await third.wait() == 0, third.text
         shop.check(await shop.until_purchases(2 * total), "x")
-        # The position was stored at the interrupt: nothing is sent twice by it.
-        last = (await shop.jetstream.stream_info(shop.names.dead_stream)).state.last_seq
-        assert last - stored == total - entry_.replay.sent
+        # The position was stored at the interrupt: only the event whose acknowledgement it did not wait for is sent again.
+        assert 0 <= stored - entry_.replay.sent <= 1
+        assert (await shop.jetstream.stream_info(shop.names.dead_stream)).state.last_seq == total
 
 
 async def test_a_cancel_ends_the_command_and_takes_back_what_waits(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -324,7 +324,8 @@ async def test_members_at_rest_ask_each_other_nothing(nats_server: EmbeddedServe
         await connection.flush()
         await looks(first, second)
         await connection.flush()
-        assert seen == []
+        # The relay of a partition that has moved stores its checkpoint, which is nothing between members.
+        assert [subject for subject in seen if not subject.endswith(b".checkpoint")] == []
 
 
 async def test_a_membership_that_fails_ends_its_process_and_the_others_know_it_at_once(
