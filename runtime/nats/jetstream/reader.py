@@ -142,7 +142,9 @@ class Pass:
             if not self._arrived:
                 self._wake.clear()
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._patience)
+                    # Not `wait_for`: it swallows a cancellation that comes together with a message.
+                    async with asyncio.timeout(self._patience):
+                        await self._wake.wait()
                 except TimeoutError:
                     return
                 continue
