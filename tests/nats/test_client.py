@@ -189,7 +189,7 @@ async def test_a_silent_server_takes_its_share_only(nats_server: EmbeddedServer,
         url = f"{one.address},{two.address},{nats_server.url}"
         # nats-py shuffles the servers, so some of the attempts begin with a silent one.
         for _ in range(4):
-            options = ConnectionOptions(url=url, connect_timeout=2.4, reconnect_wait=0.01)
+            options = ConnectionOptions(url=url, connect_timeout=6.0, reconnect_wait=0.01)
             async with await Connection.connect(options) as connection:
                 assert connection.server_address[1] == nats_server.port
         assert one.connections + two.connections <= 8

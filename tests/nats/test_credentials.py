@@ -87,7 +87,8 @@ async def test_credentials_that_expire_end_the_process_with_its_lease_released(s
             stored = await jetstream.get_last("KV_leases", "$KV.leases.bell.0")
             if "closed for good" not in str(raised.value):
                 break
-            await jetstream.purge("KV_leases", "$KV.leases.bell.0")
+            if stored is not None:
+                await jetstream.purge("KV_leases", "$KV.leases.bell.0", stored.sequence)
     assert "bell.creds expire now, and were not replaced" in str(raised.value)
     assert kind_of(stored) is Kind.RELEASED  # the lease itself would live for 30 s
 
