@@ -456,8 +456,9 @@ async def test_a_cancel_ends_the_command_and_takes_back_what_waits(nats_server: 
         assert await left(system, "books") == 0
         gate("cancel").set()
         await until_quiet(system, "books")
-        again = [text for text in await seen(system, "cancel") if text.endswith(" x")]
-        assert again == [f"Paid {number} x" for number in range(len(again))] and len(again) <= 2
+        # Those in hand are handled all the same, in order. Behind a slow key, an actor fetches more than `in_hand`.
+        again = [int(text.split()[1]) for text in await seen(system, "cancel") if text.endswith(" x")]
+        assert again == sorted(set(again)) and len(again) < ended.sent, again
         with pytest.raises(Refused, match="the replay x is cancelled: it does not go on"):
             await take_over(system.jetstream, namespace, "x")
         # A cancel that was interrupted is repeated.
