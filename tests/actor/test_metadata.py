@@ -25,26 +25,26 @@ class Parcel(msgspec.Struct, frozen=True, rename="camel"):
     parcel_id: str
 
 
-class ParcelSent(Event, actor="parcels", key="parcel.parcel_id"):
+class ParcelSent(Event, actor="bundles", key="parcel.parcel_id"):
     """A parcel has left."""
 
     parcel: Parcel
 
 
-class ParcelsCounted(Event, actor="parcels"):
+class ParcelsCounted(Event, actor="bundles"):
     count: int
 
 
-class ParcelLost(Event, actor="parcels", key="parcel_id"):
+class ParcelLost(Event, actor="bundles", key="parcel_id"):
     parcel_id: str
     count: int
 
 
-class FindParcel(Query[Parcel], actor="parcels", key="parcel_id", rename="camel"):
+class FindParcel(Query[Parcel], actor="bundles", key="parcel_id", rename="camel"):
     parcel_id: str
 
 
-class SendParcel(Command[None], actor="parcels", key=new_key):
+class SendParcel(Command[None], actor="bundles", key=new_key):
     """Send a parcel.
 
     More about it.
@@ -60,7 +60,7 @@ def weigh() -> None:
 
 
 class Parcels(Actor[Parcel]):
-    name = "parcels"
+    name = "bundles"
 
     @query
     async def find_parcel(self, message: FindParcel) -> Parcel:
@@ -90,27 +90,27 @@ class Stateless(Actor):
     name = "stateless"
 
 
-REACTIONS = ["parcels.ParcelLost", 'parcels.ParcelLost where {"count":[{"numeric":[">",1]}]}']
+REACTIONS = ["bundles.ParcelLost", 'bundles.ParcelLost where {"count":[{"numeric":[">",1]}]}']
 
 
 def test_a_service_is_described() -> None:
     described = describe_service(Parcels, "shop")
     assert (described.runtime, described.keyed, described.namespace) == ("actorloom", True, "shop")
-    assert list(described.emits) == ["parcels.ParcelSent", "parcels.ParcelsCounted", "parcels.ParcelLost"]
-    sent = described.events["parcels.ParcelSent"]
-    assert (sent.subject, sent.stream) == ("shop.parcels.event.parcel_sent.*", "shop-parcels-events")
-    assert sent.filter == "shop.parcels.event.parcel_sent.*.*"
+    assert list(described.emits) == ["bundles.ParcelSent", "bundles.ParcelsCounted", "bundles.ParcelLost"]
+    sent = described.events["bundles.ParcelSent"]
+    assert (sent.subject, sent.stream) == ("shop.bundles.event.parcel_sent.*", "shop-bundles-events")
+    assert sent.filter == "shop.bundles.event.parcel_sent.*.*"
     assert (sent.key, sent.description) == ("parcel.parcelId", "A parcel has left.")
-    assert described.events["parcels.ParcelsCounted"].key == ""
+    assert described.events["bundles.ParcelsCounted"].key == ""
     assert described.streams == {
-        "events": "shop-parcels-events",
-        "dead letters": "shop-parcels-dead",
-        "tells": "shop-parcels-tells",
+        "events": "shop-bundles-events",
+        "dead letters": "shop-bundles-dead",
+        "tells": "shop-bundles-tells",
     }
     assert [each.code for each in described.errors] == [400, 408, 429, 500, 503, 508]
     assert [str(reaction) for reaction in described.reacts] == REACTIONS
     assert {(each.subject, each.stream, each.filter) for each in described.reacts} == {
-        ("shop.parcels.event.parcel_lost.*", "shop-parcels-events", "shop.parcels.event.parcel_lost.*.*")
+        ("shop.bundles.event.parcel_lost.*", "shop-bundles-events", "shop.bundles.event.parcel_lost.*.*")
     }
     assert [(each.reaction, each.method) for each in described.reacts] == [
         ("on_parcel_lost", "on_parcel_lost"), ("on_many_lost", "on_many_lost")
@@ -215,16 +215,16 @@ async def test_a_running_service_announces_all_that_a_contract_document_needs(
     async with running(Parcels, url=nats_server.url, namespace=namespace) as system:
         found = [
             each
-            for each in await discovery.services(system.connection, "parcels")
+            for each in await discovery.services(system.connection, "bundles")
             if each.metadata.namespace == namespace
         ]
         [service] = found
         for type_name, event in service.metadata.events.items():
             assert type_name in service.metadata.emits
-            assert event.subject.startswith(f"{namespace}.parcels.event.") and event.subject.endswith(".*")
-            assert event.stream == service.metadata.streams["events"] == f"{namespace}-parcels-events"
+            assert event.subject.startswith(f"{namespace}.bundles.event.") and event.subject.endswith(".*")
+            assert event.stream == service.metadata.streams["events"] == f"{namespace}-bundles-events"
             assert (await system.jetstream.stream_info(event.stream)) is not None
-        assert [each.stream for each in service.metadata.reacts] == [f"{namespace}-parcels-events"] * 2
+        assert [each.stream for each in service.metadata.reacts] == [f"{namespace}-bundles-events"] * 2
         assert service.metadata.reacts[1].where == {"count": [{"numeric": [">", 1]}]}
         assert all(each.metadata.description for each in service.endpoints)
         common = {each.kind for each in service.metadata.errors}

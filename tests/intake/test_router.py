@@ -290,6 +290,7 @@ async def test_the_outcome_is_unknown_as_soon_as_the_owner_is_known_to_be_dead(
         keys = keys_of(set(range(PARTITIONS)) - mine, f"{namespace}-")
         asked = [asyncio.ensure_future(found.ask("command.hold_note", name=key)) for key in keys]
         await member.until(lambda: len(relays))
+        await member.connection.flush()  # the server has passed it on
         process.signal(signal.SIGKILL)
         # No request had a deadline, and one that the dead process itself was to relay gets no answer.
         await member.until(lambda: not len(relays))
