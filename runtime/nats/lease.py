@@ -15,7 +15,7 @@ from runtime import clocks
 from runtime.errors import ActorError, ConfigurationError
 from runtime.nats.connection import Subscription
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import SECOND, StreamConfig
+from runtime.nats.jetstream.configs import SECOND, StreamConfig, kv_config
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.nats.lease_take_over import Candidate, TakeOver, recent
@@ -417,17 +417,6 @@ class Lease:
 
 
 def bucket_config(bucket: str, replicas: int = 1) -> StreamConfig:
-    """Return the stream of a KV bucket for leases: it keeps the newest value of each key, with a TTL per value."""
-    return StreamConfig(
-        name=f"KV_{bucket}",
-        subjects=(f"$KV.{bucket}.>",),
-        description="Actorloom: leases, which show the owner of each actor's keys",
-        replicas=replicas,
-        max_msgs_per_subject=1,
-        discard="new",
-        allow_msg_ttl=True,
-        allow_direct=True,
-        allow_rollup_hdrs=True,
-        deny_delete=True,
-        subject_delete_marker_ttl=_EXPIRED_KEPT * SECOND,
-    )
+    """Return the stream of a KV bucket for leases, in which a lease that has expired leaves a marker."""
+    config = kv_config(bucket, "Actorloom: leases, which show the owner of each actor's keys", replicas)
+    return msgspec.structs.replace(config, subject_delete_marker_ttl=_EXPIRED_KEPT * SECOND)

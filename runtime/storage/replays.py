@@ -12,7 +12,7 @@ import msgspec
 
 from runtime.errors import CodecError
 from runtime.nats.jetstream.client import JetStream
-from runtime.nats.jetstream.configs import StreamConfig
+from runtime.nats.jetstream.configs import kv_config
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import header_block
 from runtime.wire.codec import UNDECODABLE
@@ -113,19 +113,8 @@ class Replays:
         Raises:
             WrongSequence: A replay of this name exists.
         """
-        config = StreamConfig(
-            name=f"KV_{self._bucket}",
-            subjects=(f"$KV.{self._bucket}.>",),
-            description="Actorloom: replays, with their windows and how far they are",
-            replicas=replicas,
-            max_msgs_per_subject=1,
-            discard="new",
-            allow_msg_ttl=True,
-            allow_direct=True,
-            allow_rollup_hdrs=True,
-            deny_delete=True,
-        )
-        await self._jetstream.ensure_stream(config)
+        description = "Actorloom: replays, with their windows and how far they are"
+        await self._jetstream.ensure_stream(kv_config(self._bucket, description, replicas))
         return await self.store(replay, 0)
 
     async def store(self, replay: Replay, sequence: int) -> Entry:
@@ -147,9 +136,7 @@ class Replays:
         Raises:
             CodecError: Its entry cannot be read.
         """
-        if await self._jetstream.find_stream(f"KV_{self._bucket}") is None:
-            return None
-        stored = await self._jetstream.get_last(f"KV_{self._bucket}", self._subject(name))
+        stored = await self._jetstream.find_last(f"KV_{self._bucket}", self._subject(name))
         return _entry(stored) if stored is not None and stored.payload else None
 
     async def read(self) -> AsyncIterator[Entry | CodecError]:

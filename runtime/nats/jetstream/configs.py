@@ -87,6 +87,22 @@ class ConsumerConfig(msgspec.Struct, frozen=True, kw_only=True, rename={"durable
     metadata: dict[str, str] | UnsetType = UNSET
 
 
+def kv_config(bucket: str, description: str, replicas: int) -> StreamConfig:
+    """Return the stream of a KV bucket: it keeps the newest value of each key, with a TTL per value."""
+    return StreamConfig(
+        name=f"KV_{bucket}",
+        subjects=(f"$KV.{bucket}.>",),
+        description=description,
+        replicas=replicas,
+        max_msgs_per_subject=1,
+        discard="new",
+        allow_msg_ttl=True,
+        allow_direct=True,
+        allow_rollup_hdrs=True,
+        deny_delete=True,
+    )
+
+
 def widen_stream(want: StreamConfig, have: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return `have` widened so that it covers `want`, or None if it covers `want` already.
 
