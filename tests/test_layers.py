@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / "runtime"
 FLOORS: list[set[str]] = [
     {"__main__", "__init__"},
     {"cli", "testing"},
+    {"router"},
     {"host"},
     {"intake"},
     {"turns", "admin"},
@@ -128,7 +129,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_the_table_of_floors_is_small_and_true() -> None:
     rooms = {room_of(module) for module in modules(ROOT)} | {"__init__"}
     assert set(FLOOR_OF) == rooms
-    assert sum(map(len, FLOORS)) == len(FLOOR_OF) <= 21
+    assert sum(map(len, FLOORS)) == len(FLOOR_OF) <= 23
 
 
 @pytest.mark.parametrize(
