@@ -7,6 +7,8 @@ Used from outside by other rooms:
 - `message`: the base classes of messages, and their `Contract`.
 - `decorators`: `query`, `command` and `react`.
 - `handler`: the rows of the handler table.
+- `patterns`: the content patterns of `where`, compiled.
+- `pattern_operators` and `pattern_addresses`: the operators in them.
 - `since`: the start of a reaction.
 - `base`: `Actor`, and the view of an actor that one call has.
 - `call`: the context of one running handler, and in a turn the changes that it collects.
@@ -21,6 +23,6 @@ Used from outside by other rooms:
 - `error_kinds`: the errors that an operation may answer with.
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 
-The other modules are internal: `patterns` (the content patterns of `where`), `query_check` (the check that a query handler
-changes nothing), and `key_reader` (the key of a message).
+The other modules are internal: `query_check` (the check that a query handler changes nothing), and `key_reader` (the key of a
+message).
 """

@@ -25,6 +25,8 @@ class Condition(NamedTuple):
     """Whether the absence of the field matches."""
     label: str
     """The path in error texts."""
+    matchers: tuple[object, ...]
+    """What the pattern lists for the field: literals and operators."""
 
 
 Branch = dict[str, Condition]

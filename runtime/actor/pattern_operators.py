@@ -17,7 +17,7 @@ from runtime.errors import DeclarationError
 Predicate = Callable[[object], bool]
 """Takes a decoded JSON value and returns whether it matches. It never raises."""
 
-__all__ = ["OPERATORS", "Predicate", "compile_values", "listed"]
+__all__ = ["OPERATORS", "Predicate", "compile_values", "key_of", "listed"]
 
 
 def compile_values(value: object, path: str) -> tuple[Predicate | None, bool]:
@@ -71,15 +71,15 @@ def _literal(value: object, path: str) -> object:
 
 
 def _literal_tests(literals: list[object]) -> list[Predicate]:
-    keys = frozenset(map(_key, literals))
-    tests: list[Predicate] = [lambda leaf: _key(leaf) in keys]
+    keys = frozenset(map(key_of, literals))
+    tests: list[Predicate] = [lambda leaf: key_of(leaf) in keys]
     addresses = frozenset(address for literal in literals if (address := address_of(literal)) is not None)
     if addresses:  # as in EventBridge, a string that is an IP address matches each notation of that address
         tests.append(lambda leaf: address_of(leaf) in addresses)
     return tests
 
 
-def _key(leaf: object) -> object:
+def key_of(leaf: object) -> object:
     """Return a hashable value that is equal for two leaves if they are equal in JSON."""
     kind = type(leaf)
     if kind is int:
@@ -192,7 +192,7 @@ def _anything_but(operand: object, path: str) -> Predicate:
         raise DeclarationError(f"{path}: expected only strings or only numbers, got {values!r}")
     else:
         excluded = frozenset(_number(value, path) for value in values)
-    return lambda leaf: _key(leaf) not in excluded
+    return lambda leaf: key_of(leaf) not in excluded
 
 
 def _anything_but_operator(operand: Mapping[object, object], path: str) -> Predicate:

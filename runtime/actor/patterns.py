@@ -39,15 +39,29 @@ from typing import Any, cast
 
 from runtime.actor.pattern_fields import check_path
 from runtime.actor.pattern_matching import MAX_NESTED_ARRAYS, Branch, Condition, Pattern
-from runtime.actor.pattern_operators import OPERATORS, Predicate, compile_values
+from runtime.actor.pattern_operators import OPERATORS, Predicate, compile_values, listed
 from runtime.errors import DeclarationError
 
-__all__ = ["MAX_BRANCHES", "MAX_FIELDS", "MAX_NESTED_ARRAYS", "Predicate", "compile_pattern", "compile_where"]
+__all__ = [
+    "MAX_BRANCHES",
+    "MAX_FIELDS",
+    "MAX_NAMES",
+    "MAX_NESTED_ARRAYS",
+    "Branch",
+    "Condition",
+    "Pattern",
+    "Predicate",
+    "compile_branches",
+    "compile_pattern",
+    "compile_where",
+]
 
 MAX_BRANCHES = 1_000
 """The largest number of combinations of the alternatives of all ``$or`` of a pattern, as in EventBridge."""
 MAX_FIELDS = 256
 """The largest number of fields in one combination, as in EventBridge."""
+MAX_NAMES = 100
+"""The largest number of names in the path of a field."""
 
 _RESERVED_IN_OR = frozenset(OPERATORS) | {
     "=", "<", "<=", ">", ">=", "regex", "not-wildcard", "not-equals-ignore-case", "date-after", "date-on-or-after",
@@ -80,6 +94,14 @@ def compile_pattern(pattern: object, name: str = "where", event: type | None = N
         matches = compile_pattern({"country": ["DK", "SE"], "total": [{"numeric": [">", 100]}]})
         assert matches({"country": "DK", "total": 150})
     """
+    return Pattern(compile_branches(pattern, name, event)).matches
+
+
+def compile_branches(pattern: object, name: str = "where", event: type | None = None) -> list[Branch]:
+    """Return the combinations of alternatives of a pattern; one without ``$or`` has a single one.
+
+    The arguments and errors are those of `compile_pattern`.
+    """
     if isinstance(pattern, str):
         pattern = _read(pattern, name)
     branches = _add_fields([{}], pattern, "", name, in_or=False)
@@ -87,11 +109,14 @@ def compile_pattern(pattern: object, name: str = "where", event: type | None = N
         for branch in branches:
             for condition in branch.values():
                 check_path(event, condition.path, condition.label)
-    return Pattern(branches).matches
+    return branches
 
 
-def compile_where(where: Any, event: type, name: str) -> tuple[dict[str, Any] | None, Predicate | None]:
-    """Return the pattern of a reaction to `event`, decoded, and its predicate; (None, None) without a pattern."""
+def compile_where(where: Any, event: type | None, name: str) -> tuple[dict[str, Any] | None, Predicate | None]:
+    """Return the pattern of a reaction to `event`, decoded, and its predicate; (None, None) without a pattern.
+
+    `event` is the type of the events; None for events of any type.
+    """
     if where is None:
         return None, None
     pattern = _read(where, name) if isinstance(where, str) else where
@@ -131,13 +156,15 @@ def _add_fields(branches: list[Branch], pattern: object, prefix: str, label: str
         if in_or and key in _RESERVED_IN_OR:
             raise DeclarationError(f"{label}.{key}: an operator cannot be a field within $or")
         field = f"{label}.{key}"
+        if (prefix + key).count(".") >= MAX_NAMES:
+            raise DeclarationError(f"{label}: the path of a field may have at most {MAX_NAMES} names")
         if key == "$or":
             branches = _add_alternatives(branches, value, prefix, field)
         elif isinstance(value, Mapping):
             _refuse_bare_operator(cast("Mapping[object, object]", value), field)
             branches = _add_fields(branches, cast("object", value), f"{prefix}{key}.", field, in_or=in_or)
         else:
-            condition = Condition(prefix + key, *compile_values(value, field), field)
+            condition = Condition(prefix + key, *compile_values(value, field), field, tuple(listed(value, field)))
             for branch in branches:
                 _add_condition(branch, condition)
     return branches
