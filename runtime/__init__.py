@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runtime.actor.any_command import AnyCommand
+    from runtime.actor.any_event import AnyEvent
     from runtime.actor.base import Actor
     from runtime.actor.decorators import command, query, react
     from runtime.actor.indexes import Index, Page
@@ -40,6 +42,8 @@ __all__ = [
     "Accepted",
     "Actor",
     "ActorError",
+    "AnyCommand",
+    "AnyEvent",
     "Bus",
     "CallCycle",
     "CodecError",
@@ -81,6 +85,8 @@ _MODULES = {
     "Accepted": "runtime.actor.message",
     "Actor": "runtime.actor.base",
     "ActorError": "runtime.errors",
+    "AnyCommand": "runtime.actor.any_command",
+    "AnyEvent": "runtime.actor.any_event",
     "Bus": "runtime.client.bus",
     "CallCycle": "runtime.errors",
     "CodecError": "runtime.errors",

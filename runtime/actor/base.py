@@ -208,18 +208,21 @@ class Actor(Generic[S]):
         call = self._running
         return call.attempts if isinstance(call, TurnCall) else 1
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: Event, *, id: str | None = None) -> None:
         """Add an event to the turn.
 
         The event is published if and only if the turn commits. Events of one key are published in the order of their emits.
 
         Args:
             event: An event of this actor.
+            id: The id of the event; by default one that is derived from the id of this message. Events with the same id take
+                effect once.
 
         Raises:
             DeclarationError: The event belongs to another actor, or the handler is that of a query.
+            CodecError: The id is invalid.
         """
-        self._running.writable("emit").emit(event)
+        self._running.writable("emit").emit(event, id)
 
     async def query(self, message: Query[R], *, timeout: float | None = None) -> R:
         """Send a query to an actor, and return the reply.
@@ -239,7 +242,7 @@ class Actor(Generic[S]):
             raise _wrong_operation(message, "query")
         return await call.scope.requests.request(message, command_id=None, timeout=timeout, call=call)
 
-    async def command(self, message: Command[R], *, timeout: float | None = None) -> R:
+    async def command(self, message: Command[R], *, id: str | None = None, timeout: float | None = None) -> R:
         """Send a command to an actor, and return the reply after its turn is stored.
 
         The command is no part of this turn: it takes effect at once, and stays in effect whatever becomes of this turn. What must
@@ -249,10 +252,12 @@ class Actor(Generic[S]):
         The id of the command is derived from the id of this message, the number of the call in this handler, and the type
         and key of the command. If the handler runs again, its commands have the same ids and take effect once. Send the same
         commands in the same order in every run. A command whose other fields differ, the time for example, gets the reply of
-        the first run, and its receiver logs the field.
+        the first run, and its receiver logs the field. A handler that cannot send the same commands in each run gives each
+        of them an `id`.
 
         Args:
             message: The command.
+            id: The id of the command, in place of the derived one. The same command with the same id takes effect once.
             timeout: Seconds; by default `Options.timeout`. The deadline of the caller applies in any case.
 
         Raises:
@@ -265,9 +270,10 @@ class Actor(Generic[S]):
         call = self._running.writable("command")
         if contract_of(message).op != "command":
             raise _wrong_operation(message, "command")
-        return await call.scope.requests.request(message, command_id=call.next_id(message), timeout=timeout, call=call)
+        command_id = call.next_id(message) if id is None else id
+        return await call.scope.requests.request(message, command_id=command_id, timeout=timeout, call=call)
 
-    def tell(self, message: Command[Any], *, after: float = 0.0) -> str:
+    def tell(self, message: Command[Any], *, id: str | None = None, after: float = 0.0) -> str:
         """Tell any actor to do something: a command that is stored with this turn, and that nobody here waits for.
 
         The command leaves if and only if the turn commits. The other actor runs it once in effect, with its `RetryPolicy`, and
@@ -278,6 +284,7 @@ class Actor(Generic[S]):
 
         Args:
             message: A command of any actor, or of another key of this one.
+            id: The id of the command; by default one that is derived from the id of this message.
             after: Seconds from now, up to a hundred years.
 
         Returns:
@@ -286,7 +293,7 @@ class Actor(Generic[S]):
         Raises:
             DeclarationError: `message` is no command, only timers of its actor may send it, `after` is invalid, or the
                 handler is that of a query.
-            CodecError: The key of the command is too long.
+            CodecError: The key of the command is too long, or the id is invalid.
 
         Example:
             self.tell(ChargeCard(self.key, total))
@@ -295,7 +302,7 @@ class Actor(Generic[S]):
         handler = self.handlers.commands.get(contract.name) if contract.actor == self.name else None
         if handler is not None and handler.internal:
             raise DeclarationError(f"{contract.type.__name__} is internal: only timers send it: use self.remind(0, …)")
-        return self._running.writable("tell").tell(message, after)
+        return self._running.writable("tell").tell(message, after, id)
 
     def remind(self, after: float, message: Command[Any], *, name: str | None = None) -> str:
         """Set a timer, which sends a command to this actor once.

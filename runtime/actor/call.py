@@ -14,7 +14,7 @@ from runtime.actor.message import Event, Message, NewKey, contract_of, token_by
 from runtime.actor.timer import Timer
 from runtime.clocks import YEAR, is_duration
 from runtime.errors import CallCycle, DeclarationError
-from runtime.wire.ids import derived_id, key_for
+from runtime.wire.ids import check_id, derived_id, key_for
 from runtime.wire.server_clock import ServerClock
 from runtime.wire.tokens import key_token
 
@@ -219,8 +219,13 @@ class TurnCall(Call, kw_only=True, eq=False):
         self.state = state
         self.assigned = True
 
-    def emit(self, event: Event) -> None:
-        """Add an event to the outbox. Raises `DeclarationError` if it is no event of this actor."""
+    def emit(self, event: Event, event_id: str | None = None) -> None:
+        """Add an event to the outbox, under the id that the handler has chosen if there is one.
+
+        Raises:
+            DeclarationError: It is no event of this actor.
+            CodecError: The id is invalid, or the key is too long.
+        """
         contract = contract_of(event)
         if contract.op != "event":
             raise DeclarationError(f"{type(event).__name__} is a {contract.op}: only events are emitted")
@@ -229,7 +234,8 @@ class TurnCall(Call, kw_only=True, eq=False):
                 f"{type(event).__name__} belongs to {contract.actor!r}: {self.scope.actor!r} cannot emit it"
             )
         token = token_by(contract, event)
-        self.emitted = [*self.emitted, (self._derive(contract.type_name, token), event, token)]
+        chosen = self._derive(contract.type_name, token) if event_id is None else check_id(event_id)
+        self.emitted = [*self.emitted, (chosen, event, token)]
 
     def remind(self, timer: Timer) -> None:
         """Add a timer to the outbox.
@@ -241,10 +247,10 @@ class TurnCall(Call, kw_only=True, eq=False):
         timer.check(self.scope.actor)
         self.timers = [*self.timers, (self.next_id(timer.message), timer)]
 
-    def tell(self, message: Message, after: float) -> str:
-        """Add a command to the outbox, and return its id. Raises as `check_tell` and `next_id` do."""
+    def tell(self, message: Message, after: float, tell_id: str | None = None) -> str:
+        """Add a command to the outbox, and return its id. Raises as `check_tell`, `next_id` and `check_id` do."""
         check_tell(message, after)
-        tell_id = self.next_id(message)
+        tell_id = self.next_id(message) if tell_id is None else check_id(tell_id)
         self.told = [*self.told, Told(tell_id, message, told_token(message, tell_id), after)]
         return tell_id
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, TypeVar, overload
 
 import msgspec
@@ -40,12 +40,14 @@ class Mark(msgspec.Struct, frozen=True):
     internal: bool = False
     every: str = ""
     zone: str = ""
-    where: dict[str, Any] | str | None = None
+    by_id: bool = False
+    where: dict[str, Any] | str | Callable[[Any, Any], bool] | None = None
     key: str | None = None
     attempts: int | None = None
     limit: float | None = None
     since: object = FIRST
     name: str | None = None
+    sources: object = None
 
 
 @overload
@@ -82,13 +84,20 @@ def command(
     *,
     accept: Literal[False] = False,
     internal: bool = False,
+    by_id: bool = False,
     every: str = "",
     zone: str = "",
     limit: float | None = None,
 ) -> Callable[[Method[A, C, R]], Method[A, C, R]]: ...
 @overload
 def command(
-    *, accept: Literal[True], internal: bool = False, every: str = "", zone: str = "", limit: float | None = None
+    *,
+    accept: Literal[True],
+    internal: bool = False,
+    by_id: bool = False,
+    every: str = "",
+    zone: str = "",
+    limit: float | None = None,
 ) -> Callable[[Method[A, J, None]], Method[A, J, None]]: ...
 def command(
     function: Any = None,
@@ -96,6 +105,7 @@ def command(
     *,
     accept: bool = False,
     internal: bool = False,
+    by_id: bool = False,
     every: str = "",
     zone: str = "",
     limit: float | None = None,
@@ -113,6 +123,8 @@ def command(
             reports its outcome with an event.
         internal: True for a command that only the actor itself sends, by its timers. A request with it is refused with
             `Forbidden`, also one of a handler of the actor, and discovery does not list it.
+        by_id: True if the id alone stands for the command, as that of an event does: another body under an id that was handled
+            is a repetition, and not `IdReused`. The sender chooses the id and may not be able to send the same body again.
         every: The schedule of a command that the runtime sends again and again, as in `Actor.schedule`: ``@every 1m30s``,
             ``@daily``, or a cron expression of six fields. It is sent once over all processes, with the defaults of its
             fields. In an actor with a state, one firing runs and at most one waits; after a downtime it runs once, late.
@@ -133,7 +145,8 @@ def command(
     if function is not None:
         return _mark(function, Mark("command"))
     return lambda target: _mark(
-        target, Mark("command", accept=accept, internal=internal, every=every, zone=zone, limit=limit)
+        target,
+        Mark("command", accept=accept, internal=internal, by_id=by_id, every=every, zone=zone, limit=limit),
     )
 
 
@@ -142,23 +155,25 @@ def react(function: Method[A, E, None], /) -> Method[A, E, None]: ...
 @overload
 def react(
     *,
-    where: dict[str, Any] | str | None = None,
+    where: dict[str, Any] | str | Callable[[Any, E], bool] | None = None,
     key: str | None = None,
     attempts: int | None = None,
     limit: float | None = None,
     since: str = FIRST,
     name: str | None = None,
+    sources: Sequence[str] | None = None,
 ) -> Callable[[Method[A, E, None]], Method[A, E, None]]: ...
 def react(
     function: Any = None,
     /,
     *,
-    where: dict[str, Any] | str | None = None,
+    where: dict[str, Any] | str | Callable[[Any, Any], bool] | None = None,
     key: str | None = None,
     attempts: int | None = None,
     limit: float | None = None,
     since: str = FIRST,
     name: str | None = None,
+    sources: Sequence[str] | None = None,
 ) -> Any:
     """Mark a method as a reaction to an event of any actor.
 
@@ -168,7 +183,9 @@ def react(
 
     Args:
         function: A coroutine method with two parameters, `self` and the event. It returns None.
-        where: A content pattern. Events whose JSON does not match it are skipped. See `runtime.actor.patterns`.
+        where: A content pattern. Events whose JSON does not match it are skipped. See `runtime.actor.patterns`. Or a function
+            of the actor and the event, which runs before the turn and returns whether the event is handled. It is called
+            with the actor itself, which has the attributes that `on_start` has set, and no state. If it raises, the event is handled.
         key: The path of the field that has the key, with dots: ``"new.order_id"``. By default it is the event's own key.
         attempts: The number of attempts before an event becomes a dead letter; by default that of the retry policy.
         limit: Seconds that one attempt may take, as `Options.limit`; by default that of the actor.
@@ -177,6 +194,8 @@ def react(
             after a time, as in ``"2026-01-01T00:00:00Z"``. A later change has no effect.
         name: The name of the reaction; by default that of the method. Its place in the stream and the ids of handled events
             belong to this name. Declare the former name if you rename the method.
+        sources: For a reaction to `AnyEvent`: the names of the actors whose events it receives; by default those of all actors of
+            the namespace but its own, also of those that run for the first time later.
 
     Raises:
         DeclarationError: `function` is not a coroutine function, or `limit` is not a number above 0.
@@ -188,7 +207,7 @@ def react(
     """
     if function is not None:
         return _mark(function, Mark("react"))
-    mark = Mark("react", where=where, key=key, attempts=attempts, limit=limit, since=since, name=name)
+    mark = Mark("react", where=where, key=key, attempts=attempts, limit=limit, since=since, name=name, sources=sources)
     return lambda target: _mark(target, mark)
 
 

@@ -30,6 +30,7 @@ from runtime.errors import CodecError, DeclarationError
 from runtime.wire.codec import Codec, name_of
 from runtime.wire.fingerprint import fingerprint
 from runtime.wire.schemas import check_schema
+from runtime.wire.subjects import valid_name
 
 _REACTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
@@ -57,6 +58,7 @@ class Handler:
         "accept",
         "alias",
         "attempts",
+        "by_id",
         "codec",
         "contract",
         "doc",
@@ -77,8 +79,10 @@ class Handler:
         "run",
         "since",
         "source",
+        "sources",
         "type_name",
         "verb",
+        "wanted",
         "where",
         "zone",
     )
@@ -118,12 +122,20 @@ class Handler:
         self.reply: Any = contract.reply
         self.doc = inspect.getdoc(function) or ""
         self.codec = codec_of(contract.type)
-        check_schema(contract.type)
+        if not self.takes_all:
+            check_schema(contract.type)
         check_schema(contract.reply, f"the reply of {contract.type.__name__}")
         self.result: Codec[Any] = Codec(None if mark.accept else contract.reply)
         """The codec of the values that the method returns. A reaction and a long job return None."""
-        self.where, self.matches = compile_where(mark.where, contract.type, f"{label}: where")
+        self.wanted = mark.where if callable(mark.where) else None
+        """Returns for the actor and an event whether the event is handled; None without such a function."""
+        pattern, kind = (None if callable(mark.where) else mark.where), None if self.takes_all else contract.type
+        self.where, self.matches = compile_where(pattern, kind, f"{label}: where")
         """The content pattern, and its predicate over the decoded JSON of an event; None without a pattern."""
+        self.sources = _sources(label, mark, self.takes_all)
+        """The actors whose events an `AnyEvent` is; None for all."""
+        self.by_id = mark.by_id
+        """Whether the id of the command stands for it, whatever its body."""
         self.limit = mark.limit
         """Seconds that one run may take; None for `Options.limit`."""
         if mark.attempts is not None and (reason := fault(mark.attempts, Count)) is not None:
@@ -132,8 +144,7 @@ class Handler:
         """The attempts before a dead letter; None for the number in the retry policy."""
         self.since = read_since(mark.since, label)
         """The start of a reaction: ``first``, ``new`` or a time in UTC."""
-        key = mark.key or contract.key
-        self.key_of = path_reader(contract.type, key, label) if isinstance(key, str) else None
+        self.key_of = _key_reader(label, mark, contract)
         """Reads the key from a message; None if messages of this type have no key."""
         self.keyed = keyed
         """Whether the actor has a state."""
@@ -150,6 +161,36 @@ class Handler:
             raise DeclarationError(
                 f"{label}: {contract.type.__name__} has no key, but the actor has a state for each key: declare {place}"
             )
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it is a reaction to events of any type."""
+        return self.contract.op == "event" and not self.contract.actor
+
+    def fingerprint_of(self, type_name: bytes, body: bytes) -> str:
+        """Return the fingerprint of a command of this handler, given the type under which it came, and its body."""
+        return self.fingerprint if self.by_id else fingerprint(type_name, body)
+
+
+def _key_reader(label: str, mark: Mark, contract: Contract) -> Callable[[Any], str] | None:
+    """Return the function that reads the key from a message; None if messages of this type have no key."""
+    if mark.key is None and not contract.actor:
+        return contract.key_of
+    key = mark.key or contract.key
+    return path_reader(contract.type, key, label) if isinstance(key, str) else None
+
+
+def _sources(label: str, mark: Mark, takes_all: bool) -> tuple[str, ...] | None:
+    """Return the actors whose events a reaction to `AnyEvent` receives; None for all. Raises `DeclarationError` if they are invalid."""
+    sources: Any = mark.sources
+    if sources is None:
+        return None
+    if not takes_all:
+        raise DeclarationError(f"{label}: sources= is for reactions to AnyEvent: the class of an event names its actor")
+    names = tuple(sources) if isinstance(sources, list | tuple | set | frozenset) else ()
+    if not names or not all(isinstance(name, str) and valid_name(name) for name in names):
+        raise DeclarationError(f"{label}: sources={sources!r} must be a list of names of actors")
+    return names
 
 
 def _recurring(label: str, mark: Mark, contract: Contract, key_of: Callable[[Any], str] | None) -> Command[Any]:

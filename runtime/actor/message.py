@@ -97,6 +97,13 @@ class Contract(msgspec.Struct, frozen=True, eq=False):
     """The former names of the class."""
     type_name: str = ""
     """The CloudEvents type: ``orders.OrderCreated``."""
+    encode: Callable[[Any], bytes] | None = None
+    """Returns the JSON of a message; None for a class whose fields are those of the JSON."""
+
+    @property
+    def class_name(self) -> str:
+        """The name of the class of the message: ``CreateOrder``. An `AnyCommand` has that of the command that it sends."""
+        return self.type_name.rpartition(".")[2]
 
     @property
     def reply(self) -> Any:
@@ -141,7 +148,7 @@ class MessageMeta(msgspec.StructMeta):
         elif key is not None or formerly:
             given = "formerly" if key is None else "key"
             raise DeclarationError(f"{name}: {given}= without actor=: declare the actor that owns the message, actor=…")
-        elif (base := getattr(cls, "__contract__", None)) is not None:
+        elif isinstance(base := getattr(cls, "__contract__", None), Contract):
             raise DeclarationError(
                 f"{name} derives from {base.type.__name__}, but is a message of its own: "
                 f"declare the actor that owns it, actor={base.actor!r}"
@@ -248,7 +255,8 @@ def encode_message(message: Message) -> bytes:
     Raises:
         InvalidValue: The message does not fit its own type. The text names the field.
     """
-    return codec_of(type(message)).encode(message, contract_of(message).op)
+    contract = contract_of(message)
+    return codec_of(contract.type).encode(message, contract.op) if contract.encode is None else contract.encode(message)
 
 
 def message_token(message: Message) -> str:

@@ -57,7 +57,7 @@ class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event that an actor reacts to. As a string: ``orders.OrderModified where {"total":[…]}``."""
 
     event: str
-    """The CloudEvents type: ``orders.OrderModified``."""
+    """The CloudEvents type: ``orders.OrderModified``; ``orders.*`` or ``*`` of a reaction to events of any type."""
     where: dict[str, Any] | None = None
     """The content pattern; None if the actor reacts to each event of the type. See `runtime.actor.patterns`."""
     subject: str = ""
@@ -116,15 +116,15 @@ def describe_service(actor: type[Actor[Any]], namespace: str = "", options: Opti
     contracts = [contract for contract in declared.get(actor.name, {}).values() if contract.op == "event"]
     reactions = [
         Reaction(
-            event.__contract__.type_name,
+            event,
             handler.where,
-            *_places(event.__contract__, namespace),
+            *places,
             description=_summary(handler),
             reaction=handler.name,
             method=handler.id_suffix.removeprefix("."),
         )
-        for event, handlers in actor.handlers.reactions.items()
-        for handler in handlers
+        for handler in actor.handlers.all_reactions()
+        for event, places in _events_of(handler, namespace)
     ]
     names = Names(actor.name, namespace)
     told = {"tells": names.tells_stream} if actor.handlers.commands else {}
@@ -168,6 +168,17 @@ def first_line(doc: str | None) -> str:
 
 def _summary(handler: Handler) -> str:
     return first_line(handler.doc) or first_line(handler.contract.type.__doc__)
+
+
+def _events_of(handler: Handler, namespace: str) -> list[tuple[str, tuple[str, str, str]]]:
+    """Return the type of the events of a reaction, with their places. Of `AnyEvent`, the type of each source ends with ``*``."""
+    contract = handler.contract
+    if not handler.takes_all:
+        return [(contract.type_name, _places(contract, namespace))]
+    if handler.sources is None:
+        return [("*", (Names("*", namespace).event("*", "*"), "", Names("*", namespace).stored_event("*")))]
+    sources = [Names(each, namespace) for each in handler.sources]
+    return [(f"{each.actor}.*", (each.event("*", "*"), each.events_stream, each.stored_event("*"))) for each in sources]
 
 
 def _places(contract: Contract, namespace: str) -> tuple[str, str, str]:

@@ -9,10 +9,12 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
+from runtime.actor.base import Actor
 from runtime.actor.call import Call
 from runtime.actor.message import Accepted, Command, Contract, Event, Message, Query, contract_of, token_by
 from runtime.actor.since import NEW
@@ -51,6 +53,9 @@ R = TypeVar("R")
 E = TypeVar("E", bound=Event)
 
 _now = time.time_ns
+
+_MAKERS: WeakKeyDictionary[Actor[Any], Callable[[], "Bus"]] = WeakKeyDictionary()
+"""Makes the bus of each actor that a process of this package serves."""
 
 DEFAULT_TIMEOUT = 5.0
 """Seconds that a request may take by default."""
@@ -97,6 +102,8 @@ class Bus:
         self._time = asyncio.get_running_loop().time
         self._breaker_policy = breaker
         self._routes: dict[type, Route] = {}
+        self._named: dict[Contract, Route] = {}
+        """The routes of commands that are sent by their names."""
         self._cancels: dict[type, Route] = {}
         """The routes of cancellations, by the commands of the jobs."""
         self._owners: dict[str, Owners] = {}
@@ -105,6 +112,32 @@ class Bus:
         self._tells = Tells(self._jetstream, tracer, namespace)
         self._sender = Sender(connection, tracer)
         self._send = self._sender.send
+
+    @staticmethod
+    def of(actor: Actor[Any]) -> "Bus":
+        """Return a bus for the tasks that an actor starts in `on_start`: over its connection, and in its namespace.
+
+        A handler sends by the methods of its actor instead, whose messages belong to its turn.
+
+        Args:
+            actor: The actor itself, ``self`` in `on_start`.
+
+        Raises:
+            RuntimeError: It is not the actor itself, or no host serves it.
+
+        Example:
+            async def on_start(self) -> None:
+                self.bus = Bus.of(self)
+        """
+        make = _MAKERS.get(actor)
+        if make is None:
+            raise RuntimeError(f"{type(actor).__name__}: Bus.of works in on_start of an actor that a host serves")
+        return make()
+
+    @staticmethod
+    def provide(actor: Actor[Any], make: Callable[[], "Bus"]) -> None:
+        """Have `of` call `make` for an actor. Its host does this."""
+        _MAKERS[actor] = make
 
     def query(self, message: Query[R], *, timeout: float | None = None) -> Coroutine[Any, Any, R]:
         """Send a query and return its reply.
@@ -397,10 +430,9 @@ class Bus:
     def _route(self, message: object) -> Route:
         """Return the route of a message, which is made for the first message of its type."""
         contract = contract_of(message)
-        route = self._routes.get(contract.type)
-        if route is None:
-            route = self._routes[contract.type] = self._make_route(contract)
-        return route
+        if contract.encode is not None:
+            return self._named.get(contract) or self._named.setdefault(contract, self._make_route(contract))
+        return self._routes.get(contract.type) or self._routes.setdefault(contract.type, self._make_route(contract))
 
     def _make_route(self, contract: Contract, *, cancel: bool = False) -> Route:
         owners = self._owners.setdefault(contract.actor, Owners())

@@ -5,7 +5,7 @@ from typing import Any
 
 from opentelemetry.trace import SpanKind
 
-from runtime.actor.message import Contract, Message, NewKey, codec_of, token_by
+from runtime.actor.message import Contract, Message, NewKey, codec_of, encode_message, token_by
 from runtime.client.breaker import Breaker, BreakerPolicy
 from runtime.errors import CodecError, HandlerFailed
 from runtime.nats.connection import Connection, NoResponders, Response, validate_subject
@@ -80,6 +80,8 @@ class Route:
         self.contract = contract
         self.op = contract.op
         self.encode: Callable[[Any, str], bytes] = codec_of(contract.type).encode
+        if contract.encode is not None:
+            self.encode = lambda message, _: encode_message(message)
         """Encodes a message. Raises `InvalidValue` if it does not fit its own type."""
         self.subject = subject.encode()
         self.subject_text = subject
@@ -112,8 +114,8 @@ class Route:
                     raise NoResponders(self.subject_text)
                 raise read_error(block, payload)
             reply_format = format_in(block)
-        if self.reply is None:
-            return None
+        if self.reply is None or (not payload and self.contract.encode is not None):
+            return None  # A command that is sent by its names may declare no reply.
         try:
             return self.reply.decode(payload, reply_format)
         except CodecError as error:

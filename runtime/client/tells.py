@@ -5,7 +5,7 @@ import time
 from opentelemetry.trace import SpanKind
 
 from runtime.actor.call import check_tell, told_token
-from runtime.actor.message import Command, codec_of, contract_of
+from runtime.actor.message import Command, Contract, contract_of, encode_message
 from runtime.errors import PublishError
 from runtime.nats.jetstream.client import JetStream
 from runtime.telemetry import Publishes, ServiceTracer, Template, finish, inject, semconv
@@ -28,7 +28,7 @@ class Tells:
         self._jetstream = jetstream
         self._tracer = tracer
         self._namespace = namespace
-        self._kinds: dict[type, tuple[Template, Publishes]] = {}
+        self._kinds: dict[Contract, tuple[Template, Publishes]] = {}
 
     async def tell(self, message: Command[object], id: str | None, after: float, timeout: float) -> str:
         """Store a command, and return its id. Arguments and errors are those of `Bus.tell`.
@@ -39,14 +39,14 @@ class Tells:
         contract, clock = contract_of(message), self._jetstream.connection.clock
         now = clock.now()
         tell_id = new_id(now) if id is None else check_id(id)
-        body = codec_of(contract.type).encode(message, "command")
+        body = encode_message(message)
         names = Names(contract.actor, self._namespace)
         subject = names.tell(contract.name, told_token(message, tell_id) or NO_KEY)
-        template, publishes = self._kinds.get(contract.type) or self._kind(contract.type)
+        template, publishes = self._kinds.get(contract) or self._kind(contract)
         span = template.child({semconv.MESSAGING_MESSAGE_ID: tell_id, semconv.MESSAGING_DESTINATION_NAME: subject})
         headers = tell_headers(
             contract.actor,
-            contract.type.__name__,
+            contract.class_name,
             tell_id,
             body,
             now + clock.ahead + after if after else 0.0,
@@ -65,10 +65,9 @@ class Tells:
         publishes.record(ended - started)
         return tell_id
 
-    def _kind(self, message: type) -> tuple[Template, Publishes]:
-        contract = contract_of(message)
+    def _kind(self, contract: Contract) -> tuple[Template, Publishes]:
         subject = Names(contract.actor, self._namespace).tell(contract.name, "{key}")
         attributes = semconv.send_attributes(subject, self._jetstream.connection.server_address)
         template = self._tracer.template(f"publish {subject}", SpanKind.PRODUCER, attributes)
-        kind = self._kinds[contract.type] = template, self._tracer.publishes(attributes)
+        kind = self._kinds[contract] = template, self._tracer.publishes(attributes)
         return kind

@@ -7,10 +7,13 @@ or has no state, a single one. It ends when all of them have drained, or the fir
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
+from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.hooks import Hooks
 from runtime.host.layout_checks import LayoutChecks
@@ -50,6 +53,29 @@ class Deployment(Bounded, frozen=True, kw_only=True):
     """Seconds after which another process takes over from an owner that died."""
     replicas: Replicas = 1
     """Copies of each stream in a cluster."""
+
+
+class Surroundings(NamedTuple):
+    """What a process shares among the actors that it serves."""
+
+    connection: Connection
+    tracing: Tracing
+    deployment: Deployment
+
+
+_SURROUNDINGS: WeakKeyDictionary[Actor[Any], Surroundings] = WeakKeyDictionary()
+
+
+def served_with(actor: Actor[Any]) -> Surroundings:
+    """Return the surroundings of an actor that this process serves, for a `Runner` of further actors.
+
+    Args:
+        actor: The actor itself, ``self`` in `on_start`.
+
+    Raises:
+        KeyError: It is not the actor itself, or no host serves it.
+    """
+    return _SURROUNDINGS[actor]
 
 
 class Host:
@@ -99,6 +125,9 @@ class Host:
             replicas=replicas,
         )
         """The actor as one whole."""
+        make = partial(Bus, connection, self.served.tracer, namespace=namespace, timeout=options.timeout)
+        Bus.provide(self.served.actor, make)
+        _SURROUNDINGS[self.served.actor] = Surroundings(connection, tracing, deployment)
         self.served.tracer.gauge(
             semconv.CLOCK_OFFSET, lambda: connection.clock.skew if connection.clock.known else None
         )

@@ -5,6 +5,8 @@ of them. The metadata of that consumer names them. A reaction that is added late
 the stream. So it has a consumer of its own, ``<actor>@<reaction>``, which begins where its `since` says, as it would in a new
 actor (ADR 015). The consumers of a partition are called ``<actor>@p8-3`` and ``<actor>@p8-3@<reaction>``. A reaction with another start than the first event always has a consumer of its own.
 
+A reaction to events of any type always has a consumer of its own.
+
 A method that reacts to several types of events is a reaction for each of them: ``on_change_order_paid``. If it reacted to this
 type only before, or does so later, the reaction keeps its place, and what is stored under its other name (`Handler.alias`).
 
@@ -52,17 +54,18 @@ class Assignment:
     Args:
         served: The actor, its names and clients.
         stream: The name of the stream.
+        source: The name of the actor whose events it has.
         handlers: The reactions to events of the stream.
     """
 
-    def __init__(self, served: Served, stream: str, handlers: Sequence[Handler]) -> None:
+    def __init__(self, served: Served, stream: str, source: str, handlers: Sequence[Handler]) -> None:
         self.warnings: list[str] = []
         """The reactions whose `since` has changed, which has no effect."""
         self._served = served
         self._stream = stream
         self._handlers = {handler.name: handler for handler in handlers}
         self._subjects = {
-            name: event_subject(each.contract, served.namespace)[1] for name, each in self._handlers.items()
+            name: event_subject(each.contract, served.namespace, source)[1] for name, each in self._handlers.items()
         }
 
     async def make(self, found: StreamInfo, waited_since: float | None) -> list[Assigned]:
@@ -74,7 +77,7 @@ class Assignment:
         """
         shared = await self._find(self._served.names.durable)
         if shared is None:
-            sharing = [name for name, each in self._handlers.items() if each.since == FIRST]
+            sharing = [name for name, each in self._handlers.items() if each.since == FIRST and not each.takes_all]
             # If somebody has deleted the shared consumer, some of these have a consumer of their own.
             sharing = [name for name in sharing if (await self._find_own(self._handlers[name]))[1] is None]
             covered = {name: self._subjects[name] for name in sharing}

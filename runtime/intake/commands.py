@@ -154,6 +154,9 @@ class CommandEndpoint(Endpoint):
 
         An empty body has the fingerprint of what it means in its format. So an id stands for a command in one format only.
         """
+        if self.handler.by_id:
+            work.fingerprint = self.handler.fingerprint
+            return
         type_name = self.handler.type_name
         payload = payload or work.format.empty
         if work.chain and is_derived(work.id) and work.format is JSON:

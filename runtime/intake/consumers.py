@@ -215,17 +215,18 @@ class Consumers:
             if watch is not None and (position := self.positions.get(stream, config.durable)) is not None:
                 watch.update(position)
 
-    async def _react(self, found: StreamInfo, handlers: list[Handler], waited_since: float | None) -> None:
+    async def _react(self, found: StreamInfo, source: str, handlers: list[Handler], waited_since: float | None) -> None:
         """Create the consumers of a source, and pull from them. Those that have started before stay as they are."""
         served, stream = self._served, found.config["name"]
-        assignment = Assignment(served, stream, handlers)
+        assignment = Assignment(served, stream, source, handlers)
         started = {active.config.durable for active in self._active if active.stream == stream}
         for config, group in await assignment.make(found, waited_since):
             if config.durable in started:
                 continue
             reactions = Reactions(served, self._turns, stream, config.durable)
-            for contract in dict.fromkeys(handler.contract for handler in group):
-                name, subject = event_subject(contract, served.namespace)
+            reactions.add_all([handler for handler in group if handler.takes_all])
+            for contract in dict.fromkeys(handler.contract for handler in group if not handler.takes_all):
+                name, subject = event_subject(contract, served.namespace, source)
                 reactions.add(subject, name, [handler for handler in group if handler.contract is contract])
             await self._pull(reactions, config)
         self._since_warnings += assignment.warnings

@@ -60,7 +60,7 @@ class EventRoute:
         consumed: Counts the deliveries.
     """
 
-    __slots__ = ("consumed", "durations", "filtered", "handlers", "name", "receive", "template")
+    __slots__ = ("asks", "consumed", "durations", "filtered", "handlers", "name", "receive", "template")
 
     def __init__(
         self, name: str, handlers: list[Handler], template: Template, durations: Durations, consumed: Counter
@@ -68,6 +68,7 @@ class EventRoute:
         self.name = name
         self.handlers = handlers
         self.filtered = any(handler.matches is not None for handler in handlers)
+        self.asks = any(handler.wanted is not None for handler in handlers)
         self.template = template
         self.receive = template.receive
         self.durations = durations
@@ -144,6 +145,10 @@ class Reacts(Protocol):
         """Start the span of one attempt. `block` has the trace of the event."""
         ...
 
+    def read(self, work: "EventWork") -> Any:
+        """Return the message of a delivery, decoded from `EventWork.payload`."""
+        ...
+
     async def dead_letter(self, work: "EventWork", error: BaseException) -> bool:
         """Store a dead letter, and terminate its original. Return False if it is not acknowledged."""
         ...
@@ -188,7 +193,7 @@ class EventWork(Work, kw_only=True, eq=False):
 
     def decode_again(self) -> Any:
         """Return the message as it was received."""
-        return self.handler.codec.decode(self.payload)
+        return self.reactions.read(self)
 
     def succeeded(self, reply: msgspec.Raw, repeated: bool) -> None:
         """Finish the delivery for this handler, and record the duration."""

@@ -14,7 +14,7 @@ from runtime.errors import ActorError, CodecError, PublishError
 from runtime.intake.endpoint import inboxes
 from runtime.intake.event_work import Completion, EventRoute, Trial
 from runtime.intake.handed_event import HandedEvent
-from runtime.intake.reactions import Reactions, event_subject
+from runtime.intake.reactions import Reactions
 from runtime.intake.redrive import Redrives
 from runtime.turns.served import Served
 from runtime.turns.turn import Turns
@@ -22,6 +22,7 @@ from runtime.wire.buckets import partition_of
 from runtime.wire.cloudevents import opened
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.hand_on import Answer, HandedOn, Place, Status, encode, read_handed_on
+from runtime.wire.subjects import published
 from runtime.wire.tokens import key_token
 
 logger = logging.getLogger("actorloom.intake")
@@ -153,7 +154,7 @@ class HandedOnEvents:
             if unreadable is not None:
                 raise unreadable
             work.payload = payload
-            work.message = handler.codec.decode(payload)
+            work.message = reactions.read(work)
         except (CodecError, *UNDECODABLE) as error:
             self.turns.spawn(reactions.give_up(work, CodecError(f"{reactions.subject_of(delivery)}: {error}")))
         except BaseException as error:  # noqa: BLE001 - the types of a message may run code of the application
@@ -165,15 +166,15 @@ class HandedOnEvents:
         """Return what handles messages of a stream, and the route of a handler."""
         stream = message.place.stream
         if stream == self._redrives.stream:
-            return self._redrives, self._redrives.route_of(handler)
+            return self._redrives, self._redrives.route_of(handler, message.subject.decode().split(".")[-3])
         reactions = self._reactions.get((stream, message.durable))
         if reactions is None:
             reactions = Reactions(self._served, self.turns, stream, message.durable)
             self._reactions[stream, message.durable] = reactions
-        place = (stream, message.durable, handler.name)
+        subject = published(message.subject.decode("utf-8", "backslashreplace")).rpartition(".")[0]
+        place = (stream, message.durable, f"{handler.name} {subject}")
         route = self._routes.get(place)
         if route is None:
-            name, subject = event_subject(handler.contract, self._served.namespace)
-            route = reactions.make_route(name, [handler], f"{subject}.{{key}}", message.durable)
+            route = reactions.make_route(subject.rpartition(".")[2], [handler], f"{subject}.{{key}}", message.durable)
             self._routes[place] = route
         return reactions, route

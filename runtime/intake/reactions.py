@@ -9,7 +9,7 @@ event is lost.
 
 import logging
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from opentelemetry.trace import Span, SpanKind
@@ -19,6 +19,7 @@ from runtime.actor.handler import Handler
 from runtime.actor.message import Contract
 from runtime.errors import ActorError, CodecError
 from runtime.faults import error_text, log_fault
+from runtime.intake.any_events import read_any
 from runtime.intake.event_work import Completion, EventRoute, EventWork, GatedWork, Trial
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.storage.dead_letters import DeadLetters, Failure
@@ -31,7 +32,7 @@ from runtime.wire.cloudevents import Structured, opened, received_id
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.ids import new_id
 from runtime.wire.replies import is_internal
-from runtime.wire.subjects import Names, published, snake_case
+from runtime.wire.subjects import Names, published
 
 logger = logging.getLogger("actorloom.intake")
 
@@ -84,6 +85,12 @@ class Reactions:
         self._traced = served.tracer.tracing.records
         self._attempts = served.options.retry.attempts
         self._routes: dict[bytes | str, EventRoute] = {}
+        self._takes_all: list[Handler] = []
+        self._actor = served.actor
+
+    def add_all(self, handlers: list[Handler]) -> None:
+        """Handle events of any type with `handlers`, which are reactions to `AnyEvent`."""
+        self._takes_all = handlers
 
     def add(self, subject: str, name: str, handlers: list[Handler]) -> None:
         """Handle messages on ``<subject>.<key>`` with `handlers`. Logs and dead letters call these messages `name`."""
@@ -158,7 +165,8 @@ class Reactions:
             delivery: A delivery from the puller, from `Watch` or from `PoisonCandidates`.
             trial: How it runs, if it was in hand when a process died.
         """
-        route = self._routes.get(delivery.subject.rsplit(b".", 2)[0])
+        subject = delivery.subject.rsplit(b".", 2)[0]
+        route = self._routes.get(subject) or self._route_of_any(subject)
         if route is None:
             delivery.ack()  # This version does not react to this type of event.
             return
@@ -166,14 +174,16 @@ class Reactions:
         handlers = route.handlers
         if route.filtered and undecodable is None:
             handlers, undecodable = _matching(route, payload)
+        event_id = received_id(delivery.headers, event)
+        if id_from_delivery := event_id is None:
+            event_id = f"{self.stream}:{delivery.stream_sequence}"
+        if route.asks and undecodable is None:
+            handlers = [each for each in handlers if self._wants(each, delivery, event_id, payload)]
         if not handlers:
             delivery.ack()
             return
         route.consumed.value += 1
         completion = Completion(delivery, len(handlers))
-        event_id = received_id(delivery.headers, event)
-        if id_from_delivery := event_id is None:
-            event_id = f"{self.stream}:{delivery.stream_sequence}"
         for handler in handlers:
             work = self.make_work(route, handler, completion, trial, event)
             work.id = event_id + handler.id_suffix
@@ -185,7 +195,7 @@ class Reactions:
                 if undecodable is not None:
                     raise undecodable
                 work.payload = payload
-                work.message = handler.codec.decode(payload)
+                work.message = self.read(work)
             except (CodecError, *UNDECODABLE) as error:
                 # Each reaction gets a dead letter of its own, since a dead letter is redriven to one reaction only.
                 self.turns.spawn(self.give_up(work, CodecError(f"{self.subject_of(delivery)}: {error}")))
@@ -194,6 +204,36 @@ class Reactions:
                 self.unreadable(work, error)
                 continue
             self.admit(work)
+
+    def read(self, work: EventWork) -> Any:
+        """Return the message of a delivery, decoded from `EventWork.payload`. Raises `CodecError`, or one of `UNDECODABLE`."""
+        handler = work.handler
+        if not handler.takes_all:
+            return handler.codec.decode(work.payload)
+        delivery, event_id = work.completion.delivery, work.id.removesuffix(handler.id_suffix)
+        return read_any(delivery, event_id, work.payload, self.origin(delivery))
+
+    def _route_of_any(self, subject: bytes) -> EventRoute | None:
+        """Return the route of the reactions to events of any type for one type, which is made for its first event."""
+        if not self._takes_all:
+            return None
+        text = subject.decode("utf-8", "backslashreplace")
+        route = self.make_route(text.rpartition(".")[2], self._takes_all, f"{text}.{{key}}", self.durable)
+        self._routes[subject] = route
+        return route
+
+    def _wants(self, handler: Handler, delivery: Delivery, event_id: str, payload: bytes) -> bool:
+        """Return whether the function of a reaction wants an event. One that cannot be read goes to the reaction, too."""
+        if handler.wanted is None:
+            return True
+        try:
+            if handler.takes_all:
+                event: Any = read_any(delivery, event_id, payload, self.origin(delivery))
+            else:
+                event = handler.codec.decode(payload)
+            return bool(handler.wanted(self._actor, event))
+        except Exception:  # noqa: BLE001 - code of the application; the handler meets the same fault, and its turn reports it
+            return True
 
     def admit(self, work: EventWork) -> None:
         """Read the key of `work`, and put it into its lane. It becomes a dead letter if no subject can hold the key."""
@@ -219,7 +259,8 @@ class Reactions:
 
     def attempts(self) -> tuple[int, int]:
         """Return the smallest and the largest number of attempts that a handler allows."""
-        own = {handler.attempts for route in self._routes.values() for handler in route.handlers}
+        handlers = [*self._takes_all, *(handler for route in self._routes.values() for handler in route.handlers)]
+        own = {handler.attempts for handler in handlers}
         allowed = [attempts or self.options.retry.attempts for attempts in own]
         return min(allowed), max(allowed)
 
@@ -278,7 +319,9 @@ def stored_subject(delivery: Delivery) -> str:
     return delivery.subject.decode("utf-8", "backslashreplace")
 
 
-def event_subject(contract: Contract, namespace: str) -> tuple[str, str]:
-    """Return the name of an event on the wire, and its subject without the key."""
-    name = snake_case(contract.type.__name__)
-    return name, Names(contract.actor, namespace).events(name)
+def event_subject(contract: Contract, namespace: str, source: str) -> tuple[str, str]:
+    """Return the name of an event of the actor `source` on the wire, and its subject without the key.
+
+    Of `AnyEvent`, the name is ``*``.
+    """
+    return contract.name, Names(source, namespace).events(contract.name)

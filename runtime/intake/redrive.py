@@ -27,7 +27,6 @@ from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.cloudevents import opened
-from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id
 from runtime.wire.subjects import snake_case
 from runtime.wire.tokens import readable_key
@@ -63,9 +62,17 @@ class Redrives(Reactions):
                 self._routes[former] = route
             self._aliases[handler.alias, name] = route
 
-    def route_of(self, handler: Handler) -> EventRoute:
-        """Return the route of the redriven dead letters of a handler."""
-        return self._routes[handler.name]
+    def route_of(self, handler: Handler, name: str) -> EventRoute:
+        """Return the route of the redriven dead letters of a handler, which handles an event or command `name`."""
+        return self._route_of_one(handler, name) if handler.takes_all else self._routes[handler.name]
+
+    def _route_of_one(self, handler: Handler, name: str) -> EventRoute:
+        """Return the route of a reaction to events of any type for those of one type."""
+        route = self._aliases.get((handler.name, name))
+        if route is None:
+            subject = self.names.redrive(name, "{key}")
+            route = self._aliases[handler.name, name] = self.make_route(name, [handler], subject, self.durable)
+        return route
 
     def deliver(self, delivery: Delivery, trial: Trial | None = None) -> None:
         """Put a redriven dead letter into the lane of its key. Never raises. Arguments as in `Reactions.deliver`."""
@@ -84,6 +91,8 @@ class Redrives(Reactions):
         if route is None:
             self.turns.spawn(self._unknown_reaction(delivery, failure))
             return
+        if route.handlers[0].takes_all:
+            route = self._route_of_one(route.handlers[0], self._name_of(delivery))
         route.consumed.value += 1
         handler = route.handlers[0]
         event, payload, unreadable = opened(delivery.headers, delivery.payload)
@@ -96,7 +105,7 @@ class Redrives(Reactions):
         work.fingerprint = handler.fingerprint
         if handler.verb == "command":
             command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or ""
-            work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
+            work.fingerprint = handler.fingerprint_of(f"{self.names.actor}.{command}".encode(), delivery.payload)
         if self.is_exhausted(work, trial):
             return
         try:
@@ -107,7 +116,7 @@ class Redrives(Reactions):
             if handler.internal and failure.stream == self.names.tells_stream:
                 raise Forbidden(f"{failure.subject}: only timers of {self.names.actor} send this command")
             work.payload = payload
-            work.message = handler.codec.decode(payload)
+            work.message = self.read(work)
             work.key = self._key(handler, work, failure)
         except (CodecError, Forbidden) as error:
             self.turns.spawn(self.give_up(work, error))

@@ -26,7 +26,6 @@ from runtime.turns.served import Served
 from runtime.turns.turn import Turns
 from runtime.wire import header_block
 from runtime.wire.buckets import partition_of
-from runtime.wire.fingerprint import fingerprint
 from runtime.wire.ids import accept_id, key_for
 from runtime.wire.subjects import snake_case
 from runtime.wire.tokens import NO_KEY, key_token
@@ -71,7 +70,7 @@ class Tells(Reactions):
         work.id = tell_id or f"{self.stream}:{delivery.stream_sequence}"
         command = header_block.get(delivery.headers, header_block.TIMER_COMMAND) or handler.contract.type.__name__
         # As of a timer and of a request, so that the same command under the same id takes effect once.
-        work.fingerprint = fingerprint(f"{self.names.actor}.{command}".encode(), delivery.payload)
+        work.fingerprint = handler.fingerprint_of(f"{self.names.actor}.{command}".encode(), delivery.payload)
         if self.is_exhausted(work, trial):
             return
         try:
@@ -153,7 +152,9 @@ class Tells(Reactions):
     def _is_same(self, waiting: StoredMessage, work: EventWork) -> bool:
         """Return whether the timer of a command that was set aside has the command of `work`."""
         command = header_block.get(waiting.headers, header_block.TIMER_COMMAND) or ""
-        return fingerprint(f"{self.names.actor}.{command}".encode(), waiting.payload) == work.fingerprint
+        return (
+            work.handler.fingerprint_of(f"{self.names.actor}.{command}".encode(), waiting.payload) == work.fingerprint
+        )
 
     async def _unknown_command(self, delivery: Delivery, name: str) -> None:
         """Give a command back for later: a newer version of the actor may handle it."""

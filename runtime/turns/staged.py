@@ -71,13 +71,13 @@ def outbox_of(
             outgoing.append(Outgoing(timer_id, CANCEL, "Cancelled", token, raw, now, trace, timer.name))
             continue
         kind = SCHEDULE if timer.schedule or timer.after > 0 else TIMER
-        name = type(timer.message).__name__
+        name = contract_of(timer.message).class_name
         _check_size(name, body, limit)
         due = now + ahead + timer.after
         outgoing.append(Outgoing(timer_id, kind, name, token, raw, due, trace, timer.name, timer.schedule, timer.zone))
     for told, body in zip(call.told, outcome.told, strict=True) if call.told else ():
         contract = contract_of(told.message)
-        name, due = contract.type.__name__, now + ahead + told.after if told.after else 0.0
+        name, due = contract.class_name, now + ahead + told.after if told.after else 0.0
         _check_size(name, body, limit)
         outgoing.append(
             Outgoing(told.id, TELL, name, told.token or NO_KEY, msgspec.Raw(body), due, trace, target=contract.actor)

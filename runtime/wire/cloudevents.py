@@ -87,6 +87,7 @@ class Structured(msgspec.Struct, frozen=True):
     source: str
     type: str
     datacontenttype: str | None = None
+    time: str | None = None
     data: msgspec.Raw = msgspec.Raw()
     data_base64: str | None = None
     traceparent: str | None = None
