@@ -1,14 +1,15 @@
-"""Rules and targets as data: the events of all streams, the rules that match them, and the deliveries to their targets.
+"""Rules and targets as data: which events go to which targets, changed while everything runs.
 
-Used from outside:
+``actorloom run runtime.router`` serves the actors of this room:
 
-- `inputs`: the input of a target, as JSON data with paths into the event.
-- `input_check`: compares an input with the JSON Schemas of the event and of the message that it becomes.
-- `cloud_event`: an event from its stored headers and body, in the two modes of CloudEvents.
-- `http_settings`: the settings of an HTTP target.
-- `http_sender`: sends deliveries to HTTP targets.
-- `gate`: the rate, the concurrency and the circuit breaker of a target.
-
-The other modules are internal: `input_paths` (one path), `http_outcomes` (outcomes of an attempt), `http_tokens` (OAuth2), and
-`secrets` (secret files).
+- `Rules` keeps the rules, one for each key: which events a rule matches, and to which targets they go (`rule`, `rules`).
+- `Targets` keeps the targets: a command, an event, an HTTP endpoint, a subject or the log (`target`, `targets`). It serves an actor for
+  each target (`hosting`, `delivery`), so that a target that is down delays no other.
+- `Router` receives the events of all actors, and tells the target of each rule that matches (`routing`, `ruleset`).
 """
+
+from runtime.router.routing import Router
+from runtime.router.rules import Rules
+from runtime.router.targets import Targets
+
+__all__ = ["Router", "Rules", "Targets"]

@@ -1,0 +1,164 @@
+"""Senders: how a delivery goes to each kind of target."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from runtime.actor.any_command import AnyCommand
+from runtime.client.bus import Bus
+from runtime.errors import Forbidden, IdReused, InvalidMessage, Rejected, TooLarge
+from runtime.nats.jetstream.client import JetStream
+from runtime.router.inputs import InputError, Occurrence, compile_input
+from runtime.router.target import CommandKind, EventKind, LogKind, Source, SubjectKind, Target
+from runtime.telemetry import inject
+from runtime.wire import header_block
+from runtime.wire.cloudevents import event_headers
+from runtime.wire.subjects import Names, snake_case
+from runtime.wire.tokens import NO_KEY, key_token
+
+logger = logging.getLogger("actorloom.router.log")
+
+_REFUSALS = (InvalidMessage, Forbidden, IdReused, TooLarge)
+"""The answers to a command after which another attempt gets the same one."""
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """One delivery on its way to its target."""
+
+    id: str
+    """The id of the delivery."""
+    event: Source
+    body: object
+    """The input of the target, as data that JSON can express."""
+    whole: bool
+    """Whether it is the fields of the event as they are."""
+    occurrence: Occurrence
+    """The values for paths."""
+
+
+class Refused(Rejected):
+    """The target has refused a delivery, and will refuse it again."""
+
+
+class Sender(Protocol):
+    """Sends the deliveries of one target."""
+
+    async def start(self) -> None:
+        """Acquire what it needs."""
+        ...
+
+    async def stop(self) -> None:
+        """Release it."""
+        ...
+
+    async def send(self, actor: Any, parcel: Parcel) -> None:
+        """Send a delivery, and return when it is done. Called in the handler of the target's actor.
+
+        Raises:
+            Rejected: No further attempt can make it.
+            ActorError, TimeoutError: This attempt has failed, or its outcome is unknown.
+        """
+        ...
+
+
+class _Plain:
+    """A sender without resources, made of one function."""
+
+    def __init__(self, send: Callable[[Any, Parcel], Awaitable[None]]) -> None:
+        self._send = send
+
+    async def start(self) -> None:
+        return
+
+    async def stop(self) -> None:
+        return
+
+    async def send(self, actor: Any, parcel: Parcel) -> None:
+        await self._send(actor, parcel)
+
+
+def make_sender(target: Target, bus: Bus) -> Sender:
+    """Return the sender of a target.
+
+    Args:
+        target: The target.
+        bus: The bus of its actor.
+    """
+    match target.to:
+        case CommandKind() as kind:
+            return _Plain(lambda actor, parcel: _command(kind, target, actor, parcel))
+        case EventKind() as kind:
+            return _Plain(lambda _, parcel: _event(kind, target, bus, parcel))
+        case SubjectKind() as kind:
+            return _Plain(lambda _, parcel: _subject(kind, target, bus, parcel))
+        case LogKind() as kind:
+            return _Plain(lambda _, parcel: _log(kind, target, parcel))
+
+
+async def _command(kind: CommandKind, target: Target, actor: Any, parcel: Parcel) -> None:
+    message = AnyCommand(kind.actor, kind.command, parcel.body)
+    try:
+        await actor.command(message, id=parcel.id, timeout=target.timeout)
+    except Rejected as error:
+        if error.retry_after is not None:
+            raise
+        raise Refused(f"{kind.actor} has refused {kind.command}: {error}") from error
+    except _REFUSALS as error:
+        raise Refused(f"{kind.actor} has refused {kind.command}: {error}") from error
+
+
+async def _event(kind: EventKind, target: Target, bus: Bus, parcel: Parcel) -> None:
+    source, _, name = kind.type.rpartition(".")
+    names = Names(source, bus.namespace if kind.namespace is None else kind.namespace)
+    token = NO_KEY
+    if kind.key is not None:
+        try:
+            key = compile_input([kind.key], where=f"target {target.name}: to.key").make(parcel.occurrence)
+        except InputError as error:
+            raise Refused(str(error)) from None
+        token = _token(key)
+    headers = event_headers(source, name, parcel.id, token, bus.connection.clock.now(), inject())
+    subject = names.event(snake_case(name), token)
+    await JetStream(bus.connection).publish(
+        subject, msgspec.json.encode(parcel.body), headers=headers, timeout=target.timeout
+    )
+
+
+def _token(found: object) -> str:
+    """Return the token of a key, given a list of the value that a path has found."""
+    key = found[0] if isinstance(found, list) and found else None
+    if key is None:
+        return NO_KEY
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        raise Refused(f"to.key: {str(key)[:80]!r} is no key: a text or an integer is one")
+    return key_token(str(key))
+
+
+async def _subject(kind: SubjectKind, target: Target, bus: Bus, parcel: Parcel) -> None:
+    event = parcel.event
+    subject = (
+        kind.subject.replace("{key}", NO_KEY if event.key is None else key_token(event.key))
+        .replace("{source}", event.source)
+        .replace("{name}", snake_case(event.type.rpartition(".")[2]))
+    )
+    facts = [("Nats-Msg-Id", parcel.id), ("Rule", parcel.occurrence.rule), ("Target", target.name)]
+    token = NO_KEY if event.key is None else key_token(event.key)
+    block = event_headers(event.source, event.type.rpartition(".")[2], event.id, token, event.stored, inject())
+    own = header_block.line(header_block.MESSAGE_ID, event.id.encode())
+    lines = block.removeprefix(header_block.START).removesuffix(header_block.END).replace(own, b"")
+    headers = header_block.join(lines, header_block.encode_lines(facts))
+    body = msgspec.json.encode(parcel.body)
+    if kind.stored:
+        await JetStream(bus.connection).publish(subject, body, headers=headers, timeout=target.timeout)
+    else:
+        bus.connection.publish(subject, body, headers=headers)
+
+
+async def _log(kind: LogKind, target: Target, parcel: Parcel) -> None:
+    event = parcel.event
+    logger.log(
+        getattr(logging, kind.level.upper()), "%s: %s %s of key %s: %s",
+        target.name, event.type, event.id, event.key, msgspec.json.encode(parcel.body).decode(),
+    )  # fmt: skip
