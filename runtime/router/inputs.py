@@ -15,7 +15,7 @@ Keys of objects are constants. The idea is that of the input transformer of Amaz
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -105,15 +105,23 @@ class Text(msgspec.Struct, frozen=True):
     place: str
     """The place in the input, for errors."""
 
-    def make(self, occurrence: Occurrence) -> str:
-        """Return the text for one event. Raises `PathMissing` as `Input.make` does."""
-        return "".join(each if isinstance(each, str) else self._part(each, occurrence) for each in self.parts)
+    def make(self, occurrence: Occurrence, encode: Callable[[str], str] = str) -> str:
+        """Return the text for one event.
 
-    def _part(self, path: Path, occurrence: Occurrence) -> str:
+        Args:
+            occurrence: The event.
+            encode: Returns the form in which the text of a value stands in the whole text.
+
+        Raises:
+            PathMissing: The event does not have the value of a path that is not optional.
+        """
+        return "".join(each if isinstance(each, str) else self._part(each, occurrence, encode) for each in self.parts)
+
+    def _part(self, path: Path, occurrence: Occurrence, encode: Callable[[str], str]) -> str:
         found = _find(path, occurrence, self.place)
         if found is MISSING:
             return ""
-        return found if isinstance(found, str) else msgspec.json.encode(found).decode()
+        return encode(found if isinstance(found, str) else msgspec.json.encode(found).decode())
 
 
 class Items(msgspec.Struct, frozen=True):
