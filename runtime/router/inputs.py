@@ -145,6 +145,8 @@ class Input(msgspec.Struct, frozen=True):
 
     node: Node
     """The outermost part."""
+    where: str
+    """The place of the input, for errors."""
 
     def make(self, occurrence: Occurrence) -> object:
         """Return the input for one event, as data that JSON can express.
@@ -168,7 +170,7 @@ def compile_input(value: object, *, where: str) -> Input:
     node = _compile(value, where, 1)
     if isinstance(node, Value) and node.path.optional:
         raise InputError(where, f"{node.path.text} cannot be optional: it is the whole input")
-    return Input(node)
+    return Input(node, where)
 
 
 def compile_text(value: str, *, where: str) -> Text:
