@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import msgspec
 
 from runtime.errors import CodecError
+from runtime.router.inputs import Occurrence
 from runtime.wire import header_block
 from runtime.wire.cloudevents import encode_attribute, is_structured, read_structured
 from runtime.wire.codec import UNDECODABLE
@@ -22,7 +23,7 @@ JSON_TYPE: Final = "application/json"
 
 _PREFIX = "ce-"
 _DATA = ("data", "data_base64")
-_JSON = msgspec.json.Decoder(msgspec.Raw)
+_JSON = msgspec.json.Decoder()
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _VALUE = msgspec.json.Decoder(str | int | bool | None)
 
@@ -34,6 +35,12 @@ class CloudEvent(msgspec.Struct, frozen=True):
     """The attributes by name: specversion, id, source, type, and others such as time, subject and extensions."""
     data: bytes
     """The data as JSON, as it is stored."""
+    body: object
+    """The decoded data."""
+
+    def occurrence(self, *, key: str | None, rule: str, target: str) -> Occurrence:
+        """Return the event for one target of one rule, for the paths of an input; see `Occurrence`."""
+        return Occurrence(attributes=self.attributes, body=self.body, key=key, rule=rule, target=target)
 
     def structured(self) -> bytes:
         """Return the event in structured mode: one JSON object. Its content type is `STRUCTURED_TYPE`."""
@@ -74,10 +81,10 @@ def read_event(block: bytes | None, body: bytes, defaults: Mapping[str, str]) ->
             if name.lower().startswith(_PREFIX)
         }
     try:
-        _JSON.decode(data)
+        decoded = _JSON.decode(data)
     except UNDECODABLE as error:
         raise CodecError(f"the data of the event is not JSON: {error}") from None
-    return CloudEvent({**defaults, **attributes, "specversion": "1.0"}, data)
+    return CloudEvent({**defaults, **attributes, "specversion": "1.0"}, data, decoded)
 
 
 def _attribute(name: str, raw: msgspec.Raw) -> str | int | bool | None:

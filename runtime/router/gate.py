@@ -22,7 +22,7 @@ class GateLimits(msgspec.Struct, frozen=True):
     concurrency: int = 16
     """Attempts at one time at most."""
     rate: float | None = None
-    """Attempts per second at most; None is no limit. After a pause, a second's worth and those that waited may begin at once."""
+    """Attempts per second at most; None is no limit. After a pause, a second's worth may begin at once."""
     failures: int = 5
     """Failures in a row that open the circuit."""
     pause: Backoff = Backoff(first=1.0, longest=60.0)
@@ -115,7 +115,7 @@ class Bucket:
 
 
 class Gate:
-    """The gate of one target. Attempts pass in the order in which they ask.
+    """The gate of one target. Attempts begin in the order in which they ask.
 
     Args:
         limits: The limits.
@@ -127,12 +127,14 @@ class Gate:
             gate.record(outcome)
     """
 
-    __slots__ = ("_bucket", "_changed", "_circuit", "_slots")
+    __slots__ = ("_bucket", "_changed", "_circuit", "_first", "_slots")
 
     def __init__(self, limits: GateLimits, clock: Callable[[], float] = time.monotonic) -> None:
         self._circuit = Circuit(limits, clock)
         self._bucket = None if limits.rate is None else Bucket(limits.rate, clock)
         self._slots = asyncio.Semaphore(limits.concurrency)
+        self._first = asyncio.Lock()
+        """Held by the first of the attempts that wait for the rate or the circuit: a lock is handed on in order."""
         self._changed = asyncio.Event()
 
     @property
@@ -144,10 +146,12 @@ class Gate:
     async def attempt(self) -> AsyncGenerator[None]:
         """Wait until an attempt may begin, and hold its place in the block."""
         async with self._slots:
-            if self._bucket is not None:
-                await asyncio.sleep(self._bucket.take())
-            await self._closed()
-            probe = self._circuit.begin()
+            async with self._first:
+                await self._closed()
+                if self._bucket is not None:
+                    await asyncio.sleep(self._bucket.take())
+                    await self._closed()
+                probe = self._circuit.begin()
             try:
                 yield
             finally:
@@ -171,6 +175,6 @@ class Gate:
                 continue
 
     def _wake(self) -> None:
-        """Have the attempts that wait look at the circuit again."""
+        """Have the attempt that waits look at the circuit again."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,11 +1,14 @@
 """The outcome of an answer of HTTP: by its status, its Retry-After, and the beginning of its text."""
 
+import html
+import json
 import re
 from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import quote, quote_plus
 
 from runtime.clocks import YEAR
 from runtime.router.outcomes import Again, Delivered, Outcome, Permanent
@@ -67,7 +70,14 @@ def excerpt(content: bytes, secrets: Iterable[str]) -> str:
         secrets: The texts that the request has sent. A server may send them back.
     """
     text = content.decode("utf-8", "replace")
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
+    forms = {form for secret in secrets for form in _forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, "***")
     text = printable(" ".join(text.split()))
     return text.encode()[:LONGEST_TEXT].decode("utf-8", "ignore")
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """Return the forms in which a server may send a text back: as it is, in JSON, in HTML and in a URL."""
+    in_json = (json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1])
+    return secret, *in_json, html.escape(secret), quote(secret, safe=""), quote_plus(secret)
