@@ -40,6 +40,8 @@ class AnyEvent(Event, frozen=True):
     """The time of the emit in RFC 3339, in UTC. Of an event without ``ce-time``, the time at which it was stored."""
     data: Any
     """The fields of the event, as decoded JSON."""
+    extensions: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
+    """Its other attributes of CloudEvents, by name in lower case, such as ``dataschema``."""
     stored: float = 0.0
     """The time of the server at which the event was stored, in Unix seconds."""
     stream: str = ""

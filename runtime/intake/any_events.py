@@ -7,7 +7,7 @@ import msgspec
 from runtime.actor.any_event import AnyEvent
 from runtime.nats.jetstream.delivery import Delivery
 from runtime.wire import header_block
-from runtime.wire.cloudevents import opened, rfc3339
+from runtime.wire.cloudevents import extensions, opened, rfc3339
 from runtime.wire.subjects import snake_case
 from runtime.wire.tokens import NO_KEY, readable_key
 
@@ -42,6 +42,7 @@ def read_any(delivery: Delivery, event_id: str, payload: bytes, origin: tuple[st
         key=None if token == NO_KEY else readable_key(token),
         time=time or rfc3339(stored),
         data=_decode(payload),
+        extensions=extensions(delivery.headers, delivery.payload),
         stored=stored,
         stream=stream,
         sequence=sequence,

@@ -4,6 +4,7 @@ A delivery that fails is tried again in its lane, and becomes a dead letter with
 as another attempt cannot help. The deliveries of a target that is down wait in its own stream.
 """
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -12,20 +13,25 @@ import msgspec
 from runtime.actor.base import Actor
 from runtime.actor.decorators import command
 from runtime.actor.message import Command
+from runtime.backoff import Backoff
 from runtime.client.bus import Bus
-from runtime.errors import Rejected
+from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, Rejected, Retry
 from runtime.options import Options, RetryPolicy
+from runtime.router.gate import Gate, GateLimits
 from runtime.router.hops import MOST_HOPS, hop
 from runtime.router.inputs import Input, InputError, Occurrence, compile_input
+from runtime.router.outcomes import Again, Permanent
 from runtime.router.senders import Parcel, Sender, make_sender
 from runtime.router.target import Source, Target, actor_of
 
 _DEAD_ID = "Dead-Id"
 """The header of a redriven dead letter."""
 _DAY = 86_400.0
+_DOWN = (NotDelivered, Overloaded, DeadlineExceeded, PublishError, TimeoutError)
+"""The failures that count for the circuit of a target: others may be those of one delivery."""
 
 
-class Delivered(msgspec.Struct, frozen=True):
+class Kept(msgspec.Struct, frozen=True):
     """The state of a key: nothing is kept. The record has the ids of the deliveries that are done."""
 
 
@@ -37,11 +43,13 @@ def delivery_actor(target: Target) -> type[Actor[Any]]:
     """Return the class of the actor that delivers to a target with the settings that it has now."""
     command_class = _message(actor_of(target.name))
 
-    class Deliveries(Actor[Delivered]):
+    class Deliveries(Actor[Kept]):
         __doc__ = target.description or f"Delivers to the target {target.name}."
         name = actor_of(target.name)
         options = Options(
             concurrency=target.concurrency,
+            limit=math.inf,  # a delivery may wait at the gate for long; each sender has a timeout
+            slow=0,
             remember=max(_DAY, target.max_age),
             timeout=target.timeout,
             retry=RetryPolicy(
@@ -50,6 +58,7 @@ def delivery_actor(target: Target) -> type[Actor[Any]]:
         )
 
         async def on_start(self) -> None:
+            self.gate = Gate(GateLimits(target.concurrency, target.rate, pause=Backoff(1.0, min(30.0, target.longest))))
             self.sender: Sender = make_sender(target, Bus.of(self))
             await self.sender.start()
 
@@ -88,18 +97,33 @@ async def _deliver(actor: Any, target: Target, message: Any) -> None:
         raise Undeliverable(
             f"rule {message.rule}: {MOST_HOPS} deliveries have led to this event: the rules form a circle"
         )
-    limited = not message.replay and _DEAD_ID not in actor.headers
-    if limited and actor.now - event.stored > target.max_age:
-        raise Undeliverable(f"the event is older than max_age = {target.max_age:g} s")
     occurrence = Occurrence(_attributes(event), event.data, event.key, message.rule, target.name)
-    try:
-        made = compiled(msgspec.json.encode(message.input), message.rule, target.name)
-        body = event.data if made is None else made.make(occurrence)
-    except InputError as error:
-        raise Undeliverable(str(error)) from None
-    parcel = Parcel(actor.message_id, event, body, made is None, occurrence)
-    with hop(message.hops):
-        await actor.sender.send(actor, parcel)
+    gate: Gate = actor.gate
+    async with gate.attempt():
+        _check_age(actor, target, message)
+        try:
+            made = compiled(msgspec.json.encode(message.input), message.rule, target.name)
+            body = event.data if made is None else made.make(occurrence)
+            with hop(message.hops):
+                outcome = await actor.sender.send(actor, Parcel(actor.message_id, event, body, occurrence))
+        except InputError as error:
+            raise Undeliverable(str(error)) from None
+        except _DOWN as error:
+            gate.record(Again(str(error)))
+            raise
+        gate.record(outcome)
+    if isinstance(outcome, Permanent):
+        raise Undeliverable(outcome.reason)
+    if isinstance(outcome, Again):
+        raise Retry(f"target {target.name}: {outcome.reason}", outcome.after)
+
+
+def _check_age(actor: Any, target: Target, message: Any) -> None:
+    """Raise `Undeliverable` for an event that is too old. A redriven or replayed one may be."""
+    if message.replay or _DEAD_ID in actor.headers:
+        return
+    if actor.now - message.event.stored > target.max_age:
+        raise Undeliverable(f"the event is older than max_age = {target.max_age:g} s")
 
 
 @lru_cache(maxsize=4096)
@@ -112,6 +136,7 @@ def compiled(text: bytes, rule: str, target: str) -> Input | None:
 
 def _attributes(event: Source) -> dict[str, object]:
     found: dict[str, object] = {
+        **event.extensions,
         "specversion": "1.0",
         "id": event.id,
         "source": f"/{event.source}",

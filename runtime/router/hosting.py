@@ -12,9 +12,12 @@ from runtime.errors import ActorError
 from runtime.faults import error_text
 from runtime.host.host import Surroundings
 from runtime.host.process import Runner
+from runtime.nats.jetstream.client import JetStream
 from runtime.router.delivery import delivery_actor
 from runtime.router.following import Following, all_pages
-from runtime.router.target import ListTargets, Target, TargetChanged
+from runtime.router.target import ListTargets, Target, TargetChanged, actor_of
+from runtime.storage.streams import Streams
+from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.router")
 
@@ -42,6 +45,13 @@ class Hosting:
     def start(self) -> None:
         """Begin to serve the targets, in the background."""
         self._start = asyncio.create_task(self._following.start(), name="actorloom targets")
+
+    async def prepare(self, target: str) -> None:
+        """Create the streams of a target's actor, so that deliveries are stored from now on. Raises the errors of `Streams.ensure`."""
+        connection, _, deployment = self._surroundings
+        jetstream = JetStream(connection)
+        names = Names(actor_of(target), deployment.namespace)
+        await Streams(jetstream, names, deployment.replicas, told=True).ensure()
 
     async def stop(self) -> None:
         """Return when the actors of all targets have drained."""

@@ -7,7 +7,7 @@ import msgspec
 
 from runtime.router.cloud_event import JSON_TYPE, STRUCTURED_TYPE, CloudEvent
 from runtime.router.http_settings import HttpSettings
-from runtime.router.inputs import Input, InputError, Occurrence, Text, compile_text
+from runtime.router.inputs import InputError, Occurrence, Text, compile_text
 from runtime.wire import header_block
 
 TRACE: Final = ("traceparent", "tracestate")
@@ -48,15 +48,12 @@ class RequestForm:
             name: compile_text(value, where=f"{where}.headers.{name}") for name, value in settings.headers.items()
         }
 
-    def make(
-        self, event: CloudEvent, occurrence: Occurrence, *, made: Input | None, delivery_id: str, trace: bytes
-    ) -> HttpRequest:
+    def make(self, event: CloudEvent, occurrence: Occurrence, *, delivery_id: str, trace: bytes) -> HttpRequest:
         """Return the request of one delivery.
 
         Args:
-            event: The event.
+            event: The event, with the input of the rule as its data.
             occurrence: The event, the rule and the target, for paths.
-            made: The input of the rule, for the body ``input``; None if it has none, so that the body is that of the event.
             delivery_id: The id of the delivery, for the idempotency header.
             trace: The header lines of the trace, as `telemetry.inject` returns them.
 
@@ -66,7 +63,7 @@ class RequestForm:
         headers: dict[str, str] = {}
         body = None
         if self.settings.method != "GET":
-            headers, body = self._body(event, occurrence, made)
+            headers, body = self._body(event)
         for name, text in self._headers.items():
             _put(headers, name, text.make(occurrence), text.place)
         for name, value in header_block.parse(header_block.START + trace).items():
@@ -75,13 +72,12 @@ class RequestForm:
         _put(headers, self.settings.idempotency_header, delivery_id, "the id of the delivery")
         return HttpRequest(self.settings.method, self._make_url(occurrence), headers, body)
 
-    def _body(self, event: CloudEvent, occurrence: Occurrence, made: Input | None) -> tuple[dict[str, str], bytes]:
+    def _body(self, event: CloudEvent) -> tuple[dict[str, str], bytes]:
         if self.settings.body == "cloudevent":
             return {"Content-Type": STRUCTURED_TYPE}, event.structured()
         if self.settings.body == "binary":
             return event.binary_headers(), event.data
-        data = event.data if made is None else msgspec.json.encode(made.make(occurrence))
-        return {"Content-Type": JSON_TYPE}, data
+        return {"Content-Type": JSON_TYPE}, event.data
 
     def _make_url(self, occurrence: Occurrence) -> str:
         """Return the URL. Each value is encoded, so that it is part of one segment of the path, or one value of the query."""

@@ -79,7 +79,7 @@ class HttpSender:
     ) -> None:
         await self._session.close()
 
-    async def send(self, settings: HttpSettings, request: HttpRequest) -> Outcome:
+    async def send(self, settings: HttpSettings, request: HttpRequest, timeout: float) -> Outcome:
         """Send a request once; a second time if the first answer is 401 and there is a token to renew.
 
         Failures of the target, of the network and of the secret files are outcomes. No outcome contains a secret.
@@ -87,8 +87,9 @@ class HttpSender:
         Args:
             settings: The settings of the target.
             request: The request, the same one in each attempt.
+            timeout: Seconds for the attempt, from the connection to the end of the answer.
         """
-        deadline = asyncio.get_running_loop().time() + settings.timeout
+        deadline = asyncio.get_running_loop().time() + timeout
         refused = ""
         try:
             context = self._contexts.get(settings.tls)
@@ -106,7 +107,7 @@ class HttpSender:
                     return outcome
                 refused = credentials.secrets[0]
         except TimeoutError:
-            return Again(f"no answer within {settings.timeout:g} s")
+            return Again(f"no answer within {timeout:g} s")
         except (ConfigurationError, TokenRefused) as error:  # it may be mended while the delivery waits
             return Again(str(error))
         except aiohttp.InvalidURL:

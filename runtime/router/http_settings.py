@@ -1,20 +1,16 @@
-"""The settings of an HTTP target: where to, in which form, with which secrets, how fast.
+"""The settings of an HTTP target: where to, in which form, with which secrets.
 
 The settings contain no secret: `auth` and `tls` name files in the directory of the secrets (see `secrets`).
 """
 
 import re
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from runtime.bounds import Count, Seconds
 from runtime.router import secrets
 from runtime.router.inputs import InputError
-
-Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
-"""A number per second."""
 
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 """Match the name of a header: a token of RFC 9110."""
@@ -107,12 +103,6 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """How the sender authenticates itself."""
     tls: Tls = Tls()
     """The files of TLS."""
-    timeout: Seconds = 30.0
-    """Seconds for one attempt, from the connection to the end of the answer."""
-    rate: Rate | None = None
-    """Attempts per second at most; None is no limit."""
-    concurrency: Count = 16
-    """Attempts at one time at most."""
     idempotency_header: str = "Idempotency-Key"
     """The header with the id of the delivery, which is the same in each attempt."""
 

@@ -80,7 +80,9 @@ class Router(Actor[Routed]):
             key=event.id if event.key is None else event.key,
             rule=rule.name,
             version=rule.version,
-            event=Source(event.type, event.id, event.source, event.time, event.stored, event.data, event.key),
+            event=Source(
+                event.type, event.id, event.source, event.time, event.stored, event.data, event.key, event.extensions
+            ),
             input=target.input,
             hops=number,
         )

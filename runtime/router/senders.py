@@ -8,10 +8,11 @@ import msgspec
 
 from runtime.actor.any_command import AnyCommand
 from runtime.client.bus import Bus
-from runtime.errors import Forbidden, IdReused, InvalidMessage, Rejected, TooLarge
+from runtime.errors import CodecError, Forbidden, IdReused, InvalidMessage, Rejected, TooLarge
 from runtime.nats.jetstream.client import JetStream
 from runtime.router.inputs import InputError, Occurrence, compile_input
-from runtime.router.target import CommandKind, EventKind, LogKind, Source, SubjectKind, Target
+from runtime.router.outcomes import Delivered, Outcome, Permanent
+from runtime.router.target import CommandKind, EventKind, HttpKind, LogKind, Source, SubjectKind, Target
 from runtime.telemetry import inject
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
@@ -23,6 +24,8 @@ logger = logging.getLogger("actorloom.router.log")
 _REFUSALS = (InvalidMessage, Forbidden, IdReused, TooLarge)
 """The answers to a command after which another attempt gets the same one."""
 
+_DELIVERED = Delivered(0)
+
 
 class Parcel(msgspec.Struct, frozen=True):
     """One delivery on its way to its target."""
@@ -32,14 +35,8 @@ class Parcel(msgspec.Struct, frozen=True):
     event: Source
     body: object
     """The input of the target, as data that JSON can express."""
-    whole: bool
-    """Whether it is the fields of the event as they are."""
     occurrence: Occurrence
     """The values for paths."""
-
-
-class Refused(Rejected):
-    """The target has refused a delivery, and will refuse it again."""
 
 
 class Sender(Protocol):
@@ -53,11 +50,11 @@ class Sender(Protocol):
         """Release it."""
         ...
 
-    async def send(self, actor: Any, parcel: Parcel) -> None:
-        """Send a delivery, and return when it is done. Called in the handler of the target's actor.
+    async def send(self, actor: Any, parcel: Parcel) -> Outcome:
+        """Send a delivery. Called in the handler of the target's actor.
 
         Raises:
-            Rejected: No further attempt can make it.
+            InputError: A path of the target has no value in the event.
             ActorError, TimeoutError: This attempt has failed, or its outcome is unknown.
         """
         ...
@@ -66,7 +63,7 @@ class Sender(Protocol):
 class _Plain:
     """A sender without resources, made of one function."""
 
-    def __init__(self, send: Callable[[Any, Parcel], Awaitable[None]]) -> None:
+    def __init__(self, send: Callable[[Any, Parcel], Awaitable[Outcome]]) -> None:
         self._send = send
 
     async def start(self) -> None:
@@ -75,8 +72,8 @@ class _Plain:
     async def stop(self) -> None:
         return
 
-    async def send(self, actor: Any, parcel: Parcel) -> None:
-        await self._send(actor, parcel)
+    async def send(self, actor: Any, parcel: Parcel) -> Outcome:
+        return await self._send(actor, parcel)
 
 
 def make_sender(target: Target, bus: Bus) -> Sender:
@@ -85,6 +82,9 @@ def make_sender(target: Target, bus: Bus) -> Sender:
     Args:
         target: The target.
         bus: The bus of its actor.
+
+    Raises:
+        ConfigurationError: The target needs a package that is not installed.
     """
     match target.to:
         case CommandKind() as kind:
@@ -95,70 +95,74 @@ def make_sender(target: Target, bus: Bus) -> Sender:
             return _Plain(lambda _, parcel: _subject(kind, target, bus, parcel))
         case LogKind() as kind:
             return _Plain(lambda _, parcel: _log(kind, target, parcel))
+        case HttpKind() as kind:
+            from runtime.router.http_deliveries import HttpDeliveries
+
+            return HttpDeliveries(kind, target)
 
 
-async def _command(kind: CommandKind, target: Target, actor: Any, parcel: Parcel) -> None:
+async def _command(kind: CommandKind, target: Target, actor: Any, parcel: Parcel) -> Outcome:
     message = AnyCommand(kind.actor, kind.command, parcel.body)
     try:
         await actor.command(message, id=parcel.id, timeout=target.timeout)
     except Rejected as error:
         if error.retry_after is not None:
             raise
-        raise Refused(f"{kind.actor} has refused {kind.command}: {error}") from error
+        return Permanent(f"{kind.actor} has refused {kind.command}: {error}")
     except _REFUSALS as error:
-        raise Refused(f"{kind.actor} has refused {kind.command}: {error}") from error
+        return Permanent(f"{kind.actor} has refused {kind.command}: {error}")
+    return _DELIVERED
 
 
-async def _event(kind: EventKind, target: Target, bus: Bus, parcel: Parcel) -> None:
+async def _event(kind: EventKind, target: Target, bus: Bus, parcel: Parcel) -> Outcome:
     source, _, name = kind.type.rpartition(".")
     names = Names(source, bus.namespace if kind.namespace is None else kind.namespace)
-    token = NO_KEY
-    if kind.key is not None:
-        try:
-            key = compile_input([kind.key], where=f"target {target.name}: to.key").make(parcel.occurrence)
-        except InputError as error:
-            raise Refused(str(error)) from None
-        token = _token(key)
+    token = _token(kind, target, parcel)
     headers = event_headers(source, name, parcel.id, token, bus.connection.clock.now(), inject())
-    subject = names.event(snake_case(name), token)
-    await JetStream(bus.connection).publish(
-        subject, msgspec.json.encode(parcel.body), headers=headers, timeout=target.timeout
-    )
+    subject, body = names.event(snake_case(name), token), msgspec.json.encode(parcel.body)
+    await JetStream(bus.connection).publish(subject, body, headers=headers, timeout=target.timeout)
+    return _DELIVERED
 
 
-def _token(found: object) -> str:
-    """Return the token of a key, given a list of the value that a path has found."""
+def _token(kind: EventKind, target: Target, parcel: Parcel) -> str:
+    """Return the key of an event as a token. Raises `InputError` if the value is no key."""
+    if kind.key is None:
+        return NO_KEY
+    place = f"target {target.name}: to.key"
+    found = compile_input([kind.key], where=place).make(parcel.occurrence)
     key = found[0] if isinstance(found, list) and found else None
     if key is None:
         return NO_KEY
     if isinstance(key, bool) or not isinstance(key, str | int):
-        raise Refused(f"to.key: {str(key)[:80]!r} is no key: a text or an integer is one")
-    return key_token(str(key))
+        raise InputError(place, f"{str(key)[:80]!r} is no key: a text or an integer is one")
+    try:
+        return key_token(str(key))
+    except CodecError as error:
+        raise InputError(place, str(error)) from None
 
 
-async def _subject(kind: SubjectKind, target: Target, bus: Bus, parcel: Parcel) -> None:
+async def _subject(kind: SubjectKind, target: Target, bus: Bus, parcel: Parcel) -> Outcome:
     event = parcel.event
-    subject = (
-        kind.subject.replace("{key}", NO_KEY if event.key is None else key_token(event.key))
-        .replace("{source}", event.source)
-        .replace("{name}", snake_case(event.type.rpartition(".")[2]))
-    )
-    facts = [("Nats-Msg-Id", parcel.id), ("Rule", parcel.occurrence.rule), ("Target", target.name)]
-    token = NO_KEY if event.key is None else key_token(event.key)
-    block = event_headers(event.source, event.type.rpartition(".")[2], event.id, token, event.stored, inject())
+    name, token = event.type.rpartition(".")[2], NO_KEY if event.key is None else key_token(event.key)
+    subject = kind.subject.replace("{key}", token).replace("{source}", event.source).replace("{name}", snake_case(name))
+    block = event_headers(event.source, name, event.id, token, event.stored, inject())
     own = header_block.line(header_block.MESSAGE_ID, event.id.encode())
     lines = block.removeprefix(header_block.START).removesuffix(header_block.END).replace(own, b"")
+    extensions = [(f"ce-{name}", value) for name, value in event.extensions.items() if value.isprintable()]
+    facts = [("Nats-Msg-Id", parcel.id), ("Rule", parcel.occurrence.rule), ("Target", target.name), *extensions]
     headers = header_block.join(lines, header_block.encode_lines(facts))
     body = msgspec.json.encode(parcel.body)
     if kind.stored:
         await JetStream(bus.connection).publish(subject, body, headers=headers, timeout=target.timeout)
     else:
         bus.connection.publish(subject, body, headers=headers)
+    return _DELIVERED
 
 
-async def _log(kind: LogKind, target: Target, parcel: Parcel) -> None:
+async def _log(kind: LogKind, target: Target, parcel: Parcel) -> Outcome:
     event = parcel.event
     logger.log(
         getattr(logging, kind.level.upper()), "%s: %s %s of key %s: %s",
         target.name, event.type, event.id, event.key, msgspec.json.encode(parcel.body).decode(),
     )  # fmt: skip
+    return _DELIVERED

@@ -7,6 +7,7 @@ import msgspec
 from runtime.actor.indexes import Page
 from runtime.actor.message import Command, Event, Query
 from runtime.errors import Rejected
+from runtime.router.http_settings import HttpSettings
 from runtime.router.rule import Name
 
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=1000)]
@@ -54,7 +55,11 @@ class LogKind(msgspec.Struct, frozen=True, tag="log", tag_field="kind", forbid_u
     """``debug``, ``info``, ``warning`` or ``error``."""
 
 
-Kind = CommandKind | EventKind | SubjectKind | LogKind
+class HttpKind(HttpSettings, frozen=True, tag="http", tag_field="kind", kw_only=True, forbid_unknown_fields=True):
+    """An HTTP endpoint. It gets a delivery at least once, each time with the same id in its idempotency header."""
+
+
+Kind = CommandKind | EventKind | HttpKind | SubjectKind | LogKind
 
 
 class TargetFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -72,7 +77,7 @@ class TargetFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Seconds after its event was stored at which a delivery becomes a dead letter; a day is the time for which an actor remembers ids."""
     first: Seconds = 0.5
     """Seconds before the second attempt, about. Each further pause is twice as long."""
-    longest: Seconds = 600.0
+    longest: Seconds = 60.0
     """Seconds of a pause at most."""
     timeout: Seconds = 30.0
     """Seconds that one attempt may take."""
@@ -164,6 +169,8 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     """The time at which it was stored, in Unix seconds."""
     data: Any
     key: str | None = None
+    extensions: dict[str, str] = {}
+    """Its other attributes of CloudEvents."""
 
 
 class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,6 +14,7 @@ from runtime.host.host import served_with
 from runtime.options import Options
 from runtime.router.following import all_pages
 from runtime.router.hosting import Hosting
+from runtime.router.http_request import RequestForm
 from runtime.router.inputs import InputError, compile_input
 from runtime.router.rule import ListRules
 from runtime.router.target import (
@@ -21,6 +22,7 @@ from runtime.router.target import (
     DeleteTarget,
     EventKind,
     GetTarget,
+    HttpKind,
     Kind,
     ListTargets,
     LogKind,
@@ -64,6 +66,7 @@ class Targets(Actor[Target], indexes=[Index("deleted")]):
         check_kind(message.target.to)
         if old is not None and not old.deleted and _fields(old) == _fields(message.target):
             return old
+        await self.hosting.prepare(message.name)
         return self._store(
             Target(
                 **_fields(message.target),
@@ -146,6 +149,11 @@ def check_kind(kind: Kind) -> None:
                     compile_input(kind.key, where="to.key")
                 except InputError as error:
                     raise TargetInvalid(str(error)) from None
+        case HttpKind():
+            try:
+                RequestForm(kind, where="to")
+            except InputError as error:
+                raise TargetInvalid(str(error)) from None
         case SubjectKind():
             _check_subject(kind.subject)
         case LogKind():

@@ -163,6 +163,31 @@ def read_structured(block: bytes | None, body: bytes) -> Structured:
     return event
 
 
+_STANDARD = frozenset(
+    "specversion id source type subject time datacontenttype dataschema data data_base64 traceparent tracestate".split()
+)
+_ATTRIBUTES = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_ATTRIBUTE = msgspec.json.Decoder(str | int | bool).decode
+
+
+def extensions(block: bytes | None, body: bytes) -> dict[str, str]:
+    """Return the extension attributes of an event as texts, and ``dataschema``. Those that are no texts, numbers or booleans are left out."""
+    found: dict[str, str] = {}
+    if is_structured(block):
+        for name, raw in _ATTRIBUTES(body).items():
+            if name not in _STANDARD or name == "dataschema":
+                try:
+                    value = _ATTRIBUTE(raw)
+                except msgspec.DecodeError:
+                    continue
+                found[name] = value if isinstance(value, str) else bytes(raw).decode()
+        return found
+    for name, value in header_block.parse(block).items():
+        if (name := name.lower()).startswith("ce-") and (name[3:] not in _STANDARD or name == "ce-dataschema"):
+            found[name[3:]] = unquote(value)
+    return found
+
+
 def opened(block: bytes | None, body: bytes) -> tuple[Structured | None, bytes, Exception | None]:
     """Return the event of a message in structured mode, else None; the data of the event; and an error if it is unreadable."""
     if not is_structured(block):

@@ -13,10 +13,11 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from runtime.router.cloud_event import read_event
+from runtime.router.cloud_event import CloudEvent
 from runtime.router.http_request import HttpRequest, RequestForm
 from runtime.router.http_sender import HttpSender
 from runtime.router.http_settings import Auth, Basic, Bearer, ClientCredentials, HeaderKey, HttpSettings, Tls
+from runtime.router.inputs import Occurrence
 from runtime.router.outcomes import Again, Delivered, Permanent
 from runtime.router.secrets import Secrets
 from tests.support.certificates import Certificates, make_certificates
@@ -68,16 +69,18 @@ async def target() -> AsyncIterator[Endpoint]:
 
 
 def request(settings: HttpSettings) -> HttpRequest:
-    block = b"NATS/1.0\r\nce-id: e1\r\nce-source: /orders\r\nce-type: orders.Placed\r\n\r\n"
-    event = read_event(block, b'{"orderId":"1"}', {})
-    occurrence = event.occurrence(key=None, rule="big", target="crm")
+    attributes: dict[str, str | int | bool] = {
+        "specversion": "1.0", "id": "e1", "source": "/orders", "type": "orders.Placed",
+    }  # fmt: skip
+    occurrence = Occurrence(attributes, {"orderId": "1"}, None, "big", "crm")
+    event = CloudEvent(attributes, b'{"orderId":"1"}')
     form = RequestForm(settings, where="target crm: http")
-    return form.make(event, occurrence, made=None, delivery_id="d1", trace=TRACE)
+    return form.make(event, occurrence, delivery_id="d1", trace=TRACE)
 
 
 async def test_a_delivery_arrives_with_its_key_and_its_trace(sender: HttpSender, target: Endpoint) -> None:
     settings = HttpSettings(url=f"{target.url}/in?a=1", headers={"X-Order": "no {$.orderId}"})
-    assert await sender.send(settings, request(settings)) == Delivered(200)
+    assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
     received = target.received[0]
     assert (received.method, received.path) == ("POST", "/in?a=1")
     assert json.loads(received.body)["data"] == {"orderId": "1"}
@@ -100,7 +103,7 @@ async def test_a_delivery_arrives_with_its_key_and_its_trace(sender: HttpSender,
 async def test_each_status_has_its_outcome(sender: HttpSender, target: Endpoint, status: int, kind: type) -> None:
     target.answers.append(web.Response(status=status, headers={"Location": f"{target.url}/other"}))
     settings = HttpSettings(url=target.url)
-    outcome = await sender.send(settings, request(settings))
+    outcome = await sender.send(settings, request(settings), 30.0)
     assert type(outcome) is kind
     assert isinstance(outcome, Delivered) or f" {status}" in outcome.reason
     assert len(target.received) == 1, "no redirect is followed, and nothing is repeated"
@@ -125,7 +128,7 @@ async def test_the_wish_of_a_target_is_part_of_the_outcome(
     settings = HttpSettings(url=target.url)
     for status in (429, 503):
         target.answers.append(web.Response(status=status, headers={"Retry-After": header}))
-        outcome = await sender.send(settings, request(settings))
+        outcome = await sender.send(settings, request(settings), 30.0)
         assert isinstance(outcome, Again)
         assert outcome.after == after
 
@@ -133,11 +136,11 @@ async def test_the_wish_of_a_target_is_part_of_the_outcome(
 async def test_a_reason_has_the_beginning_of_the_answer_as_printable_text(sender: HttpSender, target: Endpoint) -> None:
     settings = HttpSettings(url=target.url)
     target.answers.append(web.Response(status=409, text="no such\r\n\x1b[31mcustomer"))
-    assert await sender.send(settings, request(settings)) == Permanent(
+    assert await sender.send(settings, request(settings), 30.0) == Permanent(
         r"the target answered 409 Conflict: no such \x1b[31mcustomer"
     )
     target.answers.append(web.Response(status=500, body=b"\xff" + "ü".encode() * 1_000_000))
-    outcome = await sender.send(settings, request(settings))
+    outcome = await sender.send(settings, request(settings), 30.0)
     assert isinstance(outcome, Again)
     assert 400 < len(outcome.reason.encode()) < 600
 
@@ -151,8 +154,8 @@ async def test_an_answer_without_end_ends(sender: HttpSender) -> None:
 
     async with sockets(endless) as (url, _):
         settings = HttpSettings(url=url)
-        assert await sender.send(settings, request(settings)) == Delivered(200)
-        outcome = await sender.send(settings, request(settings))
+        assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
+        outcome = await sender.send(settings, request(settings), 30.0)
         assert isinstance(outcome, Again)
         assert "abcd" in outcome.reason
 
@@ -164,7 +167,7 @@ async def test_a_status_counts_although_its_text_never_comes(sender: HttpSender)
 
     async with sockets(cut) as (url, _):
         settings = HttpSettings(url=url)
-        assert await sender.send(settings, request(settings)) == Delivered(200)
+        assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
 
 
 async def test_a_target_that_hangs_is_left_after_the_timeout(sender: HttpSender) -> None:
@@ -176,8 +179,8 @@ async def test_a_target_that_hangs_is_left_after_the_timeout(sender: HttpSender)
         gone.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    settings = HttpSettings(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout=0.05)
-    assert await sender.send(settings, request(settings)) == Again("no answer within 0.05 s")
+    settings = HttpSettings(url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    assert await sender.send(settings, request(settings), 0.05) == Again("no answer within 0.05 s")
     await asyncio.wait_for(gone.wait(), 30)
     server.close()
 
@@ -191,8 +194,8 @@ async def test_a_request_without_an_answer_comes_again_under_the_same_key(sender
     async with sockets(answer) as (url, heads):
         settings = HttpSettings(url=url, idempotency_header="X-Once")
         sent = request(settings)
-        assert await sender.send(settings, sent) == Again("the target closed the connection without an answer")
-        assert await sender.send(settings, sent) == Delivered(200)
+        assert await sender.send(settings, sent, 30.0) == Again("the target closed the connection without an answer")
+        assert await sender.send(settings, sent, 30.0) == Delivered(200)
     assert [b"\r\nX-Once: d1\r\n" in head for head in heads] == [True, True]
 
 
@@ -203,12 +206,12 @@ async def test_a_target_that_is_not_there_or_no_http_is_tried_again(sender: Http
 
     port = free_ports(1)[0]
     settings = HttpSettings(url=f"http://127.0.0.1:{port}")
-    outcome = await sender.send(settings, request(settings))
+    outcome = await sender.send(settings, request(settings), 30.0)
     assert isinstance(outcome, Again)
     assert outcome.reason.startswith(f"no connection to 127.0.0.1:{port}: ")
     async with sockets(junk) as (url, _):
         settings = HttpSettings(url=url)
-        assert await sender.send(settings, request(settings)) == Again("the answer of the target is not HTTP")
+        assert await sender.send(settings, request(settings), 30.0) == Again("the answer of the target is not HTTP")
 
 
 async def test_a_proxy_of_the_environment_is_not_used(
@@ -217,7 +220,7 @@ async def test_a_proxy_of_the_environment_is_not_used(
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)[0]}")
     settings = HttpSettings(url=target.url)
     async with HttpSender(Secrets(folder)) as sender:
-        assert await sender.send(settings, request(settings)) == Delivered(200)
+        assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +246,7 @@ async def test_a_secret_is_sent_and_never_shown(
 
     target.answers += [echo, short]
     for _ in range(2):
-        outcome = await sender.send(settings, request(settings))
+        outcome = await sender.send(settings, request(settings), 30.0)
         assert isinstance(outcome, Permanent)
         for secret in (
             "t0ken",
@@ -259,11 +262,11 @@ async def test_a_missing_secret_is_tried_again_and_a_new_one_is_read(
     sender: HttpSender, target: Endpoint, folder: Path
 ) -> None:
     settings = HttpSettings(url=target.url, auth=Bearer(secret="later"))
-    outcome = await sender.send(settings, request(settings))
+    outcome = await sender.send(settings, request(settings), 30.0)
     assert outcome == Again("secret 'later': No such file or directory (in ACTORLOOM_SECRETS)")
     for text in ("one", "two"):
         (folder / "later").write_text(text)
-        assert await sender.send(settings, request(settings)) == Delivered(200)
+        assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
     assert [each.headers["authorization"] for each in target.received] == ["Bearer one", "Bearer two"]
 
 
@@ -302,7 +305,7 @@ def oauth(target: Endpoint, **fields: object) -> HttpSettings:
 async def test_a_token_is_asked_for_once(sender: HttpSender, target: Endpoint, tokens: TokenServer) -> None:
     settings = oauth(target, parameters={"scope": "a b"})
     sent = request(settings)
-    assert await asyncio.gather(*(sender.send(settings, sent) for _ in range(5))) == [Delivered(200)] * 5
+    assert await asyncio.gather(*(sender.send(settings, sent, 30.0) for _ in range(5))) == [Delivered(200)] * 5
     (asked,) = tokens.asked
     assert parse_qs(asked.body.decode()) == {"scope": ["a b"], "grant_type": ["client_credentials"]}
     assert asked.headers["authorization"].startswith("Basic ")
@@ -312,16 +315,16 @@ async def test_a_client_may_send_its_secret_in_the_body(
     sender: HttpSender, target: Endpoint, tokens: TokenServer
 ) -> None:
     settings = oauth(target, secret_in_body=True)
-    assert await sender.send(settings, request(settings)) == Delivered(200)
+    assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
     assert parse_qs(tokens.asked[0].body.decode())["client_secret"] == [SECRET]
     assert "authorization" not in tokens.asked[0].headers
 
 
 async def test_a_refused_token_is_renewed_once(sender: HttpSender, target: Endpoint, tokens: TokenServer) -> None:
     settings = oauth(target)
-    assert await sender.send(settings, request(settings)) == Delivered(200)
+    assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
     tokens.accepted = "another"
-    assert await sender.send(settings, request(settings)) == Delivered(200)
+    assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
     assert len(tokens.asked) == 2
     refused = [each for each in target.received if each.path == "/"]
     assert [each.headers["idempotency-key"] for each in refused] == ["d1"] * 3
@@ -330,7 +333,7 @@ async def test_a_refused_token_is_renewed_once(sender: HttpSender, target: Endpo
         return web.Response(status=401, text=f"not {received.headers['authorization']}")
 
     target.answers[:] = [refuse, tokens.token, refuse]
-    outcome = await sender.send(settings, request(settings))
+    outcome = await sender.send(settings, request(settings), 30.0)
     assert outcome == Permanent("the target answered 401 Unauthorized: not Bearer ***")
 
 
@@ -340,10 +343,10 @@ async def test_a_token_is_renewed_before_it_expires_and_with_a_new_secret(
     settings = oauth(target)
     for at, asked in ((0.0, 1), (539.0, 1), (541.0, 2), (542.0, 2)):
         clock.time = at
-        assert await sender.send(settings, request(settings)) == Delivered(200)
+        assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
         assert len(tokens.asked) == asked
     (folder / "password").write_text("new")
-    assert await sender.send(settings, request(settings)) == Delivered(200)
+    assert await sender.send(settings, request(settings), 30.0) == Delivered(200)
     assert len(tokens.asked) == 3
 
 
@@ -366,7 +369,7 @@ async def test_a_token_endpoint_that_gives_none_is_asked_again(
 ) -> None:
     settings = oauth(target)
     target.answers.append(answer)
-    outcome = await sender.send(settings, request(settings))
+    outcome = await sender.send(settings, request(settings), 30.0)
     assert isinstance(outcome, Again)
     assert outcome.reason.startswith(reason)
     assert SECRET not in outcome.reason
@@ -388,7 +391,7 @@ async def test_tls_with_a_certificate_of_the_client(folder: Path, certificates: 
 
         async def outcome(tls: Tls) -> object:
             settings = HttpSettings(url=target.url, tls=tls)
-            return await sender.send(settings, request(settings))
+            return await sender.send(settings, request(settings), 30.0)
 
         assert await outcome(Tls(ca="ca", certificate="cert", key="key")) == Delivered(200)
         unknown = await outcome(Tls())
