@@ -77,7 +77,11 @@ class ProductPage(Struct, frozen=True, rename="camel", omit_defaults=True):
 
 
 class ProductsValidation(Struct, frozen=True):
-    """The reply of `ValidateProducts`. `products` is empty if all are valid, and has the catalog's data otherwise."""
+    """The reply of `ValidateProducts`.
+
+    `products` has the invalid products only: id, name, package and price as the catalog has them, or the caller's product if
+    the catalog has none.
+    """
 
     message: str
     products: list[PartialProduct]

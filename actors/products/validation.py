@@ -20,14 +20,17 @@ def validate(claimed: Sequence[PartialProduct], stored: Mapping[str, Product]) -
         stored: The products of the catalog, by product id.
 
     Returns:
-        The reasons why products are invalid, joined in the order of `claimed`, and the stored data of each product (the
-        caller's, if the catalog has none).
+        The reasons why products are invalid, joined in the order of `claimed`. With them the invalid products, in the same
+        order: the compared fields as the catalog has them, or the claim itself if the catalog has no such product.
     """
-    reasons = [reason for claim in claimed for reason in _reasons(claim, stored.get(claim.product_id))]
-    if not reasons:
-        return ProductsValidation(VALID, [])
-    corrected = [_partial(stored[claim.product_id]) if claim.product_id in stored else claim for claim in claimed]
-    return ProductsValidation(". ".join(reasons), corrected)
+    reasons: list[str] = []
+    wrong: list[PartialProduct] = []
+    for claim in claimed:
+        product = stored.get(claim.product_id)
+        if found := list(_reasons(claim, product)):
+            reasons += found
+            wrong.append(claim if product is None else _compared(product))
+    return ProductsValidation(". ".join(reasons) or VALID, wrong)
 
 
 def _reasons(claim: PartialProduct, product: Product | None) -> Iterator[str]:
@@ -47,5 +50,5 @@ def _show(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _partial(product: Product) -> PartialProduct:
-    return msgspec.convert(product, PartialProduct, from_attributes=True)
+def _compared(product: Product) -> PartialProduct:
+    return PartialProduct(product.product_id, **{name: getattr(product, name) for name in _COMPARED})

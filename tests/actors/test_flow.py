@@ -179,6 +179,11 @@ async def test_products_are_created_modified_listed_validated_and_deleted(shop: 
         "message": "All products are valid",
         "products": [],
     }
+    cheap = {"products": [*valid["products"], {"productId": "hat", "name": "Hat", "package": PACKAGE, "price": 1}]}
+    assert await shop.ask("products.query.validate_products", cheap) == {
+        "message": "Invalid value for 'price': want '20', got '1' in product 'hat'",
+        "products": valid["products"],
+    }
     assert await shop.ask("products.command.delete_product", {"productId": "hat"}) is None
     invalid = await shop.ask("products.query.validate_products", valid)
     assert invalid == {"message": "Product 'hat' not found", "products": valid["products"]}

@@ -61,8 +61,18 @@ def test_products_equal_to_the_stored_ones_are_valid() -> None:
 def test_each_difference_is_a_reason_and_the_stored_product_is_returned(claim: PartialProduct, reason: str) -> None:
     validation = validate([claim], STORED)
     assert validation.message == reason
-    assert [(p.product_id, p.name, p.package, p.price) for p in validation.products] == [
-        ("shirt", "Shirt", PACKAGE, 500)
+    assert validation.products == [CLAIM]
+
+
+def test_only_wrong_products_are_returned_and_without_fields_that_the_caller_did_not_send() -> None:
+    stored = {
+        "shirt": replace(SHIRT, quantity=3, category="clothes", tags=("cotton",), pictures=("shirt.png",)),
+        "hat": Product("hat", "Hat", PACKAGE, 20),
+    }
+    validation = validate([PartialProduct("hat", "Hat", PACKAGE, 20), replace(CLAIM, price=1)], stored)
+    assert validation.message == "Invalid value for 'price': want '500', got '1' in product 'shirt'"
+    assert msgspec.to_builtins(validation.products) == [
+        {"productId": "shirt", "name": "Shirt", "package": msgspec.to_builtins(PACKAGE), "price": 500}
     ]
 
 
@@ -72,8 +82,7 @@ def test_an_unknown_product_is_returned_and_reasons_are_joined() -> None:
     assert validation.message == (
         "Product 'hat' not found. Invalid value for 'price': want '500', got '1' in product 'shirt'"
     )
-    assert [product.product_id for product in validation.products] == ["hat", "shirt", "shirt"]
-    assert validation.products[0] == unknown
+    assert validation.products == [unknown, CLAIM]
 
 
 CREATE = CreateProduct("shirt", "Shirt", PACKAGE, 500)
