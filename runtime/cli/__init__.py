@@ -42,6 +42,7 @@ _COMMANDS: Final = {
     "history": "Show the events, dead letters and timers of a key.",
     "export": "Print the records of an actor as JSON lines.",
     "import": "Store edited records of a stopped actor.",
+    "archives": "List, put or delete archives of events.",
     "replay": "Send stored events to one reaction again.",
     "repartition": "Store the keys of a stopped actor in another number of partitions.",
     "upgrade": "Bring the streams of an earlier version to the form of this one.",

@@ -1,4 +1,4 @@
-"""Completion of services, operations, fields, actors and replays in the shell, from what the server and the services tell.
+"""Completion of services, operations, fields, actors, replays and archives in the shell, from what the server and the services tell.
 
 The mechanism is that of click: a function of the shell runs ``actorloom`` with the words so far in the environment. Without a
 server or a service that answers in time there are no completions, and there is no other output.
@@ -124,6 +124,16 @@ async def _replays(
     return [name for name in names if name.startswith(text)]
 
 
+async def _archives(
+    configuration: Configuration, connection: "Connection", _: click.Context, text: str
+) -> Iterable[str]:
+    from runtime.admin.archives import list_archives
+    from runtime.nats.jetstream.client import JetStream
+
+    found = await list_archives(JetStream(connection), configuration.settings.namespace)
+    return [each.archive.name for each in found if each.archive.name.startswith(text)]
+
+
 services: Final = _completing(_services)
 """Complete the name of a running service."""
 
@@ -138,6 +148,9 @@ reactions: Final = _completing(_reactions)
 
 replays: Final = _completing(_replays)
 """Complete the name of a replay."""
+
+archives: Final = _completing(_archives)
+"""Complete the name of an archive."""
 
 
 def target(op: str) -> Complete:

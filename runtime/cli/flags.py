@@ -160,13 +160,19 @@ def _pairs(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> lis
     return pairs
 
 
+def seconds_of(text: str) -> float | None:
+    """Return the seconds of a duration such as ``30m``, ``2h`` or ``7d``; None if the text is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    return None if found is None else float(found[1]) * _UNITS[found[2]]
+
+
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
     """Return the value of an option with a time as Unix seconds: a time, or a duration before now. Another text ends the command."""
     if text is None:
         return None
     try:
-        if found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text):
-            seconds = time.time() - float(found[1]) * _UNITS[found[2]]
+        if (ago := seconds_of(text)) is not None:
+            seconds = time.time() - ago
         else:
             moment = datetime.fromisoformat(text)
             seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

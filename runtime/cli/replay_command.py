@@ -58,6 +58,12 @@ _named = click.argument("name", callback=_name, shell_complete=completion.replay
 )
 @click.option("--key", metavar="KEY", help="Only events of this key.")
 @click.option(
+    "--archive",
+    metavar="NAME",
+    shell_complete=completion.archives,
+    help="Read the events from an archive. Their times are those of their emits.",
+)
+@click.option(
     "--mode",
     type=click.Choice(("missing", "again")),
     default="missing",

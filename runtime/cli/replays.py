@@ -37,6 +37,7 @@ async def plan_replay(
     mode: Mode,
     rate: float,
     name: str | None,
+    archive: str | None,
 ) -> Plan:
     """Return the plan of a replay. Raises `Failure` if there is nothing to send."""
     actor, _, wanted = reaction.partition(".")
@@ -45,7 +46,9 @@ async def plan_replay(
     if until is not None and until <= since:
         usage(f"--since is {time_text(since)}, and --until is not later: {time_text(until)}")
     name = name or f"{wanted[:60]}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-    request = Request(name=name, reaction=wanted, mode=mode, since=since, until=until, key=key, rate=rate)
+    request = Request(
+        name=name, reaction=wanted, mode=mode, since=since, until=until, key=key, rate=rate, archive=archive
+    )
     async with _opened(configuration) as jetstream:
         return await prepare(jetstream, names(configuration, actor), request)
 
@@ -229,6 +232,7 @@ def _data(replay: Replay, status: str) -> dict[str, Any]:
         "since": time_text(replay.since),
         "until": time_text(replay.until),
         "key": replay.key,
+        "archive": replay.archive,
         "rate": replay.rate,
         "started": time_text(replay.started),
         "status": status,

@@ -41,7 +41,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content pattern of the reaction."""
 
 
-class Source(msgspec.Struct, frozen=True):
+class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     """The stretch of one stream that a replay sends."""
 
     stream: str
@@ -52,6 +52,9 @@ class Source(msgspec.Struct, frozen=True):
     done: int
     """The sequence up to which all events are sent."""
     parts: tuple[Part, ...]
+    window: tuple[float, float] | None = None
+    """Of an archive only: Unix seconds from which on, and before which, the events were emitted. A stream stores an event when it
+    is emitted, so that the sequences are enough."""
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -71,6 +74,8 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The key of the events; None for those of all keys."""
     rate: float
     """Events a second at most."""
+    archive: str | None = None
+    """The archive from which the events are read; None for the streams of the actors."""
     started: float
     """Unix seconds at which it was created."""
     total: int

@@ -127,7 +127,7 @@ async def test_services_and_operations_are_completed(variables: dict[str, str]) 
     assert "run" in await complete("nonsense ", variables), "there is no noise"
 
 
-async def test_reactions_and_replays_are_completed(variables: dict[str, str]) -> None:
+async def test_reactions_replays_and_archives_are_completed(variables: dict[str, str]) -> None:
     assert await complete("replay start ", variables) == ["lamps.on_desk_moved"]
     assert await complete("replay resume ", variables) == []
     async with connect(variables["NATS_URL"], namespace=variables["ACTORLOOM_NAMESPACE"]) as bus:
@@ -136,6 +136,9 @@ async def test_reactions_and_replays_are_completed(variables: dict[str, str]) ->
     assert (await run_command(*start, cwd=ROOT, env=variables)).code == 0
     assert await complete("replay resume ", variables) == ["moved"]
     assert await complete("replay cancel m", variables) == ["moved"]
+    assert (await run_command("archives", "put", "desks", "--actor", "desks", cwd=ROOT, env=variables)).code == 0
+    for line in ("archives put ", "archives delete d", "replay start lamps.on_desk_moved --archive "):
+        assert await complete(line, variables) == ["desks"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

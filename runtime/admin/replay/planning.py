@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Final
 
 import msgspec
 
 from runtime.actor.metadata import Reaction, ServiceMetadata
 from runtime.admin import discovery
+from runtime.admin.archives import Stored, UnknownArchive, find_archive, has_events_of
 from runtime.admin.replay.reading import first_from, read_events
 from runtime.admin.replay.refusal import NotFound, Refused, taken
 from runtime.nats.jetstream.client import JetStream
@@ -15,6 +17,11 @@ from runtime.storage.replays import Mode, Part, Replay, Replays, Source
 from runtime.wire.buckets import bucket_of
 from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
+
+_CLOCKS: Final = 3600.0
+"""Seconds by which the clock of a machine that emits events may be ahead of the server's."""
+_EVER: Final = 1e12
+"""Unix seconds that no event has."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +35,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """None for the time of the server at the start."""
     key: str | None = None
     rate: float
+    archive: str | None = None
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -69,7 +77,7 @@ async def prepare(jetstream: JetStream, names: Names, request: Request) -> Plan:
         request: The replay.
 
     Raises:
-        NotFound: The actor does not run, has no such reaction, or there are no events to send.
+        NotFound: The actor does not run, has no such reaction, there are no events to send, or no such archive.
         Refused: There is a replay of this name, or the processes of the actor announce different reactions.
         CodecError: The key is too long, or the entry of a replay of this name cannot be read.
         ActorError, TimeoutError: The server does not answer, or refuses it.
@@ -93,6 +101,7 @@ async def prepare(jetstream: JetStream, names: Names, request: Request) -> Plan:
         until=until,
         key=request.key,
         rate=request.rate,
+        archive=request.archive,
         started=now,
         total=sum(each.events for each in counts),
         sources=tuple(sources),
@@ -137,18 +146,55 @@ async def _sources(jetstream: JetStream, names: Names, request: Request, metadat
     for reaction in metadata.reacts:
         part = Part(reaction.event, reaction.reaction, reaction.method, _filter(reaction, request.key), reaction.where)
         by_stream.setdefault(reaction.stream, []).append(part)
+    archive = None if request.archive is None else await _archive(jetstream, names.namespace, request.archive)
     sources: list[Source] = []
     for stream, parts in by_stream.items():
-        info = await jetstream.find_stream(stream)
-        if info is None:
+        if archive is None:
+            source = await _of_stream(jetstream, stream, request, parts)
+        else:
+            source = await _of_archive(jetstream, archive, names.namespace, stream, request, parts)
+        if source is None:
             raise NotFound(
                 f"{names.actor}.{request.reaction}: there is no stream {stream}: its actor has never run here"
+                if archive is None
+                else f"{names.actor}.{request.reaction}: the archive {request.archive} has no events of {stream}"
             )
-        end = info.state.last_seq
-        first = await first_from(jetstream, stream, request.since, end)
-        last = end if request.until is None else await first_from(jetstream, stream, request.until, end) - 1
-        sources.append(Source(stream, first, last, first - 1, tuple(parts)))
+        sources.append(source)
     return sources
+
+
+async def _archive(jetstream: JetStream, namespace: str, name: str) -> Stored:
+    try:
+        return await find_archive(jetstream, namespace, name)
+    except UnknownArchive as error:
+        raise NotFound(str(error)) from None
+
+
+async def _of_stream(jetstream: JetStream, stream: str, request: Request, parts: Sequence[Part]) -> Source | None:
+    """Return the stretch of a stream; None if there is no such stream."""
+    info = await jetstream.find_stream(stream)
+    if info is None:
+        return None
+    end = info.state.last_seq
+    first = await first_from(jetstream, stream, request.since, end)
+    last = end if request.until is None else await first_from(jetstream, stream, request.until, end) - 1
+    return Source(stream, first, last, first - 1, tuple(parts))
+
+
+async def _of_archive(
+    jetstream: JetStream, archive: Stored, namespace: str, stream: str, request: Request, parts: Sequence[Part]
+) -> Source | None:
+    """Return the stretch of an archive with events of one stream; None if it has none of them.
+
+    An archive stores an event after it was emitted, and possibly long after. So the stretch begins by the times of the archive,
+    and goes on to its end.
+    """
+    if not has_events_of(archive.archive, namespace, stream):
+        return None
+    end = (await jetstream.stream_info(archive.stream)).state.last_seq
+    first = await first_from(jetstream, archive.stream, request.since - _CLOCKS, end)
+    window = (request.since, _EVER if request.until is None else request.until)
+    return Source(archive.stream, first, end, first - 1, tuple(parts), window)
 
 
 def _filter(reaction: Reaction, key: str | None) -> str:

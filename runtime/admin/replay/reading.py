@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from runtime.actor.patterns import Predicate, compile_pattern
+from runtime.admin.archives import event_time, origin_of
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.storage.replays import Part, Source
@@ -48,10 +49,14 @@ async def first_from(jetstream: JetStream, stream: str, time: float, last: int) 
     return min(low, last + 1)
 
 
-def id_of(stream: str, stored: StoredMessage) -> str:
-    """Return the id of an event, as a reaction to it finds it."""
+def id_of(source: Source, stored: StoredMessage) -> str:
+    """Return the id of an event, as a reaction to it finds it. An event without one is named by its place in its own stream."""
     event, _, _ = opened(stored.headers, stored.payload)
-    return received_id(stored.headers, event) or f"{stream}:{stored.sequence}"
+    if (found := received_id(stored.headers, event)) is not None:
+        return found
+    origin = None if source.window is None else origin_of(stored)
+    stream, sequence = origin or (source.stream, stored.sequence)
+    return f"{stream}:{sequence}"
 
 
 def _of_stream(jetstream: JetStream, number: int, source: Source) -> AsyncIterator[Found]:
@@ -64,6 +69,11 @@ async def _of_part(jetstream: JetStream, number: int, source: Source, part: Part
     async for stored in jetstream.read(source.stream, part.filter, start_sequence=start):
         if stored.sequence > source.last:
             return
+        if source.window is not None:
+            first, end = source.window
+            stored = msgspec.structs.replace(stored, time=event_time(stored))
+            if not first <= stored.time < end:
+                continue
         if matches is None or _matches(matches, stored):
             yield Found(number, part, stored)
 

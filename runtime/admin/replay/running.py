@@ -120,12 +120,12 @@ class Runner:
 
     async def _send(self, found: Found) -> None:
         replay, part, stored = self._replay, found.part, found.stored
-        stream = replay.sources[found.source].stream
-        event_id = id_of(stream, stored)
+        source = replay.sources[found.source]
+        event_id = id_of(source, stored)
         if replay.mode == "again":
             # No handler uses the ordinal 0. The id has the time of the event, so that it is looked up among those of its time.
             event_id = derived_id(event_id, 0, replay.actor, f"replay:{replay.name}", "")
-        await self._letters.replay(stream, stored, replay.name, part.reaction, f"{event_id}.{part.method}")
+        await self._letters.replay(source.stream, stored, replay.name, part.reaction, f"{event_id}.{part.method}")
         self._done[found.source] = stored.sequence
         self._sent += 1
 

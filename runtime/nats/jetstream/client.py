@@ -151,8 +151,11 @@ class JetStream:
         """Return the account's use of JetStream and its limits."""
         return await self._call("INFO", None, AccountInfo, timeout)
 
-    async def stream_names(self, subject: str, timeout: float | None = None) -> list[str]:
-        """Return the sorted names of the streams that have a subject which overlaps `subject` (wildcards allowed)."""
+    async def stream_names(self, subject: str = "", timeout: float | None = None) -> list[str]:
+        """Return the sorted names of the streams that have a subject which overlaps `subject` (wildcards allowed).
+
+        Without a subject, return those of all streams of the account.
+        """
         found: list[str] = []
         while True:
             page = await self._call("STREAM.NAMES", {"subject": subject, "offset": len(found)}, StreamNames, timeout)

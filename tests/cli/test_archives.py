@@ -1,0 +1,74 @@
+"""`archives` on the command line: the commands of its page, and its refusals."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from runtime.cli import actorloom
+from runtime.nats.server import EmbeddedServer
+from tests.support.process import ROOT, Completed, run_command
+from tests.support.shell import steps, terminal
+
+
+async def test_the_commands_of_the_page(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    async with (
+        EmbeddedServer(port=0, store_dir=tmp_path / "nats") as server,
+        terminal(home, server.url) as opened,
+    ):
+        for step in steps(ROOT / "docs" / "parts" / "shop.md"):
+            await opened.play(step)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "text"),
+    [
+        ("put x --actor 'a*'", 2, "'a*.event' is no subject of events: write"),
+        ("put x --subjects '*.event.paid'", 2, "name the actor"),
+        (
+            "put x --subjects shop.event.paid.a --subjects 'shop.event.*.*' --subjects shop.event.x.b",
+            0,
+            "x: is created",
+        ),
+        ("put x --subjects shop.event.paid --subjects 'shop.event.*.a'", 2, "overlap: write one subject for both"),
+        ("put x --type paid", 2, "write service.name"),
+        ("put x --keep 1y", 2, "write 30d or 12h, at least 1s, or forever"),
+        ("put x --max-bytes 0", 2, "write a number of bytes, or 500M"),
+        ("put a.b", 2, "use at most 100 letters, digits, dashes and underscores"),
+        ("""put x --where '{"total": [1]}'""", 2, "a rule with this pattern whose target is the subject"),
+        ("delete none --yes", 4, "there is no archive none"),
+        ("ls", 0, "no archives"),
+    ],
+)
+def test_a_refusal_names_the_field(
+    line: str, code: int, text: str, nats_server: EmbeddedServer, namespace: str
+) -> None:
+    where = ("--nats", nats_server.url, "--namespace", namespace)
+    ran = CliRunner().invoke(actorloom, ["archives", *shlex.split(line), *where])
+    assert ran.exit_code == code
+    assert text in ran.output
+
+
+async def archives(line: str, nats_server: EmbeddedServer, namespace: str) -> Completed:
+    where = ("--nats", nats_server.url, "--namespace", namespace)
+    return await run_command("archives", *shlex.split(line), *where, cwd=ROOT)
+
+
+async def test_archives_for_scripts(nats_server: EmbeddedServer, namespace: str) -> None:
+    definition = {"name": "x", "events": ["shop.event.*.*"], "keep": 3600.0, "maxBytes": 2**30}
+    put = "put x --actor shop --keep 1h --max-bytes 1G --json"
+    changes = ["+ shop.event.*.*", "keep: 1h", f"max-bytes: {2**30}"]
+    missing = [f"{namespace}-shop-events"]
+    for created in (True, False):
+        ran = await archives(put, nats_server, namespace)
+        expected = {"created": created, "changes": changes if created else [], "missing": missing}
+        assert json.loads(ran.out) == {**definition, **expected}
+    (found,) = json.loads((await archives("ls --json", nats_server, namespace)).out)
+    empty = {"stream": f"{namespace}-archive-x", "messages": 0, "bytes": 0, "first": None, "last": None}
+    assert found == {**definition, **empty}
+    ran = await archives("delete x --yes --json", nats_server, namespace)
+    assert json.loads(ran.out) == found
