@@ -1,12 +1,13 @@
-"""Matching an event pattern: the fields that it names are collected from the event, and then its conditions are tested."""
+"""Matching an event pattern: its conditions are tested one by one. If the event has arrays of objects on the way, the fields
+that the pattern names are collected first."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from runtime.actor.pattern_arrays import Choice, Place, is_consistent
-from runtime.actor.pattern_operators import Predicate
+from runtime.actor.pattern_plain import Condition, plain_test
 
 __all__ = ["MAX_NESTED_ARRAYS", "Branch", "Condition", "Pattern"]
 
@@ -14,28 +15,11 @@ MAX_NESTED_ARRAYS = 32
 """The number of arrays within each other in which a field of an event is found."""
 
 
-class Condition(NamedTuple):
-    """What a pattern says about one field."""
-
-    path: str
-    """The names of the field, joined by dots."""
-    test: Predicate | None
-    """Tests one leaf; None if only the absence of the field matches."""
-    absent: bool
-    """Whether the absence of the field matches."""
-    label: str
-    """The path in error texts."""
-    matchers: tuple[object, ...]
-    """What the pattern lists for the field: literals and operators."""
-
-
 Branch = dict[str, Condition]
 """A combination of alternatives of all ``$or``: conditions that must all hold, by path."""
 
 _Nodes = list[tuple[str, int | None, "_Nodes | None"]]
 """The names to look for in an object: each with the number of the path that it ends, and the names below it."""
-_Leaves = list[Sequence[object]]
-"""The leaves of an event by the number of their path."""
 _Fields = list[list[tuple[object, Place]]]
 """The leaves of an event with their places, by the number of their path."""
 
@@ -47,7 +31,7 @@ class Pattern:
         branches: The combinations of alternatives. An event matches the pattern if it matches one of them.
     """
 
-    __slots__ = ("_branches", "_conditions", "_nodes", "_paths")
+    __slots__ = ("_branches", "_conditions", "_nodes", "_paths", "_plain")
 
     def __init__(self, branches: list[Branch]) -> None:
         paths = sorted({path for branch in branches for path in branch}, key=_order)
@@ -58,36 +42,43 @@ class Pattern:
         self._nodes = _nodes(numbers, "", {})
         self._conditions = [(numbers[c.path], c.test, c.absent) for c in distinct.values()]
         """Of each condition: the number of its path, its test, and whether absence matches."""
+        self._plain = [plain_test(condition) for condition in distinct.values()]
+        """Of each condition: whether it holds for an event without arrays of objects."""
         self._branches = [[number_of[id(branch[path])] for path in sorted(branch, key=_order)] for branch in branches]
         """The numbers of the conditions of each branch, in the order of their paths."""
 
     def matches(self, body: object) -> bool:
         """Return whether a decoded event matches."""
-        leaves: _Leaves = [()] * self._paths
-        if type(body) is dict and not _collect_flat(cast("dict[str, Any]", body), self._nodes, leaves):
-            return self._matches_nested(self._collect(cast("dict[str, Any]", body)))
-        known: dict[int, bool] = {}
-        for branch in self._branches:
-            for number in branch:
-                holds = known.get(number)
+        fields = cast("dict[str, Any]", body) if type(body) is dict else {}
+        if len(self._branches) > 1:
+            return self._matches_branches(fields)
+        unsure = False
+        for plain in self._plain:
+            holds = plain(fields)
+            if not holds:
                 if holds is None:
-                    holds = known[number] = self._holds(number, leaves)
-                if not holds:
-                    break
-            else:
-                return True
-        return False
+                    unsure = True
+                else:
+                    return False
+        return not unsure or self._matches_nested(self._collect(fields))
 
-    def _holds(self, number: int, leaves: _Leaves) -> bool:
-        path, test, absent = self._conditions[number]
-        values = leaves[path]
-        if not values:
-            return absent
-        if test is not None:
-            for leaf in values:
-                if test(leaf):
+    def _matches_branches(self, body: dict[str, Any]) -> bool:
+        known: dict[int, bool | None] = {}
+        unsure = False
+        for branch in self._branches:
+            sure = True
+            for number in branch:
+                if number not in known:
+                    known[number] = self._plain[number](body)
+                if not (holds := known[number]):
+                    if holds is not None:
+                        break
+                    sure = False
+            else:
+                if sure:
                     return True
-        return False
+                unsure = True
+        return unsure and self._matches_nested(self._collect(body))
 
     def _matches_nested(self, fields: _Fields) -> bool:
         choices: list[Choice | None] = [None] * len(self._conditions)
@@ -132,27 +123,6 @@ class Pattern:
             elif path is not None:
                 fields[path].append((value, place))
         return fields
-
-
-def _collect_flat(body: dict[str, Any], nodes: _Nodes, leaves: _Leaves) -> bool:
-    """Collect the leaves of each path; return False if the event has a named array of objects or arrays."""
-    for key, ends, below in nodes:
-        if key not in body:
-            continue
-        value = body[key]
-        kind = type(value)
-        if kind is dict:
-            if below is not None and not _collect_flat(value, below, leaves):
-                return False
-        elif kind is list:
-            for item in value:
-                if type(item) is dict or type(item) is list:
-                    return False
-            if ends is not None:
-                leaves[ends] = [*leaves[ends], *value]
-        elif ends is not None:
-            leaves[ends] = [*leaves[ends], value]
-    return True
 
 
 def _order(path: str) -> bytes:

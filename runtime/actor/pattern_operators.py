@@ -72,7 +72,10 @@ def _literal(value: object, path: str) -> object:
 
 def _literal_tests(literals: list[object]) -> list[Predicate]:
     keys = frozenset(map(key_of, literals))
-    tests: list[Predicate] = [lambda leaf: key_of(leaf) in keys]
+    if all(literal is None or isinstance(literal, str) for literal in literals):
+        tests: list[Predicate] = [keys.__contains__]
+    else:
+        tests = [lambda leaf: key_of(leaf) in keys]
     addresses = frozenset(address for literal in literals if (address := address_of(literal)) is not None)
     if addresses:  # as in EventBridge, a string that is an IP address matches each notation of that address
         tests.append(lambda leaf: address_of(leaf) in addresses)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from runtime import Event
-from runtime.actor.patterns import MAX_NESTED_ARRAYS, compile_pattern
+from runtime.actor.patterns import MAX_NAMES, MAX_NESTED_ARRAYS, Pattern, compile_branches, compile_pattern
 from runtime.errors import DeclarationError
+from tests.support import patterns as likely
 
 BODY: dict[str, Any] = {
     "orderId": "1",
@@ -187,6 +188,7 @@ def test_the_pieces_of_a_wildcard_do_not_overlap_and_a_star_can_be_escaped(
             {"$or": [{"a": {"$or": [{str(i): [1]} for i in range(40)]}}] * 30},
             "where.$or: the alternatives have more than 1,000",
         ),
+        ({".".join("a" * (MAX_NAMES + 1)): [1]}, "where: the path of a field may have at most 100 names"),
         ('{"a": [2.0e422]}', "where: 2.0e422 cannot be compared: no double has this value"),
         ('{"a": [1E-325]}', "where: 1E-325 cannot be compared: no double has this value"),
         ('{"a": [NaN]}', "where.a[0]: expected a string, number"),
@@ -416,3 +418,13 @@ def test_a_numeric_range_matches_the_values_within_it(value: float, low: int, wi
     high = low + width
     pattern = {"n": [{"numeric": [">", low, "<=", high]}]}
     assert compile_pattern(pattern)({"n": value}) is (low < value <= high)
+
+
+@given(st.data(), likely.patterns)
+def test_the_test_of_single_conditions_agrees_with_the_search_in_arrays(
+    data: st.DataObject, pattern: dict[str, Any]
+) -> None:
+    compiled = Pattern(compile_branches(pattern))
+    body = data.draw(likely.bodies_for(pattern))
+    fields = body if isinstance(body, dict) else {}
+    assert compiled.matches(body) is compiled._matches_nested(compiled._collect(fields))

@@ -91,5 +91,63 @@ objects = st.recursive(
     ),
     max_leaves=6,
 )
-bodies: st.SearchStrategy[Any] = objects | st.lists(objects, max_size=2) | literals
+any_bodies: st.SearchStrategy[Any] = objects | st.lists(objects, max_size=2) | literals
 """Decoded events, with nested arrays of objects."""
+
+
+_EXAMPLES: dict[str, Any] = {
+    "numeric": lambda operand: (
+        operand[1] if operand[0] in ("=", ">=", "<=") else operand[1] + (operand[0] == ">") - 0.5
+    ),
+    "cidr": lambda operand: operand.partition("/")[0],
+    "wildcard": lambda operand: operand.replace("*", "xy").replace("\\xy", "*"),
+    "anything-but": lambda operand: 7,
+    "exists": lambda operand: 0 if operand else {},
+}
+"""For an operator, a function that returns a value that it matches; the operand itself for the others."""
+
+
+def _example(matcher: Any) -> Any:
+    if not isinstance(matcher, dict):
+        return matcher
+    [(name, operand)] = matcher.items()
+    return _EXAMPLES.get(name, lambda same: next(iter(same.values())) if isinstance(same, dict) else same)(operand)
+
+
+def _likely(draw: st.DrawFn, pattern: dict[str, Any]) -> dict[str, Any]:
+    """Return an event that a pattern matches, or nearly so, with arrays around some of its values."""
+    found: dict[str, Any] = {}
+    for key, value in pattern.items():
+        if key == "$or":
+            found |= _likely(draw, draw(st.sampled_from(value)))
+            continue
+        part = (
+            _likely(draw, value)
+            if isinstance(value, dict)
+            else _example(draw(st.sampled_from(value)) if isinstance(value, list) else value)
+        )
+        around = draw(st.integers(0, 7))
+        found[key] = (
+            [part]
+            if around == 0
+            else [draw(any_bodies), part]
+            if around == 1
+            else [[{}], [part]]
+            if around == 2
+            else part
+        )
+        if around == 3:
+            found.pop(key)
+            head, dot, tail = key.partition(".")
+            found |= {head: {tail: part}} if dot else {}
+    return found
+
+
+@st.composite
+def _bodies_for(draw: st.DrawFn, listed: list[dict[str, Any]]) -> Any:
+    return _likely(draw, draw(st.sampled_from(listed)))
+
+
+def bodies_for(*listed: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Return a strategy of decoded events, many of which match one of these patterns."""
+    return _bodies_for([*listed]) | any_bodies if listed else any_bodies
