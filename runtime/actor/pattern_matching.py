@@ -9,7 +9,7 @@ from typing import Any, cast
 from runtime.actor.pattern_arrays import Choice, Place, is_consistent
 from runtime.actor.pattern_plain import Condition, plain_test
 
-__all__ = ["MAX_NESTED_ARRAYS", "Branch", "Condition", "Pattern"]
+__all__ = ["MAX_NESTED_ARRAYS", "Branch", "Pattern"]
 
 MAX_NESTED_ARRAYS = 32
 """The number of arrays within each other in which a field of an event is found."""

@@ -38,8 +38,9 @@ from decimal import Decimal
 from typing import Any, cast
 
 from runtime.actor.pattern_fields import check_path
-from runtime.actor.pattern_matching import MAX_NESTED_ARRAYS, Branch, Condition, Pattern
+from runtime.actor.pattern_matching import MAX_NESTED_ARRAYS, Branch, Pattern
 from runtime.actor.pattern_operators import OPERATORS, Predicate, compile_values, listed
+from runtime.actor.pattern_plain import Condition, plain_test
 from runtime.errors import DeclarationError
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "compile_branches",
     "compile_pattern",
     "compile_where",
+    "plain_test",
 ]
 
 MAX_BRANCHES = 1_000
