@@ -16,7 +16,7 @@ FLOORS: list[set[str]] = [
     {"cli", "testing"},
     {"router"},
     {"host"},
-    {"intake"},
+    {"intake", "contracts"},
     {"turns", "admin"},
     {"storage", "client"},
     {"nats", "telemetry", "actor"},

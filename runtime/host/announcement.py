@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from runtime.actor.handler import Handler
-from runtime.actor.metadata import describe_operation, describe_service
 from runtime.actor.metadata_texts import write_operation, write_service
+from runtime.contracts.from_code import service_of
 from runtime.nats.micro import Endpoint, MicroService, Stats
 from runtime.turns.served import Served
 from runtime.wire.subjects import QUEUE
@@ -33,21 +33,19 @@ def announcement(served: Served, statistics: Iterable[tuple[Handler, Stats]], lo
         statistics: The handlers of its queries and commands, each with the counters of its endpoint.
         load: Returns the load of this process.
     """
+    described = service_of(type(served.actor), served.namespace, served.options)
+    counters = {(handler.contract.op, handler.contract.name): stats for handler, stats in statistics}
     endpoints: list[Endpoint] = []
-    for handler, stats in statistics:
-        if handler.internal:
-            continue
-        contract = handler.contract
-        subject = served.names.request(contract.op, contract.name)
-        endpoint = Endpoint(contract.name, subject, QUEUE, write_operation(describe_operation(handler)))
-        endpoint.stats = stats
+    for each in described.endpoints:
+        endpoint = Endpoint(each.name, each.subject, QUEUE, write_operation(each.metadata))
+        endpoint.stats = counters[each.metadata.op, each.name]
         endpoints.append(endpoint)
     return MicroService(
         served.connection,
-        served.name,
-        served.actor.version,
-        (served.actor.__doc__ or "").strip().partition("\n")[0],
-        metadata=write_service(describe_service(type(served.actor), served.namespace, served.options)),
+        described.name,
+        described.version,
+        described.description,
+        metadata=write_service(described.metadata),
         endpoints=endpoints,
         data=lambda: load()._asdict(),
     )

@@ -1,0 +1,8 @@
+"""The contracts of actors as documents: from their classes, or from the services that run.
+
+Used from outside:
+
+- `from_code`: the description of actors from their classes, in the form in which discovery finds running services.
+
+A document is made of a list of services and of nothing else, so both sources give the same one.
+"""
