@@ -29,9 +29,10 @@ def raised_at(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return "unknown line"
-    frame = next((frame for frame in reversed(frames) if not _is_library(frame.filename)), frames[-1])
+    frame = next((frame for frame in reversed(frames) if not is_library(frame.filename)), frames[-1])
     return f"{frame.filename}, line {frame.lineno}"
 
 
-def _is_library(file: str) -> bool:
+def is_library(file: str) -> bool:
+    """Return whether a file belongs to Python, to an installed package or to this library, and so not to the application."""
     return file.startswith("<") or os.path.realpath(file).startswith(_LIBRARIES)
