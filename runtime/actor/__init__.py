@@ -21,8 +21,8 @@ Used from outside by other rooms:
 - `index_values`: the order of the values by which an index finds and orders states.
 - `raised_at`: the line of an application that an error comes from.
 - `error_kinds`: the errors that an operation may answer with.
+- `key_reader`: how the key of a message is read, and what a field with a key may hold.
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 
-The other modules are internal: `query_check` (the check that a query handler changes nothing), and `key_reader` (the key of a
-message).
+The other modules are internal: `query_check` (the check that a query handler changes nothing).
 """

@@ -68,6 +68,7 @@ class Handler:
         "id_suffix",
         "internal",
         "key_of",
+        "key_path",
         "keyed",
         "limit",
         "matches",
@@ -144,6 +145,9 @@ class Handler:
         """The attempts before a dead letter; None for the number in the retry policy."""
         self.since = read_since(mark.since, label)
         """The start of a reaction: ``first``, ``new`` or a time in UTC."""
+        key = mark.key or contract.key
+        self.key_path = key if isinstance(key, str) else ""
+        """The path of the field with the key; empty if messages of this type have no key, or create it."""
         self.key_of = _key_reader(label, mark, contract)
         """Reads the key from a message; None if messages of this type have no key."""
         self.keyed = keyed

@@ -45,16 +45,7 @@ def path_reader(root: type, path: str, label: str) -> Callable[[Any], str]:
         NameError: A struct on the path has a field whose type is not defined yet.
     """
     names = path.split(".")
-    kind: Any = root
-    for name in names:
-        struct = _struct_in(kind)
-        if struct is None:
-            kind = Any
-            continue
-        fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
-        if name not in fields:
-            raise DeclarationError(f"{label}: key {path!r}: {name_of(struct)} has no field {name!r}")
-        kind = fields[name]
+    kind = _kind_at(root, path, label)
     found = _key_type(kind)
     if found is None:
         raise DeclarationError(
@@ -103,6 +94,31 @@ def key_reader(cls: type[msgspec.Struct], path: str) -> Callable[[Any], str]:
         return found[0](message)
 
     return read
+
+
+def key_kind(root: type, path: str) -> str:
+    """Return the kind of the keys at a path: ``a string``, ``an integer``, ``a UUID``, ``a date``, or ``a Color`` of an enum.
+
+    Raises:
+        DeclarationError: The path does not exist.
+    """
+    found = _key_type(_kind_at(root, path, name_of(root)))
+    return found.label if found is not None else ""
+
+
+def _kind_at(root: type, path: str, label: str) -> Any:
+    """Return the type of the field at a path; Any behind a part that is no struct."""
+    kind: Any = root
+    for name in path.split("."):
+        struct = _struct_in(kind)
+        if struct is None:
+            kind = Any
+            continue
+        fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+        if name not in fields:
+            raise DeclarationError(f"{label}: key {path!r}: {name_of(struct)} has no field {name!r}")
+        kind = fields[name]
+    return kind
 
 
 def _key_type(kind: Any) -> _KeyType | None:

@@ -364,19 +364,24 @@ _IRREGULAR = frozenset(
 """The past participles without -ed that are common in the names of events."""
 
 
-def _check_naming(contract: Contract) -> None:
+def naming_fault(contract: Contract) -> str:
+    """Return why the name of a command is no imperative, or that of an event not in the past tense; empty if it may be one."""
     words = contract.name.split("_")
     last, first = words[-1], words[0]
     if contract.op == "event" and not (last.endswith("ed") or last in _IRREGULAR):
-        _warn(f"event {contract.type.__name__} is not in the past tense (as in OrderCreated)")
+        return f"event {contract.type.__name__} is not in the past tense (as in OrderCreated)"
     if contract.op == "command" and (
         re.search(r"(ed|ing)$", first) and first not in {"feed", "need", "bring", "ring", "seed"}
     ):
-        _warn(f"command {contract.type.__name__} is not an imperative (as in CreateOrder)")
+        return f"command {contract.type.__name__} is not an imperative (as in CreateOrder)"
+    return ""
 
 
-def _warn(text: str) -> None:
-    warnings.warn(f"{text}; naming=False in the class line permits it", NamingWarning, stacklevel=4)
+def _check_naming(contract: Contract) -> None:
+    if fault := naming_fault(contract):
+        warnings.warn(
+            f"{fault}; naming=False in the class line permits it", NamingWarning, stacklevel=3
+        )
 
 
 _OPS: dict[type, Op] = {Query: "query", Command: "command", Event: "event"}

@@ -97,6 +97,28 @@ class Module:
             body = found.body
         return found
 
+    def header(self, line: int) -> range:
+        """Return the lines of the class or function whose first lines have `line`: from its decorators to its body.
+
+        For a line that is no such line, this is the line alone.
+        """
+        for node in ast.walk(self.tree):
+            if isinstance(node, Definition):
+                start = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                end = max(node.lineno + 1, node.body[0].lineno)
+                if start <= line < end:
+                    return range(start, end)
+        return range(line, line + 1)
+
+    def outermost(self, line: int) -> str:
+        """Return the name of the class or function at the top of the module that has a line; empty if none has it."""
+        for node in _top(self.tree.body):
+            if isinstance(node, Definition):
+                start = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+                if start <= line <= (node.end_lineno or node.lineno):
+                    return node.name
+        return ""
+
     def place(self, node: ast.AST) -> Place:
         """Return the place of a node."""
         return Place(self.file, getattr(node, "lineno", 1))
@@ -121,9 +143,17 @@ class Sources:
             self._modules[name] = self._read(name)
         return self._modules[name]
 
-    def modules(self) -> list[Module]:
-        """Return the sources that were read, in the order of their names."""
-        return [module for _, module in sorted(self._modules.items()) if module is not None]
+    def closure(self, names: Iterable[str]) -> list[Module]:
+        """Return the modules of these names, and those that they import, directly or not."""
+        found: dict[str, Module] = {}
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in found and (module := self.module(name)) is not None:
+                found[name] = module
+                for origin, inner in module.imported.values():
+                    waiting += [origin, f"{origin}.{inner}"]
+        return [module for _, module in sorted(found.items())]
 
     def definition(self, value: type | FunctionType) -> tuple[Module, Definition] | None:
         """Return the statement that defines a class or function; None if there is no source of it."""
@@ -149,6 +179,10 @@ class Sources:
             owner = self.resolve(module, node.value)
             return vars(owner).get(node.attr) if isinstance(owner, ModuleType) else None
         return None
+
+    def value(self, module: Module, name: str) -> Any:
+        """Return what a name at the top of a module stands for; None if it stands for nothing."""
+        return vars(sys.modules[module.name]).get(name)
 
     def statements(self, module: Module, name: str) -> Iterator[tuple[Module, ast.stmt]]:
         """Yield the statements that make a constant: those at the top of the module that has it with its name in them."""
