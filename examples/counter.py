@@ -42,7 +42,7 @@ class Add(Command[Count], actor="counter", key="name"):
     """Seconds the handler takes."""
 
 
-class CountChanged(Event, actor="counter", key="name"):
+class CountChanged(Event, actor="counter", key="name"):  # actorloom: ignore[unread-event] - for anyone
     name: str
     value: int
 

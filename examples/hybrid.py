@@ -101,7 +101,7 @@ class OrderDish(Command[Line], actor="bills", key="table"):
     dish: str
 
 
-class DishOrdered(Event, actor="bills", key="table"):
+class DishOrdered(Event, actor="bills", key="table"):  # actorloom: ignore[unread-event] - for anyone
     table: str
     line: Line
 

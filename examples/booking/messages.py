@@ -102,7 +102,7 @@ class ListTrips(Query[Page[Trip]], actor="trips"):
     after: str | None = None
 
 
-class TripEnded(Event, actor="trips", key="trip_id"):
+class TripEnded(Event, actor="trips", key="trip_id"):  # actorloom: ignore[unread-event] - for the caller
     trip_id: str
     status: Status
     reason: str

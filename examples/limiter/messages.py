@@ -81,7 +81,7 @@ class Usage(Struct, frozen=True):
     granted: int
 
 
-class MinuteReported(Event, actor="limiter", key="minute"):
+class MinuteReported(Event, actor="limiter", key="minute"):  # actorloom: ignore[unread-event] - for operators
     """The requests of one minute, which is a number of minutes since 1970.
 
     A minute has no report if the actor was down until the end of the next one: its clients have gone on since.

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from runtime.actor.base import Actor
-from runtime.actor.message import Contract, declared
+from runtime.actor.message import Contract, Event
 from runtime.contracts.reading import Mention, Reading
 from runtime.contracts.source import Definition, Module, Place, Sources
 from runtime.contracts.wiring import Wired, wiring
@@ -58,14 +58,14 @@ class Scope:
 
     @cached_property
     def events(self) -> list[Contract]:
-        """The events that the judged actors own, as far as their modules are among `modules`."""
-        known = {module.name for module in self.modules}
-        return [
-            contract
-            for name in sorted(self.judged_names)
-            for contract in declared.get(name, {}).values()
-            if contract.op == "event" and contract.type.__module__ in known
+        """The events that the judged actors own, as `modules` define them."""
+        found = [
+            value.__contract__
+            for module in self.modules
+            for value in self.sources.values(module)
+            if isinstance(value, type) and issubclass(value, Event) and hasattr(value, "__contract__")
         ]
+        return [contract for contract in found if contract.actor in self.judged_names]
 
     def mentions(self, contract: Contract) -> list[Mention]:
         """Return the mentions of an event in all code that may emit it: all but the classes of other actors."""

@@ -184,6 +184,10 @@ class Sources:
         """Return what a name at the top of a module stands for; None if it stands for nothing."""
         return vars(sys.modules[module.name]).get(name)
 
+    def values(self, module: Module) -> list[Any]:
+        """Return the classes and functions that a module defines itself."""
+        return [each for each in vars(sys.modules[module.name]).values() if getattr(each, "__module__", "") == module.name]
+
     def statements(self, module: Module, name: str) -> Iterator[tuple[Module, ast.stmt]]:
         """Yield the statements that make a constant: those at the top of the module that has it with its name in them."""
         seen: set[Name] = set()

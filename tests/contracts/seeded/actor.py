@@ -16,11 +16,13 @@ from .messages import (
     GetSeason,
     MovePlan,
     OpenGate,
+    OpenValve,
     Pump,
     PumpBroken,
     PumpStarted,
     Season,
     StartPump,
+    Valve,
     WaterBed,
     WateringBed,
 )
@@ -107,6 +109,22 @@ class Seasons(Actor[Season]):
     @react
     async def on_pump_started(self, event: PumpStarted) -> None:  # finds: key-mismatch
         self.state = Season(event.season)
+
+
+class Valves(Actor[Valve]):
+    """Counts what flows through a valve."""
+
+    name = "valves"
+
+    @command
+    async def open_valve(self, message: OpenValve) -> None: ...
+
+    @react
+    async def on_bed_watered(self, event: BedWatered) -> None:  # finds: key-mismatch
+        ...
+
+    @react(key="valve")
+    async def on_valve_watered(self, event: BedWatered) -> None: ...
 
 
 class Watch(Actor):

@@ -96,3 +96,11 @@ class GetSeason(Query[str], actor="seasons", key="season"):
 
 class OpenGate(Command[None], actor="gates", key="gate"):
     gate: str
+
+
+class Valve(Struct, frozen=True):
+    valve: str
+
+
+class OpenValve(Command[None], actor="valves", key="valve"):
+    valve: str
