@@ -1,56 +1,72 @@
-"""`graph`: draws the events between services, as Mermaid or DOT."""
+"""`graph`: draws services with their events, calls and reactions, from discovery or from their code."""
 
 import asyncio
-import re
+from typing import TYPE_CHECKING
 
 import click
 
 from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
+if TYPE_CHECKING:
+    from runtime.admin.discovery import Service
+    from runtime.contracts.graph import Rates
+    from runtime.contracts.wiring import Request
+
 
 @click.command("graph")
-@click.option("--format", "form", type=click.Choice(("mermaid", "dot")), default="mermaid")
+@click.argument("targets", nargs=-1, metavar="[TARGET...]")
+@click.option("--format", "form", type=click.Choice(("svg", "dot", "mermaid", "json")), default="mermaid")
+@click.option("--rates", is_flag=True, help="Add the requests, errors and events of each service in one second.")
 @configured("nats.url", "namespace")
-def command(configuration: Configuration, form: str) -> None:
-    """Draw the running services and the events that they react to."""
-    from runtime.admin import discovery
-    from runtime.cli.client import connected
+def command(configuration: Configuration, targets: tuple[str, ...], form: str, rates: bool) -> None:
+    """Draw the running services and the events that they react to.
+
+    With TARGETs, as for `run`, draw these actors from their code, with the commands and queries that they send. Discovery does not
+    know these. The actors are imported and do not run.
+    """
     from runtime.cli.failures import NOT_FOUND, Failure
-    from runtime.cli.output import echo
+    from runtime.cli.output import echo, print_json, print_note
+    from runtime.contracts.graph import graph_of
+    from runtime.contracts.graph_svg import as_svg
+    from runtime.contracts.graph_text import as_dot, as_mermaid
 
-    async def found() -> list[discovery.Service]:
-        async with connected(configuration) as connection:
-            return await discovery.services(connection)
-
-    services = [each for each in asyncio.run(found()) if each.metadata.namespace == configuration.settings.namespace]
+    services, requests = _from_code(targets, configuration) if targets else ([], [])
+    found: dict[str, Rates] = {}
+    if rates or not targets:
+        running, found = asyncio.run(_live(configuration, services=not targets, rates=rates))
+        services = services or running
     if not services:
         raise Failure("no service is running", NOT_FOUND)
-    edges: dict[tuple[str, str], set[str]] = {}
-    for service in services:
-        for reaction in service.metadata.reacts:
-            ends = (_label(reaction.source), _label(service.name))
-            edges.setdefault(ends, set()).add(_label(reaction.name))
-    names = {_label(service.name) for service in services} | {source for source, _ in edges}
-    echo(_mermaid(names, edges) if form == "mermaid" else _dot(names, edges))
+    if not targets:
+        print_note("The graph has no commands and queries: discovery does not know who sends them. Name the actors' package.")
+    graph = graph_of(services, requests, rates=found)
+    if form == "json":
+        print_json(graph)
+    else:
+        echo({"svg": as_svg, "dot": as_dot, "mermaid": as_mermaid}[form](graph))
 
 
-def _mermaid(names: set[str], edges: dict[tuple[str, str], set[str]]) -> str:
-    lines = [f"  {_id(name)}[{name}]" for name in sorted(names)]
-    lines += [f"  {_id(a)} -- {'<br>'.join(sorted(events))} --> {_id(b)}" for (a, b), events in sorted(edges.items())]
-    return "\n".join(["flowchart LR", *lines])
+def _from_code(targets: tuple[str, ...], configuration: Configuration) -> "tuple[list[Service], list[Request]]":
+    from runtime.cli.targets import find_actors
+    from runtime.contracts.from_code import services_of
+    from runtime.contracts.source import Sources
+    from runtime.contracts.wiring import calls, wiring
+
+    actors = find_actors(targets)
+    sources = Sources(actor.__module__.partition(".")[0] for actor in actors)
+    return services_of(actors, configuration.settings.namespace), calls(wiring(actors, sources))
 
 
-def _dot(names: set[str], edges: dict[tuple[str, str], set[str]]) -> str:
-    lines = [f'  "{name}";' for name in sorted(names)]
-    lines += [f'  "{a}" -> "{b}" [label="{", ".join(sorted(events))}"];' for (a, b), events in sorted(edges.items())]
-    return "\n".join(["digraph services {", "  rankdir=LR;", *lines, "}"])
+async def _live(
+    configuration: Configuration, *, services: bool, rates: bool
+) -> "tuple[list[Service], dict[str, Rates]]":
+    from runtime.admin import discovery
+    from runtime.cli.client import connected
+    from runtime.contracts.live_rates import live_rates
 
-
-def _id(name: str) -> str:
-    return re.sub(r"\W", "_", name)
-
-
-def _label(name: str) -> str:
-    """Return a name without the characters that have a meaning in Mermaid or DOT. Valid names have none of them."""
-    return re.sub(r"[^\w.-]", "_", name)
+    namespace = configuration.settings.namespace
+    async with connected(configuration) as connection:
+        found = await discovery.services(connection) if services else []
+        running = [each for each in found if each.metadata.namespace == namespace]
+        return running, await live_rates(connection, namespace) if rates else {}

@@ -147,7 +147,7 @@ def _sent(readings: list[Reading]) -> Iterator[Sent]:
                 yield Sent(contract, place, later or contract.op, waits=False)
 
 
-class Edge(msgspec.Struct, frozen=True, order=True):
+class Request(msgspec.Struct, frozen=True, order=True):
     """A request from one actor to another, as the code has it."""
 
     sender: str
@@ -155,13 +155,14 @@ class Edge(msgspec.Struct, frozen=True, order=True):
     message: str
     """The name of the class: ``ChargeCard``."""
     via: str
+    """The method that sends it: ``command``, ``query``, ``tell``, ``remind`` or ``schedule``."""
 
 
-def calls(wired: Iterable[Wired]) -> list[Edge]:
+def calls(wired: Iterable[Wired]) -> list[Request]:
     """Return the commands and queries between actors, sorted and without duplicates."""
     return sorted(
         {
-            Edge(each.name, sent.contract.actor, sent.contract.type.__name__, sent.via)
+            Request(each.name, sent.contract.actor, sent.contract.type.__name__, sent.via)
             for each in wired
             for found in each.sent.values()
             for sent in found
