@@ -24,7 +24,9 @@ class ValidatePayment(Query[PaymentValidation], actor="payment", rename="camel")
     total: Annotated[int, Meta(ge=0)]
 
 
-class PaymentAlertRaised(Event, actor="payment", key="order_id", rename="camel"):  # actorloom: ignore[unread-event] - for people
+class PaymentAlertRaised(
+    Event, actor="payment", key="order_id", rename="camel"
+):  # actorloom: ignore[unread-event] - for people
     """The provider did not carry out `operation` for an order and is not asked again; a person has to look into it."""
 
     order_id: str

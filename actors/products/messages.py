@@ -135,11 +135,15 @@ class DeleteProduct(Command[None], actor="products", key="product_id", rename="c
     product_id: Id
 
 
-class ProductCreated(Event, Product, actor="products", key="product_id"):  # actorloom: ignore[unread-event] - for other programs
+class ProductCreated(
+    Event, Product, actor="products", key="product_id"
+):  # actorloom: ignore[unread-event] - for other programs
     """A product was added. The body is the product."""
 
 
-class ProductModified(Event, actor="products", key="new.product_id"):  # actorloom: ignore[unread-event] - for other programs
+class ProductModified(
+    Event, actor="products", key="new.product_id"
+):  # actorloom: ignore[unread-event] - for other programs
     """A product changed. `changed` has the dotted paths of the fields that differ."""
 
     old: Product
@@ -147,5 +151,7 @@ class ProductModified(Event, actor="products", key="new.product_id"):  # actorlo
     changed: tuple[str, ...]
 
 
-class ProductDeleted(Event, Product, actor="products", key="product_id"):  # actorloom: ignore[unread-event] - for other programs
+class ProductDeleted(
+    Event, Product, actor="products", key="product_id"
+):  # actorloom: ignore[unread-event] - for other programs
     """A product was deleted. The body is its last state."""

@@ -379,9 +379,7 @@ def naming_fault(contract: Contract) -> str:
 
 def _check_naming(contract: Contract) -> None:
     if fault := naming_fault(contract):
-        warnings.warn(
-            f"{fault}; naming=False in the class line permits it", NamingWarning, stacklevel=3
-        )
+        warnings.warn(f"{fault}; naming=False in the class line permits it", NamingWarning, stacklevel=3)
 
 
 _OPS: dict[type, Op] = {Query: "query", Command: "command", Event: "event"}

@@ -7,7 +7,9 @@ import click
 
 @click.command("check")
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
-@click.option("--with", "beside", multiple=True, metavar="TARGET", help="Other actors of the system, not checked themselves.")
+@click.option(
+    "--with", "beside", multiple=True, metavar="TARGET", help="Other actors of the system, not checked themselves."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(targets: tuple[str, ...], beside: tuple[str, ...], as_json: bool) -> None:
     """Find mistakes between actors, such as a reaction to an event that nobody emits. Exit with 1 if there are any.

@@ -39,7 +39,9 @@ def command(configuration: Configuration, targets: tuple[str, ...], form: str, r
     if not services:
         raise Failure("no service is running", NOT_FOUND)
     if not targets:
-        print_note("The graph has no commands and queries: discovery does not know who sends them. Name the actors' package.")
+        print_note(
+            "The graph has no commands and queries: discovery does not know who sends them. Name the actors' package."
+        )
     graph = graph_of(services, requests, rates=found)
     if form == "json":
         print_json(graph)

@@ -15,6 +15,8 @@ EdgeKind = Literal["event", "command", "query", "tell", "rule"]
 EDGE_KINDS: tuple[EdgeKind, ...] = ("event", "command", "query", "tell", "rule")
 """The kinds of edges, in the order of a legend."""
 
+_CALLS: dict[str, EdgeKind] = {"command": "command", "query": "query", "tell": "tell"}
+
 
 class Rates(msgspec.Struct, frozen=True):
     """What a service does each second, over all of its instances."""
@@ -87,8 +89,8 @@ def graph_of(
         for reaction in service.metadata.reacts:
             found.setdefault((reaction.source, service.name, "event"), set()).add(reaction.name)
     for each in requests:
-        if each.via in ("command", "query", "tell"):
-            found.setdefault((each.sender, each.receiver, each.via), set()).add(each.message)  # type: ignore[arg-type]
+        if (kind := _CALLS.get(each.via)) is not None:
+            found.setdefault((each.sender, each.receiver, kind), set()).add(each.message)
     for rule in rules:
         name = f"rule {rule.rule}"
         rule_names.add(name)

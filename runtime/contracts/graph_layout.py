@@ -12,7 +12,7 @@ from typing import NamedTuple
 _SWEEPS = 12
 _GAP = 18.0
 """The space between two boxes of a layer."""
-_COLUMN = 34.0
+_COLUMN = 44.0
 """The space between two layers."""
 
 
@@ -31,6 +31,8 @@ class Box:
         self.size = size
         self.x = 0.0
         self.y = 0.0
+        self.left = self.right = 0.0
+        """The edges of its layer. A line is level between them, so that it passes under no other box."""
         self.before: list[Box] = []
         self.after: list[Box] = []
 
@@ -85,7 +87,9 @@ def _turned(count: int, edges: Sequence[tuple[int, int]]) -> list[bool]:
     state = [0] * count
     turned = [False] * len(edges)
     for start in sorted(range(count), key=lambda node: (to[node], node)):
-        stack = [(start, iter([number for number, (a, _) in enumerate(edges) if a == start]))] if not state[start] else []
+        stack = (
+            [(start, iter([number for number, (a, _) in enumerate(edges) if a == start]))] if not state[start] else []
+        )
         state[start] = state[start] or 1
         while stack:
             node, rest = stack[-1]
@@ -187,6 +191,7 @@ def _shift(columns: list[list[Box]]) -> Size:
         width = max((box.size.width for box in column), default=0.0)
         for box in column:
             box.x = left + width / 2
+            box.left, box.right = left, left + width
             box.y -= top
         left += width + _COLUMN
     return Size(left - _COLUMN, max(box.y + box.size.height / 2 for box in boxes))

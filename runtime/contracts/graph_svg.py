@@ -17,10 +17,15 @@ _LINES = 8
 """The most messages that a label lists."""
 _MARGIN = 24.0
 _LEGEND = 34.0
+_SHORT = 0.1
 
 _LIGHT = {"event": "#1f6feb", "command": "#b35900", "query": "#2a7f3f", "tell": "#8a4fbf", "rule": "#b3267a"}
 _DARK = {"event": "#79b8ff", "command": "#ffab5c", "query": "#7ee2a0", "tell": "#cda6ff", "rule": "#ff9bd0"}
 _DASHES: dict[EdgeKind, str] = {"query": "5 3", "tell": "2 3"}
+
+_Point = tuple[float, float]
+_Ports = dict[tuple[int, int, bool], float]
+"""A height by the number of the edge, the identity of the box, and whether the edge leaves the box to the right."""
 
 _unprintable = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -35,11 +40,13 @@ def as_svg(graph: Graph) -> str:
         [(places[edge.source], places[edge.target]) for edge in between],
         [_label_size(edge) for edge in between],
     )
-    kinds = [kind for kind in EDGE_KINDS if any(edge.kind == kind for edge in graph.edges)]
-    width = max(found.size.width, 90.0 * len(kinds)) + 2 * _MARGIN
+    kinds: list[EdgeKind] = [kind for kind in EDGE_KINDS if any(edge.kind == kind for edge in graph.edges)]
+    width = max(found.size.width, 104.0 * len(kinds)) + 2 * _MARGIN
     height = found.size.height + 2 * _MARGIN + _LEGEND
     ports = _ports(found)
-    parts = [_path(way, edge, ports) for way, edge in zip(found.ways, between, strict=True)]
+    parts = [
+        _path(number, way, edge, ports) for number, (way, edge) in enumerate(zip(found.ways, between, strict=True))
+    ]
     parts += [_label(way.label, edge) for way, edge in zip(found.ways, between, strict=True)]
     parts += [_node(box, node, own[node.name]) for box, node in zip(found.nodes, graph.nodes, strict=True)]
     head = (
@@ -83,41 +90,52 @@ def _label_size(edge: Edge) -> Size:
     return Size(11 * _CHARACTER * max(map(len, lines)) + 16, 15 * len(lines) + 8)
 
 
-def _ports(found: Layout) -> dict[tuple[int, int, bool], float]:
-    """Return the height at which each way leaves or enters each box, so that ways leave a node beside each other."""
-    ports: dict[tuple[int, int, bool], float] = {}
+def _ports(found: Layout) -> _Ports:
+    """Return the heights at which the ways leave and enter each box: beside each other, in the order of their other ends."""
     ends: dict[tuple[int, bool], list[tuple[float, int, Box]]] = {}
     for number, way in enumerate(found.ways):
         for left, right in pairwise(way.boxes):
             ends.setdefault((id(left), True), []).append((right.y, number, left))
             ends.setdefault((id(right), False), []).append((left.y, number, right))
-    for (_, leaves), all_of_them in ends.items():
-        all_of_them.sort(key=lambda end: end[:2])
-        for place, (_, number, box) in enumerate(all_of_them, 1):
-            step = box.size.height / (len(all_of_them) + 1)
-            ports[number, id(box), leaves] = box.y - box.size.height / 2 + step * place
-    return {(number, identity, leaves): y for (number, identity, leaves), y in ports.items()} | {
-        (-1, id(way), True): float(number) for number, way in enumerate(found.ways)
-    }
+    ports: _Ports = {}
+    for (identity, leaves), each in ends.items():
+        for place, (_, number, box) in enumerate(sorted(each, key=lambda end: end[:2]), 1):
+            step = box.size.height / (len(each) + 1)
+            ports[number, identity, leaves] = box.y - box.size.height / 2 + step * place
+    return ports
 
 
-def _path(way: Way, edge: Edge, ports: dict[tuple[int, int, bool], float]) -> str:
-    number = int(ports[-1, id(way), True])
-    steps: list[str] = []
+def _path(number: int, way: Way, edge: Edge, ports: _Ports) -> str:
+    """Return the lines of an edge: one to its label, and one with an arrow from its label to its end."""
+    pieces: list[list[_Point]] = [[]]
     for left, right in pairwise(way.boxes):
-        start = (left.x + left.size.width / 2, ports[number, id(left), True])
-        end = (right.x - right.size.width / 2, ports[number, id(right), False])
-        if way.turned:
-            start, end = end, start
-        middle = (start[0] + end[0]) / 2
-        steps.append(
-            f"M{start[0]:.1f} {start[1]:.1f}C{middle:.1f} {start[1]:.1f} {middle:.1f} {end[1]:.1f} {end[0]:.1f} {end[1]:.1f}"
-        )
+        out, into = ports[number, id(left), True], ports[number, id(right), False]
+        pieces[-1] += [(left.x + left.size.width / 2, out), (left.right, out), (right.left, into)]
+        pieces[-1] += [(right.x - right.size.width / 2, into)]
+        if right is way.label:
+            pieces.append([])
     if way.turned:
-        steps.reverse()
-    arrow = f' marker-end="url(#{edge.kind})"'
-    lines = [f'<path class="edge {edge.kind}" d="{step}"/>' for step in steps[:-1]]
-    return "".join([*lines, f'<path class="edge {edge.kind}"{arrow} d="{steps[-1]}"/>'])
+        pieces = [piece[::-1] for piece in pieces[::-1]]
+    first, last = (_line(piece) for piece in pieces)
+    return (
+        f'<path class="edge {edge.kind}" d="{first}"/>'
+        f'<path class="edge {edge.kind}" marker-end="url(#{edge.kind})" d="{last}"/>'
+    )
+
+
+def _line(points: list[_Point]) -> str:
+    """Return a path through points. Between points of different heights it is a curve that is level at both."""
+    # An arrow has the direction of the last step, so no step may be too short to have one.
+    points = [points[0], *(after for before, after in pairwise(points) if _is_long(before, after))]
+    steps = [f"M{points[0][0]:.1f} {points[0][1]:.1f}"]
+    for (x, y), (to, end) in pairwise(points):
+        middle = (x + to) / 2
+        steps.append(f"H{to:.1f}" if y == end else f"C{middle:.1f} {y:.1f} {middle:.1f} {end:.1f} {to:.1f} {end:.1f}")
+    return "".join(steps)
+
+
+def _is_long(before: _Point, after: _Point) -> bool:
+    return abs(after[0] - before[0]) > _SHORT or abs(after[1] - before[1]) > _SHORT
 
 
 def _label(box: Box, edge: Edge) -> str:
@@ -155,7 +173,7 @@ def _legend(kinds: list[EdgeKind], y: float) -> list[str]:
     return [
         f'<path class="edge {kind}" marker-end="url(#{kind})" d="M{x:.0f} {y:.1f}h26"/>'
         f'<text class="legend" x="{x + 34:.0f}" y="{y + 4:.1f}">{kind}</text>'
-        for x, kind in ((_MARGIN + 90 * place, kind) for place, kind in enumerate(kinds))
+        for x, kind in ((_MARGIN + 104 * place, kind) for place, kind in enumerate(kinds))
     ]
 
 

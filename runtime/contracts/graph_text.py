@@ -64,7 +64,17 @@ def _ids(nodes: list[Node]) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in nodes:
         wanted = re.sub(r"\W", "_", node.name, flags=re.ASCII)
-        if wanted.lower() in {"end", "graph", "flowchart", "subgraph", "class", "click", "style", "default", "direction"}:
+        if wanted.lower() in {
+            "end",
+            "graph",
+            "flowchart",
+            "subgraph",
+            "class",
+            "click",
+            "style",
+            "default",
+            "direction",
+        }:
             wanted += "_"
         while wanted in found.values():
             wanted += "_"

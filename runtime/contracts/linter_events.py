@@ -19,7 +19,9 @@ def unheard_events(scope: Scope) -> Iterator[Finding]:
         for contract, handler in _reactions(wired):
             place = scope.place(handler.function)
             if place is not None and contract.actor in scope.names and not scope.mentions(contract):
-                text = f"{wired.name} reacts to {contract.type_name}, and nothing in the code of {contract.actor} emits it"
+                text = (
+                    f"{wired.name} reacts to {contract.type_name}, and nothing in the code of {contract.actor} emits it"
+                )
                 yield Finding(*place, "unheard-event", text)
 
 
@@ -79,8 +81,8 @@ def _given(mention: Mention, names: tuple[str, ...]) -> set[str] | None:
 
 
 def _reads(scope: Scope, handler: Handler, contract: Contract, unset: dict[str, str]) -> Iterator[Finding]:
-    found = scope.sources.definition(handler.function)
-    if found is None or isinstance(found[1], ast.ClassDef):
+    found = scope.sources.function(handler.function)
+    if found is None:
         return
     module, node = found
     variable = node.args.args[1].arg

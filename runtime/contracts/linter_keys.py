@@ -1,6 +1,5 @@
 """The check that reactions use the keys of their actor."""
 
-import ast
 from collections.abc import Iterator
 
 import msgspec
@@ -24,9 +23,8 @@ def key_mismatches(scope: Scope) -> Iterator[Finding]:
         for handlers in wired.actor.handlers.reactions.values():
             for handler in handlers:
                 text = _mismatch(wired, handler, own)
-                if text and (found := scope.sources.definition(handler.function)) is not None:
+                if text and (found := scope.sources.function(handler.function)) is not None:
                     module, node = found
-                    assert not isinstance(node, ast.ClassDef)
                     yield Finding(*module.place(node), "key-mismatch", text)
 
 
@@ -49,9 +47,7 @@ def _mismatch(wired: Wired, handler: Handler, own: set[tuple[str, str]]) -> str:
     kind = key_kind(contract.type, key)
     kinds = {each for _, each in own}
     if len(kinds) == 1 and not _may_be_equal(kind, next(iter(kinds))):
-        return (
-            f"{wired.name} keeps its state by {next(iter(kinds))}, and the key {key!r} of {contract.type_name} is {kind}"
-        )
+        return f"{wired.name} keeps its state by {next(iter(kinds))}, and the key {key!r} of {contract.type_name} is {kind}"
     names = {each for each, _ in own}
     if len(names) > 1 or key != contract.key:
         return ""

@@ -3,7 +3,6 @@
 A pattern is refused at import if it names a field that the event lacks. Here its values are compared with the type of the field.
 """
 
-import ast
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
@@ -23,12 +22,12 @@ def dead_patterns(scope: Scope) -> Iterator[Finding]:
     """Yield a finding for each reaction whose pattern matches no event of its type."""
     for wired in scope.judged:
         for handler in wired.actor.handlers.all_reactions():
-            found = scope.sources.definition(handler.function)
+            found = scope.sources.function(handler.function)
             if handler.where is None or found is None:
                 continue
             path = dead_path(handler.contract.type, handler.where)
             module, node = found
-            if path is not None and not isinstance(node, ast.ClassDef):
+            if path is not None:
                 text = f"where matches no {handler.contract.type_name}: its {path} has none of the listed values"
                 yield Finding(*module.place(node), "dead-where", text)
 
@@ -83,7 +82,7 @@ def _always(root: Schema, path: _Path) -> bool:
 
 def _may_be(field: Schema, value: Any) -> bool:
     """Return whether a field of one type may have a value that a matcher accepts."""
-    kind = field["type"]
+    kind: str = field["type"]
     if kind not in _SCALARS:
         return False
     if "enum" in field:
@@ -106,7 +105,7 @@ def _may_be(field: Schema, value: Any) -> bool:
 
 
 def _in_bounds(field: Schema, value: float) -> bool:
-    return (
+    return bool(
         field.get("minimum", value) <= value <= field.get("maximum", value)
         and not value <= field.get("exclusiveMinimum", value - 1)
         and not value >= field.get("exclusiveMaximum", value + 1)

@@ -7,7 +7,7 @@ import ast
 import os
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from runtime.actor.raised_at import is_library
 
-Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = Function | ast.ClassDef
 Name = tuple[str, str]
 """A module and a name with dots in it: ``("actors.orders.actor", "Orders.create_order")``."""
 
@@ -55,10 +56,11 @@ class Module:
         found: dict[str, list[ast.stmt]] = {}
         for statement in _top(self.tree.body):
             if isinstance(statement, Definition):
-                parts: list[ast.AST] = list(statement.decorator_list)
+                parts: list[ast.AST] = [*statement.decorator_list]
                 names = [statement.name]
             else:
-                parts, names = [statement], []
+                parts = [statement]
+                names = []
             names += [each.id for part in parts for each in ast.walk(part) if isinstance(each, ast.Name)]
             for name in dict.fromkeys(names):
                 found.setdefault(name, []).append(statement)
@@ -161,6 +163,11 @@ class Sources:
         found = module.definition(value.__qualname__) if module is not None else None
         return (module, found) if module is not None and found is not None else None
 
+    def function(self, value: Callable[..., Any]) -> tuple[Module, Function] | None:
+        """Return the statement that defines a function; None if there is no source of it."""
+        found = self.definition(value) if isinstance(value, FunctionType) else None
+        return (found[0], found[1]) if found is not None and not isinstance(found[1], ast.ClassDef) else None
+
     def place(self, value: type | FunctionType) -> Place | None:
         """Return the line of ``class`` or ``def`` of a class or function; None if there is no source of it."""
         found = self.definition(value)
@@ -186,7 +193,9 @@ class Sources:
 
     def values(self, module: Module) -> list[Any]:
         """Return the classes and functions that a module defines itself."""
-        return [each for each in vars(sys.modules[module.name]).values() if getattr(each, "__module__", "") == module.name]
+        return [
+            each for each in vars(sys.modules[module.name]).values() if getattr(each, "__module__", "") == module.name
+        ]
 
     def statements(self, module: Module, name: str) -> Iterator[tuple[Module, ast.stmt]]:
         """Yield the statements that make a constant: those at the top of the module that has it with its name in them."""

@@ -83,10 +83,7 @@ class _Code:
 
     def wired(self) -> Wired:
         actor = self._actor
-        sent = {
-            name: self._sent_by(handlers)
-            for name, handlers in sorted(handlers_of(actor).items())
-        }
+        sent = {name: self._sent_by(handlers) for name, handlers in sorted(handlers_of(actor).items())}
         readings = self._reach(self._methods)
         emitted = [
             mention

@@ -279,6 +279,10 @@ async def test_services_are_listed_and_described(desk: Desk) -> None:
         assert line in text.splitlines()
     drawn = await desk("graph")
     assert drawn.out == "flowchart LR\n  notes[notes]\n  plain[plain]\n  notes -- NoteRated --> notes\n"
+    assert "discovery does not know who sends them" in drawn.err
+    nodes = json.loads((await desk("graph", "--format", "json", "--rates")).out)["nodes"]
+    rates = {node["name"]: node["rates"] for node in nodes}
+    assert rates["notes"] == {"requests": 0, "errors": 0, "events": 0}
 
 
 async def test_health_exits_with_0_if_all_named_services_answer(desk: Desk, namespace: str) -> None:

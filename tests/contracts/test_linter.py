@@ -83,7 +83,9 @@ def test_each_example_with_actors_is_checked() -> None:
 
 
 HEAD = "from runtime import Actor, Command, Event, Query, command, query, react\n"
-EMITTER = HEAD + '''
+EMITTER = (
+    HEAD
+    + """
 class Knocked(Event, actor="doors_{0}", key="door"):{1}
     door: str
     loud: bool = False
@@ -97,8 +99,11 @@ class Doors(Actor):
     @command
     async def knock(self, message: Knock) -> None:
         {2}
-'''
-READER = HEAD + '''
+"""
+)
+READER = (
+    HEAD
+    + """
 from emitter_{0} import Knocked
 
 class Ears(Actor):
@@ -107,7 +112,8 @@ class Ears(Actor):
     @react
     async def on_knocked(self, event: Knocked) -> None:{1}
         print(event.door, event.loud)
-'''
+"""
+)
 
 
 def test_messages_of_actors_whose_code_is_not_there_are_not_judged(check: Check) -> None:
@@ -159,7 +165,9 @@ def test_a_field_is_unset_if_each_emitter_certainly_leaves_it_out(
     assert found == ([f"reader_{name}:10 unset-field"] if unset else [])
 
 
-CYCLE = HEAD + '''
+CYCLE = (
+    HEAD
+    + """
 class A(Command[None], actor="a_{0}"):
     pass
 
@@ -179,7 +187,8 @@ class Two(Actor):
     @command
     async def b(self, message: B) -> None:
         {1}
-'''
+"""
+)
 
 
 @pytest.mark.parametrize(

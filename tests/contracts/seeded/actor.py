@@ -51,7 +51,7 @@ class Beds(Digging):
     @command
     async def watering_bed(self, message: WateringBed) -> None:
         self.dig(message.bed_id)
-        self.emit(KINDS["dry"](message.bed_id))  # type: ignore[call-arg]
+        self.emit(KINDS["dry"](message.bed_id))
 
     @query
     async def get_plan(self, message: GetPlan) -> int:

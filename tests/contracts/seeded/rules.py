@@ -4,7 +4,7 @@ from runtime import Event
 
 from .messages import BedDried, BedDug, BedFrost, BedPlanted, BedWatered
 
-KINDS: dict[str, type[Event]] = {"dry": BedDried, "frost": BedFrost}
+KINDS = {"dry": BedDried, "frost": BedFrost}
 
 
 def watered(bed_id: str, liters: int) -> BedWatered:
