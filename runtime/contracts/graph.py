@@ -19,7 +19,7 @@ _CALLS: dict[str, EdgeKind] = {"command": "command", "query": "query", "tell": "
 
 
 class Rates(msgspec.Struct, frozen=True):
-    """What a service does each second, over all of its instances."""
+    """The work of a service in one second, over all of its instances."""
 
     requests: float
     errors: float
@@ -58,7 +58,7 @@ class RuleEdge(msgspec.Struct, frozen=True):
     target: str
     """The name of the actor or of the target."""
     message: str = ""
-    """What the target receives: the name of a command; empty for the event itself."""
+    """The name of the command that the target receives; empty for the event itself."""
 
 
 class Graph(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ def graph_of(
     Args:
         services: The services, by discovery or from their classes. Several instances of one are one node.
         requests: The commands and queries between them, which only their code tells.
-        rules: What rules route.
+        rules: The events that rules route.
         rates: The live rates by the name of the service.
     """
     found: dict[tuple[str, str, EdgeKind], set[str]] = {}

@@ -1,4 +1,4 @@
-"""The checks of events: who emits them, who reads them, and whether the fields are set that reactions read."""
+"""The checks of events: each has an emitter and a reader, and an emitter sets the fields that reactions read."""
 
 import ast
 from collections.abc import Iterator

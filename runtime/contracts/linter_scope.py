@@ -1,4 +1,4 @@
-"""What the checks of the linter look at: the actors that are judged, those beside them, and their events."""
+"""The actors that the linter judges, those beside them, and their events, as its checks need them."""
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property

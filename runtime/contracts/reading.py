@@ -1,4 +1,4 @@
-"""What one statement of an application mentions: messages, methods of `self`, and the functions and classes to read on.
+"""The mentions in one statement of an application: messages, methods of `self`, and the functions and classes to read on.
 
 A message in an annotation, in ``isinstance`` or in a ``case`` is no mention, since nothing is sent or emitted there.
 """
@@ -182,7 +182,7 @@ class _Visitor(ast.NodeVisitor):
         self._reading.references.append(contract.type)
 
     def _use(self, node: ast.Name | ast.Attribute) -> bool:
-        """Note what a name stands for; return False if that is not known."""
+        """Note the object of a name; return False if it is not known."""
         if not self._annotation and self._bare(node, ""):
             return True
         found = self._sources.resolve(self._module, node)

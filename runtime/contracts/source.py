@@ -188,7 +188,7 @@ class Sources:
         return None
 
     def value(self, module: Module, name: str) -> Any:
-        """Return what a name at the top of a module stands for; None if it stands for nothing."""
+        """Return the object of a name at the top of a module; None if there is none."""
         return vars(sys.modules[module.name]).get(name)
 
     def values(self, module: Module) -> list[Any]:
