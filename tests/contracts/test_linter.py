@@ -200,6 +200,7 @@ class Two(Actor):
         (4, "answer = A(); self.tell(answer)", False),
         (5, "print(isinstance(message, A))", False),
         (6, "await self.command(B())", False),
+        (7, "answer = A(); self.tell(answer); other = B(); await self.command(other)", False),  # it may be either
     ],
 )
 def test_a_cycle_is_one_in_which_each_handler_waits(check: Check, number: int, send: str, cycle: bool) -> None:
