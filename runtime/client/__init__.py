@@ -7,6 +7,9 @@ Used from outside:
 - `raw`: `RawClient`, which sends names and bytes, for tools and gateways.
 - `no_reply`: the error for a missing reply.
 
-The other modules are internal: `events` (following events), `tells` (commands that are stored for their actors), `route` (a
+- `tap`: `Tap`, the iterator over the events of many actors, and `tapped`: `TappedEvent`, its items.
+
+The other modules are internal: `events` (following events of one type), `place` (a place in a stream of events),
+`event_subjects` (the choice of events of several actors), `tells` (commands that are stored for their actors), `route` (a
 prepared message type) and `breaker` (circuit breaker and retry budget).
 """

@@ -9,7 +9,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
@@ -23,6 +23,7 @@ from runtime.client.breaker import BreakerPolicy
 from runtime.client.events import Events, make_events
 from runtime.client.route import Owners, Route, make_route
 from runtime.client.sender import UNSERVED_OR_REFUSED, Sender, keep_outcome
+from runtime.client.tap import Tap, make_tap
 from runtime.client.tells import Tells
 from runtime.clocks import YEAR, elapsed, is_duration
 from runtime.errors import (
@@ -369,6 +370,43 @@ class Bus:
                     made = await anext(reports)
         """
         return make_events(self._jetstream, self.namespace, event, key, since)
+
+    def tap(
+        self,
+        *subjects: str | type[Event],
+        where: Mapping[str, Any] | str | None = None,
+        trace: str = "",
+        since: str = NEW,
+        report: Callable[[str], object] | None = None,
+    ) -> Tap:
+        """Follow the events of several types and actors, whatever their types are. The iteration has no end.
+
+        The events of one stream come in their order, each once; those of several streams come as they arrive. Streams that appear
+        later are read from their beginning. Nothing is lost to a slow reader: it makes the tap read ahead less. Events that a
+        stream has removed before they were read, by its limits or a purge, are reported.
+
+        Args:
+            subjects: Subjects without the namespace, with the wildcards of NATS (``orders.event.*``, ``*.event.*.7``, ``>``), types
+                (``orders.OrderCreated``) or classes; by default all events of the namespace. The key at the end may be left out.
+            where: A pattern of the body, as in `runtime.actor.patterns`: a dictionary, or its JSON text.
+            trace: Only events of this trace: 32 hex digits.
+            since: As for `events`. With "new", streams that exist are read from their end on.
+            report: Called with a line about events that may be missing, come again, or wait. The default logs a warning.
+
+        Returns:
+            An asynchronous iterator of `TappedEvent`. It may be used by ``async with``, as that of `events`. A cancelled `anext`
+            loses nothing. `aclose` ends it and deletes its consumers; so does the end of the object.
+
+        Raises:
+            DeclarationError: An argument is invalid, or a handler calls this.
+            ActorError, TimeoutError: Raised by the iterator: the server refuses, or does not answer at the start.
+
+        Example:
+            async with bus.tap("orders.event.*", where={"total": [{"numeric": [">", 100]}]}) as events:
+                async for event in events:
+                    print(event.type, event.key, event.body)
+        """
+        return make_tap(self._jetstream, self.namespace, subjects, where, trace, since, report)
 
     async def _publish(self, route: Route, event: Event, id: str | None) -> str:
         contract, now = route.contract, self._clock.now()

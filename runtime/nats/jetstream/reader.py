@@ -108,6 +108,8 @@ class Pass:
         self._requested = 0
         self._expected = 1
         self._has_more = True
+        self._behind = True
+        """Whether more messages waited on the server at the last delivery, or at the start."""
         self._patience = jetstream.timeout
         """Seconds of silence after which the pass ends."""
         self._times: dict[str, Any] = {"expires": int(jetstream.timeout * SECOND)}
@@ -178,7 +180,7 @@ class Pass:
         self._wake.set()
         self._expected += 1
         self._requested -= 1
-        self._has_more = pending != b"0"
+        self._has_more = self._behind = pending != b"0"
         text = subject.decode("utf-8", "backslashreplace")  # the server accepts subjects that are not UTF-8
         self._arrived.append(StoredMessage(text, int(sequence), headers, payload, int(time) / SECOND))
 

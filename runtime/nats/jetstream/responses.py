@@ -51,6 +51,8 @@ class StreamState(msgspec.Struct):
 
     messages: int = 0
     bytes: int = 0
+    first_seq: int = 0
+    """The sequence of the oldest message; in an empty stream, the one after `last_seq`."""
     last_seq: int = 0
     subjects: dict[str, int] = {}
     """The number of messages on each subject; empty unless the caller asked for subjects."""

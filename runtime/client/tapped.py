@@ -1,0 +1,102 @@
+"""An event as a tap shows it: its attributes, its body and its headers, whatever its type is."""
+
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from runtime.nats.jetstream.responses import StoredMessage
+from runtime.wire import header_block
+from runtime.wire.cloudevents import opened, received_id
+from runtime.wire.codec import UNDECODABLE
+from runtime.wire.subjects import Names, published
+from runtime.wire.tokens import NO_KEY, readable_key
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class TappedEvent(msgspec.Struct, frozen=True):
+    """An event of any type, as it is stored."""
+
+    type: str
+    """The CloudEvents type: ``orders.OrderCreated``."""
+    id: str
+    """The id of the event; ``<stream>:<sequence>`` if its publisher gave none."""
+    key: str | None
+    """The key; None for an event without one."""
+    source: str
+    """The CloudEvents source: ``/orders``."""
+    time: float
+    """Unix seconds of the emit; those at which the server stored the event if its publisher gave none."""
+    trace: str
+    """The id of its trace, 32 hex digits; empty without a trace."""
+    body: Any
+    """The decoded JSON; None if `fault` is not empty."""
+    headers: dict[str, str]
+    """The headers of the message."""
+    subject: str
+    """The subject on which it was published."""
+    stream: str
+    """The stream that stores it."""
+    sequence: int
+    """Its sequence there."""
+    payload: bytes
+    """The body as it was sent."""
+    fault: str = ""
+    """Why the body cannot be read; empty if it can."""
+
+
+class _Attributes(msgspec.Struct, frozen=True):
+    """The attributes of structured mode that `Structured` does not have."""
+
+    time: str = ""
+
+
+def read_tapped(stored: StoredMessage, names: Names) -> TappedEvent:
+    """Return an event of the stream of an actor. This never raises: an event that cannot be read has a `fault`."""
+    event, payload, error = opened(stored.headers, stored.payload)
+    body: Any = None
+    if error is None:
+        try:
+            body = _decode(payload)
+        except UNDECODABLE as undecodable:
+            error = undecodable
+    block = stored.headers if event is None else event.block(stored.headers)
+    subject = published(stored.subject)
+    name, _, token = subject.removeprefix(names.events("")).partition(".")
+    attribute = _attribute(block, b"ce-time") if event is None else _time_of(stored.payload)
+    return TappedEvent(
+        type=event.type if event is not None else _attribute(block, b"ce-type") or f"{names.actor}.{name}",
+        id=received_id(block, event) or f"{names.events_stream}:{stored.sequence}",
+        key=None if token == NO_KEY else readable_key(token),
+        source=event.source if event is not None else _attribute(block, b"ce-source") or f"/{names.actor}",
+        time=_seconds(attribute, stored.time),
+        trace=header_block.trace_id(block) or "",
+        body=body,
+        headers=header_block.parse(stored.headers),
+        subject=subject,
+        stream=names.events_stream,
+        sequence=stored.sequence,
+        payload=payload if error is None else stored.payload,
+        fault="" if error is None else str(error),
+    )
+
+
+def _attribute(block: bytes | None, name: bytes) -> str:
+    return header_block.get(block, name) or ""
+
+
+def _time_of(payload: bytes) -> str:
+    try:
+        return msgspec.json.decode(payload, type=_Attributes).time
+    except UNDECODABLE:
+        return ""
+
+
+def _seconds(text: str, otherwise: float) -> float:
+    """Return a time of RFC 3339 as Unix seconds, or another time if the text is none."""
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return otherwise
+    return time.timestamp() if time.tzinfo is not None else otherwise
