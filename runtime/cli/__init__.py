@@ -29,6 +29,7 @@ _COMMANDS: Final = {
     "query": "Send a query to a service and print its reply.",
     "command": "Send a command to a service and print its reply.",
     "emit": "Publish an event.",
+    "tap": "Show events as they are stored, live.",
     "shell": "Open a Python prompt with a connected bus.",
     "ls": "List the running services.",
     "top": "Show the load of the running services, live.",

@@ -46,6 +46,12 @@ def print_json(value: Any) -> None:
         echo(text.decode("utf-8", "backslashreplace"))  # a reply of another framework, which is not JSON
 
 
+def print_json_line(value: Any) -> None:
+    """Print a value as JSON on one line, on a terminal too."""
+    text = msgspec.json.encode(value)
+    click.echo(printable_json(text.decode()) if sys.stdout.isatty() else text)
+
+
 def print_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print rows in columns below their headings."""
     for line in table_lines(head, rows):

@@ -33,7 +33,7 @@ class TappedEvent(msgspec.Struct, frozen=True):
     body: Any
     """The decoded JSON; None if `fault` is not empty."""
     headers: dict[str, str]
-    """The headers of the message."""
+    """The headers of the message. In structured mode, ``traceparent`` is that of the body if the message has none."""
     subject: str
     """The subject on which it was published."""
     stream: str
@@ -73,7 +73,7 @@ def read_tapped(stored: StoredMessage, names: Names) -> TappedEvent:
         time=_seconds(attribute, stored.time),
         trace=header_block.trace_id(block) or "",
         body=body,
-        headers=header_block.parse(stored.headers),
+        headers=header_block.parse(block),
         subject=subject,
         stream=names.events_stream,
         sequence=stored.sequence,
