@@ -71,10 +71,10 @@ def filters_of(chosen: Iterable[EventSubject], names: Names) -> list[str]:
     return sorted(names.stored_event(each.name, token=each.key) for each in own)
 
 
-def subject_of(stored: str, names: Names) -> EventSubject:
-    """Return the tokens of the subject under which an event is stored: ``orders.event.order_created.<bucket>.<key token>``."""
-    name, _, key = stored.removeprefix(names.events("")).split(".")
-    return EventSubject(names.actor, name, key)
+def subject_of(published: str) -> EventSubject:
+    """Return the tokens of the subject on which an event was published: ``orders.event.order_created.<key token>``."""
+    head, _, name, key = published.rsplit(".", 3)
+    return EventSubject(head.rpartition(".")[2], name, key)
 
 
 def _is_token(token: str) -> bool:

@@ -47,14 +47,14 @@ class Wanted(NamedTuple):
     trace: str = ""
     """The id of their trace; empty for all."""
 
-    def has_subject(self, subject: EventSubject) -> bool:
-        """Return whether the events of a subject are to be shown."""
-        return any(each.covers(subject) for each in self.subjects)
-
     def has(self, event: TappedEvent) -> bool:
-        """Return whether an event of such a subject is to be shown. One that cannot be read matches no pattern."""
-        matches = self.matches is None or (not event.fault and self.matches(event.body))
-        return matches and self.trace in ("", event.trace)
+        """Return whether an event is to be shown. One that cannot be read matches no pattern."""
+        subject = subject_of(event.subject)
+        return (
+            self.trace in ("", event.trace)
+            and any(each.covers(subject) for each in self.subjects)
+            and (self.matches is None or (not event.fault and self.matches(event.body)))
+        )
 
 
 class Tap:
@@ -99,10 +99,9 @@ class Tap:
         await self._start()
         while (taken := await self._streams.take()) is not None:
             names, stored = taken
-            if self._wanted.has_subject(subject_of(stored.subject, names)):
-                event = read_tapped(stored, names)
-                if self._wanted.has(event):
-                    return event
+            event = read_tapped(stored, names)
+            if self._wanted.has(event):
+                return event
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:

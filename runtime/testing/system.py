@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, overload
 
 import msgspec
 
 from runtime.actor.base import Actor
-from runtime.actor.message import Command
+from runtime.actor.message import Command, Event
 from runtime.bounds import Replicas, SecondsOrNone, check
 from runtime.client.bus import Bus
+from runtime.client.tap import ends_of
+from runtime.client.tapped import TappedEvent
 from runtime.host.process import Runner, shut_down
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -21,8 +23,11 @@ from runtime.telemetry import SpanRecord, Tracing
 from runtime.testing.due import DueTimers
 from runtime.testing.letters import DeadLetter, Letters
 from runtime.testing.process import Process
+from runtime.testing.seen import SeenEvents
 from runtime.wire.buckets import WHOLE
 from runtime.wire.subjects import Names
+
+E = TypeVar("E", bound=Event)
 
 _POLL = 0.01
 """Seconds between two checks of a condition."""
@@ -38,8 +43,15 @@ _UnixSeconds = Annotated[float, msgspec.Meta(ge=0, le=253_402_300_799)]
 class System:
     """Actors that run in this process for one test."""
 
-    def __init__(self, runner: Runner, bus: Bus, tracing: Tracing, processes: Sequence[Process] = ()) -> None:
-        """Wrap running actors; `running` does this."""
+    def __init__(
+        self,
+        runner: Runner,
+        bus: Bus,
+        tracing: Tracing,
+        processes: Sequence[Process] = (),
+        ends: Mapping[str, int] | None = None,
+    ) -> None:
+        """Wrap running actors; `running` does this. `ends` has the last event of each stream before the start."""
         self._runner = runner
         self._processes = processes
         self.bus = bus
@@ -49,6 +61,7 @@ class System:
         jetstream = JetStream(bus.connection)
         self._due = DueTimers(jetstream, bus.connection.clock, self._names, self._settle, self._is_served)
         self._letters = Letters(jetstream, self._is_served)
+        self._seen = SeenEvents(jetstream, bus.namespace, ends or {})
 
     @property
     def runner(self) -> Runner:
@@ -209,6 +222,48 @@ class System:
                     return found
                 await asyncio.sleep(_POLL)
 
+    @overload
+    async def event(
+        self, event: type[E], *, where: Mapping[str, Any] | None = None, trace: str = "", timeout: float = 20.0
+    ) -> E: ...
+    @overload
+    async def event(
+        self, event: str, *, where: Mapping[str, Any] | None = None, trace: str = "", timeout: float = 20.0
+    ) -> TappedEvent: ...
+    async def event(
+        self,
+        event: type[E] | str,
+        *,
+        where: Mapping[str, Any] | None = None,
+        trace: str = "",
+        timeout: float = 20.0,
+    ) -> E | TappedEvent:
+        """Wait for an event of any actor, and return it. Its actor need not run in the test.
+
+        The events are those since the start of the system, so one that was emitted before this call is not missed. Each is
+        returned once: a second call returns the next one.
+
+        Args:
+            event: The class of the event; or a subject without the namespace, such as ``orders.event.*``, or a type, as for `Bus.tap`.
+            where: A pattern of the body, as in `runtime.actor.patterns`.
+            trace: The id of the trace: 32 hex digits.
+            timeout: Seconds.
+
+        Returns:
+            The event; for a subject or a type in text, a `TappedEvent`.
+
+        Raises:
+            DeclarationError: An argument is invalid.
+            CodecError: The event does not fit its class.
+            TimeoutError: No such event was emitted in time. The text has the types of those that were, with their numbers.
+
+        Example:
+            await system.bus.command(CreateOrder("1"))
+            shipped = await system.event(OrderShipped, where={"orderId": ["1"]})
+        """
+        check("timeout", timeout, SecondsOrNone)
+        return await self._seen.wait(event, where, trace, timeout)
+
     def trace_of(self, trace_id: str | None = None, *, root: str | None = None) -> list[SpanRecord]:
         """Return the ended spans of one trace, oldest first.
 
@@ -306,6 +361,7 @@ async def running(
     }  # fmt: skip
     client = await Connection.connect(address, name="test")
     try:
+        ends = await ends_of(JetStream(client), namespace)
         for source in sources:
             await JetStream(client).ensure_stream(events_config(Names(source, namespace), replicas))
         groups = [[actor] for actor in actors] if apart and actors else [list(actors)]
@@ -316,7 +372,7 @@ async def running(
             ]
             runner = processes[0].runner
             bus = Bus(runner.connection if loopback else client, traces.service("test"), namespace=namespace)
-            system = System(runner, bus, traces, processes)
+            system = System(runner, bus, traces, processes, ends)
             stack.push_async_callback(system.stop_timers)
             yield system
     finally:
