@@ -15,6 +15,7 @@ from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError
+from runtime.host.gauges import add_gauges
 from runtime.host.hooks import Hooks
 from runtime.host.layout_checks import LayoutChecks
 from runtime.host.owner import Owner, run_unless
@@ -28,7 +29,7 @@ from runtime.nats.jetstream.errors import StreamConflict, is_passing
 from runtime.options import Options
 from runtime.storage.recurring import recurring_commands
 from runtime.storage.streams import Streams
-from runtime.telemetry import Tracing, semconv
+from runtime.telemetry import Tracing
 from runtime.telemetry.bursts import Bursts
 from runtime.turns.served import Served
 from runtime.wire.buckets import Partition
@@ -128,9 +129,6 @@ class Host:
         make = partial(Bus, connection, self.served.tracer, namespace=namespace, timeout=options.timeout)
         Bus.provide(self.served.actor, make)
         _SURROUNDINGS[self.served.actor] = Surroundings(connection, tracing, deployment)
-        self.served.tracer.gauge(
-            semconv.CLOCK_OFFSET, lambda: connection.clock.skew if connection.clock.known else None
-        )
         self.name = actor.name
         self.ready = asyncio.Event()
         """Set while this process serves the actor: each partition that it is to own, and at least one."""
@@ -153,6 +151,7 @@ class Host:
             Owner(self.served, each, self._layout.check, starting, self._wait_idle, self._note, lists, router)
             for each in (Partition(options.partitions, number) for number in range(options.partitions))
         ]
+        add_gauges(self)
         self._prepared = asyncio.Event()
         """Set as soon as the streams of the actor exist, or the host drains before."""
         self._drain = asyncio.Event()

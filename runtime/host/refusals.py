@@ -89,12 +89,14 @@ class Refusals:
         connection.on_error.append(self._on_error)
 
     def reasons(self, actor: str | None = None) -> list[str]:
-        """Return what the server refuses now: to all actors of the process, or to one of them."""
+        """Return what the server refuses now: to all actors of the process, or to one of them. Any thread may call it."""
         subscriptions = self._connection.refused_subscriptions
         found = [
             f"NATS refuses the subscription to {subject}" for subject in subscriptions if self._is_of(subject, actor)
         ]
-        return found + [each.text for each in self._refused.values() if actor is None or each.actor in ("", actor)]
+        return found + [
+            each.text for each in tuple(self._refused.values()) if actor is None or each.actor in ("", actor)
+        ]
 
     async def run(self) -> None:
         """Find out which permissions are back, until the task is cancelled."""

@@ -115,6 +115,11 @@ class Consumers:
         return [*self.sources.waiting.values(), *self._since_warnings]
 
     @property
+    def lag(self) -> dict[str, int]:
+        """The messages that wait for the consumers of each stream or are in progress, at the last check."""
+        return {stream: sum(tuple(waiting.values())) for stream, waiting in tuple(self._durables.lag.items())}
+
+    @property
     def ownership(self) -> int:
         """The number of this ownership in this process."""
         return self._durables.ownership

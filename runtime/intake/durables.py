@@ -45,6 +45,9 @@ class Durables:
         """The number of this ownership in this process."""
         self.positions = Positions(served.jetstream, served.names, served.options.remember, on_stored)
 
+        self.lag: dict[str, dict[str, int]] = {}
+        """The messages that wait for each consumer or are in progress, by stream and consumer, at the last check."""
+
     async def ensure(self, stream: str, config: ConsumerConfig, attempts: int) -> ConsumerPosition:
         """Create or find a consumer. Return its position as this owner starts, which is saved for the next owner.
 
@@ -69,6 +72,7 @@ class Durables:
             if floor > 0 and info.ack_floor.stream_seq <= floor:
                 await served.jetstream.reset_consumer(stream, durable, floor + 1, found=info)
                 info = await served.jetstream.consumer_info(stream, durable)
+        self._note_lag(stream, durable, info)
         position = self._position(stream, info)
         if served.keyed:
             position = msgspec.structs.replace(position, owner=served.holder, ownership=self.ownership)
@@ -109,6 +113,7 @@ class Durables:
         info = await unless_missing(partial(served.jetstream.consumer_info, stream, config.durable))
         if info is None:
             raise StreamChanged(f"consumer {stream}/{config.durable} was deleted")
+        self._note_lag(stream, config.durable, info)
         known = self.positions.get(stream, config.durable)
         if known is not None and known.created != info.created:
             raise StreamChanged(f"consumer {stream}/{config.durable} was deleted and created again")
@@ -142,6 +147,9 @@ class Durables:
             position = msgspec.structs.replace(position, deaths=known.deaths, used=known.used, finished=known.finished)
             position = exited(position, exits)
         await self.positions.save(stream, durable, position)
+
+    def _note_lag(self, stream: str, durable: str, info: ConsumerInfo) -> None:
+        self.lag.setdefault(stream, {})[durable] = info.num_pending + info.num_ack_pending
 
     async def _save(self, stream: str, durable: str, position: ConsumerPosition) -> None:
         try:

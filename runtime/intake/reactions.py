@@ -79,6 +79,7 @@ class Reactions:
         self.exits: dict[int, int] = {}
         """The events that have asked for the end of the process: the attempts of each, by stream sequence."""
         self.letters = DeadLetters(served.jetstream, served.names)
+        self._letters_stored = served.tracer.counter(semconv.DEAD_LETTERS_STORED, {})
         self._jetstream = served.jetstream
         self._exit = served.exit
         self._tracer = served.tracer
@@ -282,6 +283,11 @@ class Reactions:
         """Return the subject on which a delivered message was published."""
         return published(stored_subject(delivery))
 
+    def count_dead_letter(self) -> None:
+        """Count a dead letter that is stored."""
+        self.dead_lettered += 1
+        self._letters_stored.value += 1
+
     async def dead_letter(self, work: EventWork, error: BaseException) -> bool:
         """Store a dead letter, and then terminate its original. Return False if the dead letter is not acknowledged.
 
@@ -300,7 +306,7 @@ class Reactions:
             self.names.actor, work.label, work.attempt, "" if work.attempt == 1 else "s", reason,
             error=error if is_internal(error) and not isinstance(error, ActorError) else None,
         )  # fmt: skip
-        self.dead_lettered += 1
+        self.count_dead_letter()
         work.completion.dead_lettered(f"dead letter: {type(error).__name__}")
         return True
 

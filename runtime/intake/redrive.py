@@ -196,7 +196,7 @@ class Redrives(Reactions):
             delivery.nak(self.options.retry.longest)
             return
         logger.error("%s: %s %s is a dead letter again: %s", self.names.actor, name, failure.id, reason)
-        self.dead_lettered += 1
+        self.count_dead_letter()
         _RedriveCompletion(self, delivery).dead_lettered("dead letter: no such reaction")
 
 

@@ -165,7 +165,7 @@ class Timers(Reactions):
             failure = Failure(reason, delivery.delivered, *self.origin(delivery), reaction="", id="")
             if await self.letters.store(self.stream, delivery, "unknown", failure):
                 logger.error("%s: %s is a dead letter: %s", self.names.actor, failure.subject, reason)
-                self.dead_lettered += 1
+                self.count_dead_letter()
                 DeletingCompletion(delivery, self._jetstream, self.stream).dead_lettered("dead letter: no command")
                 return
         key, name = (*map(readable_key, tokens), "", "")[:2]

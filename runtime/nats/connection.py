@@ -292,7 +292,7 @@ class Connection:
     @property
     def refused_subscriptions(self) -> list[str]:
         """The subjects to which the server refuses a subscription now. They are subscribed to again and again."""
-        return sorted(subscription.subject for subscription in self._resubscribing.refused)
+        return sorted(subscription.subject for subscription in tuple(self._resubscribing.refused))
 
     def serve_in_process(self, subject: str, receiver: Receiver) -> Callable[[], None]:
         """Pass this process's own requests for `subject` to `receiver` directly; return a function that ends this.

@@ -86,6 +86,13 @@ HANDLERS_SLOW: Final = "actorloom.handlers.slow"
 HANDLERS_CUT: Final = "actorloom.handlers.cut"
 HANDLERS_ABANDONED: Final = "actorloom.handlers.abandoned"
 CLOCK_OFFSET: Final = "actorloom.clock.offset"
+PARTITIONS: Final = "actorloom.partitions"
+PARTITIONS_OWNED: Final = "actorloom.partitions.owned"
+KEYS_BLOCKED: Final = "actorloom.keys.blocked"
+MESSAGES_WAITING: Final = "actorloom.messages.waiting"
+CONSUMER_LAG: Final = "actorloom.consumer.lag"
+DEAD_LETTERS_STORED: Final = "actorloom.dead_letters.stored"
+PERMISSIONS_REFUSED: Final = "actorloom.permissions.refused"
 
 _DESTINATION = frozenset(
     {MESSAGING_SYSTEM, MESSAGING_OPERATION_NAME, MESSAGING_DESTINATION_TEMPLATE, SERVER_ADDRESS, SERVER_PORT}
@@ -130,6 +137,19 @@ METRICS: Final = {
         "s",
         "Seconds by which the wall clock of the process is ahead of that of the NATS server; none if that is unknown.",
     ),
+    PARTITIONS: MetricSpec("{partition}", "Partitions of the keys; 1 for an actor that is one whole."),
+    PARTITIONS_OWNED: MetricSpec(
+        "{partition}", "Partitions that the process serves; of an actor without state 1 if it is served."
+    ),
+    KEYS_BLOCKED: MetricSpec("{key}", "Keys whose first message waits for another attempt."),
+    MESSAGES_WAITING: MetricSpec("{message}", "Messages that wait to run in the memory of the process."),
+    CONSUMER_LAG: MetricSpec(
+        "{message}",
+        "Messages of a stream that wait for the actor or are in progress, a few seconds ago.",
+        frozenset({STREAM_NAME}),
+    ),
+    DEAD_LETTERS_STORED: MetricSpec("{message}", "Messages that became dead letters."),
+    PERMISSIONS_REFUSED: MetricSpec("{permission}", "Subjects that the server refuses to the actor now."),
     REACTIONS_STALLED: MetricSpec(
         "{stall}", "Times at which the limit of parked events was reached.", frozenset({STREAM_NAME})
     ),

@@ -94,14 +94,17 @@ class ServiceTracer(Service):
             found = self._instruments[series] = self.tracing.metrics.counter(self, name, attributes)
         return found
 
-    def gauge(self, name: str, read: Callable[[], float | None]) -> None:
-        """Record the value that `read` returns whenever metrics are collected. It replaces an earlier gauge of that name."""
-        series = _series(name, {})
+    def gauge(self, name: str, read: Callable[[], float | None], attributes: Mapping[str, AttributeValue] = {}) -> None:
+        """Record the value that `read` returns whenever metrics are collected.
+
+        It replaces an earlier gauge of that name with these attributes.
+        """
+        series = _series(name, attributes)
         found = self._instruments.get(series)
         if isinstance(found, Gauge):
             found.read = read
         else:
-            self._instruments[series] = self.tracing.metrics.gauge(self, name, read)
+            self._instruments[series] = self.tracing.metrics.gauge(self, name, read, attributes)
 
     def publishes(self, attributes: Mapping[str, AttributeValue]) -> Publishes:
         """Return the metrics of a published message.

@@ -83,16 +83,24 @@ class Metrics:
         found = semconv.metric_attributes(name, attributes)
         return self._add(Counter(service, name, spec.unit, spec.description, found))
 
-    def gauge(self, service: Service, name: str, read: Callable[[], float | None]) -> Gauge:
+    def gauge(
+        self,
+        service: Service,
+        name: str,
+        read: Callable[[], float | None],
+        attributes: Mapping[str, AttributeValue] = {},
+    ) -> Gauge:
         """Create a gauge.
 
         Args:
             service: The service whose value it is.
             name: The name of a metric in `semconv.METRICS`.
             read: Returns the present value, or None if there is none. Any thread may call it.
+            attributes: Attributes of the series; those of a span that the metric does not have are left out.
         """
         spec = semconv.METRICS[name]
-        return self._add(Gauge(service, name, spec.unit, spec.description, {}, read))
+        found = semconv.metric_attributes(name, attributes)
+        return self._add(Gauge(service, name, spec.unit, spec.description, found, read))
 
     def install(self, service: Service, *, scraped: bool = False) -> None:
         """Collect the user's metrics too, and start the export if an endpoint is configured.
