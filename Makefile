@@ -108,6 +108,11 @@ test-jaeger: $(STAMP) ## Check in a real Jaeger that one order is one trace (bui
 test-ruler: $(STAMP) ## Compare event patterns with AWS's event-ruler on generated pairs (skipped without Java and Maven)
 	@$(BIN)/python -m pytest -q -m ruler tests/ruler $(ARGS)
 
+.PHONY: test-alerts
+test-alerts: $(STAMP) ## Check the alert rules with promtool, and that each fires on its fault (skipped without apt-get)
+	@tests/promtool/get.sh >/dev/null || [[ $$? == 3 ]]
+	@$(BIN)/python -m pytest -q -m promtool tests/promtool $(ARGS)
+
 ##@ Housekeeping
 find-python = for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 ''; do \
 		if command -v "$$python" >/dev/null && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then break; fi; \

@@ -42,6 +42,7 @@ _COMMANDS: Final = {
     "state": "Print the stored state of a key.",
     "timers": "List, fire or drop the timers of an actor.",
     "history": "Show the events, dead letters and timers of a key.",
+    "dashboards": "Write Grafana dashboards and Prometheus alert rules of actors.",
     "export": "Print the records of an actor as JSON lines.",
     "import": "Store edited records of a stopped actor.",
     "archives": "List, put or delete archives of events.",

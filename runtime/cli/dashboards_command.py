@@ -1,0 +1,50 @@
+"""`dashboards`: writes Grafana dashboards and Prometheus alert rules of actors."""
+
+from pathlib import Path
+
+import click
+
+from runtime.cli.flags import configured
+from runtime.host.config import Configuration
+
+
+@click.command("dashboards")
+@click.argument("actors", nargs=-1, metavar="[ACTORS]...")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Directory for grafana/*.json and prometheus/*.yaml. Files of these names are replaced.",
+)
+@configured("nats.url", "namespace")
+def command(configuration: Configuration, actors: tuple[str, ...], output: Path) -> None:
+    """Write Grafana dashboards and Prometheus alert rules, one file for each actor, and an overview.
+
+    ACTORS are targets as those of `actorloom run`. Their code is read, and nothing is connected. Without ACTORS, the files are
+    those of the services that run. The same contracts give the same files.
+
+    \b
+    actorloom dashboards actorloom_shop --output deploy
+    """
+    import msgspec
+
+    from runtime.cli.contracted import contracted
+    from runtime.cli.failures import FAILED, Failure
+    from runtime.cli.output import print_note
+    from runtime.contracts.alerts import alerts_of
+    from runtime.contracts.dashboards import dashboards_of
+
+    services = contracted(configuration, actors)
+    files = {
+        output / "grafana" / name: msgspec.json.format(msgspec.json.encode(each), indent=2).decode() + "\n"
+        for name, each in dashboards_of(services).items()
+    }
+    files |= {output / "prometheus" / name: text for name, text in alerts_of(services).items()}
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        except OSError as error:
+            raise Failure(f"{path}: {error.strerror}", FAILED) from None
+        print_note(f"wrote {path}")
