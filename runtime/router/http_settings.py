@@ -16,7 +16,7 @@ _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 """Match the name of a header: a token of RFC 9110."""
 
 OWN_HEADERS: Final = frozenset(
-    "host connection content-length transfer-encoding te trailer upgrade expect accept-encoding "
+    "host connection content-length transfer-encoding upgrade expect accept-encoding "
     "traceparent tracestate authorization proxy-authorization".split()
 )
 """Headers in lower case that the sender sets itself, or that belong into a secret file."""

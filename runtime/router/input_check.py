@@ -1,6 +1,7 @@
 """Compares an input with the JSON Schemas of its events, and with the JSON Schema of the message that it becomes.
 
-A problem is certain: no event of that type gives a message that fits. An input that could fit for some event has no problem.
+A problem is certain: no value of the named event fits, or the message lacks a field for each event. An input that fits one event has
+no problem, except for an optional part that fits only if the event lacks it.
 """
 
 from collections.abc import Mapping, Sequence

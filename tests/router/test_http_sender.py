@@ -401,6 +401,9 @@ async def test_tls_with_a_certificate_of_the_client(folder: Path, certificates: 
         assert len(target.received) == 1
         wrong = await outcome(Tls(ca="token"))
         assert wrong == Again("the TLS files token cannot be used: NO_CERTIFICATE_OR_CRL_FOUND")
+        (folder / "ca").write_text("no certificate")
+        renewed = await outcome(Tls(ca="ca", certificate="cert", key="key"))
+        assert isinstance(renewed, Again), "a file that has changed is read again"
         missing = await outcome(Tls(ca="none"))
         assert missing == Again("secret 'none': No such file or directory (in ACTORLOOM_SECRETS)")
 

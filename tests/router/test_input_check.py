@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from runtime.router.input_check import check_input
@@ -111,7 +111,7 @@ def test_an_input_that_may_fit_has_no_problem(value: object) -> None:
             {**GOOD, "note": "$.orderId[0]?"},
             "input.note: $.orderId[0]?: the event orders.Placed has no list at $.orderId",
         ),
-        ({**GOOD, "amout": 1}, "input.amout: payments.Charge has no field amout (is amount meant?)"),
+        ({**GOOD, "amounts": 1}, "input.amounts: payments.Charge has no field amounts (is amount meant?)"),
         (
             {**GOOD, "amount": "12"},
             'input.amount: the constant is "12", and the field amount of payments.Charge is number',
@@ -209,8 +209,9 @@ def test_an_input_that_fits_one_event_has_no_problem(parts: dict[str, Any], even
     body = msgspec.json.decode(msgspec.json.encode(event))
     occurrence = Occurrence(attributes={"id": "1"}, body=body, key="k", rule="r", target="t")
     try:
-        made = compile_input(value, where="input").make(occurrence)
+        made: Any = compile_input(value, where="input").make(occurrence)
         msgspec.json.decode(msgspec.json.encode(made), type=Charge)
     except (PathMissing, msgspec.ValidationError):
         return
+    assume(value.keys() == made.keys())  # a part that is left out says nothing about its type
     assert problems(value) == []

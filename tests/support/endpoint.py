@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -42,7 +42,7 @@ class Endpoint:
 
 
 @asynccontextmanager
-async def endpoint(context: ssl.SSLContext | None = None) -> AsyncIterator[Endpoint]:
+async def endpoint(context: ssl.SSLContext | None = None) -> AsyncGenerator[Endpoint]:
     """Run an endpoint on a free port of 127.0.0.1 for the duration of the block."""
     served = Endpoint()
     server = web.Server(served.answer)  # type: ignore[arg-type]
@@ -60,7 +60,7 @@ async def endpoint(context: ssl.SSLContext | None = None) -> AsyncIterator[Endpo
 @asynccontextmanager
 async def sockets(
     answer: Callable[[asyncio.StreamWriter, int], Awaitable[None]],
-) -> AsyncIterator[tuple[str, list[bytes]]]:
+) -> AsyncGenerator[tuple[str, list[bytes]]]:
     """Run a server that reads the head of each request, and leaves the rest to `answer`.
 
     `answer` gets the connection and the number of the request, from 1. The connection is closed after it.
