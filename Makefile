@@ -113,6 +113,10 @@ test-alerts: $(STAMP) ## Check the alert rules with promtool, and that each fire
 	@tests/promtool/get.sh >/dev/null || [[ $$? == 3 ]]
 	@$(BIN)/python -m pytest -q -m promtool tests/promtool $(ARGS)
 
+.PHONY: test-asyncapi
+test-asyncapi: $(STAMP) ## Parse the AsyncAPI documents with the official parser (installed once into your cache; skipped without npm)
+	@$(BIN)/python -m pytest -q -m asyncapi tests/contracts $(ARGS)
+
 ##@ Housekeeping
 find-python = for python in $(PYTHON) python3.11 python3.12 python3.13 python3.14 python3 ''; do \
 		if command -v "$$python" >/dev/null && "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then break; fi; \

@@ -1,0 +1,20 @@
+"""The contracts that the tests of documents share: those of the shop, and of two actors with unusual ones."""
+
+import pytest
+
+from runtime.admin.discovery import Service
+from runtime.cli.targets import find_actors
+from runtime.contracts.from_code import services_of
+from tests.support.documented import Basket, Depot
+
+
+@pytest.fixture(scope="session")
+def shop() -> list[Service]:
+    """The services of the shop, from code."""
+    return services_of(find_actors(["actorloom_shop"]))
+
+
+@pytest.fixture(scope="session")
+def unusual() -> list[Service]:
+    """The services of `tests.support.documented`, from code, in a namespace."""
+    return services_of([Depot, Basket], "eu")
