@@ -51,8 +51,9 @@ async def show(
         tap = make_tap(JetStream(connection), namespace, subjects, where, trace, start, print_note)
         async with tap:
             print_note("waiting for events (Ctrl-C ends)")
+            deadline = asyncio.timeout(timeout)
             try:
-                async with asyncio.timeout(timeout) as deadline:
+                async with deadline:
                     async for event in tap:
                         _print(event, as_json)
                         seen += 1
