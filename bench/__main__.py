@@ -17,7 +17,7 @@ from bench.process import ChildError
 from bench.suite import Suite
 
 QUICK = ("query", "actor", "turn", "emit", "reaction", "hot_key", "ladder")
-QUESTIONS = (*QUICK, "latency", "keys", "growth", "scale", "peers", "in_process")
+QUESTIONS = (*QUICK, "latency", "keys", "growth", "scale", "peers", "in_process", "rules")
 ALL = (*QUESTIONS, "instructions", "profile")
 """All questions. The last two run only if named: one takes minutes under valgrind, the other compares nothing."""
 

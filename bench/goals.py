@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from bench import before, hot_key, moves, scale
+from bench import before, hot_key, moves, rules, scale
 from bench.results import Report, Spread
 
 Verdict = Literal["met", "missed", "met within noise", "missed within noise", "not measured"]
@@ -80,6 +80,8 @@ GOALS = [
     Goal("reactions to stored events, no state", "peers", "stored events", OURS, "faststream pull", 15.0, why="nats-server needs longer to deliver an event and to take its acknowledgement than the actor to handle it"),
     Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish", 2.3, why=_EMIT),
     Goal("emit, 64 in flight", "emit", "64 in flight", "actorloom emit", "js.publish, same headers", 3.5, why=_EMIT),
+    Goal("events through 10,000 rules, mix B", "rules", rules.setting(10_000, "B"), rules.INDEXED, rules.NAIVE, 20.0),
+    Goal("events through 10,000 rules, mix B", "rules", rules.setting(10_000, "B"), rules.INDEXED, rules.OF_TYPE, 20.0),
     Goal("in-process tell", "in process", "tell", "actorloom, mailbox", QUEUE, 1.5),
     Goal("in-process ask, 1 in flight", "in process", "ask, 1 in flight", "actorloom, loopback", "pykka", 5.0, why=_WIRE),
     Goal("in-process ask, 32 in flight", "in process", "ask, 32 in flight", "actorloom, loopback", "pykka", 5.0, why=_WIRE),

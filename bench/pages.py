@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench import cluster, hand_on, moves, scale
+from bench import cluster, hand_on, moves, rules, scale
 from bench.goals import OURS, TRACED, verdicts
 from bench.limits import limits
 from bench.process import ROOT
@@ -172,6 +172,28 @@ def _parts(report: Report) -> str:
     return _table(("Part (`instructions`)", "Thousands"), rows)
 
 
+def _rules(report: Report) -> str:
+    """Return the events a second through each number of rules, and the cost of a change."""
+    rows: list[tuple[str, ...]] = []
+    for mix in rules.MIXES:
+        for count in rules.COUNTS:
+            setting = rules.setting(count, mix)
+            ratio = report.ratio("rules", setting, rules.INDEXED, rules.NAIVE, "rate")
+            matches = _cell(report, f"events, {setting}", rules.INDEXED, "matches", "rules")
+            if ratio is not None:
+                rates = (_cell(report, setting, name, "rate", "rules") for name in rules.CONTENDERS)
+                rows.append((f"{count:,}, mix {mix}", matches, *rates, f"{ratio.median:.1f}×"))
+    changes = f"changes, {rules.setting(rules.COUNTS[-1], 'B')}"
+    costs = [_cell(report, changes, rules.INDEXED, metric, "rules") for metric in rules.CHANGES]
+    head = "Rules", "Matching rules", *rules.CONTENDERS, "index to loop over all"
+    if not rows:
+        return ""
+    return (
+        f"{_table(head, rows)}\n\nAt 10,000 rules of mix B, in µs of CPU time for each rule: {costs[0]} to compile its pattern, "
+        f"{costs[1]} to add it, {costs[2]} to replace it (both with the compilation), and {costs[3]} to remove it."
+    )
+
+
 def _limits(report: Report) -> str:
     """Return the arithmetic of `bench.limits` for the costs of a turn in this report."""
     costs = (
@@ -193,5 +215,6 @@ TABLES: dict[str, Callable[[Report], str]] = {
     "instructions": _instructions,
     "parts of a traced query": _parts,
     "limits": _limits,
+    "rules": _rules,
 }
 """The tables by the name in their marker."""

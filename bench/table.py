@@ -33,6 +33,12 @@ _COLUMNS = {
     "others_ms": "others ms",
     "share": "% of the actor's time",
     "calls": "calls per query",
+    "matches": "matching rules",
+    "bytes": "bytes",
+    "compile_us": "compile µs",
+    "add_us": "add µs",
+    "replace_us": "replace µs",
+    "remove_us": "remove µs",
 }
 
 
