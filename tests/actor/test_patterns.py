@@ -11,7 +11,7 @@ from msgspec import Struct
 from runtime import Event
 from runtime.actor.patterns import MAX_NAMES, MAX_NESTED_ARRAYS, Pattern, compile_branches, compile_pattern
 from runtime.errors import DeclarationError
-from tests.support import patterns as likely
+from tests.support.patterns import bodies_for, event_patterns
 
 BODY: dict[str, Any] = {
     "orderId": "1",
@@ -420,11 +420,11 @@ def test_a_numeric_range_matches_the_values_within_it(value: float, low: int, wi
     assert compile_pattern(pattern)({"n": value}) is (low < value <= high)
 
 
-@given(st.data(), likely.patterns)
+@given(st.data(), event_patterns)
 def test_the_test_of_single_conditions_agrees_with_the_search_in_arrays(
     data: st.DataObject, pattern: dict[str, Any]
 ) -> None:
     compiled = Pattern(compile_branches(pattern))
-    body = data.draw(likely.bodies_for(pattern))
+    body = data.draw(bodies_for(pattern))
     fields = body if isinstance(body, dict) else {}
     assert compiled.matches(body) is compiled._matches_nested(compiled._collect(fields))

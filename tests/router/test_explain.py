@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runtime.actor.patterns import compile_pattern
 from runtime.errors import DeclarationError
 from runtime.router.explain import NOT_THERE, Mismatch, explain
-from tests.support.patterns import bodies_for, patterns
+from tests.support.patterns import bodies_for, event_patterns
 
 BODY: dict[str, Any] = {
     "orderId": "1",
@@ -93,7 +93,7 @@ def test_an_invalid_pattern_is_refused() -> None:
 
 
 @settings(max_examples=60)
-@given(st.data(), patterns)
+@given(st.data(), event_patterns)
 def test_an_event_is_explained_exactly_if_it_does_not_match(data: st.DataObject, pattern: dict[str, Any]) -> None:
     body = data.draw(bodies_for(pattern))
     found = explain(pattern, body)

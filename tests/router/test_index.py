@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from runtime.actor.patterns import MAX_NESTED_ARRAYS, compile_pattern
 from runtime.errors import DeclarationError
 from runtime.router.index import Index
-from tests.support.patterns import bodies_for, patterns
+from tests.support.patterns import bodies_for, event_patterns
 
 TYPES = ["orders.OrderCreated", "orders.OrderPaid", "stock.Reserved"]
 
@@ -131,7 +131,7 @@ def test_of_two_fields_that_find_a_rule_the_one_with_fewer_rules_does() -> None:
 
 
 @settings(max_examples=60)
-@given(st.data(), st.lists(patterns, max_size=4))
+@given(st.data(), st.lists(event_patterns, max_size=4))
 def test_the_index_finds_the_rules_that_a_loop_finds(data: st.DataObject, listed: list[dict[str, Any]]) -> None:
     body = data.draw(bodies_for(*listed))
     index = index_of(**{str(number): pattern for number, pattern in enumerate(listed)})
@@ -150,7 +150,7 @@ class Changes(RuleBasedStateMachine):
     @rule(
         name=st.sampled_from("pqrst"),
         types=st.lists(st.sampled_from([*TYPES, "orders.*"])),
-        pattern=patterns | st.none(),
+        pattern=event_patterns | st.none(),
     )
     def put(self, name: str, types: list[str], pattern: Any) -> None:
         (self.index.replace if name in self.known else self.index.add)(name, types, pattern)

@@ -74,7 +74,7 @@ def _patterns(draw: st.DrawFn, depth: int = 1) -> dict[str, Any]:
     return found
 
 
-patterns = _patterns()
+event_patterns = _patterns()
 """Valid patterns: nested, with dots in names, ``$or``, and each operator."""
 
 _leaf_or_array = literals | st.lists(literals, max_size=3)
