@@ -48,6 +48,7 @@ class Placed(Event, actor="fields", rename="camel"):
     old: Address | None
     pay: Cash | Card
     products: list[Address]
+    tags: list[str]
     counts: dict[str, int]
     anything: Any
     note: str | None = None
@@ -121,6 +122,7 @@ def test_a_field_that_never_matches_is_named_with_the_reason(pattern: dict[str, 
         {"old": {"postCode": [{"exists": False}]}},
         {"pay": {"amount": [1.5], "number": [{"exists": False}], "type": ["cash"]}},
         {"products": {"postCode": [{"exists": False}], "lines": ["a"]}},
+        {"tags": [{"exists": False}]},
         {"counts": {"any.name": [1]}},
         {"anything": {"x": {"y": [{"numeric": [">", 1]}]}}},
         {"anything": ["x"]},

@@ -44,6 +44,7 @@ def index_of(**rules: object) -> Index:
         ({"a": {"b": {"c": ["x"]}}}, {"a": {"b.c": "x"}}),
         ({".": ["x"]}, {".": "x"}),
         ({"$or": [{"a": ["x"]}, {"b": ["y"]}]}, {"b": "y"}),
+        ({"$or": [{"a": [{"exists": False}]}, {"b": ["y"]}]}, {"b": "z"}),
         ({"a": [{"exists": False}, "x"]}, {"b": 1}),
         ({"a": [{"exists": False}, "x"]}, []),
         ({"a": ["x", "x", {"prefix": "x"}, {"suffix": "x"}]}, {"a": "x"}),
@@ -71,11 +72,29 @@ def test_a_rule_is_found_and_its_removal_leaves_nothing(pattern: Any, body: obje
         ({"a": {"b": ["x"]}}, {"b": "x"}),
         ({"a": {"b": [1], "c": [2]}}, {"a": [{"b": 1}, {"c": 2}]}),
         ({"a": [1]}, [{"a": 1}]),
+        ({"a": [1], "b": [{"exists": False}]}, {"a": 1, "b": 1}),
     ],
 )
 def test_a_rule_that_does_not_match_is_not_found(pattern: Any, body: object) -> None:
     assert not compile_pattern(pattern)(body)
     assert index_of(rule=pattern).match("orders.OrderCreated", body) == []
+
+
+def test_a_removal_leaves_nothing_beside_other_rules() -> None:
+    index, alone = index_of(kept={"a.b": [1]}), index_of(kept={"a.b": [1]})
+    for pattern in (
+        {"a": {"c.d": ["x", {"prefix": "y"}, {"suffix": "z"}, "::1"]}},
+        {"a.b": [2]},
+        {"$or": [{"e": 1}, {"f": 2}]},
+    ):
+        index.add("other", None, pattern)
+        index.remove("other")
+    [places, expected] = (each._places["*"] for each in (index, alone))
+    assert {above: [*names] for above, names in places._below.items()} == {
+        above: [*names] for above, names in expected._below.items()
+    }
+    assert [*places._leaves] == ["a.b"]
+    assert [*places._leaves["a.b"].keys] == [1]
 
 
 @pytest.mark.parametrize("depth", [MAX_NESTED_ARRAYS, MAX_NESTED_ARRAYS + 1, MAX_NESTED_ARRAYS + 2])

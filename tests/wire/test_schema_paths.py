@@ -100,6 +100,7 @@ def test_the_required_fields_are_those_of_each_alternative() -> None:
     assert required_fields(OWNER, ["firstPet"]) == frozenset(), "it may be null"
     assert required_fields(OWNER, ["byName", "home"]) == {"lives"}
     assert required_fields(OWNER, ["firstPet", "puppies"], through_arrays=True) == {"name"}
+    assert required_fields({"type": ["object", "string"], "required": ["a"]}) == frozenset(), "a text has no fields"
     assert required_fields(OWNER, ["anything"]) == required_fields(OWNER, ["none"]) == frozenset()
 
 
