@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from runtime.actor.indexes import Index, Page
     from runtime.actor.message import Accepted, Command, Event, Message, Query, new_key
     from runtime.client.bus import Bus, connect
+    from runtime.client.tapped import TappedEvent
     from runtime.errors import (
         ActorError,
         CallCycle,
@@ -70,6 +71,7 @@ __all__ = [
     "RequestError",
     "Retry",
     "RetryPolicy",
+    "TappedEvent",
     "TooLarge",
     "command",
     "connect",
@@ -113,6 +115,7 @@ _MODULES = {
     "RequestError": "runtime.errors",
     "Retry": "runtime.errors",
     "RetryPolicy": "runtime.options",
+    "TappedEvent": "runtime.client.tapped",
     "TooLarge": "runtime.errors",
     "command": "runtime.actor.decorators",
     "connect": "runtime.client.bus",

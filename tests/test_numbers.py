@@ -188,6 +188,7 @@ CASES: dict[tuple[str, str], Callable[[Probe, Any], Any]] = {
     ("react", "limit"): lambda system, bad: react(limit=bad)(handler),
     ("react", "attempts"): lambda system, bad: _reacting(bad),
     ("System.until", "timeout"): lambda system, bad: system.until(lambda: True, bad),
+    ("System.event", "timeout"): lambda system, bad: system.event("numbers.event.*", timeout=bad),
     ("System.skip", "seconds"): lambda system, bad: system.skip(bad),
     ("System.replay", "since"): lambda system, bad: system.replay("numbers.on_numbered", since=bad),
     ("read_state", "version"): lambda system, bad: testing.read_state(Numbers, "{}", bad),

@@ -48,7 +48,7 @@ async def show(
     seen = 0
     async with connected(configuration) as connection:
         namespace = configuration.settings.namespace
-        tap = make_tap(JetStream(connection), namespace, subjects, where, trace, start, print_note)
+        tap = make_tap(JetStream(connection), namespace, subjects, where, trace, start, print_note, "tap")
         async with tap:
             print_note("waiting for events (Ctrl-C ends)")
             deadline = asyncio.timeout(timeout)

@@ -274,11 +274,11 @@ async def ends_of(jetstream: JetStream, namespace: str) -> dict[str, int]:
     return ends
 
 
-def read_wanted(subjects: Iterable[object], where: object, trace: object) -> Wanted:
+def read_wanted(subjects: Iterable[object], where: object, trace: object, label: str = _LABEL) -> Wanted:
     """Return the events that the arguments of `Bus.tap` name. Raises `DeclarationError` for an argument that is wrong."""
-    chosen = tuple(read_event_subject(each, _LABEL) for each in subjects)
+    chosen = tuple(read_event_subject(each, label) for each in subjects)
     if not isinstance(trace, str) or (trace and _TRACE(trace) is None):
-        raise DeclarationError(f"{_LABEL}: trace={trace!r}: write the 32 hex digits of a trace id, in lower case")
+        raise DeclarationError(f"{label}: trace={trace!r}: write the 32 hex digits of a trace id, in lower case")
     return Wanted(chosen or (ALL,), None if where is None else compile_pattern(where), trace)
 
 
@@ -290,9 +290,10 @@ def make_tap(
     trace: object,
     since: object,
     report: Callable[[str], object] | None,
+    label: str = _LABEL,
 ) -> Tap:
-    """Return the iterator of `Bus.tap`, which describes the arguments and the errors."""
+    """Return the iterator of `Bus.tap`, which describes the arguments and the errors. `label` begins their texts."""
     if in_handler.get():
-        raise DeclarationError(f"{_LABEL}: a handler cannot wait for events: declare a reaction, by @react")
-    start = read_since(since, _LABEL)
-    return Tap(jetstream, namespace, read_wanted(subjects, where, trace), start, report or logger.warning)
+        raise DeclarationError(f"{label}: a handler cannot wait for events: declare a reaction, by @react")
+    start = read_since(since, label)
+    return Tap(jetstream, namespace, read_wanted(subjects, where, trace, label), start, report or logger.warning)

@@ -13,6 +13,7 @@ Used from outside:
 - `page`: the page for people.
 - `title`: the title of a document.
 - `components`: the definitions of many schemas in one document.
+- `dashboards` and `alerts`: Grafana dashboards and alert rules of Prometheus.
 
 A document is made of a list of services and of nothing else, so both sources give the same one. The other modules are internal:
 `headers` (schemas of headers and errors), `subjects` (addresses and ids), `pointers` (places in a document), and `page_types`

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from runtime.admin.discovery import Service
-from runtime.contracts import expressions as e
+from runtime.contracts import expressions
 from runtime.contracts.dashboards import events_of, handles_messages
 
 _WINDOW = "5m"
@@ -59,8 +59,8 @@ def alerts_of(services: Sequence[Service], limits: Limits = DEFAULT) -> dict[str
 
 def _owner(service: Service) -> Iterable[Rule]:
     name, partitions = service.name, service.metadata.partitions
-    owned = f"(sum({e.selected(e.OWNED, name)}) or vector(0))"
-    wanted = f"(max({e.selected(e.PARTITIONS, name)}) or vector({partitions}))"
+    owned = f"(sum({expressions.selected(expressions.OWNED, name)}) or vector(0))"
+    wanted = f"(max({expressions.selected(expressions.PARTITIONS, name)}) or vector({partitions}))"
     yield Rule(
         "ActorWithoutOwner", f"{owned} < {wanted}", "1m", "critical",
         f"{name}: {{{{ $value }}}} partitions have an owner, which are too few",
@@ -68,17 +68,17 @@ def _owner(service: Service) -> Iterable[Rule]:
         "the reason.",
     )  # fmt: skip
     yield Rule(
-        "ActorDeadLetters", f"{e.dead_letters(name, '1h')} >= 1", "0m", "warning",
+        "ActorDeadLetters", f"{expressions.dead_letters(name, '1h')} >= 1", "0m", "warning",
         f"{name}: {{{{ $value | humanize }}}} dead letters in the last hour",
         f"{name} has given messages up: actorloom dlq ls {name} shows them with the reasons.",
     )  # fmt: skip
     yield Rule(
-        "ActorPermissionsRefused", f"{e.largest(e.REFUSED, name)} > 0", "1m", "critical",
+        "ActorPermissionsRefused", f"{expressions.largest(expressions.REFUSED, name)} > 0", "1m", "critical",
         f"{name}: NATS refuses {{{{ $value }}}} subjects",
         f"A process of {name} lacks permissions, and is not ready: its log and /readyz name the subjects.",
     )  # fmt: skip
     yield Rule(
-        "ActorKeysBlocked", f"{e.total(e.BLOCKED, name)} > 0", "15m", "warning",
+        "ActorKeysBlocked", f"{expressions.total(expressions.BLOCKED, name)} > 0", "15m", "warning",
         f"{name}: {{{{ $value }}}} keys are blocked",
         f"The first message of these keys fails again and again, and those behind it wait: see the log of {name}.",
     )  # fmt: skip
@@ -86,18 +86,18 @@ def _owner(service: Service) -> Iterable[Rule]:
 
 def _requests(name: str, limits: Limits) -> Iterable[Rule]:
     yield Rule(
-        "ActorErrorRate", f"{e.error_ratio(name, _WINDOW)} > {limits.error_ratio:g}", "5m", "critical",
+        "ActorErrorRate", f"{expressions.error_ratio(name, _WINDOW)} > {limits.error_ratio:g}", "5m", "critical",
         f"{name}: {{{{ $value | humanizePercentage }}}} of the requests fail",
         f"Queries and commands of {name} end with codes from 500 on: see its log, and the dashboard by operation.",
     )  # fmt: skip
-    slow = e.quantile(e.REQUESTS, name, _WINDOW, e.METHOD, 0.99)
+    slow = expressions.quantile(expressions.REQUESTS, name, _WINDOW, expressions.METHOD, 0.99)
     yield Rule(
         "ActorLatency", f"{slow} > {limits.latency:g}", "10m", "warning",
-        f"{{{{ $labels.{e.METHOD} }}}}: p99 is {{{{ $value | humanizeDuration }}}}",
+        f"{{{{ $labels.{expressions.METHOD} }}}}: p99 is {{{{ $value | humanizeDuration }}}}",
         "One request of a hundred takes longer. A trace shows in which step.",
     )  # fmt: skip
     yield Rule(
-        "ActorRequestsRefused", f"{e.refused(name, _WINDOW)} > 0", "5m", "warning",
+        "ActorRequestsRefused", f"{expressions.refused(name, _WINDOW)} > 0", "5m", "warning",
         f"{name}: {{{{ $value | humanize }}}} requests a second are refused",
         f"The mailbox of {name}, or that of a key, is full (429): add processes, or find the slow handler.",
     )  # fmt: skip
@@ -106,20 +106,20 @@ def _requests(name: str, limits: Limits) -> Iterable[Rule]:
 def _messages(service: Service, limits: Limits) -> Iterable[Rule]:
     name = service.name
     yield Rule(
-        "ActorAttemptsFail", f"{e.failure_ratio(name, _WINDOW)} > {limits.failure_ratio:g}", "10m", "warning",
+        "ActorAttemptsFail", f"{expressions.failure_ratio(name, _WINDOW)} > {limits.failure_ratio:g}", "10m", "warning",
         f"{name}: {{{{ $value | humanizePercentage }}}} of the attempts at events, timers and told commands fail",
         f"Failing messages are tried again, and become dead letters in the end: see the log of {name}.",
     )  # fmt: skip
     yield Rule(
-        "ActorLag", f"{e.lag(name, service.metadata.keyed)} > {limits.lag}", "10m", "warning",
-        f"{name}: {{{{ $value }}}} messages of {{{{ $labels.{e.STREAM} }}}} wait",
+        "ActorLag", f"{expressions.lag(name, service.metadata.keyed)} > {limits.lag}", "10m", "warning",
+        f"{name}: {{{{ $value }}}} messages of {{{{ $labels.{expressions.STREAM} }}}} wait",
         f"{name} is slower than the messages come, or does not handle them at all: actorloom top shows the load.",
     )  # fmt: skip
 
 
 def _events(service: Service, limits: Limits) -> Iterable[Rule]:
     for kind, template in events_of(service):
-        counted = e.published(template, "1h")
+        counted = expressions.published(template, "1h")
         yesterday = counted.replace("[1h]", "[1h] offset 1d")
         yield Rule(
             f"EventsStopped{kind.rpartition('.')[2]}",

@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Any, Final
 
 from runtime.admin.discovery import Service
-from runtime.contracts import expressions as e
+from runtime.contracts import expressions
 from runtime.contracts.panels import Panel, Query, dashboard, dashboard_link
 
 _OVERVIEW: Final = "actorloom"
@@ -47,23 +47,23 @@ def _uid(name: str) -> str:
 
 def _overview(services: Sequence[Service]) -> dict[str, Any]:
     names = [service.name for service in services]
-    served, name = [each.name for each in services if each.endpoints], f"{{{{{e.SERVICE}}}}}"
+    served, name = [each.name for each in services if each.endpoints], f"{{{{{expressions.SERVICE}}}}}"
     panels = [
         Panel(
             "Partitions without an owner", "short",
-            (Query(f"{e.largest(e.PARTITIONS, names)} - {e.total(e.OWNED, names)}", name),),
+            (Query(f"{expressions.largest(expressions.PARTITIONS, names)} - {expressions.total(expressions.OWNED, names)}", name),),
             "Their messages wait. An actor without state has one partition, which is owned if a process serves it.",
             width=8, height=6, limit=1,
         ),
         Panel(
-            "Dead letters in 24 hours", "short", (Query(f"round({e.dead_letters(names, '24h')})", name),),
+            "Dead letters in 24 hours", "short", (Query(f"round({expressions.dead_letters(names, '24h')})", name),),
             "Messages that were given up: actorloom dlq ls.", width=8, height=6, limit=1,
         ),
         Panel(
-            "Refused permissions", "short", (Query(e.largest(e.REFUSED, names), name),),
+            "Refused permissions", "short", (Query(expressions.largest(expressions.REFUSED, names), name),),
             "Subjects that NATS refuses to a process: the log and /readyz name them.", width=8, height=6, limit=1,
         ),
-        *_calls(served, e.SERVICE),
+        *_calls(served, expressions.SERVICE),
         _waiting(names),
         _blocked(names),
     ]  # fmt: skip
@@ -74,18 +74,18 @@ def _overview(services: Sequence[Service]) -> dict[str, Any]:
 def _actor(service: Service) -> dict[str, Any]:
     name = service.name
     panels = [
-        *(_calls([name], e.METHOD) if service.endpoints else ()),
+        *(_calls([name], expressions.METHOD) if service.endpoints else ()),
         *(_messages(service) if handles_messages(service) else ()),
         *_events(service),
         _waiting([name]),
         _blocked([name]),
         Panel(
             "Partitions", "short",
-            (Query(e.largest(e.PARTITIONS, name), "partitions"), Query(e.total(e.OWNED, name), "owned")),
+            (Query(expressions.largest(expressions.PARTITIONS, name), "partitions"), Query(expressions.total(expressions.OWNED, name), "owned")),
             "All of them have an owner if the lines are the same.",
         ),
         Panel(
-            "Dead letters", "short", (Query(f"round({e.dead_letters(name, '1h')})", "in the last hour"),),
+            "Dead letters", "short", (Query(f"round({expressions.dead_letters(name, '1h')})", "in the last hour"),),
             f"Messages that {name} gave up: actorloom dlq ls {name}.",
         ),
     ]  # fmt: skip
@@ -95,51 +95,55 @@ def _actor(service: Service) -> dict[str, Any]:
 
 def _calls(names: Sequence[str], by: str) -> Iterable[Panel]:
     """Return the panels of queries and commands, for one actor by operation, or for several by actor."""
-    actors, legend = (names[0] if by == e.METHOD else names), f"{{{{{by}}}}}"
+    actors, legend = (names[0] if by == expressions.METHOD else names), f"{{{{{by}}}}}"
     if not names:
         return
     code = "rpc_response_status_code"
     yield Panel(
-        "Requests", "reqps", (Query(e.rate(e.REQUESTS, actors, e.PANEL, by), legend),),
+        "Requests", "reqps", (Query(expressions.rate(expressions.REQUESTS, actors, expressions.PANEL, by), legend),),
         "Queries and commands a second.",
     )  # fmt: skip
     yield Panel(
         "Error replies", "reqps",
-        (Query(e.rate(e.REQUESTS, actors, e.PANEL, f"{by}, {code}", 'error_type!=""'), f"{legend} {{{{{code}}}}}"),),
+        (Query(expressions.rate(expressions.REQUESTS, actors, expressions.PANEL, f"{by}, {code}", 'error_type!=""'), f"{legend} {{{{{code}}}}}"),),
         "Error replies a second, by code: 4xx are refusals of the domain, 429 is a full mailbox, 5xx are failures.",
     )  # fmt: skip
     for share, title in ((0.5, "Latency, median"), (0.99, "Latency, p99")):
         yield Panel(
-            title, "s", (Query(e.quantile(e.REQUESTS, actors, e.PANEL, by, share), legend),),
+            title, "s", (Query(expressions.quantile(expressions.REQUESTS, actors, expressions.PANEL, by, share), legend),),
             "Seconds from receipt to reply.",
         )  # fmt: skip
 
 
 def _messages(service: Service) -> Iterable[Panel]:
     """Return the panels of events, timers and commands by `tell`."""
-    name, legend = service.name, f"{{{{{e.TEMPLATE}}}}}"
+    name, legend = service.name, f"{{{{{expressions.TEMPLATE}}}}}"
     yield Panel(
-        "Handled messages", "ops", (Query(e.rate(e.MESSAGES, name, e.PANEL, e.TEMPLATE), legend),),
+        "Handled messages", "ops", (Query(expressions.rate(expressions.MESSAGES, name, expressions.PANEL, expressions.TEMPLATE), legend),),
         "Attempts at events, timers and commands by tell, a second.",
     )  # fmt: skip
-    failed = e.rate(e.MESSAGES, name, e.PANEL, f"{e.TEMPLATE}, error_type", 'error_type!=""')
+    failed = expressions.rate(
+        expressions.MESSAGES, name, expressions.PANEL, f"{expressions.TEMPLATE}, error_type", 'error_type!=""'
+    )
     yield Panel(
         "Failed attempts", "ops", (Query(failed, f"{legend} {{{{error_type}}}}"),),
         "A message is tried again after a pause, and becomes a dead letter after its last attempt.",
     )  # fmt: skip
     yield Panel(
-        "Handling, p99", "s", (Query(e.quantile(e.MESSAGES, name, e.PANEL, e.TEMPLATE, 0.99), legend),),
+        "Handling, p99", "s", (Query(expressions.quantile(expressions.MESSAGES, name, expressions.PANEL, expressions.TEMPLATE, 0.99), legend),),
         "Seconds of an attempt.",
     )  # fmt: skip
     yield Panel(
-        "Lag", "short", (Query(e.lag(name, service.metadata.keyed), f"{{{{{e.STREAM}}}}}"),),
+        "Lag", "short", (Query(expressions.lag(name, service.metadata.keyed), f"{{{{{expressions.STREAM}}}}}"),),
         "Messages of a stream that wait for the actor or are in progress.",
     )  # fmt: skip
 
 
 def _events(service: Service) -> Iterable[Panel]:
     """Return the panel of the business counts: the events of an actor by type."""
-    queries = [Query(e.published(template, "1h"), kind.rpartition(".")[2]) for kind, template in events_of(service)]
+    queries = [
+        Query(expressions.published(template, "1h"), kind.rpartition(".")[2]) for kind, template in events_of(service)
+    ]
     if queries:
         yield Panel(
             "Events an hour", "short", tuple(queries), "Events that were published in the hour before, by type."
@@ -147,10 +151,10 @@ def _events(service: Service) -> Iterable[Panel]:
 
 
 def _waiting(names: Sequence[str]) -> Panel:
-    queries = (Query(e.total(e.WAITING, names), f"{{{{{e.SERVICE}}}}}"),)
+    queries = (Query(expressions.total(expressions.WAITING, names), f"{{{{{expressions.SERVICE}}}}}"),)
     return Panel("Waiting messages", "short", queries, "Messages that wait to run in the memory of the processes.")
 
 
 def _blocked(names: Sequence[str]) -> Panel:
-    queries = (Query(e.total(e.BLOCKED, names), f"{{{{{e.SERVICE}}}}}"),)
+    queries = (Query(expressions.total(expressions.BLOCKED, names), f"{{{{{expressions.SERVICE}}}}}"),)
     return Panel("Blocked keys", "short", queries, "Keys whose first message waits for another attempt.")

@@ -44,7 +44,7 @@ class SeenEvents:
         return found if isinstance(event, str) else _decoded(found, event)
 
     async def _find(self, event: type | str, where: object, trace: str, passed: Counter[str]) -> TappedEvent:
-        wanted = read_wanted([event], where, trace)
+        wanted = read_wanted([event], where, trace, "System.event")
         # All events are read, for the text of the failure.
         async with Tap(self._jetstream, self._namespace, read_wanted([], None, ""), self._ends) as tap:
             async for each in tap:

@@ -113,6 +113,7 @@ async def test_services_and_operations_are_completed(variables: dict[str, str]) 
     assert await complete("query x", variables) == []
     assert await complete("command ", variables) == ["desks.move_desk"]
     assert await complete("emit ", variables) == ["desks.DeskMoved"]
+    assert await complete("tap ", variables) == ["desks.DeskMoved"]
     assert await complete("describe ", variables) == ["desks", "lamps"]
     assert await complete("health desks l", variables) == ["lamps"]
     assert await complete("upgrade d", variables) == ["desks"]
@@ -123,7 +124,7 @@ async def test_services_and_operations_are_completed(variables: dict[str, str]) 
     for line in ("state l", "history l", "timers fire l", "timers drop l"):
         assert await complete(line, variables) == ["lamps/"], line
     assert await complete("timers l", variables) == ["ls", "lamps"]
-    assert set(await complete("d", variables)) == {"describe", "dlq", "doctor", "demo"}
+    assert set(await complete("d", variables)) == {"dashboards", "describe", "dlq", "doctor", "demo"}
     assert "run" in await complete("nonsense ", variables), "there is no noise"
 
 

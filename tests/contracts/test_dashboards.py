@@ -14,12 +14,10 @@ from msgspec.structs import replace
 
 from runtime import Actor, Event, Options, Query, RetryPolicy, query, react
 from runtime.admin.discovery import Service
-from runtime.contracts import expressions as e
+from runtime.contracts import expressions, panels
 from runtime.contracts.alerts import alerts_of, rules_of
 from runtime.contracts.dashboards import dashboards_of
 from runtime.contracts.from_code import services_of
-from runtime.contracts.panels import COLUMNS, Panel, dashboard
-from runtime.contracts.panels import Query as PanelQuery
 from runtime.telemetry.metrics import prometheus
 from runtime.testing import running
 from tests.actors.shop import SERVICES, Refused, Shop, open_shop
@@ -31,7 +29,7 @@ SHOP = services_of(SERVICES)
 _SELECTOR = re.compile(r"(\w+)\{((?:[^{}\"]|\"[^\"]*\")*)\}")
 
 
-def expressions(services: list[Service]) -> Iterator[str]:
+def expressions_of(services: list[Service]) -> Iterator[str]:
     """Yield each expression of the dashboards and the alerts."""
     for each in dashboards_of(services).values():
         yield from (target["expr"] for panel in each["panels"] for target in panel["targets"])
@@ -65,28 +63,28 @@ def test_a_dashboard_of_the_shop_is_well_formed(name: str) -> None:
 
 def check_places(found: dict[str, Any]) -> None:
     """Check that no panels overlap, that all fit, and that ids are unique."""
-    panels = found["panels"]
-    assert len({each["id"] for each in panels}) == len(panels)
-    for panel in panels:
+    all_ = found["panels"]
+    assert len({each["id"] for each in all_}) == len(all_)
+    for panel in all_:
         refs = [target["refId"] for target in panel["targets"]]
         assert refs and len(set(refs)) == len(refs)
-        assert panel["gridPos"]["x"] >= 0 and panel["gridPos"]["x"] + panel["gridPos"]["w"] <= COLUMNS
-    for one, other in combinations([each["gridPos"] for each in panels], 2):
+        assert panel["gridPos"]["x"] >= 0 and panel["gridPos"]["x"] + panel["gridPos"]["w"] <= panels.COLUMNS
+    for one, other in combinations([each["gridPos"] for each in all_], 2):
         beside = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
         below = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
         assert beside or below, (one, other)
 
 
-sizes = st.tuples(st.integers(1, COLUMNS), st.integers(1, 12), st.integers(1, 60))
+sizes = st.tuples(st.integers(1, panels.COLUMNS), st.integers(1, 12), st.integers(1, 60))
 
 
 @given(st.lists(sizes, max_size=12))
 def test_panels_of_any_size_do_not_overlap(sizes: list[tuple[int, int, int]]) -> None:
-    panels = [
-        Panel("p", "s", tuple(PanelQuery("1", "one") for _ in range(queries)), "d", width, height)
+    given = [
+        panels.Panel("p", "s", tuple(panels.Query("1", "one") for _ in range(queries)), "d", width, height)
         for width, height, queries in sizes
     ]
-    check_places(dashboard("uid", "title", "", panels))
+    check_places(panels.dashboard("uid", "title", "", given))
 
 
 async def test_each_metric_and_label_of_an_expression_is_served(nats_server: Any, namespace: str) -> None:
@@ -101,7 +99,7 @@ async def test_each_metric_and_label_of_an_expression_is_served(nats_server: Any
     for each in found:
         labels.setdefault(each.name, set()).update(each.labels)
     names = {each.labels["service_name"] for each in found}
-    for expression in expressions(SHOP):
+    for expression in expressions_of(SHOP):
         selectors = _SELECTOR.findall(expression)
         assert selectors, expression
         rest = _SELECTOR.sub("", re.sub(r"by \([^)]*\)|\$__rate_interval", "", expression))
@@ -159,7 +157,7 @@ def test_an_actor_has_the_panels_and_alerts_of_its_contract_only() -> None:
         "ActorLatency", "ActorRequestsRefused",
     ]  # fmt: skip
     assert [rule.name for rule in rules_of(odd)][-3:] == ["ActorAttemptsFail", "ActorLag", "EventsStoppedSigned"]
-    assert e.lag("odd", keyed=False).startswith("max by "), "all processes report the same number"
+    assert expressions.lag("odd", keyed=False).startswith("max by "), "all processes report the same number"
     titles = {name: [panel["title"] for panel in each["panels"]] for name, each in dashboards_of([bare, odd]).items()}
     assert "Lag" in titles["odd.json"] and "Requests" not in titles["odd.json"]
     assert "Lag" not in titles["bare.json"] and "Requests" in titles["bare.json"]

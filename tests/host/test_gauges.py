@@ -13,6 +13,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.telemetry.metrics import prometheus
 from runtime.testing import System, running
 from runtime.wire.subjects import Names
+from tests.support import probe
 
 
 class Paid(Event, actor="tills", key="name"):
@@ -32,8 +33,7 @@ class Books(Actor[Entry]):
 
     @command
     async def book(self, message: Book) -> None:
-        RUNNING.set()
-        await GO.wait()
+        await gates[0].wait()
 
     @react
     async def on_paid(self, event: Paid) -> None:
@@ -45,18 +45,30 @@ class Shouts(Actor[None]):
 
     @react
     async def on_paid(self, event: Paid) -> None:
-        await GO.wait()
+        await gates[0].wait()
 
 
-GO, RUNNING = asyncio.Event(), asyncio.Event()
+class Gate:
+    """Holds the handlers until it is opened."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.reached = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        await self.open.wait()
 
 
-@pytest.fixture(autouse=True)
-def _events() -> Iterator[None]:
-    global GO, RUNNING
-    GO, RUNNING = asyncio.Event(), asyncio.Event()
-    yield
-    GO.set()
+gates: list[Gate] = []
+
+
+@pytest.fixture
+def gate() -> Iterator[Gate]:
+    """The gate of a test."""
+    gates[:] = [Gate()]
+    yield gates[0]
+    gates[0].open.set()
 
 
 def values(system: System, actor: str) -> dict[str, float]:
@@ -71,7 +83,7 @@ def values(system: System, actor: str) -> dict[str, float]:
 
 
 async def test_the_gauges_of_a_partitioned_actor(
-    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
     monkeypatch.setattr("runtime.host.checks._TICK", 0.05)
     options = Options(partitions=4)
@@ -91,13 +103,11 @@ async def test_the_gauges_of_a_partitioned_actor(
             await system.bus.tell(Book("1"))
         await system.until(lambda: values(system, "books")["actorloom_dead_letters_stored_total"] == 1)
         await system.until(lambda: values(system, "books")["actorloom_keys_blocked"] == 1)
-        await RUNNING.wait()
+        await gate.reached.wait()
         await system.until(lambda: values(system, "books")["actorloom_messages_waiting"] == 2)
         await system.until(lambda: values(system, "books")[f"actorloom_consumer_lag {told}"] == 3)
         await system.until(lambda: values(system, "books")[f"actorloom_consumer_lag {source}"] == 1)
-        monkeypatch.setattr(system.runner.hosts[0], "refusals", lambda actor: ["NATS refuses it"])
-        assert values(system, "books")["actorloom_permissions_refused"] == 1
-        GO.set()
+        gate.open.set()
         await system.until(lambda: values(system, "books")[f"actorloom_consumer_lag {told}"] == 0)
         await system.crash()
         found = values(system, "books")
@@ -106,7 +116,7 @@ async def test_the_gauges_of_a_partitioned_actor(
 
 
 async def test_the_lag_of_an_actor_without_state(
-    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
     monkeypatch.setattr("runtime.host.checks._TICK", 0.05)
     async with running(Shouts, url=nats_server.url, namespace=namespace, sources=["tills"]) as system:
@@ -118,5 +128,12 @@ async def test_the_lag_of_an_actor_without_state(
         await system.until(lambda: values(system, "shouts")[lag] == 3)
         (consumer,) = await JetStream(system.bus.connection).consumers(Names("tills", namespace).events_stream)
         assert consumer.num_pending + consumer.num_ack_pending == 3
-        GO.set()
+        gate.open.set()
         await system.until(lambda: values(system, "shouts")[lag] == 0)
+
+
+async def test_refused_permissions_are_counted(nats_server: EmbeddedServer, namespace: str) -> None:
+    async with probe.running(Shouts, url=nats_server.url, namespace=namespace) as system:
+        assert values(system, "shouts")["actorloom_permissions_refused"] == 0
+        system.pretend_refused("shouts", ["NATS refuses to publish to shouts.dead.paid"])
+        assert values(system, "shouts")["actorloom_permissions_refused"] == 1

@@ -83,6 +83,10 @@ class Probe(testing.System):
         restarts.extend([time.monotonic()] * (restarts.maxlen or 0))
         self.crash(actor)
 
+    def pretend_refused(self, actor: str, texts: list[str]) -> None:
+        """Have the host of `actor` report that the server refuses something to it."""
+        self._host(actor).refusals = lambda _: texts
+
     def holder(self, actor: str) -> str:
         """Return the name of this process as an owner of keys."""
         return self._host(actor).holder
