@@ -154,6 +154,15 @@ _FORMS: dict[type, str] = {
     inspect.MemoryViewType: _BASE64,
 }
 
+WIDER_PATTERNS: dict[str, set[str]] = {
+    f"^{start}{_ZONE}?{_END}": {f"^{start}{_ZONE}{_END}", f"^{start}{_END}"}
+    for start in (f"{_DATE}[Tt ]{_TIME}", _TIME)
+}
+"""The pattern of times with or without a zone, and the patterns of which it matches every text.
+
+`runtime.contracts` compares patterns as texts. If a pattern of this module becomes wider, the former one has its place here:
+otherwise each actor with such a field would have broken its contract."""
+
 _KEY: Schema = {
     "anyOf": [
         {"type": "string", "maxLength": length, **({"pattern": f"^{each}*{_END}"} if each is not None else {})}
