@@ -38,6 +38,10 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"type": float, "metavar": "SECONDS", "help": "Time after which another process takes over from a lost one."},
     ),
     "replicas": ("--replicas", {"type": int, "metavar": "N", "help": "Copies of each stream in a cluster."}),
+    "allow_breaking": (
+        "--allow-breaking/--no-allow-breaking",
+        {"default": None, "help": "Whether actors start although a change of their contract breaks others."},
+    ),
     "workers": (
         "--workers",
         {"type": int, "metavar": "N", "help": "Processes that run the actors (default 1: the command itself)."},

@@ -6,7 +6,8 @@ from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
 _FLAGS = (
-    "nats.url", "namespace", "data", "nats_server", "sync_always", "lease_ttl", "replicas", "workers",
+    "nats.url", "namespace", "data", "nats_server", "sync_always", "lease_ttl", "replicas", "allow_breaking",
+    "workers",
     "health_port", "health_host", "log_level", "log_format", "nats.loopback", "uvloop",
 )  # fmt: skip
 

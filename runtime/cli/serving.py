@@ -39,7 +39,12 @@ def serve(configuration: Configuration, actors: Sequence[type[Actor[Any]]], link
     for name in sorted(configuration.actors - options.keys()):
         logger.info("the settings of %s are not used: the actor does not run in this process", name)
 
-    deployment = Deployment(namespace=settings.namespace, lease_ttl=settings.lease_ttl, replicas=settings.replicas)
+    deployment = Deployment(
+        namespace=settings.namespace,
+        lease_ttl=settings.lease_ttl,
+        replicas=settings.replicas,
+        allow_breaking=settings.allow_breaking,
+    )
     port, host = settings.health_port, settings.health_host
 
     def open_port(_: Runner, health: Health) -> HealthServer:

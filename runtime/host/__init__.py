@@ -10,7 +10,7 @@ Used from outside:
 - `signals`: the first signal drains, the second ends the process.
 
 The other modules are internal: `owner` (one partition in this process), `members`, `view` and `placement` (who owns which
-partition), `announcement` (discovery), `standby`, `serving` (the parts of one ownership), `checks` (of these parts, from time to
+partition), `announcement` (discovery), `contract_check` (the schemas, before a process serves), `standby`, `serving` (the parts of one ownership), `checks` (of these parts, from time to
 time), `drain`, `handover` (keys that are busy in a drain), `ending`, `restarts` (what follows a failure), `hooks` (`on_start`
 and `on_stop`), `refusals` (missing permissions) and `reports` (what does not work, for the doctor).
 """

@@ -47,6 +47,8 @@ class Settings(Bounded, frozen=True, kw_only=True):
     """Seconds after which another process takes over from an owner that died."""
     replicas: Replicas = 1
     """Copies of each stream in a cluster."""
+    allow_breaking: bool = False
+    """Whether an actor starts although its contract has changed in a way that breaks others. The change is logged."""
     workers: Processes = 1
     """The number of processes by which `actorloom run` runs its actors. With 1, it runs them itself."""
     health_port: Port | None = None

@@ -15,6 +15,7 @@ from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError
+from runtime.host.contract_check import ContractCheck
 from runtime.host.gauges import add_gauges
 from runtime.host.hooks import Hooks
 from runtime.host.layout_checks import LayoutChecks
@@ -54,6 +55,8 @@ class Deployment(Bounded, frozen=True, kw_only=True):
     """Seconds after which another process takes over from an owner that died."""
     replicas: Replicas = 1
     """Copies of each stream in a cluster."""
+    allow_breaking: bool = False
+    """Whether an actor starts although its contract has changed in a way that breaks others."""
 
 
 class Surroundings(NamedTuple):
@@ -141,6 +144,7 @@ class Host:
         self.refusals: Callable[[str], list[str]] = lambda actor: []
         """Returns what the server refuses to an actor of this process."""
         self._layout = LayoutChecks(self.served)
+        self._contract = ContractCheck(self.served, deployment.allow_breaking)
         self.owners: list[Owner] = []
         """The owners of all partitions."""
         self._sharing = self._make_sharing() if options.partitions > 1 else None
@@ -171,6 +175,7 @@ class Host:
             StartFailed: `on_start` failed.
             HostFailed: The host failed more often than its restart intensity allows.
             StateLost: The stream with the actor's state was deleted or replaced.
+            ContractBroken: The contract of the actor has changed in a way that breaks others, which is not allowed.
             ConfigurationError: A setting or a stream on the server cannot be used, at the start.
         """
         if not await self._prepare():
@@ -314,6 +319,8 @@ class Host:
         streams = self.owners[0].served.streams
         if self.served.keyed:
             await self.served.streams.refuse_other_domain()
+        await self._contract.register()
+        if self.served.keyed:
             await self._layout.begin()
         try:
             await streams.ensure()

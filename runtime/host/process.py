@@ -187,6 +187,7 @@ async def serving(
     options: Mapping[str, Options] | None = None,
     lease_ttl: float = 4.0,
     replicas: Replicas = 1,
+    allow_breaking: bool = False,
 ) -> AsyncGenerator[Runner]:
     """Serve `actors` for the duration of the block, and drain them at its end. The caller closes the connection.
 
@@ -198,6 +199,7 @@ async def serving(
         options: Options by actor name.
         lease_ttl: Seconds after which another process takes over from an owner that died.
         replicas: The number of replicas of each stream.
+        allow_breaking: Whether an actor starts although its contract has changed in a way that breaks others.
 
     Raises:
         ActorError: An actor cannot be served.
@@ -205,7 +207,7 @@ async def serving(
         SystemExit: A handler has raised it. The block is cancelled, and the actors have drained. The same holds for
             `KeyboardInterrupt`.
     """
-    deployment = Deployment(namespace=namespace, lease_ttl=lease_ttl, replicas=replicas)
+    deployment = Deployment(namespace=namespace, lease_ttl=lease_ttl, replicas=replicas, allow_breaking=allow_breaking)
     runner = Runner(actors, connection, tracing, deployment, options=options)
     work = asyncio.ensure_future(runner.run())
     try:

@@ -84,7 +84,7 @@ class Refusals:
                 each.tells_stream,
             )
         }
-        self._leases = {f"kv_{each.lease_bucket}".lower() for each in names}
+        self._buckets = {f"kv_{bucket}".lower() for each in names for bucket in (each.lease_bucket, each.schema_bucket)}
         self._refused: dict[str, _Refused] = {}
         connection.on_error.append(self._on_error)
 
@@ -148,7 +148,7 @@ class Refusals:
         if lower.startswith(_PULLS):
             return lower, "", _Probe(subject)  # A pull request without a reply subject is ignored.
         if lower.startswith("$js.api."):
-            stream = next((token for token in tokens if token in self._streams or token in self._leases), None)
+            stream = next((token for token in tokens if token in self._streams or token in self._buckets), None)
             return None if stream is None else (lower, self._streams.get(stream, ""), None)
         if lower.startswith("$kv."):
             # The status of a process (`runtime.storage.status`) is for the doctor only: $KV.leases.<actor>.status.<process>

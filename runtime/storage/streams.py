@@ -29,7 +29,7 @@ logger = logging.getLogger("actorloom.storage")
 TIMERS: Final = "timers"
 """The consumer of due timers, on the turns stream."""
 
-_EVENTS_MAX_AGE = 30 * 86_400.0
+EVENTS_MAX_AGE: Final = 30 * 86_400.0
 """Seconds for which events are kept."""
 _DUPLICATE_WINDOW = 120.0
 """Seconds for which the server drops a message whose id it has seen. Receivers recognize later repetitions themselves."""
@@ -101,7 +101,7 @@ def events_config(names: Names, replicas: int = 1) -> StreamConfig:
             names.event("*", "*"), names.stored_event("{{wildcard(1)}}", _BUCKET, "{{wildcard(2)}}")
         ),
         max_consumers=_MAX_CONSUMERS,
-        max_age=int(_EVENTS_MAX_AGE * SECOND),
+        max_age=int(EVENTS_MAX_AGE * SECOND),
         discard="new",
         duplicate_window=int(_DUPLICATE_WINDOW * SECOND),
         replicas=replicas,

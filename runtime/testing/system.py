@@ -333,6 +333,7 @@ async def running(
     sources: Iterable[str] = (),
     replicas: Replicas = 1,
     apart: bool = False,
+    allow_breaking: bool = False,
 ) -> AsyncGenerator[System]:
     """Run actors against a server until the block ends, then drain them.
 
@@ -349,6 +350,7 @@ async def running(
         replicas: The number of replicas of each stream, on a cluster.
         apart: Whether each actor has a connection and leases of its own, as in a process of its own, so that `System.crash` can end
             one of them.
+        allow_breaking: Whether an actor starts although its contract has changed in a way that breaks others.
 
     Raises:
         ActorError: The actors cannot be served.
@@ -358,6 +360,7 @@ async def running(
     address = ConnectionOptions(url=url, loopback=loopback)
     settings: dict[str, Any] = {
         "namespace": namespace, "options": options, "lease_ttl": lease_ttl, "replicas": replicas,
+        "allow_breaking": allow_breaking,
     }  # fmt: skip
     client = await Connection.connect(address, name="test")
     try:

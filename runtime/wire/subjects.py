@@ -105,6 +105,7 @@ class Names:
         "prefix",
         "redrive_durable",
         "replay_bucket",
+        "schema_bucket",
         "stream_prefix",
         "tells_stream",
         "turns_stream",
@@ -119,6 +120,7 @@ class Names:
         self.stream_prefix = f"{namespace}-" if namespace else ""
         self.lease_bucket = f"{self.stream_prefix}leases"
         self.replay_bucket = f"{self.stream_prefix}replays"
+        self.schema_bucket = f"{self.stream_prefix}schemas"
         self.events_stream = f"{self.stream_prefix}{actor}-events"
         self.layout_stream = self.turns_stream = f"{self.stream_prefix}{actor}-turns"
         self.dead_stream = f"{self.stream_prefix}{actor}-dead"

@@ -266,7 +266,7 @@ async def test_streams_and_buckets_have_descriptions(nats_server: EmbeddedServer
             stream: (await jetstream.stream_info(stream)).config.get("description", "")
             for stream in (
                 f"{namespace}-counter-turns", f"{namespace}-counter-events", f"{namespace}-counter-dead",
-                f"KV_{namespace}-leases",
+                f"KV_{namespace}-leases", f"KV_{namespace}-schemas",
             )
         }  # fmt: skip
     assert all(text.startswith("Actorloom: ") for text in described.values()), described

@@ -230,9 +230,11 @@ async def _reports_nothing(url: str) -> bool:
 
 async def test_a_start_and_a_standby_wait_for_a_permission(guarded: Guarded) -> None:
     async with await Connection.connect(ConnectionOptions(url=guarded.url)) as connection:
-        await guarded.deny(subscribe="shelf.command.>")
+        await guarded.deny(publish="$KV.schemas.>")
         runner = Runner([Shelf_], connection, Tracing(in_memory=True))
         work = asyncio.ensure_future(runner.run())
+        await until(lambda: any("to publish to $KV.schemas.shelf" in each for each in runner.unready_reasons()), 20)
+        await guarded.deny(subscribe="shelf.command.>")
         await until(
             lambda: any("shelf is starting: the server refused" in each for each in runner.unready_reasons()), 20
         )
