@@ -36,6 +36,7 @@ _COMMANDS: Final = {
     "describe": "Show the operations, events and reactions of a service.",
     "check": "Find mistakes in the wiring of actors.",
     "graph": "Draw services, calls, events and reactions as a graph.",
+    "schemas": "Show the schemas with which actors have started.",
     "contracts": "Write the contracts of actors as documents: AsyncAPI, OpenAPI, JSON Schema, HTML.",
     "health": "Check that services answer.",
     "dlq": "List, show, redrive or drop dead letters.",

@@ -1,4 +1,4 @@
-"""Completion of services, operations, fields, actors, replays and archives in the shell, from what the server and the services tell.
+"""Completion of services, operations, fields, actors, replays, archives and schemas in the shell, from the server and the services.
 
 The mechanism is that of click: a function of the shell runs ``actorloom`` with the words so far in the environment. Without a
 server or a service that answers in time there are no completions, and there is no other output.
@@ -134,6 +134,21 @@ async def _archives(
     return [each.archive.name for each in found if each.archive.name.startswith(text)]
 
 
+async def _schemas(
+    configuration: Configuration, connection: "Connection", _: click.Context, text: str
+) -> Iterable[str]:
+    from runtime.contracts.registry import Registered, Registry
+    from runtime.nats.jetstream.client import JetStream
+
+    found = Registry(JetStream(connection), configuration.settings.namespace)
+    types = {
+        each.actor: {history.name for history in each.record.histories}
+        async for each in found.read()
+        if isinstance(each, Registered)
+    }
+    return _dotted(types, text)
+
+
 services: Final = _completing(_services)
 """Complete the name of a running service."""
 
@@ -151,6 +166,8 @@ replays: Final = _completing(_replays)
 
 archives: Final = _completing(_archives)
 """Complete the name of an archive."""
+schemas: Final = _completing(_schemas)
+"""Complete the name of a registered schema, as `target` does."""
 
 
 def target(op: str) -> Complete:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from runtime.cli.contracts_check import check
 from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
@@ -43,6 +44,8 @@ def _host(_: click.Context, __: click.Parameter, given: str) -> str:
         raise click.BadParameter(f"{given!r}: write HOST:PORT, without a scheme")
     return given
 
+
+command.add_command(check)
 
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 

@@ -123,6 +123,9 @@ async def test_services_and_operations_are_completed(variables: dict[str, str]) 
         assert await complete(line, variables) == ["lamps"], line
     for line in ("state l", "history l", "timers fire l", "timers drop l"):
         assert await complete(line, variables) == ["lamps/"], line
+    assert await complete("schemas ls l", variables) == ["lamps"]
+    assert await complete("schemas show ", variables) == ["desks.", "lamps."]
+    assert await complete("schemas diff l", variables) == ["lamps.FindLamp", "lamps.FindLamp.reply"]
     assert await complete("timers l", variables) == ["ls", "lamps"]
     assert set(await complete("d", variables)) == {"dashboards", "describe", "dlq", "doctor", "demo"}
     assert "run" in await complete("nonsense ", variables), "there is no noise"
