@@ -5,6 +5,7 @@ Applications import these names from `runtime`; the docstring of `patterns` desc
 Used from outside by other rooms:
 
 - `message`: the base classes of messages, and their `Contract`.
+- `any_event`: `AnyEvent`, an event of any type, and `any_command`: `AnyCommand`, a command by its names.
 - `decorators`: `query`, `command` and `react`.
 - `handler`: the rows of the handler table.
 - `patterns`: the content patterns of `where`, compiled.
@@ -21,7 +22,6 @@ Used from outside by other rooms:
 - `index_values`: the order of the values by which an index finds and orders states.
 - `raised_at`: the line of an application that an error comes from.
 - `error_kinds`: the errors that an operation may answer with.
-- `patterns`: the content patterns of `where`.
 - `key_reader`: how the key of a message is read, and what a field with a key may hold.
 - `metadata` and `metadata_texts`: the description of an actor for discovery, and its form on the wire.
 

@@ -63,5 +63,5 @@ def _key_of(event: Any) -> str:
     return event.key or ""
 
 
-# No actor has it: a reaction to events of any type has no other mark.
 AnyEvent.__contract__ = Contract("event", "", "*", AnyEvent, None, "key", _key_of, (), "*")
+"""No actor has it: that is how a reaction to events of any type is recognized."""

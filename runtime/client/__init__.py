@@ -6,7 +6,6 @@ Used from outside:
 - `sender`: the attempts at one request, and for how long they are repeated.
 - `raw`: `RawClient`, which sends names and bytes, for tools and gateways.
 - `no_reply`: the error for a missing reply.
-
 - `tap`: `Tap`, the iterator over the events of many actors, and `tapped`: `TappedEvent`, its items.
 
 The other modules are internal: `events` (following events of one type), `place` (a place in a stream of events),

@@ -21,7 +21,8 @@ from runtime.router.gate import Gate, GateLimits
 from runtime.router.hops import MOST_HOPS, hop
 from runtime.router.inputs import Input, InputError, Occurrence, compile_input
 from runtime.router.outcomes import Again, Permanent
-from runtime.router.senders import Parcel, Sender, make_sender
+from runtime.router.parcel import Parcel, Sender
+from runtime.router.senders import make_sender
 from runtime.router.target import Source, Target, actor_of
 
 _DEAD_ID = "Dead-Id"

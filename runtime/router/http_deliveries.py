@@ -10,8 +10,8 @@ from runtime.router.http_request import RequestForm
 from runtime.router.http_sender import HttpSender
 from runtime.router.inputs import InputError
 from runtime.router.outcomes import Outcome
+from runtime.router.parcel import Parcel
 from runtime.router.secrets import Secrets
-from runtime.router.senders import Parcel
 from runtime.router.target import HttpKind, Target
 from runtime.telemetry import inject
 

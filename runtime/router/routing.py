@@ -22,7 +22,7 @@ from runtime.telemetry import semconv
 from runtime.wire.ids import derived_id
 
 _IN_FORCE_TIMEOUT = 2.0
-"""Seconds for which `InForce` waits for a version."""
+"""Seconds for which `GetInForce` waits for a version."""
 
 
 class Routed(msgspec.Struct, frozen=True):

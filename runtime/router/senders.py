@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
@@ -10,54 +10,22 @@ from runtime.actor.any_command import AnyCommand
 from runtime.client.bus import Bus
 from runtime.errors import CodecError, Forbidden, IdReused, InvalidMessage, Rejected, TooLarge
 from runtime.nats.jetstream.client import JetStream
-from runtime.router.inputs import InputError, Occurrence, compile_input
+from runtime.router.inputs import InputError, compile_input
 from runtime.router.outcomes import Delivered, Outcome, Permanent
-from runtime.router.target import CommandKind, EventKind, HttpKind, LogKind, Source, SubjectKind, Target
+from runtime.router.parcel import Parcel, Sender
+from runtime.router.target import CommandKind, EventKind, HttpKind, LogKind, SubjectKind, Target
 from runtime.telemetry import inject
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
 from runtime.wire.subjects import Names, snake_case
 from runtime.wire.tokens import NO_KEY, key_token
 
-logger = logging.getLogger("actorloom.router.log")
+logger = logging.getLogger("actorloom.router")
 
 _REFUSALS = (InvalidMessage, Forbidden, IdReused, TooLarge)
 """The answers to a command after which another attempt gets the same one."""
 
 _DELIVERED = Delivered(0)
-
-
-class Parcel(msgspec.Struct, frozen=True):
-    """One delivery on its way to its target."""
-
-    id: str
-    """The id of the delivery."""
-    event: Source
-    body: object
-    """The input of the target, as data that JSON can express."""
-    occurrence: Occurrence
-    """The values for paths."""
-
-
-class Sender(Protocol):
-    """Sends the deliveries of one target."""
-
-    async def start(self) -> None:
-        """Acquire what it needs."""
-        ...
-
-    async def stop(self) -> None:
-        """Release it."""
-        ...
-
-    async def send(self, actor: Any, parcel: Parcel) -> Outcome:
-        """Send a delivery. Called in the handler of the target's actor.
-
-        Raises:
-            InputError: A path of the target has no value in the event.
-            ActorError, TimeoutError: This attempt has failed, or its outcome is unknown.
-        """
-        ...
 
 
 class _Plain:

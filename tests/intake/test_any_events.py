@@ -11,6 +11,7 @@ from runtime import Actor, AnyEvent, Bus, DeclarationError, Event, react, testin
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.options import Options, RetryPolicy
+from runtime.wire.subjects import Names
 from tests.support.till import Sell, Sold, Till
 
 HEARD: dict[str, list[AnyEvent]] = defaultdict(list)
@@ -101,7 +102,7 @@ async def test_a_function_decides_before_the_turn(nats_server: EmbeddedServer, n
         for _ in range(4):
             await system.bus.command(Sell("north", 5))
         await system.until(lambda: len(HEARD["chooser"]) == 2 and len(HEARD["asked"]) == 4)
-        names = system.runner.hosts[0].names
+        names = Names("chooser", namespace)
         record = await JetStream(system.bus.connection).get_last(names.turns_stream, names.turn("north"))
     assert [event.data["number"] for event in HEARD["chooser"]] == [2, 3]
     assert record is not None and record.payload.count(b".on_event") == 2  # the others have no turn
