@@ -16,6 +16,7 @@ from runtime.actor.message import Command
 from runtime.backoff import Backoff
 from runtime.client.bus import Bus
 from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, Rejected, Retry
+from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options, RetryPolicy
 from runtime.router.gate import Gate, GateLimits
 from runtime.router.hops import MOST_HOPS, hop
@@ -24,6 +25,7 @@ from runtime.router.outcomes import Again, Permanent
 from runtime.router.parcel import Parcel, Sender
 from runtime.router.senders import make_sender
 from runtime.router.target import Source, Target, actor_of
+from runtime.wire.cloudevents import opened
 
 _DEAD_ID = "Dead-Id"
 """The header of a redriven dead letter."""
@@ -60,11 +62,16 @@ def delivery_actor(target: Target) -> type[Actor[Any]]:
 
         async def on_start(self) -> None:
             self.gate = Gate(GateLimits(target.concurrency, target.rate, pause=Backoff(1.0, min(30.0, target.longest))))
+            self.jetstream = JetStream(Bus.of(self).connection)
             self.sender: Sender = make_sender(target, Bus.of(self))
             await self.sender.start()
 
         async def on_stop(self) -> None:
             await self.sender.stop()
+
+        async def whole(self, event: Source) -> Source:
+            """Return an event with its fields."""
+            return await _read(self.jetstream, event) if event.stream else event
 
         @command(by_id=True)
         async def deliver(self, message: command_class) -> None:  # pyright: ignore[reportInvalidTypeForm, reportUnknownParameterType]
@@ -93,7 +100,7 @@ def _message(actor: str) -> Any:
 
 
 async def _deliver(actor: Any, target: Target, message: Any) -> None:
-    event: Source = message.event
+    event: Source = await actor.whole(message.event)
     if message.hops > MOST_HOPS:
         raise Undeliverable(
             f"rule {message.rule}: {MOST_HOPS} deliveries have led to this event: the rules form a circle"
@@ -117,6 +124,17 @@ async def _deliver(actor: Any, target: Target, message: Any) -> None:
         raise Undeliverable(outcome.reason)
     if isinstance(outcome, Again):
         raise Retry(f"target {target.name}: {outcome.reason}", outcome.after)
+
+
+async def _read(jetstream: JetStream, event: Source) -> Source:
+    """Return a large event with its fields, which are read at its place. Raises `Undeliverable` if it is not there any more."""
+    stored = await jetstream.get(event.stream, event.sequence)
+    if stored is None:
+        raise Undeliverable(f"the event {event.id} is not stored any more: {event.stream}, sequence {event.sequence}")
+    _, payload, error = opened(stored.headers, stored.payload)
+    if error is not None:
+        raise Undeliverable(f"the event {event.id}: {error}")
+    return msgspec.structs.replace(event, data=msgspec.json.decode(payload))
 
 
 def _check_age(actor: Any, target: Target, message: Any) -> None:

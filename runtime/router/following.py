@@ -85,6 +85,7 @@ class Following(Generic[E]):
             except (ActorError, TimeoutError) as error:
                 level = logging.DEBUG if not loaded.done() else logging.WARNING
                 logger.log(level, "the changes of %s cannot be followed now: %s", self._stream, error)
+            self._confirmed = -1
             await asyncio.sleep(_PAUSE)
 
 

@@ -7,6 +7,7 @@ slow, down or paused delays no other, and its dead letters are listed and redriv
 import asyncio
 import logging
 
+from runtime.backoff import Backoff
 from runtime.client.bus import Bus
 from runtime.errors import ActorError
 from runtime.faults import error_text
@@ -21,8 +22,8 @@ from runtime.wire.subjects import Names
 
 logger = logging.getLogger("actorloom.router")
 
-_PAUSE = 2.0
-"""Seconds before the actor of a target that has failed starts again."""
+_BACKOFF = Backoff(first=1.0, longest=30.0)
+"""The pauses before the actor of a target that has failed starts again."""
 
 
 class Hosting:
@@ -107,6 +108,7 @@ class _ServedTarget:
             self._runner.stop()
 
     async def _run(self) -> None:
+        failures = 0
         while not self._stopped:
             self._changed.clear()
             if self._wanted is None:
@@ -114,9 +116,20 @@ class _ServedTarget:
                 continue
             try:
                 await self._serve(self._wanted)
+                failures = 0
             except (ActorError, TimeoutError, OSError) as error:
-                logger.error("target %s: %s", self._name, error_text(error))
-                await asyncio.sleep(_PAUSE)
+                failures += 1
+                pause = _BACKOFF.delay(failures)
+                logger.error("target %s starts again in %.1f s: %s", self._name, pause, error_text(error))
+                await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait for some seconds, or until the target changes."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return
 
     async def _serve(self, target: Target) -> None:
         connection, tracing, deployment = self._surroundings

@@ -25,6 +25,10 @@ _IN_FORCE_TIMEOUT = 2.0
 """Seconds for which `GetInForce` waits for a version."""
 
 
+_MOST_COPIED = 256 * 1024
+"""Bytes of the fields of an event that its deliveries have together at most. A record holds all of them, and is one message of NATS."""
+
+
 class Routed(msgspec.Struct, frozen=True):
     """The state of a key: nothing is kept. The record has the ids of the events that were routed."""
 
@@ -62,9 +66,9 @@ class Router(Actor[Routed]):
         if self.rules.doubtful:
             await self.rules.confirm()
         found = self.rules.matches(event)
-        number = hops() + 1
+        source, number = source_of(event, len(found)), hops() + 1
         for match in found:
-            self._route(event, match, number)
+            self._route(source, match, number)
         span = get_current_span()
         if span.is_recording():
             span.set_attribute(semconv.RULES_MATCHED, [f"{each.rule.name} > {each.target.target}" for each in found])
@@ -74,20 +78,36 @@ class Router(Actor[Routed]):
         """Return the version of a rule that is in force here, as soon as it is the one that is wanted."""
         return await self.rules.wait_version(message.rule, message.version, _IN_FORCE_TIMEOUT)
 
-    def _route(self, event: AnyEvent, match: Match, number: int) -> None:
+    def _route(self, event: Source, match: Match, number: int) -> None:
         rule, target = match
         delivery = Delivery(
             key=event.id if event.key is None else event.key,
             rule=rule.name,
             version=rule.version,
-            event=Source(
-                event.type, event.id, event.source, event.time, event.stored, event.data, event.key, event.extensions
-            ),
+            event=event,
             input=target.input,
             hops=number,
         )
         message = AnyCommand(actor_of(target.target), "Deliver", delivery, delivery.key)
         self.tell(message, id=delivery_id(event.id, rule.name, target.target))
+
+
+def source_of(event: AnyEvent, deliveries: int) -> Source:
+    """Return an event for a number of deliveries: its place alone, if the copies of its fields would be too large together."""
+    size = len(msgspec.json.encode(event.data)) * deliveries
+    whole = size <= _MOST_COPIED
+    return Source(
+        type=event.type,
+        id=event.id,
+        source=event.source,
+        time=event.time,
+        stored=event.stored,
+        data=event.data if whole else None,
+        key=event.key,
+        extensions=event.extensions,
+        stream="" if whole else event.stream,
+        sequence=0 if whole else event.sequence,
+    )
 
 
 def delivery_id(event: str, rule: str, target: str, replay: str = "") -> str:

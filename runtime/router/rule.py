@@ -46,7 +46,10 @@ class Rule(RuleFields, frozen=True, kw_only=True):
     version: int
     """From 1 on; each change adds 1."""
     since: float
-    """The rule matches events that were stored from this time on, in Unix seconds: when it was first put, or last enabled."""
+    """The rule matches events that were stored from this time on, in Unix seconds: five seconds before it was put, or last enabled.
+
+    An event that was stored shortly before, and is not routed yet, matches it or not. The five seconds are those by which two
+    clocks may differ, so that no event is missed that was emitted after the rule was in force."""
     changed: float
     """The time of the last change, in Unix seconds."""
     deleted: bool = False

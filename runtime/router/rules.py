@@ -28,6 +28,7 @@ from runtime.router.rule import (
     RuleInvalid,
 )
 from runtime.router.target import GetTarget, Target
+from runtime.wire.ids import CLOCK_MARGIN
 
 
 class Rules(Actor[Rule], indexes=[Index("deleted")]):
@@ -104,7 +105,7 @@ class Rules(Actor[Rule], indexes=[Index("deleted")]):
         old = self.state
         if old is not None and not old.deleted and _fields(old) == _fields(fields):
             return old
-        since = old.since if old is not None and old.enabled and not old.deleted else self.now
+        since = old.since if old is not None and old.enabled and not old.deleted else self.now - CLOCK_MARGIN
         version = 1 if old is None else old.version + 1
         rule = Rule(**_fields(fields), name=name, version=version, since=since, changed=self.now)
         self.state = rule

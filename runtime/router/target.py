@@ -159,7 +159,10 @@ class TargetChanged(Event, actor="targets", key="name"):
 
 
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The event of a delivery."""
+    """The event of a delivery.
+
+    Deliveries of a large event have only its place: the copies for all of its targets would not fit one record.
+    """
 
     type: str
     id: str
@@ -168,9 +171,14 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     stored: float
     """The time at which it was stored, in Unix seconds."""
     data: Any
+    """The fields; None if the event is to be read at its place."""
     key: str | None = None
     extensions: dict[str, str] = {}
     """Its other attributes of CloudEvents."""
+    stream: str = ""
+    """The stream from which the event is to be read; empty if `data` has its fields."""
+    sequence: int = 0
+    """Its sequence there."""
 
 
 class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):

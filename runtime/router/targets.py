@@ -1,6 +1,7 @@
 """The actor ``targets``: it keeps the targets, each under its name, and serves an actor for each of them."""
 
 import re
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -150,6 +151,8 @@ def check_kind(kind: Kind) -> None:
                 except InputError as error:
                     raise TargetInvalid(str(error)) from None
         case HttpKind():
+            if find_spec("aiohttp") is None:
+                raise TargetInvalid("to.kind: HTTP targets need aiohttp: run `pip install actorloom[router]`")
             try:
                 RequestForm(kind, where="to")
             except InputError as error:

@@ -158,11 +158,15 @@ async def test_a_target_that_a_rule_names_is_not_deleted(system: testing.System)
 
 async def test_events_before_a_rule_and_while_it_is_disabled_do_not_match_it(system: testing.System) -> None:
     await put_target(system, "ledger", LEDGER)
+    witness = {"target": "ledger", "input": {"account": "all", "amount": "$.total"}}
+    await put_rule(system, "witness", types=["till.Sold"], targets=[witness])
     await system.bus.command(Sell("north", 1))
+    await system.until(lambda: _equal(entries(system, "all"), ("1",)))  # it is routed
     await put_rule(system, "book", types=["till.Sold"], targets=[BOOK])
     await system.bus.command(Sell("north", 2))
     await in_force(system, await system.bus.command(DisableRule("book")))
     await system.bus.command(Sell("north", 3))
+    await system.until(lambda: _equal(entries(system, "all"), ("1", "2", "3")))
     await in_force(system, await system.bus.command(EnableRule("book")))
     await system.bus.command(Sell("north", 4))
     await system.until(lambda: _equal(entries(system, "north"), ("2 sale 2", "4 sale 4")))
@@ -245,6 +249,21 @@ async def test_events_of_an_actor_that_runs_for_the_first_time_later_are_routed(
         async with testing.running(Till, url=nats_server.url, namespace=namespace):
             await system.bus.command(Sell("north", 5))
             await system.until(lambda: _equal(entries(system, "north"), ("5 sale 1",)))
+
+
+async def test_a_large_event_goes_to_many_targets(system: testing.System) -> None:
+    count = 12
+    for number in range(count):
+        await put_target(system, f"t{number}", LEDGER)
+    targets = [
+        {"target": f"t{number}", "input": {"account": f"a{number}", "amount": 1, "text": "{$.note}"}}
+        for number in range(count)
+    ]
+    await put_rule(system, "large", types=["till.Sold"], targets=targets)
+    note = "x" * 150_000
+    await system.bus.command(Sell("north", 5, note=note))
+    for number in range(count):
+        await system.until(lambda number=number: _equal(entries(system, f"a{number}"), (f"1 {note}",)))
 
 
 async def test_several_owners_route_the_events_of_their_keys(nats_server: EmbeddedServer, namespace: str) -> None:
