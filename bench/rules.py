@@ -1,6 +1,6 @@
 """Events matched by 1, 100 and 10,000 rules: the index of the router beside a loop over all patterns. Decoding is included.
 
-Nothing waits here, so rates are those of a second of CPU time.
+Nothing waits here, so rates are those of a second of CPU time. And the time until a rule is in force in another process.
 """
 
 from bench.suite import Suite, exchange
@@ -14,6 +14,8 @@ NAIVE, OF_TYPE, INDEXED = "loop over all rules", "loop over the rules of the typ
 """Names of contenders."""
 CONTENDERS = {NAIVE: "naive", OF_TYPE: "of_type", INDEXED: "indexed"}
 """The contenders, with the names that their process gives them."""
+IN_FORCE = "rules put one by one"
+"""The setting of the times until rules are in force."""
 CHANGES = ("compile_us", "add_us", "replace_us", "remove_us")
 """The metrics of the changes of an index, in the order in which they are measured."""
 
@@ -42,3 +44,8 @@ async def run(suite: Suite) -> None:
         )  # a new process: Python's collector walks over all rules of the one above
         figures = await side.call("changes", count=count, mix=mix, timeout=60)
         suite.add_figures("rules", f"changes, {setting(count, mix)}", INDEXED, **figures)
+    url = await suite.server()
+    keeper = await suite.side("rules:keeping", url=url)
+    await suite.side("rules:routing", url=url)
+    figures = await keeper.call("put", count=100 if suite.quick else 1000, timeout=120)
+    suite.add_figures("rules", IN_FORCE, INDEXED, **figures)

@@ -1,4 +1,4 @@
-"""Rules and events, matched by the index of the router and by loops over all patterns, in one process without NATS."""
+"""Rules and events: matched by the index of the router and by loops over all patterns, in one process without NATS; and put in force."""
 
 import random
 import time
@@ -10,8 +10,17 @@ from typing import Any
 import msgspec
 
 from bench.rules import CHANGES
+from runtime.actor.base import Actor
 from runtime.actor.patterns import Predicate, compile_pattern
+from runtime.client.bus import Bus
+from runtime.host.process import serving
+from runtime.nats.connection import Connection, ConnectionOptions
+from runtime.router import Router, Rules, Targets
 from runtime.router.index import Index
+from runtime.router.routing import GetInForce
+from runtime.router.rule import PutRule, RuleFields, RuleTarget
+from runtime.router.target import LogKind, PutTarget, TargetFields
+from runtime.telemetry import Tracing
 
 TYPES = [f"orders.Event{number}" for number in range(20)]
 COUNTRIES = [
@@ -202,6 +211,58 @@ class Matching:
         spent.append(time.process_time())
         each = [(end - begin) * 1e6 / count for begin, end in pairwise(spent)]
         return dict(zip(CHANGES, each, strict=True))
+
+
+class Keeping:
+    """Puts rules, and waits until a router in another process has them in force."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def put(self, count: int) -> dict[str, float]:
+        """Put rules one by one. Return milliseconds: of the command, and from its reply until the rule is in force."""
+        await self._bus.command(PutTarget("log", TargetFields(to=LogKind())))
+        puts: list[float] = []
+        waits: list[float] = []
+        for number in range(count):
+            fields = RuleFields(types=["shop.Sold"], where={"customer": [f"c{number}"]}, targets=[RuleTarget("log")])
+            begun = time.perf_counter()
+            rule = await self._bus.command(PutRule(f"rule-{number}", fields, unchecked=True))
+            replied = time.perf_counter()
+            while await self._bus.query(GetInForce("", rule.name, rule.version)) < rule.version:
+                continue
+            puts.append((replied - begun) * 1e3)
+            waits.append((time.perf_counter() - replied) * 1e3)
+        return {
+            f"{name}_{point}": sorted(found)[min(int(count * share), count - 1)]
+            for name, found in (("put", puts), ("force", waits))
+            for point, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
+        }
+
+
+@asynccontextmanager
+async def keeping(url: str) -> AsyncIterator[Keeping]:
+    """Serve the actors that keep rules and targets."""
+    async with _serving([Rules, Targets], url) as bus:
+        yield Keeping(bus)
+
+
+@asynccontextmanager
+async def routing(url: str) -> AsyncIterator[object]:
+    """Serve the router."""
+    async with _serving([Router], url):
+        yield object()
+
+
+@asynccontextmanager
+async def _serving(actors: list[type[Actor[Any]]], url: str) -> AsyncIterator[Bus]:
+    connection = await Connection.connect(ConnectionOptions(url=url), name="bench")
+    tracing = Tracing.from_env()
+    try:
+        async with serving(actors, connection, tracing):
+            yield Bus(connection, tracing.service("bench"))
+    finally:
+        await connection.close()
 
 
 @asynccontextmanager
