@@ -9,6 +9,7 @@ Used from outside:
 - `context`: the parts of a running actor that its endpoints share.
 - `consumers`: the durable consumers of an actor, which deliver events, timers, commands by `tell` and redriven dead letters.
 - `handed_on`: events of other partitions that act on a key of this one.
+- `any_events`: an event of any type, read from its message.
 
 The other modules are internal: `relays` (requests that a router has passed on), `reactions`, `timers`, `tells` and `redrive`
 (the receivers of the consumers), `hand_on` with `sent_event` (events that act on

@@ -1,11 +1,10 @@
 """Events of any type: a delivery becomes an `AnyEvent`."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from runtime.actor.any_event import AnyEvent
-from runtime.nats.jetstream.delivery import Delivery
 from runtime.wire import header_block
 from runtime.wire.cloudevents import extensions, opened, rfc3339
 from runtime.wire.subjects import snake_case
@@ -14,11 +13,22 @@ from runtime.wire.tokens import NO_KEY, readable_key
 _decode: Any = msgspec.json.Decoder().decode
 
 
-def read_any(delivery: Delivery, event_id: str, payload: bytes, origin: tuple[str, str, int]) -> AnyEvent:
+class Received(Protocol):
+    """The parts of a delivery, or of a message in a stream, that an event is read from."""
+
+    @property
+    def headers(self) -> bytes | None: ...
+    @property
+    def payload(self) -> bytes: ...
+    @property
+    def time(self) -> float: ...
+
+
+def read_any(delivery: Received, event_id: str, payload: bytes, origin: tuple[str, str, int]) -> AnyEvent:
     """Return the event of a delivery.
 
     Args:
-        delivery: The delivery.
+        delivery: The delivery, or the message in a stream.
         event_id: The id of the event.
         payload: Its data, as JSON.
         origin: The subject on which the event was published, its stream, and its sequence there.
