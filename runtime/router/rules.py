@@ -46,7 +46,7 @@ class Rules(Actor[Rule], indexes=[Index("deleted")]):
         """Create or replace a rule."""
         _expect(self.state, message.expect, message.name)
         rule = message.rule
-        self._check(rule)
+        check_rule(rule)
         targets = [await self._target(each.target) for each in rule.targets]
         if not message.unchecked and (problems := await problems_of(self.bus, rule, targets)):
             raise RuleInvalid(f"{message.name}: {'; '.join(problems)}")
@@ -112,24 +112,25 @@ class Rules(Actor[Rule], indexes=[Index("deleted")]):
         self.emit(RuleChanged(name, rule))
         return rule
 
-    def _check(self, rule: RuleFields) -> None:
-        """Raise `RuleInvalid` for a pattern, an input or a list of targets that is wrong by itself."""
-        if rule.where is not None:
-            try:
-                compile_pattern(rule.where, "where")
-            except DeclarationError as error:
-                raise RuleInvalid(str(error)) from None
-        _check_types(rule.types)
-        names = [each.target for each in rule.targets]
-        if len(set(names)) < len(names):
-            raise RuleInvalid("targets: a target stands in the list twice")
-        for number, each in enumerate(rule.targets):
-            if each.input is None:
-                continue
-            try:
-                compile_input(each.input, where=f"targets[{number}].input")
-            except InputError as error:
-                raise RuleInvalid(str(error)) from None
+
+def check_rule(rule: RuleFields) -> None:
+    """Raise `RuleInvalid` for a pattern, an input or a list of targets that is wrong by itself."""
+    if rule.where is not None:
+        try:
+            compile_pattern(rule.where, "where")
+        except DeclarationError as error:
+            raise RuleInvalid(str(error)) from None
+    _check_types(rule.types)
+    names = [each.target for each in rule.targets]
+    if len(set(names)) < len(names):
+        raise RuleInvalid("targets: a target stands in the list twice")
+    for number, each in enumerate(rule.targets):
+        if each.input is None:
+            continue
+        try:
+            compile_input(each.input, where=f"targets[{number}].input")
+        except InputError as error:
+            raise RuleInvalid(str(error)) from None
 
 
 def _check_types(types: Sequence[str]) -> None:
