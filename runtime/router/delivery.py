@@ -105,7 +105,7 @@ async def _deliver(actor: Any, target: Target, message: Any) -> None:
         raise Undeliverable(
             f"rule {message.rule}: {MOST_HOPS} deliveries have led to this event: the rules form a circle"
         )
-    occurrence = Occurrence(_attributes(event), event.data, event.key, message.rule, target.name)
+    occurrence = occurrence_of(event, message.rule, target.name)
     gate: Gate = actor.gate
     async with gate.attempt():
         _check_age(actor, target, message)
@@ -153,8 +153,9 @@ def compiled(text: bytes, rule: str, target: str) -> Input | None:
     return compile_input(msgspec.json.decode(text), where=f"rule {rule}, target {target}: input")
 
 
-def _attributes(event: Source) -> dict[str, object]:
-    found: dict[str, object] = {
+def occurrence_of(event: Source, rule: str, target: str) -> Occurrence:
+    """Return the values that the paths of an input find, for an event that a rule sends to a target."""
+    attributes: dict[str, object] = {
         **event.extensions,
         "specversion": "1.0",
         "id": event.id,
@@ -163,4 +164,6 @@ def _attributes(event: Source) -> dict[str, object]:
         "time": event.time,
         "datacontenttype": "application/json",
     }
-    return found if event.key is None else {**found, "subject": event.key}
+    if event.key is not None:
+        attributes["subject"] = event.key
+    return Occurrence(attributes, event.data, event.key, rule, target)
