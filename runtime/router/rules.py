@@ -103,7 +103,7 @@ class Rules(Actor[Rule], indexes=[Index("deleted")]):
     def _store(self, fields: RuleFields, name: str) -> Rule:
         """Leave a rule as the state, and emit its change. A rule that stays as it is keeps its version."""
         old = self.state
-        if old is not None and not old.deleted and _fields(old) == _fields(fields):
+        if old is not None and not old.deleted and _encode(_fields(old)) == _encode(_fields(fields)):
             return old
         since = old.since if old is not None and old.enabled and not old.deleted else self.now - CLOCK_MARGIN
         version = 1 if old is None else old.version + 1
@@ -140,6 +140,10 @@ def _check_types(types: Sequence[str]) -> None:
             raise RuleInvalid(
                 f"types[{number}]: {each[:80]!r} is not the type of an event, such as orders.OrderCreated"
             )
+
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+"""Encodes fields for a comparison: to Python, true and 1 are equal, and to a pattern they are not."""
 
 
 def _fields(rule: RuleFields) -> dict[str, Any]:
