@@ -6,6 +6,10 @@
 - `Targets` keeps the targets: a command, an event, an HTTP endpoint, a subject or the log (`target`, `targets`). It serves an actor for
   each target (`hosting`, `delivery`), so that a target that is down delays no other.
 - `Router` receives the events of all actors, and tells the target of each rule that matches (`routing`, `ruleset`).
+
+Tools use `files` (rules and targets in files, and what they change), `in_force` (waits until a change of a rule is in force) and `verdict`
+(whether a rule matches an event, why not, and the inputs of its targets). `contract_check` compares a rule with the contracts of the
+running actors.
 """
 
 from runtime.router.routing import Router
