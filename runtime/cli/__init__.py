@@ -49,6 +49,8 @@ _COMMANDS: Final = {
     "import": "Store edited records of a stopped actor.",
     "archives": "List, put or delete archives of events.",
     "replay": "Send stored events to one reaction again.",
+    "rules": "Send events to targets by rules: list, put, delete, test and apply rules.",
+    "targets": "List, put, pause, resume and delete the targets of rules.",
     "repartition": "Store the keys of a stopped actor in another number of partitions.",
     "upgrade": "Bring the streams of an earlier version to the form of this one.",
     "doctor": "Check the NATS server and the services for problems and risks.",

@@ -1,4 +1,4 @@
-"""Completion of services, operations, fields, actors, replays, archives and schemas in the shell, from the server and the services.
+"""Completion of names in the shell, from what the server and the services tell: those of services, actors, rules and others.
 
 The mechanism is that of click: a function of the shell runs ``actorloom`` with the words so far in the environment. Without a
 server or a service that answers in time there are no completions, and there is no other output.
@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 from click.shell_completion import BashComplete, add_completion_class
 
 from runtime.cli.failures import KNOWN
 from runtime.cli.flags import configuration_of
 from runtime.host.config import Configuration
+from runtime.wire.codec import UNDECODABLE
 
 if TYPE_CHECKING:
     from runtime.nats.connection import Connection
@@ -149,6 +151,34 @@ async def _schemas(
     return _dotted(types, text)
 
 
+def _kept(kind: str) -> Find:
+    """Return the search for the names of rules or targets."""
+
+    async def find(
+        configuration: Configuration, connection: "Connection", _: click.Context, text: str
+    ) -> Iterable[str]:
+        from runtime.cli.client import raw_client
+
+        reply = await raw_client(configuration, connection).query(f"{kind}s", f"list_{kind}s")
+        try:
+            found = msgspec.json.decode(reply.payload, type=_Listed).items
+        except UNDECODABLE:
+            return []  # an error, or the reply of another framework
+        return [each.name for each in found if each.name.startswith(text)]
+
+    return find
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Listed(msgspec.Struct):
+    """The names in a page of rules or targets."""
+
+    items: list[_Named] = []
+
+
 services: Final = _completing(_services)
 """Complete the name of a running service."""
 
@@ -168,6 +198,12 @@ archives: Final = _completing(_archives)
 """Complete the name of an archive."""
 schemas: Final = _completing(_schemas)
 """Complete the name of a registered schema, as `target` does."""
+
+rules: Final = _completing(_kept("rule"))
+"""Complete the name of a rule."""
+
+routed_targets: Final = _completing(_kept("target"))
+"""Complete the name of a target of rules."""
 
 
 def target(op: str) -> Complete:
