@@ -6,11 +6,9 @@ They are read when metrics are collected, from values that the host has anyway: 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from runtime.actor.handler import HandlerTable
 from runtime.host.serving import Serving
 from runtime.telemetry import semconv
 from runtime.turns.served import Served
-from runtime.wire.subjects import Names
 
 if TYPE_CHECKING:
     from runtime.host.owner import Owner
@@ -39,19 +37,13 @@ def add_gauges(host: Gauged) -> None:
     tracer.gauge(semconv.MESSAGES_WAITING, lambda: sum(each.load.waiting for each in host.serving))
     tracer.gauge(semconv.PERMISSIONS_REFUSED, lambda: len(host.refusals(host.name)))
     tracer.counter(semconv.DEAD_LETTERS_STORED, {})  # A rate of it shows the first one only if it begins before.
-    for stream in consumed_streams(served.actor.handlers, served.names):
-        tracer.gauge(semconv.CONSUMER_LAG, _lag(host, stream), {semconv.STREAM_NAME: stream})
 
 
-def consumed_streams(handlers: HandlerTable, names: Names) -> list[str]:
-    """Return the streams of the events to which an actor reacts, and that of the commands that it is told."""
-    events = {Names(event.__contract__.actor, names.namespace).events_stream for event in handlers.reactions}
-    return sorted(events | ({names.tells_stream} if handlers.commands else set()))
+def add_lag_gauge(host: Gauged, stream: str) -> None:
+    """Record the messages of a stream that wait for a host. It is called again for each owner that pulls from the stream."""
 
-
-def _lag(host: Gauged, stream: str) -> Callable[[], float | None]:
     def read() -> float | None:
         known = [each.consumers.lag[stream] for each in host.serving if stream in each.consumers.lag]
         return sum(known) if known else None
 
-    return read
+    host.served.tracer.gauge(semconv.CONSUMER_LAG, read, {semconv.STREAM_NAME: stream})

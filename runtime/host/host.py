@@ -16,7 +16,7 @@ from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.client.bus import Bus
 from runtime.errors import ActorError, ConfigurationError
 from runtime.host.contract_check import ContractCheck
-from runtime.host.gauges import add_gauges
+from runtime.host.gauges import add_gauges, add_lag_gauge
 from runtime.host.hooks import Hooks
 from runtime.host.layout_checks import LayoutChecks
 from runtime.host.owner import Owner, run_unless
@@ -122,6 +122,7 @@ class Host:
             tracer=tracing.service(actor.name, version=actor.version, namespace=namespace),
             holder=holder,
             crashed=self.crashed,
+            consumes=partial(add_lag_gauge, self),
             bursts=Bursts(),
             exit=self.exit,
             namespace=namespace,

@@ -145,6 +145,7 @@ class Consumers:
             for handler in commands:
                 timers.add_command(handler)
             await self._pull(timers, ConsumerConfig(durable=TIMERS, filter_subjects=(f"{names.own}.timer.>",)))
+            served.consumes(names.tells_stream)
             tells = Tells(served, turns, self._on_stored)
             for handler in commands:
                 tells.add_command(handler)
@@ -224,6 +225,7 @@ class Consumers:
         """Create the consumers of a source, and pull from them. Those that have started before stay as they are."""
         served, stream = self._served, found.config["name"]
         assignment = Assignment(served, stream, source, handlers)
+        served.consumes(stream)
         started = {active.config.durable for active in self._active if active.stream == stream}
         for config, group in await assignment.make(found, waited_since):
             if config.durable in started:

@@ -33,6 +33,8 @@ class Served(msgspec.Struct, frozen=True, eq=False):
     """The host's callback for a part that failed."""
     exit: Callable[[BaseException], None]
     """The host's callback for an exception that asks for the end of the process: it drains all actors first."""
+    consumes: Callable[[str], None]
+    """The host's callback for a stream from which an owner begins to pull messages of others: events, or commands by `tell`."""
     bursts: Bursts
     """Joins the log lines of refused requests."""
     namespace: str = ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from runtime import Actor, Command, Event, Options, Retry, command, react
+from runtime import Actor, AnyEvent, Command, Event, Options, Retry, command, react
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.telemetry.metrics import prometheus
@@ -45,6 +45,14 @@ class Shouts(Actor[None]):
 
     @react
     async def on_paid(self, event: Paid) -> None:
+        await gates[0].wait()
+
+
+class Spies(Actor[None]):
+    name = "spies"
+
+    @react
+    async def on_event(self, event: AnyEvent) -> None:
         await gates[0].wait()
 
 
@@ -119,15 +127,16 @@ async def test_the_lag_of_an_actor_without_state(
     nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, gate: Gate
 ) -> None:
     monkeypatch.setattr("runtime.host.checks._TICK", 0.05)
-    async with running(Shouts, url=nats_server.url, namespace=namespace, sources=["tills"]) as system:
+    async with running(Shouts, Spies, url=nats_server.url, namespace=namespace, sources=["tills"]) as system:
         found = values(system, "shouts")
         assert (found["actorloom_partitions"], found["actorloom_partitions_owned"]) == (1, 1)
         for number in range(3):
             await system.bus.emit(Paid(str(number)))
         lag = f"actorloom_consumer_lag {namespace}-tills-events"
         await system.until(lambda: values(system, "shouts")[lag] == 3)
-        (consumer,) = await JetStream(system.bus.connection).consumers(Names("tills", namespace).events_stream)
-        assert consumer.num_pending + consumer.num_ack_pending == 3
+        await system.until(lambda: values(system, "spies").get(lag) == 3)
+        for consumer in await JetStream(system.bus.connection).consumers(Names("tills", namespace).events_stream):
+            assert consumer.num_pending + consumer.num_ack_pending == 3
         gate.open.set()
         await system.until(lambda: values(system, "shouts")[lag] == 0)
 
