@@ -41,9 +41,14 @@ class Entry(msgspec.Struct, frozen=True):
         return hashlib.sha256(canonical).hexdigest()[:_DIGITS]
 
 
-def entries_of_actor(actor: type[Actor[Any]]) -> list[Entry]:
-    """Return the schemas of an actor from its class, internal commands and states included."""
-    found = entries_of_service(service_of(actor, "", actor.options))
+def entries_of_actor(actor: type[Actor[Any]], described: Service | None = None) -> list[Entry]:
+    """Return the schemas of an actor from its class, internal commands and states included.
+
+    Args:
+        actor: The class.
+        described: Its description; by default it is made here.
+    """
+    found = entries_of_service(described or service_of(actor, "", actor.options))
     for handler in actor.handlers.commands.values():
         if handler.internal:
             found += _of_operation(describe_operation(handler))

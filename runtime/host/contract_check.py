@@ -1,15 +1,12 @@
 """The check of the contract of an actor before its process serves, and its registration."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-from runtime.contracts.entries import entries_of_actor
+from runtime.contracts.entries import Entry, entries_of_actor
 from runtime.contracts.registry import Registry
 from runtime.contracts.versions import Start
+from runtime.host.announcement import description_of
 from runtime.turns.served import Served
-
-if TYPE_CHECKING:
-    from runtime.contracts.entries import Entry
 
 
 class ContractCheck:
@@ -26,8 +23,8 @@ class ContractCheck:
         self._registry = Registry(served.jetstream, served.namespace, served.replicas)
 
     @cached_property
-    def _entries(self) -> "list[Entry]":
-        return entries_of_actor(type(self._served.actor))
+    def _entries(self) -> list[Entry]:
+        return entries_of_actor(type(self._served.actor), description_of(self._served))
 
     async def register(self) -> None:
         """Register the schemas of the actor. A start with the schemas of the last start costs one request.
