@@ -75,13 +75,17 @@ class Reaction(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def source(self) -> str:
-        """The name of the actor that emits the event: ``orders``."""
+        """The name of the actor that emits the event: ``orders``; empty if events of all actors are taken."""
         return self.event.rpartition(".")[0]
 
     @property
     def name(self) -> str:
-        """The name of the event's class: ``OrderModified``."""
+        """The name of the event's class: ``OrderModified``; ``*`` if events of any type are taken."""
         return self.event.rpartition(".")[2]
+
+    def takes(self, event: str) -> bool:
+        """Return whether the reaction takes events of a type, given as ``orders.OrderModified``, of another actor than its own."""
+        return self.event in (event, f"{event.rpartition('.')[0]}.*", "*")
 
     def __str__(self) -> str:
         return f"{self.event} where {msgspec.json.encode(self.where).decode()}" if self.where else self.event

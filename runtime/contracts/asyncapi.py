@@ -12,7 +12,7 @@ from runtime.admin.discovery import Endpoint, Service
 from runtime.contracts.components import Components, schemas_of
 from runtime.contracts.headers import CLOUDEVENTS, ERROR, REQUEST, error_schema
 from runtime.contracts.plain import by_subject
-from runtime.contracts.subjects import address, event_id, operation_id, queue_group_known, safe
+from runtime.contracts.subjects import address, event_id, operation_id, queue_group_known, reaction_id, safe
 from runtime.contracts.title import Title
 from runtime.wire.schemas import Schema
 from runtime.wire.subjects import QUEUE
@@ -113,7 +113,7 @@ class _Document:
         channel = self._event(reaction.source, reaction.event, reaction.subject, "", None)
         if "x-jetstream" not in self._channels[channel]:
             self._channels[channel] |= _jetstream(reaction.stream, reaction.filter)
-        ident = safe(f"{service.name}.react.{reaction.reaction or reaction.event}")
+        ident = reaction_id(service.name, reaction)
         self._operations[ident] = self._operation("receive", service, channel, ["event"], reaction.description)
         self._operations[ident] |= _present({"x-where": reaction.where})
 

@@ -15,6 +15,8 @@ EdgeKind = Literal["event", "command", "query", "tell", "rule"]
 EDGE_KINDS: tuple[EdgeKind, ...] = ("event", "command", "query", "tell", "rule")
 """The kinds of edges, in the order of a legend."""
 
+_ANY_ACTOR, _ANY_EVENT = "any actor", "any event"
+"""The node and the message of a reaction to `AnyEvent`. Names of actors and classes have no space in them."""
 _CALLS: dict[str, EdgeKind] = {"command": "command", "query": "query", "tell": "tell"}
 
 
@@ -32,7 +34,7 @@ class Node(msgspec.Struct, frozen=True, order=True):
 
     name: str
     kind: Literal["service", "outside", "rule"] = "service"
-    """``outside`` is a service that others name, and that is not described itself."""
+    """``outside`` is a service that others name, and that is not described itself. ``any actor`` stands for all services."""
     description: str = ""
     rates: Rates | None = None
 
@@ -87,7 +89,8 @@ def graph_of(
     described = {service.name: service for service in services}
     for service in described.values():
         for reaction in service.metadata.reacts:
-            found.setdefault((reaction.source, service.name, "event"), set()).add(reaction.name)
+            name = reaction.name if reaction.name != "*" else _ANY_EVENT
+            found.setdefault((reaction.source or _ANY_ACTOR, service.name, "event"), set()).add(name)
     for each in requests:
         if (kind := _CALLS.get(each.via)) is not None:
             found.setdefault((each.sender, each.receiver, kind), set()).add(each.message)

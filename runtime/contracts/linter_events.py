@@ -32,8 +32,16 @@ def unread_events(scope: Scope) -> Iterator[Finding]:
         place = scope.place(contract.type)
         if contract.type in read or contract.type_name in scope.extra_readers or scope.is_followed(contract):
             continue
+        if any(_takes_all_of(each, contract.actor) for each in scope.all):
+            continue
         if place is not None:
             yield Finding(*place, "unread-event", f"nobody reads {contract.type_name}")
+
+
+def _takes_all_of(wired: Wired, actor: str) -> bool:
+    """Return whether an actor reacts to any event of another one."""
+    every = [handler.sources for handler in wired.actor.handlers.all_reactions() if handler.takes_all]
+    return any(actor in sources if sources is not None else actor != wired.name for sources in every)
 
 
 def unset_fields(scope: Scope) -> Iterator[Finding]:

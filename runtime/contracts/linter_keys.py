@@ -20,12 +20,11 @@ def key_mismatches(scope: Scope) -> Iterator[Finding]:
         if wired.actor.state_type is None:
             continue
         own = _own_keys(wired)
-        for handlers in wired.actor.handlers.reactions.values():
-            for handler in handlers:
-                text = _mismatch(wired, handler, own)
-                if text and (found := scope.sources.function(handler.function)) is not None:
-                    module, node = found
-                    yield Finding(*module.place(node), "key-mismatch", text)
+        for handler in wired.actor.handlers.all_reactions():
+            text = "" if handler.takes_all else _mismatch(wired, handler, own)
+            if text and (found := scope.sources.function(handler.function)) is not None:
+                module, node = found
+                yield Finding(*module.place(node), "key-mismatch", text)
 
 
 def _own_keys(wired: Wired) -> set[tuple[str, str]]:

@@ -23,7 +23,7 @@ def dead_patterns(scope: Scope) -> Iterator[Finding]:
     for wired in scope.judged:
         for handler in wired.actor.handlers.all_reactions():
             found = scope.sources.function(handler.function)
-            if handler.where is None or found is None:
+            if handler.where is None or handler.takes_all or found is None:
                 continue
             path = dead_path(handler.contract.type, handler.where)
             module, node = found

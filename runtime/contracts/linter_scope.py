@@ -53,6 +53,7 @@ class Scope:
     def complete(self) -> bool:
         """Whether the code of each actor is there to which one of these reacts or sends a message."""
         used = {event.__contract__.actor for each in self.judged for event in each.actor.handlers.reactions}
+        used.discard("")  # Any code may emit an `AnyEvent`.
         used |= {sent.contract.actor for each in self.judged for found in each.sent.values() for sent in found}
         return used <= self.names
 

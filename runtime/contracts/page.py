@@ -19,7 +19,7 @@ from runtime.admin.discovery import Endpoint, Service
 from runtime.contracts.components import Components, references, schemas_of
 from runtime.contracts.page_types import AT, fields_html, text_html, type_html
 from runtime.contracts.plain import by_subject
-from runtime.contracts.subjects import event_id, operation_id, safe
+from runtime.contracts.subjects import event_id, operation_id, reaction_id, safe
 from runtime.contracts.title import Title
 from runtime.wire.schemas import Schema
 
@@ -40,10 +40,6 @@ class _Page:
     def __init__(self, services: list[Service]) -> None:
         self._services = services
         self._types = Components(schemas_of(services), AT)
-        self._readers: dict[str, list[tuple[str, Reaction]]] = {}
-        for service in services:
-            for each in service.metadata.reacts:
-                self._readers.setdefault(each.event, []).append((service.name, each))
         self._emitted = {
             name: _event_anchor(service, name) for service in services for name in sorted(service.metadata.emits)
         }
@@ -73,7 +69,7 @@ class _Page:
                 for name in sorted(service.metadata.emits)
             ]
             links += [
-                (_reaction_anchor(service.name, each), each.reaction or each.event, "react")
+                (reaction_id(service.name, each), each.reaction or each.event, "react")
                 for each in service.metadata.reacts
             ]
             groups.append(_group(service.name, safe(service.name), links))
@@ -114,8 +110,10 @@ class _Page:
     def _event(self, service: Service, type_name: str) -> str:
         event = service.metadata.events.get(type_name, EventMetadata("", ""))
         readers = [
-            f'<a href="#{escape(_reaction_anchor(name, each))}">{escape(name)}: {escape(each.reaction or each.method)}</a>'
-            for name, each in self._readers.get(type_name, [])
+            f'<a href="#{escape(reaction_id(other.name, each))}">{escape(other.name)}: {escape(each.reaction or each.method)}</a>'
+            for other in self._services
+            for each in other.metadata.reacts
+            if each.takes(type_name) and (other is not service or each.name != "*")
         ]
         facts = [
             (name, f"<code>{escape(text)}</code>")
@@ -133,9 +131,10 @@ class _Page:
         facts = [("event", f'<a href="#{escape(anchor)}">{event}</a>' if anchor else event)]
         if reaction.where is not None:
             facts.append(("where", f"<code>{escape(msgspec.json.encode(reaction.where).decode())}</code>"))
-        facts.append(("stream", f"<code>{escape(reaction.stream)}</code>"))
+        if reaction.stream:
+            facts.append(("stream", f"<code>{escape(reaction.stream)}</code>"))
         parts = [f"<p>{text_html(reaction.description)}</p>", _facts(facts)]
-        return _article(_reaction_anchor(service.name, reaction), "react", reaction.reaction or reaction.event, parts)
+        return _article(reaction_id(service.name, reaction), "react", reaction.reaction or reaction.event, parts)
 
     def _fields(self, service: Service, schema: Schema, key: str) -> str:
         """Return the fields of a message: those of the type to which its schema refers."""
@@ -204,10 +203,6 @@ def _operations(service: Service) -> list[Endpoint]:
 def _event_anchor(service: Service, type_name: str) -> str:
     event = service.metadata.events.get(type_name)
     return event_id(service.name, event.subject if event is not None else "", type_name)
-
-
-def _reaction_anchor(service: str, reaction: Reaction) -> str:
-    return safe(f"{service}.react.{reaction.reaction or reaction.event}")
 
 
 def _short(service: Service, type_name: str) -> str:

@@ -1,11 +1,11 @@
-"""The contracts that the tests of documents share: those of the shop, and of two actors with unusual ones."""
+"""The contracts that the tests of documents share: those of the shop, and unusual ones."""
 
 import pytest
 
 from runtime.admin.discovery import Service
 from runtime.cli.targets import find_actors
 from runtime.contracts.from_code import services_of
-from tests.support.documented import Basket, Depot
+from tests.support.documented import Audit, Basket, Depot
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +18,9 @@ def shop() -> list[Service]:
 def unusual() -> list[Service]:
     """The services of `tests.support.documented`, from code, in a namespace."""
     return services_of([Depot, Basket], "eu")
+
+
+@pytest.fixture(scope="session")
+def audited() -> list[Service]:
+    """The same ones, with an actor that reacts to any event."""
+    return services_of([Depot, Basket, Audit], "eu")

@@ -117,3 +117,21 @@ def test_a_reference_to_nothing_in_an_announced_schema_is_reported(unusual: list
         "#/$defs/Absent" in text and text.startswith("/components/messages/basket.command.add_to_basket/")
         for text in texts
     )
+
+
+def test_a_reaction_to_any_event_receives_from_a_channel_of_each_source(audited: list[Service]) -> None:
+    found = document(audited)
+    assert problems(found) == []
+    channels = {
+        ident: each["channel"]["$ref"].removeprefix("#/channels/")
+        for ident, each in found["operations"].items()
+        if ident.startswith("audit.react.")
+    }
+    assert channels == {
+        "audit.react.on_depot.basket": "basket.events",
+        "audit.react.on_depot.depot": "depot.events",
+        "audit.react.on_event": "events",
+    }
+    assert found["channels"]["events"]["address"] == "eu.{actor}.event.{event}.{key}"
+    assert found["channels"]["depot.events"]["address"] == "eu.depot.event.{event}.{key}"
+    assert "payload" not in found["components"]["messages"]["events"]

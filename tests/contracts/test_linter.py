@@ -130,6 +130,47 @@ def test_readers_beside_the_actors_and_other_readers_read(check: Check) -> None:
     assert check(readers=("doors_b.Knocked",), **modules) == []
 
 
+AUDIT = """
+from runtime import Actor, AnyEvent, Command, Event, command, react
+
+class Logged(Event, actor="audit_{0}", key="number"):
+    number: int
+
+class Forget(Command[None], actor="audit_{0}", key="number"):
+    number: int
+
+class Audit(Actor[Logged]):
+    name = "audit_{0}"
+
+    @command
+    async def forget(self, message: Forget) -> None:  # actorloom: ignore[request-cycle]
+        self.emit(Logged(message.number))
+
+    @react(where={{"type": [1]}}{1})
+    async def on_event(self, event: AnyEvent) -> None:
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "sources", "read"),
+    [("d", "", {"knocked"}), ("e", ", sources=['doors_e']", {"knocked"}), ("f", ", sources=['audit_f']", {"logged"})],
+)
+def test_a_reaction_to_any_event_reads_all_of_its_sources(
+    check: Check, number: str, sources: str, read: set[str]
+) -> None:
+    modules = {
+        f"audit_{number}": AUDIT.format(number, sources),
+        f"emitter_{number}": EMITTER.format(number, "", "self.emit(Knocked(message.door, True))"),
+    }
+    unread = {"logged": f"audit_{number}:4 unread-event", "knocked": f"emitter_{number}:3 unread-event"}
+    found = [*check(beside=(f"emitter_{number}",), **modules)]
+    modules = dict(reversed(modules.items()))
+    found += check(beside=(f"audit_{number}",), **modules)
+    useless = f"audit_{number}:14 unused-ignore"
+    assert sorted(found) == sorted([useless, *(line for name, line in unread.items() if name not in read)])
+
+
 def test_a_comment_of_no_use_is_a_finding_if_the_code_is_complete(check: Check) -> None:
     ignore = "  # actorloom: ignore[unheard-event]"
     emitter = EMITTER.format("c", "  # actorloom: ignore[unread-event, typo]", "self.emit(Knocked.of(message))")

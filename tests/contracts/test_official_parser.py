@@ -66,10 +66,10 @@ def write(directory: Path, documents: dict[str, dict[str, Any]]) -> list[Path]:
 
 
 def test_the_parser_accepts_the_shop_the_examples_and_unusual_actors(
-    parse: Parse, shop: list[Service], unusual: list[Service], tmp_path: Path
+    parse: Parse, shop: list[Service], audited: list[Service], tmp_path: Path
 ) -> None:
     files = write(
-        tmp_path, {name: asyncapi.document(each, title_of(each)) for name, each in (("shop", shop), ("odd", unusual))}
+        tmp_path, {name: asyncapi.document(each, title_of(each)) for name, each in (("shop", shop), ("odd", audited))}
     )
     assert run([sys.executable, "-m", "tests.contracts.examples", str(tmp_path)], ROOT).returncode == 0
     files += [tmp_path / f"{name}.json" for name in EXAMPLES]

@@ -1,10 +1,10 @@
-"""Two actors whose contracts are unusual: equal class names, tuples, recursion, generic types, and texts that look like HTML."""
+"""Actors whose contracts are unusual: equal class names, tuples, recursion, generic types, texts that look like HTML, and any event."""
 
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct, field
 
-from runtime import Accepted, Actor, Command, Event, Query, Rejected, command, query, react
+from runtime import Accepted, Actor, AnyEvent, Command, Event, Query, Rejected, command, query, react
 
 T = TypeVar("T")
 
@@ -114,4 +114,18 @@ class Basket(Actor):
 
     @react
     async def on_stock_counted(self, event: StockCounted) -> None:
+        pass
+
+
+class Audit(Actor):
+    """Reads the events of others without their classes."""
+
+    name = "audit"
+
+    @react
+    async def on_event(self, event: AnyEvent) -> None:
+        pass
+
+    @react(sources=["depot", "basket"], where={"total": [1]})
+    async def on_depot(self, event: AnyEvent) -> None:
         pass
