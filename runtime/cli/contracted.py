@@ -14,25 +14,35 @@ from runtime.host.config import Configuration
 from runtime.wire.subjects import valid_name
 
 
-def contracted(configuration: Configuration, actors: Sequence[str]) -> list[Service]:
-    """Return one service for each actor of the targets; without targets, for each actor that runs in the namespace.
+def contracted(configuration: Configuration, targets: Sequence[str], *, own: bool = False) -> list[Service]:
+    """Return one service for each actor of the targets; without targets, one for each name that runs in the namespace.
+
+    Args:
+        configuration: The configuration of the command.
+        targets: Targets as those of `run`. Nothing is connected if there are any.
+        own: Leave out the services of other frameworks. Any program may announce any name, and those that are left have a
+            valid one.
+
+    Returns:
+        The services, at least one, sorted by name.
 
     Raises:
-        Failure: No actor runs.
+        Failure: No service runs.
         ConfigurationError, DeclarationError: A target is invalid.
         ActorError: The server does not answer.
     """
     namespace = configuration.settings.namespace
-    if actors:
-        return services_of(find_actors(actors), namespace)
+    if targets:
+        return services_of(find_actors(targets), namespace)
     found = asyncio.run(_running(configuration, namespace))
+    if own:
+        found = [each for each in found if each.metadata.runtime == RUNTIME and valid_name(each.name)]
     if not found:
-        raise Failure(f"no actor is running{f' in namespace {namespace}' if namespace else ''}", NOT_FOUND)
+        place = f" in namespace {namespace}" if namespace else ""
+        raise Failure(f"no service is running{place}: name a TARGET to read its code", NOT_FOUND)
     return found
 
 
 async def _running(configuration: Configuration, namespace: str) -> list[Service]:
     async with connected(configuration) as connection:
-        found = await running_services(connection, namespace)
-    # Any program may announce any name. It becomes the name of a file.
-    return [each for each in found if each.metadata.runtime == RUNTIME and valid_name(each.name)]
+        return await running_services(connection, namespace)

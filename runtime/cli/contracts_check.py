@@ -17,7 +17,7 @@ _REGISTRY = "registry"
 
 
 @click.command("check")
-@click.argument("actors", nargs=-1, required=True, metavar="ACTORS...")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option(
     "--against",
     default=_REGISTRY,
@@ -27,7 +27,7 @@ _REGISTRY = "registry"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @configured("nats.url", "namespace", "timeout")
-def check(configuration: Configuration, actors: tuple[str, ...], against: str, as_json: bool) -> None:
+def check(configuration: Configuration, targets: tuple[str, ...], against: str, as_json: bool) -> None:
     """Check whether the code of actors breaks others, before it runs. The exit code is 1 if it does."""
     from runtime.cli.failures import FAILED, Failure
     from runtime.cli.output import echo, print_json, print_note
@@ -35,7 +35,7 @@ def check(configuration: Configuration, actors: tuple[str, ...], against: str, a
     from runtime.contracts.entries import entries_of_actor
     from runtime.contracts.rules import broken_by
 
-    classes = find_actors(actors)
+    classes = find_actors(targets)
     records, now = asyncio.run(_records(configuration, against, [each.name for each in classes]))
     for each in classes:
         if each.name not in records:

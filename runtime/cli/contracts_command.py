@@ -1,6 +1,5 @@
 """`contracts`: writes the contracts of actors as documents, from their code or from the services that run."""
 
-import asyncio
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -22,8 +21,9 @@ _FORMATS = ("asyncapi", "openapi", "jsonschema", "json")
 def command() -> None:
     """Write the contracts of actors as documents.
 
-    ACTORS are targets as those of `actorloom run`: my_package, my_package.orders, orders.py, my_package.module:MyActor. Their
-    code is read, and nothing is connected. Without ACTORS, the contracts are those of the services that run.
+    TARGET is a package of services, a part of it, a file, or a class, as for `run`: my_package, my_package.orders, orders.py,
+    my_package.module:MyActor. The code is read, and nothing is connected. Without a TARGET, the contracts are those of the
+    services that run.
     """
 
 
@@ -31,12 +31,19 @@ def _from_services(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the arguments that all documents have: `services` and `title`."""
 
     @wraps(function)
-    def found(configuration: Configuration, actors: tuple[str, ...], **others: Any) -> Any:
-        return function(services=services_of(configuration, actors), **others)
+    def found(configuration: Configuration, targets: tuple[str, ...], **others: Any) -> Any:
+        from runtime.cli.contracted import contracted
+        from runtime.cli.output import print_note
+        from runtime.contracts.from_running import without_schemas
+
+        services = contracted(configuration, targets)
+        if missing := without_schemas(services):
+            print_note(f"no schemas are announced by {', '.join(missing)}")
+        return function(services=services, **others)
 
     decorated: Callable[..., Any] = configured("nats.url", "namespace")(found)
     decorated = click.option("--title", default="", metavar="TEXT", help="Title of the document.")(decorated)
-    return click.argument("actors", nargs=-1, metavar="[ACTORS]...")(decorated)
+    return click.argument("targets", nargs=-1, metavar="[TARGET...]")(decorated)
 
 
 def _host(_: click.Context, __: click.Parameter, given: str) -> str:
@@ -102,35 +109,3 @@ def html(services: "list[Service]", title: str, output: Path) -> None:
     from runtime.contracts.title import title_of
 
     output.write_bytes(page(services, title_of(services, title)))
-
-
-def services_of(configuration: Configuration, actors: tuple[str, ...]) -> "list[Service]":
-    """Return the services of the actors that the targets `actors` name, or without targets those that run, sorted by name.
-
-    A service that announces no schemas is reported on stderr.
-
-    Raises:
-        ConfigurationError: A target does not exist or has no actors.
-        DeclarationError: A module cannot be imported.
-        Failure: No service runs in the namespace.
-    """
-    from runtime.cli.client import connected
-    from runtime.cli.failures import NOT_FOUND, Failure
-    from runtime.cli.output import print_note
-    from runtime.cli.targets import find_actors
-    from runtime.contracts import from_code, from_running
-
-    namespace = configuration.settings.namespace
-    if actors:
-        return from_code.services_of(find_actors(actors), namespace)
-
-    async def running() -> "list[Service]":
-        async with connected(configuration) as connection:
-            return await from_running.running_services(connection, namespace)
-
-    found = asyncio.run(running())
-    if not found:
-        raise Failure("no service is running: name ACTORS to read their code", NOT_FOUND)
-    if missing := from_running.without_schemas(found):
-        print_note(f"no schemas are announced by {', '.join(missing)}")
-    return found

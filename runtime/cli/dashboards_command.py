@@ -9,7 +9,7 @@ from runtime.host.config import Configuration
 
 
 @click.command("dashboards")
-@click.argument("actors", nargs=-1, metavar="[ACTORS]...")
+@click.argument("targets", nargs=-1, metavar="[TARGET...]")
 @click.option(
     "--output",
     required=True,
@@ -18,33 +18,31 @@ from runtime.host.config import Configuration
     help="Directory for grafana/*.json and prometheus/*.yaml. Files of these names are replaced.",
 )
 @configured("nats.url", "namespace")
-def command(configuration: Configuration, actors: tuple[str, ...], output: Path) -> None:
+def command(configuration: Configuration, targets: tuple[str, ...], output: Path) -> None:
     """Write Grafana dashboards and Prometheus alert rules, one file for each actor, and an overview.
 
-    ACTORS are targets as those of `actorloom run`. Their code is read, and nothing is connected. Without ACTORS, the files are
-    those of the services that run. The same contracts give the same files.
+    TARGET is a package of services, a part of it, a file, or a class, as for `run`. The code is read, and nothing is connected.
+    Without a TARGET, the files are those of the services that run. The same contracts give the same files.
 
     \b
     actorloom dashboards actorloom_shop --output deploy
     """
-    import msgspec
-
     from runtime.cli.contracted import contracted
     from runtime.cli.failures import FAILED, Failure
     from runtime.cli.output import print_note
     from runtime.contracts.alerts import alerts_of
     from runtime.contracts.dashboards import dashboards_of
+    from runtime.contracts.plain import write_json
 
-    services = contracted(configuration, actors)
+    services = contracted(configuration, targets, own=True)
     files = {
-        output / "grafana" / name: msgspec.json.format(msgspec.json.encode(each), indent=2).decode() + "\n"
-        for name, each in dashboards_of(services).items()
+        **{output / "grafana" / name: write_json(each) for name, each in dashboards_of(services).items()},
+        **{output / "prometheus" / name: text.encode() for name, text in alerts_of(services).items()},
     }
-    files |= {output / "prometheus" / name: text for name, text in alerts_of(services).items()}
     for path, text in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_bytes(text)
         except OSError as error:
             raise Failure(f"{path}: {error.strerror}", FAILED) from None
         print_note(f"wrote {path}")

@@ -9,7 +9,6 @@ from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
 if TYPE_CHECKING:
-    from runtime.admin.discovery import Service
     from runtime.contracts.graph import Rates
     from runtime.contracts.wiring import Request
 
@@ -25,19 +24,15 @@ def command(configuration: Configuration, targets: tuple[str, ...], form: str, r
     With TARGETs, as for `run`, draw these actors from their code, with the commands and queries that they send. Discovery does not
     know these. The actors are imported and do not run.
     """
-    from runtime.cli.failures import NOT_FOUND, Failure
+    from runtime.cli.contracted import contracted
     from runtime.cli.output import echo, print_json, print_note
     from runtime.contracts.graph import graph_of
     from runtime.contracts.graph_svg import as_svg
     from runtime.contracts.graph_text import as_dot, as_mermaid
 
-    services, requests = _from_code(targets, configuration) if targets else ([], [])
-    found: dict[str, Rates] = {}
-    if rates or not targets:
-        running, found = asyncio.run(_live(configuration, services=not targets, rates=rates))
-        services = services or running
-    if not services:
-        raise Failure("no service is running", NOT_FOUND)
+    services = contracted(configuration, targets)
+    requests = _requests(targets) if targets else []
+    found = asyncio.run(_rates(configuration)) if rates else {}
     if not targets:
         print_note(
             "The graph has no commands and queries: discovery does not know who sends them. Name the actors' package."
@@ -49,26 +44,19 @@ def command(configuration: Configuration, targets: tuple[str, ...], form: str, r
         echo({"svg": as_svg, "dot": as_dot, "mermaid": as_mermaid}[form](graph))
 
 
-def _from_code(targets: tuple[str, ...], configuration: Configuration) -> "tuple[list[Service], list[Request]]":
+def _requests(targets: tuple[str, ...]) -> "list[Request]":
     from runtime.cli.targets import find_actors
-    from runtime.contracts.from_code import services_of
     from runtime.contracts.source import Sources
     from runtime.contracts.wiring import calls, wiring
 
     actors = find_actors(targets)
     sources = Sources(actor.__module__.partition(".")[0] for actor in actors)
-    return services_of(actors, configuration.settings.namespace), calls(wiring(actors, sources))
+    return calls(wiring(actors, sources))
 
 
-async def _live(
-    configuration: Configuration, *, services: bool, rates: bool
-) -> "tuple[list[Service], dict[str, Rates]]":
-    from runtime.admin import discovery
+async def _rates(configuration: Configuration) -> "dict[str, Rates]":
     from runtime.cli.client import connected
     from runtime.contracts.live_rates import live_rates
 
-    namespace = configuration.settings.namespace
     async with connected(configuration) as connection:
-        found = await discovery.services(connection) if services else []
-        running = [each for each in found if each.metadata.namespace == namespace]
-        return running, await live_rates(connection, namespace) if rates else {}
+        return await live_rates(connection, configuration.settings.namespace)

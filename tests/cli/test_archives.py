@@ -5,11 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from runtime.cli import actorloom
 from runtime.nats.server import EmbeddedServer
-from tests.support.process import ROOT, Completed, run_command
+from tests.support.process import ROOT, Completed, run_here
 from tests.support.shell import steps, terminal
 
 
@@ -47,28 +45,27 @@ async def test_the_commands_of_the_page(tmp_path: Path) -> None:
 def test_a_refusal_names_the_field(
     line: str, code: int, text: str, nats_server: EmbeddedServer, namespace: str
 ) -> None:
+    ran = archives(line, nats_server, namespace)
+    assert ran.code == code
+    assert text in ran.out + ran.err
+
+
+def archives(line: str, nats_server: EmbeddedServer, namespace: str) -> Completed:
     where = ("--nats", nats_server.url, "--namespace", namespace)
-    ran = CliRunner().invoke(actorloom, ["archives", *shlex.split(line), *where])
-    assert ran.exit_code == code
-    assert text in ran.output
+    return run_here("archives", *shlex.split(line), *where, cwd=ROOT)
 
 
-async def archives(line: str, nats_server: EmbeddedServer, namespace: str) -> Completed:
-    where = ("--nats", nats_server.url, "--namespace", namespace)
-    return await run_command("archives", *shlex.split(line), *where, cwd=ROOT)
-
-
-async def test_archives_for_scripts(nats_server: EmbeddedServer, namespace: str) -> None:
+def test_archives_for_scripts(nats_server: EmbeddedServer, namespace: str) -> None:
     definition = {"name": "x", "events": ["shop.event.*.*"], "keep": 3600.0, "maxBytes": 2**30}
     put = "put x --actor shop --keep 1h --max-bytes 1G --json"
     changes = ["+ shop.event.*.*", "keep: 1h", f"max-bytes: {2**30}"]
     missing = [f"{namespace}-shop-events"]
     for created in (True, False):
-        ran = await archives(put, nats_server, namespace)
+        ran = archives(put, nats_server, namespace)
         expected = {"created": created, "changes": changes if created else [], "missing": missing}
         assert json.loads(ran.out) == {**definition, **expected}
-    (found,) = json.loads((await archives("ls --json", nats_server, namespace)).out)
+    (found,) = json.loads(archives("ls --json", nats_server, namespace).out)
     empty = {"stream": f"{namespace}-archive-x", "messages": 0, "bytes": 0, "first": None, "last": None}
     assert found == {**definition, **empty}
-    ran = await archives("delete x --yes --json", nats_server, namespace)
+    ran = archives("delete x --yes --json", nats_server, namespace)
     assert json.loads(ran.out) == found

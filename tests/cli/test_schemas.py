@@ -1,4 +1,4 @@
-"""`schemas` and `contracts check` as real processes, against an actor that has started with two versions."""
+"""`schemas` and `contracts check`, against an actor that has started with two versions."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 from runtime import Actor, Query, query
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import running
-from tests.support.process import Completed, run_command
+from tests.support.process import Completed, run_command, run_here
 
 CODE = """
 import msgspec
@@ -60,8 +60,8 @@ class Shown:
         self.home = home
         self.where = where
 
-    async def __call__(self, *line: str) -> Completed:
-        return await run_command(*line, *self.where, cwd=self.home)
+    def __call__(self, *line: str) -> Completed:
+        return run_here(*line, *self.where, cwd=self.home)
 
 
 @pytest.fixture
@@ -72,8 +72,8 @@ async def shown(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> 
     return Shown(tmp_path, "--nats", nats_server.url, "--namespace", namespace)
 
 
-async def test_registered_schemas_are_listed_shown_and_compared(shown: Shown) -> None:
-    ran = await shown("schemas", "ls")
+def test_registered_schemas_are_listed_shown_and_compared(shown: Shown) -> None:
+    ran = shown("schemas", "ls")
     assert ran.code == 0, ran
     head, *lines = ran.out.splitlines()
     assert head.split() == ["TYPE", "KIND", "VERSION", "VERSIONS", "REGISTERED", "BY", "VERSION"]
@@ -82,20 +82,20 @@ async def test_registered_schemas_are_listed_shown_and_compared(shown: Shown) ->
         ("wares.GetWare.reply", "reply", "2"),
         ("wares.state.1", "state", "2"),
     ]
-    ran = await shown("schemas", "history", "wares.state.1", "--json")
+    ran = shown("schemas", "history", "wares.state.1", "--json")
     first, second = json.loads(ran.out)
     assert (first["until"], second["until"]) == (second["registered"], None)
     assert re.fullmatch("[0-9a-f]{12}", first["version"]) and first["actorVersion"] == "0.1.0"
-    ran = await shown("schemas", "show", "wares.state.1", "--version", first["version"][:6])
+    ran = shown("schemas", "show", "wares.state.1", "--version", first["version"][:6])
     assert list(json.loads(ran.out)["$defs"]["Ware"]["properties"]) == ["name"]
-    ran = await shown("schemas", "diff", "wares.state.1")
+    ran = shown("schemas", "diff", "wares.state.1")
     assert '+        "note": {' in ran.out.splitlines()
     assert ran.err == "nothing breaks: each version reads values of the other\n"
-    ran = await shown("schemas", "diff", "wares.state.1", second["version"], first["version"], "--json")
+    ran = shown("schemas", "diff", "wares.state.1", second["version"], first["version"], "--json")
     assert json.loads(ran.out)["breaks"] == {"newReadsOld": [], "oldReadsNew": []}
 
 
-async def test_what_is_not_registered(shown: Shown) -> None:
+def test_what_is_not_registered(shown: Shown) -> None:
     refused = [
         (("ls", "nobody"), 4, "nobody has registered no schemas"),
         (("show", "wares.GetWares"), 4, "wares.GetWares is not registered: did you mean wares.GetWare?"),
@@ -104,36 +104,35 @@ async def test_what_is_not_registered(shown: Shown) -> None:
         (("history", "wares"), 2, "'wares': write a type"),
     ]
     for line, code, text in refused:
-        ran = await shown("schemas", *line)
+        ran = shown("schemas", *line)
         assert (ran.code, ran.out) == (code, "") and text in ran.err, ran
 
 
-async def test_code_is_checked_against_the_registry_and_a_file(shown: Shown) -> None:
-    module = shown.home / "shelf.py"
-    module.write_text(CODE.format(field="note", default=' = ""'))
-    exported = await run_command("contracts", "export", "--format", "json", "shelf.py", cwd=shown.home)
+def test_code_is_checked_against_the_registry_and_a_file(shown: Shown) -> None:
+    for name, default in (("note", ' = ""'), ("price", "")):
+        (shown.home / f"shelf_with_{name}.py").write_text(CODE.format(field=name, default=default))
+    exported = run_here("contracts", "export", "--format", "json", "shelf_with_note.py", cwd=shown.home)
     (shown.home / "before.json").write_text(exported.out)
-    ran = await shown("contracts", "check", "shelf.py")
+    ran = shown("contracts", "check", "shelf_with_note.py")
     assert (ran.code, ran.out) == (0, "nothing breaks\n"), ran
-    module.write_text(CODE.format(field="price", default=""))
-    ran = await shown("contracts", "check", "shelf.py")
+    ran = shown("contracts", "check", "shelf_with_price.py")
     assert ran.code == 1
     assert re.search(
         r"wares\.state\.1: stored states of version \w{12} \(0\.1\.0, registered .* by .*\) cannot", ran.out
     )
     assert "\n  price was absent, is required (field-required)\n" in ran.out
     assert ran.err.endswith("Error: the contract breaks others: wares.GetWare.reply, wares.state.1\n")
-    ran = await shown("contracts", "check", "shelf.py", "--against", "before.json", "--json")
+    ran = shown("contracts", "check", "shelf_with_price.py", "--against", "before.json", "--json")
     (found,) = json.loads(ran.out)
     assert (ran.code, found["type"], found["registered"]) == (1, "wares.GetWare.reply", None)
     assert found["breaks"] == [{"field": "price", "kind": "field-required", "old": "absent", "new": "required"}]
-    ran = await shown("contracts", "check", "shelf.py", "--against", "shelf.py")
-    assert (ran.code, ran.out) == (2, "") and "shelf.py: not contracts in JSON" in ran.err
+    ran = shown("contracts", "check", "shelf_with_price.py", "--against", "shelf_with_price.py")
+    assert (ran.code, ran.out) == (2, "") and "shelf_with_price.py: not contracts in JSON" in ran.err
 
 
 async def test_a_breaking_start_ends_with_its_reasons(shown: Shown) -> None:
     (shown.home / "shelf.py").write_text(CODE.format(field="price", default=""))
-    ran = await shown("run", "shelf.py")
+    ran = await run_command("run", "shelf.py", *shown.where, cwd=shown.home)
     assert ran.code == 2
     assert "allow it by --allow-breaking, or allow_breaking = true" in ran.err
     assert "price was absent, is required (field-required)" in ran.err

@@ -1,4 +1,4 @@
-"""`tap` as a real process: its lines, its filters and its exit codes."""
+"""`tap`: its lines, its filters and its exit codes."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ from runtime.nats.server import EmbeddedServer
 from runtime.storage.streams import events_config
 from runtime.telemetry import Tracing
 from runtime.wire.subjects import Names
-from tests.support.process import run_command, running_command
+from tests.support.process import run_command, run_here, running_command
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
@@ -62,27 +62,30 @@ async def test_events_are_shown_as_they_come_and_ctrl_c_ends_it(desk: Desk) -> N
     assert [each.split("  ")[4] for each in ran.out.splitlines()] == [trace], ran
 
 
-async def test_stored_events_as_cloud_events(desk: Desk) -> None:
-    ids = [await desk.bus.emit(OrderCreated(str(number), number)) for number in range(3)]
-    ran = await run_command(
-        "tap", "--since", "first", "--json", "--count", "3", "--timeout", "20", *desk.where, cwd=desk.home
-    )
+@pytest.fixture
+async def stored(desk: Desk) -> list[str]:
+    """The ids of three stored events."""
+    return [await desk.bus.emit(OrderCreated(str(number), number)) for number in range(3)]
+
+
+def test_stored_events_as_cloud_events(desk: Desk, stored: list[str]) -> None:
+    ran = run_here("tap", "--since", "first", "--json", "--count", "3", "--timeout", "20", *desk.where, cwd=desk.home)
     found = [json.loads(each) for each in ran.out.splitlines()]
-    assert (ran.code, [each["id"] for each in found]) == (0, ids)
+    assert (ran.code, [each["id"] for each in found]) == (0, stored)
     assert found[2].pop("traceparent").startswith("00-")
     assert found[2] | {"time": ""} == {
-        "specversion": "1.0", "id": ids[2], "source": "/orders", "type": "orders.OrderCreated", "time": "", "subject": "2",
+        "specversion": "1.0", "id": stored[2], "source": "/orders", "type": "orders.OrderCreated", "time": "", "subject": "2",
         "datacontenttype": "application/json", "data": {"orderId": "2", "total": 2},
     }  # fmt: skip
 
 
-async def test_the_end_of_the_time_is_a_failure_only_with_a_count(desk: Desk) -> None:
-    await desk.bus.emit(OrderCreated("1"))
+@pytest.mark.usefixtures("stored")
+def test_the_end_of_the_time_is_a_failure_only_with_a_count(desk: Desk) -> None:
     arguments = ("tap", "orders.OrderCreated", "--since", "1h", "--timeout", "0.3", *desk.where)
-    ran = await run_command(*arguments, cwd=desk.home)
-    assert (ran.code, len(ran.out.splitlines())) == (0, 1), ran
-    ran = await run_command(*arguments, "--count", "2", cwd=desk.home)
-    assert (ran.code, ran.err.splitlines()[-1]) == (5, "Error: 1 of 2 events came within 0.3 s"), ran
+    ran = run_here(*arguments, cwd=desk.home)
+    assert (ran.code, len(ran.out.splitlines())) == (0, 3), ran
+    ran = run_here(*arguments, "--count", "4", cwd=desk.home)
+    assert (ran.code, ran.err.splitlines()[-1]) == (5, "Error: 3 of 4 events came within 0.3 s"), ran
 
 
 @pytest.mark.parametrize(
@@ -93,8 +96,8 @@ async def test_the_end_of_the_time_is_a_failure_only_with_a_count(desk: Desk) ->
         (["--since", "soon"], "write 30m, 2h, 7d"),
     ],
 )
-async def test_a_wrong_argument_is_named(desk: Desk, arguments: list[str], message: str) -> None:
-    ran = await run_command("tap", *arguments, *desk.where, cwd=desk.home)
+def test_a_wrong_argument_is_named(desk: Desk, arguments: list[str], message: str) -> None:
+    ran = run_here("tap", *arguments, *desk.where, cwd=desk.home)
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err, ran
 

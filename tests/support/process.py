@@ -1,14 +1,17 @@
-"""Runs ``actorloom …`` as a real process: to its end, or for the duration of a block."""
+"""Runs ``actorloom …`` as a real process: to its end, or for the duration of a block. Or in this process, which is cheap."""
 
 import asyncio
 import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, chdir
 from pathlib import Path
 from typing import NamedTuple
 
+from click.testing import CliRunner
+
+from runtime.cli import actorloom
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +25,17 @@ class Completed(NamedTuple):
     code: int
     out: str
     err: str
+
+
+def run_here(*arguments: str, cwd: Path) -> Completed:
+    """Run a command in this process, without the second that an interpreter takes.
+
+    Most commands run an event loop of their own, so the caller must not run in one. Modules stay imported, and keep their
+    first text.
+    """
+    with chdir(cwd):
+        ran = CliRunner().invoke(actorloom, arguments, catch_exceptions=False)
+    return Completed(ran.exit_code, ran.stdout, ran.stderr)
 
 
 class Process:
