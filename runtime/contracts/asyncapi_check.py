@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from runtime.contracts.pointers import Problem, dangling, resolve, walk
+from runtime.contracts.pointers import Problem, dangling, walk
+from runtime.wire.json_pointers import escaped, resolve
 
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
 _OPERATION_BINDING: Final = frozenset({"queue", "bindingVersion"})
@@ -107,9 +108,7 @@ def _schema(pointer: str, schema: dict[str, Any]) -> Iterator[Problem]:
 
 
 def _objects(owner: dict[str, Any], name: str) -> list[tuple[str, dict[str, Any]]]:
-    return [
-        (ident.replace("~", "~0").replace("/", "~1"), _object(each)) for ident, each in _object(owner.get(name)).items()
-    ]
+    return [(escaped(ident), _object(each)) for ident, each in _object(owner.get(name)).items()]
 
 
 def _object(value: Any) -> dict[str, Any]:

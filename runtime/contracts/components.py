@@ -12,16 +12,12 @@ from typing import Any, Final, cast
 import msgspec
 
 from runtime.admin.discovery import Service
+from runtime.contracts.keywords import mapped, schemas_in
 from runtime.contracts.subjects import safe
 from runtime.wire.schemas import Schema
 
 DEFS: Final = "#/$defs/"
 """The beginning of the references in the schema of one message."""
-
-_DATA: Final = frozenset({"const", "default", "enum", "example", "examples", "required", "pattern"})
-"""Keywords whose values are no schemas and have none in them."""
-_NAMED: Final = frozenset({"properties", "patternProperties", "dependentSchemas"})
-"""Keywords whose values are schemas by names that an application chooses."""
 
 
 class Components:
@@ -65,7 +61,7 @@ class Components:
         def place(value: Any) -> Any:
             return self._placed(owner, value, definitions)
 
-        placed = {name: _map(name, each, place) for name, each in cast("Schema", schema).items()}
+        placed = {name: mapped(name, each, place) for name, each in cast("Schema", schema).items()}
         if isinstance(ref := placed.get("$ref"), str) and ref.removeprefix(DEFS) in definitions:
             placed["$ref"] = self._at + self._name(owner, ref.removeprefix(DEFS), definitions)
         return _as_draft_07(placed) if self._draft_07 else placed
@@ -108,7 +104,7 @@ def references(schema: Any) -> Iterator[str]:
         if isinstance(ref := found.get("$ref"), str):
             yield ref
         for name, value in found.items():
-            for each in _schemas_in(name, value):
+            for each in schemas_in(name, value):
                 yield from references(each)
 
 
@@ -133,23 +129,6 @@ def _names(schemas: list[tuple[str, Schema]]) -> dict[tuple[str, str, str], str]
         return own if len(of_owner[owner, name]) == 1 and own not in of_name else f"{own}.{content}"
 
     return {each: chosen(*each) for each in kinds}
-
-
-def _schemas_in(name: str, value: Any) -> Iterator[Any]:
-    """Yield the schemas in the value of a keyword."""
-    if name in _NAMED and isinstance(value, dict):
-        yield from cast("Schema", value).values()
-    elif name not in _DATA:
-        yield from cast("list[Any]", value) if isinstance(value, list) else (value,)
-
-
-def _map(name: str, value: Any, change: Any) -> Any:
-    """Return the value of a keyword with each schema in it changed."""
-    if name in _NAMED and isinstance(value, dict):
-        return {key: change(each) for key, each in cast("Schema", value).items()}
-    if name in _DATA:
-        return value
-    return [change(each) for each in cast("list[Any]", value)] if isinstance(value, list) else change(value)
 
 
 def _as_draft_07(schema: Schema) -> Schema:

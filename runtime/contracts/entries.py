@@ -1,8 +1,7 @@
 """The schemas of an actor, each with its kind and its name: those of its messages, replies, events and states."""
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
@@ -10,6 +9,7 @@ from runtime.actor.base import Actor
 from runtime.actor.metadata import OperationMetadata, describe_operation
 from runtime.admin.discovery import Service
 from runtime.contracts.from_code import service_of
+from runtime.contracts.keywords import mapped
 from runtime.wire.schemas import Schema, schema
 
 SchemaKind = Literal["query", "command", "event", "reply", "state"]
@@ -18,10 +18,6 @@ _DIGITS: Final = 12
 """The hex digits of a version."""
 _WORDS: Final = ("title", "description")
 """The keywords for people, which do not count in a version."""
-_NAMED: Final = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-"""The keywords that hold schemas by name."""
-_DATA: Final = ("default", "enum", "const", "examples")
-"""The keywords that hold values."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -75,14 +71,10 @@ def _of_operation(metadata: OperationMetadata) -> list[Entry]:
 
 def _canonical(schema: Any) -> Any:
     """Return a schema in the form that its version is made of: the order of required fields has no meaning."""
-    if not isinstance(schema, Mapping):
-        return [_canonical(each) for each in schema] if isinstance(schema, list) else schema
-    found: dict[str, Any] = {}
-    for keyword, value in schema.items():
-        if keyword in _NAMED and isinstance(value, Mapping):
-            found[keyword] = {name: _canonical(each) for name, each in value.items()}
-        elif keyword == "required":
-            found[keyword] = sorted(value)
-        elif keyword not in _WORDS:
-            found[keyword] = value if keyword in _DATA else _canonical(value)
-    return found
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        keyword: sorted(value) if keyword == "required" else mapped(keyword, value, _canonical)
+        for keyword, value in cast("Schema", schema).items()
+        if keyword not in _WORDS
+    }

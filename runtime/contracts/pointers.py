@@ -1,7 +1,9 @@
-"""JSON pointers (RFC 6901) into a document: the values with their pointers, and the value at a pointer."""
+"""JSON pointers (RFC 6901) into a document: its objects with their pointers, and references that lead nowhere."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
+
+from runtime.wire.json_pointers import escaped, resolve
 
 
 class Problem(NamedTuple):
@@ -22,30 +24,10 @@ def walk(value: Any, pointer: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
         found = cast("dict[str, Any]", value)
         yield pointer, found
         for name, each in found.items():
-            yield from walk(each, f"{pointer}/{_escaped(name)}")
+            yield from walk(each, f"{pointer}/{escaped(name)}")
     elif isinstance(value, list):
         for index, each in enumerate(cast("list[Any]", value)):
             yield from walk(each, f"{pointer}/{index}")
-
-
-def resolve(document: Any, ref: str) -> Any:
-    """Return the value that a reference into the same document names: ``#/components/schemas/Order``.
-
-    Raises:
-        LookupError: There is no such value.
-    """
-    value = document
-    for token in ref.removeprefix("#").split("/")[1:]:
-        name = token.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, list):
-            if not name.isdecimal():
-                raise LookupError(ref)
-            value = cast("list[Any]", value)[int(name)]
-        elif isinstance(value, dict):
-            value = cast("dict[str, Any]", value)[name]
-        else:
-            raise LookupError(ref)
-    return value
 
 
 def dangling(document: Any) -> Iterator[Problem]:
@@ -58,7 +40,3 @@ def dangling(document: Any) -> Iterator[Problem]:
             resolve(document, ref)
         except LookupError:
             yield Problem(f"{pointer}/$ref", f"{ref} does not exist")
-
-
-def _escaped(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")

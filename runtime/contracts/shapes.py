@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from runtime.errors import CodecError
+from runtime.wire.json_pointers import resolve
 
 Node = tuple[Any, ...]
 """Schemas that hold for one value together. An empty node permits every value."""
@@ -135,13 +136,10 @@ class Document:
         return found
 
     def _target(self, ref: str) -> Any:
-        found = self._schema
         try:
-            for part in ref.removeprefix("#").split("/")[1:]:
-                found = found[part.replace("~1", "/").replace("~0", "~")]
-        except (KeyError, TypeError, IndexError):
+            return resolve(self._schema, ref)
+        except LookupError:
             raise CodecError(f"the schema has the reference {ref}, which leads nowhere") from None
-        return found
 
 
 def accepts(shape: Shape, value: Any) -> bool:

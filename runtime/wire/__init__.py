@@ -15,6 +15,7 @@ Used from outside:
 - `fingerprint`: whether an id comes with the message that it came with before.
 - `codec`: the bodies of messages, as JSON or MessagePack.
 - `schemas`: the JSON Schemas of types.
+- `json_pointers`: the value to which a reference in a document leads.
 - `schema_paths`: the fields that a JSON Schema describes.
 - `regex` and `integers`: the rules that the codec adds to those of msgspec, so that it agrees with the JSON Schemas.
 - `value_faults`: the part of a value that JSON cannot express.

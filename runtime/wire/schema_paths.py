@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
+from runtime.wire.json_pointers import resolve
 from runtime.wire.schemas import Schema
 
 __all__ = ["UNKNOWN", "Unknown", "at_path", "field_names", "required_fields"]
@@ -180,13 +181,10 @@ def _target(root: Schema, reference: str) -> _Node:
     """Return the schema that a reference names; that of any value if it is not in this document."""
     if not reference.startswith("#"):
         return True
-    found: Any = root
-    for part in reference.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, dict) or name not in found:
-            return True
-        found = cast("Schema", found)[name]
-    return cast("_Node", found)
+    try:
+        return cast("_Node", resolve(root, reference))
+    except LookupError:
+        return True
 
 
 def _by_type(schema: Schema) -> Iterator[Schema]:

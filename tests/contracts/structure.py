@@ -5,7 +5,8 @@ import hashlib
 from html.parser import HTMLParser
 from typing import Any
 
-from runtime.contracts.pointers import dangling, resolve
+from runtime.contracts.pointers import dangling
+from runtime.wire.json_pointers import resolve
 
 
 def openapi_faults(found: dict[str, Any]) -> list[str]:

@@ -9,8 +9,9 @@ from runtime.actor.metadata import OperationMetadata, ServiceMetadata
 from runtime.admin.discovery import Endpoint, Service
 from runtime.contracts import asyncapi
 from runtime.contracts.asyncapi_check import problems
-from runtime.contracts.pointers import resolve, walk
+from runtime.contracts.pointers import walk
 from runtime.contracts.title import title_of
+from runtime.wire.json_pointers import resolve
 
 
 def document(services: list[Service]) -> dict[str, Any]:

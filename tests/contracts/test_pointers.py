@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from runtime.contracts.pointers import Problem, dangling, resolve, walk
+from runtime.contracts.pointers import Problem, dangling, walk
+from runtime.wire.json_pointers import resolve
 
 DOCUMENT: dict[str, Any] = {"a/b": [{"c~d": {"e": 1}}], "refs": [{"$ref": "#/a~1b/0/c~0d"}, {"$ref": "other.json#/x"}]}
 
