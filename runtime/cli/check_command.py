@@ -22,11 +22,12 @@ def command(targets: tuple[str, ...], beside: tuple[str, ...], as_json: bool) ->
     from runtime.cli.output import echo, print_json, print_note
     from runtime.cli.targets import find_actors
     from runtime.contracts.linter import lint
+    from runtime.contracts.source import package_of
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NamingWarning)  # it is a finding
         actors, others = find_actors(targets), find_actors(beside)
-    packages = {actor.__module__.partition(".")[0] for actor in (*actors, *others)}
+    packages = {package_of(actor.__module__) for actor in (*actors, *others)}
     findings = lint(actors, others, packages=packages)
     if as_json:
         print_json(findings)

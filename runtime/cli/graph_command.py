@@ -46,11 +46,11 @@ def command(configuration: Configuration, targets: tuple[str, ...], form: str, r
 
 def _requests(targets: tuple[str, ...]) -> "list[Request]":
     from runtime.cli.targets import find_actors
-    from runtime.contracts.source import Sources
+    from runtime.contracts.source import Sources, package_of
     from runtime.contracts.wiring import calls, wiring
 
     actors = find_actors(targets)
-    sources = Sources(actor.__module__.partition(".")[0] for actor in actors)
+    sources = Sources(package_of(actor.__module__) for actor in actors)
     return calls(wiring(actors, sources))
 
 

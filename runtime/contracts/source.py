@@ -32,6 +32,12 @@ class Place(NamedTuple):
     line: int
 
 
+def package_of(module: str) -> str:
+    """Return the package of an application that has a module: ``my_package``, or ``runtime.router`` of this library."""
+    names = module.split(".")
+    return ".".join(names[: 2 if names[0] == _RUNTIME else 1])
+
+
 class Module:
     """The source of one imported module.
 
@@ -132,7 +138,7 @@ class Sources:
     Modules of this library and of installed packages have no source here, and neither have modules without a Python file.
 
     Args:
-        packages: The names of the installed packages that belong to the application.
+        packages: The installed packages that belong to the application, as `package_of` returns them.
     """
 
     def __init__(self, packages: Iterable[str] = ()) -> None:
@@ -214,10 +220,9 @@ class Sources:
     def _read(self, name: str) -> Module | None:
         found = sys.modules.get(name)
         file = getattr(found, "__file__", None)
-        package = name.partition(".")[0]
-        if file is None or not file.endswith(".py") or package == _RUNTIME:
+        if file is None or not file.endswith(".py"):
             return None
-        if package not in self._packages and is_library(file):
+        if package_of(name) not in self._packages and (name.startswith(f"{_RUNTIME}.") or is_library(file)):
             return None
         try:
             return Module(name, file, Path(file).read_bytes())

@@ -40,6 +40,12 @@ def test_the_graph_of_the_shop_has_its_events_and_calls() -> None:
     assert ("delivery", "query", "orders") in edges
 
 
+def test_the_graph_of_the_router_has_its_calls() -> None:
+    text = drawn("runtime.router")
+    assert "  targets -. ListRules .-> rules\n" in text
+    assert "  any_actor -- any event --> router\n" in text
+
+
 def test_a_request_goes_by_the_method_that_sends_it() -> None:
     text = drawn("examples.hybrid", "--format", "mermaid")
     assert text == (

@@ -20,6 +20,8 @@ from runtime.cli import actorloom
 from runtime.cli.targets import find_actors
 from runtime.contracts.linter import CODES, lint
 from runtime.contracts.linter_patterns import dead_path
+from runtime.contracts.linter_scope import Scope
+from runtime.contracts.source import package_of
 
 ROOT = Path(__file__).parents[2]
 SEEDED = Path(__file__).parent / "seeded"
@@ -69,6 +71,14 @@ def test_each_seeded_mistake_is_found_at_its_line_and_nothing_else(monkeypatch: 
 
 def test_the_shop_has_no_findings() -> None:
     assert lint(find_actors(["actors"])) == []
+
+
+def test_the_router_is_read_and_has_no_findings() -> None:
+    actors = find_actors(["runtime.router"])
+    assert lint(actors, packages=["runtime.router"]) == []
+    scope = Scope(actors, (), ["runtime.router"], frozenset())
+    assert {module.name for module in scope.modules} >= {"runtime.router.rules", "runtime.router.routing"}
+    assert all(package_of(module.name) == "runtime.router" for module in scope.modules)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
