@@ -1,5 +1,6 @@
 """`contracts`: writes the contracts of actors as documents, from their code or from the services that run."""
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -14,6 +15,7 @@ from runtime.host.config import Configuration
 if TYPE_CHECKING:
     from runtime.admin.discovery import Service
 
+_HOST = re.compile(r"[A-Za-z0-9._:\[\]-]+")
 _FORMATS = ("asyncapi", "openapi", "jsonschema", "json")
 
 
@@ -47,7 +49,7 @@ def _from_services(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _host(_: click.Context, __: click.Parameter, given: str) -> str:
-    if "://" in given or not given.strip():
+    if not _HOST.fullmatch(given):
         raise click.BadParameter(f"{given!r}: write HOST:PORT, without a scheme")
     return given
 

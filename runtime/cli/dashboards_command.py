@@ -28,7 +28,6 @@ def command(configuration: Configuration, targets: tuple[str, ...], output: Path
     actorloom dashboards actorloom_shop --output deploy
     """
     from runtime.cli.contracted import contracted
-    from runtime.cli.failures import FAILED, Failure
     from runtime.cli.output import print_note
     from runtime.contracts.alerts import alerts_of
     from runtime.contracts.dashboards import dashboards_of
@@ -40,9 +39,6 @@ def command(configuration: Configuration, targets: tuple[str, ...], output: Path
         **{output / "prometheus" / name: text.encode() for name, text in alerts_of(services).items()},
     }
     for path, text in files.items():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(text)
-        except OSError as error:
-            raise Failure(f"{path}: {error.strerror}", FAILED) from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text)
         print_note(f"wrote {path}")

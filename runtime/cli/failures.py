@@ -40,7 +40,9 @@ class Failure(click.ClickException):
 
 
 def explained(error: BaseException) -> Failure:
-    """Return `error` as a `Failure`."""
+    """Return `error` as a `Failure`. That of a file has the text ``path: No such file or directory``."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return Failure(f"{error.filename}: {error.strerror}", exit_code(error))
     return Failure(str(error) or type(error).__name__, exit_code(error))
 
 

@@ -46,7 +46,7 @@ def read(text: bytes, place: str) -> list[Service]:
         found = msgspec.json.decode(text, type=_Document)
         if found.actorloom != FORM:
             raise ConfigurationError(f"{place}: actorloom = {found.actorloom}: this version reads form {FORM}")
-        return [msgspec.convert({"id": "", **each}, Service) for each in found.services]
+        return msgspec.convert([{"id": "", **each} for each in found.services], list[Service])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"{place}: not contracts in JSON, as `contracts export --format json` writes: {error}"

@@ -17,7 +17,7 @@ import msgspec
 from runtime.contracts.compatibility import Break, breaks
 from runtime.contracts.entries import Entry, SchemaKind
 from runtime.contracts.versions import History, Record, Version
-from runtime.errors import ConfigurationError
+from runtime.errors import CodecError, ConfigurationError
 from runtime.storage.streams import EVENTS_MAX_AGE
 
 _BACKWARD: Final[dict[SchemaKind, str]] = {
@@ -86,7 +86,7 @@ def broken_by(actor: str, entries: Iterable[Entry], record: Record, now: float) 
         now: Unix seconds.
 
     Raises:
-        CodecError: A registered schema has a reference that leads nowhere.
+        CodecError: A registered schema is no JSON Schema. The text names it.
     """
     return [each for entry in entries for each in _broken_by_entry(actor, entry, record, now)]
 
@@ -116,9 +116,12 @@ def _compared(entry: Entry, history: History, version: str, now: float) -> list[
 def _between(actor: str, entry: Entry, old: Version, both: bool) -> Iterator[Broken]:
     """Yield whom a new schema breaks beside an old one. Unless `both`, only the data of the old version counts."""
     name = f"version {old.version}{_origin(old)}"
-    found = [(_BACKWARD[entry.kind], breaks(old.schema, entry.schema))]
-    if both and entry.kind in _FORWARD:
-        found.append((_FORWARD[entry.kind], breaks(entry.schema, old.schema, newer="writer")))
+    try:
+        found = [(_BACKWARD[entry.kind], breaks(old.schema, entry.schema))]
+        if both and entry.kind in _FORWARD:
+            found.append((_FORWARD[entry.kind], breaks(entry.schema, old.schema, newer="writer")))
+    except CodecError as error:
+        raise CodecError(f"{actor}.{entry.name}: {name}: {error}") from error
     for victim, each in found:
         if each:
             yield Broken(

@@ -43,7 +43,8 @@ def test_bad_input_has_an_error_with_its_name(nats_server: EmbeddedServer, names
         (("export", "absent_module", "--format", "json"), 2, "no module 'absent_module'"),
         (("export", "--format", "yaml"), 2, "'yaml' is not one of"),
         (("export", "--format", "asyncapi", "--server", "nats://a"), 2, "'nats://a': write HOST:PORT"),
-        (("html", TARGETS[0], "--output", "absent/page.html"), 1, "absent/page.html"),
+        (("html", TARGETS[0], "--output", "absent/page.html"), 1, "Error: absent/page.html: No such file or directory"),
+        (("export", "--format", "asyncapi", "--server", "a b"), 2, "'a b': write HOST:PORT"),
         (
             ("export", "--format", "json", "--nats", nats_server.url, "--namespace", namespace),
             4,

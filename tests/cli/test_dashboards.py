@@ -26,7 +26,7 @@ async def test_the_files_from_services_are_those_from_code(
     assert names <= files(tmp_path / "code").keys()
     (tmp_path / "file").write_text("")
     ran = run_here("dashboards", "actorloom_shop", "--output", "file/x", cwd=tmp_path)
-    assert (ran.code, ran.err) == (1, "Error: file/x/grafana/_overview.json: Not a directory\n")
+    assert (ran.code, ran.err) == (1, "Error: file/x/grafana: Not a directory\n")
 
 
 def test_no_service_runs(nats_server: EmbeddedServer, namespace: str, tmp_path: Path) -> None:

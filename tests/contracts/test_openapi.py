@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from runtime.admin.discovery import Service
 from runtime.contracts import json_schema, openapi, plain
-from runtime.contracts.pointers import dangling, resolve
+from runtime.contracts.pointers import dangling
 from runtime.contracts.title import title_of
 from runtime.errors import ConfigurationError
+from runtime.wire.json_pointers import resolve
 from tests.contracts.structure import openapi_faults
 
 
@@ -74,7 +75,7 @@ def test_plain_contracts_are_read_back(unusual: list[Service]) -> None:
         (b"{", "not contracts in JSON"),
         (b"[]", "Expected `object`"),
         (b'{"actorloom": 2, "services": []}', "actorloom = 2: this version reads form 1"),
-        (b'{"actorloom": 1, "services": [{"name": 1}]}', "Expected `str`, got `int` - at `$.name`"),
+        (b'{"actorloom": 1, "services": [{"name": 1}]}', "Expected `str`, got `int` - at `$[0].name`"),
     ],
 )
 def test_another_document_is_refused_with_its_file_and_field(text: bytes, reason: str) -> None:
