@@ -168,13 +168,13 @@ def test_schemas_of_other_tools_are_read() -> None:
 
 
 @given(st.data(), kinds(), kinds())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_break_means_that_everything_is_read(data: st.DataObject, writer: Kind, reader: Kind) -> None:
     _read_if_permitted(data, writer, reader)
 
 
 @given(st.data(), kinds(), st.integers(0, 2**16))
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_small_change_is_permitted_only_if_everything_is_read(data: st.DataObject, kind: Kind, seed: int) -> None:
     changed = kind.changed(seed)
     _read_if_permitted(data, kind, changed)
