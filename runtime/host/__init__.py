@@ -3,7 +3,8 @@
 Used from outside:
 
 - `process`: `run`, the whole life of a process; `serving`, actors for the duration of a block; `Runner`, their hosts.
-- `host`: `Deployment`, the settings that the hosts of a process share, and `served_with`, for actors that serve further actors.
+- `host`: `Deployment`, the settings that the hosts of a process share, and `served_with` and `call_when_owning`, for actors
+  that serve further actors, or copy the state of others.
 - `local`: actors and a nats-server in one process.
 - `config`: the settings of a process, merged from flags, environment and file.
 - `health`: the HTTP port with the health and the metrics of a process.

@@ -19,7 +19,7 @@ from runtime.host.contract_check import ContractCheck
 from runtime.host.gauges import add_gauges, add_lag_gauge
 from runtime.host.hooks import Hooks
 from runtime.host.layout_checks import LayoutChecks
-from runtime.host.owner import Owner, run_unless
+from runtime.host.owner import Owner, Phase, run_unless
 from runtime.host.restarts import Restarts
 from runtime.host.serving import Serving
 from runtime.host.summary import summary, warn_of_unhandled_messages
@@ -82,6 +82,22 @@ def served_with(actor: Actor[Any]) -> Surroundings:
     return _SURROUNDINGS[actor]
 
 
+_OWNING: WeakKeyDictionary[Actor[Any], list[Callable[[], None]]] = WeakKeyDictionary()
+
+
+def call_when_owning(actor: Actor[Any], callback: Callable[[], None]) -> None:
+    """Have a function called each time that this process has got keys of an actor, before it serves them.
+
+    Args:
+        actor: The actor itself, ``self`` in `on_start`.
+        callback: The function. It does not wait.
+
+    Raises:
+        KeyError: It is not the actor itself, or no host serves it.
+    """
+    _OWNING[actor].append(callback)
+
+
 class Host:
     """Serves one actor type, from `run` to `drain`.
 
@@ -133,6 +149,7 @@ class Host:
         make = partial(Bus, connection, self.served.tracer, namespace=namespace, timeout=options.timeout)
         Bus.provide(self.served.actor, make)
         _SURROUNDINGS[self.served.actor] = Surroundings(connection, tracing, deployment)
+        _OWNING[self.served.actor] = []
         self.name = actor.name
         self.ready = asyncio.Event()
         """Set while this process serves the actor: each partition that it is to own, and at least one."""
@@ -353,7 +370,10 @@ class Host:
         return None if serving is None else serving.lists
 
     def _note(self) -> None:
-        """Take note that an owner serves now, or no longer."""
+        """Take note that an owner has got its keys, serves now, or no longer."""
+        if any(owner.phase is Phase.STARTING for owner in self.owners):
+            for callback in _OWNING[self.served.actor]:
+                callback()
         wanted = [owner for owner in self.owners if owner.wanted]
         ready = bool(wanted) and all(owner.ready for owner in wanted)
         if self._sharing is None:

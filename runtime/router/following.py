@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from runtime.actor.message import Event
@@ -40,15 +41,23 @@ class Following(Generic[E]):
         self._jetstream = JetStream(bus.connection)
         contract = event.__contract__
         self._stream = Names(contract.actor, bus.namespace).events_stream
-        self._confirmed = -1
-        """The number of the connection for which the copy was last confirmed."""
-        self._connects = 0
-        bus.connection.on_reconnect.append(self._reconnected)
+        self._live = False
+        """Whether changes arrive: there is a place in their stream."""
+        self._doubts = 1
+        """How often changes may have been missed."""
+        self._confirmed = 0
+        """The doubts of the time before the copy was last confirmed."""
+        self._confirming: asyncio.Task[None] | None = None
+        bus.connection.on_reconnect.append(self.doubt)
 
     @property
     def doubtful(self) -> bool:
-        """Whether changes may be missing: the copy was not confirmed since the connection to the server was made."""
-        return self._confirmed != self._connects
+        """Whether changes may be missing: none arrive, or the copy was not confirmed since the last doubt or reconnect."""
+        return not self._live or self._confirmed != self._doubts
+
+    def doubt(self) -> None:
+        """Take note that changes may be missing."""
+        self._doubts += 1
 
     async def start(self) -> None:
         """Return when the copy is complete, and follow the changes from then on."""
@@ -58,25 +67,33 @@ class Following(Generic[E]):
 
     async def stop(self) -> None:
         """Follow no more."""
-        self._bus.connection.on_reconnect.remove(self._reconnected)
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._bus.connection.on_reconnect.remove(self.doubt)
+        tasks = [task for task in (self._task, self._confirming) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def confirm(self) -> None:
-        """Return when the copy has all changes that are emitted by now. Raises the errors of a list."""
-        number = self._connects
-        await self._load()
-        if number == self._connects:
-            self._confirmed = number
+        """Return when the copy has all changes of the time before. Callers at the same time share a list, and get its errors."""
+        if self._confirming is None or self._confirming.done():
+            # In a context of its own: it is no part of the message whose handler comes first.
+            self._confirming = asyncio.create_task(self._confirm(), context=Context())
+        await asyncio.shield(self._confirming)
 
-    def _reconnected(self) -> None:
-        self._connects += 1
+    async def _confirm(self) -> None:
+        while True:
+            number = self._doubts
+            await self._load()
+            self._confirmed = number
+            if number == self._doubts:
+                return
 
     async def _follow(self, loaded: asyncio.Future[None]) -> None:
         while True:
             try:
                 async with self._bus.events(self._event) as changes:
+                    self._live = True
+                    self.doubt()
                     await self.confirm()
                     if not loaded.done():
                         loaded.set_result(None)
@@ -85,7 +102,7 @@ class Following(Generic[E]):
             except (ActorError, TimeoutError) as error:
                 level = logging.DEBUG if not loaded.done() else logging.WARNING
                 logger.log(level, "the changes of %s cannot be followed now: %s", self._stream, error)
-            self._confirmed = -1
+            self._live = False
             await asyncio.sleep(_PAUSE)
 
 

@@ -14,6 +14,7 @@ from runtime.actor.base import Actor
 from runtime.actor.decorators import query, react
 from runtime.actor.message import Query
 from runtime.client.bus import Bus
+from runtime.host.host import call_when_owning
 from runtime.options import Options, RetryPolicy
 from runtime.router.hops import hops
 from runtime.router.ruleset import Match, Ruleset
@@ -51,6 +52,8 @@ class Router(Actor[Routed]):
         """Read the rules."""
         self.rules = Ruleset(Bus.of(self))
         await self.rules.start()
+        # The rules of a process that has owned nothing were never asked for: they may be late.
+        call_when_owning(self, self.rules.doubt)
 
     async def on_stop(self) -> None:
         """Follow the rules no more."""

@@ -43,8 +43,12 @@ class Ruleset:
 
     @property
     def doubtful(self) -> bool:
-        """Whether rules may be missing, since the connection was interrupted: `confirm` reads them again."""
+        """Whether rules may be missing, so that `confirm` reads them again."""
         return self._following.doubtful
+
+    def doubt(self) -> None:
+        """Take note that rules may be missing."""
+        self._following.doubt()
 
     async def confirm(self) -> None:
         """Return when all rules are here whose changes were reported by now."""

@@ -1,0 +1,106 @@
+"""Faults around the router: owners that know too little, clocks, deleted parts, and targets that are down for long."""
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+import pytest
+
+from runtime import ActorError, testing
+from runtime.nats.jetstream.client import JetStream
+from runtime.nats.server import EmbeddedServer
+from runtime.router import Router, Rules, Targets
+from runtime.router.routing import GetInForce
+from runtime.router.rule import PutRule, Rule, RuleChanged, RuleFields
+from runtime.router.target import PutTarget, TargetFields, actor_of
+from runtime.wire.subjects import Names
+from tests.support.probe import running
+from tests.support.standby import standby
+from tests.support.till import LEDGER, GetEntries, Ledger, Sell, Till
+
+FAST: dict[str, Any] = {"first": 0.01, "longest": 0.05, "attempts": 1000}
+"""Settings of a target that tries again soon."""
+
+
+def system_of(server: EmbeddedServer, namespace: str) -> AbstractAsyncContextManager[testing.System]:
+    """Run a till, a ledger and the router."""
+    return testing.running(Rules, Targets, Router, Till, Ledger, url=server.url, namespace=namespace)
+
+
+def names_of(system: testing.System) -> Names:
+    """Return the names of the target's actor."""
+    return Names(actor_of("there"), system.bus.namespace)
+
+
+async def letters(system: testing.System) -> list[int]:
+    """Return the sequences of the target's dead letters."""
+    names = names_of(system)
+    stored = JetStream(system.bus.connection).read(names.dead_stream, names.dead("*"))
+    return [each.sequence async for each in stored]
+
+
+async def connect(system: testing.System, text: str, to: dict[str, Any] = LEDGER, **settings: Any) -> Rule:
+    """Put a target, and a rule that sends it all that is sold, with a text; return when it is in force."""
+    await system.bus.command(PutTarget("there", msgspec.convert({"to": to, **settings}, TargetFields)))
+    given = {"target": "there", "input": {"account": "$.till", "amount": "$.total", "text": text}}
+    fields = msgspec.convert({"types": ["till.Sold"], "targets": [given]}, RuleFields)
+    rule = await system.bus.command(PutRule("rule", fields, unchecked=True))
+    assert await system.bus.query(GetInForce("", rule.name, rule.version)) >= rule.version
+    return rule
+
+
+async def booked(system: testing.System, *entries: str) -> None:
+    """Return when the ledger has exactly these entries for the till ``north``."""
+
+    async def equal() -> bool:
+        return await system.bus.query(GetEntries("north")) == entries
+
+    await system.until(equal)
+
+
+class Deaf(Router):
+    """A router that hears of no change after its start, as one whose consumer is on a node that is gone."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self.rules._following._apply = lambda change: None
+
+
+async def test_a_new_owner_goes_by_the_rules_that_were_in_force(nats_server: EmbeddedServer, namespace: str) -> None:
+    actors, url = (Rules, Targets, Router, Till, Ledger), nats_server.url
+    async with running(*actors, url=url, namespace=namespace, lease_ttl=1.0, sources=()) as system:
+        await connect(system, "old")
+        async with standby(Deaf, url=url, namespace=namespace, lease_ttl=1.0) as other:
+            await connect(system, "new")
+            system.drain("router")
+            await other.until_ready("router")
+            await system.bus.command(Sell("north", 1))
+            await booked(system, "1 new")
+
+
+class Stumbling(Router):
+    """A router whose copy of the rules fails at the second change that it hears of."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        apply, heard = self.rules._following._apply, list[object]()
+
+        def stumble(change: RuleChanged) -> None:
+            heard.append(change)
+            if len(heard) == 2:
+                raise ActorError("stumbles on purpose")
+            apply(change)
+
+        self.rules._following._apply = stumble
+
+
+async def test_a_change_that_could_not_be_followed_is_in_force_soon(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    actors = (Rules, Targets, Stumbling, Till, Ledger)
+    async with testing.running(*actors, url=nats_server.url, namespace=namespace) as system:
+        for text in ("first", "second", "third"):
+            await connect(system, text)
+            await system.bus.command(Sell("north", 1))
+        await booked(system, "1 first", "1 second", "1 third")
+    assert "cannot be followed now: stumbles on purpose" in caplog.text
