@@ -16,6 +16,7 @@ from runtime.actor.message import Command
 from runtime.backoff import Backoff
 from runtime.client.bus import Bus
 from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, Rejected, Retry
+from runtime.faults import error_text
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options, RetryPolicy
 from runtime.router.gate import Gate, GateLimits
@@ -30,7 +31,7 @@ from runtime.wire.cloudevents import opened
 _DEAD_ID = "Dead-Id"
 """The header of a redriven dead letter."""
 _DAY = 86_400.0
-_DOWN = (NotDelivered, Overloaded, DeadlineExceeded, PublishError, TimeoutError)
+_DOWN = (NotDelivered, Overloaded, DeadlineExceeded, PublishError)
 """The failures that count for the circuit of a target: others may be those of one delivery."""
 
 
@@ -116,6 +117,8 @@ async def _deliver(actor: Any, target: Target, message: Any) -> None:
                 outcome = await actor.sender.send(actor, Parcel(actor.message_id, event, body, occurrence))
         except InputError as error:
             raise Undeliverable(str(error)) from None
+        except TimeoutError as error:  # of the server, or of the connection to it: no fault of the code
+            outcome = Again(error_text(error) or "no answer within the timeout")
         except _DOWN as error:
             gate.record(Again(str(error)))
             raise
@@ -128,7 +131,10 @@ async def _deliver(actor: Any, target: Target, message: Any) -> None:
 
 async def _read(jetstream: JetStream, event: Source) -> Source:
     """Return a large event with its fields, which are read at its place. Raises `Undeliverable` if it is not there any more."""
-    stored = await jetstream.get(event.stream, event.sequence)
+    try:
+        stored = await jetstream.get(event.stream, event.sequence)
+    except TimeoutError as error:
+        raise Retry(f"the event {event.id} cannot be read now: {error_text(error)}") from None
     if stored is None:
         raise Undeliverable(f"the event {event.id} is not stored any more: {event.stream}, sequence {event.sequence}")
     _, payload, error = opened(stored.headers, stored.payload)

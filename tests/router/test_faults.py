@@ -104,3 +104,17 @@ async def test_a_change_that_could_not_be_followed_is_in_force_soon(
             await system.bus.command(Sell("north", 1))
         await booked(system, "1 first", "1 second", "1 third")
     assert "cannot be followed now: stumbles on purpose" in caplog.text
+
+
+async def test_a_subject_without_an_answer_is_tried_again_and_leaves_no_stack_trace(
+    nats_server: EmbeddedServer, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    subject, received = f"mute-{namespace}", list[bytes]()
+    async with system_of(nats_server, namespace) as system:
+        await system.bus.connection.subscribe(subject, lambda *message: received.append(message[-1]))
+        settings = {**FAST, "attempts": 2, "timeout": 0.1}
+        await connect(system, "text", {"kind": "subject", "subject": subject}, **settings)
+        await system.bus.command(Sell("north", 1))
+        await system.until(lambda: letters(system))
+        assert len(received) == 2
+    assert "attempt 1 of 2" in caplog.text and "Traceback" not in caplog.text
