@@ -22,6 +22,7 @@ from runtime.nats.jetstream.puller import Puller
 from runtime.nats.jetstream.responses import ConsumerInfo, StoredMessage
 from runtime.nats.lease import Lease
 from runtime.nats.lease_take_over import Candidate
+from runtime.router import routing
 from runtime.storage import outbox_messages, relay
 from runtime.storage.checkpoint import Checkpoint
 from runtime.storage.dead_letters import DeadLetters
@@ -34,6 +35,7 @@ from runtime.turns import attempt
 from runtime.turns.attempt import Attempts
 from runtime.turns.copies import Copies
 from runtime.turns.nested import NestedRequests
+from runtime.wire.ids import new_id
 from runtime.wire.server_clock import ServerClock
 from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
@@ -316,6 +318,11 @@ def _survival() -> None:
     _replace(Durables, "_survivals", survivals)
 
 
+def _delivery_ids() -> None:
+    """The deliveries of an event have other ids each time that it is routed."""
+    _replace(routing, "delivery_id", lambda *parts: new_id())
+
+
 SAFEGUARDS: dict[str, Callable[[], None]] = {
     "deduplication": _deduplication,
     "dedup-entries": _dedup_entries,
@@ -341,5 +348,6 @@ SAFEGUARDS: dict[str, Callable[[], None]] = {
     "lease-wait": _lease_wait,
     "suspended-clock": _suspended_clock,
     "clocks": _clocks,
+    "delivery-ids": _delivery_ids,
 }
 """The safeguards by name, each with the function that switches it off."""

@@ -54,6 +54,7 @@ from tests.chaos.scenarios.partitions import (
 from tests.chaos.scenarios.poisons import dead_letters, pauses_failing, poison
 from tests.chaos.scenarios.recoveries import recovery, sweep
 from tests.chaos.scenarios.repartitions import repartitions
+from tests.chaos.scenarios.rules import control_rules, partition_rules, paused_rules, rules
 from tests.chaos.scenarios.shop import shop, shop_steps
 from tests.chaos.scenarios.silences import silence
 from tests.chaos.scenarios.soak import soak
@@ -77,6 +78,7 @@ ALL: dict[str, Scenario] = {
     "control-survival": control_survival,
     "control-deadlines": control_deadlines,
     "control-clocks": control_clocks,
+    "control-rules": control_rules,
     "control-handover": control_handover,
     "control-held-keys": control_held_keys,
     "recovery": recovery,
@@ -84,6 +86,9 @@ ALL: dict[str, Scenario] = {
     "timers": timers,
     "tells": tells,
     "partition-tells": partition_tells,
+    "rules": rules,
+    "paused-rules": paused_rules,
+    "partition-rules": partition_rules,
     "paused-timers": paused_timers,
     "raced-timers": raced_timers,
     "deadlines": deadlines,
@@ -139,6 +144,7 @@ ALL: dict[str, Scenario] = {
     "cluster-sweep": on_three_nodes(sweep),
     "cluster-timers": on_three_nodes(timers),
     "cluster-tells": on_three_nodes(tells),
+    "cluster-rules": on_three_nodes(rules),
     "cluster-raced-timers": on_three_nodes(raced_timers),
     "cluster-dead-letters": on_three_nodes(dead_letters),
     "cluster-handover": on_three_nodes(handover),
