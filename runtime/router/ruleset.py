@@ -60,13 +60,16 @@ class Ruleset:
         return 0 if rule is None else rule.version
 
     async def wait_version(self, name: str, version: int, timeout: float) -> int:
-        """Return the version of a rule as soon as it is `version` or a later one, or the one after `timeout` seconds."""
+        """Return the version of a rule as soon as it is `version` or a later one, or the one after `timeout` seconds.
+
+        The rules are read again then: a consumer whose node is gone is silent for some seconds. Raises the errors of a list.
+        """
         try:
             async with asyncio.timeout(timeout):
                 while self.version(name) < version:
                     await self._applied.wait()
         except TimeoutError:
-            pass
+            await self.confirm()
         return self.version(name)
 
     def matches(self, event: AnyEvent) -> list[Match]:

@@ -82,6 +82,16 @@ async def test_a_new_owner_goes_by_the_rules_that_were_in_force(nats_server: Emb
             await booked(system, "1 new")
 
 
+async def test_a_rule_is_in_force_soon_at_an_owner_that_hears_of_no_change(
+    nats_server: EmbeddedServer, namespace: str
+) -> None:
+    actors = (Rules, Targets, Deaf, Till, Ledger)
+    async with testing.running(*actors, url=nats_server.url, namespace=namespace) as system:
+        await connect(system, "text")
+        await system.bus.command(Sell("north", 1))
+        await booked(system, "1 text")
+
+
 class Stumbling(Router):
     """A router whose copy of the rules fails at the second change that it hears of."""
 
