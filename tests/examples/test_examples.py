@@ -49,20 +49,20 @@ async def output(name: str, **variables: str) -> str:
 
 
 @asynccontextmanager
-async def served(target: str, url: str) -> AsyncIterator[None]:
-    """Serve the actors of a module by the command line, in a process of its own, until the end of the block."""
+async def served(*targets: str, url: str) -> AsyncIterator[None]:
+    """Serve the actors of modules by the command line, in a process of its own, until the end of the block."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "runtime", "run", target, "--nats", url),
+        *(sys.executable, "-m", "runtime", "run", *targets, "--nats", url),
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    names = [actor.name for actor in find_actors([target])]
+    names = [actor.name for actor in find_actors(targets)]
     try:
         async with asyncio.timeout(TIMEOUT):
             while not await healthy(names, url):
-                assert process.returncode is None, f"run {target} ended with {process.returncode}"
+                assert process.returncode is None, f"run {targets} ended with {process.returncode}"
         yield
         process.terminate()
         async with asyncio.timeout(TIMEOUT):
@@ -101,7 +101,7 @@ def test_the_actors_of_an_example_can_be_run_by_the_command_line(name: str) -> N
 
 
 async def test_the_plain_client_calls_an_actor_of_another_process(tmp_path: Path) -> None:
-    async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served("examples.counter", server.url):
+    async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served("examples.counter", url=server.url):
         assert await output("plain_client", NATS_URL=server.url) == documented_output("plain_client")
 
 
@@ -111,12 +111,14 @@ async def test_the_documented_commands_of_a_service_succeed(
 ) -> None:
     monkeypatch.setenv("MAIL_URL", f"http://127.0.0.1:{free_ports(1)[0]}")  # no service listens there: the mail waits
     text = (ROOT / "examples" / name / "__init__.py").read_text()
+    [run] = [line.partition("actorloom run ")[2] for line in text.splitlines() if "actorloom run " in line]
+    targets = shlex.split(run, comments=True)
     lines = [shlex.split(line) for line in text.splitlines() if line.startswith("    actorloom ")]
     lines = [
         words for words in lines if words[1] not in ("run", "replay")
     ]  # test_mailer.py has a replay, of stored events
     assert lines
-    async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served(f"examples.{name}", server.url):
+    async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served(*targets, url=server.url):
         for line in lines:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "runtime", *line[1:]),
