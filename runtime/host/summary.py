@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+from runtime.actor.any_event import AnyEvent
 from runtime.actor.base import Actor
 from runtime.actor.handler import HandlerTable
 
@@ -13,9 +14,11 @@ def summary(handlers: HandlerTable) -> str:
     """Return what an actor does: ``serves 1 query and 2 commands, reacts to 2 events``."""
     counts = (len(handlers.queries), "query", "queries"), (len(handlers.commands), "command", "commands")
     served = [f"{count} {one if count == 1 else many}" for count, one, many in counts if count]
-    events = len(handlers.reactions)
+    events = len(handlers.reactions.keys() - {AnyEvent})
+    reacts = [f"{events} event{'s' * (events != 1)}"] if events else []
+    reacts += ["events of any type"] if AnyEvent in handlers.reactions else []
     parts = [f"serves {' and '.join(served)}"] if served else []
-    parts += [f"reacts to {events} event{'s' * (events != 1)}"] if events else []
+    parts += [f"reacts to {' and '.join(reacts)}"] if reacts else []
     return ", ".join(parts) or "has no handlers"
 
 

@@ -80,7 +80,7 @@ class Tls(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file of the key for that certificate; by default it is in the same file."""
 
 
-class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """The settings of an HTTP target.
 
     Raises:

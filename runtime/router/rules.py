@@ -47,7 +47,7 @@ class Rules(Actor[Rule], indexes=[Index("deleted")]):
         _expect(self.state, message.expect, message.name)
         rule = message.rule
         check_rule(rule)
-        targets = [await self._target(each.target) for each in rule.targets]
+        targets = [await self._target(number, each.target) for number, each in enumerate(rule.targets)]
         if not message.unchecked and (problems := await problems_of(self.bus, rule, targets)):
             raise RuleInvalid(f"{message.name}: {'; '.join(problems)}")
         return self._store(rule, message.name)
@@ -80,11 +80,11 @@ class Rules(Actor[Rule], indexes=[Index("deleted")]):
         """Return the rules in the order of their names."""
         return await self.list(deleted=message.deleted, limit=message.limit, after=message.page)
 
-    async def _target(self, name: str) -> Target:
+    async def _target(self, number: int, name: str) -> Target:
         try:
             return await self.query(GetTarget(name))
         except NotFound:
-            raise RuleInvalid(f"targets: there is no target {name!r}: put it first") from None
+            raise RuleInvalid(f"{self.key}: targets[{number}]: there is no target {name!r}: put it first") from None
 
     def _enable(self, expect: int | None, enabled: bool) -> Rule:
         rule = self._existing(expect)

@@ -113,7 +113,7 @@ async def test_a_rule_has_versions(system: testing.System) -> None:
         ({"types": ["Sold"]}, r"types\[0\]: 'Sold' is not the type of an event"),
         ({"targets": [{"target": "ledger", "input": {"a": "$.b["}}]}, r"targets\[0\].input.a"),
         ({"targets": [{"target": "ledger"}, {"target": "ledger"}]}, "a target stands in the list twice"),
-        ({"targets": [{"target": "nowhere"}]}, "there is no target 'nowhere'"),
+        ({"targets": [{"target": "nowhere"}]}, r"wrong: targets\[0\]: there is no target 'nowhere'"),
     ],
 )
 async def test_a_wrong_rule_is_refused_with_its_field(
