@@ -9,7 +9,7 @@ from runtime.cli.flags import configured
 from runtime.host.config import Configuration
 
 if TYPE_CHECKING:
-    from runtime.contracts.graph import Rates
+    from runtime.contracts.graph import Rates, RuleEdge
     from runtime.contracts.wiring import Request
 
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--rates", is_flag=True, help="Add the requests, errors and events of each service in one second.")
 @configured("nats.url", "namespace")
 def command(configuration: Configuration, targets: tuple[str, ...], form: str, rates: bool) -> None:
-    """Draw the running services and the events that they react to.
+    """Draw the running services, the events that they react to, and the rules of the router.
 
     With TARGETs, as for `run`, draw these actors from their code, with the commands and queries that they send. Discovery does not
     know these. The actors are imported and do not run.
@@ -33,11 +33,14 @@ def command(configuration: Configuration, targets: tuple[str, ...], form: str, r
     services = contracted(configuration, targets)
     requests = _requests(targets) if targets else []
     found = asyncio.run(_rates(configuration)) if rates else {}
+    rules: list[RuleEdge] = []
+    if not targets and any(each.name == "rules" for each in services):
+        rules = asyncio.run(_rules(configuration))
     if not targets:
         print_note(
             "The graph has no commands and queries: discovery does not know who sends them. Name the actors' package."
         )
-    graph = graph_of(services, requests, rates=found)
+    graph = graph_of(services, requests, rules, found)
     if form == "json":
         print_json(graph)
     else:
@@ -60,3 +63,12 @@ async def _rates(configuration: Configuration) -> "dict[str, Rates]":
 
     async with connected(configuration) as connection:
         return await live_rates(connection, configuration.settings.namespace)
+
+
+async def _rules(configuration: Configuration) -> "list[RuleEdge]":
+    from runtime.cli.router_bus import router_bus
+    from runtime.router.edges import rule_edges
+    from runtime.router.files import list_rules, list_targets
+
+    async with router_bus(configuration) as bus:
+        return list(rule_edges(await list_rules(bus), await list_targets(bus)))

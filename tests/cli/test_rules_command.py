@@ -111,6 +111,22 @@ def test_rules_are_listed_and_shown(shop: Shop) -> None:
     assert row.split()[2:] == ["off", "till.Sold", "till", "ledger"]
 
 
+def test_the_graph_of_the_running_services_has_the_rules(shop: Shop) -> None:
+    shop.put_target("page", "http", "url=http://127.0.0.1:1/")
+    shop.put_book("book")
+    shop.cli("rules", "put", "all", "--source", "till", "--target", "page")
+    shop.cli("rules", "put", "off", "--target", "page", "--disabled")
+    graph = json.loads(shop.cli("graph", "--format", "json").stdout)
+    edges = {(each["source"], each["target"]): each["messages"] for each in graph["edges"] if each["kind"] == "rule"}
+    assert edges == {
+        ("till", "rule book"): ["Sold"],
+        ("rule book", "ledger"): ["Book"],
+        ("till", "rule all"): ["*"],
+        ("rule all", "target page"): ["*"],
+    }
+    assert "" not in [each["name"] for each in graph["nodes"]]
+
+
 def test_a_rule_is_put_with_an_expected_version(shop: Shop) -> None:
     shop.put_book("fresh", "--expect", "0")
     again = shop.cli("rules", "put", "fresh", "--target", "ledger", "--expect", "0", "--unchecked", code=3)
@@ -130,7 +146,7 @@ def test_a_value_that_python_takes_for_the_same_is_another_one(shop: Shop) -> No
     [
         (["--type", "till.Soldd", "--target", f"ledger={BOOK}"], "types[0]: till emits no till.Soldd: did you mean"),
         (["--type", "till.Sold", "--target", "ledger"], "targets[0]: $ of the event till.Sold has no field account"),
-        (["--target", f"ladger={BOOK}"], "targets: there is no target 'ladger': put it first"),
+        (["--target", f"ladger={BOOK}"], "bad: targets[0]: there is no target 'ladger': put it first"),
     ],
 )
 def test_a_rule_that_never_works_is_refused_with_the_field(shop: Shop, arguments: list[str], wanted: str) -> None:
