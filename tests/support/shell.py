@@ -2,7 +2,8 @@
 
 A code block after a line that is only a path in backticks and a colon is a file. A ``console`` block is a terminal
 session: each line that begins with ``$ `` is typed, and the lines below it are the expected output, in which ``…`` matches
-any text. ``actorloom run`` keeps running; the next ``run`` or the end of the page stops it as Ctrl-C does.
+any text. ``actorloom run`` keeps running; the next ``run`` or the end of the page stops it as Ctrl-C does. The other commands
+of ``actorloom`` may run in children of a process that has imported it, see `tests.support.preloaded`.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.support import preloaded
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 40
@@ -72,9 +75,10 @@ class Terminal:
         home: The working directory.
         url: URL of the NATS server, which commands get as ``NATS_URL``.
         nats: Path of the nats command line; None installs a replacement.
+        preload: Run the commands of ``actorloom`` in children of one process.
     """
 
-    def __init__(self, home: Path, url: str, nats: str | None) -> None:
+    def __init__(self, home: Path, url: str, nats: str | None, preload: bool = False) -> None:
         self.home = home
         tools = home / ".tools"
         tools.mkdir()
@@ -88,6 +92,8 @@ class Terminal:
             "NATS_URL": url,
             "ACTORLOOM_LOG_FORMAT": "text",
         }
+        self._preload = preload
+        self._commands: asyncio.subprocess.Process | None = None
         self._bash: asyncio.subprocess.Process | None = None
         self._server: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[str] | None = None
@@ -117,7 +123,7 @@ class Terminal:
 
     async def close(self) -> None:
         """Kill all processes that still run."""
-        for process in (self._server, self._bash):
+        for process in (self._server, self._bash, self._commands):
             if process is not None and process.returncode is None:
                 process.kill()
                 await process.wait()
@@ -134,10 +140,13 @@ class Terminal:
 
     async def _output_of(self, command: str) -> str:
         if self._bash is None:
+            variables = self._variables
+            if self._preload:
+                variables = {**variables, "PATH": os.pathsep.join([await self._preloaded(), variables["PATH"]])}
             self._bash = await asyncio.create_subprocess_exec(
                 *("bash", "--norc"),
                 cwd=self.home,
-                env=self._variables,
+                env=variables,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -148,6 +157,23 @@ class Terminal:
         async with asyncio.timeout(TIMEOUT):
             printed = await self._bash.stdout.readuntil(b"<<end>>\n")
         return printed.decode().removesuffix("<<end>>\n").rstrip()
+
+    async def _preloaded(self) -> str:
+        """Start the process that runs commands, and return the directory with the program that sends it commands."""
+        tools, path = self.home / ".tools" / "preloaded", self.home / ".tools" / "socket"
+        tools.mkdir()
+        (tools / "actorloom").write_text(preloaded.command(path))
+        (tools / "actorloom").chmod(0o755)
+        self._commands = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", preloaded.__name__, str(path)),
+            cwd=self.home,
+            env=self._variables,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._commands.stdout is not None
+        async with asyncio.timeout(TIMEOUT):
+            assert await self._commands.stdout.readline() == b"listening\n"
+        return str(tools)
 
     async def _run(self, step: Step) -> None:
         self._server = await asyncio.create_subprocess_exec(
@@ -180,15 +206,18 @@ def matches(printed: str, expected: str) -> bool:
 
 
 @asynccontextmanager
-async def terminal(home: Path, url: str, *, stand_in: bool = True) -> AsyncIterator[Terminal]:
+async def terminal(
+    home: Path, url: str, *, stand_in: bool = True, preload: bool = False
+) -> AsyncIterator[Terminal]:
     """Open a terminal in an empty directory.
 
     Args:
         home: The directory.
         url: URL of the NATS server.
         stand_in: Use the replacement for the nats command line, even if the machine has one.
+        preload: Run the commands of ``actorloom`` in children of one process: faster, and without the start of each.
     """
-    opened = Terminal(home, url, None if stand_in else shutil.which("nats"))
+    opened = Terminal(home, url, None if stand_in else shutil.which("nats"), preload)
     try:
         yield opened
         await opened.stop()
