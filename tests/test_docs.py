@@ -23,7 +23,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / ".github").rgl
 NATS = pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command line is not installed")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
 @pytest.mark.parametrize("stand_in", [True, pytest.param(False, marks=NATS)], ids=["stand-in", "nats"])
 async def test_the_commands_of_a_page_print_its_outputs(page: str, stand_in: bool, tmp_path: Path) -> None:
@@ -31,13 +31,27 @@ async def test_the_commands_of_a_page_print_its_outputs(page: str, stand_in: boo
     home.mkdir()
     async with (
         EmbeddedServer(port=0, store_dir=tmp_path / "nats") as server,
-        terminal(home, server.url, stand_in=stand_in) as opened,
+        terminal(home, server.url, stand_in=stand_in, preload=page != "README.md") as opened,
     ):
         played = 0
         for step in steps(ROOT / page):
             await opened.play(step)
             played += 1
         assert played > 5
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", ["docs/events.md", "docs/contracts.md"])
+async def test_the_commands_of_a_long_page_print_its_outputs(page: str, tmp_path: Path) -> None:
+    """Each command runs in a child of one process: the start of the command line is a matter of the other pages."""
+    home = tmp_path / "home"
+    home.mkdir()
+    async with (
+        EmbeddedServer(port=0, store_dir=tmp_path / "nats") as server,
+        terminal(home, server.url, preload=True) as opened,
+    ):
+        played = [await opened.play(step) for step in steps(ROOT / page)]
+        assert len(played) > 10
 
 
 def test_an_output_is_compared_as_a_whole() -> None:

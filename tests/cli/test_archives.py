@@ -1,25 +1,12 @@
-"""`archives` on the command line: the commands of its page, and its refusals."""
+"""`archives` on the command line: its refusals, and its output for scripts. tests/test_docs.py runs the commands of its page."""
 
 import json
 import shlex
-from pathlib import Path
 
 import pytest
 
 from runtime.nats.server import EmbeddedServer
 from tests.support.process import ROOT, Completed, run_here
-from tests.support.shell import steps, terminal
-
-
-async def test_the_commands_of_the_page(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    async with (
-        EmbeddedServer(port=0, store_dir=tmp_path / "nats") as server,
-        terminal(home, server.url) as opened,
-    ):
-        for step in steps(ROOT / "docs" / "parts" / "shop.md"):
-            await opened.play(step)
 
 
 @pytest.mark.parametrize(

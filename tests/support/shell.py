@@ -12,7 +12,7 @@ import re
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,10 @@ TIMEOUT = 40
 """Seconds within which a command must finish."""
 
 PATIENCE = 10
-"""Seconds for which a query is repeated until its output matches, because reactions run after their events."""
+"""Seconds for which a command that reads is repeated until its output matches, because reactions run after their events."""
+
+READS = re.compile(r"\.query\.| query | ls\b")
+"""Commands that read: queries and lists."""
 
 NATS = f"""#!{sys.executable}
 import argparse, asyncio, os, sys, nats
@@ -134,8 +137,7 @@ class Terminal:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while not matches(printed := await self._output_of(step.text), step.output):
             late = asyncio.get_running_loop().time() > deadline
-            is_query = ".query." in step.text or " query " in step.text
-            assert is_query and not late, f"$ {step.text}\n{printed}\n--- expected ---\n{step.output}"
+            assert READS.search(step.text) and not late, f"$ {step.text}\n{printed}\n--- expected ---\n{step.output}"
             await asyncio.sleep(0.05)
 
     async def _output_of(self, command: str) -> str:
@@ -206,9 +208,7 @@ def matches(printed: str, expected: str) -> bool:
 
 
 @asynccontextmanager
-async def terminal(
-    home: Path, url: str, *, stand_in: bool = True, preload: bool = False
-) -> AsyncIterator[Terminal]:
+async def terminal(home: Path, url: str, *, stand_in: bool = True, preload: bool = False) -> AsyncGenerator[Terminal]:
     """Open a terminal in an empty directory.
 
     Args:
