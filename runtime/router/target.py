@@ -10,7 +10,7 @@ from runtime.errors import Rejected
 from runtime.router.http_settings import HttpSettings
 from runtime.router.rule import Name
 
-Attempts = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Attempts = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
 Together = Annotated[int, msgspec.Meta(ge=1, le=1000)]
 Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
@@ -71,8 +71,8 @@ class TargetFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Deliveries at the same time. Those of one key follow each other."""
     rate: Rate | None = None
     """Deliveries in a second at most; None for no limit."""
-    attempts: Attempts = 185
-    """Attempts at a delivery, before it becomes a dead letter."""
+    attempts: Attempts = 2000
+    """Attempts at a delivery, before it becomes a dead letter: a day of them, with pauses of `longest`."""
     max_age: Seconds = 86_400.0
     """Seconds after its event was stored at which a delivery becomes a dead letter; a day is the time for which an actor remembers ids."""
     first: Seconds = 0.5
