@@ -125,9 +125,11 @@ class Feeding:
         rng: Chooses keys, batches and pauses.
         keys: Number of feeds, at least `FEEDERS`.
         partitions: Partitions of the router.
+        changing: Whether rules change while events are emitted.
     """
 
-    def __init__(self, cell: Cell, rng: Random, keys: int, partitions: int) -> None:
+    def __init__(self, cell: Cell, rng: Random, keys: int, partitions: int, changing: bool) -> None:
+        self._changing = changing
         self._cell = cell
         self._rng = rng
         self.changes = Changes(cell, partitions)
@@ -149,12 +151,14 @@ class Feeding:
         each, end = events // FEEDERS, time.monotonic() + seconds
         pause = seconds / (each / ((1 + BATCH) / 2))
         feeders = [self._feed(keys[number::FEEDERS], each, pause, Random(rng.random())) for number in range(FEEDERS)]
-        await asyncio.gather(self.changes.run(Random(rng.random()), end), *feeders)
+        changes = [self.changes.run(Random(rng.random()), end)] if self._changing else []
+        await asyncio.gather(*changes, *feeders)
 
     async def finish(self) -> None:
-        """Change both rules a last time, and emit an event of each feed by the rules that stay in force then."""
-        await self.changes.flip()
-        await self.changes.switch()
+        """Change both rules a last time, if they change, and emit an event of each feed by the rules that stay in force then."""
+        if self._changing:
+            await self.changes.flip()
+            await self.changes.switch()
         if self.changes.switches % 2 == 0:
             await self.changes.switch()
         await asyncio.gather(*(self._emit(key, 1) for key in self.windows))

@@ -66,7 +66,7 @@ async def partition_rules(setting: Setting) -> Result:
 
 
 async def control_rules(setting: Setting) -> Result:
-    """A router that remembers no events routes them again: under the ids of rules that has no effect, under others it must have."""
+    """A router that remembers no events routes them again: under the ids of deliveries without effects, under random ids with double ones."""
     result = Result("control-rules", setting.seed)
     for without in (["deduplication"], ["deduplication", "delivery-ids"]):
         part = replace(setting, short=True, directory=setting.directory / without[-1])
@@ -97,7 +97,7 @@ async def _route_again(setting: Setting, without: list[str]) -> Result:
         await workers[0].killed_as_armed(60)
         return f"{len(kills)} kill -9 of the router before events are acknowledged"
 
-    return await route(setting, Result("rules", setting.seed), start, wait)
+    return await route(setting, Result("rules", setting.seed), start, wait, changing=False)
 
 
 async def _kill(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
@@ -116,12 +116,14 @@ async def _pause(cell: Cell, workers: list[Worker], rng: Random, seconds: float)
     return f"{count} SIGSTOP of 2.5 to 4 s past a lease of 2 s, then SIGCONT; one clock is 10 s ahead"
 
 
-async def route(setting: Setting, result: Result, start: Start, faults: Faults, partitions: int = 1) -> Result:
+async def route(
+    setting: Setting, result: Result, start: Start, faults: Faults, partitions: int = 1, changing: bool = True
+) -> Result:
     """Emit events during faults, and fill in `result` with the deliveries that are lost, double, or out of order; return it."""
     rng = setting.rng(result.name)
     events, seconds, keys = setting.size(10_000, 150), setting.size(150, 5), setting.size(100, 10)
     async with single_cell(setting, result, "rules") as cell, open_hook(Random(rng.random())) as hook:
-        feeding = Feeding(cell, rng, keys, partitions)
+        feeding = Feeding(cell, rng, keys, partitions, changing)
         workers = await begin(cell, hook, feeding, start)
         work = asyncio.gather(feeding.run(events, seconds))
         result.faults = await faults(cell, workers, rng, seconds)
