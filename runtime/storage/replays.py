@@ -19,7 +19,7 @@ from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names
 
 Mode = Literal["missing", "again"]
-"""``missing``: the reaction gets each event under the id that it had before. ``again``: under an id of this replay."""
+"""``missing``: the receiver gets each event under the id that it had before. ``again``: under an id of this replay."""
 Status = Literal["running", "cancelling", "cancelled", "done"]
 
 _KEPT: Final = 30 * 86_400
@@ -30,12 +30,12 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     """The events of one type that a replay sends."""
 
     event: str
-    """The CloudEvents type: ``orders.OrderPaid``."""
-    reaction: str
-    """The name of the reaction that gets them."""
-    method: str
+    """The CloudEvents type: ``orders.OrderPaid``; empty for events of any type."""
+    reaction: str = ""
+    """The name of the reaction that gets them; empty if targets of rules do."""
+    method: str = ""
     """The name of its method, with which the ids end that the actor remembers."""
-    filter: str
+    filter: str = ">"
     """The subjects under which the stream has them."""
     where: dict[str, Any] | None = None
     """The content pattern of the reaction."""
@@ -55,16 +55,42 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     window: tuple[float, float] | None = None
     """Of an archive only: Unix seconds from which on, and before which, the events were emitted. A stream stores an event when it
     is emitted, so that the sequences are enough."""
+    by_headers: bool = False
+    """Of an archive that rules fill: the subject of a message does not name its event, and the headers do."""
+
+
+class ReplayedTarget(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A target that gets the events of a rule."""
+
+    target: str
+    """The name of the target."""
+    actor: str
+    """The name of the actor that delivers to it."""
+    input: Any = None
+    """The input that the rule has for it."""
+
+
+class ReplayedRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A rule whose targets get events, as it was when the replay was created."""
+
+    name: str
+    version: int
+    targets: tuple[ReplayedTarget, ...]
+    sources: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    where: dict[str, Any] | None = None
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One replay."""
 
     name: str
-    actor: str
-    """The name of the actor whose reaction gets the events."""
-    reaction: str
+    actor: str = ""
+    """The name of the actor whose reaction gets the events; empty if targets of rules get them."""
+    reaction: str = ""
     """The name of the reaction, or of a method with several."""
+    rules: tuple[ReplayedRule, ...] = ()
+    """The rules whose targets get the events."""
     mode: Mode
     since: float
     """Unix seconds. Earlier events are left out."""
@@ -88,6 +114,23 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     runner: str = ""
     """The command that runs it: a random id."""
     sources: tuple[Source, ...]
+
+    @property
+    def targets(self) -> list[str]:
+        """The names of the targets that get the events, each once."""
+        return list(dict.fromkeys(each.target for rule in self.rules for each in rule.targets))
+
+    @property
+    def actors(self) -> list[str]:
+        """The names of the actors that get the events, each once."""
+        return [self.actor] if self.actor else list(dict.fromkeys(e.actor for rule in self.rules for e in rule.targets))
+
+    @property
+    def receiver(self) -> str:
+        """The reaction, or the rules and their targets, for people: ``billing.on_paid``, or ``book > ledger, crm``."""
+        if self.actor:
+            return f"{self.actor}.{self.reaction}"
+        return f"{', '.join(rule.name for rule in self.rules)} > {', '.join(self.targets)}"
 
 
 class Entry(NamedTuple):

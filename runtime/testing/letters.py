@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from runtime.admin.replay import Request, Runner, begin, prepare
+from runtime.admin.replay import Request, Runner, ToReaction, begin, prepare
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.dead_letters import DeadLetters
 from runtime.storage.replays import Mode
@@ -77,7 +77,9 @@ class Letters:
         """Send stored events to one reaction. See `System.replay`."""
         wanted = Request(name=new_id(), reaction=reaction, since=since, key=key, mode=mode, rate=_RATE)
         plan = await prepare(self._jetstream, names, wanted)
-        done = await Runner(self._jetstream, names, await begin(self._jetstream, names, plan.replay)).run()
+        done = await Runner(
+            self._jetstream, ToReaction(self._jetstream, names), await begin(self._jetstream, names, plan.replay)
+        ).run()
         await self._handled(names, timeout)
         return done.sent
 

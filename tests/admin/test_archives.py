@@ -27,7 +27,7 @@ from runtime.admin.archive_config import (
 )
 from runtime.admin.archives import Stored, UnknownArchive
 from runtime.admin.refusal import Refused
-from runtime.admin.replay import NotFound, Request, Runner, begin, prepare
+from runtime.admin.replay import NotFound, Request, Runner, ToReaction, begin, prepare
 from runtime.client.bus import Bus
 from runtime.errors import ConfigurationError
 from runtime.nats.connection import Connection, ConnectionOptions
@@ -274,7 +274,9 @@ async def replay(system: Probe, reaction: str, name: str, **others: object) -> R
     of = Names("books", system.bus.namespace)
     wanted: dict[str, object] = {"since": 0.0, "rate": 1_000_000.0, "archive": "all", **others}
     planned = await prepare(system.jetstream, of, Request(name=name, reaction=reaction, **wanted))  # type: ignore[arg-type]
-    return await Runner(system.jetstream, of, await begin(system.jetstream, of, planned.replay)).run()
+    return await Runner(
+        system.jetstream, ToReaction(system.jetstream, of), await begin(system.jetstream, of, planned.replay)
+    ).run()
 
 
 async def test_a_replay_reads_what_only_an_archive_has(nats_server: EmbeddedServer, namespace: str) -> None:

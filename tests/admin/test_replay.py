@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from runtime import Actor, DeadlineExceeded, Event, NotDelivered, Options, PublishError, clocks, react
-from runtime.admin.replay import NotFound, Plan, Refused, Request, Runner, begin, cancel, prepare, take_over
+from runtime.admin.replay import NotFound, Plan, Refused, Request, Runner, ToReaction, begin, cancel, prepare, take_over
 from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -44,7 +44,7 @@ async def replay(system: Probe, actor: str, reaction: str, name: str = "first", 
     """Run a replay to its end."""
     of = names(system, actor)
     entry = await begin(system.jetstream, of, (await plan(system, actor, reaction, name, **others)).replay)
-    return await Runner(system.jetstream, of, entry).run()
+    return await Runner(system.jetstream, ToReaction(system.jetstream, of), entry).run()
 
 
 def names(system: Probe, actor: str) -> Names:
@@ -492,7 +492,12 @@ async def test_a_replay_waits_for_the_actor(nats_server: EmbeddedServer, namespa
         of = names(system, "mailer")
         entry_ = await begin(system.jetstream, of, (await plan(system, "mailer", "on_paid")).replay)
         reports: list[tuple[int, int]] = []
-        runner = Runner(system.jetstream, of, entry_, lambda replay, waiting: reports.append((replay.sent, waiting)))
+        runner = Runner(
+            system.jetstream,
+            ToReaction(system.jetstream, of),
+            entry_,
+            lambda replay, waiting: reports.append((replay.sent, waiting)),
+        )
         run = asyncio.ensure_future(runner.run())
         # Two reports without progress: it stores its position each second while it waits.
         await until(lambda: len(reports) > 2 and reports[-1] == reports[-2] and reports[-1][0] > 0)
@@ -521,7 +526,7 @@ async def test_a_slow_replay_notices_its_cancel(nats_server: EmbeddedServer, nam
         await system.bus.emit(Paid("slow", 1))
         of = names(system, "books")
         entry_ = await begin(system.jetstream, of, (await plan(system, "books", "on_change", rate=0.001)).replay)
-        run = asyncio.ensure_future(Runner(system.jetstream, of, entry_).run())
+        run = asyncio.ensure_future(Runner(system.jetstream, ToReaction(system.jetstream, of), entry_).run())
         dead = of.dead_stream
 
         async def sent() -> bool:

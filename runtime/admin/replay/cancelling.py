@@ -11,6 +11,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
 from runtime.storage.dead_letters import DeadLetters, replay_of
 from runtime.storage.replays import Entry, Replay, Replays
+from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names
 
 _NOTICE: Final = 3.0
@@ -37,8 +38,10 @@ async def cancel(jetstream: JetStream, namespace: str, name: str) -> Replay:
         entry = await _change(replays, entry, msgspec.structs.replace(entry.replay, status="cancelling"))
     if lives:
         entry = await _answered(replays, entry)
-    names = Names(entry.replay.actor, namespace)
-    taken = await _take_back(jetstream, names, name)
+    taken = 0
+    for actor in entry.replay.actors:
+        names = Names(actor, namespace)
+        taken += await (_take_events if entry.replay.actor else _take_deliveries)(jetstream, names, name)
     while True:
         before = entry.replay
         after = msgspec.structs.replace(before, taken_back=before.taken_back + taken, status="cancelled")
@@ -73,12 +76,31 @@ async def _answered(replays: Replays, entry: Entry) -> Entry:
     return entry
 
 
-async def _take_back(jetstream: JetStream, names: Names, name: str) -> int:
-    """Delete the events of a replay that are not handled, and return their number."""
+async def _take_events(jetstream: JetStream, names: Names, name: str) -> int:
+    """Delete the events of a replay that the reaction of an actor has not handled, and return their number."""
     taken, letters = 0, DeadLetters(jetstream, names)
     if await jetstream.find_stream(names.dead_stream) is None:
         return 0
     async for stored in jetstream.read(names.dead_stream, f"{names.redriven()}.*.*"):
         if replay_of(stored) == name:
             taken += await letters.drop(stored.sequence)
+    return taken
+
+
+class _Marked(msgspec.Struct):
+    replay: str = ""
+
+
+async def _take_deliveries(jetstream: JetStream, names: Names, name: str) -> int:
+    """Delete the deliveries of a replay that the actor of a target has not made, and return their number."""
+    taken = 0
+    if await jetstream.find_stream(names.tells_stream) is None:
+        return 0
+    async for stored in jetstream.read(names.tells_stream, f"{names.told()}.*.*"):
+        try:
+            found = msgspec.json.decode(stored.payload, type=_Marked)
+        except UNDECODABLE:
+            continue  # somebody else has published it
+        if found.replay == name:
+            taken += await jetstream.delete_message(names.tells_stream, stored.sequence)
     return taken

@@ -3,25 +3,20 @@
 import math
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Final
 
 import msgspec
 
 from runtime.actor.metadata import Reaction, ServiceMetadata
 from runtime.admin import discovery
-from runtime.admin.archives import Stored, UnknownArchive, find_archive, has_events_of
-from runtime.admin.replay.reading import first_from, read_events
+from runtime.admin.archives import has_events_of
+from runtime.admin.replay.reading import read_events
 from runtime.admin.replay.refusal import NotFound, Refused, taken
+from runtime.admin.replay.stretches import archive_of, of_archive, of_stream
 from runtime.nats.jetstream.client import JetStream
 from runtime.storage.replays import Mode, Part, Replay, Replays, Source
 from runtime.wire.buckets import bucket_of
 from runtime.wire.subjects import Names
 from runtime.wire.tokens import key_token
-
-_CLOCKS: Final = 3600.0
-"""Seconds by which the clock of a machine that emits events may be ahead of the server's."""
-_EVER: Final = 1e12
-"""Unix seconds that no event has."""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,13 +141,15 @@ async def _sources(jetstream: JetStream, names: Names, request: Request, metadat
     for reaction in metadata.reacts:
         part = Part(reaction.event, reaction.reaction, reaction.method, _filter(reaction, request.key), reaction.where)
         by_stream.setdefault(reaction.stream, []).append(part)
-    archive = None if request.archive is None else await _archive(jetstream, names.namespace, request.archive)
+    archive = None if request.archive is None else await archive_of(jetstream, names.namespace, request.archive)
     sources: list[Source] = []
     for stream, parts in by_stream.items():
         if archive is None:
-            source = await _of_stream(jetstream, stream, request, parts)
+            source = await of_stream(jetstream, stream, request.since, request.until, parts)
+        elif has_events_of(archive.archive, names.namespace, stream):
+            source = await of_archive(jetstream, archive, request.since, request.until, parts)
         else:
-            source = await _of_archive(jetstream, archive, names.namespace, stream, request, parts)
+            source = None
         if source is None:
             raise NotFound(
                 f"{names.actor}.{request.reaction}: there is no stream {stream}: its actor has never run here"
@@ -161,40 +158,6 @@ async def _sources(jetstream: JetStream, names: Names, request: Request, metadat
             )
         sources.append(source)
     return sources
-
-
-async def _archive(jetstream: JetStream, namespace: str, name: str) -> Stored:
-    try:
-        return await find_archive(jetstream, namespace, name)
-    except UnknownArchive as error:
-        raise NotFound(str(error)) from None
-
-
-async def _of_stream(jetstream: JetStream, stream: str, request: Request, parts: Sequence[Part]) -> Source | None:
-    """Return the stretch of a stream; None if there is no such stream."""
-    info = await jetstream.find_stream(stream)
-    if info is None:
-        return None
-    end = info.state.last_seq
-    first = await first_from(jetstream, stream, request.since, end)
-    last = end if request.until is None else await first_from(jetstream, stream, request.until, end) - 1
-    return Source(stream, first, last, first - 1, tuple(parts))
-
-
-async def _of_archive(
-    jetstream: JetStream, archive: Stored, namespace: str, stream: str, request: Request, parts: Sequence[Part]
-) -> Source | None:
-    """Return the stretch of an archive with events of one stream; None if it has none of them.
-
-    An archive stores an event after it was emitted, and possibly long after. So the stretch begins by the times of the archive,
-    and goes on to its end.
-    """
-    if not has_events_of(archive.archive, namespace, stream):
-        return None
-    end = (await jetstream.stream_info(archive.stream)).state.last_seq
-    first = await first_from(jetstream, archive.stream, request.since - _CLOCKS, end)
-    window = (request.since, _EVER if request.until is None else request.until)
-    return Source(archive.stream, first, end, first - 1, tuple(parts), window)
 
 
 def _filter(reaction: Reaction, key: str | None) -> str:

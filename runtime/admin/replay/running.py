@@ -7,21 +7,21 @@ from typing import Final
 import msgspec
 
 from runtime import clocks
-from runtime.admin.replay.reading import Found, id_of, read_events
+from runtime.admin.replay.reading import read_events
 from runtime.admin.replay.refusal import NotFound, Refused, taken
+from runtime.admin.replay.sending import Way
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import WrongSequence
-from runtime.storage.dead_letters import DeadLetters
 from runtime.storage.replays import Entry, Replay, Replays, Status
-from runtime.wire.ids import derived_id, new_id
-from runtime.wire.subjects import REDRIVE, Names
+from runtime.wire.ids import new_id
+from runtime.wire.subjects import Names
 
 _EVERY: Final = 1.0
 """Seconds after which the position is stored at the latest, also while nothing is sent."""
 _SENT: Final = 500
 """Events after which the position is stored at the latest."""
 _MOST_WAITING: Final = 1_000
-"""Events that the actor has not handled, at which no more are sent."""
+"""Events that the receivers have not handled, at which no more are sent."""
 _LOOK: Final = 0.1
 """Seconds between two looks at them."""
 _SLEEP: Final = 0.005
@@ -71,18 +71,17 @@ class Runner:
 
     Args:
         jetstream: The client.
-        names: The names of the actor, as one whole.
+        way: Sends an event, to a reaction or to targets.
         entry: The replay, from `begin` or `take_over`.
-        report: Called with the replay and the events that the actor has not handled, whenever the position is stored.
+        report: Called with the replay and the events that its receivers have not handled, whenever the position is stored.
     """
 
     def __init__(
-        self, jetstream: JetStream, names: Names, entry: Entry, report: Callable[[Replay, int], None] = lambda *_: None
+        self, jetstream: JetStream, way: Way, entry: Entry, report: Callable[[Replay, int], None] = lambda *_: None
     ) -> None:
         self._jetstream = jetstream
-        self._names = names
-        self._letters = DeadLetters(jetstream, names)
-        self._replays = Replays(jetstream, names.namespace)
+        self._way = way
+        self._replays = Replays(jetstream, way.namespace)
         self._report = report
         self._replay = entry.replay
         self._sequence = entry.sequence
@@ -90,7 +89,7 @@ class Runner:
         self._done = [source.done for source in entry.replay.sources]
         """The sequence of the last event that is sent, for each source."""
         self._waiting = 0
-        """The messages on the way to reactions of the actor that were not handled at the last look."""
+        """The messages on their way that were not handled at the last look."""
         self._stored_at = clocks.elapsed()
         self._due = clocks.elapsed()
         """The time by `clocks.elapsed` at which the next event may be sent."""
@@ -107,27 +106,23 @@ class Runner:
         try:
             await self._store()
             async for found in read_events(self._jetstream, self._replay.sources):
-                await self._wait()
+                send = self._way.sending(self._replay, found)
+                if send is not None:
+                    await self._wait()
+                elif clocks.elapsed() - self._stored_at >= _EVERY:
+                    await self._store()
                 if self._replay.status != "running":
                     return self._replay
-                await self._send(found)
+                if send is not None:
+                    await send()
+                    self._sent += 1
+                self._done[found.source] = found.stored.sequence
             await self._store("done")
         except asyncio.CancelledError:
             if self._replay.status == "running":
                 await self._store()
             raise
         return self._replay
-
-    async def _send(self, found: Found) -> None:
-        replay, part, stored = self._replay, found.part, found.stored
-        source = replay.sources[found.source]
-        event_id = id_of(source, stored)
-        if replay.mode == "again":
-            # No handler uses the ordinal 0. The id has the time of the event, so that it is looked up among those of its time.
-            event_id = derived_id(event_id, 0, replay.actor, f"replay:{replay.name}", "")
-        await self._letters.replay(source.stream, stored, replay.name, part.reaction, f"{event_id}.{part.method}")
-        self._done[found.source] = stored.sequence
-        self._sent += 1
 
     async def _wait(self) -> None:
         """Return when the next event may be sent, or the replay does not run any more."""
@@ -144,7 +139,7 @@ class Runner:
         await self._store()
         while self._waiting >= _MOST_WAITING and self._replay.status == "running":
             await self._pause(_LOOK)
-            self._waiting = await self._count_waiting()
+            self._waiting = await self._way.count_waiting()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, and store the position in time: another command sees by it that this one lives."""
@@ -153,12 +148,6 @@ class Runner:
             await asyncio.sleep(min(left, _EVERY))
             if clocks.elapsed() - self._stored_at >= _EVERY:
                 await self._store()
-
-    async def _count_waiting(self) -> int:
-        """Return the messages on the way to reactions of the actor that are not handled."""
-        consumers = await self._jetstream.consumers(self._names.dead_stream)
-        own = [each for each in consumers if each.name.partition("@")[0] == REDRIVE]
-        return sum(each.num_pending + each.num_ack_pending for each in own)
 
     async def _store(self, status: Status = "running") -> None:
         """Store the position. If the replay was cancelled meanwhile, its status is ``cancelled`` after that."""
@@ -172,7 +161,7 @@ class Runner:
             except WrongSequence:
                 replay = await self._superseded(replay)
         self._stored_at = clocks.elapsed()
-        self._waiting = await self._count_waiting()
+        self._waiting = await self._way.count_waiting()
         self._report(self._replay, self._waiting)
 
     async def _superseded(self, replay: Replay) -> Replay:
