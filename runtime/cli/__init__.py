@@ -48,7 +48,7 @@ _COMMANDS: Final = {
     "export": "Print the records of an actor as JSON lines.",
     "import": "Store edited records of a stopped actor.",
     "archives": "List, put or delete archives of events.",
-    "replay": "Send stored events to one reaction again.",
+    "replay": "Send stored events to one reaction or to targets of rules again.",
     "rules": "Send events to targets by rules: list, put, delete, test and apply rules.",
     "targets": "List, put, pause, resume and delete the targets of rules.",
     "repartition": "Store the keys of a stopped actor in another number of partitions.",

@@ -1,4 +1,4 @@
-"""`replay`: sends stored events to one reaction again, and lists and cancels replays."""
+"""`replay`: sends stored events to one reaction or to targets of rules again, and lists and cancels replays."""
 
 import asyncio
 import re
@@ -9,6 +9,7 @@ import msgspec
 
 from runtime.bounds import fault
 from runtime.cli import completion
+from runtime.cli.failures import usage
 from runtime.cli.flags import configured, moment
 from runtime.host.config import Configuration
 
@@ -18,7 +19,7 @@ _Rate = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 
 @click.group("replay")
 def command() -> None:
-    """Send stored events to one reaction again, and to no other.
+    """Send stored events to one reaction again, or to targets of rules, and to nothing else.
 
     A replay has a name, under which it is listed, goes on if it was interrupted, and can be cancelled.
     """
@@ -36,7 +37,7 @@ def _rate(_: click.Context, __: click.Parameter, given: float | None) -> float |
     return given
 
 
-def _since(context: click.Context, parameter: click.Parameter, text: str) -> float | None:
+def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
     return 0.0 if text == "first" else moment(context, parameter, text)
 
 
@@ -45,14 +46,29 @@ _named = click.argument("name", callback=_name, shell_complete=completion.replay
 
 
 @command.command("start")
-@click.argument("reaction", metavar="ACTOR.REACTION", shell_complete=completion.reactions)
+@click.argument("reaction", metavar="[ACTOR.REACTION]", required=False, shell_complete=completion.reactions)
 @click.option(
-    "--since",
-    required=True,
+    "--rule",
+    "rules",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.rules,
+    help="Send the events that this rule matches to its targets; repeatable. It may be disabled.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.routed_targets,
+    help="Only to this target of the rules; repeatable (default: all of them).",
+)
+@click.option(
+    "--since", "--from", "since",
     callback=_since,
     metavar="WHEN",
-    help="Events from this time on: 2h (ago), 2026-03-01T12:00Z, or first for all.",
-)
+    help="Events from this time on: 2h (ago), 2026-03-01T12:00Z, or first for all (default with --rule).",
+)  # fmt: skip
 @click.option(
     "--until", callback=moment, metavar="WHEN", help="Only older events (default: those stored at the start)."
 )
@@ -74,26 +90,48 @@ _named = click.argument("name", callback=_name, shell_complete=completion.replay
     "--rate", type=float, default=500.0, show_default=True, callback=_rate, metavar="N", help="Events a second at most."
 )
 @click.option("--name", callback=_name, metavar="NAME", help="Name of the replay (default: from reaction and time).")
+@click.option(
+    "--forgotten", is_flag=True, help="With --rule: also events that a target may get again in the mode missing."
+)
 @click.option("--dry-run", is_flag=True, help="Only print what would be sent.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_as_json
 @configured("nats.url", "namespace", "timeout")
 def start(
-    configuration: Configuration, reaction: str, since: float, dry_run: bool, yes: bool, as_json: bool, **wanted: Any
+    configuration: Configuration,
+    reaction: str | None,
+    rules: tuple[str, ...],
+    targets: tuple[str, ...],
+    forgotten: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    **wanted: Any,
 ) -> None:
-    """Send the events of a stretch of time to a reaction: ACTOR.REACTION, such as orders.on_paid.
+    """Send the events of a stretch of time to a reaction: ACTOR.REACTION, such as orders.on_paid, or to the targets of rules.
 
-    A process of the actor must run. The events of each key come in order, beside live ones. If the command is interrupted, go
-    on with `actorloom replay resume NAME`.
+    A process of the actor, or the router, must run. The events of each key come in order, beside live ones. If the command is interrupted,
+    go on with `actorloom replay resume NAME`.
     """
+    if (reaction is None) is not bool(rules):
+        usage("give either ACTOR.REACTION or --rule")
+    if reaction is None:
+        from runtime.cli.rule_replays import start_to_targets
+
+        start_to_targets(configuration, rules, targets, forgotten, dry_run, yes, as_json, **wanted)
+        return
+    if targets or forgotten:
+        usage("--target and --forgotten belong to --rule")
+    if wanted["since"] is None:
+        usage("Missing option '--since'.")
     from runtime.cli.replays import confirm_plan, plan_replay, print_plan, start_replay
 
-    plan = asyncio.run(plan_replay(configuration, reaction, since, **wanted))
+    plan = asyncio.run(plan_replay(configuration, reaction, **wanted))
     if dry_run:
         print_plan(plan, as_json)
         return
     confirm_plan(plan, yes)
-    asyncio.run(start_replay(configuration, plan, as_json))
+    asyncio.run(start_replay(configuration, plan.replay, as_json))
 
 
 @command.command("resume")

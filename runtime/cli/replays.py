@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from runtime import clocks
-from runtime.admin.replay import NotFound, Plan, Request, Runner, begin, cancel, prepare, take_over
+from runtime.admin.replay import NotFound, Plan, Request, Runner, ToReaction, Way, begin, cancel, prepare, take_over
 from runtime.cli.client import connected, names
 from runtime.cli.failures import FAILED, NOT_FOUND, Failure, exit_code, usage
 from runtime.cli.output import print_json, print_note, print_table, time_text
@@ -88,7 +88,12 @@ def print_plan(plan: Plan, as_json: bool) -> None:
 
 def confirm_plan(plan: Plan, yes: bool) -> None:
     """Print a plan in a sentence, and ask unless `yes`. Ends the command if the answer is no, or if nobody can be asked."""
-    print_note(_question(plan))
+    confirm(_question(plan), yes)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Print a plan in a sentence, and ask unless `yes`. Ends the command if the answer is no, or if nobody can be asked."""
+    print_note(question)
     if yes:
         return
     if not sys.stdin.isatty():
@@ -96,10 +101,10 @@ def confirm_plan(plan: Plan, yes: bool) -> None:
     click.confirm("Send them?", abort=True, err=True)
 
 
-async def start_replay(configuration: Configuration, plan: Plan, as_json: bool) -> None:
+async def start_replay(configuration: Configuration, replay: Replay, as_json: bool) -> None:
     """Start a replay and run it to its end. Raises `Failure`."""
     async with _opened(configuration) as jetstream:
-        entry = await begin(jetstream, names(configuration, plan.replay.actor), plan.replay)
+        entry = await begin(jetstream, names(configuration, replay.actors[0]), replay)
         await _run(configuration, jetstream, entry, as_json)
 
 
@@ -123,7 +128,7 @@ async def list_replays(configuration: Configuration, as_json: bool) -> None:
     if as_json:
         print_json([_data(entry.replay, _status(entry, now)) for entry in found])
     elif found:
-        head = ("name", "reaction", "mode", "since", "until", "sent", "of", "status")
+        head = ("name", "receiver", "mode", "since", "until", "sent", "of", "status")
         print_table(head, [_row(entry, now) for entry in found])
     else:
         print_note("no replays")
@@ -140,11 +145,11 @@ async def cancel_replay(configuration: Configuration, name: str, as_json: bool) 
 
 
 async def _run(configuration: Configuration, jetstream: JetStream, entry: Entry, as_json: bool) -> None:
-    name, actor = entry.replay.name, names(configuration, entry.replay.actor)
-    print_note(f"{name}: sends events to {entry.replay.actor}.{entry.replay.reaction}")
+    name = entry.replay.name
+    print_note(f"{name}: sends events to {entry.replay.receiver}")
     go_on = f"go on with `actorloom replay resume {name}`"
     try:
-        replay = await Runner(jetstream, actor, entry, _progress()).run()
+        replay = await Runner(jetstream, _way(configuration, jetstream, entry.replay), entry, _progress()).run()
     except asyncio.CancelledError:
         print_note(f"{name}: interrupted; {go_on}")
         raise
@@ -159,6 +164,14 @@ async def _run(configuration: Configuration, jetstream: JetStream, entry: Entry,
         print_note(text)
 
 
+def _way(configuration: Configuration, jetstream: JetStream, replay: Replay) -> Way:
+    if replay.actor:
+        return ToReaction(jetstream, names(configuration, replay.actor))
+    from runtime.router.replay import ToTargets  # loads the router
+
+    return ToTargets(jetstream, configuration.settings.namespace, replay)
+
+
 def _progress() -> Callable[[Replay, int], None]:
     """Return a function that prints the progress of a replay from time to time."""
     last = clocks.elapsed()
@@ -167,7 +180,9 @@ def _progress() -> Callable[[Replay, int], None]:
         nonlocal last
         if replay.status == "running" and clocks.elapsed() - last >= _PROGRESS:
             last = clocks.elapsed()
-            print_note(f"{replay.name}: {replay.sent} of {replay.total} are sent, {waiting} wait for {replay.actor}")
+            print_note(
+                f"{replay.name}: {replay.sent} of {replay.total} are sent, {waiting} wait for {', '.join(replay.actors)}"
+            )
 
     return report
 
@@ -199,7 +214,9 @@ def _question(plan: Plan) -> str:
 
 def _sent(replay: Replay) -> str:
     text = f"{replay.sent} of {replay.total} events were sent"
-    return f"{text}, and {replay.taken_back} of them taken back" if replay.status == "cancelled" else text
+    if replay.status != "cancelled":
+        return text
+    return f"{text}, and {replay.taken_back} of {'them' if replay.actor else 'their deliveries'} taken back"
 
 
 def _status(entry: Entry, now: float) -> str:
@@ -210,10 +227,9 @@ def _status(entry: Entry, now: float) -> str:
 def _row(entry: Entry, now: float) -> tuple[object, ...]:
     replay = entry.replay
     since = time_text(replay.since) if replay.since else "first"
-    target = f"{replay.actor}.{replay.reaction}"
     return (
         replay.name,
-        target,
+        replay.receiver,
         replay.mode,
         since,
         time_text(replay.until),
@@ -227,7 +243,9 @@ def _data(replay: Replay, status: str) -> dict[str, Any]:
     """Return a replay for JSON."""
     return {
         "name": replay.name,
-        "reaction": f"{replay.actor}.{replay.reaction}",
+        "reaction": replay.receiver if replay.actor else None,
+        "rules": [rule.name for rule in replay.rules],
+        "targets": replay.targets,
         "mode": replay.mode,
         "since": time_text(replay.since),
         "until": time_text(replay.until),

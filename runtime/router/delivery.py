@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from opentelemetry.trace import get_current_span
 
 from runtime.actor.base import Actor
 from runtime.actor.decorators import command
@@ -25,12 +26,12 @@ from runtime.router.inputs import Input, InputError, Occurrence, compile_input
 from runtime.router.outcomes import Again, Permanent
 from runtime.router.parcel import Parcel, Sender
 from runtime.router.senders import make_sender
-from runtime.router.target import Source, Target, actor_of
+from runtime.router.target import REPLAY_NAME, Source, Target, actor_of, remembered
+from runtime.telemetry import semconv
 from runtime.wire.cloudevents import opened
 
 _DEAD_ID = "Dead-Id"
 """The header of a redriven dead letter."""
-_DAY = 86_400.0
 _DOWN = (NotDelivered, Overloaded, DeadlineExceeded, PublishError)
 """The failures that count for the circuit of a target: others may be those of one delivery."""
 
@@ -54,7 +55,7 @@ def delivery_actor(target: Target) -> type[Actor[Any]]:
             concurrency=target.concurrency,
             limit=math.inf,  # a delivery may wait at the gate for long; each sender has a timeout
             slow=0,
-            remember=max(_DAY, target.max_age),
+            remember=remembered(target),
             timeout=target.timeout,
             retry=RetryPolicy(
                 attempts=target.attempts, first=target.first, longest=target.longest, unserved=target.max_age
@@ -102,6 +103,9 @@ def _message(actor: str) -> Any:
 
 async def _deliver(actor: Any, target: Target, message: Any) -> None:
     event: Source = await actor.whole(message.event)
+    if message.replay:
+        event = msgspec.structs.replace(event, extensions={**event.extensions, REPLAY_NAME: message.replay})
+        get_current_span().set_attribute(semconv.REPLAY, message.replay)
     if message.hops > MOST_HOPS:
         raise Undeliverable(
             f"rule {message.rule}: {MOST_HOPS} deliveries have led to this event: the rules form a circle"

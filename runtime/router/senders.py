@@ -13,7 +13,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.router.inputs import InputError, compile_input
 from runtime.router.outcomes import Delivered, Outcome, Permanent
 from runtime.router.parcel import Parcel, Sender
-from runtime.router.target import CommandKind, EventKind, HttpKind, LogKind, SubjectKind, Target
+from runtime.router.target import REPLAY_NAME, CommandKind, EventKind, HttpKind, LogKind, SubjectKind, Target
 from runtime.telemetry import inject
 from runtime.wire import header_block
 from runtime.wire.cloudevents import event_headers
@@ -86,7 +86,9 @@ async def _event(kind: EventKind, target: Target, bus: Bus, parcel: Parcel) -> O
     source, _, name = kind.type.rpartition(".")
     names = Names(source, bus.namespace if kind.namespace is None else kind.namespace)
     token = _token(kind, target, parcel)
-    headers = event_headers(source, name, parcel.id, token, bus.connection.clock.now(), inject())
+    replay = parcel.event.extensions.get(REPLAY_NAME, "")
+    mark = header_block.encode_lines([(f"ce-{REPLAY_NAME}", replay)]) if replay.isprintable() and replay else b""
+    headers = event_headers(source, name, parcel.id, token, bus.connection.clock.now(), inject() + mark)
     subject, body = names.event(snake_case(name), token), msgspec.json.encode(parcel.body)
     await JetStream(bus.connection).publish(subject, body, headers=headers, timeout=target.timeout)
     return _DELIVERED

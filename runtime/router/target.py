@@ -10,6 +10,11 @@ from runtime.errors import Rejected
 from runtime.router.http_settings import HttpSettings
 from runtime.router.rule import Name
 
+REPLAY_NAME = "replayname"
+"""The attribute of CloudEvents that a replayed event has: the name of the replay."""
+
+_DAY = 86_400.0
+
 Attempts = Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=604_800)]
 Together = Annotated[int, msgspec.Meta(ge=1, le=1000)]
@@ -73,7 +78,7 @@ class TargetFields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Deliveries in a second at most; None for no limit."""
     attempts: Attempts = 2000
     """Attempts at a delivery, before it becomes a dead letter: a day of them, with pauses of `longest`."""
-    max_age: Seconds = 86_400.0
+    max_age: Seconds = _DAY
     """Seconds after its event was stored at which a delivery becomes a dead letter; a day is the time for which an actor remembers ids."""
     first: Seconds = 0.5
     """Seconds before the second attempt, about. Each further pause is twice as long."""
@@ -196,6 +201,11 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many deliveries have led here, one after another."""
     replay: str = ""
     """The name of the replay that has sent it; empty for a live event."""
+
+
+def remembered(target: Target) -> float:
+    """Return the seconds for which the actor of a target remembers the ids of the deliveries that it has made."""
+    return max(_DAY, target.max_age)
 
 
 def actor_of(target: str) -> str:
