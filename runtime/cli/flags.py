@@ -170,6 +170,11 @@ def seconds_of(text: str) -> float | None:
     return None if found is None else float(found[1]) * _UNITS[found[2]]
 
 
+def moment_or_first(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Return what `moment` returns; 0.0 for ``first``, the first event that is stored."""
+    return 0.0 if text == "first" else moment(context, parameter, text)
+
+
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
     """Return the value of an option with a time as Unix seconds: a time, or a duration before now. Another text ends the command."""
     if text is None:

@@ -10,7 +10,7 @@ import msgspec
 from runtime.bounds import fault
 from runtime.cli import completion
 from runtime.cli.failures import usage
-from runtime.cli.flags import configured, moment
+from runtime.cli.flags import configured, moment, moment_or_first
 from runtime.host.config import Configuration
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}").fullmatch
@@ -37,10 +37,6 @@ def _rate(_: click.Context, __: click.Parameter, given: float | None) -> float |
     return given
 
 
-def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    return 0.0 if text == "first" else moment(context, parameter, text)
-
-
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _named = click.argument("name", callback=_name, shell_complete=completion.replays)
 
@@ -65,7 +61,7 @@ _named = click.argument("name", callback=_name, shell_complete=completion.replay
 )
 @click.option(
     "--since", "--from", "since",
-    callback=_since,
+    callback=moment_or_first,
     metavar="WHEN",
     help="Events from this time on: 2h (ago), 2026-03-01T12:00Z, or first for all (default with --rule).",
 )  # fmt: skip

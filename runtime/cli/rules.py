@@ -8,6 +8,7 @@ import msgspec
 from runtime.cli.named import checked_name
 from runtime.cli.output import print_json, print_note, print_table
 from runtime.cli.router_bus import existing, json_of, report_in_force, router_bus
+from runtime.client.bus import Bus
 from runtime.host.config import Configuration
 from runtime.router.files import deleted, list_rules, read_data, read_rule
 from runtime.router.rule import DeleteRule, DisableRule, EnableRule, GetRule, PutRule, Rule, RuleFields
@@ -33,21 +34,37 @@ async def show(configuration: Configuration, name: str) -> None:
         print_json(rule_data(await bus.query(GetRule(name))))
 
 
-async def put_rule(configuration: Configuration, message: PutRule, as_json: bool) -> None:
-    """Put a rule, and return when it is in force."""
+async def put_rule(configuration: Configuration, message: PutRule, since: float | None, as_json: bool) -> None:
+    """Put a rule, and return when it is in force, and has got the events from `since` on (Unix seconds; None for none)."""
     async with router_bus(configuration) as bus:
         rule = await bus.command(message)
         if as_json:
             print_json(rule_data(rule))
         await report_in_force(bus, rule, f"version {rule.version}")
+        await _close_gap(bus, rule, since)
 
 
-async def switch(configuration: Configuration, name: str, enabled: bool, expect: int | None) -> None:
-    """Enable or disable a rule, and return when that is in force."""
+async def switch(
+    configuration: Configuration, name: str, enabled: bool, expect: int | None, since: float | None = None
+) -> None:
+    """Enable or disable a rule, and return when that is in force, and an enabled one has got the events from `since` on."""
     async with router_bus(configuration) as bus:
         async with existing(bus, "rule", name):
             rule = await bus.command(EnableRule(name, expect) if enabled else DisableRule(name, expect))
         await report_in_force(bus, rule, f"version {rule.version}, {'enabled' if enabled else 'disabled'}")
+        await _close_gap(bus, rule, since)
+
+
+async def _close_gap(bus: Bus, rule: Rule, since: float | None) -> None:
+    """Send the events from `since` on to the targets of a rule that is in force."""
+    if since is None:
+        return
+    from runtime.router.replay import replay_since
+
+    ended = await replay_since(bus, rule, since)
+    print_note(
+        "no event is stored from that time on" if ended is None else f"{ended.sent} events from that time on are sent"
+    )
 
 
 async def delete(configuration: Configuration, name: str, expect: int | None) -> None:

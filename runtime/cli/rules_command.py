@@ -6,7 +6,7 @@ import click
 
 from runtime.cli import completion
 from runtime.cli.failures import usage
-from runtime.cli.flags import configured
+from runtime.cli.flags import configured, moment_or_first
 from runtime.cli.named import kept_name
 from runtime.host.config import Configuration
 
@@ -20,6 +20,10 @@ def command() -> None:
 
 
 _rule = click.argument("name", callback=kept_name, shell_complete=completion.rules)
+_since = click.option(
+    "--since", callback=moment_or_first, metavar="WHEN",
+    help="Also send the events from this time on: 2h (ago), 2026-03-01T12:00Z, or first for all that are stored.",
+)  # fmt: skip
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _expect = click.option(
     "--expect",
@@ -74,6 +78,7 @@ def show(configuration: Configuration, name: str) -> None:
 )
 @_expect
 @_unchecked
+@_since
 @_as_json
 @configured("nats.url", "namespace", "timeout")
 def put(
@@ -88,6 +93,7 @@ def put(
     file: str | None,
     expect: int | None,
     unchecked: bool,
+    since: float | None,
     as_json: bool,
 ) -> None:
     """Create or replace a rule, as a whole.
@@ -97,6 +103,9 @@ def put(
         --target crm='{"id": "$.orderId", "note": "Order of {$.customer.name}"}'
 
     A rule that can never match, or whose targets can never take its input, is refused. The actors that run now are the measure.
+
+    A rule matches the events that are stored from now on. --since sends those before as well, as `replay start --rule` does: each event once
+    to each target.
     """
     from runtime.cli.rules import fields_from_file, fields_from_options, put_rule
     from runtime.router.rule import PutRule
@@ -109,7 +118,7 @@ def put(
         if not targets:
             usage("--target: a rule has at least one target")
         fields = fields_from_options(types, sources, where, targets, description, disabled)
-    asyncio.run(put_rule(configuration, PutRule(name, fields, expect, unchecked), as_json))
+    asyncio.run(put_rule(configuration, PutRule(name, fields, expect, unchecked), since, as_json))
 
 
 @command.command("delete")
@@ -126,12 +135,13 @@ def delete(configuration: Configuration, name: str, expect: int | None) -> None:
 @command.command("enable")
 @_rule
 @_expect
+@_since
 @configured("nats.url", "namespace", "timeout")
-def enable(configuration: Configuration, name: str, expect: int | None) -> None:
-    """Enable a rule. It matches events that are emitted from then on."""
+def enable(configuration: Configuration, name: str, expect: int | None, since: float | None) -> None:
+    """Enable a rule. It matches events that are emitted from then on, and with --since those before."""
     from runtime.cli.rules import switch
 
-    asyncio.run(switch(configuration, name, True, expect))
+    asyncio.run(switch(configuration, name, True, expect, since))
 
 
 @command.command("disable")

@@ -285,6 +285,21 @@ def test_a_stored_event_is_tested(shop: Shop) -> None:
     assert "is not an event" in shop.cli("rules", "test", "book", "--event", "till-turns:1", code=4).stderr
 
 
+def test_a_rule_gets_the_events_of_before_by_since(shop: Shop) -> None:
+    account = f"a{uuid.uuid4().hex}"
+    shop.wait(shop.bus.command, Sell(account, 3))
+    book = 'ledger={"account": "$.till", "amount": "$.total", "text": "late"}'
+    filtered = ("--where", json.dumps({"till": [account]}))
+    put = shop.cli("rules", "put", "late", "--type", "till.Sold", *filtered, "--target", book, "--since", "1h")
+    assert "1 events from that time on are sent" in put.stderr
+    shop.wait(shop.until_entries, account, "3 late")
+    again = shop.cli("rules", "put", "late", "--type", "till.Sold", *filtered, "--target", book, "--since", "first")
+    assert "1 events from that time on are sent" in again.stderr  # under the same id, so it takes no effect
+    shop.cli("rules", "put", "never", "--type", "till.Never", "--target", "ledger", "--unchecked", "--since", "first")
+    shop.wait(shop.until_entries, account, "3 late")
+    assert "write 30m" in shop.cli("rules", "enable", "late", "--since", "soon", code=2).stderr
+
+
 def test_a_cloud_event_and_a_key_are_read(shop: Shop, tmp_path: Path) -> None:
     shop.put_target("log", "log")
     keyed = 'log={"key": "$key", "id": "$id", "type": "$type"}'
