@@ -9,7 +9,7 @@
 
 Tools use `files` (rules and targets in files, and what they change), `in_force` (waits until a change of a rule is in force) and `verdict`
 (whether a rule matches an event, why not, and the inputs of its targets). `contract_check` compares a rule with the contracts of the
-running actors. `replay` sends stored events to the targets of rules again.
+running actors. `replay` sends stored events to the targets of rules again, and `edges` are the rules in a graph of services.
 """
 
 from runtime.router.routing import Router

@@ -24,7 +24,7 @@ async def test_a_document_from_code_is_that_of_the_running_services(
     document = json.loads(code.out)
     assert document["info"]["title"] == "Depots"
     assert document["servers"]["nats"]["host"] == "nats.example:4222"
-    assert document["channels"]["depot.query.find_items"]["address"] == f"{namespace}.depot.query.find_items"
+    assert document["channels"]["stockroom.query.find_items"]["address"] == f"{namespace}.stockroom.query.find_items"
     place = ("--nats", nats_server.url, *place)
     async with testing.running(Basket, Depot, url=nats_server.url, namespace=namespace):
         running = await run_command(

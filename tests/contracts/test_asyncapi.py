@@ -82,16 +82,16 @@ def test_an_event_of_a_service_outside_of_the_document_has_a_channel_without_a_p
 def test_payloads_are_draft_07_and_refuse_what_the_actor_refuses(unusual: list[Service]) -> None:
     found = document(unusual)
     assert problems(found) == []
-    assert found["channels"]["depot.event.item_put"]["address"] == "eu.depot.event.item_put.{key}"
+    assert found["channels"]["stockroom.event.item_put"]["address"] == "eu.stockroom.event.item_put.{key}"
     for name, schema in found["components"]["schemas"].items():
         Draft7Validator.check_schema(schema)
         assert "$defs" not in schema and "prefixItems" not in schema, name
     item = {"sku": "a", "place": [1, "b"], "parts": [{"sku": "c", "place": [2, "d"]}]}
-    assert valid(found, "depot.event.item_put", {"item": item})
-    assert not valid(found, "depot.event.item_put", {"item": {**item, "place": [1]}})
-    assert not valid(found, "depot.event.item_put", {"item": {**item, "place": ["b", 1]}})
-    assert not valid(found, "depot.event.item_put", {"item": {**item, "parts": [{}]}})
-    assert not valid(found, "depot.command.put_item", {"item": {**item, "sku": "ü" * 1000}}), "no key is so long"
+    assert valid(found, "stockroom.event.item_put", {"item": item})
+    assert not valid(found, "stockroom.event.item_put", {"item": {**item, "place": [1]}})
+    assert not valid(found, "stockroom.event.item_put", {"item": {**item, "place": ["b", 1]}})
+    assert not valid(found, "stockroom.event.item_put", {"item": {**item, "parts": [{}]}})
+    assert not valid(found, "stockroom.command.put_item", {"item": {**item, "sku": "ü" * 1000}}), "no key is so long"
     assert valid(found, "basket.command.add_to_basket.reply", {"name": "a", "price": 1})
     assert not valid(found, "basket.command.add_to_basket.reply", item)
     assert found["operations"]["basket.react.on_item_put"]["x-where"] == {"item": {"sku": ["</script>", "b"]}}
@@ -129,10 +129,10 @@ def test_a_reaction_to_any_event_receives_from_a_channel_of_each_source(audited:
         if ident.startswith("audit.react.")
     }
     assert channels == {
-        "audit.react.on_depot.basket": "basket.events",
-        "audit.react.on_depot.depot": "depot.events",
+        "audit.react.on_stockroom.basket": "basket.events",
+        "audit.react.on_stockroom.stockroom": "stockroom.events",
         "audit.react.on_event": "events",
     }
     assert found["channels"]["events"]["address"] == "eu.{actor}.event.{event}.{key}"
-    assert found["channels"]["depot.events"]["address"] == "eu.depot.event.{event}.{key}"
+    assert found["channels"]["stockroom.events"]["address"] == "eu.stockroom.event.{event}.{key}"
     assert "payload" not in found["components"]["messages"]["events"]

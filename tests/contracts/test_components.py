@@ -27,7 +27,7 @@ def messages(draw: st.DrawFn) -> list[tuple[str, Schema]]:
         # A field is optional: a definition may refer to itself.
         definitions = {name: {"type": "object", "properties": {"x": draw(fields)}} for name in names}
         ref = {"$ref": f"#/$defs/{draw(st.sampled_from(names))}"}
-        found.append((draw(st.sampled_from(["basket", "depot", "a"])), {**ref, "$defs": definitions}))
+        found.append((draw(st.sampled_from(["basket", "stockroom", "a"])), {**ref, "$defs": definitions}))
     return found
 
 
@@ -56,7 +56,7 @@ def test_names_do_not_depend_on_the_order_of_schemas(found: list[tuple[str, Sche
 
 def test_types_of_one_name_get_the_name_of_their_service(unusual: list[Service]) -> None:
     names = Components(schemas_of(unusual), AT).schemas.keys()
-    assert {"basket.Item", "depot.Item", "Found_Item_"} <= names
+    assert {"basket.Item", "stockroom.Item", "Found_Item_"} <= names
     assert "Item" not in names
 
 

@@ -91,9 +91,9 @@ async def test_each_metric_and_label_of_an_expression_is_served(nats_server: Any
     async with open_shop(nats_server.url, namespace) as shop:
         await run_orders(shop)
         found = series(prometheus.render(shop.system.tracing.metrics.collect()))
-    async with running(Odd, url=nats_server.url, namespace=namespace, sources=["odd"], options=ONCE) as system:
+    async with running(Odd, url=nats_server.url, namespace=namespace, sources=["panelled"], options=ONCE) as system:
         await system.bus.emit(Signed("1"))
-        await system.until(lambda: system.dead_letters("odd"))
+        await system.until(lambda: system.dead_letters("panelled"))
         found += series(prometheus.render(system.tracing.metrics.collect()))
     labels: dict[str, set[str]] = {}
     for each in found:
@@ -124,19 +124,19 @@ async def run_orders(shop: Shop) -> None:
         await shop.ask("orders.query.get_order", {"orderId": "none"})
 
 
-class Signed(Event, actor="odd", key="id"):
+class Signed(Event, actor="panelled", key="id"):
     id: str
 
 
 class Odd(Actor[None]):
-    name = "odd"
+    name = "panelled"
 
     @react
     async def on_signed(self, event: Signed) -> None:
         raise ZeroDivisionError
 
 
-ONCE = {"odd": Options(retry=RetryPolicy(attempts=1))}
+ONCE = {"panelled": Options(retry=RetryPolicy(attempts=1))}
 
 
 class GetBare(Query[None], actor="bare"):
@@ -157,9 +157,9 @@ def test_an_actor_has_the_panels_and_alerts_of_its_contract_only() -> None:
         "ActorLatency", "ActorRequestsRefused",
     ]  # fmt: skip
     assert [rule.name for rule in rules_of(odd)][-3:] == ["ActorAttemptsFail", "ActorLag", "EventsStoppedSigned"]
-    assert expressions.lag("odd", keyed=False).startswith("max by "), "all processes report the same number"
+    assert expressions.lag("panelled", keyed=False).startswith("max by "), "all processes report the same number"
     titles = {name: [panel["title"] for panel in each["panels"]] for name, each in dashboards_of([bare, odd]).items()}
-    assert "Lag" in titles["odd.json"] and "Requests" not in titles["odd.json"]
+    assert "Lag" in titles["panelled.json"] and "Requests" not in titles["panelled.json"]
     assert "Lag" not in titles["bare.json"] and "Requests" in titles["bare.json"]
 
 

@@ -72,7 +72,7 @@ def test_rules_rates_and_services_that_are_not_there_are_nodes() -> None:
 def test_a_reaction_to_any_event_has_a_name_for_it(audited: list[Service]) -> None:
     graph = graph_of(audited)
     assert Edge("any actor", "audit", "event", ["any event"]) in graph.edges
-    assert Edge("depot", "audit", "event", ["any event"]) in graph.edges
+    assert Edge("stockroom", "audit", "event", ["any event"]) in graph.edges
     assert "  any_actor -- any event --> audit" in as_mermaid(graph).splitlines()
     assert '  "any actor" -> "audit" [label="any event"];' in as_dot(graph).splitlines()
 

@@ -26,7 +26,7 @@ from runtime.contracts.source import package_of
 ROOT = Path(__file__).parents[2]
 SEEDED = Path(__file__).parent / "seeded"
 EXAMPLES = [
-    "booking", "counter", "hello", "hybrid", "limiter", "long_job", "mailer", "rules", "saga", "testing_an_actor", "timers",
+    "booking", "counter", "hello", "hybrid", "limiter", "long_job", "loyalty", "mailer", "rules", "saga", "testing_an_actor", "timers",
     "tracing_nested",
 ]  # fmt: skip
 

@@ -36,16 +36,16 @@ def test_each_operation_of_the_shop_is_a_path_with_its_subject_and_errors(shop: 
 def test_an_error_of_a_domain_is_a_response(unusual: list[Service]) -> None:
     found = document(unusual)
     assert openapi_faults(found) == []
-    conflict = resolve(found, found["paths"]["/depot/put_item"]["post"]["responses"]["409"]["$ref"])
-    assert "SoldOut: Nothing is left (409)" in conflict["description"]
+    conflict = resolve(found, found["paths"]["/stockroom/put_item"]["post"]["responses"]["409"]["$ref"])
+    assert "ShelfFull: Nothing is left (409)" in conflict["description"]
 
 
 def test_a_query_and_a_command_of_one_name_have_paths_of_their_own(unusual: list[Service]) -> None:
-    depot = unusual[1]
-    [command] = [each for each in depot.endpoints if each.name == "put_item"]
-    query = replace(command, subject="eu.depot.query.put_item", metadata=replace(command.metadata, op="query"))
-    found = document([replace(depot, endpoints=[query, command])])
-    assert set(found["paths"]) == {"/depot/put_item", "/depot/query/put_item"}
+    stockroom = unusual[1]
+    [command] = [each for each in stockroom.endpoints if each.name == "put_item"]
+    query = replace(command, subject="eu.stockroom.query.put_item", metadata=replace(command.metadata, op="query"))
+    found = document([replace(stockroom, endpoints=[query, command])])
+    assert set(found["paths"]) == {"/stockroom/put_item", "/stockroom/query/put_item"}
     assert openapi_faults(found) == []
 
 
@@ -66,7 +66,7 @@ def test_plain_contracts_are_read_back(unusual: list[Service]) -> None:
     text = plain.write_json(plain.document(unusual))
     read = plain.read(text, "old.json")
     assert plain.document(read) == plain.document(unusual)
-    assert [each.name for each in read] == ["basket", "depot"]
+    assert [each.name for each in read] == ["basket", "stockroom"]
 
 
 @pytest.mark.parametrize(

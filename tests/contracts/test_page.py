@@ -35,8 +35,8 @@ def test_the_page_of_the_shop_has_everything(shop: list[Service]) -> None:
 
 def test_a_reaction_to_any_event_is_a_reader_of_each(audited: list[Service]) -> None:
     found = read(audited)
-    assert "audit: on_event, audit: on_depot, basket: on_item_put" in found.text
-    assert "audit: on_event, audit: on_depot, basket: on_stock_counted" in found.text
+    assert "audit: on_event, audit: on_stockroom, basket: on_item_put" in found.text
+    assert "audit: on_event, audit: on_stockroom, basket: on_stock_counted" in found.text
 
 
 def test_the_page_needs_no_network_and_permits_its_own_style_and_script_only(shop: list[Service]) -> None:

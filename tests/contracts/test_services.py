@@ -49,11 +49,11 @@ def test_facts_of_an_instance_are_in_no_document(unusual: list[Service]) -> None
 
 
 def test_services_from_code_have_no_internal_commands_and_no_id(unusual: list[Service]) -> None:
-    [basket, depot] = unusual
-    assert [each.subject for each in depot.endpoints] == [
-        "eu.depot.query.find_items",
-        "eu.depot.command.count_stock",
-        "eu.depot.command.put_item",
+    [basket, stockroom] = unusual
+    assert [each.subject for each in stockroom.endpoints] == [
+        "eu.stockroom.query.find_items",
+        "eu.stockroom.command.count_stock",
+        "eu.stockroom.command.put_item",
     ]
     assert (basket.id, basket.version, basket.description) == ("", "1.2.0", "Baskets of customers.")
 
@@ -67,13 +67,13 @@ def test_the_newest_instance_of_a_service_counts(unusual: list[Service]) -> None
 
 
 def test_operations_without_a_schema_are_named(unusual: list[Service]) -> None:
-    depot = unusual[1]
-    bare = [replace(each, metadata=replace(each.metadata, request=None)) for each in depot.endpoints]
-    assert "depot.put_item" in without_schemas([replace(depot, endpoints=bare)])
+    stockroom = unusual[1]
+    bare = [replace(each, metadata=replace(each.metadata, request=None)) for each in stockroom.endpoints]
+    assert "stockroom.put_item" in without_schemas([replace(stockroom, endpoints=bare)])
     assert without_schemas(unusual) == []
 
 
 def test_the_title_names_the_services_and_their_common_version(unusual: list[Service], shop: list[Service]) -> None:
-    assert title_of(unusual) == ("Actors of eu", "0.0.0", "Services: basket 1.2.0, depot 0.1.0.")
+    assert title_of(unusual) == ("Actors of eu", "0.0.0", "Services: basket 1.2.0, stockroom 0.1.0.")
     assert title_of(unusual[:1])[:2] == ("basket", "1.2.0")
     assert title_of(shop, "Shop")[:2] == ("Shop", "0.1.0")

@@ -9,7 +9,7 @@ from runtime import Accepted, Actor, AnyEvent, Command, Event, Query, Rejected, 
 T = TypeVar("T")
 
 
-class SoldOut(Rejected):
+class ShelfFull(Rejected):
     """Nothing is left (409) <script>alert(1)</script>."""
 
 
@@ -39,40 +39,40 @@ class Found(Struct, Generic[T], frozen=True):
     items: tuple[T, ...]
 
 
-class PutItem(Command[None], actor="depot", key="item.sku"):
+class PutItem(Command[None], actor="stockroom", key="item.sku"):
     """Put an <b>item</b> on a shelf."""
 
     item: Item
     any_of: int | list[str] | None = field(default=None, name="<img src=x>")
 
 
-class FindItems(Query[Found[Item]], actor="depot", key="sku"):
+class FindItems(Query[Found[Item]], actor="stockroom", key="sku"):
     sku: str
     limits: dict[str, int] = {}
 
 
-class CountStock(Command[Accepted], actor="depot", key="sku"):
+class CountStock(Command[Accepted], actor="stockroom", key="sku"):
     sku: str
 
 
-class Recount(Command[None], actor="depot", key="sku"):
+class Recount(Command[None], actor="stockroom", key="sku"):
     sku: str
 
 
-class StockCounted(Event, actor="depot"):
+class StockCounted(Event, actor="stockroom"):
     """The stock was counted."""
 
     total: float
 
 
-class ItemPut(Event, actor="depot", key="item.sku"):
+class ItemPut(Event, actor="stockroom", key="item.sku"):
     item: Item
 
 
 class Depot(Actor[Item]):
     """Items on shelves."""
 
-    name = "depot"
+    name = "stockroom"
 
     @query
     async def find_items(self, message: FindItems) -> Found[Item]:
@@ -81,7 +81,7 @@ class Depot(Actor[Item]):
     @command
     async def put_item(self, message: PutItem) -> None:
         if self.state is not None:
-            raise SoldOut("full")
+            raise ShelfFull("full")
         self.emit(ItemPut(message.item))
 
     @command(accept=True)
@@ -126,6 +126,6 @@ class Audit(Actor):
     async def on_event(self, event: AnyEvent) -> None:
         pass
 
-    @react(sources=["depot", "basket"], where={"total": [1]})
-    async def on_depot(self, event: AnyEvent) -> None:
+    @react(sources=["stockroom", "basket"], where={"total": [1]})
+    async def on_stockroom(self, event: AnyEvent) -> None:
         pass
