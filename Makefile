@@ -131,7 +131,7 @@ lock: ## Resolve the versions in constraints/ within the ranges of pyproject.tom
 	@$(find-python); [[ -d .cache/lock ]] || "$$python" -m venv .cache/lock
 	@.cache/lock/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.6,<8'
 	@$(call compile,dev.txt,--extra dev --extra uvloop pyproject.toml)
-	@$(call compile,run.txt,--extra uvloop --constraint constraints/dev.txt pyproject.toml)
+	@$(call compile,run.txt,--extra router --extra uvloop --constraint constraints/dev.txt pyproject.toml)
 	@$(call compile,bench.txt,--extra bench --constraint constraints/dev.txt pyproject.toml)
 	@$(call compile,build.txt,--constraint constraints/dev.txt constraints/build.in)
 	@$(call compile,manifests.txt,--constraint constraints/dev.txt constraints/manifests.in)

@@ -343,3 +343,29 @@ def test_the_command_prints_lines_or_json_and_exits_with_1(monkeypatch: pytest.M
     good = CliRunner().invoke(actorloom, ["check", "examples.hello"])
     assert (good.exit_code, good.stdout, good.stderr) == (0, "", "no findings in 1 actor\n")
     assert CliRunner().invoke(actorloom, ["check", "no_such_package"]).exit_code == 2
+
+
+def test_rules_of_files_read_events_and_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    good = tmp_path / "good.yaml"
+    good.write_text(
+        "targets:\n  note: {to: {kind: log}}\n"
+        "rules:\n  dried:\n    types: [beds.BedDried]\n    targets: [{target: note}]\n"
+    )
+    run = ["check", "tests.contracts.seeded", "--rules"]
+    lines = CliRunner().invoke(actorloom, [*run, str(good)]).stdout
+    assert "nobody reads beds.BedDried" not in lines and "dead-rule" not in lines
+    bad = tmp_path / "bad.json"
+    rules = {
+        "typed": {"types": ["beds.BedDryed"], "targets": [{"target": "note"}]},
+        "lost": {"targets": [{"target": "nowhere"}]},
+    }
+    bad.write_text(json.dumps({"targets": {"note": {"to": {"kind": "log"}}}, "rules": rules}, indent=1))
+    found = [
+        line for line in CliRunner().invoke(actorloom, [*run, str(bad)]).stdout.splitlines() if "dead-rule" in line
+    ]
+    assert len(found) == 2 and all(line.startswith(f"{bad}:") for line in found)
+    assert "rule lost: targets: there is no target 'nowhere' in these files" in found[1]
+    assert "beds.BedDryed" in found[0] and "BedDried" in found[0]
+    bad.write_text("rules: [")
+    assert CliRunner().invoke(actorloom, [*run, str(bad)]).exit_code == 2
