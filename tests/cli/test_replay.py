@@ -175,7 +175,7 @@ async def test_the_permissions_of_the_page_are_enough(tmp_path: Path) -> None:
         ("start billing.on_paid --rule book --since 1h", 2, "give either ACTOR.REACTION or --rule"),
         ("start billing.on_paid --target crm --since 1h", 2, "--target and --forgotten belong to --rule"),
         ("start --rule book --since 1h --until 2h", 2, "--until is not later"),
-        ("start --rule book", 4, "no router runs: start one by `actorloom run runtime.router`"),
+        ("start --rule book", 4, "start one by `actorloom run runtime.router`"),
         ("start billing.on_paid --since soon", 2, "'soon': write 30m, 2h, 7d, or a time such as 2026-03-01T12:00Z"),
         ("start billing.on_paid --since 9999999d --yes", 2, "'9999999d': write 30m, 2h, 7d"),
         ("start billing.on_paid --since 1h --until 9999-12-31T23:59-01:00 --yes", 2, "'9999-12-31T23:59-01:00': write"),
