@@ -34,34 +34,41 @@ async def show(configuration: Configuration, name: str) -> None:
         print_json(rule_data(await bus.query(GetRule(name))))
 
 
-async def put_rule(configuration: Configuration, message: PutRule, since: float | None, as_json: bool) -> None:
+async def put_rule(
+    configuration: Configuration, message: PutRule, since: float | None, forgotten: bool, as_json: bool
+) -> None:
     """Put a rule, and return when it is in force, and has got the events from `since` on (Unix seconds; None for none)."""
     async with router_bus(configuration) as bus:
         rule = await bus.command(message)
         if as_json:
             print_json(rule_data(rule))
         await report_in_force(bus, rule, f"version {rule.version}")
-        await _close_gap(bus, rule, since)
+        await _close_gap(bus, rule, since, forgotten)
 
 
 async def switch(
-    configuration: Configuration, name: str, enabled: bool, expect: int | None, since: float | None = None
+    configuration: Configuration,
+    name: str,
+    enabled: bool,
+    expect: int | None,
+    since: float | None = None,
+    forgotten: bool = False,
 ) -> None:
     """Enable or disable a rule, and return when that is in force, and an enabled one has got the events from `since` on."""
     async with router_bus(configuration) as bus:
         async with existing(bus, "rule", name):
             rule = await bus.command(EnableRule(name, expect) if enabled else DisableRule(name, expect))
         await report_in_force(bus, rule, f"version {rule.version}, {'enabled' if enabled else 'disabled'}")
-        await _close_gap(bus, rule, since)
+        await _close_gap(bus, rule, since, forgotten)
 
 
-async def _close_gap(bus: Bus, rule: Rule, since: float | None) -> None:
+async def _close_gap(bus: Bus, rule: Rule, since: float | None, forgotten: bool) -> None:
     """Send the events from `since` on to the targets of a rule that is in force."""
     if since is None:
         return
     from runtime.router.replay import replay_since
 
-    ended = await replay_since(bus, rule, since)
+    ended = await replay_since(bus, rule, since, forgotten=forgotten)
     print_note(
         "no event is stored from that time on" if ended is None else f"{ended.sent} events from that time on are sent"
     )

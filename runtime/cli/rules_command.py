@@ -24,6 +24,10 @@ _since = click.option(
     "--since", callback=moment_or_first, metavar="WHEN",
     help="Also send the events from this time on: 2h (ago), 2026-03-01T12:00Z, or first for all that are stored.",
 )  # fmt: skip
+_forgotten = click.option(
+    "--forgotten", is_flag=True,
+    help="With --since: also events that are older than a target remembers deliveries. It may get them a second time.",
+)  # fmt: skip
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _expect = click.option(
     "--expect",
@@ -79,6 +83,7 @@ def show(configuration: Configuration, name: str) -> None:
 @_expect
 @_unchecked
 @_since
+@_forgotten
 @_as_json
 @configured("nats.url", "namespace", "timeout")
 def put(
@@ -94,6 +99,7 @@ def put(
     expect: int | None,
     unchecked: bool,
     since: float | None,
+    forgotten: bool,
     as_json: bool,
 ) -> None:
     """Create or replace a rule, as a whole.
@@ -118,7 +124,7 @@ def put(
         if not targets:
             usage("--target: a rule has at least one target")
         fields = fields_from_options(types, sources, where, targets, description, disabled)
-    asyncio.run(put_rule(configuration, PutRule(name, fields, expect, unchecked), since, as_json))
+    asyncio.run(put_rule(configuration, PutRule(name, fields, expect, unchecked), since, forgotten, as_json))
 
 
 @command.command("delete")
@@ -136,12 +142,13 @@ def delete(configuration: Configuration, name: str, expect: int | None) -> None:
 @_rule
 @_expect
 @_since
+@_forgotten
 @configured("nats.url", "namespace", "timeout")
-def enable(configuration: Configuration, name: str, expect: int | None, since: float | None) -> None:
+def enable(configuration: Configuration, name: str, expect: int | None, since: float | None, forgotten: bool) -> None:
     """Enable a rule. It matches events that are emitted from then on, and with --since those before."""
     from runtime.cli.rules import switch
 
-    asyncio.run(switch(configuration, name, True, expect, since))
+    asyncio.run(switch(configuration, name, True, expect, since, forgotten))
 
 
 @command.command("disable")
