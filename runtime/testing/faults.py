@@ -202,7 +202,8 @@ async def _remove(jetstream: JetStream, namespace: str) -> None:
     """Delete the streams of a namespace."""
     try:
         streams = await jetstream.stream_names(f"{namespace}.>")
-        for stream in (*streams, f"KV_{Names('any', namespace).lease_bucket}"):
+        names = Names("any", namespace)
+        for stream in (*streams, f"KV_{names.lease_bucket}", f"KV_{names.schema_bucket}"):
             await jetstream.delete_stream(stream)
     except (ActorError, TimeoutError):
         return  # They are on a server of a test.

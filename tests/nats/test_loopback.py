@@ -30,7 +30,7 @@ class PutItem(Command[Item], actor="stock", key="name"):
     note: str = ""
 
 
-class Buy(Command[int], actor="till", key="name"):
+class Buy(Command[int], actor="kiosk_b", key="name"):
     name: str
 
 
@@ -52,7 +52,7 @@ class Sales(msgspec.Struct, frozen=True):
 
 
 class Till(Actor[Sales]):
-    name = "till"
+    name = "kiosk_b"
 
     @command
     async def buy(self, message: Buy) -> int:
@@ -75,8 +75,8 @@ async def test_nested_requests_skip_the_server_only_with_loopback(
         await system.connection.flush()
         await watcher.flush()
         assert bool(seen) is not loopback
-        [trace] = {span.trace_id for span in system.trace_of() if span.name == "till/buy"}
-        assert {span.service for span in system.trace_of(trace)} >= {"till", "stock"}
+        [trace] = {span.trace_id for span in system.trace_of() if span.name == "kiosk_b/buy"}
+        assert {span.service for span in system.trace_of(trace)} >= {"kiosk_b", "stock"}
 
 
 async def test_errors_are_the_same_with_loopback(nats_server: EmbeddedServer, namespace: str) -> None:

@@ -39,21 +39,21 @@ class Total(msgspec.Struct, frozen=True):
     sum: int = 0
 
 
-class GetTotal(Query[int], actor="till", key="name"):
+class GetTotal(Query[int], actor="kiosk", key="name"):
     name: str
 
 
-class Pay(Command[int], actor="till", key="name"):
+class Pay(Command[int], actor="kiosk", key="name"):
     name: str
     note: str = ""
 
 
-class Taken(Event, actor="till", key="name"):
+class Taken(Event, actor="kiosk", key="name"):
     name: str
 
 
 class Till(Actor[Total]):
-    name = "till"
+    name = "kiosk"
 
     async def on_stop(self) -> None:
         STOPPED.add(self.name)
@@ -198,7 +198,7 @@ async def test_a_command_to_deleted_state_is_refused(
     monkeypatch.setattr(checks, "_TICK", 60.0)
     async with ending(Till, nats_server.url, namespace, StateLost, "its state is lost") as system:
         await system.bus.command(Pay("a"))
-        await jetstream.delete_stream(Names("till", namespace).turns_stream)
+        await jetstream.delete_stream(Names("kiosk", namespace).turns_stream)
         for name in ("a", "b"):
             with pytest.raises(NotDelivered):
                 await system.bus.command(Pay(name), timeout=2)
@@ -217,12 +217,12 @@ async def test_a_server_that_lost_its_storage_stops_the_actor(namespace: str, tm
 async def test_a_deleted_events_stream_is_created_again_and_logged(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = Names("till", namespace)
+    names = Names("kiosk", namespace)
     async with running(Till, Ledger, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(Pay("a"))
         await system.until(lambda: HANDLED["a"] == 1)
         await jetstream.delete_stream(names.events_stream)
-        await until_restarted(system, "till")
+        await until_restarted(system, "kiosk")
         await until_restarted(system, "ledger")
         await system.bus.command(Pay("b"))
         await system.until(lambda: HANDLED["b"] == 1)
@@ -234,7 +234,7 @@ async def test_a_deleted_events_stream_is_created_again_and_logged(
 async def test_a_deleted_consumer_continues_at_its_position(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = Names("till", namespace)
+    names = Names("kiosk", namespace)
     async with running(Ledger, url=nats_server.url, namespace=namespace) as system:
         for _ in range(20):
             await system.bus.emit(Taken("a"))
@@ -255,7 +255,7 @@ async def test_a_deleted_consumer_continues_at_its_position(
 async def test_a_changed_consumer_is_restored(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    names = Names("till", namespace)
+    names = Names("kiosk", namespace)
     async with running(Ledger, url=nats_server.url, namespace=namespace) as system:
         info = await jetstream.consumer_info(names.events_stream, "ledger")
         config = {**info.config, "max_ack_pending": 1}
@@ -274,10 +274,10 @@ async def test_a_changed_consumer_is_restored(
 async def test_a_limit_on_the_turns_stream_is_removed_before_it_costs_state(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, fields: dict[str, int]
 ) -> None:
-    names = Names("till", namespace)
+    names = Names("kiosk", namespace)
     async with running(Till, url=nats_server.url, namespace=namespace) as system:
         await update(jetstream, names.turns_stream, **fields)
-        await until_restarted(system, "till")
+        await until_restarted(system, "kiosk")
         config = (await jetstream.stream_info(names.turns_stream)).config
         assert all(config[field] <= 0 for field in fields)
         assert await system.bus.command(Pay("a")) == 1
@@ -286,7 +286,7 @@ async def test_a_limit_on_the_turns_stream_is_removed_before_it_costs_state(
 async def test_a_setting_that_cannot_be_restored_stops_the_actor(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
 ) -> None:
-    stream = Names("till", namespace).events_stream
+    stream = Names("kiosk", namespace).events_stream
     async with ending(Till, nats_server.url, namespace, ActorError, f"stream {stream} has max_age"):
         await update(jetstream, stream, max_age=0)
     with pytest.raises(StreamConflict):
@@ -298,12 +298,12 @@ async def test_a_setting_that_cannot_be_restored_stops_the_actor(
 async def test_a_stream_of_an_earlier_version_is_refused_with_the_command_that_copies_it(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream, kind: str
 ) -> None:
-    names = Names("till", namespace)
+    names = Names("kiosk", namespace)
     stream = names.events_stream if kind == "event" else names.dead_stream
     subjects = (names.event("*", "*") if kind == "event" else names.dead(">"), names.redrive("*", "*"))
     await jetstream.ensure_stream(streams.turns_config(names))
     await jetstream.ensure_stream(StreamConfig(name=stream, subjects=subjects[: 1 + (kind == "dead")]))
-    with pytest.raises(OldStream, match=f"{stream}.*`actorloom upgrade till`"):
+    with pytest.raises(OldStream, match=f"{stream}.*`actorloom upgrade kiosk`"):
         async with running(Till, url=nats_server.url, namespace=namespace):
             pass
     assert (await jetstream.stream_info(stream)).config.get("subject_transform") is None
@@ -312,7 +312,7 @@ async def test_a_stream_of_an_earlier_version_is_refused_with_the_command_that_c
 async def test_events_wait_while_their_stream_is_full(
     nats_server: EmbeddedServer, namespace: str, jetstream: JetStream
 ) -> None:
-    names = Names("till", namespace)
+    names = Names("kiosk", namespace)
     async with running(Till, Ledger, url=nats_server.url, namespace=namespace) as system:
         await system.bus.command(Pay("a"))
         await system.until(lambda: HANDLED["a"] == 1)
@@ -320,7 +320,7 @@ async def test_events_wait_while_their_stream_is_full(
         await update(jetstream, names.events_stream, max_bytes=used + 10)
         for number in range(5):
             assert await system.bus.command(Pay("a")) == number + 2
-        relay = system.relay("till")
+        relay = system.relay("kiosk")
         await system.until(lambda: relay.failed > 2)
         assert HANDLED["a"] == 1
         await update(jetstream, names.events_stream, max_bytes=-1)
@@ -365,14 +365,14 @@ async def test_a_full_disk_takes_the_actor_out_of_service(namespace: str, small_
             # Commits that fit into open blocks are still stored. The outcome of the others is unknown.
             with pytest.raises((DeadlineExceeded, NotDelivered)):
                 await _repeat(lambda: system.bus.command(Pay("a", "x" * 1000), timeout=1))
-            await system.until(lambda: not system.is_ready("till"), timeout=30)
-            assert waiting(system) == ["till is starting"]
+            await system.until(lambda: not system.is_ready("kiosk"), timeout=30)
+            assert waiting(system) == ["kiosk is starting"]
 
             # nats-server gives up a stream that it could not write. Even with room again, it must be restarted.
             (small_disk / "filler").unlink()
             server.kill()
             await server.start()
-            await system.until_ready("till", timeout=30)
+            await system.until_ready("kiosk", timeout=30)
             before = await system.bus.query(GetTotal("a"))
             assert await system.bus.command(Pay("a"), timeout=5) == before + 1
 
@@ -388,7 +388,7 @@ async def test_a_disk_that_refuses_writes_ends_service_and_loses_nothing(
         EmbeddedServer(port=0, store_dir=tmp_path) as server,
         running(Till, Keeper, url=server.url, namespace=namespace, lease_ttl=2.0) as system,
     ):
-        both = ("till", "keeper")
+        both = ("kiosk", "keeper")
         for name in both:
             system.served(name).jetstream.timeout = 0.3  # so that a commit times out before the lease expires
         replies = [await system.bus.command(Pay("a"), id=f"before-{number}") for number in range(3)]
@@ -404,7 +404,7 @@ async def test_a_disk_that_refuses_writes_ends_service_and_loses_nothing(
                 await system.bus.command(Pay("a"), id=command_id, timeout=1)
             if refused.value.executed is not False:
                 unknown.append(command_id)
-        assert waiting(system) == ["till is starting", "keeper is starting"]
+        assert waiting(system) == ["kiosk is starting", "keeper is starting"]
         logged = {f"{name}: back to standby: {name}: the lease was lost" for name in both}
         await system.until(lambda: logged <= set(caplog.messages))
         with pytest.raises(NotDelivered):
@@ -464,7 +464,7 @@ async def test_a_restart_of_the_server_does_not_look_like_a_changed_consumer(nam
         server.kill()
         await server.start()
         async with running(Till, url=server.url, namespace=namespace) as system:
-            await system.consumers("till").check()
+            await system.consumers("kiosk").check()
             assert await system.bus.query(GetTotal("a")) == 1
     finally:
         await server.stop()
