@@ -20,7 +20,7 @@ from tests.support.terminal import Terminal
 OPTIONS = Options(retry=RetryPolicy(attempts=2, first=600, longest=600))
 
 
-class Billed(Event, actor="till", key="name"):
+class Billed(Event, actor="billing_till", key="name"):
     name: str
 
 
