@@ -501,7 +501,9 @@ async def test_a_slow_stream_slows_the_turns_down(
 
         replace_commit(monkeypatch, journal, slow)
         adding = [asyncio.ensure_future(system.bus.command(Add(f"slow{number}"))) for number in range(9)]
-        await system.until(lambda: system.resident("counter") == 9 and system.in_mailbox("counter") == 5)
+        await system.until(
+            lambda: system.resident("counter") == 9 and system.in_mailbox("counter") == 5 and len(sent) >= 4
+        )
         assert len(sent) == 4
         answer.set()
         assert [count.value for count in await asyncio.gather(*adding)] == [1] * 9 and len(sent) == 9
