@@ -1,11 +1,22 @@
-"""The names of rules and targets on the command line."""
+"""The names of rules and targets on the command line, and the options that the commands of both have."""
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}").fullmatch
 """Match `runtime.router.rule.Name`, whose module would load the router for each completion."""
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def expect(kind: str) -> Callable[[Any], Any]:
+    """Return the option with the version that a rule or target (`kind`) must have."""
+    text = f"Only if the {kind} has version N; 0 for a {kind} that does not exist."
+    return click.option("--expect", type=click.IntRange(0), metavar="N", help=text)
 
 
 def kept_name(_: click.Context, __: click.Parameter, text: str | None) -> str | None:

@@ -7,7 +7,7 @@ import click
 from runtime.cli import completion
 from runtime.cli.failures import usage
 from runtime.cli.flags import configured, moment_or_first
-from runtime.cli.named import kept_name
+from runtime.cli.named import as_json, expect, kept_name
 from runtime.host.config import Configuration
 
 
@@ -28,20 +28,14 @@ _forgotten = click.option(
     "--forgotten", is_flag=True,
     help="With --since: also events that are older than a target remembers deliveries. It may get them a second time.",
 )  # fmt: skip
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_expect = click.option(
-    "--expect",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Only if the rule has version N; 0 for a rule that does not exist.",
-)
+_expect = expect("rule")
 _unchecked = click.option(
     "--unchecked", is_flag=True, help="Do not compare with the contracts of the events and of the targets."
 )
 
 
 @command.command("ls")
-@_as_json
+@as_json
 @configured("nats.url", "namespace", "timeout")
 def list_(configuration: Configuration, as_json: bool) -> None:
     """List the rules by name: version, state, types and sources of events, and targets."""
@@ -84,7 +78,7 @@ def show(configuration: Configuration, name: str) -> None:
 @_unchecked
 @_since
 @_forgotten
-@_as_json
+@as_json
 @configured("nats.url", "namespace", "timeout")
 def put(
     configuration: Configuration,
@@ -199,7 +193,7 @@ _key = click.option(
     help="Type of the event, if its JSON has none. By default the only type of the rule.",
 )  # fmt: skip
 @_key
-@_as_json
+@as_json
 @configured("nats.url", "namespace", "timeout")
 def test(
     configuration: Configuration,
@@ -229,7 +223,7 @@ def test(
 @click.argument("type", required=False, shell_complete=completion.target("event"))
 @_event
 @_key
-@_as_json
+@as_json
 @configured("nats.url", "namespace", "timeout")
 def who(configuration: Configuration, type: str | None, event: str | None, key: str | None, as_json: bool) -> None:
     """Show which rules match events of TYPE, or one event, and for each other rule the first reason why not."""

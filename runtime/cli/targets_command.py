@@ -7,7 +7,7 @@ import click
 from runtime.cli import completion
 from runtime.cli.failures import usage
 from runtime.cli.flags import configured
-from runtime.cli.named import kept_name
+from runtime.cli.named import as_json, expect, kept_name
 from runtime.host.config import Configuration
 
 
@@ -17,17 +17,11 @@ def command() -> None:
 
 
 _target = click.argument("name", callback=kept_name, shell_complete=completion.routed_targets)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_expect = click.option(
-    "--expect",
-    type=click.IntRange(0),
-    metavar="N",
-    help="Only if the target has version N; 0 for a target that does not exist.",
-)
+_expect = expect("target")
 
 
 @command.command("ls")
-@_as_json
+@as_json
 @configured("nats.url", "namespace", "timeout")
 def list_(configuration: Configuration, as_json: bool) -> None:
     """List the targets by name: kind, place, state, deliveries that wait or are in progress, and dead letters."""
@@ -52,7 +46,7 @@ def show(configuration: Configuration, name: str) -> None:
 @click.option("--kind", metavar="KIND", help="command, event, http, subject or log.")
 @click.option("--file", metavar="FILE", help="YAML or JSON file with the fields of the target; - for stdin.")
 @_expect
-@_as_json
+@as_json
 @configured("nats.url", "namespace", "timeout")
 def put(
     configuration: Configuration,

@@ -10,7 +10,7 @@ from runtime.actor.any_command import AnyCommand
 from runtime.client.bus import Bus
 from runtime.errors import CodecError, Forbidden, IdReused, InvalidMessage, Rejected, TooLarge
 from runtime.nats.jetstream.client import JetStream
-from runtime.router.inputs import InputError, compile_input
+from runtime.router.inputs import Input, InputError, compile_input
 from runtime.router.outcomes import Delivered, Outcome, Permanent
 from runtime.router.parcel import Parcel, Sender
 from runtime.router.target import REPLAY_NAME, CommandKind, EventKind, HttpKind, LogKind, SubjectKind, Target
@@ -54,13 +54,17 @@ def make_sender(target: Target, bus: Bus) -> Sender:
     Raises:
         ConfigurationError: The target needs a package that is not installed.
     """
+    jetstream = JetStream(bus.connection)
     match target.to:
         case CommandKind() as kind:
             return _Plain(lambda actor, parcel: _command(kind, target, actor, parcel))
         case EventKind() as kind:
-            return _Plain(lambda _, parcel: _event(kind, target, bus, parcel))
+            names = Names(kind.type.rpartition(".")[0], bus.namespace if kind.namespace is None else kind.namespace)
+            place = f"target {target.name}: to.key"
+            key = None if kind.key is None else compile_input([kind.key], where=place)
+            return _Plain(lambda _, parcel: _event(kind, names, key, target, jetstream, parcel))
         case SubjectKind() as kind:
-            return _Plain(lambda _, parcel: _subject(kind, target, bus, parcel))
+            return _Plain(lambda _, parcel: _subject(kind, target, jetstream, parcel))
         case LogKind() as kind:
             return _Plain(lambda _, parcel: _log(kind, target, parcel))
         case HttpKind() as kind:
@@ -82,36 +86,35 @@ async def _command(kind: CommandKind, target: Target, actor: Any, parcel: Parcel
     return _DELIVERED
 
 
-async def _event(kind: EventKind, target: Target, bus: Bus, parcel: Parcel) -> Outcome:
-    source, _, name = kind.type.rpartition(".")
-    names = Names(source, bus.namespace if kind.namespace is None else kind.namespace)
-    token = _token(kind, target, parcel)
+async def _event(
+    kind: EventKind, names: Names, key: Input | None, target: Target, jetstream: JetStream, parcel: Parcel
+) -> Outcome:
+    name, token = kind.type.rpartition(".")[2], _token(key, parcel)
     replay = parcel.event.extensions.get(REPLAY_NAME, "")
     mark = header_block.encode_lines([(f"ce-{REPLAY_NAME}", replay)]) if replay.isprintable() and replay else b""
-    headers = event_headers(source, name, parcel.id, token, bus.connection.clock.now(), inject() + mark)
+    headers = event_headers(names.actor, name, parcel.id, token, jetstream.connection.clock.now(), inject() + mark)
     subject, body = names.event(snake_case(name), token), msgspec.json.encode(parcel.body)
-    await JetStream(bus.connection).publish(subject, body, headers=headers, timeout=target.timeout)
+    await jetstream.publish(subject, body, headers=headers, timeout=target.timeout)
     return _DELIVERED
 
 
-def _token(kind: EventKind, target: Target, parcel: Parcel) -> str:
-    """Return the key of an event as a token. Raises `InputError` if the value is no key."""
-    if kind.key is None:
+def _token(path: Input | None, parcel: Parcel) -> str:
+    """Return the key of an event as a token, given its path in a list. Raises `InputError` if the value is no key."""
+    if path is None:
         return NO_KEY
-    place = f"target {target.name}: to.key"
-    found = compile_input([kind.key], where=place).make(parcel.occurrence)
+    found = path.make(parcel.occurrence)
     key = found[0] if isinstance(found, list) and found else None
     if key is None:
         return NO_KEY
     if isinstance(key, bool) or not isinstance(key, str | int):
-        raise InputError(place, f"{str(key)[:80]!r} is no key: a text or an integer is one")
+        raise InputError(path.where, f"{str(key)[:80]!r} is no key: a text or an integer is one")
     try:
         return key_token(str(key))
     except CodecError as error:
-        raise InputError(place, str(error)) from None
+        raise InputError(path.where, str(error)) from None
 
 
-async def _subject(kind: SubjectKind, target: Target, bus: Bus, parcel: Parcel) -> Outcome:
+async def _subject(kind: SubjectKind, target: Target, jetstream: JetStream, parcel: Parcel) -> Outcome:
     event = parcel.event
     name, token = event.type.rpartition(".")[2], NO_KEY if event.key is None else key_token(event.key)
     subject = kind.subject.replace("{key}", token).replace("{source}", event.source).replace("{name}", snake_case(name))
@@ -123,9 +126,9 @@ async def _subject(kind: SubjectKind, target: Target, bus: Bus, parcel: Parcel) 
     headers = header_block.join(lines, header_block.encode_lines(facts))
     body = msgspec.json.encode(parcel.body)
     if kind.stored:
-        await JetStream(bus.connection).publish(subject, body, headers=headers, timeout=target.timeout)
+        await jetstream.publish(subject, body, headers=headers, timeout=target.timeout)
     else:
-        bus.connection.publish(subject, body, headers=headers)
+        jetstream.connection.publish(subject, body, headers=headers)
     return _DELIVERED
 
 
