@@ -31,7 +31,7 @@ async def test_the_commands_of_a_page_print_its_outputs(page: str, stand_in: boo
     home.mkdir()
     async with (
         EmbeddedServer(port=0, store_dir=tmp_path / "nats") as server,
-        terminal(home, server.url, stand_in=stand_in, preload=page != "README.md") as opened,
+        terminal(home, server.url, stand_in=stand_in, fresh=page == "README.md") as opened,
     ):
         played = 0
         for step in steps(ROOT / page):
@@ -48,7 +48,7 @@ async def test_the_commands_of_a_long_page_print_its_outputs(page: str, tmp_path
     home.mkdir()
     async with (
         EmbeddedServer(port=0, store_dir=tmp_path / "nats") as server,
-        terminal(home, server.url, preload=True) as opened,
+        terminal(home, server.url) as opened,
     ):
         played = [await opened.play(step) for step in steps(ROOT / page)]
         assert len(played) > 10

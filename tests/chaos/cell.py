@@ -220,7 +220,7 @@ async def open_cell(setting: Setting, servers: Servers, namespace: str, **load: 
     connection = await Connection.connect(ConnectionOptions(url=servers.url, ping_interval=1.0), name="chaos")
     tracing = Tracing()
     bus = Bus(connection, tracing.service("chaos"), namespace=namespace)
-    fleet = Fleet(setting.directory)
+    fleet = Fleet(setting.directory, forks=setting.short)
     try:
         async with fleet:
             yield Cell(servers, namespace, connection, bus, fleet, Load(bus, setting.rng(namespace), **load))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,9 +15,8 @@ from runtime import Actor, Command, Event, Query, command, connect, query, react
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import running
-from tests.support.process import ROOT, Completed, run_command, run_python
-
-RUN = "from runtime.__main__ import main; main()"
+from tests.support import forked, preloaded
+from tests.support.process import ROOT, Completed, run_command
 
 
 class Address(msgspec.Struct, frozen=True, rename="camel"):
@@ -89,7 +87,7 @@ async def completed(words: list[str], shell: str, variables: dict[str, str]) -> 
     zsh = {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
     fish = {"COMP_WORDS": " ".join(words), "COMP_CWORD": words[-1]}
     env = {**variables, **(fish if shell == "fish" else zsh), "_ACTORLOOM_COMPLETE": f"{shell}_complete"}
-    return await run_python("-P", "-c", RUN, cwd=ROOT, env=env)
+    return await run_command(cwd=ROOT, env=env)
 
 
 async def complete(line: str, variables: dict[str, str], shell: str = "bash") -> list[str]:
@@ -226,7 +224,7 @@ BASH = shutil.which("bash")
 async def test_bash_itself_completes(variables: dict[str, str], tmp_path: Path) -> None:
     """Bash calls the function for each line with a real command, as at the Tab key."""
     actorloom = tmp_path / "actorloom"
-    actorloom.write_text(f"#!/bin/sh\nexec {sys.executable} -P -c '{RUN}' \"$@\"\n")
+    actorloom.write_text(preloaded.command(forked.listening()))
     actorloom.chmod(0o755)
     script = """
 eval "$(_ACTORLOOM_COMPLETE=bash_source actorloom)"
@@ -255,7 +253,7 @@ try actorloom state l
 async def test_the_commands_of_the_page_print_a_script(shell: str) -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
     assert f"_ACTORLOOM_COMPLETE={shell}_source actorloom" in page
-    result = await run_python("-P", "-c", RUN, cwd=ROOT, env={"_ACTORLOOM_COMPLETE": f"{shell}_source"})
+    result = await run_command(cwd=ROOT, env={"_ACTORLOOM_COMPLETE": f"{shell}_source"})
     assert (result.code, result.err) == (0, "")
     assert "_ACTORLOOM_COMPLETE" in result.out
 

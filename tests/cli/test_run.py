@@ -248,6 +248,6 @@ async def test_help_imports_no_heavy_module_and_needs_no_server(tmp_path: Path) 
     assert helped.code == 0
     assert "No such command 'nonsense'" in (await run_command("nonsense", cwd=tmp_path)).err
     assert all(f"\n  {name} " in helped.out for name in ("run", "query", "emit", "describe", "demo"))
-    loaded = await run_command("--debug", "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"})
+    loaded = await run_command("--debug", "--help", cwd=tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"}, fresh=True)
     assert "| click" in loaded.err or " click" in loaded.err
     assert not [line for line in loaded.err.splitlines() if line.endswith((" nats", " rich", " opentelemetry.sdk"))]

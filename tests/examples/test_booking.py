@@ -1,8 +1,6 @@
 """A trip is booked as a whole or not at all: after a refusal, a crash, a failure, and a fault at each step."""
 
 import asyncio
-import subprocess
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,6 +28,7 @@ from examples.booking.trips import Trips
 from runtime import Bus, CodecError, DeadlineExceeded, Options, Rejected, RetryPolicy, command
 from runtime.testing import Actors, EmbeddedServer, System, worker
 from runtime.testing.faults import FAULTS, survive
+from tests.support.process import run_command
 
 ROOT = Path(__file__).parents[2]
 SERVICES = (Flights, Hotels, Payments)
@@ -158,9 +157,9 @@ class BrokenHotels(Hotels):
 
 async def actorloom(*arguments: str) -> str:
     """Run the command line, and return its output."""
-    line = [sys.executable, "-m", "runtime", *arguments]
-    done = await asyncio.to_thread(subprocess.run, line, cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout
+    ran = await run_command(*arguments, cwd=ROOT)
+    assert ran.code == 0, ran
+    return ran.out
 
 
 async def test_a_trip_that_has_failed_goes_on_after_a_redrive(

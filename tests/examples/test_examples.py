@@ -15,6 +15,7 @@ from runtime.cli.targets import find_actors
 from runtime.nats.server import EmbeddedServer
 from tests.support.plugins import install_plugin
 from tests.support.ports import free_ports
+from tests.support.process import run_command, running_command
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
@@ -51,39 +52,9 @@ async def output(name: str, **variables: str) -> str:
 @asynccontextmanager
 async def served(*targets: str, url: str) -> AsyncIterator[None]:
     """Serve the actors of modules by the command line, in a process of its own, until the end of the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "runtime", "run", *targets, "--nats", url),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    names = [actor.name for actor in find_actors(targets)]
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            while not await healthy(names, url):
-                assert process.returncode is None, f"run {targets} ended with {process.returncode}"
+    async with running_command("run", *targets, "--nats", url, cwd=ROOT) as process:
         yield
-        process.terminate()
-        async with asyncio.timeout(TIMEOUT):
-            await process.communicate()
-        assert process.returncode == 0
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
-async def healthy(names: list[str], url: str) -> bool:
-    """Return whether services answer `health` of the command line."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "runtime", "health", *names, "--nats", url),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    return await process.wait() == 0
+        assert await process.stop() == 0, process.text
 
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "plain_client"])
@@ -120,15 +91,8 @@ async def test_the_documented_commands_of_a_service_succeed(
     assert lines
     async with EmbeddedServer(port=0, store_dir=tmp_path) as server, served(*targets, url=server.url):
         for line in lines:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "runtime", *line[1:]),
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "NATS_URL": server.url},
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-            out, _ = await process.communicate()
-            assert process.returncode == 0, (line, out.decode())
+            ran = await run_command(*line[1:], cwd=ROOT, env={"NATS_URL": server.url}, timeout=TIMEOUT)
+            assert ran.code == 0, (line, ran)
 
 
 async def test_the_example_of_tests_passes_under_pytest(tmp_path: Path) -> None:

@@ -1,8 +1,6 @@
 """The mailer: pauses, retries and dead letters, and the list of mail."""
 
 import asyncio
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from examples.mailer.shop import Users
 from runtime import Bus, Event, Options, Retry, RetryPolicy, react
 from runtime.testing import Actors, EmbeddedServer, System, worker
 from runtime.testing.faults import FAULTS, survive
+from tests.support.process import run_command
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ["users", "orders"]
@@ -94,9 +93,9 @@ async def listed(system: System, *subjects: str) -> None:
 
 async def actorloom(*arguments: str) -> str:
     """Run the command line, and return its output."""
-    line = [sys.executable, "-m", "runtime", *arguments]
-    done = await asyncio.to_thread(subprocess.run, line, cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout
+    ran = await run_command(*arguments, cwd=ROOT)
+    assert ran.code == 0, ran
+    return ran.out
 
 
 async def test_the_mail_of_both_events_is_listed(actors: Actors, service: MailService) -> None:

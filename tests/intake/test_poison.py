@@ -3,7 +3,6 @@
 import asyncio
 import re
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,7 +26,7 @@ from runtime.wire.subjects import Names
 from tests.support.consumers import is_idle
 from tests.support.counting import Counter, GetCount
 from tests.support.exiting import ATTEMPTS, EXIT, Courier, Finds, Found, GetFinds, Sapper
-from tests.support.process import ROOT, Process, environment
+from tests.support.process import ROOT, Process, start_command
 
 
 class Scene:
@@ -53,13 +52,12 @@ class Scene:
 
     async def launch(self, **env: str) -> Process:
         """Start a process that runs the actor."""
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "runtime", "run", f"tests.support.exiting:{self.actor.__name__}", "--nats", self.url,
-            "--namespace", self.namespace, "--lease-ttl", "1", cwd=ROOT, env=environment({"ACK_WAIT": "1", **env}),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-        process = Process(child)
+        process = await start_command(
+            *("run", f"tests.support.exiting:{self.actor.__name__}", "--nats", self.url),
+            *("--namespace", self.namespace, "--lease-ttl", "1"),
+            cwd=ROOT,
+            env={"ACK_WAIT": "1", **env},
+        )
         self.running.append(process)
         return process
 

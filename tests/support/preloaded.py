@@ -1,98 +1,137 @@
-"""The command line in a process that has imported it: it forks for each command, because the imports cost more than most commands.
+"""Python in a process that has imported the runtime, and forks for each program, because the imports cost more than most commands.
 
-    python -m tests.support.preloaded SOCKET
+    python -P -m tests.support.preloaded SOCKET
 
-`command` is the program ``actorloom`` for a directory in the PATH: it hands its arguments, directory, environment and open files to
-that process, and exits with the code of the command.
+A client connects to the socket, and sends the program: its arguments as those of ``python``, directory, environment and open
+files. It gets the process id, and then the exit code (negative: the signal). The processes are as real as others: each runs
+alone, in a session of its own. They share one seed of hashes, so the full chaos suite starts interpreters.
 """
 
+import atexit
+import contextlib
+import gc
 import importlib
 import json
 import os
 import pkgutil
+import runpy
+import selectors
 import socket
 import sys
+import threading
+import time
+import traceback
 from pathlib import Path
+from typing import NoReturn
 
-ROOMS = ("cli", "router", "contracts", "admin")
-"""The rooms whose modules are imported."""
+import runtime
 
 _COMMAND = """#!{python} -ISE
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as opened:
     opened.connect({path!r})
-    given = json.dumps([sys.argv, os.getcwd(), dict(os.environ)]).encode()
+    given = json.dumps([["-P", "-m", "runtime", *sys.argv[1:]], os.getcwd(), dict(os.environ)]).encode()
     socket.send_fds(opened, [len(given).to_bytes(4, "big")], [0, 1, 2])
     opened.sendall(given)
-    sys.exit(opened.recv(1)[0])
+    with opened.makefile("rb") as answers:
+        sys.exit(int.from_bytes(answers.read(8)[4:], "big", signed=True) & 255)
 """
+_LATER = ("runtime.testing", "runtime.__main__")
+"""Modules that no command imports, or that a program runs."""
 
 
 def command(path: Path) -> str:
-    """Return the text of the program that sends its command to the process that listens on the socket `path`."""
+    """Return the text of the program ``actorloom`` that runs each command in a child of the process with this socket."""
     return _COMMAND.format(python=sys.executable, path=str(path))
 
 
 def serve(path: Path) -> None:
-    """Import the command line, listen on a socket, and run each command in a child. Does not return."""
-    for room in ROOMS:
-        package = importlib.import_module(f"runtime.{room}")
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+    """Import the runtime, listen on a socket, and fork for each program. Return when stdin ends."""
+    for module in pkgutil.walk_packages(runtime.__path__, "runtime."):
+        if not module.name.startswith(_LATER):
             importlib.import_module(module.name)
-    with socket.socket(socket.AF_UNIX) as listener:
+    gc.collect()
+    gc.freeze()
+    with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as selector:
         listener.bind(str(path))
-        listener.listen()
+        listener.listen(64)
+        selector.register(listener, selectors.EVENT_READ)
+        selector.register(0, selectors.EVENT_READ)
         print("listening", flush=True)
         while True:
-            accepted, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                _answer(accepted)
-            accepted.close()
-            _reap()
+            for key, _ in selector.select():
+                if key.fd == 0:
+                    return
+                if key.data is None:
+                    client, _ = listener.accept()
+                    pid = _start(client)
+                    selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, client))
+                else:
+                    selector.unregister(key.fd)
+                    os.close(key.fd)
+                    _report(*key.data)
 
 
-def _reap() -> None:
-    while True:
-        try:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
-                return
-        except ChildProcessError:
-            return
-
-
-def _answer(accepted: socket.socket) -> None:
-    """Run one command in a child, and send its exit code."""
-    head, files, _, _ = socket.recv_fds(accepted, 4, 3)
-    with accepted.makefile("rb") as stream:
+def _start(client: socket.socket) -> int:
+    """Fork for the program of a client, and return the process id."""
+    head, files, _, _ = socket.recv_fds(client, 4, 3)
+    with client.makefile("rb") as stream:
         given = json.loads(stream.read(int.from_bytes(head, "big")))
-    child = os.fork()
-    if child == 0:
-        accepted.close()
+    pid = os.fork()
+    if pid == 0:
         _run(given, files)
-    accepted.sendall(bytes([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255]))
-    os._exit(0)
+    for file in files:
+        os.close(file)
+    client.sendall(pid.to_bytes(4, "big"))
+    return pid
 
 
-def _run(given: tuple[list[str], str, dict[str, str]], files: list[int]) -> None:
-    from runtime.__main__ import main
+def _report(pid: int, client: socket.socket) -> None:
+    """Send the exit code of a child that has ended."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with client, contextlib.suppress(OSError):  # The client may have ended.
+        client.sendall(code.to_bytes(4, "big", signed=True))
 
-    sys.argv, directory, environment = given
+
+def _run(given: tuple[list[str], str, dict[str, str]], files: list[int]) -> NoReturn:
+    """Run a program, and end this process."""
+    arguments, directory, environment = given
+    os.setsid()
     for number, file in enumerate(files):
         os.dup2(file, number)
-        os.close(file)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
+    time.tzset()
+    unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
+    sys.stdout.reconfigure(line_buffering=os.isatty(1), write_through=unbuffered)  # type: ignore[union-attr]
+    safe = arguments[0] == "-P"
+    option, module, *rest = arguments[safe:]
+    assert option == "-m"
+    given_paths = [each for each in environment.get("PYTHONPATH", "").split(os.pathsep) if each]
+    first = given_paths if safe else [directory, *given_paths]
+    sys.path[:] = [*first, *(each for each in sys.path if each not in first)]
+    sys.argv = [option, *rest]
     code: object = 0
     try:
-        main()
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
-    finally:
-        for stream in (sys.stdout, sys.stderr):
+    except BaseException:  # noqa: BLE001 - as an interpreter
+        traceback.print_exc()
+        code = 1
+    # As an interpreter ends, without the time that it takes to free each module.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
             stream.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
+        except OSError:
+            code = code or 120  # as Python
+    os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,11 @@
-"""Runs ``actorloom …`` as a real process: to its end, or for the duration of a block. Or in this process, which is cheap."""
+"""Runs ``actorloom …`` as a real process: to its end, or for the duration of a block. Or in this process, which is cheap.
+
+Most processes are children of one that has imported the runtime, see `tests.support.preloaded`; tests of the start itself
+ask for a fresh interpreter.
+"""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -12,6 +17,7 @@ from typing import NamedTuple
 from click.testing import CliRunner
 
 from runtime.cli import actorloom
+from tests.support import forked
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +47,12 @@ def run_here(*arguments: str, cwd: Path) -> Completed:
 class Process:
     """A running command. `text` is its output so far, stdout and stderr together."""
 
-    def __init__(self, child: asyncio.subprocess.Process) -> None:
+    def __init__(self, child: asyncio.subprocess.Process | forked.Forked, output: asyncio.StreamReader | None) -> None:
+        assert output is not None
         self.pid = child.pid
         self.text = ""
         self._child = child
+        self._output = output
         self._new_output = asyncio.Event()
         self._reading = asyncio.ensure_future(self._read())
 
@@ -92,23 +100,44 @@ class Process:
         await self.wait()
 
     async def _read(self) -> None:
-        assert self._child.stdout is not None
-        while data := await self._child.stdout.read(65536):
+        while data := await self._output.read(65536):
             self.text += data.decode(errors="replace")
             self._new_output.set()
         self._new_output.set()
 
 
+async def start_command(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, fresh: bool = False
+) -> Process:
+    """Start a command. The caller ends it.
+
+    Args:
+        fresh: Start an interpreter.
+    """
+    line = ("-P", "-m", "runtime", *arguments)
+    if fresh:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *line, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        return Process(child, child.stdout)
+    written, output = await forked.piped()
+    try:
+        return Process(await forked.start(*line, cwd=cwd, env=environment(env), stdout=written, stderr=written), output)
+    finally:
+        os.close(written)
+
+
 @asynccontextmanager
 async def running_command(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, ready: str = "ready:"
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, ready: str = "ready:", fresh: bool = False
 ) -> AsyncIterator[Process]:
-    """Run a command for the duration of the block, which is entered once the output contains `ready`."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-m", "runtime", *arguments, cwd=cwd, env=environment(env), stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    process = Process(child)
+    """Run a command for the duration of the block, which is entered once the output contains `ready`.
+
+    Args:
+        fresh: Start an interpreter.
+    """
+    process = await start_command(*arguments, cwd=cwd, env=env, fresh=fresh)
     try:
         await process.until(ready)
         yield process
@@ -117,10 +146,43 @@ async def running_command(
 
 
 async def run_command(
-    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = PATIENCE
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    timeout: float = PATIENCE,
+    fresh: bool = False,
 ) -> Completed:
-    """Run a command to its end; return its exit code and output."""
-    return await run_python("-P", "-m", "runtime", *arguments, cwd=cwd, env=env, stdin=stdin, timeout=timeout)
+    """Run a command to its end; return its exit code and output.
+
+    Args:
+        fresh: Start an interpreter.
+    """
+    line = ("-P", "-m", "runtime", *arguments)
+    if fresh:
+        return await run_python(*line, cwd=cwd, env=env, stdin=stdin, timeout=timeout)
+    reads, writes = os.pipe()
+    (out, out_text), (err, err_text) = await forked.piped(), await forked.piped()
+    try:
+        child = await forked.start(*line, cwd=cwd, env=environment(env), stdin=reads, stdout=out, stderr=err)
+    finally:
+        for each in (reads, out, err):
+            os.close(each)
+    try:
+        async with asyncio.timeout(timeout):
+            texts = await asyncio.gather(
+                out_text.read(), err_text.read(), asyncio.to_thread(_write, writes, stdin.encode())
+            )
+            return Completed(await child.wait(), texts[0].decode(), texts[1].decode())
+    finally:
+        child.kill()
+        await child.wait()
+
+
+def _write(file: int, data: bytes) -> None:
+    """Write data to a pipe whose reader may end first, and close it."""
+    with contextlib.suppress(BrokenPipeError), os.fdopen(file, "wb") as stream:
+        stream.write(data)
 
 
 async def run_python(

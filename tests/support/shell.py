@@ -2,8 +2,8 @@
 
 A code block after a line that is only a path in backticks and a colon is a file. A ``console`` block is a terminal
 session: each line that begins with ``$ `` is typed, and the lines below it are the expected output, in which ``…`` matches
-any text. ``actorloom run`` keeps running; the next ``run`` or the end of the page stops it as Ctrl-C does. The other commands
-of ``actorloom`` may run in children of a process that has imported it, see `tests.support.preloaded`.
+any text. ``actorloom run`` keeps running; the next ``run`` or the end of the page stops it as Ctrl-C does. The commands
+of ``actorloom`` run in children of a process that has imported it, see `tests.support.preloaded`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support import preloaded
+from tests.support import forked, preloaded
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 40
@@ -78,16 +78,19 @@ class Terminal:
         home: The working directory.
         url: URL of the NATS server, which commands get as ``NATS_URL``.
         nats: Path of the nats command line; None installs a replacement.
-        preload: Run the commands of ``actorloom`` in children of one process.
+        fresh: Start an interpreter for each command of ``actorloom``.
     """
 
-    def __init__(self, home: Path, url: str, nats: str | None, preload: bool = False) -> None:
+    def __init__(self, home: Path, url: str, nats: str | None, fresh: bool = False) -> None:
         self.home = home
         tools = home / ".tools"
         tools.mkdir()
-        if nats is None:
-            (tools / "nats").write_text(NATS)
-            (tools / "nats").chmod(0o755)
+        programs = {} if nats else {"nats": NATS}
+        if not fresh:
+            programs["actorloom"] = preloaded.command(forked.listening())
+        for name, text in programs.items():
+            (tools / name).write_text(text)
+            (tools / name).chmod(0o755)
         self._variables = {
             **os.environ,
             "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
@@ -95,10 +98,9 @@ class Terminal:
             "NATS_URL": url,
             "ACTORLOOM_LOG_FORMAT": "text",
         }
-        self._preload = preload
-        self._commands: asyncio.subprocess.Process | None = None
         self._bash: asyncio.subprocess.Process | None = None
-        self._server: asyncio.subprocess.Process | None = None
+        self._fresh = fresh
+        self._server: asyncio.subprocess.Process | forked.Forked | None = None
         self._reading: asyncio.Task[str] | None = None
 
     async def play(self, step: Step) -> None:
@@ -126,7 +128,7 @@ class Terminal:
 
     async def close(self) -> None:
         """Kill all processes that still run."""
-        for process in (self._server, self._bash, self._commands):
+        for process in (self._server, self._bash):
             if process is not None and process.returncode is None:
                 process.kill()
                 await process.wait()
@@ -142,13 +144,10 @@ class Terminal:
 
     async def _output_of(self, command: str) -> str:
         if self._bash is None:
-            variables = self._variables
-            if self._preload:
-                variables = {**variables, "PATH": os.pathsep.join([await self._preloaded(), variables["PATH"]])}
             self._bash = await asyncio.create_subprocess_exec(
                 *("bash", "--norc"),
                 cwd=self.home,
-                env=variables,
+                env=self._variables,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -160,41 +159,33 @@ class Terminal:
             printed = await self._bash.stdout.readuntil(b"<<end>>\n")
         return printed.decode().removesuffix("<<end>>\n").rstrip()
 
-    async def _preloaded(self) -> str:
-        """Start the process that runs commands, and return the directory with the program that sends it commands."""
-        tools, path = self.home / ".tools" / "preloaded", self.home / ".tools" / "socket"
-        tools.mkdir()
-        (tools / "actorloom").write_text(preloaded.command(path))
-        (tools / "actorloom").chmod(0o755)
-        self._commands = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", preloaded.__name__, str(path)),
-            cwd=self.home,
-            env=self._variables,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert self._commands.stdout is not None
-        async with asyncio.timeout(TIMEOUT):
-            assert await self._commands.stdout.readline() == b"listening\n"
-        return str(tools)
-
     async def _run(self, step: Step) -> None:
-        self._server = await asyncio.create_subprocess_exec(
-            *step.text.split(),
-            cwd=self.home,
-            env=self._variables,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        assert self._server.stdout is not None
+        arguments = step.text.split()
+        written, output = await forked.piped()
+        try:
+            if self._fresh:
+                self._server = await asyncio.create_subprocess_exec(
+                    *arguments, cwd=self.home, env=self._variables, stdout=written, stderr=written
+                )
+            else:
+                self._server = await forked.start(
+                    *("-P", "-m", "runtime", *arguments[1:]),
+                    cwd=self.home,
+                    env=self._variables,
+                    stdout=written,
+                    stderr=written,
+                )
+        finally:
+            os.close(written)
         printed = ""
         async with asyncio.timeout(TIMEOUT):
             while "ready: " not in printed:
-                line = await self._server.stdout.readline()
-                assert line, printed
-                printed += line.decode()
+                read = await output.readline()
+                assert read, printed
+                printed += read.decode()
         for line in step.output.splitlines():
             assert any(matches(found, line) for found in printed.splitlines()), f"no {line!r} in:\n{printed}"
-        self._reading = asyncio.ensure_future(self._read_all(self._server.stdout, printed))
+        self._reading = asyncio.ensure_future(self._read_all(output, printed))
 
     @staticmethod
     async def _read_all(stream: asyncio.StreamReader, printed: str) -> str:
@@ -208,16 +199,16 @@ def matches(printed: str, expected: str) -> bool:
 
 
 @asynccontextmanager
-async def terminal(home: Path, url: str, *, stand_in: bool = True, preload: bool = False) -> AsyncGenerator[Terminal]:
+async def terminal(home: Path, url: str, *, stand_in: bool = True, fresh: bool = False) -> AsyncGenerator[Terminal]:
     """Open a terminal in an empty directory.
 
     Args:
         home: The directory.
         url: URL of the NATS server.
         stand_in: Use the replacement for the nats command line, even if the machine has one.
-        preload: Run the commands of ``actorloom`` in children of one process: faster, and without the start of each.
+        fresh: Start an interpreter for each command of ``actorloom``.
     """
-    opened = Terminal(home, url, None if stand_in else shutil.which("nats"), preload)
+    opened = Terminal(home, url, None if stand_in else shutil.which("nats"), fresh)
     try:
         yield opened
         await opened.stop()

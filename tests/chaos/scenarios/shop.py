@@ -93,7 +93,7 @@ async def _run(setting: Setting, name: str, program: list[str], faults: Faults, 
         timed(result),
         Servers(setting.directory) as servers,
         _connected(servers) as connection,
-        Fleet(setting.directory) as fleet,
+        Fleet(setting.directory, forks=setting.short) as fleet,
     ):
         arguments = [*program, "--nats", servers.url, "--namespace", NAMESPACE, "--lease-ttl", "1"]
         worker = fleet.start(Program(name, arguments, list(kills)))
