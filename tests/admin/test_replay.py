@@ -26,7 +26,7 @@ from runtime.wire import header_block
 from runtime.wire.subjects import Names
 from tests.support.handlers import RUN_COUNTS, gate
 from tests.support.probe import Probe, running
-from tests.support.process import ROOT, Process, running_command
+from tests.support.process import ROOT, Process, running_command, stop_process
 from tests.support.replayed import Books, GetPurchases, GetSeen, Mailer, Paid, Returned, Seen, Shipped, entry
 from tests.support.waiting import until
 
@@ -411,17 +411,19 @@ async def test_a_replay_goes_on_in_one_command(nats_server: EmbeddedServer, name
         flags = ("customers.on_paid", "--since", "first", "--mode", "again", "--name", "x", "--rate", "100", "--yes")
         async with shop.command("replay", "start", *flags, ready="sends events") as first:
             await shop.until_stored(5)
+            await stop_process(first.pid)
+            reached = (await shop.jetstream.stream_info(shop.names.dead_stream)).state.last_seq
             async with shop.command("replay", "resume", "x", ready="sends events") as second:
-                assert await first.wait() == 2, first.text
-                assert "x: the replay x goes on in another process" in first.text
-                reached = (await shop.jetstream.stream_info(shop.names.dead_stream)).state.last_seq
                 await shop.until_stored(reached + 20)
                 second.signal(signal.SIGINT)
                 assert await second.wait() == 130, second.text
                 assert "interrupted; go on with `actorloom replay resume x`" in second.text
-        entry_ = await Replays(shop.jetstream, namespace).find("x")
-        assert entry_ is not None
-        stored = (await shop.jetstream.stream_info(shop.names.dead_stream)).state.last_seq
+            entry_ = await Replays(shop.jetstream, namespace).find("x")
+            assert entry_ is not None
+            stored = (await shop.jetstream.stream_info(shop.names.dead_stream)).state.last_seq
+            first.signal(signal.SIGCONT)
+            assert await first.wait() == 2, first.text
+            assert "x: the replay x goes on in another process" in first.text
         async with shop.command("replay", "resume", "x", ready="sends events") as third:
             assert await third.wait() == 0, third.text
         shop.check(await shop.until_purchases(2 * total), "x")
