@@ -123,11 +123,12 @@ class Registry:
                 )
                 return
             record, body = shorter, msgspec.json.encode(shorter)
-        if found.sequence == 0:
+        first = found.sequence == 0
+        if first:
             description = "Actorloom: the schemas with which actors have started"
             await self._jetstream.ensure_stream(kv_config(self._bucket, description, self._replicas))
         block = header_block.join(header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % found.sequence))
-        await self._jetstream.publish(self._subject(found.actor), body, headers=block)
+        await self._jetstream.publish(self._subject(found.actor), body, headers=block, new_stream=first)
 
     def _subject(self, actor: str) -> str:
         return f"$KV.{self._bucket}.{actor}"

@@ -160,7 +160,9 @@ class Layouts:
             header_block.START + header_block.line(header_block.EXPECTED_SEQUENCE, b"%d" % sequence) + header_block.END
         )
         try:
-            ack = await self._jetstream.publish(self._names.layout(), msgspec.json.encode(layout), headers=headers)
+            ack = await self._jetstream.publish(
+                self._names.layout(), msgspec.json.encode(layout), headers=headers, new_stream=sequence == 0
+            )
         except WrongSequence:
             raise WrongLayout(f"{self._names.actor}: another process has changed the layout") from None
         return ack.sequence

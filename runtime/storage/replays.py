@@ -175,7 +175,8 @@ class Replays:
         if replay.status in ("cancelled", "done"):
             lines.append(header_block.ttl(_KEPT))
         body, headers = msgspec.json.encode(replay), header_block.join(*lines)
-        ack = await self._jetstream.publish(self._subject(replay.name), body, headers=headers)
+        new = sequence == 0
+        ack = await self._jetstream.publish(self._subject(replay.name), body, headers=headers, new_stream=new)
         return Entry(replay, ack.sequence, self._jetstream.connection.clock.now())
 
     async def find(self, name: str) -> Entry | None:

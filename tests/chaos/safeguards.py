@@ -84,12 +84,10 @@ def _sequence_check() -> None:
     """Records are published without the check of their expected sequence."""
     publish = JetStream.publish
 
-    async def unchecked(
-        self: JetStream, subject: Any, payload: bytes, *, headers: Any = None, timeout: Any = None
-    ) -> Any:
+    async def unchecked(self: JetStream, subject: Any, payload: bytes, *, headers: Any = None, **others: Any) -> Any:
         if ".turn." in str(subject) and headers is not None:
             headers = _EXPECTED.sub(b"", headers)
-        return await publish(self, subject, payload, headers=headers, timeout=timeout)
+        return await publish(self, subject, payload, headers=headers, **others)
 
     publish_callback = JetStream.publish_callback
 

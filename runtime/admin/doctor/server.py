@@ -193,7 +193,7 @@ async def _ahead(jetstream: JetStream, names: Names) -> float:
     clock, best = jetstream.connection.clock, (float("inf"), 0.0)
     for _ in range(_SAMPLES):
         sent = clock.now()
-        ack = await jetstream.publish(names.turn("probe"), b"{}")
+        ack = await jetstream.publish(names.turn("probe"), b"{}", new_stream=True)
         taken = clock.now() - sent
         stored = await jetstream.get(names.turns_stream, ack.sequence)
         if stored is not None and taken < best[0]:

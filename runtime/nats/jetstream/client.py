@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from runtime.errors import ConfigurationError
-from runtime.nats.connection import Connection, NoResponders, NotConnected
+from runtime.nats.connection import Connection, ConnectionLost, NoResponders, NotConnected
 from runtime.nats.jetstream import api, reader
 from runtime.nats.jetstream.acks import AckCallback, decode_ack, no_stream
 from runtime.nats.jetstream.configs import ConsumerConfig, StreamConfig, update_consumer, widen_stream
@@ -33,8 +33,10 @@ _OVERLAP: Final = 1000
 _RESET_LEVEL: Final = 4
 """The API level of nats-server 2.14, the first with ``CONSUMER.RESET`` (ADR-44 and ADR-60 of NATS)."""
 
-_IN_PROCESS_PAUSE: Final = 0.02
-"""Seconds before a publish is repeated whose message id is being replicated."""
+_FIRST_WAIT: Final = 0.25
+"""Seconds after which a question is asked again for the first time. Each wait is twice as long as the one before."""
+_SHORTLY: Final = 0.02
+"""Seconds before a publish is repeated whose message id, or whose stream, is being replicated."""
 
 _ResponseT = TypeVar("_ResponseT", bound=ApiResponse)
 
@@ -56,11 +58,25 @@ class JetStream:
         self._loop = asyncio.get_running_loop()
 
     async def publish(
-        self, subject: str | bytes, payload: bytes, *, headers: bytes | None = None, timeout: float | None = None
+        self,
+        subject: str | bytes,
+        payload: bytes,
+        *,
+        headers: bytes | None = None,
+        timeout: float | None = None,
+        new_stream: bool = False,
     ) -> Ack:
         """Store a message and return the acknowledgement of the server.
 
         The acknowledgement is a duplicate's if a message with the same id was stored before.
+
+        Args:
+            subject: The subject.
+            payload: The body.
+            headers: The block of headers.
+            timeout: Seconds to wait for the acknowledgement; by default those of the client.
+            new_stream: Whether the stream was created just now. For a moment the other nodes of a cluster may not know the
+                stream; the message is sent again until they do.
 
         Raises:
             WrongSequence: The expected sequence in `headers` is stale; nothing was stored.
@@ -78,12 +94,13 @@ class JetStream:
                     reply = self.connection.request(subject, payload, headers=headers, timeout=left)
                 return decode_ack(await reply, subject, self.connection.domain)
             except NoResponders as error:
-                raise no_stream(subject) from error
+                if not new_stream or self._loop.time() + _SHORTLY >= expires_at:
+                    raise no_stream(subject) from error
             except DuplicateInProcess as error:
                 # The replicas have not agreed yet on the first message with this id.
-                if self._loop.time() + _IN_PROCESS_PAUSE >= expires_at:
+                if self._loop.time() + _SHORTLY >= expires_at:
                     raise TimeoutError(str(error)) from error
-            await asyncio.sleep(_IN_PROCESS_PAUSE)
+            await asyncio.sleep(_SHORTLY)
 
     def publish_callback(
         self,
@@ -149,7 +166,7 @@ class JetStream:
 
     async def account(self, timeout: float | None = None) -> AccountInfo:
         """Return the account's use of JetStream and its limits."""
-        return await self._call("INFO", None, AccountInfo, timeout)
+        return await self._ask("INFO", None, AccountInfo, timeout)
 
     async def stream_names(self, subject: str = "", timeout: float | None = None) -> list[str]:
         """Return the sorted names of the streams that have a subject which overlaps `subject` (wildcards allowed).
@@ -158,7 +175,7 @@ class JetStream:
         """
         found: list[str] = []
         while True:
-            page = await self._call("STREAM.NAMES", {"subject": subject, "offset": len(found)}, StreamNames, timeout)
+            page = await self._ask("STREAM.NAMES", {"subject": subject, "offset": len(found)}, StreamNames, timeout)
             found += page.streams or []
             if not page.streams or len(found) >= page.total:
                 return sorted(found)
@@ -171,7 +188,7 @@ class JetStream:
         The server sends 100,000 subjects at most, in their order. `offset` is the number of subjects to leave out.
         """
         body = {"subjects_filter": subjects, "offset": offset} if subjects else None
-        return await self._call(f"STREAM.INFO.{stream}", body, StreamInfo, timeout)
+        return await self._ask(f"STREAM.INFO.{stream}", body, StreamInfo, timeout)
 
     async def subjects(self, stream: str, subject_filter: str, timeout: float | None = None) -> list[str]:
         """Return the subjects of a stream's messages that match `subject_filter` (wildcards allowed), as the leader has them."""
@@ -242,16 +259,21 @@ class JetStream:
         Raises:
             StreamConflict: The existing stream has a field that widening cannot bring in line.
         """
+        expires_at = self._loop.time() + (self.timeout if timeout is None else timeout)
         info = known or await self.find_stream(config.name, timeout)
-        if info is None:
+        while info is None:
             try:
                 await self._call(f"STREAM.CREATE.{config.name}", config, StreamInfo, timeout)
             except ApiError as refusal:
                 if refusal.err_code != ErrorCode.STREAM_NAME_IN_USE:  # Another process has created it meanwhile.
                     raise
             # The answer to a creation is of no use: if two processes create the stream at the same time, one of them gets
-            # the time of its own request.
-            info = await self.stream_info(config.name, timeout)
+            # the time of its own request. And the node that answers the question may not know yet that there is a stream.
+            info = await self.find_stream(config.name, timeout)
+            if info is None:
+                if self._loop.time() > expires_at:
+                    raise TimeoutError(f"stream {config.name} was created, and no node knows it")
+                await asyncio.sleep(_SHORTLY)
         widened = widen_stream(config, info.config)
         if widened is None:
             return info
@@ -271,13 +293,13 @@ class JetStream:
 
     async def consumer_info(self, stream: str, consumer: str, timeout: float | None = None) -> ConsumerInfo:
         """Return a consumer's configuration and position."""
-        return await self._call(f"CONSUMER.INFO.{stream}.{consumer}", None, ConsumerInfo, timeout)
+        return await self._ask(f"CONSUMER.INFO.{stream}.{consumer}", None, ConsumerInfo, timeout)
 
     async def consumers(self, stream: str, timeout: float | None = None) -> list[ConsumerInfo]:
         """Return all consumers of a stream."""
         found: list[ConsumerInfo] = []
         while True:
-            page = await self._call(f"CONSUMER.LIST.{stream}", {"offset": len(found)}, ConsumerList, timeout)
+            page = await self._ask(f"CONSUMER.LIST.{stream}", {"offset": len(found)}, ConsumerList, timeout)
             found += page.consumers or []
             if not page.consumers or len(found) >= page.total:
                 return found
@@ -361,7 +383,7 @@ class JetStream:
 
     async def _get(self, stream: str, body: dict[str, Any], timeout: float | None) -> StoredMessage | None:
         try:
-            response = await self._call(f"STREAM.MSG.GET.{stream}", body, MessageResponse, timeout)
+            response = await self._ask(f"STREAM.MSG.GET.{stream}", body, MessageResponse, timeout)
         except ApiError as error:
             if error.err_code == ErrorCode.MESSAGE_NOT_FOUND:
                 return None
@@ -370,6 +392,26 @@ class JetStream:
         if found is None:
             return None
         return StoredMessage(found.subject, found.seq, found.hdrs, found.data, found.time.timestamp())
+
+    async def _ask(
+        self, operation: str, body: Any, response_type: type[_ResponseT], timeout: float | None
+    ) -> _ResponseT:
+        """Call an operation that changes nothing, again and again while there is no answer.
+
+        A stream or consumer that was created just now, or has lost its leader, answers nobody until it has one.
+        """
+        expires_at = self._loop.time() + (self.timeout if timeout is None else timeout)
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                left = expires_at - self._loop.time()
+                return await self._call(operation, body, response_type, min(wait, left))
+            except ConnectionLost:
+                raise  # It is a TimeoutError, too: nobody knows whether the request has arrived.
+            except TimeoutError:
+                if self._loop.time() >= expires_at:
+                    raise
+            wait *= 2
 
     async def _call(
         self, operation: str, body: Any, response_type: type[_ResponseT], timeout: float | None

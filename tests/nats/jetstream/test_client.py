@@ -64,15 +64,21 @@ async def test_publish_with_a_known_id_is_a_duplicate(jetstream: JetStream, stre
     assert (await jetstream.stream_info(stream)).state.messages == 1
 
 
-async def wait_reachable(jetstream: JetStream) -> None:
-    """Wait until this server knows the subjects of a new stream, which happens shortly after its creation."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await jetstream.publish("reached", b"")
-                return
-            except PublishError:
-                await asyncio.sleep(0.01)
+async def test_a_stream_that_was_created_just_now_answers_each_node(tmp_path: Path) -> None:
+    """Until it has a leader, and the nodes know its subjects, it answers nothing at all: each of the requests would get lost for good."""
+    async with Servers(tmp_path, 3) as servers, AsyncExitStack() as stack:
+        options = [ConnectionOptions(url=node.url) for node in servers.nodes]
+        connections = [await stack.enter_async_context(await Connection.connect(each)) for each in options]
+        clients = [JetStream(connection, timeout=600) for connection in connections]
+
+        async def use(client: JetStream, name: str) -> int:
+            await client.ensure_stream(StreamConfig(name=name, subjects=(f"{name}.*",), replicas=3))
+            await client.get_last(name, f"{name}.*")
+            return (await client.publish(f"{name}.x", b"", new_stream=True)).sequence
+
+        async with asyncio.timeout(50):
+            for number in range(10):
+                assert sorted(await asyncio.gather(*(use(each, f"new-{number}") for each in clients))) == [1, 2, 3]
 
 
 async def test_concurrent_publishes_of_one_id_are_all_acknowledged(tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ async def test_concurrent_publishes_of_one_id_are_all_acknowledged(tmp_path: Pat
         publishers = [JetStream(connection) for connection in connections]
         await publishers[0].ensure_stream(StreamConfig(name="ids", subjects=("ids", "reached"), replicas=3))
         for each in publishers:
-            await wait_reachable(each)
+            await each.publish("reached", b"", new_stream=True)
         for number in range(20):
             block = header_block.encode([("Nats-Msg-Id", f"id{number}")])
             acks = await asyncio.gather(*(each.publish("ids", b"", headers=block) for each in publishers))
