@@ -65,15 +65,23 @@ def run_shell(configuration: Configuration, targets: Sequence[str]) -> None:
 
 
 def _names() -> dict[str, Any]:
-    """Return the messages that are declared in this process, and the structs and enums of their modules, by name."""
+    """Return the messages that are declared in this process, and the structs and enums of their modules, by name.
+
+    A type of the runtime itself, such as a message of the router, gives way to another one of its name.
+    """
     found: dict[str, Any] = {}
     messages = [contract.type for contracts in declared.values() for contract in contracts.values()]
+    messages.sort(key=_is_ours)
     modules = dict.fromkeys(message.__module__ for message in messages)
     for value in (*messages, *(each for module in modules for each in _types(module))):
         other = found.setdefault(value.__name__, value)
-        if other is not value:
+        if other is not value and not _is_ours(value):
             print_note(f"{value.__name__} is that of {other.__module__}; import the one of {value.__module__} yourself")
     return found
+
+
+def _is_ours(kind: type) -> bool:
+    return kind.__module__.startswith("runtime.")
 
 
 def _types(module: str) -> Iterator[type]:

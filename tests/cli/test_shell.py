@@ -1,6 +1,7 @@
 """`shell`: Python with a connected bus, through a pipe and in a terminal."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -131,3 +132,11 @@ async def test_a_statement_that_blocks_does_not_keep_the_shell_from_its_end(url:
         await terminal.until_prompt()
         terminal.type("\x04")
         assert await terminal.wait() == 0
+
+
+async def test_a_message_of_the_runtime_gives_way_to_one_of_its_name(url: str, namespace: str, tmp_path: Path) -> None:
+    module = 'from runtime import Command\n\n\nclass PutRule(Command[None], actor="judges"):\n    pass\n'
+    (tmp_path / "judges.py").write_text(module)
+    arguments = ("shell", "judges", "runtime.router", "--nats", url, "--namespace", namespace)
+    result = await run_command(*arguments, cwd=tmp_path, stdin="PutRule()\nDisableRule('x')\n")
+    assert (result.out.splitlines(), result.err) == (["PutRule()", "DisableRule(name='x', expect=None)"], "")
