@@ -11,7 +11,6 @@ from runtime import NotFound, testing
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.router import Router, Rules, Targets
-from runtime.router.hops import MOST_HOPS
 from runtime.router.routing import GetInForce
 from runtime.router.rule import (
     DeleteRule,
@@ -213,16 +212,6 @@ async def test_a_target_that_is_paused_delays_no_other(system: testing.System) -
     assert await entries(system, "slow") == ()
     await system.bus.command(ResumeTarget("slow"))
     await system.until(lambda: _equal(entries(system, "slow"), ("0", "1", "2")))
-
-
-async def test_a_circle_of_rules_ends(system: testing.System) -> None:
-    await put_target(system, "again", {"kind": "event", "type": "till.Sold"})
-    await put_rule(system, "circle", unchecked=True, types=["till.Sold"], targets=[{"target": "again"}])
-    await system.bus.command(Sell("north", 5))
-    await system.until(lambda: letters(system, "again"))
-    [letter] = await letters(system, "again")
-    assert "the rules form a circle" in letter["reason"]
-    assert letter["body"]["hops"] == MOST_HOPS + 1
 
 
 async def test_an_event_its_rule_and_its_target_are_one_trace(system: testing.System) -> None:
