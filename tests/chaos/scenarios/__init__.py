@@ -54,7 +54,7 @@ from tests.chaos.scenarios.partitions import (
 from tests.chaos.scenarios.poisons import dead_letters, pauses_failing, poison
 from tests.chaos.scenarios.recoveries import recovery, sweep
 from tests.chaos.scenarios.repartitions import repartitions
-from tests.chaos.scenarios.rules import control_rules, partition_rules, paused_rules, rules
+from tests.chaos.scenarios.rules import control_rules, partition_rules, paused_rules, replay_rules, rules
 from tests.chaos.scenarios.shop import shop, shop_steps
 from tests.chaos.scenarios.silences import silence
 from tests.chaos.scenarios.soak import soak
@@ -89,6 +89,7 @@ ALL: dict[str, Scenario] = {
     "rules": rules,
     "paused-rules": paused_rules,
     "partition-rules": partition_rules,
+    "replay-rules": replay_rules,
     "paused-timers": paused_timers,
     "raced-timers": raced_timers,
     "deadlines": deadlines,
@@ -145,6 +146,9 @@ ALL: dict[str, Scenario] = {
     "cluster-timers": on_three_nodes(timers),
     "cluster-tells": on_three_nodes(tells),
     "cluster-rules": on_three_nodes(rules),
+    "cluster-paused-rules": on_three_nodes(paused_rules),
+    "cluster-partition-rules": on_three_nodes(partition_rules),
+    "cluster-replay-rules": on_three_nodes(replay_rules),
     "cluster-raced-timers": on_three_nodes(raced_timers),
     "cluster-dead-letters": on_three_nodes(dead_letters),
     "cluster-handover": on_three_nodes(handover),

@@ -6,16 +6,18 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from random import Random
 
+from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
+from runtime.storage.replays import Replays
 from tests.chaos.audit import StoreReader, Verdict
 from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.deliveries import Deliveries, Found, compare, compare_flips, compare_switches, wanted_of
 from tests.chaos.faults import POINTS, occurrence
 from tests.chaos.feeding import Feeding
-from tests.chaos.fleet import Worker, paused
+from tests.chaos.fleet import Program, Worker, paused
 from tests.chaos.hook import Hook, open_hook
-from tests.chaos.rulebook import TARGETS
+from tests.chaos.rulebook import TARGETS, plain_rules
 from tests.chaos.scenarios.kills import kill_at_random
 from tests.chaos.scenarios.timers import move
 
@@ -65,6 +67,15 @@ async def partition_rules(setting: Setting) -> Result:
     return await route(setting, Result("partition-rules", setting.seed), start, move, partitions=PARTITIONS)
 
 
+async def replay_rules(setting: Setting) -> Result:
+    """As `rules`, while replays send all events so far to all targets again, in the mode *missing*, and are killed, too."""
+
+    def start(cell: Cell) -> list[Worker]:
+        return [cell.start(*KEEPERS, ROUTER, lease_ttl=LEASE) for _ in range(2)]
+
+    return await route(setting, Result("replay-rules", setting.seed), start, _kill_and_replay)
+
+
 async def control_rules(setting: Setting) -> Result:
     """A router that remembers no events routes them again: under the ids of deliveries without effects, under random ids with double ones."""
     result = Result("control-rules", setting.seed)
@@ -103,6 +114,51 @@ async def _route_again(setting: Setting, without: list[str]) -> Result:
 async def _kill(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
     processes, servers = await kill_at_random(cell, rng, seconds, both=True)
     return f"{processes} kill -9 of processes at random, {servers} of the server; kill -9 of the router at armed steps"
+
+
+async def _kill_and_replay(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
+    replays = asyncio.ensure_future(_replay(cell, Random(rng.random()), seconds))
+    killed = await _kill(cell, workers, rng, seconds)
+    ended, kills, sent = await replays
+    return f"{killed}; {kills} kill -9 of {ended} replays, which sent {sent:,} events"
+
+
+async def _replay(cell: Cell, rng: Random, seconds: float) -> tuple[int, int, int]:
+    """Run one replay after another, and kill each three times.
+
+    Returns:
+        The numbers of the replays, of the kills, and of the events that were sent again.
+    """
+    end, number, kills, sent = time.monotonic() + seconds, 0, 0, 0
+    replays = Replays(JetStream(cell.connection, timeout=3.0), cell.namespace)
+    rules = [flag for rule in plain_rules() for flag in ("--rule", rule.name)]
+    where = ["--nats", cell.servers.url, "--namespace", cell.namespace]
+    while time.monotonic() < end:
+        number += 1
+        name, left = f"replay-{number}", 3
+        while (stored := await _status(replays, name)) != "done":
+            what = ["resume", name] if stored else ["start", *rules, "--name", name, "--rate", "150", "--yes"]
+            tool = cell.fleet.start(Program(name, ["-m", "runtime", "replay", *what, *where], keep=False))
+            try:
+                await tool.wait(rng.uniform(1.0, 6.0) if left else 120.0)
+            except TimeoutError:
+                left -= 1
+                kills += tool.kill()
+                await tool.wait(30.0)
+        entry = await replays.find(name)
+        sent += entry.replay.sent if entry else 0
+    return number, kills, sent
+
+
+async def _status(replays: Replays, name: str) -> str:
+    """Return the status of a replay; empty if it has not begun."""
+    while True:
+        try:
+            found = await replays.find(name)
+        except (ActorError, TimeoutError):  # The server was killed just now.
+            await asyncio.sleep(0.1)
+        else:
+            return found.replay.status if found else ""
 
 
 async def _pause(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
