@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import runtime
+import runtime.router
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference.md"
 
@@ -33,3 +34,11 @@ def test_nothing_else_is_visible() -> None:
     # pytest adds names with "@" to the modules of a distribution that has a plugin.
     visible = {name for name in vars(runtime) if not name.startswith(("_", "@"))}
     assert visible - modules - set(runtime.__all__) <= {"TYPE_CHECKING", "Any", "import_module"}
+
+
+def test_the_names_of_the_router_are_those_of_the_reference() -> None:
+    section = REFERENCE.read_text().split("## The router", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.MULTILINE)
+    names = [name for row in rows for name in re.findall(r"\w+", row)]
+    assert sorted(names) == sorted(runtime.router.__all__)
+    assert all(inspect.getdoc(getattr(runtime.router, name)) for name in names)
