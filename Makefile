@@ -1,6 +1,8 @@
 # Every target runs in .venv, which `make setup` creates from constraints/dev.txt (exact versions, with hashes).
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
+# Without bytecode, each of the processes that tests start would compile the runtime again.
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
@@ -31,7 +33,7 @@ demo: $(STAMP) ## Run the shop on an embedded NATS, take one order through it an
 ##@ Development
 .PHONY: test
 test: $(STAMP) ## Run the tests in four processes (ARGS="-k name -x" goes to pytest, ARGS="-n 0" uses one process)
-	@$(BIN)/python -m pytest -q -n 4 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: coverage
 coverage: $(STAMP) ## Run all tests with line and branch coverage; fail below the floor in pyproject.toml (no floor with ARGS)

@@ -16,6 +16,21 @@ pytest.register_assert_rewrite("tests.support")  # so that its failed checks sho
 settings.register_profile("suite", deadline=None)
 settings.load_profile("suite")
 
+SLOWEST = (
+    "chaos/test_short.py",
+    "cli/test_workers.py",
+    "examples/",
+    "testing/",
+    "test_packaging.py",
+    "actors/test_workers.py",
+    "test_docs.py",
+    "intake/",
+    "host/",
+    "admin/",
+    "cli/",
+)
+"""Files that take long. They are run first, so that no process has one of them left when the others have ended."""
+
 __all__ = ["actors", "nats_server"]
 """The fixtures of the plugin. In a checkout that is not installed, pytest does not find it by its entry point."""
 
@@ -49,3 +64,14 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(map(_encodable, value))
     return value
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the tests by `SLOWEST` if several processes share them."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    path = item.nodeid.removeprefix("tests/")
+    return next((place for place, slow in enumerate(SLOWEST) if path.startswith(slow)), len(SLOWEST))
