@@ -15,7 +15,7 @@ from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.deliveries import Deliveries, Found, compare, compare_flips, compare_switches, wanted_of
 from tests.chaos.faults import POINTS, occurrence
 from tests.chaos.feeding import Feeding
-from tests.chaos.fleet import Program, Worker, paused
+from tests.chaos.fleet import Program, Worker, paused, until
 from tests.chaos.hook import Hook, open_hook
 from tests.chaos.rulebook import TARGETS, plain_rules
 from tests.chaos.scenarios.kills import kill_at_random
@@ -38,13 +38,7 @@ Faults = Callable[[Cell, list[Worker], Random, float], Awaitable[str]]
 
 async def rules(setting: Setting) -> Result:
     """100 rules route events to commands, events, an endpoint and a subject, while two rules change, and all processes are killed."""
-    rng = setting.rng("rules-armed")
-    kills = [[f"{point}:{occurrence(rng, point, actors=3)}" for point in rng.sample(POINTS, 8)] for _ in range(2)]
-
-    def start(cell: Cell) -> list[Worker]:
-        return [cell.start(*KEEPERS, ROUTER, lease_ttl=LEASE, kills=each) for each in kills]
-
-    return await route(setting, Result("rules", setting.seed), start, _kill)
+    return await route(setting, Result("rules", setting.seed), _armed(setting), _kill)
 
 
 async def paused_rules(setting: Setting) -> Result:
@@ -69,11 +63,8 @@ async def partition_rules(setting: Setting) -> Result:
 
 async def replay_rules(setting: Setting) -> Result:
     """As `rules`, while replays send all events so far to all targets again, in the mode *missing*, and are killed, too."""
-
-    def start(cell: Cell) -> list[Worker]:
-        return [cell.start(*KEEPERS, ROUTER, lease_ttl=LEASE) for _ in range(2)]
-
-    return await route(setting, Result("replay-rules", setting.seed), start, _kill_and_replay)
+    result = Result("replay-rules", setting.seed)
+    return await route(setting, result, _armed(setting), _kill_and_replay, replayed=True)
 
 
 async def control_rules(setting: Setting) -> Result:
@@ -111,6 +102,17 @@ async def _route_again(setting: Setting, without: list[str]) -> Result:
     return await route(setting, Result("rules", setting.seed), start, wait, changing=False)
 
 
+def _armed(setting: Setting) -> Start:
+    """Start two processes of the router, which kill themselves at random steps of their turns."""
+    rng = setting.rng("rules-armed")
+    kills = [[f"{point}:{occurrence(rng, point, actors=3)}" for point in rng.sample(POINTS, 8)] for _ in range(2)]
+
+    def start(cell: Cell) -> list[Worker]:
+        return [cell.start(*KEEPERS, ROUTER, lease_ttl=LEASE, kills=each) for each in kills]
+
+    return start
+
+
 async def _kill(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
     processes, servers = await kill_at_random(cell, rng, seconds, both=True)
     return f"{processes} kill -9 of processes at random, {servers} of the server; kill -9 of the router at armed steps"
@@ -139,15 +141,24 @@ async def _replay(cell: Cell, rng: Random, seconds: float) -> tuple[int, int, in
         while (stored := await _status(replays, name)) != "done":
             what = ["resume", name] if stored else ["start", *rules, "--name", name, "--rate", "150", "--yes"]
             tool = cell.fleet.start(Program(name, ["-m", "runtime", "replay", *what, *where], keep=False))
-            try:
-                await tool.wait(rng.uniform(1.0, 6.0) if left else 120.0)
-            except TimeoutError:
+            if not await _ends(tool, rng.uniform(1.0, 6.0) if left else 120.0):
                 left -= 1
                 kills += tool.kill()
-                await tool.wait(30.0)
+                assert await _ends(tool, 30.0)
+            cell.fleet.forget(tool)
+            assert not tool.log_errors(), tool.log_errors()
         entry = await replays.find(name)
         sent += entry.replay.sent if entry else 0
     return number, kills, sent
+
+
+async def _ends(tool: Worker, seconds: float) -> bool:
+    """Wait for the end of a process; return False if it still runs after some seconds."""
+    try:
+        await until(lambda: bool(tool.exit_codes), seconds, tool.program.name)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _status(replays: Replays, name: str) -> str:
@@ -173,7 +184,13 @@ async def _pause(cell: Cell, workers: list[Worker], rng: Random, seconds: float)
 
 
 async def route(
-    setting: Setting, result: Result, start: Start, faults: Faults, partitions: int = 1, changing: bool = True
+    setting: Setting,
+    result: Result,
+    start: Start,
+    faults: Faults,
+    partitions: int = 1,
+    changing: bool = True,
+    replayed: bool = False,
 ) -> Result:
     """Emit events during faults, and fill in `result` with the deliveries that are lost, double, or out of order; return it."""
     rng = setting.rng(result.name)
@@ -185,7 +202,7 @@ async def route(
         result.faults = await faults(cell, workers, rng, seconds)
         await work
         await feeding.finish()
-        await judge(cell, hook, feeding, result)
+        await judge(cell, hook, feeding, result, replayed)
         cell.check_logs(result)
     return result
 
@@ -204,7 +221,7 @@ async def begin(cell: Cell, hook: Hook, feeding: Feeding, start: Start) -> list[
     return workers
 
 
-async def judge(cell: Cell, hook: Hook, feeding: Feeding, result: Result) -> Verdict:
+async def judge(cell: Cell, hook: Hook, feeding: Feeding, result: Result, replayed: bool) -> Verdict:
     """Wait for the deliveries, and compare them with the events and the rules."""
     deliveries = Deliveries(StoreReader(cell.connection, cell.namespace), hook, OUT, feeding.windows)
     emitted = sum(span.last - span.first + 1 for spans in feeding.windows.values() for span in spans)
@@ -213,7 +230,7 @@ async def judge(cell: Cell, hook: Hook, feeding: Feeding, result: Result) -> Ver
 
     def check(found: Found) -> Verdict:
         verdict = Verdict()
-        compare(verdict, wanted, found)
+        compare(verdict, wanted, found, replayed)
         compare_flips(verdict, changes, feeding.windows, found)
         compare_switches(verdict, changes, feeding.windows, events, found)
         return verdict
