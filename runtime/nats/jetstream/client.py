@@ -33,7 +33,7 @@ _OVERLAP: Final = 1000
 _RESET_LEVEL: Final = 4
 """The API level of nats-server 2.14, the first with ``CONSUMER.RESET`` (ADR-44 and ADR-60 of NATS)."""
 
-_FIRST_WAIT: Final = 0.25
+_FIRST_WAIT: Final = 0.5
 """Seconds after which a question is asked again for the first time. Each wait is twice as long as the one before."""
 _SHORTLY: Final = 0.02
 """Seconds before a publish is repeated whose message id, or whose stream, is being replicated."""
