@@ -19,14 +19,14 @@ settings.load_profile("suite")
 SLOWEST = (
     "chaos/test_short.py",
     "cli/test_workers.py",
+    "intake/",
     "examples/",
+    "host/",
     "testing/",
+    "admin/",
     "test_packaging.py",
     "actors/test_workers.py",
     "test_docs.py",
-    "intake/",
-    "host/",
-    "admin/",
     "cli/",
 )
 """Files that take long. They are run first, so that no process has one of them left when the others have ended."""

@@ -20,7 +20,7 @@ from tests.support.process import run_command, running_command
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
 SERVICES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/__init__.py"))
-TIMEOUT = 50
+TIMEOUT = 100
 
 
 def documented_output(name: str) -> str:

@@ -21,7 +21,7 @@ from tests.support import forked
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds for which tests wait for a line or for the end of a process."""
 
 
