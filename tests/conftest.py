@@ -50,6 +50,15 @@ def _no_foreign_settings(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _closed_gates() -> Generator[None]:
+    """Close the gates of handlers after each test."""
+    yield
+    from tests.support.handlers import forget_gates
+
+    forget_gates()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
     """Send the report of a test from its process without halves of characters, which some tests log on purpose."""

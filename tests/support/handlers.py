@@ -19,3 +19,8 @@ _GATES: dict[str, asyncio.Event] = {}
 def gate(name: str) -> asyncio.Event:
     """Return the gate with this name, creating it closed. A handler awaits it; the test opens it with ``set()``."""
     return _GATES.setdefault(name, asyncio.Event())
+
+
+def forget_gates() -> None:
+    """Forget all gates. Tests of other files in the same process use the same names."""
+    _GATES.clear()
