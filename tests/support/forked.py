@@ -97,9 +97,8 @@ def listening() -> Path:
     directory = tempfile.TemporaryDirectory(prefix="preloaded-")
     path = Path(directory.name) / "socket"
     server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "tests.support.preloaded", str(path)],
+        [sys.executable, "-m", "tests.support.preloaded", str(path)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "deploy" / "editable")))},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

@@ -1,6 +1,6 @@
 """Python in a process that has imported the runtime, and forks for each program, because the imports cost more than most commands.
 
-    python -P -m tests.support.preloaded SOCKET
+    python -m tests.support.preloaded SOCKET
 
 A client connects to the socket, and sends the program: its arguments as those of ``python``, directory, environment and open
 files. It gets the process id, and then the exit code (negative: the signal). The processes are as real as others: each runs

@@ -9,7 +9,7 @@ from random import Random
 from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
-from runtime.storage.replays import Replays
+from runtime.storage.replays import Replay, Replays
 from tests.chaos.audit import StoreReader, Verdict
 from tests.chaos.cell import Cell, Result, Setting, single_cell
 from tests.chaos.deliveries import Deliveries, Found, compare, compare_flips, compare_switches, wanted_of
@@ -138,7 +138,7 @@ async def _replay(cell: Cell, rng: Random, seconds: float) -> tuple[int, int, in
     while time.monotonic() < end:
         number += 1
         name, left = f"replay-{number}", 3
-        while (stored := await _status(replays, name)) != "done":
+        while (stored := await _find(replays, name)) is None or stored.status != "done":
             what = ["resume", name] if stored else ["start", *rules, "--name", name, "--rate", "150", "--yes"]
             tool = cell.fleet.start(Program(name, ["-m", "runtime", "replay", *what, *where], keep=False))
             if not await _ends(tool, rng.uniform(1.0, 6.0) if left else 120.0):
@@ -147,8 +147,7 @@ async def _replay(cell: Cell, rng: Random, seconds: float) -> tuple[int, int, in
                 assert await _ends(tool, 30.0)
             cell.fleet.forget(tool)
             assert not tool.log_errors(), tool.log_errors()
-        entry = await replays.find(name)
-        sent += entry.replay.sent if entry else 0
+        sent += stored.sent
     return number, kills, sent
 
 
@@ -161,15 +160,15 @@ async def _ends(tool: Worker, seconds: float) -> bool:
     return True
 
 
-async def _status(replays: Replays, name: str) -> str:
-    """Return the status of a replay; empty if it has not begun."""
+async def _find(replays: Replays, name: str) -> Replay | None:
+    """Return a replay; None if it has not begun."""
     while True:
         try:
             found = await replays.find(name)
         except (ActorError, TimeoutError):  # The server was killed just now.
             await asyncio.sleep(0.1)
         else:
-            return found.replay.status if found else ""
+            return found.replay if found else None
 
 
 async def _pause(cell: Cell, workers: list[Worker], rng: Random, seconds: float) -> str:
