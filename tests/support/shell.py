@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.support import forked, preloaded
+from tests.support.process import Process
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 40
@@ -100,8 +101,7 @@ class Terminal:
         }
         self._bash: asyncio.subprocess.Process | None = None
         self._fresh = fresh
-        self._server: asyncio.subprocess.Process | forked.Forked | None = None
-        self._reading: asyncio.Task[str] | None = None
+        self._server: Process | None = None
 
     async def play(self, step: Step) -> None:
         """Run one step, and compare its output with the page."""
@@ -120,20 +120,19 @@ class Terminal:
         if self._server is None:
             return
         server, self._server = self._server, None
-        server.send_signal(signal.SIGINT)
-        async with asyncio.timeout(TIMEOUT):
-            assert self._reading is not None
-            log = await self._reading
-            assert await server.wait() == 0, log
+        try:
+            server.signal(signal.SIGINT)
+            assert await server.wait(TIMEOUT) == 0, server.text
+        finally:
+            await server.end()
 
     async def close(self) -> None:
         """Kill all processes that still run."""
-        for process in (self._server, self._bash):
-            if process is not None and process.returncode is None:
-                process.kill()
-                await process.wait()
-        if self._reading is not None:
-            await asyncio.gather(self._reading, return_exceptions=True)
+        if self._bash is not None and self._bash.returncode is None:
+            self._bash.kill()
+            await self._bash.wait()
+        if self._server is not None:
+            await self._server.end()
 
     async def _type(self, step: Step) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE
@@ -161,14 +160,15 @@ class Terminal:
 
     async def _run(self, step: Step) -> None:
         arguments = step.text.split()
+        child: asyncio.subprocess.Process | forked.Forked
         written, output = await forked.piped()
         try:
             if self._fresh:
-                self._server = await asyncio.create_subprocess_exec(
+                child = await asyncio.create_subprocess_exec(
                     *arguments, cwd=self.home, env=self._variables, stdout=written, stderr=written
                 )
             else:
-                self._server = await forked.start(
+                child = await forked.start(
                     *("-P", "-m", "runtime", *arguments[1:]),
                     cwd=self.home,
                     env=self._variables,
@@ -177,19 +177,11 @@ class Terminal:
                 )
         finally:
             os.close(written)
-        printed = ""
-        async with asyncio.timeout(TIMEOUT):
-            while "ready: " not in printed:
-                read = await output.readline()
-                assert read, printed
-                printed += read.decode()
+        self._server = Process(child, output)
+        await self._server.until("ready: ", timeout=TIMEOUT)
+        printed = self._server.text
         for line in step.output.splitlines():
             assert any(matches(found, line) for found in printed.splitlines()), f"no {line!r} in:\n{printed}"
-        self._reading = asyncio.ensure_future(self._read_all(output, printed))
-
-    @staticmethod
-    async def _read_all(stream: asyncio.StreamReader, printed: str) -> str:
-        return printed + (await stream.read()).decode()
 
 
 def matches(printed: str, expected: str) -> bool:
