@@ -285,7 +285,7 @@ async def test_a_handler_that_does_not_end_lets_the_drain_fail_with_its_bound(
         async with running(Marking, url=nats_server.url, namespace=namespace) as system:
             asked.append(asyncio.ensure_future(system.bus.command(Mark("slow", name, name), timeout=30)))
             await system.until(lambda: RUN_COUNTS[f"mark slow {name}"])
-            monkeypatch.setattr("runtime.host.process._SERVING_TIMEOUT", 0.1)
+            monkeypatch.setattr("runtime.host.process._DRAIN_TIMEOUT", 0.1)
 
     with pytest.raises(TimeoutError, match="did not drain within 0 s"):
         await end_beside_a_handler()

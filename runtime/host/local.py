@@ -37,7 +37,7 @@ async def local(
 
     Raises:
         ActorError: There is no nats-server, or an actor cannot be served.
-        TimeoutError: The actors do not start, or do not drain, within 30 s.
+        TimeoutError: The actors do not start within 120 s, or do not drain within 30 s.
     """
     async with AsyncExitStack() as stack:
         if url is None:

@@ -35,8 +35,10 @@ _FLUSH_TIMEOUT = 5.0
 """Seconds that each exporter may take for the last spans and metrics."""
 _SHUTDOWN_TIMEOUT = 15.0
 """Seconds that all exporters may take together. Those of an application may have no limit of their own."""
-_SERVING_TIMEOUT = 30.0
-"""Seconds that `serving` waits for its actors to start, and for their drain."""
+_START_TIMEOUT = 120.0
+"""Seconds that `serving` waits for its actors to start. An actor with an index reads all of its keys, and may have a million."""
+_DRAIN_TIMEOUT = 30.0
+"""Seconds that `serving` waits for the drain."""
 
 
 class Runner:
@@ -203,7 +205,7 @@ async def serving(
 
     Raises:
         ActorError: An actor cannot be served.
-        TimeoutError: The actors do not start, or do not drain, within 30 s.
+        TimeoutError: The actors do not start within 120 s, or do not drain within 30 s.
         SystemExit: A handler has raised it. The block is cancelled, and the actors have drained. The same holds for
             `KeyboardInterrupt`.
     """
@@ -212,21 +214,19 @@ async def serving(
     work = asyncio.ensure_future(runner.run())
     try:
         ready = asyncio.ensure_future(runner.wait_serving())
-        await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=_SERVING_TIMEOUT)
+        await asyncio.wait({work, ready}, return_when=asyncio.FIRST_COMPLETED, timeout=_START_TIMEOUT)
         if work.done():
             ready.cancel()
             await work
             runner.raise_exit()
         if not ready.done():
-            raise TimeoutError(f"the actors did not begin to serve within {_SERVING_TIMEOUT:.0f} s")
+            raise TimeoutError(f"the actors did not begin to serve within {_START_TIMEOUT:.0f} s")
         with _cancelled_on_exit(runner, work):
             yield runner
         runner.stop()
-        await asyncio.wait({work}, timeout=_SERVING_TIMEOUT)
+        await asyncio.wait({work}, timeout=_DRAIN_TIMEOUT)
         if not work.done():
-            raise TimeoutError(
-                f"the actors did not drain within {_SERVING_TIMEOUT:.0f} s; the log names what still runs"
-            )
+            raise TimeoutError(f"the actors did not drain within {_DRAIN_TIMEOUT:.0f} s; the log names what still runs")
         await work
         runner.raise_exit()
     finally:

@@ -354,7 +354,7 @@ async def running(
 
     Raises:
         ActorError: The actors cannot be served.
-        TimeoutError: The actors are not ready within 30 s.
+        TimeoutError: The actors are not ready within 120 s.
     """
     traces = tracing or Tracing(in_memory=True)
     address = ConnectionOptions(url=url, loopback=loopback)
