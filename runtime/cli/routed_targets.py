@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
@@ -12,10 +12,13 @@ from runtime.cli.failures import usage
 from runtime.cli.output import print_json, print_note, print_table
 from runtime.cli.payload import body
 from runtime.cli.router_bus import existing, router_bus
+from runtime.client.bus import Bus
+from runtime.errors import NotDelivered, RequestError
 from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
 from runtime.router.files import list_targets, read_data, read_target
 from runtime.router.target import (
+    Condition,
     DeleteTarget,
     GetTarget,
     Kind,
@@ -25,6 +28,7 @@ from runtime.router.target import (
     Target,
     TargetFields,
     actor_of,
+    condition_query,
 )
 from runtime.wire.cloudevents import rfc3339
 
@@ -35,41 +39,39 @@ _PLACES = {"command": "{actor}.{command}", "event": "{type}", "http": "{url}", "
 """The text of a place by its kind."""
 
 _AT_ONCE = 16
-"""Targets whose streams are asked for at the same time."""
+"""Targets that are asked at the same time."""
+
+
+class _Status(NamedTuple):
+    """How a target does now."""
+
+    state: str
+    """``on``, ``paused``, ``busy``, ``down``, ``unserved`` if no process serves it, or ``unknown`` if that process does not say."""
+    waiting: int
+    """The deliveries that wait or are in progress."""
+    dead: int
+    """The dead letters."""
+    failure: str = ""
+    """The last failure, if deliveries wait."""
 
 
 async def list_all(configuration: Configuration, as_json: bool) -> None:
-    """Print all targets with their deliveries that wait and their dead letters, as a table or a JSON array."""
+    """Print all targets with their deliveries that wait, why they do, and their dead letters, as a table or a JSON array."""
     async with router_bus(configuration) as bus:
         targets = await list_targets(bus)
         jetstream = JetStream(bus.connection, configuration.settings.timeout)
         limit = asyncio.Semaphore(_AT_ONCE)
 
-        async def counted(target: Target) -> tuple[int, int]:
+        async def status(target: Target) -> _Status:
             async with limit:
-                return await _counts(jetstream, configuration, target)
+                return await _status(bus, jetstream, configuration, target)
 
-        counts = await asyncio.gather(*map(counted, targets))
+        found = list(zip(targets, await asyncio.gather(*map(status, targets)), strict=True))
     if as_json:
-        print_json(
-            [
-                {**target_data(target), "waiting": waiting, "dead": dead}
-                for target, (waiting, dead) in zip(targets, counts, strict=True)
-            ]
-        )
+        print_json([{**target_data(target), **status._asdict()} for target, status in found])
     elif targets:
-        rows = [
-            (
-                target.name,
-                _kind(target),
-                place_of(target),
-                "paused" if target.paused else "on",
-                waiting,
-                dead,
-            )
-            for target, (waiting, dead) in zip(targets, counts, strict=True)
-        ]
-        print_table(("target", "kind", "place", "state", "waiting", "dead"), rows)
+        rows = [(target.name, _kind(target), place_of(target), *status) for target, status in found]
+        print_table(("target", "kind", "place", "state", "waiting", "dead", "last failure"), rows)
     else:
         print_note("no targets")
 
@@ -142,12 +144,22 @@ def _kind(target: Target) -> str:
     return str(target.to.__struct_config__.tag)
 
 
-async def _counts(jetstream: JetStream, configuration: Configuration, target: Target) -> tuple[int, int]:
-    """Return the deliveries that wait or are in progress, and the dead letters."""
+async def _status(bus: Bus, jetstream: JetStream, configuration: Configuration, target: Target) -> _Status:
+    """Return how a target does: the process that serves it is asked only if deliveries wait for no obvious reason."""
     actor = names(configuration, actor_of(target.name))
-    waiting = await jetstream.find_stream(actor.tells_stream)
-    dead = await jetstream.find_stream(actor.dead_stream, subjects=actor.dead("*"))
-    return (
-        0 if waiting is None else waiting.state.messages,
-        0 if dead is None else sum(dead.state.subjects.values()),
-    )
+    tells = await jetstream.find_stream(actor.tells_stream)
+    letters = await jetstream.find_stream(actor.dead_stream, subjects=actor.dead("*"))
+    waiting = 0 if tells is None else tells.state.messages
+    dead = 0 if letters is None else sum(letters.state.subjects.values())
+    if target.paused:
+        return _Status("paused", waiting, dead)
+    if not waiting:
+        return _Status("on", waiting, dead)
+    try:
+        condition: Condition = await bus.query(condition_query(target.name)())
+    except NotDelivered:
+        return _Status("unserved", waiting, dead)
+    except RequestError:
+        return _Status("unknown", waiting, dead)
+    failure = f"{condition.ago:.0f} s ago: {condition.failure}" if condition.failure else ""
+    return _Status(condition.state, waiting, dead, failure)

@@ -12,7 +12,7 @@ import msgspec
 from opentelemetry.trace import get_current_span
 
 from runtime.actor.base import Actor
-from runtime.actor.decorators import command
+from runtime.actor.decorators import command, query
 from runtime.actor.message import Command
 from runtime.backoff import Backoff
 from runtime.client.bus import Bus
@@ -26,7 +26,7 @@ from runtime.router.inputs import Input, InputError, Occurrence, compile_input
 from runtime.router.outcomes import Again, Permanent
 from runtime.router.parcel import Parcel, Sender
 from runtime.router.senders import make_sender
-from runtime.router.target import REPLAY_NAME, Source, Target, actor_of, remembered
+from runtime.router.target import REPLAY_NAME, Condition, Source, Target, actor_of, condition_query, remembered
 from runtime.telemetry import semconv
 from runtime.wire.cloudevents import opened
 
@@ -46,7 +46,7 @@ class Undeliverable(Rejected):
 
 def delivery_actor(target: Target) -> type[Actor[Any]]:
     """Return the class of the actor that delivers to a target with the settings that it has now."""
-    command_class = _message(actor_of(target.name))
+    command_class, query_class = _message(actor_of(target.name)), condition_query(target.name)
 
     class Deliveries(Actor[Kept]):
         __doc__ = target.description or f"Delivers to the target {target.name}."
@@ -79,6 +79,11 @@ def delivery_actor(target: Target) -> type[Actor[Any]]:
         async def deliver(self, message: command_class) -> None:  # pyright: ignore[reportInvalidTypeForm, reportUnknownParameterType]
             """Send what the target gets."""
             await _deliver(self, target, message)
+
+        @query
+        async def get_condition(self, message: query_class) -> Condition:  # pyright: ignore[reportInvalidTypeForm, reportUnknownParameterType]
+            """Return how the deliveries of the target go."""
+            return self.gate.condition()
 
     return Deliveries
 

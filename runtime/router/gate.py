@@ -14,6 +14,7 @@ import msgspec
 
 from runtime.backoff import Backoff
 from runtime.router.outcomes import Again, Outcome
+from runtime.router.target import Condition
 
 
 class GateLimits(msgspec.Struct, frozen=True):
@@ -37,7 +38,7 @@ class Circuit:
         clock: Returns the time in seconds.
     """
 
-    __slots__ = ("_clock", "_held_until", "_limits", "_probe_at", "_probing", "failures")
+    __slots__ = ("_clock", "_failed_at", "_held_until", "_limits", "_probe_at", "_probing", "_reason", "failures")
 
     def __init__(self, limits: GateLimits, clock: Callable[[], float]) -> None:
         self._limits = limits
@@ -50,11 +51,19 @@ class Circuit:
         """The time of the next probe, while the circuit is open."""
         self._probing = False
         """Whether a probe is under way."""
+        self._reason = ""
+        """The reason of the last `Again`; empty if there was none."""
+        self._failed_at = 0.0
 
     @property
     def is_open(self) -> bool:
         """Whether the circuit is open: only a probe may pass."""
         return self.failures >= self._limits.failures
+
+    def condition(self) -> Condition:
+        """Return what holds up the attempts, and the last failure."""
+        state = "down" if self.is_open else "busy" if self.delay() else "on"
+        return Condition(state, self._reason, self._clock() - self._failed_at if self._reason else 0.0)
 
     def delay(self) -> float | None:
         """Return the seconds until an attempt may begin, 0 for at once; None if it has to wait for the end of a probe."""
@@ -81,7 +90,8 @@ class Circuit:
         if not isinstance(outcome, Again):
             self.failures = 0
             return
-        now = self._clock()
+        now = self._failed_at = self._clock()
+        self._reason = outcome.reason
         if outcome.after is not None:
             self._held_until = max(self._held_until, now + min(outcome.after, self._limits.pause.longest))
         if outcome.after is None or self.is_open:
@@ -137,10 +147,9 @@ class Gate:
         """Held by the first of the attempts that wait for the rate or the circuit: a lock is handed on in order."""
         self._changed = asyncio.Event()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the circuit is open, so that nothing should be pulled for the target."""
-        return self._circuit.is_open
+    def condition(self) -> Condition:
+        """Return what holds up the attempts, and the last failure."""
+        return self._circuit.condition()
 
     @asynccontextmanager
     async def attempt(self) -> AsyncGenerator[None]:

@@ -1,6 +1,7 @@
 """Targets: the messages of the actor ``targets``, which keeps them, and of the actor that each target has."""
 
-from typing import Annotated, Any
+from functools import lru_cache
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -201,6 +202,27 @@ class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many deliveries have led here, one after another."""
     replay: str = ""
     """The name of the replay that has sent it; empty for a live event."""
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """How the attempts of a target go, in the process that serves it."""
+
+    state: Literal["on", "busy", "down"]
+    """``busy`` while the target has asked to wait, and ``down`` while its circuit is open."""
+    failure: str
+    """The reason of the last failure, which may be that of one delivery; empty if none has failed since the start of its actor."""
+    ago: float
+    """Seconds since then."""
+
+
+@lru_cache(maxsize=4096)
+def condition_query(target: str) -> Any:
+    """Return the class of the query that the actor of a target answers with its `Condition`."""
+
+    class GetCondition(Query[Condition], actor=actor_of(target), frozen=True):
+        """Return how the deliveries of the target go."""
+
+    return GetCondition
 
 
 def remembered(target: Target) -> float:

@@ -1,12 +1,15 @@
 """`rules` and `targets` in this process, beside one system with a router, a till and a ledger."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
@@ -23,6 +26,7 @@ from runtime.router.in_force import wait_in_force
 from runtime.router.routing import GetInForce
 from runtime.router.rule import GetRule, PutRule, RuleFields, RuleTarget
 from runtime.router.target import LogKind, PutTarget, TargetFields
+from tests.support.endpoint import Endpoint, Received, endpoint
 from tests.support.till import GetEntries, Ledger, Sell, Till
 
 BOOK = '{"account": "$.till", "amount": "$.total", "text": "sale {$.number}"}'
@@ -40,6 +44,10 @@ class Shop:
     def wait(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Return the result of an asynchronous function in the loop of the system."""
         return self._portal.call(work, *arguments)
+
+    def endpoint(self) -> AbstractContextManager[Endpoint]:
+        """Run an HTTP endpoint in the loop of the system."""
+        return self._portal.wrap_async_context_manager(endpoint())
 
     def cli(self, *arguments: str, stdin: str = "", code: int = 0) -> Result:
         result = CliRunner().invoke(actorloom, [*arguments, *self.flags], input=stdin)
@@ -380,6 +388,35 @@ def test_targets_are_put_paused_and_deleted(shop: Shop) -> None:
     shop.wait(shop.until_entries, account, "1 sale 1", "2 sale 2")
     shop.cli("rules", "delete", "book")
     assert shop.cli("targets", "delete", "slow").stderr == "slow: deleted\n"
+
+
+def test_the_list_of_targets_says_why_deliveries_wait(shop: Shop) -> None:
+    def until(state: str, waiting: int) -> Any:
+        while True:
+            row = next(each for each in shop.json("targets", "ls") if each["name"] == "crm")
+            if (row["state"], row["waiting"]) == (state, waiting):
+                return row
+
+    async def broken(_: Received) -> web.Response:
+        return web.Response(status=500)
+
+    async def crowded(_: Received) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "1"})
+
+    with shop.endpoint() as served:
+        shop.put_target("crm", "http", f"url={served.url}", "first=0.01", "longest=2")
+        shop.cli("rules", "put", "all", "--type", "till.Sold", "--target", "crm")
+        served.answers = [broken] * 10_000
+        shop.wait(shop.bus.command, Sell("north", 1))
+        assert re.fullmatch(r"\d+ s ago: .*500.*", until("down", 1)["failure"])
+        assert " s ago: " in next(line for line in shop.cli("targets", "ls").stdout.splitlines() if "crm" in line)
+        served.answers = [crowded] * 10_000
+        shop.cli("targets", "pause", "crm")
+        assert until("paused", 1)["failure"] == ""
+        shop.cli("targets", "resume", "crm")
+        assert "429" in until("busy", 1)["failure"]
+        served.answers.clear()
+        assert until("on", 0)["failure"] == ""
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ async def test_one_probe_passes_an_open_circuit_and_a_success_lets_all_pass() ->
     gate = Gate(GateLimits(failures=1, pause=Backoff(first=0.01, longest=0.01)))
     async with gate.attempt():
         gate.record(Again("down"))
-    assert gate.is_open
+    assert gate.condition().state == "down"
     inside: list[int] = []
     answers = [asyncio.Event() for _ in range(3)]
 
@@ -125,12 +125,12 @@ async def test_one_probe_passes_an_open_circuit_and_a_success_lets_all_pass() ->
     await until(lambda: inside == [0])
     answers[0].set()
     await until(lambda: inside == [0, 1])
-    assert gate.is_open
+    assert gate.condition().state == "down"
     answers[1].set()
     answers[2].set()
     await asyncio.gather(*tasks)
     assert inside == [0, 1, 2]
-    assert not gate.is_open
+    assert gate.condition().state == "on"
 
 
 async def test_a_probe_that_is_canceled_lets_the_next_one_pass() -> None:
