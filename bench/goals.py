@@ -69,7 +69,7 @@ GOALS = [
     Goal("actor instructions of a query, traced", "instructions", "queries", TRACED, RAW, 0.7, "thousands", False, why=_TRACE),
     Goal("instructions of a query, P = 1", "instructions", "queries", OURS, before.NAME, 1.02, "thousands", False),
     Goal("instructions of a turn, P = 1", "instructions", "turns", OURS, before.NAME, 1.02, "thousands", False),
-    Goal("instructions of a start, P = 1", "instructions", "starts", OURS, before.NAME, 1.02, "thousands", False, why="Since November 28, an actor with commands has a stream and a consumer of commands by tell"),
+    Goal("instructions of a start, P = 1", "instructions", "starts", OURS, before.NAME, 1.02, "thousands", False, why="An actor with commands has a stream and a consumer of commands by tell, and its contracts are compared with the registered ones"),
     Goal("instructions of a turn with one event", "instructions", "turns", OURS, HAND, 0.38, "thousands", False, why=_TURN),
     Goal("instructions of a turn with one event, traced", "instructions", "turns", TRACED, HAND, 0.50, "thousands", False, why=_TURN),
     Goal("traced query, 64 in flight", "peers", "64 in flight", TRACED, "faststream 100% traced", 15.0, why=_SPANS),

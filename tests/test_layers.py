@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -38,16 +39,19 @@ def modules(root: Path) -> dict[str, Path]:
     return found
 
 
-def imports(path: Path, root: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield line, module and name of each import in the file at `path`; relative ones are resolved."""
+@cache
+def imports(path: Path, root: Path) -> list[tuple[int, str, str]]:
+    """Return line, module and name of each import in the file at `path`; relative ones are resolved."""
     package = [root.name, *path.relative_to(root).parent.parts]
+    found: list[tuple[int, str, str]] = []
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name, "") for alias in node.names)
+            found += ((node.lineno, alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
-            yield from ((node.lineno, module, alias.name) for alias in node.names)
+            found += ((node.lineno, module, alias.name) for alias in node.names)
+    return found
 
 
 def imported(path: Path, root: Path, known: dict[str, Path]) -> Iterator[tuple[int, str]]:

@@ -46,6 +46,8 @@ def prose(path: Path) -> Iterator[str]:
 
 def dangling(text: str, folder: Path) -> Iterator[str]:
     """Yield the references in `text` that lead nowhere; `folder` is the place of the file that contains it."""
+    if not re.search(r"\w[./]\w|ADR", text):
+        return
     text = re.sub(r"\w+://\S+", " ", text)
     yield from (found[0] for found in _FOLDER_PATH.finditer(text) if not (ROOT / found[0]).exists())
     for named, anchor, sections in _PAGE.findall(text):

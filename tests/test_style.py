@@ -15,6 +15,8 @@ Check = Callable[[str, str], Iterator[str]]
 
 def misnamed_loggers(path: str, text: str) -> Iterator[str]:
     """Yield the loggers of a module that are not `logger`, or not named after their room (`__name__` in actors/)."""
+    if "getLogger" not in text:
+        return
     room = path.split("/")[1].removesuffix(".py")
     wanted = "__name__" if path.startswith("actors/") else repr(f"actorloom.{room}")
     for node in ast.walk(ast.parse(text)):
@@ -42,6 +44,8 @@ def comments_above_constants(path: str, text: str) -> Iterator[str]:
 
 def import_aliases(path: str, text: str) -> Iterator[str]:
     """Yield the imports of our own modules and names that rename them."""
+    if not re.search(r"(import|,|\(|^)\s*[\w.]+ as \w", text, re.MULTILINE):
+        return
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom):
             ours = node.level or (node.module or "").split(".")[0] in OURS
@@ -55,6 +59,8 @@ def import_aliases(path: str, text: str) -> Iterator[str]:
 
 def reaches_inside(path: str, text: str) -> Iterator[str]:
     """Yield the expressions of a test that go from `system` to private parts of the runtime, past the probe."""
+    if not re.search(r"system\b.*\.(_|hosts?\b|serving\b)", text, re.DOTALL):
+        return
     for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.Attribute) or not re.match(r"_|hosts?$|serving$", node.attr):
             continue

@@ -11,6 +11,7 @@ them. A figure of fewer than 2,000 words means little.
 import argparse
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -59,8 +60,9 @@ def words(paths: list[Path]) -> list[str]:
 
 def figures(counted: list[str]) -> dict[str, float]:
     """Return the figures of a list of words: occurrences per 1,000 for each pattern."""
+    found = Counter(counted)
     return {
-        name: 1000 * sum(re.fullmatch(pattern, word) is not None for word in counted) / max(len(counted), 1)
+        name: 1000 * sum(count for word, count in found.items() if re.fullmatch(pattern, word)) / max(len(counted), 1)
         for name, pattern in PATTERNS.items()
     }
 
