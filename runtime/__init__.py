@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         not_found,
     )
     from runtime.host.local import local
+    from runtime.host.process import Runner
     from runtime.options import Options, RetryPolicy
 
     __version__: str
@@ -71,6 +72,7 @@ __all__ = [
     "RequestError",
     "Retry",
     "RetryPolicy",
+    "Runner",
     "TappedEvent",
     "TooLarge",
     "command",
@@ -115,6 +117,7 @@ _MODULES = {
     "RequestError": "runtime.errors",
     "Retry": "runtime.errors",
     "RetryPolicy": "runtime.options",
+    "Runner": "runtime.host.process",
     "TappedEvent": "runtime.client.tapped",
     "TooLarge": "runtime.errors",
     "command": "runtime.actor.decorators",

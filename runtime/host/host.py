@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from runtime.actor.base import Actor
 from runtime.bounds import Bounded, LeaseTtl, Replicas
 from runtime.client.bus import Bus
-from runtime.errors import ActorError, ConfigurationError
+from runtime.errors import ActorError, ConfigurationError, DeclarationError
 from runtime.host.contract_check import ContractCheck
 from runtime.host.gauges import add_gauges, add_lag_gauge
 from runtime.host.hooks import Hooks
@@ -71,15 +71,20 @@ _SURROUNDINGS: WeakKeyDictionary[Actor[Any], Surroundings] = WeakKeyDictionary()
 
 
 def served_with(actor: Actor[Any]) -> Surroundings:
-    """Return the surroundings of an actor that this process serves, for a `Runner` of further actors.
+    """Return the surroundings of an actor that this process serves.
 
     Args:
         actor: The actor itself, ``self`` in `on_start`.
 
     Raises:
-        KeyError: It is not the actor itself, or no host serves it.
+        DeclarationError: It is not the actor itself, or no host serves it.
     """
-    return _SURROUNDINGS[actor]
+    found = _SURROUNDINGS.get(actor)
+    if found is None:
+        raise DeclarationError(
+            f"this {type(actor).__name__} is not an actor that this process serves: use self in on_start"
+        )
+    return found
 
 
 _OWNING: WeakKeyDictionary[Actor[Any], list[Callable[[], None]]] = WeakKeyDictionary()

@@ -18,7 +18,7 @@ from runtime.bounds import Replicas
 from runtime.errors import ActorError, ConfigurationError
 from runtime.faults import error_text, log_fault
 from runtime.host.health import Health
-from runtime.host.host import Deployment, Host
+from runtime.host.host import Deployment, Host, served_with
 from runtime.host.refusals import Refusals
 from runtime.host.reports import Reports
 from runtime.host.signals import drain_on_signals
@@ -43,6 +43,8 @@ _DRAIN_TIMEOUT = 30.0
 
 class Runner:
     """Runs the hosts of several actors, until `stop`. They share one connection, which the caller closes.
+
+    An actor that serves further actors makes it by `Runner.beside` in `on_start`, and runs it in a task until `on_stop`.
 
     Args:
         actors: The classes of the actors. Their names must differ.
@@ -88,6 +90,24 @@ class Runner:
             host.siblings = self.hosts
             host.refusals = self._refusals.reasons
             host.on_exit = self._exit
+
+    @classmethod
+    def beside(cls, actor: Actor[Any], actors: Sequence[type[Actor[Any]]]) -> "Runner":
+        """Return a runner of further actors, with the connection, the tracing and the settings of one that this process serves.
+
+        Args:
+            actor: The actor itself, ``self`` in `on_start`.
+            actors: The classes of the further actors.
+
+        Raises:
+            ConfigurationError: Two actors have the same name.
+            DeclarationError: `actor` is not the actor itself, or another class is not that of an actor.
+
+        Example:
+            self.runner = Runner.beside(self, [Imports])
+            self.serving = asyncio.create_task(self.runner.run())
+        """
+        return cls(actors, *served_with(actor))
 
     async def run(self) -> None:
         """Serve until `stop`, and return when all hosts have drained.

@@ -6,12 +6,14 @@ slow, down or paused delays no other, and its dead letters are listed and redriv
 
 import asyncio
 import logging
+from typing import Any
 
+from runtime.actor.base import Actor
 from runtime.backoff import Backoff
 from runtime.client.bus import Bus
 from runtime.errors import ActorError
 from runtime.faults import error_text
-from runtime.host.host import Surroundings
+from runtime.host.host import served_with
 from runtime.host.process import Runner
 from runtime.nats.jetstream.client import JetStream
 from runtime.router.delivery import delivery_actor
@@ -30,17 +32,16 @@ class Hosting:
     """The actors of the targets in this process.
 
     Args:
-        bus: The bus.
-        surroundings: What they share with the other actors of the process.
+        actor: The actor `targets`, which has the bus and the settings.
     """
 
-    def __init__(self, bus: Bus, surroundings: Surroundings) -> None:
-        self._bus = bus
-        self._surroundings = surroundings
+    def __init__(self, actor: Actor[Any]) -> None:
+        self._actor = actor
+        self._bus = Bus.of(actor)
         self._targets: dict[str, Target] = {}
         """By name, also those that are paused or deleted."""
         self._served: dict[str, _ServedTarget] = {}
-        self._following = Following(bus, TargetChanged, self._load, lambda change: self._apply(change.target))
+        self._following = Following(self._bus, TargetChanged, self._load, lambda change: self._apply(change.target))
         self._start: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -49,7 +50,7 @@ class Hosting:
 
     async def prepare(self, target: str) -> None:
         """Create the streams of a target's actor, so that deliveries are stored from now on. Raises the errors of `Streams.ensure`."""
-        connection, _, deployment = self._surroundings
+        connection, _, deployment = served_with(self._actor)
         jetstream = JetStream(connection)
         names = Names(actor_of(target), deployment.namespace)
         await Streams(jetstream, names, deployment.replicas, told=True).ensure()
@@ -68,7 +69,7 @@ class Hosting:
         self._targets[target.name] = target
         served = self._served.get(target.name)
         if served is None:
-            served = self._served[target.name] = _ServedTarget(self._surroundings, target.name)
+            served = self._served[target.name] = _ServedTarget(self._actor, target.name)
         served.want(None if target.paused or target.deleted else target)
 
     async def _load(self) -> None:
@@ -80,8 +81,8 @@ class Hosting:
 class _ServedTarget:
     """The actor of one target. It runs while the target is there and not paused, with the settings that the target has."""
 
-    def __init__(self, surroundings: Surroundings, name: str) -> None:
-        self._surroundings = surroundings
+    def __init__(self, actor: Actor[Any], name: str) -> None:
+        self._actor = actor
         self._name = name
         self._wanted: Target | None = None
         self._running: Target | None = None
@@ -132,9 +133,8 @@ class _ServedTarget:
             return
 
     async def _serve(self, target: Target) -> None:
-        connection, tracing, deployment = self._surroundings
         self._running = target
-        self._runner = Runner([delivery_actor(target)], connection, tracing, deployment)
+        self._runner = Runner.beside(self._actor, [delivery_actor(target)])
         try:
             await self._runner.run()
         finally:

@@ -9,9 +9,7 @@ import msgspec
 from runtime.actor.base import Actor
 from runtime.actor.decorators import command, query
 from runtime.actor.indexes import Index, Page
-from runtime.client.bus import Bus
 from runtime.errors import NotFound
-from runtime.host.host import served_with
 from runtime.options import Options
 from runtime.router.following import all_pages
 from runtime.router.hosting import Hosting
@@ -52,7 +50,7 @@ class Targets(Actor[Target], indexes=[Index("deleted")]):
 
     async def on_start(self) -> None:
         """Serve an actor for each target."""
-        self.hosting = Hosting(Bus.of(self), served_with(self))
+        self.hosting = Hosting(self)
         self.hosting.start()
 
     async def on_stop(self) -> None:
