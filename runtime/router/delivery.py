@@ -16,7 +16,7 @@ from runtime.actor.decorators import command, query
 from runtime.actor.message import Command
 from runtime.backoff import Backoff
 from runtime.client.bus import Bus
-from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, Rejected, Retry
+from runtime.errors import DeadlineExceeded, NotDelivered, Overloaded, PublishError, Rejected, RequestError, Retry
 from runtime.faults import error_text
 from runtime.nats.jetstream.client import JetStream
 from runtime.options import Options, RetryPolicy
@@ -130,6 +130,9 @@ async def _deliver(actor: Any, target: Target, message: Any) -> None:
             outcome = Again(error_text(error) or "no answer within the timeout")
         except _DOWN as error:
             gate.record(Again(str(error)))
+            raise
+        except RequestError as error:  # of this delivery only: its command fails, or is to be sent later
+            gate.note(str(error))
             raise
         gate.record(outcome)
     if isinstance(outcome, Permanent):

@@ -90,14 +90,19 @@ class Circuit:
         if not isinstance(outcome, Again):
             self.failures = 0
             return
-        now = self._failed_at = self._clock()
-        self._reason = outcome.reason
+        now = self._clock()
+        self.note(outcome.reason)
         if outcome.after is not None:
             self._held_until = max(self._held_until, now + min(outcome.after, self._limits.pause.longest))
         if outcome.after is None or self.is_open:
             self.failures += 1
             if self.is_open:
                 self._probe_at = now + self._limits.pause.delay(self.failures - self._limits.failures + 1)
+
+    def note(self, reason: str) -> None:
+        """Keep the reason of a failure that is that of one delivery: the target works, and the circuit stays as it is."""
+        self._failed_at = self._clock()
+        self._reason = reason
 
 
 class Bucket:
@@ -172,6 +177,10 @@ class Gate:
         """Count the outcome of an attempt; see `Circuit.record`. Call it in the block of the attempt."""
         self._circuit.record(outcome)
         self._wake()
+
+    def note(self, reason: str) -> None:
+        """Keep the reason of a failure of one delivery, which holds up no other; see `Circuit.note`."""
+        self._circuit.note(reason)
 
     async def _closed(self) -> None:
         """Wait until the circuit lets an attempt pass."""

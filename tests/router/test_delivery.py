@@ -10,14 +10,14 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from runtime import testing
+from runtime import Actor, Command, Rejected, command, testing
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.configs import StreamConfig
 from runtime.nats.server import EmbeddedServer
 from runtime.router import Router, Rules, Targets
 from runtime.router.routing import GetInForce, delivery_id
 from runtime.router.rule import PutRule, RuleFields
-from runtime.router.target import PutTarget, TargetFields, actor_of
+from runtime.router.target import Condition, PutTarget, TargetFields, actor_of, condition_query
 from runtime.storage.dead_letters import read_failure
 from runtime.wire import header_block
 from runtime.wire.subjects import Names
@@ -151,6 +151,40 @@ async def test_a_command_waits_for_an_actor_that_does_not_run(nats_server: Embed
                 return await system.bus.query(GetEntries("north")) == ("5",)
 
             await system.until(booked)
+
+
+class Fail(Command[None], actor="failing", key="till"):
+    till: str
+
+
+class Failing(Actor):
+    """Fails, or asks to wait."""
+
+    name = "failing"
+
+    @command
+    async def fail(self, message: Fail) -> None:
+        if message.till == "north":
+            raise ZeroDivisionError
+        raise Rejected("the drawer is open", retry_after=0.01)
+
+
+@pytest.mark.parametrize(("till", "reason"), [("north", "the handler failed"), ("south", "the drawer is open")])
+async def test_a_command_that_fails_is_the_last_failure_of_its_target_and_opens_no_circuit(
+    system: testing.System, nats_server: EmbeddedServer, till: str, reason: str
+) -> None:
+    async with testing.running(Failing, url=nats_server.url, namespace=system.bus.namespace):
+        to = {"kind": "command", "actor": "failing", "command": "Fail"}
+        await connect(system, {"to": to, **FAST}, {"till": "$.till"})
+        await system.bus.command(Sell(till, 5))
+
+        async def condition() -> Condition | None:
+            found: Condition = await system.bus.query(condition_query("there")())
+            return found if found.failure else None
+
+        found = await system.until(condition)
+        assert reason in found.failure
+        assert found.state == "on"
 
 
 async def test_an_event_of_another_type_is_emitted_once(system: testing.System) -> None:
