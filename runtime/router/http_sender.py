@@ -5,6 +5,8 @@ The import of this module needs aiohttp, so a process without HTTP targets does 
 
 import asyncio
 import base64
+import os
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -23,7 +25,7 @@ from yarl import URL
 from runtime.router.http_outcomes import excerpt, outcome_of
 from runtime.router.http_request import HttpRequest
 from runtime.router.http_settings import Auth, Basic, Bearer, ClientCredentials, HeaderKey, HttpSettings
-from runtime.router.http_tls import TlsContexts
+from runtime.router.http_tls import TlsContexts, ssl_reason
 from runtime.router.http_tokens import TokenRefused, Tokens
 from runtime.router.outcomes import Again, Outcome, Permanent
 from runtime.router.secrets import Secrets
@@ -167,10 +169,23 @@ def _reason(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return f"the certificate of {error.host}:{error.port} is not valid"
         case aiohttp.ClientConnectorError():
-            return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or 'the name is not known'}"
+            return f"no connection to {error.host}:{error.port}: {_os_reason(error.os_error)}"
         case aiohttp.ServerDisconnectedError():
             return "the target closed the connection without an answer"
         case aiohttp.ClientOSError() | OSError():
-            return f"the connection broke: {error.strerror or type(error).__name__}"
+            return f"the connection broke: {_os_reason(error)}"
         case _:
             return "the answer of the target is not HTTP"
+
+
+def _os_reason(error: OSError) -> str:
+    """Return the reason of a failure in words: the texts of asyncio have addresses as Python writes them."""
+    match error:
+        case ssl.SSLError():
+            return ssl_reason(error)
+        case socket.gaierror():
+            return error.strerror or "the name is not known"
+        case OSError(errno=int() as number):
+            return os.strerror(number)
+        case _:
+            return error.strerror or "it has broken off"

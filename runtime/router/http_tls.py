@@ -39,7 +39,7 @@ class TlsContexts:
             if known is None or known[0] != states:
                 known = self._contexts[tls] = states, self._make(tls)
         except OSError as error:  # `ssl.SSLError` is one
-            reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+            reason = ssl_reason(error) if isinstance(error, ssl.SSLError) else error.strerror
             raise ConfigurationError(f"the TLS files {', '.join(names)} cannot be used: {reason}") from None
         return known[1]
 
@@ -50,3 +50,8 @@ class TlsContexts:
             # Without this function, OpenSSL asks at the terminal for the password of an encrypted key.
             context.load_cert_chain(self._secrets.path(tls.certificate), key, password=lambda: b"")
         return context
+
+
+def ssl_reason(error: ssl.SSLError) -> str:
+    """Return the reason of OpenSSL in words: ``wrong version number``. Its text names a line of the source of Python as well."""
+    return error.reason.replace("_", " ").lower() if error.reason else "there is no certificate or no key in PEM"

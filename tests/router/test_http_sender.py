@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import ssl
 import subprocess
 import sys
@@ -207,11 +208,17 @@ async def test_a_target_that_is_not_there_or_no_http_is_tried_again(sender: Http
     port = free_ports(1)[0]
     settings = HttpSettings(url=f"http://127.0.0.1:{port}")
     outcome = await sender.send(settings, request(settings), 30.0)
-    assert isinstance(outcome, Again)
-    assert outcome.reason.startswith(f"no connection to 127.0.0.1:{port}: ")
+    assert outcome == Again(f"no connection to 127.0.0.1:{port}: Connection refused")
     async with sockets(junk) as (url, _):
         settings = HttpSettings(url=url)
         assert await sender.send(settings, request(settings), 30.0) == Again("the answer of the target is not HTTP")
+
+
+async def test_a_target_without_tls_is_named_in_words(sender: HttpSender, target: Endpoint) -> None:
+    settings = HttpSettings(url=target.url.replace("http:", "https:"))
+    failed = await sender.send(settings, request(settings), 30.0)
+    assert isinstance(failed, Again)
+    assert re.fullmatch(r"no connection to 127\.0\.0\.1:\d+: [a-z ]+", failed.reason)
 
 
 async def test_a_proxy_of_the_environment_is_not_used(
@@ -400,7 +407,9 @@ async def test_tls_with_a_certificate_of_the_client(folder: Path, certificates: 
         assert isinstance(await outcome(Tls(ca="ca")), Again), "the server refuses a client without a certificate"
         assert len(target.received) == 1
         wrong = await outcome(Tls(ca="token"))
-        assert wrong == Again("the TLS files token cannot be used: NO_CERTIFICATE_OR_CRL_FOUND")
+        assert wrong == Again("the TLS files token cannot be used: no certificate or crl found")
+        other = await outcome(Tls(certificate="token"))
+        assert other == Again("the TLS files token cannot be used: there is no certificate or no key in PEM")
         (folder / "ca").write_text("no certificate")
         renewed = await outcome(Tls(ca="ca", certificate="cert", key="key"))
         assert isinstance(renewed, Again), "a file that has changed is read again"
