@@ -15,6 +15,9 @@ from runtime.router.inputs import InputError
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 """Match the name of a header: a token of RFC 9110."""
 
+_HOST = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?").fullmatch
+"""Match the name of a host in lower case, or an IPv4 address. One of IPv6 has colons."""
+
 OWN_HEADERS: Final = frozenset(
     "host connection content-length transfer-encoding upgrade expect accept-encoding "
     "traceparent tracestate authorization proxy-authorization".split()
@@ -147,6 +150,10 @@ def _check_url(url: str, field: str) -> None:
         raise InputError(field, "a URL of a request has no fragment (#)")
     if "{" in parts.netloc:
         raise InputError(field, "a path can stand in the path and the query of the URL, not in its host")
+    if ":" not in parts.hostname and not _HOST(parts.hostname):
+        raise InputError(
+            field, "its host is not letters, digits, - and _ with single dots between (write xn--… for other letters)"
+        )
 
 
 def _check_header(name: str, field: str) -> None:

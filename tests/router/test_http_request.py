@@ -119,6 +119,10 @@ def test_a_value_that_would_change_the_request_is_refused(body: Any, fields: Any
         ({"url": "https://a/\nb"}, "url: a URL has no spaces"),
         ({"url": "https://a/#b"}, "url: a URL of a request has no fragment"),
         ({"url": "https://{$.host}/"}, "url: a path can stand in the path and the query"),
+        ({"url": "https://a..b/"}, "url: its host is not letters"),
+        ({"url": f"https://{'a' * 64}.example/"}, "url: its host is not letters"),
+        ({"url": "https://bücher.example/"}, "url: its host is not letters"),
+        ({"url": "https://a\\b/"}, "url: its host is not letters"),
         ({"headers": {"a b": ""}}, "headers.a b: 'a b' is not the name of a header"),
         ({"headers": {"Host": "b"}}, "headers.Host: Host is not a header to set here"),
         (
@@ -150,6 +154,11 @@ def test_settings_that_are_wrong_are_refused_by_their_name(fields: dict[str, Any
         msgspec.convert({"url": URL, **fields}, HttpSettings)
     assert str(caught.value).startswith(text)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a", "a.", "A_1-b.example:8080", "127.0.0.1", "[::1]:80", "xn--bcher-kva.example"])
+def test_a_host_is_a_name_or_an_address(host: str) -> None:
+    assert HttpSettings(url=f"http://{host}/").url == f"http://{host}/"
 
 
 def test_a_path_in_the_settings_is_checked_with_the_form() -> None:
