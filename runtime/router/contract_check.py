@@ -104,7 +104,10 @@ async def _services(connection: Connection) -> list[Service]:
 
 
 def _type_problems(rule: RuleFields, found: Announced, namespace: str) -> Iterator[str]:
-    """Yield the types that no running actor emits, and those that no source emits."""
+    """Yield the types that no running actor emits, those that no source emits, and the sources if none of them emits any event."""
+    if not rule.types and rule.sources and all(found.events(each, namespace) == {} for each in rule.sources):
+        for number, actor in enumerate(rule.sources):
+            yield f"sources[{number}]: {actor} emits no events"
     for number, kind in enumerate(rule.types):
         actor = kind.rpartition(".")[0]
         if (events := found.events(actor, namespace)) is None:

@@ -154,6 +154,7 @@ def test_a_value_that_python_takes_for_the_same_is_another_one(shop: Shop) -> No
     [
         (["--type", "till.Soldd", "--target", f"ledger={BOOK}"], "types[0]: till emits no till.Soldd: did you mean"),
         (["--type", "till.Sold", "--target", "ledger"], "targets[0]: $ of the event till.Sold has no field account"),
+        (["--source", "ledger", "--target", f"ledger={BOOK}"], "bad: sources[0]: ledger emits no events"),
         (["--target", f"ladger={BOOK}"], "bad: targets[0]: there is no target 'ladger': put it first"),
     ],
 )
@@ -340,7 +341,7 @@ def test_who_says_for_each_rule_why_not(shop: Shop) -> None:
     shop.put_target("log", "log")
     shop.put_book("book", "--where", '{"country": ["DK"]}')
     shop.cli("rules", "put", "all", "--target", "log")
-    shop.cli("rules", "put", "other", "--source", "ledger", "--target", "log")
+    shop.cli("rules", "put", "other", "--source", "ledger", "--target", "log", "--unchecked")
     shop.cli("rules", "put", "off", "--target", "log", "--disabled")
     lines = shop.cli("rules", "who", "till.Sold").stdout.splitlines()
     assert [line.split(maxsplit=2) for line in lines[1:]] == [

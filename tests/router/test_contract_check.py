@@ -79,6 +79,8 @@ BOOK = {"account": "$.till", "amount": "$.total"}
         ("log", {"types": ["till.Sold", "elsewhere.Whatever"], "where": {"anything": ["x"]}}),
         ("log", {"types": ["till.Sold", "counter.Refunded"], "where": {"reason": ["x"]}, "input": {"why": "$.reason"}}),
         ("log", {"sources": ["till", "elsewhere"], "where": {"anything": ["x"]}}),
+        ("log", {"sources": ["till", "ledger"]}),
+        ("log", {"sources": ["elsewhere", "ledger"]}),
         ("ledger", {"types": ["till.Sold"], "input": BOOK}),
         ("ledger", {"types": ["elsewhere.Whatever"], "input": {"account": "$.a", "amount": "$.b"}}),
         ("ledger", {"types": ["till.Sold"], "input": {**BOOK, "text": "{$.number} of {$.note?}"}}),
@@ -100,6 +102,7 @@ def test_a_rule_that_can_match_and_be_delivered_has_no_problem(names: str, rule:
     [
         ("log", {"types": ["till.Soldd"]}, "types[0]: till emits no till.Soldd: did you mean till.Sold?"),
         ("log", {"types": ["till.Sold", "counter.X"]}, "types[1]: counter emits no counter.X"),
+        ("log", {"sources": ["ledger"]}, "sources[0]: ledger emits no events"),
         (
             "log",
             {"types": ["till.Sold"], "sources": ["ledger"]},
