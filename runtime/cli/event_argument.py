@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
-
 from runtime.actor.any_event import AnyEvent
 from runtime.admin.discovery import services
 from runtime.cli.failures import NOT_FOUND, Failure, usage
+from runtime.cli.payload import json_value
 from runtime.client.bus import Bus
 from runtime.errors import CodecError
 from runtime.intake.any_events import read_any
@@ -58,15 +57,12 @@ def _value(text: str) -> object:
         if text == "-":
             data = sys.stdin.buffer.read()
         elif text.lstrip()[:1] in ("{", "["):
-            data = text.encode()
+            data = text
         else:
             data = Path(text).read_bytes()
     except OSError as error:
         usage(f"--event: {text[:80]}: {error.strerror}; write JSON, a file, STREAM:SEQUENCE, or - for stdin")
-    try:
-        return msgspec.json.decode(data)
-    except UNDECODABLE as error:
-        usage(f"--event: it is not JSON: {error}")
+    return json_value(data, "--event: it is not JSON")
 
 
 def _cloud_event(bus: Bus, value: Mapping[str, Any], type: str | None) -> AnyEvent:

@@ -17,8 +17,12 @@ import click
 import msgspec
 
 from runtime.cli.failures import usage
+from runtime.wire.codec import UNDECODABLE
 
 Schema = Mapping[str, Any]
+
+_SURROGATE = re.compile("[\ud800-\udfff]").search
+"""Find a byte of an argument that is not UTF-8: Python decodes it as half of a character."""
 
 _PAIR = re.compile(r"([^=:]+)(:?=)(.*)", re.DOTALL)
 
@@ -31,22 +35,37 @@ def is_pairs(arguments: Sequence[str]) -> bool:
 def body(arguments: Sequence[str], schema: Schema | None) -> bytes:
     """Return the JSON body for the arguments, ``{}`` if there are none. Ends the command if they are invalid."""
     if _is_body(arguments):
-        text = sys.stdin.buffer.read() if arguments[0] == "-" else arguments[0].encode()
-        try:
-            msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            usage(f"the body is not JSON: {error}")
-        return text
+        text = sys.stdin.buffer.read() if arguments[0] == "-" else arguments[0]
+        json_value(text, "the body is not JSON")
+        return text.encode() if isinstance(text, str) else text
     values: dict[str, Any] = {}
     for argument in arguments:
         match = _PAIR.fullmatch(argument)
         if match is None:
             usage(f"{argument!r}: write key=value, key:=json, or one JSON body")
         key, sign, text = match.groups()
+        if _SURROGATE(argument):
+            usage(f"{key}: it is not UTF-8")
         path = key.split(".")
         field = _field(schema, path)
-        _set(values, path, _json(key, text) if sign == ":=" else _value(text, field, schema))
+        _set(
+            values,
+            path,
+            json_value(text, f"{key}:={text[:80]}: not JSON") if sign == ":=" else _value(text, field, schema),
+        )
     return msgspec.json.encode(values)
+
+
+def json_value(text: str | bytes, place: str) -> Any:
+    """Return the value of a JSON text. Another text ends the command; `place` begins the error."""
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError:
+        usage(f"{place}: it has too many levels")
+    except UnicodeError:
+        usage(f"{place}: it is not UTF-8")
+    except msgspec.DecodeError as error:
+        usage(f"{place}: {error}")
 
 
 def completions(schema: Schema, given: Sequence[str], text: str) -> list[str]:
@@ -124,13 +143,6 @@ def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
     values[last] = value
 
 
-def _json(key: str, text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        usage(f"{key}:={text}: not JSON: {error}")
-
-
 def _value(text: str, field: Schema | None, schema: Schema | None) -> Any:
     kinds = {str(kind) for each in _choices(field, schema) for kind in _kinds(each)}
     quoted = len(text) > 1 and text[0] == text[-1] == '"'
@@ -138,7 +150,7 @@ def _value(text: str, field: Schema | None, schema: Schema | None) -> Any:
         return text
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return text
 
 

@@ -5,16 +5,15 @@ from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from typing import Any, Literal
 
-import msgspec
-
 from runtime.cli.client import options_of
 from runtime.cli.failures import NOT_FOUND, Failure, usage
 from runtime.cli.output import print_note
+from runtime.cli.payload import json_value
 from runtime.client.bus import Bus, connect
 from runtime.errors import NotDelivered, NotFound
 from runtime.host.config import Configuration
 from runtime.nats.connection import NoResponders
-from runtime.router.files import list_rules, list_targets
+from runtime.router.files import list_rules, list_targets, read_json
 from runtime.router.in_force import wait_in_force
 from runtime.router.rule import Rule
 
@@ -69,7 +68,9 @@ async def report_in_force(bus: Bus, rule: Rule, done: str) -> bool:
 
 def json_of(text: str, place: str) -> Any:
     """Return the value of an option with JSON. Another text ends the command; `place` names the option."""
+    value = json_value(text, f"{place}: it is not JSON")
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError) as error:
-        usage(f"{place}: it is not JSON: {error}")
+        read_json(text)
+    except ValueError as error:
+        usage(f"{place}: {error}")
+    return value

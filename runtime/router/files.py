@@ -29,6 +29,7 @@ from runtime.router.rule import DeleteRule, ListRules, Name, PutRule, Rule, Rule
 from runtime.router.rules import check_rule
 from runtime.router.target import DeleteTarget, ListTargets, PutTarget, Target, TargetFields
 from runtime.router.targets import check_kind
+from runtime.wire.value_faults import find_unencodable
 
 F = TypeVar("F", TargetFields, RuleFields)
 
@@ -36,6 +37,8 @@ _MAPS = ("targets", "rules")
 _PLAIN = re.compile(r"[\w$-]+").fullmatch
 """Match the name of a field that needs no quotes in a path."""
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`")
+_NO_NAME = "Expected `str` matching regex"
+"""The beginning of the error of msgspec for a text that is not a `Name`, the only type here with a form."""
 
 
 class Content(msgspec.Struct, frozen=True):
@@ -138,13 +141,23 @@ def read_data(path: str) -> object:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ConfigurationError(f"{path}: the file cannot be read: {reason}") from None
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return read_json(text)
     except (ValueError, RecursionError) as error:
         if path.endswith(".json") or isinstance(error, _Twice):
             raise ConfigurationError(f"{path}: {error}") from None
     from runtime.router.yaml_text import read_yaml
 
     return read_yaml(text, path)
+
+
+def read_json(text: str) -> object:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: It is not JSON, or an object has a field twice, of which only one would count.
+        RecursionError: It has too many levels.
+    """
+    return json.loads(text, object_pairs_hook=_object)
 
 
 async def changes(bus: Bus, content: Content, *, prune: bool = False) -> list[Change]:
@@ -267,6 +280,11 @@ def _checked(value: object, place: str, kind: type[F], check: Callable[[F], None
         raise ConfigurationError(f"{where}: {reason}" if where else reason) from None
     except Rejected as error:
         raise ConfigurationError(f"{place}.{error}".removeprefix(".")) from None
+    try:
+        msgspec.json.encode(found)
+    except UnicodeEncodeError:
+        where = (place + find_unencodable(found).removeprefix("$")).removeprefix(".")
+        raise ConfigurationError(f"{where}: the text has half of a character (a lone surrogate)") from None
     return found
 
 
@@ -275,7 +293,10 @@ def _fault(text: str, kind: type[msgspec.Struct]) -> tuple[str, str]:
     reason, _, path = text.partition(" - at `$")
     unknown = _UNKNOWN_FIELD.fullmatch(reason)
     hint = _hint(unknown[1], kind.__struct_fields__) if unknown and not path else ""
-    return path.removesuffix("`"), f"{reason[:1].lower()}{reason[1:]}{hint}"
+    path = path.removesuffix("`")
+    if reason.startswith(_NO_NAME):
+        return path, NAME_RULE
+    return path, f"{reason[:1].lower()}{reason[1:]}{hint}"
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -89,6 +89,9 @@ def test_only_pairs_need_a_schema() -> None:
     assert not any(map(is_pairs, ([], ["-"], ['{"a": 1}'])))
 
 
+DEEP = '{"a":' * 3000 + "1" + "}" * 3000
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -100,6 +103,11 @@ def test_only_pairs_need_a_schema() -> None:
         (["count:=three"], "count:=three: not JSON"),
         (["anything=1", "anything.a=1"], "anything has a value already"),
         (['{"a"'], "the body is not JSON"),
+        ([DEEP], "the body is not JSON: it has too many levels"),
+        ([f"count:={DEEP}"], "not JSON: it has too many levels"),
+        (['{"a":"\udcff"}'], "the body is not JSON: it is not UTF-8"),
+        (["orderId=\udcff"], "orderId: it is not UTF-8"),
+        (['orderId:="\udcff"'], "orderId: it is not UTF-8"),
         (["count=1", '{"a": 1}'], "write key=value"),
     ],
 )

@@ -30,6 +30,7 @@ from tests.support.endpoint import Endpoint, Received, endpoint
 from tests.support.till import GetEntries, Ledger, Sell, Till
 
 BOOK = '{"account": "$.till", "amount": "$.total", "text": "sale {$.number}"}'
+DEEP = '{"a":' * 3000 + "1" + "}" * 3000
 
 
 class Shop:
@@ -170,6 +171,12 @@ def test_a_rule_that_never_works_is_refused_with_the_field(shop: Shop, arguments
         (["put", "bad"], "--target: a rule has at least one target"),
         (["put", "bad", "--target", "ledger={"], "--target ledger: it is not JSON"),
         (["put", "bad", "--target", "ledger", "--where", "{"], "--where: it is not JSON"),
+        (["put", "bad", "--target", "ledger", "--where", DEEP], "--where: it is not JSON: it has too many levels"),
+        (["put", "bad", "--target", "ledger", "--where", '{"a": [1], "a": [2]}'], "--where: the field a stands twice"),
+        (["put", "bad", "--target", 'ledger={"a": {"b": 1, "b": 2}}'], "--target ledger: the field b stands twice"),
+        (["put", "bad", "--target", 'ledger={"a": "\udcff"}'], "--target ledger: it is not JSON: it is not UTF-8"),
+        (["put", "bad", "--target", "ledger", "--description", "\udcff"], "description: the text has half of a char"),
+        (["put", "bad", "--target", "ledger", "--source", "Till"], "sources[0]: a name is a lower-case letter"),
         (["put", "bad", "--target", "ledger", "--where", '{"a": [{"x": 1}]}'], "where.a"),
         (["put", "bad", "--file", "x.yaml", "--type", "a.B"], "either --file or the options"),
         (["put", "bad", "--file", "x.yaml"], "x.yaml: the file cannot be read"),
@@ -178,6 +185,8 @@ def test_a_rule_that_never_works_is_refused_with_the_field(shop: Shop, arguments
         (["test", "--event", "{}"], "give the NAME of a rule"),
         (["test", "--where", '{"a": [1]}', "--event", "no.json"], "--event: no.json: No such file"),
         (["test", "--where", '{"a": [1]}', "--event", "{"], "--event: it is not JSON"),
+        (["test", "--where", '{"a": [1]}', "--event", DEEP], "--event: it is not JSON: it has too many levels"),
+        (["test", "--where", '{"a": [1]}', "--event", '{"a":"\udcff"}'], "--event: it is not JSON: it is not UTF-8"),
         (["who"], "give the TYPE of the events"),
         (["apply", "x.yaml"], "x.yaml: the file cannot be read"),
     ],
