@@ -56,7 +56,7 @@ def seconds(retry_after: str | None, now: float) -> float | None:
         return min(float(text), YEAR)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a year or a zone of many digits is the second one
         return None
     at = date.timestamp() if date.tzinfo is not None else date.replace(tzinfo=UTC).timestamp()
     return min(max(at - now, 0.0), YEAR)

@@ -121,6 +121,8 @@ async def test_each_status_has_its_outcome(sender: HttpSender, target: Endpoint,
         ("-1", None),
         ("soon", None),
         ("Wed, 99 Nov 2026 11:00:00 GMT", None),
+        ("Wed, 18 Nov 99999999999999999999 11:00:00 GMT", None),
+        ("Wed, 18 Nov 2026 11:00:00 +99999999999999", None),
     ],
 )
 async def test_the_wish_of_a_target_is_part_of_the_outcome(
