@@ -1,6 +1,7 @@
 """`rules`: lists, puts, deletes and tests the rules that send events to targets."""
 
 import asyncio
+import time
 
 import click
 
@@ -8,6 +9,7 @@ from runtime.cli import completion
 from runtime.cli.failures import usage
 from runtime.cli.flags import configured, moment_or_first
 from runtime.cli.named import as_json, expect, kept_name
+from runtime.cli.output import time_text
 from runtime.host.config import Configuration
 
 
@@ -118,7 +120,19 @@ def put(
         if not targets:
             usage("--target: a rule has at least one target")
         fields = fields_from_options(types, sources, where, targets, description, disabled)
+    _check_since(since, forgotten)
+    if since is not None and not fields.enabled:
+        usage("--since: the rule is disabled, and no event is sent: use --since with `rules enable`")
     asyncio.run(put_rule(configuration, PutRule(name, fields, expect, unchecked), since, forgotten, as_json))
+
+
+def _check_since(since: float | None, forgotten: bool) -> None:
+    """End the command if --forgotten stands alone, or --since is later than now."""
+    if since is None:
+        if forgotten:
+            usage("--forgotten: give --since with it")
+    elif since > time.time() + 60:  # the clock of this machine may be late
+        usage(f"--since: {time_text(since)} is later than now")
 
 
 @command.command("delete")
@@ -142,6 +156,7 @@ def enable(configuration: Configuration, name: str, expect: int | None, since: f
     """Enable a rule. It matches events that are emitted from then on, and with --since those before."""
     from runtime.cli.rules import switch
 
+    _check_since(since, forgotten)
     asyncio.run(switch(configuration, name, True, expect, since, forgotten))
 
 

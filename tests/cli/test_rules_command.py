@@ -316,6 +316,12 @@ def test_a_rule_gets_the_events_of_before_by_since(shop: Shop) -> None:
     shop.cli("rules", "put", "never", "--type", "till.Never", "--target", "ledger", "--unchecked", "--since", "first")
     shop.wait(shop.until_entries, account, "3 late")
     assert "write 30m" in shop.cli("rules", "enable", "late", "--since", "soon", code=2).stderr
+    assert (
+        "2999-01-01T00:00:00Z is later" in shop.cli("rules", "enable", "late", "--since", "2999-01-01", code=2).stderr
+    )
+    assert "--forgotten: give --since" in shop.cli("rules", "enable", "late", "--forgotten", code=2).stderr
+    off = ("rules", "put", "late", "--type", "till.Sold", "--target", book, "--disabled", "--since", "first")
+    assert "the rule is disabled" in shop.cli(*off, code=2).stderr
 
 
 def test_a_cloud_event_and_a_key_are_read(shop: Shop, tmp_path: Path) -> None:
