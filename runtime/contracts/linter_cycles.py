@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from runtime.contracts.linter_scope import Finding, Scope
-from runtime.contracts.wiring import Sent
+from runtime.contracts.wiring import Sent, handlers_of
 
 _Operation = tuple[str, str]
 """An actor and the name of one of its handlers."""
@@ -15,13 +15,21 @@ def request_cycles(scope: Scope) -> Iterator[Finding]:
     """Yield a finding for the shortest cycle through each handler that waits for itself, by way of another one.
 
     A handler that sends its own message to another key is no cycle: a walk over a tree does that. Neither is a cycle with a
-    `tell`, a timer or an event, for which nobody waits.
+    `tell`, a timer or an event, for which nobody waits. A long job has its answer before its handler runs.
     """
+    accepted = {
+        (wired.name, name)
+        for wired in scope.all
+        for name, handlers in handlers_of(wired.actor).items()
+        if any(handler.accept for handler in handlers)
+    }
     graph: _Graph = {}
     for wired in scope.all:
         for name, found in wired.sent.items():
             graph[wired.name, name] = {
-                (sent.contract.actor, sent.contract.name): sent for sent in reversed(found) if sent.waits
+                (sent.contract.actor, sent.contract.name): sent
+                for sent in reversed(found)
+                if sent.waits and (sent.contract.actor, sent.contract.name) not in accepted
             }
     seen: set[frozenset[_Operation]] = set()
     for start in sorted(graph):

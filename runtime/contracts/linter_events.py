@@ -18,7 +18,8 @@ def unheard_events(scope: Scope) -> Iterator[Finding]:
     for wired in scope.judged:
         for contract, handler in _reactions(wired):
             place = scope.place(handler.function)
-            if place is not None and contract.actor in scope.names and not scope.mentions(contract):
+            emitted = scope.mentions(contract) or scope.is_looked_up(contract)
+            if place is not None and contract.actor in scope.names and not emitted:
                 text = (
                     f"{wired.name} reacts to {contract.type_name}, and nothing in the code of {contract.actor} emits it"
                 )
@@ -63,6 +64,8 @@ def _unset(scope: Scope, contract: Contract) -> dict[str, str]:
     mentions = scope.mentions(contract)
     if contract.actor not in scope.names or not mentions or hasattr(contract.type, "__post_init__"):
         return {}
+    if scope.is_looked_up(contract):
+        return {}
     names = contract.type.__struct_fields__
     given: set[str] = set()
     for mention in mentions:
@@ -93,7 +96,8 @@ def _reads(scope: Scope, handler: Handler, contract: Contract, unset: dict[str, 
     if found is None:
         return
     module, node = found
-    variable = node.args.args[1].arg
+    parameters = [*node.args.posonlyargs, *node.args.args]
+    variable = parameters[1].arg if len(parameters) > 1 else ""
     for read in scope.reading(module, node).reads:
         if read.variable == variable and read.field in unset:
             yield Finding(*read.place, "unset-field", f"no emitter of {contract.type_name} sets {read.field!r}")

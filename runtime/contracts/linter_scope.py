@@ -1,5 +1,6 @@
 """The actors that the linter judges, those beside them, and their events, as its checks need them."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -8,7 +9,7 @@ import msgspec
 
 from runtime.actor.base import Actor
 from runtime.actor.message import Contract, Event
-from runtime.contracts.reading import Mention, Reading
+from runtime.contracts.reading import ANY_MODULE, Mention, Reading
 from runtime.contracts.source import Definition, Module, Place, Sources
 from runtime.contracts.wiring import Wired, wiring
 
@@ -73,9 +74,19 @@ class Scope:
         found = [each for wired in self.all for each in wired.emitted if each.contract is contract]
         return [*found, *(each for each in self._loose if each.contract is contract and each.via != "events")]
 
+    def is_looked_up(self, contract: Contract) -> bool:
+        """Return whether code that may emit an event may find its class by a name that is known when it runs only."""
+        code = [reading for wired in self.all if wired.name == contract.actor for reading in wired.readings]
+        return _look_up([*code, *self._outside], contract)
+
     def is_followed(self, contract: Contract) -> bool:
-        """Return whether a program among the modules reads an event by the `events` of its bus."""
-        return any(each.contract is contract and each.via == "events" for each in self._loose)
+        """Return whether a program among the modules reads an event by the `events` of its bus, or may do so."""
+        named = [each for each in self._loose if each.contract is contract]
+        if any(each.via == "events" for each in named):
+            return True
+        # `bus.events(kind)`: each class that is passed on may be the one.
+        passed = any("events" in reading.passed for reading in self._outside)
+        return passed and (any(each.call is None for each in named) or _look_up(self._outside, contract))
 
     def place(self, value: Any) -> Place | None:
         """Return the line of a class or function; None if there is no source of it."""
@@ -88,10 +99,27 @@ class Scope:
     @cached_property
     def _loose(self) -> list[Mention]:
         """The mentions in the modules outside of the classes of actors."""
-        return [mention for reading in self._outside() for mention in reading.mentions]
+        return [mention for reading in self._outside for mention in reading.mentions]
 
-    def _outside(self) -> Iterator[Reading]:
+    @cached_property
+    def _outside(self) -> list[Reading]:
+        """The code of the modules outside of the classes of actors."""
+        return list(self._read_outside())
+
+    def _read_outside(self) -> Iterator[Reading]:
         for module in self.modules:
             actors = {each.actor.__qualname__ for each in self.all if each.actor.__module__ == module.name}
             nodes = [node for node in module.tree.body if getattr(node, "name", None) not in actors]
             yield Reading(self.sources, module, nodes)
+
+
+def _look_up(readings: Iterable[Reading], contract: Contract) -> bool:
+    """Return whether code looks up names in a module that has a message, or in a package with such a module."""
+    names = {name for reading in readings for name in reading.modules}
+    origin = contract.type.__module__
+    return any(
+        name == ANY_MODULE
+        or f"{origin}.".startswith(f"{name}.")
+        or (name in sys.modules and any(each is contract.type for each in vars(sys.modules[name]).values()))
+        for name in names
+    )

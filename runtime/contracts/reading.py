@@ -4,15 +4,27 @@ A message in an annotation, in ``isinstance`` or in a ``case`` is no mention, si
 """
 
 import ast
+import builtins
+import importlib
+import pkgutil
+import sys
 from collections.abc import Iterable
-from types import FunctionType
-from typing import Any, NamedTuple
+from types import FunctionType, ModuleType
+from typing import Any, Final, NamedTuple
 
 from runtime.actor.message import Contract
 from runtime.contracts.source import Module, Place, Sources
 
 _ARGUMENT = {"emit": 0, "command": 0, "query": 0, "tell": 0, "remind": 1, "schedule": 1, "events": 0}
 """The methods that take a message, and its place among their arguments."""
+
+
+ANY_MODULE: Final = ""
+"""The name that stands for each module in `Reading.modules`."""
+_LOOKUPS: Final = (
+    builtins.__import__, builtins.eval, builtins.exec, importlib.import_module, pkgutil.resolve_name, sys.modules,
+)  # fmt: skip
+"""The objects by which code finds names of any module."""
 
 
 class Mention(NamedTuple):
@@ -55,6 +67,9 @@ class Reading:
         """The functions and classes that are used."""
         self.constants: set[str] = set()
         """The other names of the module that are used."""
+        self.modules: set[str] = set()
+        """The modules whose names the statement looks up when it runs, as ``getattr(messages, name)`` does; `ANY_MODULE` for
+        a module whose name is not known."""
         self.passed: set[str] = set()
         """The methods that are called with a message that is not made in the call: ``emit`` for ``self.emit(event)``."""
         self.replaced: set[str] = set()
@@ -77,6 +92,8 @@ class _Visitor(ast.NodeVisitor):
             return
         if self._message(node, ""):
             return
+        if isinstance(node.func, ast.Name) and node.func.id in ("globals", "vars") and not node.args:
+            self._reading.modules.add(self._module.name)
         self._reading.replaced |= {keyword.arg for keyword in node.keywords if keyword.arg}
         taken = self._taken(node)
         self.visit(node.func)
@@ -92,6 +109,8 @@ class _Visitor(ast.NodeVisitor):
         owner = node.value.func if isinstance(node.value, ast.Call) else node.value
         if isinstance(owner, ast.Name) and owner.id in ("self", "super"):
             self._reading.attributes.add(node.attr)
+        if node.attr == "__subclasses__":
+            self._reading.modules.add(ANY_MODULE)
         if isinstance(node.value, ast.Name) and isinstance(node.ctx, ast.Load):
             self._reading.reads.append(Read(node.value.id, node.attr, self._module.place(node)))
         if not self._use(node):
@@ -186,7 +205,13 @@ class _Visitor(ast.NodeVisitor):
         if not self._annotation and self._bare(node, ""):
             return True
         found = self._sources.resolve(self._module, node)
-        if isinstance(found, type | FunctionType):
+        if found is None and isinstance(node, ast.Name):
+            found = vars(builtins).get(node.id)
+        if isinstance(found, ModuleType):
+            self._reading.modules.add(found.__name__)
+        elif any(found is each for each in _LOOKUPS):
+            self._reading.modules.add(ANY_MODULE)
+        elif isinstance(found, type | FunctionType):
             self._reading.references.append(found)
         elif isinstance(node, ast.Name):
             self._reading.constants.add(node.id)

@@ -205,6 +205,7 @@ def test_a_comment_of_no_use_is_a_finding_if_the_code_is_complete(check: Check) 
         (8, "kind = Knocked; self.emit(kind(message.door))", False),
         (9, "import msgspec; self.emit(msgspec.structs.replace(Knocked(message.door), loud=True))", False),
         (10, "import msgspec; self.emit(msgspec.convert({'door': '1'}, Knocked))", False),
+        (11, "self.emit(Knocked(message.door)); self.emit(globals()['Knocked'](message.door, True))", False),
     ],
 )
 def test_a_field_is_unset_if_each_emitter_certainly_leaves_it_out(
@@ -214,6 +215,60 @@ def test_a_field_is_unset_if_each_emitter_certainly_leaves_it_out(
     modules = {f"reader_{name}": READER.format(name, ""), f"emitter_{name}": EMITTER.format(name, "", emit)}
     found = check(beside=(f"emitter_{name}",), **modules)
     assert found == ([f"reader_{name}:10 unset-field"] if unset else [])
+
+
+@pytest.mark.parametrize(
+    ("number", "emit", "heard"),
+    [
+        (1, "self.emit(globals()['Knocked'](message.door))", True),
+        (2, "import sys; self.emit(getattr(sys.modules[__name__], 'Knocked')(message.door))", True),
+        (3, "from importlib import import_module; self.emit(import_module(__name__).Knocked(message.door))", True),
+        (4, "import emitter_n4 as mine; self.emit(getattr(mine, 'Knocked')(message.door))", True),
+        (5, "import emitter_n5 as mine; self.emit(vars(mine)['Knocked'](message.door))", True),
+        (
+            6,
+            "self.emit([kind for kind in Event.__subclasses__() if kind.__name__ == 'Knocked'][0](message.door))",
+            True,
+        ),
+        (7, "import math as mine; print(vars(mine), getattr(message, 'door'), mine.pi)", False),
+    ],
+)
+def test_an_event_whose_class_is_looked_up_by_name_may_be_emitted(
+    check: Check, number: int, emit: str, heard: bool
+) -> None:
+    name = f"n{number}"
+    modules = {f"reader_{name}": READER.format(name, ""), f"emitter_{name}": EMITTER.format(name, "", emit)}
+    assert check(beside=(f"emitter_{name}",), **modules) == ([] if heard else [f"reader_{name}:9 unheard-event"])
+
+
+def test_a_reaction_reads_its_event_whatever_the_parameters_are(check: Check) -> None:
+    emitter = EMITTER.format("p", "", "self.emit(Knocked(message.door))")
+    reader = READER.format("p", "").replace("event: Knocked)", "it: Knocked, /)").replace("event.", "it.")
+    assert check(beside=("emitter_p",), reader_p=reader, emitter_p=emitter) == ["reader_p:10 unset-field"]
+
+
+FOLLOWING = """
+from emitter_{0} import Knocked
+
+KINDS = (Knocked,)
+
+async def follow(bus, kind):
+    async for event in bus.{1}(kind):
+        print(event)
+
+async def main(bus):
+    for kind in KINDS:
+        await follow(bus, kind)
+"""
+
+
+@pytest.mark.parametrize(("number", "method", "read"), [("g", "events", True), ("h", "command", False)])
+def test_an_event_that_is_passed_on_to_a_program_may_be_followed(
+    check: Check, number: str, method: str, read: bool
+) -> None:
+    emitter = EMITTER.format(number, "", "self.emit(Knocked(message.door))") + f"\nimport follower_{number}\n"
+    found = check(**{f"emitter_{number}": emitter, f"follower_{number}": FOLLOWING.format(number, method)})
+    assert found == ([] if read else [f"emitter_{number}:3 unread-event"])
 
 
 CYCLE = (
@@ -257,6 +312,40 @@ class Two(Actor):
 def test_a_cycle_is_one_in_which_each_handler_waits(check: Check, number: int, send: str, cycle: bool) -> None:
     name = f"cycle_{number}"
     assert check(**{name: CYCLE.format(number, send)}) == ([f"{name}:14 request-cycle"] if cycle else [])
+
+
+JOB = """
+from msgspec import Struct
+from runtime import Accepted, Actor, Command, command
+
+class State(Struct, frozen=True):
+    pass
+
+class BookTrip(Command[None], actor="trips_{0}", key="trip"):
+    trip: str
+
+class BookHotel(Command[{1}], actor="hotels_{0}", key="trip"):
+    trip: str
+
+class Trips(Actor[State]):
+    name = "trips_{0}"
+
+    @command
+    async def book_trip(self, message: BookTrip) -> None:
+        await self.command(BookHotel(message.trip))
+
+class Hotels(Actor[State]):
+    name = "hotels_{0}"
+
+    @command{2}
+    async def book_hotel(self, message: BookHotel) -> None:
+        await self.command(BookTrip(message.trip))
+"""
+
+
+def test_nobody_waits_for_the_handler_of_a_long_job(check: Check) -> None:
+    assert check(waits=JOB.format("waits", "None", "")) == ["waits:26 request-cycle"]
+    assert check(accepts=JOB.format("accepts", "Accepted", "(accept=True)")) == []
 
 
 class Inner(msgspec.Struct, frozen=True):
