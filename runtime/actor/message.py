@@ -357,24 +357,40 @@ def _reply_type(cls: type, namespace: dict[str, Any], op: Op) -> Any:
 
 
 _IRREGULAR = frozenset(
-    "begun bought broken brought built chosen done drawn driven fallen felt found gone given grown held hidden kept known laid "
-    "left lent lost made met paid put read reset risen run said seen sent set shown shut sold spent spun split stolen "
-    "struck taken thrown told torn understood withdrawn won written".split()
+    "begun bent bitten blown born bought bound broken brought built burnt burst cast caught chosen cut dealt done drawn driven dug "
+    "eaten fallen felt flown forbidden forgotten fought found frozen given gone got grown heard held hidden hit hung hurt kept "
+    "known laid learnt left lent let lit lost made met mistaken paid proven put quit read ridden risen run rung said seen sent set shaken "
+    "shot shown shrunk shut slept slid sold spent split spoken spread spun stolen stood struck stuck sunk swept sworn taken taught "
+    "thought thrown told torn understood upset withdrawn woken won worn wound woven written".split()
 )
 """The past participles without -ed that are common in the names of events."""
+_PREFIX = re.compile("broad|fore|out|over|pre|re|under|un")
+"""What may stand before a participle: ``rebuilt``, ``overwritten``."""
+_IMPERATIVES = frozenset(
+    "bed bleed breed embed exceed feed heed need proceed seed shed shred speed succeed wed weed".split()
+)
+"""The verbs that end with -ed in the imperative."""
 
 
 def naming_fault(contract: Contract) -> str:
     """Return why the name of a command is no imperative, or that of an event not in the past tense; empty if it may be one."""
     words = contract.name.split("_")
-    last, first = words[-1], words[0]
-    if contract.op == "event" and not (last.endswith("ed") or last in _IRREGULAR):
+    if contract.op == "event" and not _is_participle(words[-1]):
         return f"event {contract.type.__name__} is not in the past tense (as in OrderCreated)"
-    if contract.op == "command" and (
-        re.search(r"(ed|ing)$", first) and first not in {"feed", "need", "bring", "ring", "seed"}
-    ):
+    if contract.op == "command" and not _may_be_imperative(words[0]):
         return f"command {contract.type.__name__} is not an imperative (as in CreateOrder)"
     return ""
+
+
+def _is_participle(word: str) -> bool:
+    prefix = _PREFIX.match(word)
+    return word.endswith("ed") or word in _IRREGULAR or (prefix is not None and word[prefix.end() :] in _IRREGULAR)
+
+
+def _may_be_imperative(word: str) -> bool:
+    if word.endswith("ing"):
+        return re.search("[aeiouy]", word[:-3]) is None  # ``ping`` and ``string`` are verbs, ``going`` is none
+    return not word.endswith("ed") or word in _IMPERATIVES
 
 
 def _check_naming(contract: Contract) -> None:

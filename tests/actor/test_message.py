@@ -354,15 +354,32 @@ def test_a_plain_struct_is_not_a_message() -> None:
         contract_of("text")
 
 
-@pytest.mark.parametrize("name", ["OrderCreated", "MoneySent", "PackageLost", "CardCharged"])
+@pytest.mark.parametrize(
+    "name", ["OrderCreated", "MoneySent", "PackageLost", "AccountFrozen", "LimitHit", "IndexRebuilt", "FileOverwritten"]
+)
 def test_an_event_in_the_past_tense_causes_no_warning(name: str) -> None:
     assert contract_of(type(Event)(name, (Event,), {"__module__": __name__}, actor="things")).op == "event"
 
 
-@pytest.mark.parametrize("name", ["OrderCreate", "CreateOrder", "NewOrder"])
+@pytest.mark.parametrize("name", ["OrderCreate", "CreateOrder", "NewOrder", "OrderReuse"])
 def test_an_event_in_another_tense_causes_a_warning(name: str) -> None:
     with pytest.warns(NamingWarning, match=f"event {name} is not in the past tense"):
         type(Event)(name, (Event,), {"__module__": __name__}, actor="things")
+
+
+def own_module(namespace: dict[str, Any]) -> None:
+    namespace["__module__"] = __name__
+
+
+@pytest.mark.parametrize("name", ["CreateOrder", "PingHost", "BringCup", "StringBow", "EmbedFont", "FeedCat"])
+def test_an_imperative_causes_no_warning(name: str) -> None:
+    assert contract_of(types.new_class(name, (Command[None],), {"actor": "things"}, own_module)).op == "command"
+
+
+@pytest.mark.parametrize("name", ["PingedHost", "GoingOrder", "FedCat"])
+def test_a_command_that_is_no_imperative_causes_a_warning(name: str) -> None:
+    with pytest.warns(NamingWarning, match=f"command {name} is not an imperative"):
+        types.new_class(name, (Command[None],), {"actor": "things"}, own_module)
 
 
 def test_a_command_that_is_not_an_imperative_causes_a_warning_with_its_file() -> None:
