@@ -2,7 +2,7 @@
 
 import re
 
-from runtime.contracts.graph import EdgeKind, Graph, Node, Rates
+from runtime.contracts.graph import Edge, EdgeKind, Graph, Node, Rates
 
 _MERMAID: dict[EdgeKind, tuple[str, str]] = {
     "event": ("--", "-->"),
@@ -11,6 +11,10 @@ _MERMAID: dict[EdgeKind, tuple[str, str]] = {
     "tell": ("-.", ".->"),
     "rule": ("--", "-->"),
 }
+_MERMAID_WORDS = frozenset(
+    "call class classdef click default direction end flowchart graph href interpolate linkstyle style subgraph".split()
+)
+"""The words that are no identifiers in a flowchart."""
 _DOT: dict[EdgeKind, str] = {
     "event": "",
     "command": ", style=bold",
@@ -26,8 +30,7 @@ def as_mermaid(graph: Graph) -> str:
     lines = [f"  {ids[node.name]}[{_mermaid_text(node)}]" for node in graph.nodes]
     for edge in graph.edges:
         start, end = _MERMAID[edge.kind]
-        text = "<br>".join(map(_label, edge.messages))
-        lines.append(f"  {ids[edge.source]} {start} {text} {end} {ids[edge.target]}")
+        lines.append(f"  {ids[edge.source]} {start} {_mermaid_messages(edge)} {end} {ids[edge.target]}")
     return "\n".join(["flowchart LR", *lines])
 
 
@@ -55,6 +58,12 @@ def _mermaid_text(node: Node) -> str:
     return f'"{name}<br>{rates_text(node.rates)}"' if node.rates is not None else name
 
 
+def _mermaid_messages(edge: Edge) -> str:
+    """Return the names of the messages, in quotes if Mermaid would take a part of them for the end of the arrow."""
+    text = "<br>".join(map(_label, edge.messages))
+    return f'"{text}"' if re.search(r"[.-]", text) else text
+
+
 def _dot_rates(rates: Rates | None) -> str:
     return f' [xlabel="{rates_text(rates)}"]' if rates is not None else ""
 
@@ -64,18 +73,8 @@ def _ids(nodes: list[Node]) -> dict[str, str]:
     found: dict[str, str] = {}
     for node in nodes:
         wanted = re.sub(r"\W", "_", node.name, flags=re.ASCII)
-        if wanted.lower() in {
-            "end",
-            "graph",
-            "flowchart",
-            "subgraph",
-            "class",
-            "click",
-            "style",
-            "default",
-            "direction",
-        }:
-            wanted += "_"
+        if wanted.lower() in _MERMAID_WORDS or wanted.startswith("_"):
+            wanted = f"{wanted}_".lstrip("_") or "n"
         while wanted in found.values():
             wanted += "_"
         found[node.name] = wanted

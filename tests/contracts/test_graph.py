@@ -95,6 +95,32 @@ def test_services_with_similar_names_stay_apart() -> None:
     assert as_mermaid(graph).splitlines()[1:] == ["  a_b[a-b]", "  a_b_[a_b]", "  a_b -- X --> a_b_"]
 
 
+def test_no_name_is_a_word_of_mermaid_or_the_end_of_an_arrow() -> None:
+    edges = [Edge("call", "_self", "event", ["a--b", "X"]), Edge("call", "_self", "query", ["a--b", "X"])]
+    graph = Graph([Node("_self"), Node("call")], edges)
+    assert as_mermaid(graph).splitlines()[1:] == [
+        "  self_[_self]",
+        "  call_[call]",
+        '  call_ -- "a--b<br>X" --> self_',
+        '  call_ -. "a--b<br>X" .-> self_',
+    ]
+    words = [
+        "call",
+        "class",
+        "click",
+        "default",
+        "direction",
+        "end",
+        "graph",
+        "href",
+        "interpolate",
+        "style",
+        "subgraph",
+    ]
+    lines = as_mermaid(Graph([Node(each) for each in words], [])).splitlines()[1:]
+    assert lines == [f"  {each}_[{each}]" for each in words]
+
+
 def test_the_picture_is_xml_and_always_the_same() -> None:
     first = drawn("actors", "--format", "svg")
     assert drawn("actors", "--format", "svg") == first
