@@ -366,6 +366,8 @@ _IRREGULAR = frozenset(
 """The past participles without -ed that are common in the names of events."""
 _PREFIX = re.compile("broad|fore|out|over|pre|re|under|un")
 """What may stand before a participle: ``rebuilt``, ``overwritten``."""
+_PARTICLES = frozenset("away back down in off on out over through up".split())
+"""What may stand behind a participle: ``UserLoggedIn``."""
 _IMPERATIVES = frozenset(
     "bed bleed breed embed exceed feed heed need proceed seed shed shred speed succeed wed weed".split()
 )
@@ -375,7 +377,8 @@ _IMPERATIVES = frozenset(
 def naming_fault(contract: Contract) -> str:
     """Return why the name of a command is no imperative, or that of an event not in the past tense; empty if it may be one."""
     words = contract.name.split("_")
-    if contract.op == "event" and not _is_participle(words[-1]):
+    last = next((word for word in reversed(words) if word not in _PARTICLES), "")
+    if contract.op == "event" and not _is_participle(last):
         return f"event {contract.type.__name__} is not in the past tense (as in OrderCreated)"
     if contract.op == "command" and not _may_be_imperative(words[0]):
         return f"command {contract.type.__name__} is not an imperative (as in CreateOrder)"

@@ -355,13 +355,15 @@ def test_a_plain_struct_is_not_a_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["OrderCreated", "MoneySent", "PackageLost", "AccountFrozen", "LimitHit", "IndexRebuilt", "FileOverwritten"]
-)
+    "name",
+    ["OrderCreated", "MoneySent", "PackageLost", "AccountFrozen", "LimitHit", "IndexRebuilt", "FileOverwritten", "UserLoggedIn",
+     "TentTornDown"],
+)  # fmt: skip
 def test_an_event_in_the_past_tense_causes_no_warning(name: str) -> None:
     assert contract_of(type(Event)(name, (Event,), {"__module__": __name__}, actor="things")).op == "event"
 
 
-@pytest.mark.parametrize("name", ["OrderCreate", "CreateOrder", "NewOrder", "OrderReuse"])
+@pytest.mark.parametrize("name", ["OrderCreate", "CreateOrder", "NewOrder", "OrderReuse", "UserLogIn", "UpDown"])
 def test_an_event_in_another_tense_causes_a_warning(name: str) -> None:
     with pytest.warns(NamingWarning, match=f"event {name} is not in the past tense"):
         type(Event)(name, (Event,), {"__module__": __name__}, actor="things")
