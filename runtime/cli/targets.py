@@ -49,6 +49,10 @@ def _dotted(target: str) -> str:
     """Return a target with the dotted name of its module, if it has the path of a file or directory instead."""
     path, colon, name = target.partition(":")
     if "/" not in path and not path.endswith(".py"):
+        if not path or path.startswith("."):
+            raise ConfigurationError(
+                f"{target!r} is no target: write my_package, orders.py or my_package.module:MyActor"
+            )
         return target
     here = os.getcwd()
     relative = os.path.relpath(os.path.join(here, path), here)

@@ -68,6 +68,9 @@ def test_actors_are_found_anywhere_in_a_package(package: Path) -> None:
     ("target", "text"),
     [
         ("nowhere", "no module 'nowhere'"),
+        ("", "'' is no target: write my_package"),
+        (":Orders", "':Orders' is no target: write my_package"),
+        (".", "'.' is no target: write my_package"),
         ("actorloom_shop.nowhere", "no module 'actorloom_shop.nowhere'"),
         ("actorloom_shop.orders.messages", "actorloom_shop.orders.messages has no actors"),
         ("actorloom_shop.orders.actor:Order", "actorloom_shop.orders.actor:Order is not an actor"),
