@@ -114,7 +114,7 @@ def test_code_is_checked_against_the_registry_and_a_file(shown: Shown) -> None:
     exported = run_here("contracts", "export", "--format", "json", "shelf_with_note.py", cwd=shown.home)
     (shown.home / "before.json").write_text(exported.out)
     ran = shown("contracts", "check", "shelf_with_note.py")
-    assert (ran.code, ran.out) == (0, "nothing breaks\n"), ran
+    assert (ran.code, ran.out, ran.err) == (0, "nothing breaks\n", ""), ran
     ran = shown("contracts", "check", "shelf_with_price.py")
     assert ran.code == 1
     assert re.search(
@@ -125,6 +125,7 @@ def test_code_is_checked_against_the_registry_and_a_file(shown: Shown) -> None:
     ran = shown("contracts", "check", "shelf_with_price.py", "--against", "before.json", "--json")
     (found,) = json.loads(ran.out)
     assert (ran.code, found["type"], found["registered"]) == (1, "wares.GetWare.reply", None)
+    assert ran.err.startswith("states are not compared: a file has none, and the registry has those that are stored\n")
     assert found["breaks"] == [{"field": "price", "kind": "field-required", "old": "absent", "new": "required"}]
     ran = shown("contracts", "check", "shelf_with_price.py", "--against", "shelf_with_price.py")
     assert (ran.code, ran.out) == (2, "") and "shelf_with_price.py: not contracts in JSON" in ran.err
