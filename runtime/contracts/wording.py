@@ -39,8 +39,12 @@ def bounds(shape: Shape) -> str:
         parts += [f"{'below' if shape.high.exclusive else 'at most'} {shape.high.value}"] if shape.high else []
         parts += [f"a multiple of {each}" for each in sorted(shape.steps)]
         return " and ".join(parts) if parts else f"any {shape.kind}"
-    unit = {"string": "characters", "array": "items"}.get(shape.kind, "fields")
-    parts += [f"at least {shape.shortest} {unit}"] if shape.shortest else []
-    parts += [f"at most {shape.longest} {unit}"] if shape.longest is not None else []
+    unit = {"string": "character", "array": "item"}.get(shape.kind, "field")
+    parts += [f"at least {_counted(shape.shortest, unit)}"] if shape.shortest else []
+    parts += [f"at most {_counted(shape.longest, unit)}"] if shape.longest is not None else []
     parts += ["without equal items"] if shape.unique else []
-    return " and ".join(parts) if parts else f"any number of {unit}"
+    return " and ".join(parts) if parts else f"any number of {unit}s"
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"{number} {unit}{'s' * (number != 1)}"

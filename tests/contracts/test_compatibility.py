@@ -137,6 +137,13 @@ def test_a_break_has_the_old_and_the_new_rule() -> None:
     assert str(Break("", "type-changed", "integer", "string")) == "the value was integer, is string (type-changed)"
 
 
+def test_a_bound_counts_one_thing_in_the_singular() -> None:
+    sizes = breaks(schema(struct(s=text(max_length=2))), schema(struct(s=text(min_length=1, max_length=1))))
+    assert [(each.old, each.new) for each in sizes] == [
+        ("at most 2 characters", "at least 1 character and at most 1 character")
+    ]
+
+
 def test_a_strict_reader_refuses_fields_that_it_does_not_know() -> None:
     strict = msgspec.defstruct("Order", [("id", str)], forbid_unknown_fields=True)
     assert breaks(schema(_ORDER), schema(strict)) == [Break("total", "field-removed", "present", "refused")]
