@@ -178,9 +178,12 @@ class Handler:
 
 def _key_reader(label: str, mark: Mark, contract: Contract) -> Callable[[Any], str] | None:
     """Return the function that reads the key from a message; None if messages of this type have no key."""
-    if mark.key is None and not contract.actor:
+    key: Any = mark.key  # as an application has given it
+    if key is not None and not isinstance(key, str):
+        raise DeclarationError(f"{label}: key={key!r} must be the path of a field, such as key='new.order_id'")
+    if key is None and not contract.actor:
         return contract.key_of
-    key = mark.key or contract.key
+    key = key or contract.key
     return path_reader(contract.type, key, label) if isinstance(key, str) else None
 
 

@@ -157,6 +157,7 @@ def make(
         ),
         (command(accept=True), ImportThings, Accepted, r"Wrong\.handle: accept=True needs a Command\[Accepted\]"),
         (react(key="nam"), ThingMade, None, "Wrong.handle: key 'nam': ThingMade has no field 'nam'"),
+        (react(key=["name"]), ThingMade, None, r"Wrong.handle: key=\['name'\] must be the path of a field"),  # type: ignore[call-overload]
         (react(where={"name": []}), ThingMade, None, "Wrong.handle: where.name: an empty list"),
         (query, Thing, Thing, "Thing is not a message"),
         (query, int, Thing, "int is not a message"),
