@@ -14,6 +14,7 @@ from runtime.cli.failures import NOT_FOUND, Failure, usage
 from runtime.cli.output import print_json, print_note, print_table, time_text
 from runtime.host.config import Configuration
 from runtime.nats.jetstream.client import JetStream
+from runtime.wire.subjects import valid_name
 
 
 async def show_archives(configuration: Configuration, as_json: bool) -> None:
@@ -50,12 +51,7 @@ async def put_archive(
             f"--where: the server fills an archive by subjects and does not look into events. Put {name} without events, and "
             f"a rule with this pattern whose target is the subject {subject}"
         )
-    events = [target(each, "event") for each in types]
-    found = [
-        *(f"{each}.event" for each in actors),
-        *(f"{each.service}.event.{each.word}" for each in events),
-        *subjects,
-    ]
+    found = [*(_of_actor(each) for each in actors), *(_of_type(each) for each in types), *subjects]
     archive = Archive(name=name, events=tuple(found), keep=keep, max_bytes=max_bytes)
     async with _opened(configuration) as jetstream:
         change = await put(jetstream, configuration.settings.namespace, archive, force=force, dry_run=dry_run)
@@ -84,6 +80,21 @@ async def delete_archive(configuration: Configuration, name: str, yes: bool, as_
         print_json(_data(found))
     else:
         print_note(f"{name}: deleted, with {found.messages} messages")
+
+
+def _of_actor(actor: str) -> str:
+    """Return the subject of all events of an actor."""
+    if not valid_name(actor):
+        usage(f"--actor: {actor[:80]!r} is not the name of an actor, such as orders")
+    return f"{actor}.event"
+
+
+def _of_type(text: str) -> str:
+    """Return the subject of the events of a type."""
+    event = target(text, "event")
+    if not event.word.isidentifier():
+        usage(f"--type: {text[:80]!r} is not the type of an event, such as orders.OrderPaid")
+    return f"{event.service}.event.{event.word}"
 
 
 @asynccontextmanager

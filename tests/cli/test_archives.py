@@ -12,7 +12,12 @@ from tests.support.process import ROOT, Completed, run_here
 @pytest.mark.parametrize(
     ("line", "code", "text"),
     [
-        ("put x --actor 'a*'", 2, "'a*.event' is no subject of events: write"),
+        ("put x --actor 'a*'", 2, "--actor: 'a*' is not the name of an actor"),
+        ("put x --actor ''", 2, "--actor: '' is not the name of an actor"),
+        ("put x --actor shop.event", 2, "--actor: 'shop.event' is not the name of an actor"),
+        ("put x --actor shop.event.paid", 2, "--actor: 'shop.event.paid' is not the name of an actor"),
+        ("put x --type 'shop.*'", 2, "--type: 'shop.*' is not the type of an event"),
+        ("put x --type 'shop.so ld'", 2, "--type: 'shop.so ld' is not the type of an event"),
         ("put x --subjects '*.event.paid'", 2, "name the actor"),
         (
             "put x --subjects shop.event.paid.a --subjects 'shop.event.*.*' --subjects shop.event.x.b",
