@@ -101,6 +101,7 @@ def cloud_event(event: TappedEvent) -> dict[str, Any]:
         name: event.headers[name] for name in ("traceparent", "tracestate") if event.trace and name in event.headers
     }
     return {
+        **event.extensions,
         "specversion": "1.0",
         "id": event.id,
         "source": event.source,

@@ -7,7 +7,7 @@ import msgspec
 
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import header_block
-from runtime.wire.cloudevents import opened, received_id
+from runtime.wire.cloudevents import Structured, extensions, is_structured, opened, received_id
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names, published
 from runtime.wire.tokens import NO_KEY, readable_key
@@ -44,6 +44,8 @@ class TappedEvent(msgspec.Struct, frozen=True):
     """The body as it was sent."""
     fault: str = ""
     """Why the body cannot be read; empty if it can."""
+    extensions: dict[str, str] = {}
+    """The other attributes of CloudEvents, by name in lower case, such as ``replayname`` and ``dataschema``."""
 
 
 class _Attributes(msgspec.Struct, frozen=True):
@@ -79,7 +81,18 @@ def read_tapped(stored: StoredMessage, names: Names) -> TappedEvent:
         sequence=stored.sequence,
         payload=payload if error is None else stored.payload,
         fault="" if error is None else str(error),
+        extensions=_extensions(stored, event),
     )
+
+
+def _extensions(stored: StoredMessage, event: Structured | None) -> dict[str, str]:
+    """Return the other attributes; none if they cannot be read. `event` is None in binary mode, and if it cannot be read."""
+    if event is None and is_structured(stored.headers):
+        return {}
+    try:
+        return extensions(stored.headers, stored.payload)
+    except UNDECODABLE:
+        return {}
 
 
 def _attribute(block: bytes | None, name: bytes) -> str:

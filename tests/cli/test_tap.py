@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import pytest
 
 from runtime import Event
@@ -119,6 +120,12 @@ def test_a_line_fits_the_terminal_and_cannot_control_it() -> None:
     assert (len(cut), cut[-3:]) == (80, "xx…")
     assert "\x1b" not in line(sample(b"\x1b[2J\n\xff", "no JSON \x1b[2J", None), 200)
     assert "\n" not in line(sample(b'{\n"a":\n1}'), 200)
+
+
+def test_a_cloud_event_has_all_of_its_attributes() -> None:
+    extensions = {"replayname": "fill", "dataschema": "https://example.org/1"}
+    found = cloud_event(msgspec.structs.replace(sample(), extensions=extensions))
+    assert found.items() >= extensions.items() and found["id"] == "id-of-the-event"
 
 
 def test_a_cloud_event_is_one_line_and_keeps_a_body_that_is_no_json() -> None:

@@ -273,21 +273,26 @@ async def test_an_event_that_cannot_be_read_is_shown_with_the_reason(bus: Bus, c
     structured = header_block.encode([("Content-Type", "application/cloudevents+json")])
     event = {
         "specversion": "1.0", "id": "7", "source": "/x", "type": "other.Noted", "time": "2026-01-01T00:00:00Z",
-        "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "data": {"number": 7},
+        "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "data": {"number": 7}, "replayname": "fill", "hops": 2,
     }  # fmt: skip
     for body, block in (
-        (b"\xff", None), (b"{}", structured), (json.dumps(event).encode(), structured), (b"[1]", None),
+        (b"\xff", None), (b"{}", structured), (json.dumps(event).encode(), structured),
+        (json.dumps(event).encode().replace(b"fill", b"\xff"), structured),
+        (b"[1]", header_block.encode([("ce-replayname", "a%20b"), ("CE-DataSchema", "x:y"), ("ce-type", "notes.Noted")])),
     ):  # fmt: skip
         await jetstream.publish(subject, body, headers=block)
     async with bus.tap(since="first") as tap:
-        bytes_, broken, whole, bare = await take(tap, 4)
+        bytes_, broken, whole, unreadable, bare = await take(tap, 5)
     assert (bytes_.body, bytes_.payload, bytes_.type, bytes_.id) == (
         None, b"\xff", "notes.noted", f"{bus.namespace}-notes-events:1",
     )  # fmt: skip
     assert bytes_.fault and "is not an event in JSON" in broken.fault
     assert (whole.type, whole.id, whole.source, whole.time) == ("other.Noted", "7", "/x", 1767225600.0)
     assert (whole.body, whole.trace, whole.fault) == ({"number": 7}, TRACE, "")
+    assert (whole.extensions, broken.extensions) == ({"replayname": "fill", "hops": "2"}, {})
+    assert (unreadable.body, unreadable.extensions) == ({"number": 7}, {})
     assert (bare.body, bare.fault, bare.trace) == ([1], "", "")
+    assert bare.extensions == {"replayname": "a b", "dataschema": "x:y"}
     async with bus.tap(since="first", where={"number": [7]}) as tap:
         assert (await take(tap, 1))[0].id == "7"
 
