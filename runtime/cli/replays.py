@@ -155,10 +155,12 @@ async def _run(configuration: Configuration, jetstream: JetStream, entry: Entry,
         raise
     except (ActorError, TimeoutError) as error:
         raise Failure(f"{name}: {error or 'no answer in time'}; {go_on}", exit_code(error)) from None
+    cancelled = replay.status == "cancelled"
     if as_json:
-        print_json(_data(replay, replay.status))
-    text = f"{name}: {replay.status}. {_sent(replay)}"
-    if replay.status == "cancelled":
+        # The command that cancels it takes the events back after this one has stopped.
+        print_json(_data(replay, replay.status) | ({"takenBack": None} if cancelled else {}))
+    text = f"{name}: {replay.status}. {_progress_text(replay)}"
+    if cancelled:
         raise Failure(text, FAILED)
     if not as_json:
         print_note(text)
@@ -212,8 +214,12 @@ def _question(plan: Plan) -> str:
     return f"{text}. The mode is missing: those that {replay.actor} has handled are not handled again."
 
 
+def _progress_text(replay: Replay) -> str:
+    return f"{replay.sent} of {replay.total} events were sent"
+
+
 def _sent(replay: Replay) -> str:
-    text = f"{replay.sent} of {replay.total} events were sent"
+    text = _progress_text(replay)
     if replay.status != "cancelled":
         return text
     return f"{text}, and {replay.taken_back} of {'them' if replay.actor else 'their deliveries'} taken back"

@@ -18,7 +18,7 @@ from runtime.nats.jetstream.client import JetStream
 from runtime.nats.server import EmbeddedServer
 from runtime.testing import System, running
 from runtime.wire.subjects import Names
-from tests.support.process import ROOT, Completed, environment, run_command
+from tests.support.process import ROOT, Completed, environment, run_command, running_command
 
 
 class OrderPaid(Event, actor="orders", key="order_id"):
@@ -124,6 +124,32 @@ async def test_replays_for_scripts(desk: Desk) -> None:
     await desk.until_paid(4)
     assert json.loads((await desk("actorloom replay ls --json")).out) == [ended]
     assert json.loads((await desk(f"actorloom replay cancel {ended['name']} --json")).out) == ended
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+async def test_the_command_of_a_cancelled_replay_does_not_tell_what_is_taken_back(
+    desk: Desk, flags: tuple[str, ...]
+) -> None:
+    """The other command takes the events back after this one has ended, and tells their number."""
+    start = (
+        "replay",
+        "start",
+        "billing.on_paid",
+        "--since",
+        "first",
+        "--mode",
+        "again",
+        "--rate",
+        "0.01",
+        "--name",
+        "x",
+    )
+    async with running_command(*start, "--yes", *flags, *desk.where, cwd=desk.home, ready="sends events to") as command:
+        ran = await desk("actorloom replay cancel x")
+        assert ran.code == 0 and ran.err.rstrip().endswith("taken back"), ran
+        assert await command.wait() == 1
+    assert re.search(r"x: cancelled\. [01] of 3 events were sent\n", command.text), command.text
+    assert ('"takenBack":null' in command.text) is bool(flags), command.text
 
 
 async def test_a_replay_asks_first(desk: Desk) -> None:
