@@ -254,6 +254,7 @@ class System:
 
         Raises:
             DeclarationError: An argument is invalid.
+            ConfigurationError: `timeout` is invalid.
             CodecError: The event does not fit its class.
             TimeoutError: No such event was emitted in time. The text has the types of those that were, with their numbers.
 
