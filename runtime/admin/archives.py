@@ -5,7 +5,6 @@ their subjects, their headers and, for each actor, their order. They do not keep
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -30,7 +29,7 @@ from runtime.errors import ActorError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.responses import StoredMessage, StreamInfo
 from runtime.wire import header_block
-from runtime.wire.cloudevents import is_structured
+from runtime.wire.cloudevents import is_structured, unix_time
 from runtime.wire.codec import UNDECODABLE
 
 _SOURCE: Final = b"Nats-Stream-Source"
@@ -165,14 +164,15 @@ class _Timed(msgspec.Struct, frozen=True):
 
 
 def event_time(stored: StoredMessage) -> float:
-    """Return Unix seconds at which the event of a message was emitted, or was stored if the event has no time."""
+    """Return Unix seconds at which the event of a message was emitted, or was stored if the event has no valid time."""
     text = header_block.get(stored.headers, b"ce-time") or ""
     try:
         if is_structured(stored.headers):
             text = msgspec.json.decode(stored.payload, type=_Timed).time
-        return datetime.fromisoformat(text).timestamp()
-    except (*UNDECODABLE, ValueError, OverflowError):
+    except UNDECODABLE:
         return stored.time
+    found = unix_time(text)
+    return stored.time if found is None else found
 
 
 async def _stored(jetstream: JetStream, archive: Archive, info: StreamInfo) -> Stored:

@@ -1,13 +1,12 @@
 """An event as a tap shows it: its attributes, its body and its headers, whatever its type is."""
 
-from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from runtime.nats.jetstream.responses import StoredMessage
 from runtime.wire import header_block
-from runtime.wire.cloudevents import Structured, extensions, is_structured, opened, received_id
+from runtime.wire.cloudevents import Structured, extensions, is_structured, opened, received_id, unix_time
 from runtime.wire.codec import UNDECODABLE
 from runtime.wire.subjects import Names, published
 from runtime.wire.tokens import NO_KEY, readable_key
@@ -27,7 +26,7 @@ class TappedEvent(msgspec.Struct, frozen=True):
     source: str
     """The CloudEvents source: ``/orders``."""
     time: float
-    """Unix seconds of the emit; those at which the server stored the event if its publisher gave none."""
+    """Unix seconds of the emit; those at which the server stored the event if its publisher gave none that is valid."""
     trace: str
     """The id of its trace, 32 hex digits; empty without a trace."""
     body: Any
@@ -66,13 +65,13 @@ def read_tapped(stored: StoredMessage, names: Names) -> TappedEvent:
     block = stored.headers if event is None else event.block(stored.headers)
     subject = published(stored.subject)
     name, _, token = subject.removeprefix(names.events("")).partition(".")
-    attribute = _attribute(block, b"ce-time") if event is None else _time_of(stored.payload)
+    time = unix_time(_attribute(block, b"ce-time") if event is None else _time_of(stored.payload))
     return TappedEvent(
         type=event.type if event is not None else _attribute(block, b"ce-type") or f"{names.actor}.{name}",
         id=received_id(block, event) or f"{names.events_stream}:{stored.sequence}",
         key=None if token == NO_KEY else readable_key(token),
         source=event.source if event is not None else _attribute(block, b"ce-source") or f"/{names.actor}",
-        time=_seconds(attribute, stored.time),
+        time=stored.time if time is None else time,
         trace=header_block.trace_id(block) or "",
         body=body,
         headers=header_block.parse(block),
@@ -104,12 +103,3 @@ def _time_of(payload: bytes) -> str:
         return msgspec.json.decode(payload, type=_Attributes).time
     except UNDECODABLE:
         return ""
-
-
-def _seconds(text: str, otherwise: float) -> float:
-    """Return a time of RFC 3339 as Unix seconds, or another time if the text is none."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return otherwise
-    return time.timestamp() if time.tzinfo is not None else otherwise

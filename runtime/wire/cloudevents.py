@@ -163,6 +163,9 @@ def read_structured(block: bytes | None, body: bytes) -> Structured:
     return event
 
 
+_YEARS = range(1000, 9999)
+"""The years of four digits, without the last one: a float may round its end up to the year 10000."""
+
 _STANDARD = frozenset(
     "specversion id source type subject time datacontenttype dataschema data data_base64 traceparent tracestate".split()
 )
@@ -218,6 +221,16 @@ def _forms(actor: str, type_name: str) -> tuple[bytes, bytes]:
 @lru_cache(maxsize=8)
 def _second(second: int) -> bytes:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+
+
+def unix_time(text: str) -> float | None:
+    """Return a time of RFC 3339 as Unix seconds; None if it has another form, no offset, or a year that `rfc3339` cannot write."""
+    try:
+        time = datetime.fromisoformat(text)
+        known = time.tzinfo is not None and time.astimezone(UTC).year in _YEARS
+    except (ValueError, OverflowError):
+        return None
+    return time.timestamp() if known else None
 
 
 def rfc3339(seconds: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runtime import Actor, DeclarationError, Event, Query, query
+from runtime.admin.archives import event_time
 from runtime.client.bus import Bus
 from runtime.client.tap import Tap
 from runtime.client.tapped import TappedEvent
@@ -295,6 +296,25 @@ async def test_an_event_that_cannot_be_read_is_shown_with_the_reason(bus: Bus, c
     assert bare.extensions == {"replayname": "a b", "dataschema": "x:y"}
     async with bus.tap(since="first", where={"number": [7]}) as tap:
         assert (await take(tap, 1))[0].id == "7"
+
+
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2020-01-01T00:00:00"])
+async def test_the_time_of_an_event_is_that_of_the_server_if_its_own_is_none(
+    bus: Bus, connection: Connection, time: str, mode: str
+) -> None:
+    block, body = [("ce-time", time)], b"{}"
+    if mode == "structured":
+        event = {"specversion": "1.0", "id": "7", "source": "/x", "type": "notes.Noted", "time": time, "data": {}}
+        block, body = [("Content-Type", "application/cloudevents+json")], json.dumps(event).encode()
+    subject = f"{bus.namespace}.notes.event.noted.a"
+    await JetStream(connection).publish(subject, body, headers=header_block.encode(block))
+    stored = await JetStream(connection).get_last(f"{bus.namespace}-notes-events", ">")
+    assert stored is not None
+    async with bus.tap(since="first") as tap:
+        (read,) = await take(tap, 1)
+    assert event_time(stored) == stored.time
+    assert read.time == pytest.approx(stored.time, abs=0.001)  # read from another form
 
 
 async def test_a_stream_of_an_earlier_version_is_reported(bus: Bus, connection: Connection) -> None:

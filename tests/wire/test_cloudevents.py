@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.wire import header_block
-from runtime.wire.cloudevents import event_headers, received_id, rfc3339
+from runtime.wire.cloudevents import event_headers, received_id, rfc3339, unix_time
 from runtime.wire.ids import accept_id
 from runtime.wire.tokens import key_token
 
@@ -36,6 +36,27 @@ def test_any_key_is_a_valid_header_value(key: str) -> None:
 @given(st.floats(0, 4e9))
 def test_times_have_the_form_of_rfc_3339(seconds: float) -> None:
     assert rfc3339(seconds).endswith("Z") and "T" in rfc3339(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:00:01.5Z", 1.5),
+        ("1970-01-01T02:00:00+02:00", 0.0),
+        ("9998-12-31T23:59:59.999999Z", 253370764800.0),
+        ("1970-01-01T00:00:01", None),  # the time of an unknown zone
+        ("0001-01-01T00:00:00+23:59", None),
+        ("0999-12-31T23:59:59Z", None),
+        ("9999-12-31T23:59:59-23:59", None),
+        ("9999-12-31T23:59:59.999999Z", None),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_a_time_is_one_that_can_be_written_again(text: str, seconds: float | None) -> None:
+    found = unix_time(text)
+    assert found == (None if seconds is None else pytest.approx(seconds))
+    assert found is None or len(rfc3339(found)) == len("1970-01-01T00:00:00.000000Z")
 
 
 @pytest.mark.parametrize(
