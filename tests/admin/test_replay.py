@@ -5,7 +5,7 @@ import contextlib
 import math
 import random
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
@@ -14,6 +14,7 @@ import pytest
 
 from runtime import Actor, DeadlineExceeded, Event, NotDelivered, Options, PublishError, clocks, react
 from runtime.admin.replay import NotFound, Plan, Refused, Request, Runner, ToReaction, begin, cancel, prepare, take_over
+from runtime.admin.replay.reading import Found
 from runtime.client.bus import Bus
 from runtime.nats.connection import Connection, ConnectionOptions
 from runtime.nats.jetstream.client import JetStream
@@ -510,6 +511,45 @@ async def test_a_replay_waits_for_the_actor(nats_server: EmbeddedServer, namespa
         await system.until(lambda: RUN_COUNTS["mail full"] == 5_000)
         await until_quiet(system, "mailer")
         assert RUN_COUNTS["mail full"] == 5_000
+
+
+class Held:
+    """A way to a receiver that handles nothing until it is released."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.sent = 0
+        self.held = True
+
+    def sending(self, replay: Replay, found: Found) -> Callable[[], Awaitable[None]]:
+        return self._send
+
+    async def _send(self) -> None:
+        self.sent += 1
+
+    async def count_waiting(self) -> int:
+        return self.sent if self.held else 0
+
+
+@pytest.mark.parametrize("rate", [100.0, 1_000.0])
+async def test_a_replay_of_any_rate_waits_for_its_receivers(
+    nats_server: EmbeddedServer, namespace: str, monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    monkeypatch.setattr("runtime.admin.replay.running._MOST_WAITING", 10)
+    monkeypatch.setattr("runtime.admin.replay.running._EVERY", 0.05)
+    async with running(Books, url=nats_server.url, namespace=namespace) as system:
+        await asyncio.gather(*(system.bus.emit(Paid(str(number), number)) for number in range(300)))
+        await until_quiet(system, "books")
+        planned = await plan(system, "books", "on_change", rate=rate)
+        entry_ = await begin(system.jetstream, names(system, "books"), planned.replay)
+        reports: list[int] = []
+        way = Held(namespace)
+        runner = Runner(system.jetstream, way, entry_, lambda replay, _: reports.append(replay.sent))
+        run = asyncio.ensure_future(runner.run())
+        await until(lambda: run.done() or (len(reports) > 5 and reports[-1] == reports[-5] > 0))
+        assert 10 <= way.sent < 300
+        way.held = False
+        assert (await run).sent == way.sent == 300
 
 
 async def test_the_rate_is_a_bound(nats_server: EmbeddedServer, namespace: str) -> None:

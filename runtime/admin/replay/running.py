@@ -134,9 +134,9 @@ class Runner:
             await self._pause(pause)
         if self._replay.status != "running":
             return
-        if self._sent - self._replay.sent < _SENT and clocks.elapsed() - self._stored_at < _EVERY:
-            return
-        await self._store()
+        if self._sent - self._replay.sent >= _SENT or clocks.elapsed() - self._stored_at >= _EVERY:
+            await self._store()
+        # The pause may have stored the position, and looked, as well.
         while self._waiting >= _MOST_WAITING and self._replay.status == "running":
             await self._pause(_LOOK)
             self._waiting = await self._way.count_waiting()
