@@ -9,6 +9,6 @@ Used from outside:
 - `tap`: `Tap`, the iterator over the events of many actors, and `tapped`: `TappedEvent`, its items.
 
 The other modules are internal: `events` (following events of one type), `place` (a place in a stream of events),
-`event_subjects` (the choice of events of several actors), `tells` (commands that are stored for their actors), `route` (a
+`event_subjects` (the choice of events of several actors), `time_order` (the order of their stored events), `tells` (commands that are stored for their actors), `route` (a
 prepared message type) and `breaker` (circuit breaker and retry budget).
 """

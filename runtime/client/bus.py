@@ -381,9 +381,10 @@ class Bus:
     ) -> Tap:
         """Follow the events of several types and actors, whatever their types are. The iteration has no end.
 
-        The events of one stream come in their order, each once; those of several streams come as they arrive. Streams that appear
-        later are read from their beginning. Nothing is lost to a slow reader: it makes the tap read ahead less. Events that a
-        stream has removed before they were read, by its limits or a purge, are reported.
+        The events of one stream come in their order, each once. Stored events of several streams come in the order of their times,
+        and later ones as they arrive. Streams that appear later are read from their beginning. Nothing is lost to a slow reader: it
+        makes the tap read ahead less. Events that a stream has removed before they were read, by its limits or a purge, are
+        reported.
 
         Args:
             subjects: Subjects without the namespace, with the wildcards of NATS (``orders.event.*``, ``*.event.*.7``, ``>``), types

@@ -19,6 +19,7 @@ from runtime.actor.since import NEW, read_since
 from runtime.client.event_subjects import ALL, EventSubject, filters_of, read_event_subject, subject_of
 from runtime.client.place import Place, follow
 from runtime.client.tapped import TappedEvent, read_tapped
+from runtime.client.time_order import TimeOrder
 from runtime.errors import ActorError, ConfigurationError, DeclarationError
 from runtime.nats.jetstream.client import JetStream
 from runtime.nats.jetstream.errors import is_passing
@@ -61,8 +62,9 @@ class Tap:
     """The events of the chosen subjects. `Bus.tap` returns it.
 
     It begins with the first call of `anext`, or as an asynchronous context manager with its block. The events of one stream come
-    in their order, each once; those of several streams come as they arrive. `aclose`, the end of the block, or the end of the
-    object deletes the consumers. A cancelled `anext` loses nothing: the next one goes on.
+    in their order, each once. Those of several streams come in the order of their times as far as they are stored at the start, and
+    as they arrive after that. `aclose`, the end of the block, or the end of the object deletes the consumers. A cancelled `anext`
+    loses nothing: the next one goes on.
 
     Args:
         jetstream: The client.
@@ -147,6 +149,7 @@ class _Streams:
         """Events, errors, and at the end None."""
         self._places: dict[str, Place] = {}
         """The place in each stream, by its name."""
+        self._order = TimeOrder(self._is_caught_up)
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -154,6 +157,10 @@ class _Streams:
         """Find the streams, take a place in each, and begin to read. Raises the errors of JetStream."""
         found = await self._find(self._since)
         if not self._closed:
+            if self._since != NEW:
+                for place in found:
+                    self._order.add(place.stream)
+                self._spawn(self._order.run())
             self._begin(found)
             self._spawn(self._look())
 
@@ -219,12 +226,19 @@ class _Streams:
         try:
             async with aclosing(follow(place)) as messages:
                 async for stored in messages:
-                    await self._events.put((place.names, stored))
+                    async with self._order.turn(place.stream, stored.time):
+                        await self._events.put((place.names, stored))
         except ConfigurationError as error:  # The stream was deleted. If it is created again, the look finds it.
             self._report(str(error))
             self._places.pop(place.stream, None)
         except Exception as error:  # noqa: BLE001 - the reader of the tap gets it
             await self._events.put(error)
+        finally:
+            self._order.end(place.stream)
+
+    def _is_caught_up(self, stream: str) -> bool:
+        place = self._places.get(stream)
+        return place is None or (place.following is not None and place.following.is_caught_up)
 
     async def _look(self) -> None:
         """Find streams that appear, and compare the places with the streams, again and again."""

@@ -112,6 +112,26 @@ async def test_an_event_has_its_attributes_and_its_body(bus: Bus) -> None:
     assert (ticked.type, ticked.key) == ("notes.Ticked", None)
 
 
+async def test_stored_events_of_several_streams_come_in_the_order_of_their_times(bus: Bus) -> None:
+    for actor in ("bells", "silent"):
+        await add_stream(bus, actor)
+    for number in range(0, 400, 2):
+        await bus.emit(Noted("a", number))
+        await bus.emit(Signaled(number + 1))
+    for number in range(400, 500):
+        await bus.emit(Signaled(number))
+    for number in range(500, 600):
+        await bus.emit(Ticked(number))
+    async with bus.tap(since="first") as tap:
+        assert await numbers(tap, 600) == list(range(600))
+        await bus.emit(Signaled(600))  # no stream is waited for any more
+        assert await numbers(tap, 1) == [600]
+    async with bus.tap(
+        "*.event.noted", "*.event.signaled", since="first", where={"number": [{"numeric": [">", 300]}]}
+    ) as tap:
+        assert await numbers(tap, 200) == [*range(301, 500), 600]
+
+
 async def test_subjects_pattern_and_trace_choose(bus: Bus, connection: Connection) -> None:
     await add_stream(bus, "bells")
     for number in range(6):
