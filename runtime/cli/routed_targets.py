@@ -15,6 +15,7 @@ from runtime.cli.router_bus import existing, router_bus
 from runtime.client.bus import Bus
 from runtime.errors import NotDelivered, RequestError
 from runtime.host.config import Configuration
+from runtime.nats.connection import NoResponders
 from runtime.nats.jetstream.client import JetStream
 from runtime.router.files import list_targets, read_data, read_target
 from runtime.router.target import (
@@ -157,9 +158,8 @@ async def _status(bus: Bus, jetstream: JetStream, configuration: Configuration, 
         return _Status("on", waiting, dead)
     try:
         condition: Condition = await bus.query(condition_query(target.name)())
-    except NotDelivered:
-        return _Status("unserved", waiting, dead)
-    except RequestError:
-        return _Status("unknown", waiting, dead)
+    except RequestError as error:
+        unserved = isinstance(error, NotDelivered) and isinstance(error.__cause__, NoResponders)
+        return _Status("unserved" if unserved else "unknown", waiting, dead)
     failure = f"{condition.ago:.0f} s ago: {condition.failure}" if condition.failure else ""
     return _Status(condition.state, waiting, dead, failure)
