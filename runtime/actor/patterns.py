@@ -26,6 +26,7 @@ A pattern differs from EventBridge in these points:
 - `equals-ignore-case` compares characters outside the Basic Multilingual Plane as they are, and not as question marks.
 - The alternatives of ``$or`` do not influence each other. event-ruler misses some matches if two of them share a list of values.
 - Numbers are compared as they are decoded: a number in an event whose digits no double has is its nearest double.
+- A wildcard may be of any complexity.
 - If a JSON object has a name twice, its last value counts.
 - In an event, arrays in more than `MAX_NESTED_ARRAYS` other arrays are not looked at.
 """
