@@ -355,7 +355,8 @@ class Actor(Generic[S]):
     def cancel(self, name: str) -> None:
         """Cancel a timer or schedule of this key, if it exists.
 
-        It is cancelled if and only if the turn commits. Its command may arrive nevertheless if it is due before that, so the
+        It is cancelled if and only if the turn commits. Its command may arrive nevertheless if it is due before that, or shortly
+        after, before the server has got the cancellation: at once, or from the next owner if this process dies just then. So the
         handler of the command has to check the state.
 
         Args:
