@@ -155,7 +155,7 @@ def test_a_value_that_python_takes_for_the_same_is_another_one(shop: Shop) -> No
     [
         (["--type", "till.Soldd", "--target", f"ledger={BOOK}"], "types[0]: till emits no till.Soldd: did you mean"),
         (["--type", "till.Sold", "--target", "ledger"], "targets[0]: $ of the event till.Sold has no field account"),
-        (["--source", "ledger", "--target", f"ledger={BOOK}"], "bad: sources[0]: ledger emits no events"),
+        (["--source", "router", "--target", f"ledger={BOOK}"], "bad: sources[0]: router emits no events"),
         (["--target", f"ladger={BOOK}"], "bad: targets[0]: there is no target 'ladger': put it first"),
     ],
 )

@@ -35,6 +35,10 @@ class Counter(Actor):
     async def refund(self, message: Refund) -> None: ...
 
 
+class Silent(Actor):
+    name = "silent"
+
+
 def service(actor: type[Actor[Any]], namespace: str = "") -> Service:
     """Return an actor as it announces itself."""
     endpoints = [
@@ -63,7 +67,7 @@ def problems(names: str, *running: Service, **rule: Any) -> list[str]:
     targets = [{"target": name, "input": given} for name in names.split()]
     fields = msgspec.convert({"targets": targets, **rule}, RuleFields)
     kept = [msgspec.convert({"name": name, "version": 1, "to": TARGETS[name]}, Target) for name in names.split()]
-    return problems_by(Announced(running or [*map(service, (Till, Ledger, Counter))]), "", fields, kept)
+    return problems_by(Announced(running or [*map(service, (Till, Ledger, Counter, Silent))]), "", fields, kept)
 
 
 BOOK = {"account": "$.till", "amount": "$.total"}
@@ -102,7 +106,7 @@ def test_a_rule_that_can_match_and_be_delivered_has_no_problem(names: str, rule:
     [
         ("log", {"types": ["till.Soldd"]}, "types[0]: till emits no till.Soldd: did you mean till.Sold?"),
         ("log", {"types": ["till.Sold", "counter.X"]}, "types[1]: counter emits no counter.X"),
-        ("log", {"sources": ["ledger"]}, "sources[0]: ledger emits no events"),
+        ("log", {"sources": ["silent"]}, "sources[0]: silent emits no events"),
         (
             "log",
             {"types": ["till.Sold"], "sources": ["ledger"]},
