@@ -47,12 +47,6 @@ class TappedEvent(msgspec.Struct, frozen=True):
     """The other attributes of CloudEvents, by name in lower case, such as ``replayname`` and ``dataschema``."""
 
 
-class _Attributes(msgspec.Struct, frozen=True):
-    """The attributes of structured mode that `Structured` does not have."""
-
-    time: str = ""
-
-
 def read_tapped(stored: StoredMessage, names: Names) -> TappedEvent:
     """Return an event of the stream of an actor. This never raises: an event that cannot be read has a `fault`."""
     event, payload, error = opened(stored.headers, stored.payload)
@@ -65,7 +59,7 @@ def read_tapped(stored: StoredMessage, names: Names) -> TappedEvent:
     block = stored.headers if event is None else event.block(stored.headers)
     subject = published(stored.subject)
     name, _, token = subject.removeprefix(names.events("")).partition(".")
-    time = unix_time(_attribute(block, b"ce-time") if event is None else _time_of(stored.payload))
+    time = unix_time(_attribute(block, b"ce-time") if event is None else event.time or "")
     return TappedEvent(
         type=event.type if event is not None else _attribute(block, b"ce-type") or f"{names.actor}.{name}",
         id=received_id(block, event) or f"{names.events_stream}:{stored.sequence}",
@@ -96,10 +90,3 @@ def _extensions(stored: StoredMessage, event: Structured | None) -> dict[str, st
 
 def _attribute(block: bytes | None, name: bytes) -> str:
     return header_block.get(block, name) or ""
-
-
-def _time_of(payload: bytes) -> str:
-    try:
-        return msgspec.json.decode(payload, type=_Attributes).time
-    except UNDECODABLE:
-        return ""
