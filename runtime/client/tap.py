@@ -226,8 +226,9 @@ class _Streams:
         try:
             async with aclosing(follow(place)) as messages:
                 async for stored in messages:
-                    async with self._order.turn(place.stream, stored.time):
-                        await self._events.put((place.names, stored))
+                    await self._order.wait(place.stream, stored.time)
+                    await self._events.put((place.names, stored))
+                    self._order.done(place.stream)
         except ConfigurationError as error:  # The stream was deleted. If it is created again, the look finds it.
             self._report(str(error))
             self._places.pop(place.stream, None)

@@ -1,8 +1,7 @@
 """The order of stored events from several streams: by the times at which the server has stored them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 
 _TICK: Final = 0.02
@@ -36,26 +35,24 @@ class TimeOrder:
 
     def end(self, stream: str) -> None:
         """Wait no more for the events of a stream."""
+        self._waiting.pop(stream, None)
+        self._busy.discard(stream)
         if self._looks.pop(stream, None) is not None:
             self._next()
 
-    @asynccontextmanager
-    async def turn(self, stream: str, time: float) -> AsyncGenerator[None]:
-        """Wait until no other stream may have an earlier event. The block hands the event over."""
-        if stream in self._looks:
-            ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting[stream] = time, ready
-            self._looks[stream] = 0
-            self._next()
-            try:
-                await ready
-            finally:
-                self._waiting.pop(stream, None)
-        self._busy.add(stream)
-        try:
-            yield
-        finally:
-            self._busy.discard(stream)
+    async def wait(self, stream: str, time: float) -> None:
+        """Wait until no other stream may have an earlier event. The caller hands the event over, and calls `done`."""
+        if stream not in self._looks:
+            return
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[stream] = time, ready
+        self._looks[stream] = 0
+        self._next()
+        await ready
+
+    def done(self, stream: str) -> None:
+        """Note that the event of a stream is handed over."""
+        self._busy.discard(stream)
 
     async def run(self) -> None:
         """Find the streams that have no more stored events. Returns when there are none left to wait for."""
@@ -71,5 +68,6 @@ class TimeOrder:
         if self._waiting and self._looks.keys() <= self._waiting.keys():
             earliest = min(self._waiting, key=lambda stream: (self._waiting[stream][0], stream))
             _, ready = self._waiting.pop(earliest)
+            self._busy.add(earliest)
             if not ready.done():
                 ready.set_result(None)
