@@ -18,11 +18,9 @@ import msgspec
 
 from runtime.cli.failures import usage
 from runtime.wire.codec import UNDECODABLE
+from runtime.wire.printable import lone_surrogate
 
 Schema = Mapping[str, Any]
-
-_SURROGATE = re.compile("[\ud800-\udfff]").search
-"""Find a byte of an argument that is not UTF-8: Python decodes it as half of a character."""
 
 _PAIR = re.compile(r"([^=:]+)(:?=)(.*)", re.DOTALL)
 
@@ -44,7 +42,7 @@ def body(arguments: Sequence[str], schema: Schema | None) -> bytes:
         if match is None:
             usage(f"{argument!r}: write key=value, key:=json, or one JSON body")
         key, sign, text = match.groups()
-        if _SURROGATE(argument):
+        if lone_surrogate(argument):
             usage(f"{key}: it is not UTF-8")
         path = key.split(".")
         field = _field(schema, path)

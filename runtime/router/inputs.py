@@ -14,13 +14,13 @@ Keys of objects are constants. The idea is that of the input transformer of Amaz
 """
 
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from runtime.router.input_paths import MISSING, Path, find, parse_path, path_end
+from runtime.wire.printable import lone_surrogate
 
 DEEPEST: Final = 64
 """Levels of an input at most."""
@@ -213,12 +213,9 @@ def _number(value: float, place: str) -> int | float:
 
 
 def _encodable(text: str, place: str) -> str:
-    if _SURROGATE(text):
+    if lone_surrogate(text):
         raise InputError(place, "the text has half of a character (a lone surrogate)")
     return text
-
-
-_SURROGATE: Final = re.compile("[\ud800-\udfff]").search
 
 
 def _compile_text(text: str, place: str) -> Node:

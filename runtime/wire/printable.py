@@ -9,6 +9,9 @@ _UNSAFE = (
 )
 _replace = re.compile(f"[{_UNSAFE}]").sub
 
+lone_surrogate = re.compile("[\ud800-\udfff]").search
+"""Find half of a character, which UTF-8 cannot encode. Python decodes a byte of an argument that is not UTF-8 to one."""
+
 
 def printable(text: str, *, lines: bool = False) -> str:
     """Return a text in which each unsafe character is an escape, as in a Python string: ``\\x1b``, ``\\u202e``.
