@@ -1,4 +1,4 @@
-"""Numbers: each parameter of the public API that is one refuses what is none, with an error that names it.
+"""Numbers: each parameter of the public API that is one refuses other values, with an error that names it.
 
 The parameters are found by their annotations. One without a case here fails the test, so a new one gets a case.
 """

@@ -1,4 +1,4 @@
-"""The comparison of schemas: the table of changes exactly, and what it permits by encoding with one type and decoding with another."""
+"""The comparison of schemas: the table of changes exactly, and the permitted ones by encoding with one type and decoding with another."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal

@@ -1,4 +1,4 @@
-"""The page of contracts: complete, without the network, and safe against what services announce."""
+"""The page of contracts: complete, without the network, and safe against the texts that services announce."""
 
 import pytest
 from msgspec.structs import replace

@@ -67,7 +67,7 @@ async def test_a_wrong_clock_is_reported(
 
 
 def check_calls(seen: dict[str, Any], began: float, ended: float, label: str) -> None:
-    """Check what one process saw when it called another one."""
+    """Check the view of one process when it called another one."""
     assert isinstance(seen["query"], list), (label, seen)
     now, deadline = seen["query"]
     assert began - 0.5 < now < ended + 0.5 and 4.0 < deadline - now < 5.5, (label, seen)

@@ -65,7 +65,7 @@ class Put(Command[None], actor="items", key="name"):
 
 
 class PutThenList(Command["Listed"], actor="items", key="name"):
-    """Waits at the gate, lists all keys, and stores an item. Returns what it has listed."""
+    """Waits at the gate, lists all keys, and stores an item. Returns the list."""
 
     name: str
     gate: str

@@ -1,4 +1,4 @@
-"""Deliveries of each kind of target: what arrives, what is tried again, and what becomes a dead letter."""
+"""Deliveries of each kind of target: arrivals, further attempts, and dead letters."""
 
 import asyncio
 import json

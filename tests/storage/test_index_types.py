@@ -68,7 +68,7 @@ KINDS: dict[str, tuple[Any, Any, Any]] = {
     "str enum": (Name, st.sampled_from(Name), lambda value: value.value),
     "literal": (Literal["b", "a"], st.sampled_from(["a", "b"]), lambda value: value),
 }
-"""For each kind: the type of the field, its values, and what Python compares in place of a value."""
+"""For each kind: the type of the field, its values, and the form of a value that Python compares."""
 
 
 def declared(kind: Any) -> tuple[type[Struct], Declared]:

@@ -20,4 +20,4 @@ def _hash() -> None:
 
 
 BLOCK: dict[str, Callable[[], None]] = {"sleeps": _sleep, "spins": _spin, "hashes": _hash}
-"""By the name of what blocks."""
+"""By the name of the call that blocks."""

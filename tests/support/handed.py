@@ -1,4 +1,4 @@
-"""An actor in eight partitions that reacts to events of other keys, and keeps what it has seen."""
+"""An actor in eight partitions that reacts to events of other keys, and keeps those that it has seen."""
 
 import asyncio
 import os

@@ -10,7 +10,7 @@ GREETING = (
 
 
 class Listener:
-    """What a listener got, over all connections."""
+    """A listener, and the bytes that it got over all connections."""
 
     def __init__(self) -> None:
         self.port = 0

@@ -1,4 +1,4 @@
-"""A command in a real pseudo-terminal: what it prints, and keys that are typed."""
+"""A command in a real pseudo-terminal: its output, and keys that are typed."""
 
 import asyncio
 import os

@@ -43,7 +43,7 @@ class Write(Command[str], actor="clerk", key="slip"):
     does: str = ""
     """``fail``: fail after the tell; ``twice``: tell another number, too; empty for nothing."""
     told: str = ""
-    """What the till does: see `Charge`."""
+    """The action of the till: see `Charge`."""
 
 
 class Written(Event, actor="clerk", key="slip"):

@@ -1,4 +1,4 @@
-"""Faults for the actors of an application: which ones happen, and what a broken promise looks like."""
+"""Faults for the actors of an application: which ones happen, and the report of a broken promise."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""The time of a test: `System.skip` fires what is due by then, and `System.fire` what is not."""
+"""The time of a test: `System.skip` fires the timers that are due by then, and `System.fire` one that is not."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ DAY = 86_400.0
 
 class Diary(Struct, frozen=True):
     entries: tuple[tuple[str, float, float], ...] = ()
-    """What was noted, `now`, and `due`; 0.0 for none."""
+    """The note, `now`, and `due`; 0.0 for none."""
 
 
 class Note(Command[None], actor="diary", key="key"):

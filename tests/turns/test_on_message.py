@@ -1,4 +1,4 @@
-"""`Actor.on_message`: what an actor does around each message, and the headers that it reads there."""
+"""`Actor.on_message`: the code of an actor around each message, and the headers that it reads there."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -28,7 +28,7 @@ from runtime.wire import header_block
 from tests.support.probe import running
 
 SEEN: list[str] = []
-"""What the mixins have seen, in order."""
+"""The calls of the mixins, in order."""
 
 
 class Tally(msgspec.Struct, frozen=True):

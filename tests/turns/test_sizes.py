@@ -1,4 +1,4 @@
-"""Sizes: what a turn leaves is stored if it fits one message of NATS, whatever earlier turns have left, or is refused."""
+"""Sizes: the record of a turn is stored if it fits one message of NATS, however much earlier turns have left, or is refused."""
 
 import asyncio
 import random
